@@ -1,0 +1,174 @@
+"""Every error that ends a command: a class, an exit code, and what to do about it.
+
+Exit codes are part of the public interface (docs/exit-codes.md lists them, and a test holds the two together).
+0 is success, 1 a bug of ours, 2 wrong usage of the command line, 130 an interruption.
+"""
+
+from typing import ClassVar
+
+
+class PhiBotError(Exception):
+    """An error a person can act on: printed as one line, with what to do on the next."""
+
+    exit_code: ClassVar[int]
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class IncompleteError(PhiBotError):
+    """Some variants were not built, verified or published; the others were."""
+
+    exit_code = 3
+
+
+# ---- what the person asked for -------------------------------------------------------------------------------
+
+
+class ConfigError(PhiBotError):
+    """phi-bot.toml has an unknown key or a wrong value."""
+
+    exit_code = 10
+
+
+class UnknownVariantError(PhiBotError):
+    """A variant that the catalogue does not have."""
+
+    exit_code = 11
+
+
+class UnknownRevisionError(PhiBotError):
+    """The repo is there, the revision is not."""
+
+    exit_code = 12
+
+
+class UnknownModelError(PhiBotError):
+    """Neither a folder nor a repo on the Hub that this token can see."""
+
+    exit_code = 13
+
+
+class RecordError(PhiBotError):
+    """A JSON record that does not have the shape its schema says."""
+
+    exit_code = 14
+
+
+# ---- what the source model is --------------------------------------------------------------------------------
+
+
+class MissingConfigError(PhiBotError):
+    """No config.json, or one that is no JSON object."""
+
+    exit_code = 20
+
+
+class UnsupportedArchitectureError(PhiBotError):
+    """An architecture that no chosen toolchain supports."""
+
+    exit_code = 21
+
+
+class DamagedWeightsError(PhiBotError):
+    """A truncated, missing or malformed safetensors shard."""
+
+    exit_code = 22
+
+
+class PicklesOnlyError(PhiBotError):
+    """Weights only as pickles, which are never loaded."""
+
+    exit_code = 23
+
+
+class UnsafeFileNameError(PhiBotError):
+    """A file name that would leave its folder."""
+
+    exit_code = 24
+
+
+class RemoteCodeError(PhiBotError):
+    """A model that cannot be read without running code from its repo."""
+
+    exit_code = 25
+
+
+class DamagedTokenizerError(PhiBotError):
+    """A missing or malformed tokenizer file."""
+
+    exit_code = 26
+
+
+# ---- the Hub -------------------------------------------------------------------------------------------------
+
+
+class TokenError(PhiBotError):
+    """A missing or wrong token, or one without the right that is needed."""
+
+    exit_code = 30
+
+
+class HubUnreachableError(PhiBotError):
+    """The Hub does not answer."""
+
+    exit_code = 31
+
+
+class HubRefusedError(PhiBotError):
+    """The Hub answered, and refused."""
+
+    exit_code = 32
+
+
+class ForeignRepoError(PhiBotError):
+    """The target repo exists and carries no record of ours: it is never overwritten."""
+
+    exit_code = 33
+
+
+# ---- the machine ---------------------------------------------------------------------------------------------
+
+
+class DiskTooSmallError(PhiBotError):
+    """Less free disk than the estimate."""
+
+    exit_code = 40
+
+
+class NoCompilerError(PhiBotError):
+    """A toolchain that must be compiled, and no C++ compiler."""
+
+    exit_code = 41
+
+
+class ToolchainError(PhiBotError):
+    """A toolchain could not be installed, or does not exist for this system."""
+
+    exit_code = 42
+
+
+class BuildError(PhiBotError):
+    """A toolchain failed to convert the model."""
+
+    exit_code = 43
+
+
+class VerifyError(PhiBotError):
+    """An artifact did not load, or its evidence is outside the gates."""
+
+    exit_code = 44
+
+
+class DiskFullError(PhiBotError):
+    """The disk filled up while writing."""
+
+    exit_code = 45
+
+
+class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
+    """Ctrl-C, or the time limit of a runner."""
+
+    exit_code = 130

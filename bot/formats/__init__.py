@@ -1,0 +1,53 @@
+"""The formats: one module each, all behind one small Protocol.
+
+A format is found by its module being here. To add one, write ``bot/formats/NAME.py`` with a ``FORMAT`` object,
+``bot/workers/NAME.py``, ``bot/toolchains/NAME.txt``, rows in ``bot/variants.toml`` and ``templates/NAME.md.j2``;
+nothing else changes (CONTRIBUTING.md goes through it function by function).
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Protocol, cast
+
+from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+
+
+class Format(Protocol):
+    """What the steps need to know of a format. Everything that runs a toolchain is in its worker."""
+
+    name: str  #: as in ``gguf/q4_k_m``, and the name of its worker module and toolchain
+    title: str  #: as a card says it: "GGUF"
+    library: str  #: the Hub's ``library_name``
+    version: int  #: part of the build key: raise it when the same recipe gives other bytes
+    packages: tuple[str, ...]  #: the packages whose versions a record names
+
+    def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
+        """Say in one line why the toolchain cannot build this, or return None if it can.
+
+        ``config`` is the source's config.json: untrusted.
+        """
+        ...
+
+    def repo_suffix(self, variant: Variant) -> str:
+        """Return what follows the model's name in the repo's name (``-GGUF``, ``-int4-ov``)."""
+        ...
+
+    def path_in_repo(self, variant: Variant) -> str:
+        """Return the folder of the repo in which the artifact's files lie; "" is the top."""
+        ...
+
+    def estimate(self, release: Release, variant: Variant) -> Estimate:
+        """Estimate one variant's output, scratch disk (the source's download not counted) and peak memory, in bytes."""
+        ...
+
+    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:
+        """List what this runtime is known to do differently on such a model, with the upstream reference."""
+        ...
+
+
+@cache
+def all_formats() -> dict[str, Format]:
+    """Return every format by name, in alphabetical order."""
+    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return {name: cast("Format", importlib.import_module(f"{__name__}.{name}").FORMAT) for name in names}

@@ -1,0 +1,163 @@
+"""What a person sees of long work: bars on a terminal, plain lines everywhere else. All of it on standard error."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+UNITS = {"bytes", "files", "tensors", "tokens", "windows", "packages", "layers", "steps"}
+_LINE_SECONDS = 15.0  # a plain line at most so often: a log of an hour stays readable
+
+
+class Task(Protocol):
+    """One piece of long work."""
+
+    def update(self, what: str, done: int, total: int, unit: str) -> None:
+        """Say how far it is. ``what`` may change on the way; a total of 0 means that it is not known."""
+        ...
+
+
+class Display(Protocol):
+    """Where long work shows itself."""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        ...
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:
+        """Show a piece of work until the block ends, and then how long it took."""
+        ...
+
+
+class Silent:
+    """Shows nothing: for ``--quiet`` and for tests."""
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:  # noqa: ARG002
+        """Show nothing."""
+        yield _SilentTask()
+
+
+class _SilentTask:
+    def update(self, what: str, done: int, total: int, unit: str) -> None:
+        pass
+
+
+class Lines:
+    """Plain lines, for pipes and CI."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:
+        """Print a line at the start, one now and then, and one at the end."""
+        self.say(f"{title} …")
+        started = time.monotonic()
+        yield _LineTask(self, title)
+        self.say(f"{title}: done in {duration(time.monotonic() - started)}")
+
+
+class _LineTask:
+    def __init__(self, lines: Lines, title: str) -> None:
+        self._lines, self._title = lines, title
+        self._last = time.monotonic()
+
+    def update(self, what: str, done: int, total: int, unit: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= _LINE_SECONDS:
+            self._last = now
+            self._lines.say(f"{self._title}: {what} {amount(done, total, unit)}".rstrip())
+
+
+class Bars:
+    """Bars with the time left, for a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Print one line above the bars."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:
+        """Show a bar while the block runs, and a line at the end."""
+        started = time.monotonic()
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[amount]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            yield _BarTask(progress, title)
+        self.say(f"{title}: done in {duration(time.monotonic() - started)}")
+
+
+class _BarTask:
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress, self._title = progress, title
+        self._id = progress.add_task(title, total=None, amount="")
+        self._what = ""
+
+    def update(self, what: str, done: int, total: int, unit: str) -> None:
+        if what != self._what:  # another piece of work: its own speed, its own time left
+            self._what = what
+            self._progress.reset(self._id, total=total or None)
+        self._progress.update(
+            self._id,
+            description=f"{self._title}: {what}",
+            completed=done,
+            total=total or None,
+            amount=amount(done, total, unit),
+        )
+
+
+def display(*, quiet: bool = False) -> Display:
+    """Return the display that fits standard error."""
+    if quiet:
+        return Silent()
+    console = Console(stderr=True)
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+def amount(done: int, total: int, unit: str) -> str:
+    """Say ``done`` of ``total`` in a person's units."""
+    if unit == "bytes":
+        return f"{size(done)} of {size(total)}" if total else size(done)
+    return f"{done} of {total} {unit}" if total else f"{done} {unit}"
+
+
+def size(count: float) -> str:
+    """Return bytes in the largest decimal unit that leaves a number of 1 or more: 1234567 is ``1.2 MB``."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.95:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as ``0.4 s``, ``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,416 @@
+"""The words of the project as frozen dataclasses that read and write JSON.
+
+Nothing here knows a toolchain, the Hub or a disk. Only the standard library is imported, because workers import
+this module inside toolchains.
+
+``to_json`` and ``from_json`` are inverse on every record. ``from_json`` refuses unknown and missing keys and wrong
+types, naming the path (``$.files[2].size``): a record may have been written by another version, or by a stranger.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+Json = Any  # a value that json.dumps takes
+
+RECORD_VERSION = 1  # of phi-bot.json; raised when a reader of the old one would be misled
+
+
+class MalformedRecordError(ValueError):
+    """JSON that is not the record it should be; the message names the path of the first difference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What all records share: JSON in and out."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the record as JSON objects, lists, strings, numbers and null."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises MalformedRecordError on a missing or unknown key or a value of another type.
+        """
+        return typing.cast("Self", _read(cls, value, "$"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry(Record):
+    """A file: its path with forward slashes, its size in bytes, its sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile(Record):
+    """A file of a source repo. ``digest`` is ``sha256:…`` for an LFS file and ``git:…`` (blob sha1) for any other."""
+
+    path: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Record):
+    """A source model at one commit.
+
+    ``repo_id`` is ``owner/name`` on the Hub, or ``local/NAME`` for a folder; ``commit`` is 40 hex digits, or None for
+    a folder; ``folder`` is the folder's absolute path, or None for a repo. ``card`` holds the metadata that cards
+    inherit (license, language, …): untrusted data.
+    """
+
+    repo_id: str
+    commit: str | None
+    content_digest: str
+    files: tuple[SourceFile, ...]
+    config: dict[str, Json]
+    card: dict[str, Json] = field(default_factory=dict)
+    gated: bool = False
+    folder: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name without its owner."""
+        return self.repo_id.rsplit("/", 1)[-1]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all safetensors files."""
+        return sum(f.size for f in self.files if f.path.endswith(".safetensors"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant(Record):
+    """One row of the catalogue.
+
+    ``precision`` is the class that gates and cards speak of (``int4``, ``fp16`` …). ``bits_per_weight`` is an
+    estimate of what is stored for each parameter, all overhead included. ``target`` is the device that the runtime
+    needs (``cpu``, ``cuda``, ``dml``, ``webgpu``). ``options`` go to the toolchain and are part of the build key.
+    """
+
+    name: str
+    precision: str
+    bits_per_weight: float
+    summary: str
+    target: str = "cpu"
+    default: bool = False
+    options: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def format(self) -> str:
+        """``gguf`` of ``gguf/q4_k_m``."""
+        return self.name.split("/", 1)[0]
+
+    @property
+    def short_name(self) -> str:
+        """``q4_k_m`` of ``gguf/q4_k_m``."""
+        return self.name.split("/", 1)[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Record):
+    """What a job is expected to need, in bytes. ``disk`` is beyond what is there already, source download included."""
+
+    output: int
+    disk: int
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedVariant(Record):
+    """A variant to build: its row, its build key, and the repo and folder it will be published in."""
+
+    variant: Variant
+    build_key: str
+    repo_id: str
+    path_in_repo: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Record):
+    """A release and the variants of one format to build from it."""
+
+    release: Release
+    format: str
+    variants: tuple[PlannedVariant, ...]
+    toolchain_digest: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRef(Record):
+    """Where an artifact came from, as records and cards say it."""
+
+    repo_id: str
+    commit: str | None
+    content_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolchainRef(Record):
+    """The locked environment that built an artifact: its name, the lock's sha256, and the versions that matter."""
+
+    name: str
+    lock_digest: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(Record):
+    """What a build cost: wall-clock seconds, and peak resident memory of the worker in bytes."""
+
+    seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecord(Record):
+    """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact."""
+
+    build_key: str
+    source: SourceRef
+    variant: Variant
+    toolchain: ToolchainRef
+    files: tuple[FileEntry, ...]
+    cost: Cost
+    bot_version: str
+    created: str  # UTC, ISO 8601
+    repo_id: str
+    path_in_repo: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance(Record):
+    """How far a file's predictions are from the reference, over ``tokens`` positions. KL in nats per token.
+
+    ``side`` is ``short`` for windows that end before the LongRoPE switch (every window of a model without one), and
+    ``long`` for windows that pass it.
+    """
+
+    side: Literal["short", "long"]
+    tokens: int
+    mean_kl: float
+    max_kl: float
+    top1_agreement: float  # 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownBehaviour(Record):
+    """Something a runtime is known to do differently, with where that is said; the gate leaves that side out."""
+
+    name: str
+    side: Literal["short", "long"]
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Record):
+    """One named check and how it went, in words that a person understands."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation(Record):
+    """Greedy generation from a fixed prompt: the ids that went in, the ids and the text that came out."""
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence(Record):
+    """What verifying measured on one artifact, in its own runtime."""
+
+    build_key: str
+    runtime: str  # the package and version that loaded it
+    machine: str
+    checks: tuple[Check, ...]
+    distances: tuple[Distance, ...]
+    gate: float  # the bound on mean_kl that applied, in nats per token
+    known_behaviours: tuple[KnownBehaviour, ...]
+    generations: tuple[Generation, ...]
+    seconds: float
+    peak_memory: int
+
+    @property
+    def passed(self) -> bool:
+        """True if every check passed."""
+        return bool(self.checks) and all(c.passed for c in self.checks)
+
+    @property
+    def mean_kl(self) -> float | None:
+        """The largest mean KL among the sides that the gate applied to, in nats per token."""
+        known = {b.side for b in self.known_behaviours}
+        gated = [d.mean_kl for d in self.distances if d.side not in known]
+        return max(gated, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenBuild(Record):
+    """A build with its evidence, as the record of a repo holds it."""
+
+    build: BuildRecord
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoRecord(Record):
+    """``phi-bot.json``: everything this bot has put into one repo. One entry a variant."""
+
+    version: int
+    builds: tuple[ProvenBuild, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication(Record):
+    """Artifacts on the Hub. ``commit`` is the head; ``created`` is False when all of it was there already."""
+
+    repo_id: str
+    commit: str
+    url: str
+    created: bool
+    builds: tuple[ProvenBuild, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Record):
+    """A variant that was not published: at which step, why, and what to do about it."""
+
+    release: str  # repo_id@commit
+    variant: str
+    step: Literal["plan", "build", "verify", "publish"]
+    message: str
+    hint: str
+
+
+def digest_of(value: Json) -> str:
+    """Return the sha256, in hex, of a JSON value in canonical form (sorted keys, no white space, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_key(*, content_digest: str, variant: Variant, toolchain_digest: str, format_version: int) -> str:
+    """Return the digest that says whether there is anything to do: equal key, equal artifact.
+
+    What a variant is *called* or said to be (name, summary, estimate, default) is no part of its recipe.
+    """
+    return digest_of(
+        {
+            "release": content_digest,
+            "recipe": {
+                "format": variant.format,
+                "precision": variant.precision,
+                "target": variant.target,
+                "options": variant.options,
+            },
+            "toolchain": toolchain_digest,
+            "format_version": format_version,
+        }
+    )
+
+
+def content_digest(files: tuple[SourceFile, ...]) -> str:
+    """Return the digest of a release's content: the files that decide what is built from it, and nothing else."""
+    return digest_of(sorted([f.path, f.digest] for f in files if is_content(f.path)))
+
+
+def is_content(path: str) -> bool:
+    """Say whether a file of a source repo decides what is built: weights, config and tokenizer at the top level."""
+    if "/" in path:
+        return False
+    return path.endswith((".safetensors", ".safetensors.index.json")) or path in CONTENT_FILES
+
+
+CONTENT_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.jinja",
+        "chat_template.json",
+    }
+)
+
+
+# ---- reading and writing -------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Json:
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _read(hint: Any, value: Json, path: str) -> Any:
+    if hint is Any:
+        return value
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise MalformedRecordError(f"{path} is {value!r}, not one of {', '.join(map(repr, args))}")
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _read(next(a for a in args if a is not type(None)), value, path)
+    if origin is tuple:
+        _expect(value, list, path)
+        return tuple(_read(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        _expect(value, dict, path)
+        return {k: _read(args[1], v, f"{path}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return _read_record(hint, value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _expect(value, hint, path)
+    return value
+
+
+def _read_record(cls: Any, value: Json, path: str) -> Any:
+    _expect(value, dict, path)
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in value:
+        if key not in fields:
+            raise MalformedRecordError(f"{path}.{key} is unknown; {cls.__name__} has {', '.join(fields)}")
+    for name, f in fields.items():
+        optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+        if name not in value and not optional:
+            raise MalformedRecordError(f"{path}.{name} is missing")
+    return cls(**{k: _read(hints[k], v, f"{path}.{k}") for k, v in value.items()})
+
+
+def _expect(value: Json, kind: type, path: str) -> None:
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise MalformedRecordError(f"{path} is {type(value).__name__}, not {kind.__name__}")

@@ -1,0 +1,127 @@
+"""Enter a toolchain: run a worker in it, follow its events, and leave nothing running."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from bot.errors import BuildError, DamagedWeightsError, DiskFullError, PhiBotError
+from bot.records import Json, Record
+from bot.toolchains import Toolchain
+
+LAUNCHER = Path(__file__).parent.parent / "workers" / "launch.py"
+
+# What a child may see of our environment. A list of what is allowed, not of what is forbidden: tokens have many names.
+_PASSED_ON = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TMPDIR",
+        "TEMP",
+        "TMP",
+        "SYSTEMROOT",
+        "WINDIR",
+    }
+    | {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_PATH", "NUMBER_OF_PROCESSORS"}
+)
+_SET = {
+    "HF_HUB_OFFLINE": "1",  # a tokenizer config may name another repo: it is not fetched
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUTF8": "1",
+}
+
+
+def run_worker(
+    toolchain: Toolchain,
+    module: str,
+    command: str,
+    task: Record,
+    *,
+    log: Path,
+    on_event: Callable[[dict[str, Json]], None],
+) -> Json:
+    """Run ``python -m bot.workers.MODULE COMMAND`` inside a toolchain and return its result.
+
+    ``log`` receives all that the toolchain prints. ``on_event`` is called for each event but the last. The worker and
+    its children are killed when this function is left by an exception, Ctrl-C among them.
+
+    Raises DamagedWeightsError when the worker finds the source at fault, DiskFullError when the disk fills up, and
+    BuildError when it fails or dies in any other way; the message ends with where the log is.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="phi-bot-") as folder, log.open("ab") as stderr:
+        task_file = Path(folder) / "task.json"
+        task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
+        process = subprocess.Popen(
+            [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=folder,
+            env=child_environment(folder),
+            start_new_session=True,
+        )
+        try:
+            last = _follow(process, on_event)
+            code = process.wait()
+        except BaseException:
+            _kill(process)
+            raise
+    if last is not None and last["event"] == "result":
+        return last["value"]
+    raise _failure(f"{toolchain.name} {command}", last, code, log)
+
+
+def child_environment(scratch: str) -> dict[str, str]:
+    """Return the environment of a worker: no token, no network for model files, no Python settings of ours."""
+    passed = {k: v for k, v in os.environ.items() if k.upper() in _PASSED_ON}
+    return passed | _SET | {"HF_HOME": str(Path(scratch) / "hf")}
+
+
+def _follow(process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Json]], None]) -> dict[str, Json] | None:
+    last: dict[str, Json] | None = None
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    for line in process.stdout:
+        event: dict[str, Json] = json.loads(line)
+        if event["event"] in ("result", "error"):
+            last = event
+        else:
+            on_event(event)
+    return last
+
+
+def _failure(what: str, last: dict[str, Json] | None, code: int, log: Path) -> PhiBotError:
+    see = f"The toolchain's own output is in {log}."
+    if last is None:
+        died = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        hint = "Signal 9 often means too little memory. " if code == -signal.SIGKILL else ""
+        return BuildError(f"{what} {died} without a result", hint=hint + see)
+    message = str(last["message"])
+    if last["kind"] == "source":
+        return DamagedWeightsError(message, hint=see)
+    if last["kind"] == "disk":
+        return DiskFullError(f"{what}: {message}", hint="Free some disk and run the same command again.")
+    return BuildError(f"{what}: {message}", hint=see)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    # Do not hang on a reader of a pipe that a grandchild still holds.
+    threading.Thread(target=process.wait, daemon=True).start()

@@ -1,0 +1,151 @@
+"""How a worker talks to the bot: a task as a JSON file in, events as JSON lines out.
+
+Events on standard output, one JSON object a line:
+
+    {"event": "progress", "what": "quantizing", "done": 3, "total": 40, "unit": "tensors"}
+    {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456}
+    {"event": "failed", "variant": "gguf/q2_k", "message": "…"}
+    {"event": "result", "value": …}            the last one of a worker that ended well
+    {"event": "error", "kind": "source" | "disk" | "toolchain", "message": "…"}   the last one of any other
+
+Whatever the toolchain's own libraries print, on either stream, goes to standard error, which the bot keeps in a log.
+"""
+
+import errno
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bot.records import Json, Record, Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Record):
+    """A variant to build, and the folder (existing, empty) to leave its files in."""
+
+    variant: Variant
+    out: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildTask(Record):
+    """Build ``targets`` from the model in the folder ``source``.
+
+    ``source`` holds only safetensors, config and tokenizer files, with no code and no ``auto_map``. ``scratch`` is an
+    empty folder on the same file system as the outputs. ``model_name`` is safe in a file name.
+    """
+
+    source: str
+    model_name: str
+    targets: tuple[Target, ...]
+    scratch: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyTask(Record):
+    """Measure one artifact against the reference in the folder ``reference`` (see workers/reference.py)."""
+
+    artifact: str
+    variant: Variant
+    reference: str
+    threads: int
+
+
+class SourceProblem(Exception):  # noqa: N818
+    """The source model is at fault, not the toolchain. The message is for a person."""
+
+
+class Reporter:
+    """Sends events to the bot."""
+
+    def __init__(self, stream_fd: int) -> None:
+        self._fd = stream_fd
+        self._lock = threading.Lock()  # toolchains call back from their own threads
+        self._last_progress = 0.0
+        self._started = time.monotonic()
+
+    def event(self, **values: Json) -> None:
+        """Write one event."""
+        line = (json.dumps(values) + "\n").encode()
+        with self._lock:
+            while line:
+                line = line[os.write(self._fd, line) :]
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Say how far it is; at most ten times a second, and always at the end."""
+        now = time.monotonic()
+        if done < total and now - self._last_progress < 0.1:
+            return
+        self._last_progress = now
+        self.event(event="progress", what=what, done=done, total=total, unit=unit)
+
+    def built(self, variant: Variant) -> None:
+        """Say that all files of a variant are written. Its seconds are those since the last such event."""
+        now = time.monotonic()
+        seconds, self._started = now - self._started, now
+        self.event(event="built", variant=variant.name, seconds=round(seconds, 3), peak_memory=peak_memory())
+
+    def failed(self, variant: Variant, message: str) -> None:
+        """Say that a variant cannot be built; the worker goes on with the others."""
+        self._started = time.monotonic()
+        self.event(event="failed", variant=variant.name, message=message)
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+Command = Callable[[Json, Reporter], Json]
+
+
+def main(commands: dict[str, Command]) -> None:
+    """Run ``commands[argv[1]]`` on the task in the file ``argv[2]`` and exit: 0 after a result, 1 after an error."""
+    reporter = Reporter(_take_stdout())
+    command, task_file = sys.argv[1], sys.argv[2]
+    task = json.loads(Path(task_file).read_text(encoding="utf-8"))
+    with _errors_reported(reporter):
+        reporter.event(event="result", value=commands[command](task, reporter))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # some toolchains crash or hang in their atexit handlers, after all is done
+
+
+def _take_stdout() -> int:
+    """Keep standard output for events alone: native libraries write to it too."""
+    fd = os.dup(1)
+    os.dup2(2, 1)
+    return fd
+
+
+@contextmanager
+def _errors_reported(reporter: Reporter) -> Iterator[None]:
+    kind: Literal["source", "disk", "toolchain"]
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a toolchain raises becomes one event
+        import traceback
+
+        traceback.print_exc()
+        if isinstance(error, SourceProblem):
+            kind, message = "source", str(error)
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, message = "disk", str(error)
+        else:
+            kind, message = "toolchain", f"{type(error).__name__}: {error}"
+        reporter.event(event="error", kind=kind, message=message.strip())
+        sys.stderr.flush()
+        os._exit(1)
