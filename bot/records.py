@@ -84,6 +84,11 @@ class Release(Record):
         return self.repo_id.rsplit("/", 1)[-1]
 
     @property
+    def label(self) -> str:
+        """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
+        return f"{self.repo_id}@{self.commit[:12]}" if self.commit else self.repo_id
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of all safetensors files."""
         return sum(f.size for f in self.files if f.path.endswith(".safetensors"))
@@ -251,6 +256,7 @@ class Evidence(Record):
     generations: tuple[Generation, ...]
     seconds: float
     peak_memory: int
+    reference_digest: str = ""  # of what the reference was computed from: model, texts, toolchain
 
     @property
     def passed(self) -> bool:
@@ -301,6 +307,33 @@ class Failure(Record):
     step: Literal["plan", "build", "verify", "publish"]
     message: str
     hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Record):
+    """What there is to do: ``jobs``, what is ``done`` (published with the same build key), and what cannot be done."""
+
+    jobs: tuple[Job, ...]
+    done: tuple[PlannedVariant, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact(Record):
+    """A folder that a build left, and what is known of it. ``evidence`` is None until it is verified."""
+
+    folder: str
+    build: BuildRecord
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Record):
+    """What a step hands to the next one: what came through, and what failed on the way so far."""
+
+    artifacts: tuple[Artifact, ...] = ()
+    publications: tuple[Publication, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
 def digest_of(value: Json) -> str:

@@ -67,7 +67,7 @@ def run_worker(
         task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
             [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to: its end tells the worker that we are gone
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=folder,
@@ -88,7 +88,7 @@ def run_worker(
 def child_environment(scratch: str) -> dict[str, str]:
     """Return the environment of a worker: no token, no network for model files, no Python settings of ours."""
     passed = {k: v for k, v in os.environ.items() if k.upper() in _PASSED_ON}
-    return passed | _SET | {"HF_HOME": str(Path(scratch) / "hf")}
+    return passed | _SET | {"HF_HOME": str(Path(scratch) / "hf"), "PHI_BOT_HOLDS_STDIN": "1"}
 
 
 def _follow(process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Json]], None]) -> dict[str, Json] | None:

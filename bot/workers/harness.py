@@ -14,11 +14,12 @@ Whatever the toolchain's own libraries print, on either stream, goes to standard
 import errno
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,6 +115,7 @@ Command = Callable[[Json, Reporter], Json]
 
 def main(commands: dict[str, Command]) -> None:
     """Run ``commands[argv[1]]`` on the task in the file ``argv[2]`` and exit: 0 after a result, 1 after an error."""
+    _die_with_the_bot()
     reporter = Reporter(_take_stdout())
     command, task_file = sys.argv[1], sys.argv[2]
     task = json.loads(Path(task_file).read_text(encoding="utf-8"))
@@ -122,6 +124,25 @@ def main(commands: dict[str, Command]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # some toolchains crash or hang in their atexit handlers, after all is done
+
+
+def _die_with_the_bot() -> None:
+    """End this process and its children when the bot dies: a killed bot must not leave a converter running.
+
+    The bot holds the other end of standard input and writes nothing, so reading ends when it does. A worker that a
+    person started by hand has another input, and stays.
+    """
+    if os.environ.get("PHI_BOT_HOLDS_STDIN") != "1":
+        return
+
+    def wait() -> None:
+        with suppress(OSError):
+            os.read(0, 1)
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _take_stdout() -> int:
