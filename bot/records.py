@@ -124,7 +124,7 @@ class Variant(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Record):
-    """What a job is expected to need, in bytes. ``disk`` is beyond what is there already, source download included."""
+    """What a job is expected to need, in bytes. ``disk`` is scratch, beyond the source and the output."""
 
     output: int
     disk: int
@@ -190,7 +190,6 @@ class BuildRecord(Record):
     cost: Cost
     bot_version: str
     created: str  # UTC, ISO 8601
-    repo_id: str
     path_in_repo: str
 
     @property

@@ -38,7 +38,7 @@ class Format(Protocol):
         ...
 
     def estimate(self, release: Release, variant: Variant) -> Estimate:
-        """Estimate one variant's output, scratch disk (the source's download not counted) and peak memory, in bytes."""
+        """Estimate one variant's output, scratch disk (beyond source and output) and peak memory, in bytes."""
         ...
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:

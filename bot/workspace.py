@@ -1,0 +1,154 @@
+"""The working folder: sources, references and artifacts, each under the digest of what it is.
+
+    sources/DIGEST/     a release's files, as they are in its repo
+    staged/DIGEST/      what toolchains read of them: no code, nothing that asks for any
+    references/DIGEST/  the original's log-probabilities
+    artifacts/DIGEST/   files/, notices/, build.json, release.json, chat.json; evidence.json once it is verified
+    logs/               what toolchains printed
+    scratch/            everything half-made
+
+A folder is made in scratch/ and renamed when it is whole, so what has a name here is complete. What a killed process
+left in scratch/ is removed by the next one. Everything here can be deleted at any time: what is published is the state.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from bot.errors import DiskTooSmallError, RecordError
+from bot.progress import Display, size
+from bot.records import Artifact, BuildRecord, Evidence, Json, MalformedRecordError, Record, Release, digest_of
+
+R = TypeVar("R", bound=Record)
+
+_NAME_LENGTH = 32  # hex digits of a digest in a folder's name: 128 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A working folder. Several processes may use one at the same time."""
+
+    root: Path
+
+    def source(self, release: Release) -> Path:
+        """Return where a release's files are kept."""
+        return self.root / "sources" / release.content_digest[:_NAME_LENGTH]
+
+    def staged(self, release: Release) -> Path:
+        """Return where the view of them that toolchains read is kept."""
+        return self.root / "staged" / release.content_digest[:_NAME_LENGTH]
+
+    def reference(self, digest: str) -> Path:
+        """Return where a reference is kept."""
+        return self.root / "references" / digest[:_NAME_LENGTH]
+
+    def artifact(self, build_key: str, release: Release) -> Path:
+        """Return where an artifact is kept: by its build key, and by the release whose name its files carry."""
+        digest = digest_of([build_key, release.repo_id, release.commit])
+        return self.root / "artifacts" / digest[:_NAME_LENGTH]
+
+    def log(self, name: str) -> Path:
+        """Return a log file."""
+        return self.root / "logs" / f"{name.replace('/', '-')}.log"
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Make an empty folder, removed at the end of the block; if this process is killed, by the next one."""
+        parent = self.root / "scratch"
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent)
+        folder = parent / uuid.uuid4().hex
+        with FileLock(f"{folder}.lock"):  # first the lock, then the folder: nobody may take it for abandoned
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        Path(f"{folder}.lock").unlink(missing_ok=True)
+
+    @contextmanager
+    def only_one(self, what: str, display: Display) -> Iterator[None]:
+        """Let one process at a time do ``what``; another one waits, and says so."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{what}.lock")
+        try:
+            lock.acquire(timeout=0.1)
+        except Timeout:
+            display.say(f"Another phi-bot is at work on {what}; waiting for it …")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def need_disk(self, needed: int, what: str) -> None:
+        """Raise DiskTooSmallError unless ``needed`` bytes are free where this workspace is."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            raise DiskTooSmallError(
+                f"{what} needs about {size(needed)} of disk and {size(free)} are free in {self.root}",
+                hint="Free some disk, choose fewer variants, or name another folder with --work.",
+            )
+
+
+def _remove_abandoned(scratch: Path) -> None:
+    for folder in scratch.iterdir():
+        if folder.suffix == ".lock" or not folder.is_dir():
+            continue
+        lock = FileLock(f"{folder}.lock")
+        with suppress(Timeout), lock.acquire(timeout=0):  # held as long as its process lives
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(f"{folder}.lock").unlink(missing_ok=True)
+
+
+# ---- artifacts -----------------------------------------------------------------------------------------------
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read an artifact's records. Raises RecordError when the folder is none, or its records are malformed."""
+    build = read_record(folder / "build.json", BuildRecord)
+    evidence_file = folder / "evidence.json"
+    evidence = read_record(evidence_file, Evidence) if evidence_file.exists() else None
+    return Artifact(folder=str(folder), build=build, evidence=evidence)
+
+
+def read_release(folder: Path) -> Release:
+    """Read the release that an artifact was built from."""
+    return read_record(folder / "release.json", Release)
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a record from a file. Raises RecordError, naming the file, when it is not there or malformed."""
+    try:
+        return kind.from_json(read_json(path))
+    except MalformedRecordError as error:
+        raise RecordError(
+            f"{path} is no {kind.__name__}: {error}", hint="Was it written by another version of phi-bot?"
+        ) from error
+
+
+def read_json(path: Path) -> Json:
+    """Read a JSON file. Raises RecordError, naming it, when it is not there or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}", hint="Is it the right folder or file?") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is no JSON: {error}", hint="Write it again with --json.") from error
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Write a JSON file so that at any moment there is the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
