@@ -1,0 +1,89 @@
+"""Text from strangers, made safe for its place in Markdown. ``Markup`` marks what is safe as it is."""
+
+import json
+import re
+import shlex
+import unicodedata
+from urllib.parse import quote, urlsplit
+
+from markupsafe import Markup
+
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$]")
+_LINE_START = re.compile(r"^(?:([#+\-=])|(\d{1,9})([.)])(?=\s|$))")
+_KEPT_FORMAT_CHARACTERS = {"\u200c", "\u200d"}  # joiners: words of some scripts and emoji need them
+_WORD_JOINER = "\u2060"
+
+
+def one_line(text: object) -> str:
+    """Return text on one line: white space collapsed, control characters and overrides of direction taken out."""
+    kept = (" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in str(text))
+    return " ".join("".join(c for c in kept if not _invisible(c)).split())
+
+
+def escape(text: object) -> Markup:
+    """Return text for a paragraph, a heading or a table cell: nothing in it is markup, a link or a mention."""
+    if isinstance(text, Markup):
+        return text
+    line = _SPECIAL.sub(r"\\\g<0>", one_line(text))
+    line = _LINE_START.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", line)
+    line = line.replace("://", "&#58;//")  # or a bare address becomes a link
+    line = re.sub(r"(?i)\bwww\.", lambda m: f"{m[0][:3]}&#46;", line)
+    return Markup(line.replace("@", f"@{_WORD_JOINER}"))  # noqa: S704 - escaped above
+
+
+def code(text: object) -> Markup:
+    """Return text as inline code, in a table cell too."""
+    line = one_line(text)
+    if not line:
+        return Markup("")
+    if "|" in line or "`" in line:  # a code span in a table shows the escape of a pipe elsewhere: entities fit both
+        entities = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in line)
+        return Markup(f"<code>{entities}</code>")  # noqa: S704 - only entities
+    return Markup(f"`{line}`")  # noqa: S704 - holds no backtick
+
+
+def fence(text: object, language: str = "") -> Markup:
+    """Return text as a fenced block, with a fence longer than any run of backticks in it."""
+    lines = str(text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    body = "\n".join(_visible(line) for line in lines)
+    longest = max((len(run) for run in re.findall("`+", body)), default=0)
+    marks = "`" * max(3, longest + 1)
+    return Markup(f"{marks}{language}\n{body}\n{marks}")  # noqa: S704 - the fence cannot be closed from inside
+
+
+def link(text: object, address: str) -> Markup:
+    """Return a link, or only its text when the address is not a plain http(s) one."""
+    label = escape(text)
+    if not is_web_address(address):
+        return label
+    target = quote(address, safe=":/?#@!$&'*+,;=%~")
+    return Markup(f"[{label}](<{target}>)")  # noqa: S704 - escaped and quoted
+
+
+def is_web_address(text: object) -> bool:
+    """Say whether text is an http or https address with a host and without credentials or white space."""
+    if not isinstance(text, str) or len(text) > 2000 or re.search(r"[\s\x00-\x20\x7f\\<>\"]", text):
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def shell(text: object) -> Markup:
+    """Return text as one word of a POSIX shell, on one line."""
+    return Markup(shlex.quote(one_line(text)))  # noqa: S704 - for inside a fence
+
+
+def python(text: object) -> Markup:
+    """Return text as a Python string literal, on one line."""
+    return Markup(json.dumps(one_line(text), ensure_ascii=True))  # noqa: S704 - for inside a fence
+
+
+def _visible(line: str) -> str:
+    return "".join(c for c in line if c == "\t" or not (unicodedata.category(c) == "Cc" or _invisible(c)))
+
+
+def _invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cs") and character not in _KEPT_FORMAT_CHARACTERS

@@ -1,0 +1,53 @@
+"""The Jinja2 templates of cards, summaries and pages, with escaping that nothing has to ask for.
+
+In a template named ``*.html`` or ``*.html.j2`` every value is escaped as HTML, in one named ``*.md.j2`` as Markdown
+(bot/markdown.py). The filters ``code``, ``fence``, ``link``, ``sh`` and ``py`` put a value in its own kind of place.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bot import markdown
+from bot.progress import duration, size
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the one environment that all templates of the project are read in."""
+    # Autoescaping is on for Markdown too: ``finalize`` has made Markup of the values, and macros are left as they are.
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_folder()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters.update(
+        code=markdown.code,
+        fence=markdown.fence,
+        link=markdown.link,
+        sh=markdown.shell,
+        py=markdown.python,
+        md=markdown.escape,
+        size=size,
+        duration=duration,
+    )
+    return made
+
+
+@jinja2.pass_context
+def _finalize(context: jinja2.runtime.Context, value: Any) -> Any:
+    if isinstance(value, jinja2.Undefined) or not (context.name or "").endswith(".md.j2"):
+        return value
+    return markdown.escape(value)
+
+
+def _folder() -> Path:
+    here = Path(__file__).parent
+    packaged = here / "templates"  # in a wheel; a checkout has them beside the package
+    return packaged if packaged.is_dir() else here.parent / "templates"
