@@ -60,6 +60,28 @@ class VerifyTask(Record):
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReferenceTask(Record):
+    """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty).
+
+    ``short_windows`` are the windows of text below the LongRoPE switch; 256 positions each (see workers/reference.py).
+    """
+
+    source: str
+    out: str
+    threads: int
+    short_windows: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleTask(Record):
+    """Make the small checkpoint of a family (see workers/sample.py); leave its files in ``out`` (existing, empty)."""
+
+    out: str
+    family: str = "phi-3.5"
+    seed: int = 0
+
+
 class SourceProblem(Exception):  # noqa: N818
     """The source model is at fault, not the toolchain. The message is for a person."""
 
