@@ -102,6 +102,12 @@ class DamagedTokenizerError(PhiBotError):
     exit_code = 26
 
 
+class ChangedSourceError(PhiBotError):
+    """A local model whose files changed between planning and building."""
+
+    exit_code = 27
+
+
 # ---- the Hub -------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +133,18 @@ class ForeignRepoError(PhiBotError):
     """The target repo exists and carries no record of ours: it is never overwritten."""
 
     exit_code = 33
+
+
+class ConflictError(PhiBotError):
+    """Someone else published in the same repo at the same moment."""
+
+    exit_code = 34
+
+
+class AlteredDownloadError(PhiBotError):
+    """A downloaded file is not the one that the Hub announced."""
+
+    exit_code = 35
 
 
 # ---- the machine ---------------------------------------------------------------------------------------------
