@@ -1,0 +1,282 @@
+"""Frozen dataclasses that describe a TOML file: read it with errors that name the line, write its schema and its text.
+
+A class is a table, its docstring says what the table is for, and each field is a table or has ``key`` as metadata.
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+import textwrap
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bot.errors import ConfigError
+
+T = TypeVar("T")
+Wrong = Callable[[str], ConfigError]  # turns what is wrong ("is 3; allowed is …") into the error to raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """What a key may hold, beyond its type."""
+
+    help: str
+    allowed: str  # completes "allowed is …"
+    rules: Mapping[str, Any]  # as a JSON schema says them: pattern, minimum …
+    check: Callable[[Any], str | None] | None  # says what is wrong ("is no URL") where no schema can
+    example: Any  # shown where the default depends on the machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file as it was read, to say where something in it is wrong."""
+
+    path: Path
+    text: str
+    hint: str
+
+    def wrong(self, at: tuple[str, ...], complaint: str) -> ConfigError:
+        """Return the error that the key ``at`` is wrong."""
+        return self.error(line_of(self.text, at), complaint)
+
+    def error(self, line: int, complaint: str) -> ConfigError:
+        """Return the error that something on a line is wrong."""
+        return ConfigError(f"{self.path}:{line}: {complaint}", hint=self.hint)
+
+
+def key(
+    help: str,  # noqa: A002 - as argparse and click call it
+    *,
+    allowed: str,
+    rules: Mapping[str, Any] | None = None,
+    check: Callable[[Any], str | None] | None = None,
+    example: Any = None,
+) -> dict[str, Key]:
+    """Describe a key: the metadata of its field."""
+    return {"key": Key(help=help, allowed=allowed, rules=rules or {}, check=check, example=example)}
+
+
+def parse(path: Path, *, hint: str) -> tuple[dict[str, Any], Source]:
+    """Read a TOML file. Raises ConfigError if it cannot be read or is no TOML."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+    try:
+        source = Source(path=path, text=data.decode("utf-8-sig").replace("\r\n", "\n"), hint=hint)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: is not encoded as UTF-8", hint="Save the file as UTF-8.") from None
+    try:
+        return tomllib.loads(source.text), source
+    except ValueError as error:  # tomllib raises more kinds of it than TOMLDecodeError, for an absurdly long number
+        found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+        line = int(found[1]) if found and found[1] else source.text.count("\n") + 1
+        reason = str(error)[: found.start()] if found else str(error)
+        raise source.error(line, f"not TOML: {reason}") from None
+    except RecursionError:
+        raise source.error(1, "not TOML that can be read: too deeply nested") from None
+
+
+def read(cls: type[T], data: Mapping[str, Any], source: Source, at: tuple[str, ...] = ()) -> T:
+    """Read a table into its class. Raises ConfigError for an unknown key or a wrong value."""
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        here = (*at, name)
+        if name not in hints:
+            raise source.wrong(here, _unknown(name, list(hints), at))
+        if not dataclasses.is_dataclass(hints[name]):
+            values[name] = _read_key(cls, name, value, source, here)
+        elif isinstance(value, dict):
+            values[name] = read(hints[name], value, source, here)
+        else:
+            raise source.wrong(here, f"{'.'.join(here)} is {_shown(value)}; allowed is a table [{'.'.join(here)}]")
+    return cls(**values)
+
+
+def _read_key(cls: type, name: str, value: Any, source: Source, at: tuple[str, ...]) -> Any:
+    return read_value(cls, name, value, lambda complaint: source.wrong(at, f"{'.'.join(at)} {complaint}"))
+
+
+def read_value(cls: type, name: str, value: Any, wrong: Wrong) -> Any:
+    """Check the value of one key and return it as its field holds it. Raises what ``wrong`` makes of a complaint."""
+    hint, rule = _hint_and_key(cls, name)
+    schema = _schema_of(hint, rule)
+    try:
+        result = _converted(hint, value)
+    except TypeError:
+        raise wrong(f"is {_shown(value)}; allowed is {rule.allowed}") from None
+    if rule.check and (complaint := rule.check(result)):
+        raise wrong(f"{complaint}; allowed is {rule.allowed}")
+    if (bad := _outside(schema, value)) is not None:
+        raise wrong(f"{bad}; allowed is {rule.allowed}")
+    return result
+
+
+def keys(cls: type, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type]]:
+    """Return the path of every key, with the class that it is in, in the order of the fields."""
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            yield from keys(typing.cast("type", hint), (*at, name))
+        else:
+            yield (*at, name), cls
+
+
+def json_schema(cls: type, *, title: str) -> dict[str, Any]:
+    """Return the JSON schema of the whole file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **_table_schema(cls)}
+
+
+def template(cls: type) -> str:
+    """Return the text of a file that sets nothing and explains every key."""
+    lines = [*_comment(_doc(cls)), *_comment("Remove the # before a key to set it. What is shown is the default.")]
+    table_cls: type | None = None
+    for at, owner in keys(cls):
+        if owner is not table_cls:
+            table_cls = owner
+            lines += ["", f"[{'.'.join(at[:-1])}]", *_comment(_doc(owner))]
+        _, rule = _hint_and_key(owner, at[-1])
+        lines += [*([""] if rule.help else []), *_comment(rule.help), f"# {at[-1]} = {shown_default(owner, at[-1])}"]
+    return "\n".join(lines) + "\n"
+
+
+def shown_default(cls: type, name: str) -> str:
+    """Return a key's default in TOML, or an example where the default is nothing or depends on the machine."""
+    _, rule = _hint_and_key(cls, name)
+    # JSON's strings, numbers and lists of them are TOML's too.
+    return json.dumps(_field(cls, name).default if rule.example is None else rule.example)
+
+
+def help_of(cls: type, name: str) -> Key:
+    """Return the description of a key."""
+    return _hint_and_key(cls, name)[1]
+
+
+def line_of(text: str, at: tuple[str, ...]) -> int:
+    """Return the number of the line on which a valid TOML text first sets a key (or opens a table).
+
+    Statements of TOML end with a line. So the key is in the statement that ends the shortest part of the text that is
+    TOML by itself and has the key; it begins after the longest shorter one.
+    """
+    lines = text.split("\n")
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            data = tomllib.loads("\n".join(lines[:end]))
+        except ValueError:
+            continue  # in the middle of a list or a long string
+        if _has(data, at):
+            break
+        begin = end
+    return begin + 1
+
+
+def _has(data: Any, at: tuple[str, ...]) -> bool:
+    for name in at:
+        if not isinstance(data, dict) or name not in data:
+            return False
+        data = data[name]
+    return True
+
+
+# ---- values --------------------------------------------------------------------------------------------------
+
+
+def _field(cls: type, name: str) -> "dataclasses.Field[Any]":
+    return next(f for f in dataclasses.fields(cls) if f.name == name)
+
+
+def _hint_and_key(cls: type, name: str) -> tuple[Any, Key]:
+    hint = typing.get_type_hints(cls)[name]
+    if isinstance(hint, types.UnionType):  # TYPE | None: None is the absence of the key
+        hint = typing.get_args(hint)[0]
+    return hint, _field(cls, name).metadata["key"]
+
+
+def _converted(hint: Any, value: Any) -> Any:
+    """Return a TOML value as a field holds it. Raises TypeError for a value of another type."""
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_converted(typing.get_args(hint)[0], v) for v in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if type(value) is hint:  # not isinstance: true is no number
+        return value
+    raise TypeError
+
+
+def _outside(schema: Mapping[str, Any], value: Any) -> str | None:
+    """Say what a value of the right type is, if it is outside the rules of its schema."""
+    if isinstance(value, list):
+        if len(value) < schema.get("minItems", 0):
+            return "is an empty list"
+        complaints = (_outside(schema["items"], v) for v in value)
+        return next((f"has {c.removeprefix('is ')}" for c in complaints if c), None)
+    if isinstance(value, str):
+        inside = len(value) >= schema.get("minLength", 0) and re.fullmatch(schema.get("pattern", "(?s:.*)"), value)
+    else:
+        low, above, high = (schema.get(k) for k in ("minimum", "exclusiveMinimum", "maximum"))
+        inside = not (low is not None and not value >= low) and not (above is not None and not value > above)
+        inside = inside and not (high is not None and not value <= high)
+    return None if inside else f"is {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it: on one line, and not at any length."""
+    if isinstance(value, str | bool | int | float):
+        text = json.dumps(value, ensure_ascii=False)
+        text = "".join(c if c.isprintable() else "�" for c in text)
+        return text if len(text) <= 60 else f"{text[:57]}…"
+    if isinstance(value, dict):
+        return "a table"
+    return "a list of something else" if isinstance(value, list) else "a date or a time"
+
+
+def _unknown(name: str, siblings: list[str], at: tuple[str, ...]) -> str:
+    where = f"in [{'.'.join(at)}]" if at else "at the top"
+    near = difflib.get_close_matches(name, siblings, n=1)
+    guess = f"; did you mean {near[0]}?" if near else "."
+    kind = "are" if at else "are the tables"
+    return f"unknown key {_shown(name)} {where}{guess} Allowed {kind} {', '.join(siblings)}"
+
+
+# ---- schema and text -----------------------------------------------------------------------------------------
+
+
+def _table_schema(cls: type) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            properties[name] = _table_schema(typing.cast("type", hint))
+        else:
+            field, (bare, rule) = _field(cls, name), _hint_and_key(cls, name)
+            described = {"description": f"{rule.help} Allowed: {rule.allowed}.".strip(), **_schema_of(bare, rule)}
+            default = {} if field.default in (dataclasses.MISSING, None) else {"default": field.default}
+            properties[name] = described | default
+    return {"description": _doc(cls), "type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _schema_of(hint: Any, rule: Key) -> dict[str, Any]:
+    if typing.get_origin(hint) is tuple:
+        items = {"type": _JSON_TYPES[typing.get_args(hint)[0]], **rule.rules.get("items", {})}
+        return {"type": "array", **rule.rules, "items": items}
+    return {"type": _JSON_TYPES[hint], **rule.rules}
+
+
+_JSON_TYPES = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def _doc(cls: type) -> str:
+    return (cls.__doc__ or "").replace("``", "`")
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
