@@ -1,0 +1,64 @@
+"""What formats read out of a Phi's config.json. It is untrusted: any value may be of any type."""
+
+from bot.records import Json, Release
+
+_FLOAT32 = ("float32", "torch.float32")
+
+
+def architecture(config: dict[str, Json]) -> str:
+    """Return the first of ``architectures``, or "" when it names none."""
+    names = config.get("architectures")
+    first = names[0] if isinstance(names, list) and names else ""
+    return first if isinstance(first, str) else ""
+
+
+def rope_scaling(config: dict[str, Json]) -> dict[str, Json]:
+    """Return the rope settings: of the key that Microsoft's configs use, or of the one that transformers 5 writes."""
+    settings = config.get("rope_scaling") or config.get("rope_parameters")
+    return settings if isinstance(settings, dict) else {}
+
+
+def rope_type(config: dict[str, Json]) -> str:
+    """Return the kind of rope scaling, ``default`` when there is none. ``su`` is the older name of ``longrope``."""
+    settings = rope_scaling(config)
+    kind = settings.get("rope_type") or settings.get("type") or "default"
+    return "longrope" if kind == "su" else str(kind)
+
+
+def is_longrope(config: dict[str, Json]) -> bool:
+    """Say whether the model has one set of rotary factors for short contexts and another for long ones."""
+    return rope_type(config) == "longrope"
+
+
+def number(config: dict[str, Json], key: str, otherwise: int) -> int:
+    """Return a positive whole number of the config, or ``otherwise`` where it has none."""
+    value = config.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else otherwise
+
+
+def parameters(release: Release) -> int:
+    """Return about how many parameters a release has, from the bytes of its weights and their declared type."""
+    declared = release.config.get("torch_dtype") or release.config.get("dtype")
+    return release.weight_bytes // (4 if declared in _FLOAT32 else 2)
+
+
+def largest_tensor(config: dict[str, Json]) -> int:
+    """Return the number of elements of the largest single tensor: the embedding, or a feed-forward layer."""
+    hidden = number(config, "hidden_size", 3072)
+    vocabulary = number(config, "vocab_size", 32064)
+    feed_forward = 2 * number(config, "intermediate_size", 4 * hidden)
+    return hidden * max(vocabulary, feed_forward)
+
+
+def unsupported(config: dict[str, Json], tool: str, supported: dict[str, str]) -> str | None:
+    """Say in one line why ``tool`` cannot build such a model, or return None.
+
+    ``supported`` maps architectures to what people call them.
+    """
+    name = architecture(config)
+    if name not in supported:
+        known = ", ".join(supported.values())
+        return f"{tool} does not support {name or 'a model without a named architecture'}; of the Phi models it has {known}"
+    if "quantization_config" in config:
+        return f"the model is quantized already; {tool} needs the original weights"
+    return None
