@@ -60,49 +60,53 @@ class RecordError(PhiBotError):
 # ---- what the source model is --------------------------------------------------------------------------------
 
 
-class MissingConfigError(PhiBotError):
+class SourceError(PhiBotError):
+    """Something about the model itself: no other variant of it can do better."""
+
+
+class MissingConfigError(SourceError):
     """No config.json, or one that is no JSON object."""
 
     exit_code = 20
 
 
-class UnsupportedArchitectureError(PhiBotError):
+class UnsupportedArchitectureError(SourceError):
     """An architecture that no chosen toolchain supports."""
 
     exit_code = 21
 
 
-class DamagedWeightsError(PhiBotError):
+class DamagedWeightsError(SourceError):
     """A truncated, missing or malformed safetensors shard."""
 
     exit_code = 22
 
 
-class PicklesOnlyError(PhiBotError):
+class PicklesOnlyError(SourceError):
     """Weights only as pickles, which are never loaded."""
 
     exit_code = 23
 
 
-class UnsafeFileNameError(PhiBotError):
+class UnsafeFileNameError(SourceError):
     """A file name that would leave its folder."""
 
     exit_code = 24
 
 
-class RemoteCodeError(PhiBotError):
+class RemoteCodeError(SourceError):
     """A model that cannot be read without running code from its repo."""
 
     exit_code = 25
 
 
-class DamagedTokenizerError(PhiBotError):
+class DamagedTokenizerError(SourceError):
     """A missing or malformed tokenizer file."""
 
     exit_code = 26
 
 
-class ChangedSourceError(PhiBotError):
+class ChangedSourceError(SourceError):
     """A local model whose files changed between planning and building."""
 
     exit_code = 27

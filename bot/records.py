@@ -86,7 +86,7 @@ class Release(Record):
     @property
     def label(self) -> str:
         """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
-        return f"{self.repo_id}@{self.commit[:12]}" if self.commit else self.repo_id
+        return _label(self.repo_id, self.commit)
 
     @property
     def weight_bytes(self) -> int:
@@ -159,6 +159,11 @@ class SourceRef(Record):
     repo_id: str
     commit: str | None
     content_digest: str
+
+    @property
+    def label(self) -> str:
+        """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
+        return _label(self.repo_id, self.commit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +311,7 @@ class Failure(Record):
     step: Literal["plan", "build", "verify", "publish"]
     message: str
     hint: str
+    exit_code: int = 3  # of the error, see errors.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +321,13 @@ class Plan(Record):
     jobs: tuple[Job, ...]
     done: tuple[PlannedVariant, ...]
     failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Record):
+    """The releases that watching found."""
+
+    releases: tuple[Release, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,6 +346,10 @@ class Report(Record):
     artifacts: tuple[Artifact, ...] = ()
     publications: tuple[Publication, ...] = ()
     failures: tuple[Failure, ...] = ()
+
+
+def _label(repo_id: str, commit: str | None) -> str:
+    return f"{repo_id}@{commit[:12]}" if commit else repo_id
 
 
 def digest_of(value: Json) -> str:

@@ -9,11 +9,10 @@ from bot.formats import Format, all_formats
 from bot.hub.client import Hub
 from bot.machine import lacks
 from bot.records import Estimate, Failure, Job, Plan, PlannedVariant, Release, Variant, build_key
+from bot.steps.failures import failure
 
 
-def plan(
-    releases: Sequence[Release], variants: Sequence[Variant], *, namespace: str | None, hub: Hub
-) -> Plan:
+def plan(releases: Sequence[Release], variants: Sequence[Variant], *, namespace: str | None, hub: Hub) -> Plan:
     """Return the jobs that bring every release's publications up to date.
 
     Without a namespace nothing can be published, so nothing counts as done. Raises UnsupportedArchitectureError when
@@ -50,8 +49,8 @@ def plan(
 
 
 def _refusal(release: Release, variant: Variant, reason: str) -> Failure:
-    hint = "Choose other variants, or a machine that has what is missing."
-    return Failure(release=release.label, variant=variant.name, step="plan", message=reason, hint=hint)
+    error = UnsupportedArchitectureError(reason, hint="Choose other variants, or a machine that has what is missing.")
+    return failure(release.label, variant.name, "plan", error)
 
 
 def _planned(release: Release, variant: Variant, form: Format, namespace: str | None) -> PlannedVariant:

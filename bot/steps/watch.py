@@ -23,9 +23,7 @@ def watch(models: Sequence[str], *, config: Config, hub: Hub, display: Display) 
     found: list[Release] = []
     for author in config.watch.authors:
         display.say(f"Looking for releases of {author} on {hub.endpoint}")
-        for repo_id in hub.find(author):
-            if _wanted(repo_id, config):
-                found.append(hub.release(repo_id))
+        found += [hub.release(repo_id) for repo_id in hub.find(author) if _wanted(repo_id, config)]
     return tuple(found)
 
 

@@ -1,0 +1,44 @@
+"""The reference: the original's own log-probabilities, computed once per release and shared by all formats."""
+
+from pathlib import Path
+
+from bot import texts, toolchains
+from bot.progress import Display
+from bot.records import Release, digest_of
+from bot.toolchains.enter import run_worker
+from bot.toolchains.install import ensure
+from bot.workers.harness import ReferenceTask
+from bot.workspace import Workspace
+
+_VERSION = 1  # raise it when the worker computes something else from the same inputs
+
+
+def digest(release: Release) -> str:
+    """Return the digest of all that decides the reference: the model, the texts, and what computes it."""
+    return digest_of([_VERSION, release.content_digest, texts.digest(), toolchains.lock_digest("reference")])
+
+
+def reference(release: Release, staged: Path, *, workspace: Workspace, threads: int, display: Display) -> Path:
+    """Return the folder of a release's reference, computing it first if that is not done yet."""
+    folder = workspace.reference(digest(release))
+    if folder.exists():
+        return folder
+    toolchain = ensure("reference", display)
+    with workspace.only_one(f"reference-{folder.name}", display):
+        if folder.exists():
+            return folder
+        title = f"Computing the reference of {release.label}"
+        with workspace.scratch() as scratch, display.task(title) as task:
+            out = scratch / "reference"
+            out.mkdir()
+            run_worker(
+                toolchain,
+                "reference",
+                "compute",
+                ReferenceTask(source=str(staged), out=str(out), threads=threads),
+                log=workspace.log(f"reference-{folder.name[:12]}"),
+                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+            )
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            out.rename(folder)
+    return folder

@@ -1,0 +1,121 @@
+"""Records as a person reads them: tables on standard output."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bot.doctor import Finding
+from bot.progress import size
+from bot.records import Artifact, Evidence, Failure, Job, Plan, Release, Report, Variant
+
+_MARKS = {"ok": "ok", "warn": "note", "missing": "missing"}
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Lay out text. Cells are Text, never markup: names may come from strangers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _print(what: Table | str) -> None:
+    console = _console()
+    console.print(what if isinstance(what, Table) else Text(what))
+
+
+def releases(found: Sequence[Release]) -> None:
+    """Print releases."""
+    if not found:
+        _print("No release found.")
+        return
+    rows = [(r.repo_id, (r.commit or "a folder")[:12], size(r.weight_bytes), r.content_digest[:12]) for r in found]
+    _print(_table(("release", "commit", ">weights", "content"), rows))
+
+
+def variants(rows: Sequence[Variant], parameters: int | None) -> None:
+    """Print rows of the catalogue; sizes need the number of parameters of a model."""
+    table = []
+    for v in rows:
+        estimate = size(parameters * v.bits_per_weight / 8) if parameters else f"{v.bits_per_weight:g}"
+        table.append((v.name, v.precision, estimate, v.target, "yes" if v.default else "", v.summary))
+    _print(_table(("variant", "precision", ">size" if parameters else ">bits/weight", "runs on", "default", ""), table))
+
+
+def plan(todo: Plan) -> None:
+    """Print what there is to do."""
+    for job in todo.jobs:
+        _print(_job_line(job))
+    for planned in todo.done:
+        _print(f"published  {planned.variant.name} in {planned.repo_id}")
+    failures(todo.failures)
+    if not todo.jobs:
+        _print("Nothing to do.")
+
+
+def _job_line(job: Job) -> str:
+    e = job.estimate
+    names = ", ".join(v.variant.name for v in job.variants)
+    return (
+        f"build      {names} of {job.release.label}: about {size(e.output)} to publish, "
+        f"{size(e.disk)} of scratch, {size(e.memory)} of memory"
+    )
+
+
+def artifacts(found: Sequence[Artifact]) -> None:
+    """Print artifacts, with their evidence where there is some."""
+    rows = [(a.build.variant.name, size(a.build.size), *_figures(a.evidence), a.folder) for a in found]
+    if rows:
+        _print(_table(("variant", ">size", *_FIGURES, "folder"), rows))
+
+
+def publications(report: Report) -> None:
+    """Print what is on the Hub now."""
+    rows = [
+        (b.build.variant.name, size(b.build.size), *_figures(b.evidence), p.url)
+        for p in report.publications
+        for b in p.builds
+    ]
+    if rows:
+        _print(_table(("variant", ">size", *_FIGURES, "published in"), rows))
+
+
+_FIGURES = (">mean KL", ">beyond the switch", ">same top token")
+
+
+def _figures(evidence: Evidence | None) -> tuple[str, str, str]:
+    """Return mean KL below and above the LongRoPE switch, in nats, and the lowest top-1 agreement."""
+    if evidence is None:
+        return "", "", ""
+    sides = {d.side: d for d in evidence.distances}
+    short, long = sides.get("short"), sides.get("long")
+    agreement = min(d.top1_agreement for d in evidence.distances)
+    return (
+        f"{short.mean_kl:.5f}" if short else "",
+        f"{long.mean_kl:.5f}" if long else "",
+        f"{agreement:.1%}",
+    )
+
+
+def failures(found: Sequence[Failure]) -> None:
+    """Print what failed, each with what to do."""
+    for f in found:
+        _print(f"failed     {f.variant} of {f.release}, at {f.step}: {f.message}")
+        _print(f"           {f.hint}")
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Print what the doctor found."""
+    _print(_table(("", "", ""), [(_MARKS[f.status], f.name, f.detail) for f in found]))
+    for f in found:
+        if f.status != "ok" and f.what_to_do:
+            _print(f"{f.name}: {f.what_to_do}")

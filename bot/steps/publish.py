@@ -1,0 +1,137 @@
+"""Publish: proven artifacts onto the Hub, one commit a repo, with card and record."""
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from bot import cards
+from bot.cards import ChatFormat
+from bot.errors import ConfigError, PhiBotError, VerifyError
+from bot.formats import all_formats
+from bot.hub.client import Hub
+from bot.progress import Display
+from bot.records import (
+    RECORD_VERSION,
+    Artifact,
+    Failure,
+    ProvenBuild,
+    Publication,
+    Release,
+    RepoRecord,
+    Report,
+)
+from bot.steps.failures import failure
+from bot.workspace import read_record, read_release
+
+RECORD_FILE = "phi-bot.json"
+
+
+def publish(
+    artifacts: Sequence[Artifact], *, namespace: str | None, private: bool, hub: Hub, display: Display
+) -> Report:
+    """Publish artifacts, each repo in one commit on top of the head that its record was read from.
+
+    What a repo holds already with the same build key is not sent again; if that is all, no commit is made. A repo
+    that refuses becomes a Failure for each of its artifacts, and the others go on.
+    """
+    if not namespace:
+        raise ConfigError(
+            "there is no namespace to publish in", hint="Give --namespace NAME, or set [publish] namespace."
+        )
+    publications: list[Publication] = []
+    failures: list[Failure] = []
+    ordered = sorted(artifacts, key=lambda a: (_repo_id(namespace, a), a.build.variant.name))
+    for repo_id, group in groupby(ordered, key=lambda a: _repo_id(namespace, a)):
+        members = tuple(group)
+        try:
+            publications.append(_publish_repo(repo_id, members, private, hub, display))
+        except PhiBotError as error:
+            failures += [failure(a.build.source.label, a.build.variant.name, "publish", error) for a in members]
+    return Report(publications=tuple(publications), failures=tuple(failures))
+
+
+def _repo_id(namespace: str, artifact: Artifact) -> str:
+    variant = artifact.build.variant
+    model = artifact.build.source.repo_id.rsplit("/", 1)[-1]
+    return f"{namespace}/{model}{all_formats()[variant.format].repo_suffix(variant)}"
+
+
+def _publish_repo(
+    repo_id: str, artifacts: Sequence[Artifact], private: bool, hub: Hub, display: Display
+) -> Publication:
+    found = hub.record(repo_id)
+    old, parent = found or (RepoRecord(version=RECORD_VERSION, builds=()), None)
+    old_keys = {b.build.build_key for b in old.builds}
+    new = [_proven(a) for a in artifacts if a.build.build_key not in old_keys]
+    asked = {a.build.build_key for a in artifacts}
+    if not new and parent is not None:
+        display.say(f"{repo_id} holds all of it already")
+        builds = tuple(b for b in old.builds if b.build.build_key in asked)
+        return Publication(repo_id=repo_id, commit=parent, url=hub.repo_url(repo_id), created=False, builds=builds)
+
+    record = _merged(old, new)
+    latest = artifacts[-1]
+    card = cards.render_card(record=record, repo_id=repo_id, release=_release(latest), chat=_chat(latest))
+    files: dict[str, Path | bytes] = {
+        "README.md": card.encode(),
+        RECORD_FILE: (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    for artifact in artifacts:
+        if artifact.build.build_key in old_keys:
+            continue
+        folder = Path(artifact.folder)
+        files |= {p.name: p for p in sorted((folder / "notices").glob("*"))}
+        for entry in artifact.build.files:
+            files[_in_repo(artifact.build.path_in_repo, entry.path)] = folder / "files" / entry.path
+    names = ", ".join(b.build.variant.name for b in new)
+    with display.task(f"Publishing {names} in {repo_id}") as task:
+        commit = hub.commit(
+            repo_id,
+            files=files,
+            delete=_stale(old, record),
+            parent=parent,
+            message=f"Add {names} of {_release(latest).label}",
+            private=private,
+            task=task,
+        )
+    done = tuple(b for b in record.builds if b.build.build_key in asked)
+    return Publication(repo_id=repo_id, commit=commit, url=hub.repo_url(repo_id), created=True, builds=done)
+
+
+def _proven(artifact: Artifact) -> ProvenBuild:
+    evidence = artifact.evidence
+    if evidence is None or not evidence.passed or evidence.build_key != artifact.build.build_key:
+        raise VerifyError(
+            f"{artifact.build.variant.name} has no evidence that it passed",
+            hint=f"Run `phi-bot verify {artifact.folder}` first.",
+        )
+    return ProvenBuild(build=artifact.build, evidence=evidence)
+
+
+def _merged(old: RepoRecord, new: Sequence[ProvenBuild]) -> RepoRecord:
+    """Return the record with the new builds in place of those of the same variants, in the order of names."""
+    builds = {b.build.variant.name: b for b in (*old.builds, *new)}
+    return RepoRecord(version=RECORD_VERSION, builds=tuple(builds[n] for n in sorted(builds)))
+
+
+def _stale(old: RepoRecord, record: RepoRecord) -> list[str]:
+    """Return the files that only the old record knows: a rebuilt variant may have other ones."""
+    return sorted(_paths(old) - _paths(record))
+
+
+def _paths(record: RepoRecord) -> set[str]:
+    return {_in_repo(b.build.path_in_repo, f.path) for b in record.builds for f in b.build.files}
+
+
+def _in_repo(folder: str, path: str) -> str:
+    return f"{folder}/{path}" if folder else path
+
+
+def _release(artifact: Artifact) -> Release:
+    return read_release(Path(artifact.folder))
+
+
+def _chat(artifact: Artifact) -> ChatFormat | None:
+    file = Path(artifact.folder) / "chat.json"
+    return read_record(file, ChatFormat) if file.exists() else None

@@ -1,0 +1,107 @@
+"""Run: the whole way of a release, in one process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bot.config import Config
+from bot.errors import Interrupted, PhiBotError, SourceError
+from bot.hub.client import Hub
+from bot.progress import Display
+from bot.records import Artifact, Failure, Job, Plan, Publication, Report, Variant
+from bot.steps.build import build
+from bot.steps.failures import failure
+from bot.steps.plan import plan
+from bot.steps.publish import publish
+from bot.steps.verify import verify
+from bot.steps.watch import watch
+from bot.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a run works with."""
+
+    config: Config
+    workspace: Workspace
+    hub: Hub
+    display: Display
+
+
+def run(
+    models: Sequence[str], variants: Sequence[Variant], *, named: frozenset[str], means: Means
+) -> tuple[Plan, Report]:
+    """Bring the publications of the releases up to date. Return what was planned and what came of it.
+
+    A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
+    in the working folder. A variant that a toolchain refuses is a failure only if it is in
+    ``named``: asked for by its own name, not as one of a set.
+    """
+    releases = watch(models, config=means.config, hub=means.hub, display=means.display)
+    for release in releases:
+        means.display.say(f"Found {release.label}")
+    todo = plan(releases, variants, namespace=means.config.publish.namespace, hub=means.hub)
+    for refused in todo.failures:
+        means.display.say(f"Left out {refused.variant} of {refused.release}: {refused.message}")
+    for done in todo.done:
+        means.display.say(f"{done.variant.name} is in {done.repo_id} already: nothing to do")
+
+    artifacts: list[Artifact] = []
+    publications: list[Publication] = []
+    failures = [f for f in todo.failures if f.variant in named]
+    broken: set[str] = set()
+    for job in todo.jobs:
+        if job.release.label in broken:
+            continue
+        try:
+            proven, failed = _prove(job, means)
+        except SourceError as error:  # the other formats would fail on the same file
+            broken.add(job.release.label)
+            same = [j for j in todo.jobs if j.release.label == job.release.label]
+            names = [v.variant.name for j in same for v in j.variants]
+            failures += [failure(job.release.label, name, "build", error) for name in names]
+            continue
+        failures += failed
+        artifacts += proven
+        if proven and means.config.publish.namespace:
+            report = publish(
+                proven,
+                namespace=means.config.publish.namespace,
+                private=means.config.publish.private,
+                hub=means.hub,
+                display=means.display,
+            )
+            publications += report.publications
+            failures += report.failures
+    return todo, Report(
+        artifacts=tuple(artifacts), publications=tuple(publications), failures=tuple(failures)
+    )
+
+
+def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
+    """Build and verify one job. Raises SourceError where the model itself is at fault."""
+    threads = means.config.build.threads
+    try:
+        built = build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display)
+    except (SourceError, Interrupted):
+        raise
+    except PhiBotError as error:
+        return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
+    proven: list[Artifact] = []
+    failures = list(built.failures)
+    for artifact in built.artifacts:
+        try:
+            proven.append(
+                verify(
+                    artifact,
+                    config=means.config,
+                    workspace=means.workspace,
+                    hub=means.hub,
+                    threads=threads,
+                    display=means.display,
+                )
+            )
+        except (SourceError, Interrupted):
+            raise
+        except PhiBotError as error:
+            failures.append(failure(job.release.label, artifact.build.variant.name, "verify", error))
+    return proven, failures

@@ -1,0 +1,104 @@
+"""Verify: an artifact in its own runtime, against the original. What fails here is not published."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bot import reference as references
+from bot.config import Config
+from bot.errors import BuildError, VerifyError
+from bot.fetch import fetch
+from bot.formats import all_formats
+from bot.hub.client import Hub
+from bot.machine import lacks
+from bot.progress import Display
+from bot.records import Artifact, Check, Distance, Evidence, Json, KnownBehaviour, Release
+from bot.steps.build import hash_files
+from bot.toolchains.enter import run_worker
+from bot.toolchains.install import ensure
+from bot.workers.harness import VerifyTask
+from bot.workspace import Workspace, read_release, write_json
+
+
+def verify(
+    artifact: Artifact, *, config: Config, workspace: Workspace, hub: Hub, threads: int, display: Display
+) -> Artifact:
+    """Measure an artifact and return it with its evidence, which is also written beside it as evidence.json.
+
+    What was measured before on the same files against the same reference is not measured again; the gate is applied
+    afresh. Raises VerifyError when this machine cannot run the file, its runtime does not load it, or a check fails.
+    """
+    variant = artifact.build.variant
+    missing = lacks(variant.target)
+    if missing is not None:
+        raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
+    folder = Path(artifact.folder)
+    release = read_release(folder)
+    gate = config.gate(variant.precision)
+    measured = artifact.evidence
+    if measured is None or measured.reference_digest != references.digest(release):
+        measured = _measure(artifact, release, workspace, hub, threads, display)
+    evidence = _judge(measured, gate)
+    write_json(folder / "evidence.json", evidence.to_json())
+    if not evidence.passed:
+        reasons = "; ".join(f"{c.name}: {c.detail}" for c in evidence.checks if not c.passed)
+        raise VerifyError(
+            f"{variant.name} failed: {reasons}",
+            hint=f"It is not published. The evidence is in {folder / 'evidence.json'}.",
+        )
+    return replace(artifact, evidence=evidence)
+
+
+def _measure(
+    artifact: Artifact, release: Release, workspace: Workspace, hub: Hub, threads: int, display: Display
+) -> Evidence:
+    variant = artifact.build.variant
+    staged = fetch(release, workspace=workspace, hub=hub, display=display)
+    expected = references.reference(release, staged, workspace=workspace, threads=threads, display=display)
+    toolchain = ensure(variant.format, display)
+    files = Path(artifact.folder) / "files"
+    log = workspace.log(f"{variant.name}-verify-{release.content_digest[:12]}")
+    started = time.monotonic()
+    with display.task(f"Verifying {variant.name}") as task:
+        if hash_files(files, task) != artifact.build.files:
+            raise VerifyError(
+                f"the files of {variant.name} are not those that were built",
+                hint=f"Delete {artifact.folder} and build again.",
+            )
+        request = VerifyTask(artifact=str(files), variant=variant, reference=str(expected), threads=threads)
+        try:
+            measured: Json = run_worker(
+                toolchain,
+                variant.format,
+                "verify",
+                request,
+                log=log,
+                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+            )
+        except BuildError as error:  # it did not load, or died on the way
+            raise VerifyError(f"{variant.name} failed in its runtime: {error.message}", hint=error.hint) from error
+    known = all_formats()[variant.format].known_behaviours(release.config)
+    measured |= {
+        "build_key": artifact.build.build_key,
+        "reference_digest": references.digest(release),
+        "known_behaviours": [k.to_json() for k in known],
+        "gate": 0.0,  # set by _judge
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    return Evidence.from_json(measured)
+
+
+def _judge(measured: Evidence, gate: float) -> Evidence:
+    """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
+    kept = tuple(c for c in measured.checks if not c.name.startswith("distance"))
+    known = {b.side: b for b in measured.known_behaviours}
+    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.distances)
+    return replace(measured, checks=kept + judged, gate=gate)
+
+
+def _distance_check(distance: Distance, gate: float, known: KnownBehaviour | None) -> Check:
+    figures = f"mean KL {distance.mean_kl:.5f} nats over {distance.tokens} tokens"
+    name = f"distance, {distance.side} windows"
+    if known is not None:
+        return Check(name=name, passed=True, detail=f"{figures}; not gated: {known.name} ({known.reference})")
+    return Check(name=name, passed=distance.mean_kl <= gate, detail=f"{figures}, at most {gate:g} allowed")
