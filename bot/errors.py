@@ -151,6 +151,12 @@ class AlteredDownloadError(PhiBotError):
     exit_code = 35
 
 
+class LocalHubError(PhiBotError):
+    """The embedded Hub cannot use the folder or the address that it was given."""
+
+    exit_code = 36
+
+
 # ---- the machine ---------------------------------------------------------------------------------------------
 
 
