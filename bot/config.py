@@ -79,7 +79,7 @@ _GATE = key("", allowed="a number above 0, in nats per token", rules={"exclusive
 def default_work(environ: Mapping[str, str]) -> Path:
     """Return the folder for unfinished work where none is set."""
     cache = environ.get("PHI_BOT_CACHE")
-    return Path(cache or platformdirs.user_cache_path("phi-bot", appauthor=False)).expanduser().absolute() / "work"
+    return Path(cache or platformdirs.user_cache_path("phi-bot", appauthor=False)).absolute() / "work"
 
 
 def available_threads() -> int:

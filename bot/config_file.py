@@ -84,25 +84,29 @@ def parse(path: Path, *, hint: str) -> tuple[dict[str, Any], Source]:
         raise source.error(1, "not TOML that can be read: too deeply nested") from None
 
 
-def read(cls: type[T], data: Mapping[str, Any], source: Source, at: tuple[str, ...] = ()) -> T:
-    """Read a table into its class. Raises ConfigError for an unknown key or a wrong value."""
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        here = (*at, name)
-        if name not in hints:
-            raise source.wrong(here, _unknown(name, list(hints), at))
-        if not dataclasses.is_dataclass(hints[name]):
-            values[name] = _read_key(cls, name, value, source, here)
-        elif isinstance(value, dict):
-            values[name] = read(hints[name], value, source, here)
-        else:
-            raise source.wrong(here, f"{'.'.join(here)} is {_shown(value)}; allowed is a table [{'.'.join(here)}]")
-    return cls(**values)
+def read(cls: type[T], data: Mapping[str, Any], source: Source) -> T:
+    """Read a file into its class. Raises ConfigError for an unknown key or a wrong value."""
+
+    def read_table(table: type, values: Mapping[str, Any], at: tuple[str, ...]) -> Any:
+        hints = typing.get_type_hints(table)
+        result: dict[str, Any] = {}
+        for name, value in values.items():
+            here = (*at, name)
+            if name not in hints:
+                raise source.wrong(here, _unknown(here, list(hints), cls))
+            if not dataclasses.is_dataclass(hints[name]):
+                result[name] = _read_key(table, value, source, here)
+            elif isinstance(value, dict):
+                result[name] = read_table(hints[name], value, here)
+            else:
+                raise source.wrong(here, f"{'.'.join(here)} is {_shown(value)}; allowed is a table [{'.'.join(here)}]")
+        return table(**result)
+
+    return typing.cast("T", read_table(cls, data, ()))
 
 
-def _read_key(cls: type, name: str, value: Any, source: Source, at: tuple[str, ...]) -> Any:
-    return read_value(cls, name, value, lambda complaint: source.wrong(at, f"{'.'.join(at)} {complaint}"))
+def _read_key(cls: type, value: Any, source: Source, at: tuple[str, ...]) -> Any:
+    return read_value(cls, at[-1], value, lambda complaint: source.wrong(at, f"{'.'.join(at)} {complaint}"))
 
 
 def read_value(cls: type, name: str, value: Any, wrong: Wrong) -> Any:
@@ -136,7 +140,12 @@ def json_schema(cls: type, *, title: str) -> dict[str, Any]:
 
 def template(cls: type) -> str:
     """Return the text of a file that sets nothing and explains every key."""
-    lines = [*_comment(_doc(cls)), *_comment("Remove the # before a key to set it. What is shown is the default.")]
+    lines = [
+        *_comment(_doc(cls)),
+        *_comment(
+            "Remove the # before a key to set it. What is shown is its default, or an example where it has none."
+        ),
+    ]
     table_cls: type | None = None
     for at, owner in keys(cls):
         if owner is not table_cls:
@@ -240,12 +249,17 @@ def _shown(value: Any) -> str:
     return "a list of something else" if isinstance(value, list) else "a date or a time"
 
 
-def _unknown(name: str, siblings: list[str], at: tuple[str, ...]) -> str:
-    where = f"in [{'.'.join(at)}]" if at else "at the top"
-    near = difflib.get_close_matches(name, siblings, n=1)
-    guess = f"; did you mean {near[0]}?" if near else "."
-    kind = "are" if at else "are the tables"
-    return f"unknown key {_shown(name)} {where}{guess} Allowed {kind} {', '.join(siblings)}"
+def _unknown(at: tuple[str, ...], siblings: list[str], root: type) -> str:
+    *table, name = at
+    where = f"in [{'.'.join(table)}]" if table else "at the top"
+    message = f"unknown key {_shown(name)} {where}"
+    if near := difflib.get_close_matches(name, siblings, n=1):
+        message += f"; did you mean {near[0]}?"
+    elif elsewhere := [".".join(path[:-1]) for path, _ in keys(root) if path[-1] == name]:
+        message += f"; it belongs in [{elsewhere[0]}]."
+    else:
+        message += "."
+    return f"{message} Allowed {'are' if table else 'are the tables'} {', '.join(siblings)}"
 
 
 # ---- schema and text -----------------------------------------------------------------------------------------
