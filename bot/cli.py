@@ -78,7 +78,7 @@ _COMMON = (
 def common(function: F) -> F:
     """Give a command the options that all steps have, as one ``options`` argument."""
 
-    def wrapped(json_: bool, **given: Any) -> Any:  # noqa: FBT001
+    def wrapped(json_: bool, **given: Any) -> Any:
         keys = ("config", "endpoint", "namespace", "work", "quiet")
         options = Options(json=json_, **{k: given.pop(k) for k in keys})
         return function(options=options, **given)
@@ -373,7 +373,7 @@ def toolchain_group() -> None:
 @click.argument("wanted", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "all_", is_flag=True, help="Install all of them.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def toolchain_install(wanted: tuple[str, ...], all_: bool, quiet: bool) -> None:  # noqa: FBT001
+def toolchain_install(wanted: tuple[str, ...], all_: bool, quiet: bool) -> None:
     """Install toolchains now; without this they are installed when they are first needed.
 
     \b
@@ -389,7 +389,7 @@ def toolchain_install(wanted: tuple[str, ...], all_: bool, quiet: bool) -> None:
 
 @toolchain_group.command("list")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def toolchain_list(json_: bool) -> None:  # noqa: FBT001
+def toolchain_list(json_: bool) -> None:
     """List the toolchains, which of them are installed, and how much disk they take.
 
     \b
@@ -436,7 +436,7 @@ def _known_toolchain(name: str) -> None:
 @cli.command("sample")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def sample_command(folder: Path, quiet: bool) -> None:  # noqa: FBT001
+def sample_command(folder: Path, quiet: bool) -> None:
     """Make a small Phi checkpoint with true architecture, tokenizer and config keys, to try things with.
 
     \b
