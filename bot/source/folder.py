@@ -1,0 +1,149 @@
+"""A source model as a folder: which release it is, whether it is whole, and the view of it that toolchains read."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from bot.errors import UnknownModelError, UnsafeFileNameError
+from bot.progress import Task
+from bot.records import Release, SourceFile, content_digest
+from bot.source.card import read_card
+from bot.source.config import check_config, read_config, read_object, without_code
+from bot.source.names import check_name, is_wanted, safe_name
+from bot.source.tokenizer import check_tokenizer
+from bot.source.weights import INDEX, check_listing, check_weights, weight_files
+
+_LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
+_CONFIG_BYTES = 100_000_000
+_CHUNK = 1 << 20
+
+
+def local_release(folder: Path, task: Task | None = None) -> Release:
+    """Return the release that a local folder is; hashing its weights is what takes time.
+
+    Digests are those that the Hub would give the same files, so the same model has the same content digest here and
+    there. Raises UnknownModelError when there is no such folder, and what ``check`` raises for config.json, for a
+    missing shard, and for a file that is a link out of the folder.
+    """
+    if not folder.is_dir():
+        raise UnknownModelError(f"there is no folder {folder}", hint="Give owner/name for a model on the Hub.")
+    folder = folder.resolve()
+    config = read_config(folder)
+    paths = _wanted_files(folder)
+    check_listing((p.name for p in folder.iterdir()), where=str(folder))
+    check_config(config, where=str(folder))
+    files = _digests(paths, task)
+    return Release(
+        repo_id=f"local/{safe_name(folder.name)}",
+        commit=None,
+        content_digest=content_digest(files),
+        files=files,
+        config=config,
+        card=read_card(folder),
+        folder=str(folder),
+    )
+
+
+def check(folder: Path) -> None:
+    """Check that a folder holds a whole model in which nothing leads out of it.
+
+    Raises MissingConfigError, UnsafeFileNameError, PicklesOnlyError, DamagedWeightsError or DamagedTokenizerError,
+    naming the file at fault, and what ``check_config`` raises.
+    """
+    _wanted_files(folder)
+    check_config(read_config(folder), where=str(folder))
+    check_weights(folder)
+    check_tokenizer(folder)
+
+
+def stage(folder: Path, out: Path) -> tuple[str, ...]:
+    """Make the view of a checked model that toolchains read, in the new folder ``out``; return notes for a person.
+
+    It holds the weights that count (linked, not copied), configuration, tokenizer and licence texts: no code, and
+    nothing that asks for any. Raises RemoteCodeError for a model that cannot be read without code from its repo.
+    """
+    notes = check_config(read_config(folder), where=str(folder))
+    weights = weight_files(folder)
+    out.mkdir(parents=True)
+    for path in _wanted_files(folder):
+        if path.name.endswith(".safetensors"):
+            if path.name in weights:
+                _link(path, out / path.name)
+        elif path.name.endswith("config.json"):
+            _copy_config(path, out / path.name)
+        elif path.name == INDEX or is_wanted(path.name):
+            shutil.copyfile(path, out / path.name)
+    return notes
+
+
+def file_digest(path: Path, *, lfs: bool, report: Callable[[int], None] = lambda _: None) -> str:
+    """Return a file's digest as the Hub lists it: ``sha256:…`` for an LFS file, else ``git:…``, the blob's sha1.
+
+    ``report`` is called with the number of bytes of each piece that was read.
+    """
+    digest = hashlib.sha256() if lfs else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            report(len(chunk))
+    return f"{'sha256' if lfs else 'git'}:{digest.hexdigest()}"
+
+
+def _wanted_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that matter, in the order of their names."""
+    paths = sorted(p for p in folder.iterdir() if is_wanted(p.name) and p.is_file())
+    for path in paths:
+        check_name(path.name, where=str(folder))
+        if path.is_symlink() and not path.resolve().is_relative_to(_home(folder)):
+            raise UnsafeFileNameError(
+                f"{path.name} in {folder} is a link out of it", hint="Put the file itself in its place."
+            )
+    return paths
+
+
+def _home(folder: Path) -> Path:
+    """Return the folder that links may point into: the model's own, or the whole cache of huggingface_hub.
+
+    There a model is CACHE/models--OWNER--NAME/snapshots/COMMIT, full of links to blobs elsewhere in CACHE.
+    """
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parents[2]
+    return folder
+
+
+def _digests(paths: list[Path], task: Task | None) -> tuple[SourceFile, ...]:
+    sizes = [p.stat().st_size for p in paths]
+    done, total = 0, sum(sizes)
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if task is not None:
+            task.update("hashing", done, total, "bytes")
+
+    files = []
+    for path, size in zip(paths, sizes, strict=True):
+        lfs = path.suffix == ".safetensors" or path.name == "tokenizer.model" or size > _LFS_BYTES
+        files.append(SourceFile(path=path.name, size=size, digest=file_digest(path, lfs=lfs, report=report)))
+    return tuple(files)
+
+
+def _copy_config(path: Path, out: Path) -> None:
+    config = read_object(path, limit=_CONFIG_BYTES)
+    clean = without_code(config)
+    if clean == config:
+        shutil.copyfile(path, out)
+    else:
+        out.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
+
+
+def _link(path: Path, out: Path) -> None:
+    path = path.resolve()
+    try:
+        os.link(path, out)
+    except OSError:  # another file system, or a file of another user
+        out.symlink_to(path)
