@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,12 @@ class Toolchain:
 
 def names() -> list[str]:
     """Return the names of all toolchains: ``gguf``, ``mlx``, ``onnx``, ``openvino``, ``reference``."""
-    return sorted(p.stem for p in _FOLDER.glob("*.txt"))
+    return sorted(p.stem for p in FOLDER.glob("*.txt"))
 
 
 def lock_file(name: str) -> Path:
     """Return the path of a toolchain's lock."""
-    return _FOLDER / f"{name}.txt"
+    return FOLDER / f"{name}.txt"
 
 
 def lock_digest(name: str) -> str:

@@ -1,0 +1,135 @@
+"""Read the lock of a toolchain: NAME.txt, in pip's requirements format, with a head that says what it needs.
+
+The head is TOML in a comment, in the manner of inline script metadata:
+
+    # /// toolchain
+    # disk = 1_500_000_000
+    # ...
+    # ///
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_HEAD = re.compile(r"(?m)^# /// toolchain$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;]+)")
+_HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}(?=\s|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """One package at one version. ``text`` is what pip reads: the pin, its marker and its hashes."""
+
+    name: str
+    version: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """Where a lock can be installed: Pythons as ``3.11``, and the oldest glibc or macOS (None: any)."""
+
+    pythons: tuple[str, ...]
+    since: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """The level of processor that is built for: the flags that /proc/cpuinfo must show, and how CMake is told."""
+
+    flags: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceBuild:
+    """A package that is compiled here, with CMake, from its source archive.
+
+    ``arguments`` go to CMake. ``variables`` are set where the CMake ``project`` begins, and so win over what its own
+    files force into CMake's cache. ``processors`` are by platform. ``keep`` are files and folders below ``source`` in
+    the archive, left in ``src/`` of the environment under the last name of ``source``; ``paths`` of them are importable.
+    """
+
+    package: str
+    project: str
+    arguments: tuple[str, ...]
+    variables: dict[str, str]
+    processors: dict[str, Processor]
+    source: str
+    keep: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """A whole lock. ``disk`` is what installing needs, in bytes; ``imports`` are tried when all is installed."""
+
+    requirements: tuple[Requirement, ...]
+    disk: int
+    imports: tuple[str, ...]
+    platforms: dict[str, Platform] = field(default_factory=dict)
+    build: SourceBuild | None = None
+
+
+def read(file: Path) -> Lock:
+    """Read a lock.
+
+    Raises ValueError for one that is not complete: no head, or a requirement without an exact version or a hash.
+    """
+    text = file.read_text(encoding="utf-8")
+    head = read_head(text)
+    return Lock(
+        requirements=_requirements(text, file.name),
+        disk=head["disk"],
+        imports=tuple(head["imports"]),
+        platforms={
+            name: Platform(pythons=tuple(row["pythons"]), since=row.get("since"))
+            for name, row in head.get("platforms", {}).items()
+        },
+        build=_build(head["build"]) if "build" in head else None,
+    )
+
+
+def read_head(text: str) -> dict[str, Any]:
+    """Return the head of a lock, or of the NAME.in that it is made from. Raises ValueError if there is none."""
+    match = _HEAD.search(text)
+    if match is None:
+        raise ValueError("no line '# /// toolchain' that begins a head, or no '# ///' that ends it")
+    return tomllib.loads("\n".join(line.removeprefix("#") for line in match["content"].splitlines()))
+
+
+def canonical(name: str) -> str:
+    """Return a package's name in the one form in which names are compared: ``llama_cpp_python`` with dashes."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _requirements(text: str, file: str) -> tuple[Requirement, ...]:
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    found = []
+    for entry in re.split(r"(?<!\\)\n", "\n".join(lines)):
+        match = _REQUIREMENT.match(entry)
+        if match is None or not _HASH.search(entry):
+            raise ValueError(f"{file}: {entry.splitlines()[0]!r} has no exact version or no sha256")
+        found.append(Requirement(name=canonical(match["name"]), version=match["version"], text=entry))
+    if not found:
+        raise ValueError(f"{file} locks nothing")
+    return tuple(found)
+
+
+def _build(table: dict[str, Any]) -> SourceBuild:
+    return SourceBuild(
+        package=table["package"],
+        project=table["project"],
+        arguments=tuple(table["arguments"]),
+        variables=table["variables"],
+        processors={
+            platform: Processor(flags=tuple(row["flags"]), arguments=tuple(row["arguments"]))
+            for platform, row in table["processors"].items()
+        },
+        source=table["source"],
+        keep=tuple(table["keep"]),
+        paths=tuple(table["paths"]),
+    )
