@@ -1,0 +1,171 @@
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bot import source
+from bot.errors import (
+    DamagedTokenizerError,
+    DamagedWeightsError,
+    MissingConfigError,
+    PicklesOnlyError,
+    RemoteCodeError,
+    UnknownModelError,
+    UnsafeFileNameError,
+)
+from bot.source.config import without_code
+from tests.source.models import CONFIG, TENSORS, files, safetensors, sharded, write
+
+
+def test_a_whole_model_passes(tmp_path: Path) -> None:
+    source.check(write(tmp_path / "single", files()))
+    source.check(write(tmp_path / "sharded", sharded()))
+
+
+def test_each_kind_of_damage_has_its_own_error(tmp_path: Path) -> None:
+    cut = files()["model.safetensors"][:-1]
+    damages = {
+        MissingConfigError: files(config__json=None),
+        DamagedWeightsError: files(model__safetensors=cut),
+        PicklesOnlyError: files(model__safetensors=None) | {"pytorch_model.bin": b"\x80\x04."},
+        DamagedTokenizerError: files(tokenizer__json=b"{"),
+        RemoteCodeError: files(
+            config__json=b'{"auto_map": {"AutoConfig": "x.Y"}, "architectures": ["NewForCausalLM"]}'
+        ),
+    }
+    for kind, contents in damages.items():
+        with pytest.raises(kind):
+            source.check(write(tmp_path / kind.__name__, contents))
+
+
+# ---- which release a folder is -------------------------------------------------------------------------------
+
+
+def test_a_folder_is_a_release_with_the_digests_of_the_hub(tmp_path: Path) -> None:
+    folder = write(tmp_path / "my model", files(README__md=b"---\nlicense: mit\n---\n"))
+    release = source.local_release(folder)
+    assert (release.repo_id, release.commit, release.folder) == ("local/my-model", None, str(folder))
+    assert release.config == CONFIG
+    assert release.card == {"license": "mit"}
+    digests = {f.path: f.digest for f in release.files}
+    weights = files()["model.safetensors"]
+    assert digests["model.safetensors"] == f"sha256:{hashlib.sha256(weights).hexdigest()}"
+    git = subprocess.run(
+        ["git", "hash-object", str(folder / "config.json")], capture_output=True, text=True, check=True
+    )
+    assert digests["config.json"] == f"git:{git.stdout.strip()}"
+    assert "modeling_phi3.py" not in digests
+    assert release.weight_bytes == len(weights)
+
+
+def test_only_what_decides_the_build_changes_the_digest(tmp_path: Path) -> None:
+    first = source.local_release(write(tmp_path / "a", files()))
+    same = source.local_release(write(tmp_path / "b", files(LICENSE=b"other", README__md=b"# hello")))
+    other = source.local_release(write(tmp_path / "c", files(model__safetensors=safetensors(TENSORS, fill=2))))
+    assert first.content_digest == same.content_digest != other.content_digest
+
+
+def test_hashing_says_how_far_it_is(tmp_path: Path) -> None:
+    class Log:
+        seen: list[tuple[str, int, int, str]] = []  # noqa: RUF012
+
+        def update(self, what: str, done: int, total: int, unit: str) -> None:
+            self.seen.append((what, done, total, unit))
+
+    release = source.local_release(write(tmp_path, files()), Log())
+    total = sum(f.size for f in release.files)
+    assert Log.seen[-1] == ("hashing", total, total, "bytes")
+
+
+def test_no_folder_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match="there is no folder") as caught:
+        source.local_release(tmp_path / "nothing")
+    assert caught.value.exit_code == 13
+
+
+def test_a_missing_shard_is_found_before_hashing(tmp_path: Path) -> None:
+    contents = sharded()
+    del contents["model-00002-of-00002.safetensors"]
+    with pytest.raises(DamagedWeightsError, match=r"lacks the shard model-00002-of-00002.safetensors"):
+        source.local_release(write(tmp_path, contents))
+
+
+# ---- links ---------------------------------------------------------------------------------------------------
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("token")
+    folder = write(tmp_path / "model", files(LICENSE=None))
+    (folder / "LICENSE").symlink_to(tmp_path / "secret")
+    for look in (source.local_release, source.check):
+        with pytest.raises(UnsafeFileNameError, match="LICENSE in .* is a link out of it") as caught:
+            look(folder)
+        assert caught.value.exit_code == 24
+
+
+def test_the_cache_of_huggingface_hub_is_a_folder_like_any_other(tmp_path: Path) -> None:
+    blobs = write(tmp_path / "hub/models--microsoft--phi/blobs", files())
+    snapshot = tmp_path / "hub/models--microsoft--phi/snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    for blob in blobs.iterdir():
+        (snapshot / blob.name).symlink_to(os.path.relpath(blob, snapshot))
+    source.check(snapshot)
+    source.stage(snapshot, tmp_path / "staged")
+    assert (tmp_path / "staged/model.safetensors").read_bytes() == files()["model.safetensors"]
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    folder = write(tmp_path, files(generation_config__json=None))
+    os.mkfifo(folder / "generation_config.json")  # reading it would wait for ever
+    source.check(folder)
+    source.stage(folder, tmp_path / "staged")
+    assert not (tmp_path / "staged/generation_config.json").exists()
+
+
+# ---- the staged view -----------------------------------------------------------------------------------------
+
+
+def test_the_staged_view_holds_content_and_no_code(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", files() | {"pytorch_model.bin": b"\x80\x04.", "onnx/model.onnx": b"x"})
+    notes = source.stage(folder, tmp_path / "staged")
+    assert notes == ("the model asks for code from its repo; it is built without it",)
+    staged = {p.name for p in (tmp_path / "staged").iterdir()}
+    assert staged == set(files()) - {"modeling_phi3.py"}
+    config = json.loads((tmp_path / "staged/config.json").read_text())
+    assert config == without_code(CONFIG) != CONFIG
+    assert list(config) == [k for k in CONFIG if k != "auto_map"]
+
+
+def test_a_config_that_asks_for_no_code_is_staged_to_the_byte(tmp_path: Path) -> None:
+    config = b'{ "model_type":"phi3",\n\n "architectures": ["Phi3ForCausalLM"], "rms_norm_eps": 1e-05 }'
+    folder = write(tmp_path / "model", files(config__json=config))
+    assert source.stage(folder, tmp_path / "staged") == ()
+    assert (tmp_path / "staged/config.json").read_bytes() == config
+
+
+def test_code_of_the_tokenizer_is_left_out_too(tmp_path: Path) -> None:
+    tokenizer = (
+        b'{"tokenizer_class": "X", "auto_map": {"AutoTokenizer": ["evil.X", null]}, "vocab_file": "/etc/passwd"}'
+    )
+    folder = write(tmp_path / "model", files(tokenizer_config__json=tokenizer))
+    source.stage(folder, tmp_path / "staged")
+    assert json.loads((tmp_path / "staged/tokenizer_config.json").read_text()) == {"tokenizer_class": "X"}
+
+
+def test_weights_are_linked_and_only_those_that_count(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", sharded() | {"model.safetensors": b"another copy"})
+    source.stage(folder, tmp_path / "staged")
+    assert not (tmp_path / "staged/model.safetensors").exists()
+    for shard in folder.glob("model-*.safetensors"):
+        assert (tmp_path / "staged" / shard.name).samefile(shard)
+
+
+def test_a_model_that_needs_its_own_code_is_not_staged(tmp_path: Path) -> None:
+    config = json.dumps(CONFIG | {"model_type": "phi4flash"}).encode()
+    folder = write(tmp_path / "model", files(config__json=config))
+    with pytest.raises(RemoteCodeError):
+        source.stage(folder, tmp_path / "staged")
+    assert not (tmp_path / "staged").exists()
