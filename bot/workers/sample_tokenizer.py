@@ -1,0 +1,151 @@
+"""The sample's tokenizer: SentencePiece BPE with byte fallback, in all the files that Phi-3.5 ships."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
+from tokenizers.models import BPE
+from transformers.convert_slow_tokenizer import generate_merges
+
+from bot.records import Json
+
+PIECES = 2000  #: in tokenizer.model; the special tokens follow, as Phi-3.5's follow 32000
+SPECIAL = (
+    "<|endoftext|>",
+    "<|assistant|>",
+    "<|placeholder1|>",
+    "<|placeholder2|>",
+    "<|placeholder3|>",
+    "<|placeholder4|>",
+    "<|system|>",
+    "<|end|>",
+    "<|placeholder5|>",
+    "<|placeholder6|>",
+    "<|user|>",
+)
+ID = {token: PIECES + i for i, token in enumerate(SPECIAL)}
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' and message['content'] %}"
+    "{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% elif message['role'] == 'user' %}"
+    "{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+
+
+def write(documents: Sequence[str], out: Path, *, max_length: int) -> None:
+    """Train the tokenizer on documents and write its five files into the folder ``out``."""
+    model = _train(documents)
+    (out / "tokenizer.model").write_bytes(model)
+    _fast(model).save(str(out / "tokenizer.json"))
+    _json(out / "added_tokens.json", ID)
+    _json(out / "special_tokens_map.json", _special_tokens_map())
+    _json(out / "tokenizer_config.json", _tokenizer_config(max_length))
+
+
+def _train(documents: Sequence[str]) -> bytes:
+    """Return a SentencePiece model with the settings of Llama's, which Phi-3 took over. One thread: same bytes."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for d in documents for line in d.splitlines() if line]),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=PIECES,
+        character_coverage=0.995,
+        byte_fallback=True,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        max_sentence_length=1 << 20,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        num_threads=1,
+        minloglevel=1,
+    )
+    return model.getvalue()
+
+
+def _fast(model: bytes) -> Tokenizer:
+    """Turn a SentencePiece model into the tokenizer.json of Phi-3.5's form, which gives the same ids."""
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    vocabulary = {pieces.id_to_piece(i): i for i in range(len(pieces))}
+    scores = {pieces.id_to_piece(i): pieces.get_score(i) for i in range(len(pieces))}
+    tokenizer = Tokenizer(
+        BPE(
+            vocab=vocabulary,
+            merges=generate_merges(vocabulary, scores),
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    for content, flags in _added_tokens().values():
+        add = tokenizer.add_special_tokens if flags["special"] else tokenizer.add_tokens
+        add([AddedToken(content, **flags)])
+    return tokenizer
+
+
+def _added_tokens() -> dict[int, tuple[str, dict[str, bool]]]:
+    """Return the flags of every added token by id: white space after Phi-3's own marks is swallowed."""
+    rstrip = {"</s>", *SPECIAL} - {"<|endoftext|>"}
+    ids = {"<unk>": 0, "<s>": 1, "</s>": 2} | ID
+    return {
+        i: (
+            token,
+            {
+                "lstrip": False,
+                "normalized": False,
+                "rstrip": token in rstrip,
+                "single_word": False,
+                "special": token != "</s>",
+            },
+        )
+        for token, i in ids.items()
+    }
+
+
+def _special_tokens_map() -> dict[str, Json]:
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    names = {"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>"}
+    return {name: {"content": token} | flags for name, token in names.items()}
+
+
+def _tokenizer_config(max_length: int) -> dict[str, Json]:
+    return {
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "added_tokens_decoder": {str(i): {"content": token} | flags for i, (token, flags) in _added_tokens().items()},
+        "bos_token": "<s>",
+        "chat_template": _CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|endoftext|>",
+        "legacy": False,
+        "model_max_length": max_length,
+        "pad_token": "<|endoftext|>",
+        "padding_side": "left",
+        "sp_model_kwargs": {},
+        "tokenizer_class": "LlamaTokenizer",
+        "unk_token": "<unk>",
+        "use_default_system_prompt": False,
+    }
+
+
+def _json(path: Path, value: Json) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
