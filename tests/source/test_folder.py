@@ -101,7 +101,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "model", files(LICENSE=None))
     (folder / "LICENSE").symlink_to(tmp_path / "secret")
     for look in (source.local_release, source.check):
-        with pytest.raises(UnsafeFileNameError, match="LICENSE in .* is a link out of it") as caught:
+        with pytest.raises(UnsafeFileNameError, match=r"LICENSE in .* is a link out of it") as caught:
             look(folder)
         assert caught.value.exit_code == 24
 

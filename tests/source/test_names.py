@@ -93,6 +93,6 @@ def test_a_folder_name_becomes_one_that_the_hub_takes(name: str, expected: str) 
 
 @given(st.text())
 def test_every_folder_name_becomes_one_that_the_hub_takes(name: str) -> None:
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     validate_repo_id(f"local/{safe_name(name)}")

@@ -131,8 +131,7 @@ def read(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
         tensors = read_header(path)
-    except DamagedWeightsError as error:
-        assert error.message.isprintable()
+    except DamagedWeightsError:
         return
     ends = sorted((t.begin, t.end) for t in tensors.values())
     assert sum(end - begin for begin, end in ends) == len(content) - 8 - int.from_bytes(content[:8], "little")
@@ -190,7 +189,7 @@ def test_a_missing_shard_is_named_before_anything_is_downloaded() -> None:
 
 
 def test_shards_without_an_index_are_refused() -> None:
-    with pytest.raises(DamagedWeightsError, match="neither model.safetensors nor model.safetensors.index.json"):
+    with pytest.raises(DamagedWeightsError, match=r"neither model.safetensors nor model.safetensors.index.json"):
         check_listing([FIRST, SECOND], where="a/b")
 
 
@@ -215,7 +214,7 @@ def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path) -> None:
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     contents = sharded()
     write(tmp_path, contents | {SECOND: contents[FIRST]})
-    with pytest.raises(DamagedWeightsError, match="holds 'model.embed_tokens.weight', which .* holds too"):
+    with pytest.raises(DamagedWeightsError, match=r"holds 'model.embed_tokens.weight', which .* holds too"):
         check_weights(tmp_path)
 
 
