@@ -2,53 +2,38 @@
 
 Nothing here knows a toolchain, the Hub or a disk. Only the standard library is imported, because workers import
 this module inside toolchains.
-
-``to_json`` and ``from_json`` are inverse on every record. ``from_json`` refuses unknown and missing keys and wrong
-types, naming the path (``$.files[2].size``): a record may have been written by another version, or by a stranger.
 """
 
-import dataclasses
 import hashlib
 import json
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-Json = Any  # a value that json.dumps takes
+from bot.record import Json as Json
+from bot.record import MalformedRecordError as MalformedRecordError
+from bot.record import Record as Record
+from bot.record import Shape
 
 RECORD_VERSION = 1  # of phi-bot.json; raised when a reader of the old one would be misled
 
-
-class MalformedRecordError(ValueError):
-    """JSON that is not the record it should be; the message names the path of the first difference."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What all records share: JSON in and out."""
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the record as JSON objects, lists, strings, numbers and null."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-
-    @classmethod
-    def from_json(cls, value: Json) -> Self:
-        """Read what ``to_json`` wrote.
-
-        Raises MalformedRecordError on a missing or unknown key or a value of another type.
-        """
-        return typing.cast("Self", _read(cls, value, "$"))
+# Read from a stranger's record, these name files and folders on our disk.
+Sha256 = Annotated[str, Shape(pattern="[0-9a-f]{64}", words="a sha256 in hex")]
+Commit = Annotated[str, Shape(pattern="[0-9a-f]{40}", words="a commit of 40 hex digits")]
+FileDigest = Annotated[str, Shape(pattern="sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", words="sha256:… or git:…")]
+_PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
+_PATH = rf"(?![A-Za-z]:){_PART}(?:/{_PART})*"
+RelativePath = Annotated[str, Shape(pattern=_PATH, words="a path inside its folder")]
+Folder = Annotated[str, Shape(pattern=rf"(?:{_PATH})?", words="a folder inside its repo, or nothing")]
+VariantName = Annotated[str, Shape(pattern=rf"{_PART}/{_PART}", words="a variant's name: FORMAT/NAME")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry(Record):
     """A file: its path with forward slashes, its size in bytes, its sha256 in hex."""
 
-    path: str
+    path: RelativePath
     size: int
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +42,7 @@ class SourceFile(Record):
 
     path: str
     size: int
-    digest: str
+    digest: FileDigest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +55,8 @@ class Release(Record):
     """
 
     repo_id: str
-    commit: str | None
-    content_digest: str
+    commit: Commit | None
+    content_digest: Sha256
     files: tuple[SourceFile, ...]
     config: dict[str, Json]
     card: dict[str, Json] = field(default_factory=dict)
@@ -103,7 +88,7 @@ class Variant(Record):
     needs (``cpu``, ``cuda``, ``dml``, ``webgpu``). ``options`` go to the toolchain and are part of the build key.
     """
 
-    name: str
+    name: VariantName
     precision: str
     bits_per_weight: float
     summary: str
@@ -136,9 +121,9 @@ class PlannedVariant(Record):
     """A variant to build: its row, its build key, and the repo and folder it will be published in."""
 
     variant: Variant
-    build_key: str
+    build_key: Sha256
     repo_id: str
-    path_in_repo: str
+    path_in_repo: Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +133,7 @@ class Job(Record):
     release: Release
     format: str
     variants: tuple[PlannedVariant, ...]
-    toolchain_digest: str
+    toolchain_digest: Sha256
     estimate: Estimate
 
 
@@ -157,8 +142,8 @@ class SourceRef(Record):
     """Where an artifact came from, as records and cards say it."""
 
     repo_id: str
-    commit: str | None
-    content_digest: str
+    commit: Commit | None
+    content_digest: Sha256
 
     @property
     def label(self) -> str:
@@ -171,7 +156,7 @@ class ToolchainRef(Record):
     """The locked environment that built an artifact: its name, the lock's sha256, and the versions that matter."""
 
     name: str
-    lock_digest: str
+    lock_digest: Sha256
     versions: dict[str, str]
 
 
@@ -187,7 +172,7 @@ class Cost(Record):
 class BuildRecord(Record):
     """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact."""
 
-    build_key: str
+    build_key: Sha256
     source: SourceRef
     variant: Variant
     toolchain: ToolchainRef
@@ -195,7 +180,7 @@ class BuildRecord(Record):
     cost: Cost
     bot_version: str
     created: str  # UTC, ISO 8601
-    path_in_repo: str
+    path_in_repo: Folder
 
     @property
     def size(self) -> int:
@@ -250,7 +235,7 @@ class Generation(Record):
 class Evidence(Record):
     """What verifying measured on one artifact, in its own runtime."""
 
-    build_key: str
+    build_key: Sha256
     runtime: str  # the package and version that loaded it
     machine: str
     checks: tuple[Check, ...]
@@ -290,13 +275,23 @@ class RepoRecord(Record):
     version: int
     builds: tuple[ProvenBuild, ...]
 
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Read what ``to_json`` wrote, of this version or an older one."""
+        version = value.get("version") if isinstance(value, dict) else None
+        if type(version) is int and version > RECORD_VERSION:
+            raise MalformedRecordError(
+                f"$.version is {version:.6g}; a newer phi-bot wrote this, not one of {RECORD_VERSION}"
+            )
+        return super().from_json(value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Publication(Record):
     """Artifacts on the Hub. ``commit`` is the head; ``created`` is False when all of it was there already."""
 
     repo_id: str
-    commit: str
+    commit: Commit
     url: str
     created: bool
     builds: tuple[ProvenBuild, ...]
@@ -355,7 +350,7 @@ def _label(repo_id: str, commit: str | None) -> str:
 def digest_of(value: Json) -> str:
     """Return the sha256, in hex, of a JSON value in canonical form (sorted keys, no white space, UTF-8)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # a file's name may hold surrogates
 
 
 def build_key(*, content_digest: str, variant: Variant, toolchain_digest: str, format_version: int) -> str:
@@ -405,61 +400,3 @@ CONTENT_FILES = frozenset(
         "chat_template.json",
     }
 )
-
-
-# ---- reading and writing -------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Json:
-    if isinstance(value, Record):
-        return value.to_json()
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
-
-
-def _read(hint: Any, value: Json, path: str) -> Any:
-    if hint is Any:
-        return value
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        if value in args:
-            return value
-        raise MalformedRecordError(f"{path} is {value!r}, not one of {', '.join(map(repr, args))}")
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _read(next(a for a in args if a is not type(None)), value, path)
-    if origin is tuple:
-        _expect(value, list, path)
-        return tuple(_read(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if origin is dict:
-        _expect(value, dict, path)
-        return {k: _read(args[1], v, f"{path}.{k}") for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
-        return _read_record(hint, value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    _expect(value, hint, path)
-    return value
-
-
-def _read_record(cls: Any, value: Json, path: str) -> Any:
-    _expect(value, dict, path)
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    for key in value:
-        if key not in fields:
-            raise MalformedRecordError(f"{path}.{key} is unknown; {cls.__name__} has {', '.join(fields)}")
-    for name, f in fields.items():
-        optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        if name not in value and not optional:
-            raise MalformedRecordError(f"{path}.{name} is missing")
-    return cls(**{k: _read(hints[k], v, f"{path}.{k}") for k, v in value.items()})
-
-
-def _expect(value: Json, kind: type, path: str) -> None:
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise MalformedRecordError(f"{path} is {type(value).__name__}, not {kind.__name__}")

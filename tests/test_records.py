@@ -1,0 +1,373 @@
+"""Records: what is written is read again, and anything else is refused by name."""
+
+import copy
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import re
+import types
+import typing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot import records
+from bot.records import (
+    Check,
+    Commit,
+    Distance,
+    Evidence,
+    FileDigest,
+    FileEntry,
+    Folder,
+    Json,
+    KnownBehaviour,
+    MalformedRecordError,
+    Record,
+    RelativePath,
+    Release,
+    RepoRecord,
+    Sha256,
+    SourceFile,
+    Variant,
+    VariantName,
+    build_key,
+    content_digest,
+    digest_of,
+    is_content,
+)
+
+RECORDS = sorted(
+    (c for c in vars(records).values() if inspect.isclass(c) and issubclass(c, Record) and c is not Record),
+    key=lambda c: c.__name__,
+)
+DIGEST = "0123456789abcdef" * 4
+
+# ---- every record, filled with anything that it may hold -----------------------------------------------------
+
+texts = st.text("aZ0/._- \n\"'\\é😀\x00", max_size=6)
+json_values: st.SearchStrategy[Json] = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(texts, inner, max_size=2)),
+    max_leaves=4,
+)
+WRITTEN_AS = {
+    Sha256: st.sampled_from([DIGEST, "0" * 64]),
+    Commit: st.sampled_from([DIGEST[:40], "0" * 40]),
+    FileDigest: st.sampled_from(["sha256:" + DIGEST, "git:" + DIGEST[:40]]),
+    RelativePath: st.sampled_from(["a", "é /..x/c.d", "ab:/c"]),
+    Folder: st.sampled_from(["", "cpu_and_mobile/cpu-int4"]),
+    VariantName: st.sampled_from(["gguf/q4_k_m", "onnx/cpu-int4"]),
+}
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Return what a field of this type may hold."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint in WRITTEN_AS:
+        return WRITTEN_AS[hint]
+    if hint is Any:
+        return json_values
+    if origin is typing.Literal:
+        return st.sampled_from(args)
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of(*map(values, args))
+    if origin is tuple:
+        return st.lists(values(args[0]), max_size=2).map(tuple)
+    if origin is dict:
+        return st.dictionaries(texts, values(args[1]), max_size=2)
+    if dataclasses.is_dataclass(hint):
+        return filled(typing.cast("type[Record]", hint))
+    return {
+        str: texts,
+        int: st.integers(),
+        bool: st.booleans(),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        type(None): st.none(),
+    }[hint]
+
+
+def filled(cls: type[Record]) -> st.SearchStrategy[Record]:
+    """Return a strategy for a record of a class."""
+    fields = {name: values(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+    if cls is RepoRecord:
+        fields["version"] = st.integers(0, records.RECORD_VERSION)
+    return st.builds(cls, **fields)
+
+
+any_record = st.sampled_from(RECORDS).flatmap(filled)
+
+
+@given(any_record)
+@settings(max_examples=200)
+def test_what_is_written_is_read_again(record: Record) -> None:
+    text = json.dumps(record.to_json())
+    assert type(record).from_json(json.loads(text)) == record
+
+
+@given(any_record)
+def test_reading_shares_nothing_with_what_was_read(record: Record) -> None:
+    written = record.to_json()
+    read = type(record).from_json(written)
+    _scribble(written)
+    assert read == record
+
+
+def _scribble(value: Json) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _scribble(item)
+        value.append("scribble")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _scribble(item)
+        value["scribble"] = 1
+
+
+# ---- malformed input -----------------------------------------------------------------------------------------
+
+
+@given(any_record, st.data())
+@settings(max_examples=300)
+def test_a_damaged_record_is_refused_in_one_line_or_is_still_a_record(record: Record, data: st.DataObject) -> None:
+    damaged = _damage(record.to_json(), data)
+    message, read = None, None
+    try:
+        read = type(record).from_json(damaged)
+    except MalformedRecordError as error:
+        message = str(error)
+    if message is None:
+        assert read is not None
+        assert type(record).from_json(json.loads(json.dumps(read.to_json()))).to_json() == read.to_json()
+    else:
+        assert re.match(r"\$(\.|\[| )", message)
+        assert message.isprintable()
+        assert len(message) < 500
+
+
+def _damage(value: Json, data: st.DataObject) -> Json:
+    """Replace, remove or add one thing somewhere."""
+    value = copy.deepcopy(value)
+    parent: Any = None
+    place: Any = None
+    here = value
+    while isinstance(here, dict | list) and here and data.draw(st.booleans()):
+        parent, place = here, data.draw(st.sampled_from(sorted(here) if isinstance(here, dict) else range(len(here))))
+        here = parent[place]
+    new = data.draw(st.one_of(json_values, st.just(math.nan), st.just(math.inf), st.just(10**400)))
+    if parent is None:
+        return new
+    if isinstance(parent, dict) and data.draw(st.booleans()):
+        del parent[place]
+        if data.draw(st.booleans()):
+            parent[data.draw(st.one_of(texts, st.just("x" * 2000)))] = new
+    else:
+        parent[place] = new
+    return value
+
+
+FILE = {"path": "a/b.gguf", "size": 3, "sha256": DIGEST}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": "3"}, "$.size is a string, not a whole number"),
+        ({"size": True}, "$.size is true or false, not a whole number"),
+        ({"size": 3.5}, "$.size is a number, not a whole number"),
+        ({"size": None}, "$.size is null, not a whole number"),
+        ({"path": ["a"]}, "$.path is a list, not a string"),
+        ({"sha256": "abc"}, "$.sha256 is 'abc', not a sha256 in hex"),
+        ({"sha256": DIGEST.upper()}, "not a sha256 in hex"),
+        ({"sha256": DIGEST + "\n"}, "not a sha256 in hex"),
+        ({"mode": 1}, "$.mode is unknown; FileEntry has path, size, sha256"),
+        ({"a\nb": 1}, "$['a\\nb'] is unknown"),
+    ],
+)
+def test_the_first_difference_is_named(change: dict[str, Json], message: str) -> None:
+    with pytest.raises(MalformedRecordError) as caught:
+        FileEntry.from_json(FILE | change)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a/", "./a", "a\\..\\b", "C:/x", "a\0b", "a\nb", "a/./b"]
+)
+def test_a_path_that_leaves_its_folder_is_no_path_of_a_file(path: str) -> None:
+    with pytest.raises(MalformedRecordError, match=r"^\$\.path is .*, not a path inside its folder"):
+        FileEntry.from_json(FILE | {"path": path})
+
+
+def test_a_difference_deep_inside_is_named_with_its_place() -> None:
+    release: dict[str, Json] = {
+        "repo_id": "a/b",
+        "commit": None,
+        "content_digest": DIGEST,
+        "files": [{"path": "x", "size": 1, "digest": "git:" + "0" * 40}, {"path": "y", "size": 1}],
+        "config": {},
+    }
+    with pytest.raises(MalformedRecordError, match=r"^\$\.files\[1\]\.digest is missing$"):
+        Release.from_json(release)
+    with pytest.raises(MalformedRecordError, match=r"^\$\.commit is 'main', not a commit of 40 hex digits$"):
+        Release.from_json(release | {"files": [], "commit": "main"})
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400])
+def test_a_measure_is_a_finite_number(number: float) -> None:
+    distance = {"side": "short", "tokens": 1, "mean_kl": 0, "max_kl": number, "top1_agreement": 1}
+    with pytest.raises(MalformedRecordError, match=r"^\$\.max_kl is .*not a finite number$"):
+        Distance.from_json(distance)
+
+
+@pytest.mark.parametrize("name", ["gguf", "", "/", "gguf/", "/q4", "a/b/c", "../x"])
+def test_a_variant_has_a_format_and_a_name(name: str) -> None:
+    with pytest.raises(MalformedRecordError, match=r"^\$\.name is .*, not a variant's name"):
+        Variant.from_json({"name": name, "precision": "int4", "bits_per_weight": 4.5, "summary": ""})
+
+
+def test_a_record_of_a_newer_bot_is_refused_as_such() -> None:
+    newer = {"version": records.RECORD_VERSION + 1, "builds": [], "something": "new"}
+    with pytest.raises(MalformedRecordError, match=r"^\$\.version is 2; .*newer"):
+        RepoRecord.from_json(newer)
+
+
+# ---- digests -------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_is_that_of_the_canonical_json() -> None:
+    assert (
+        digest_of({"b": [1, 2.5, None], "a": "é"}) == hashlib.sha256('{"a":"é","b":[1,2.5,null]}'.encode()).hexdigest()
+    )
+    assert digest_of({"name": "\udc80"})  # a name of a file that is not UTF-8
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_of(math.nan)
+
+
+@given(st.dictionaries(texts, json_values, max_size=4), st.randoms())
+def test_a_digest_does_not_depend_on_order(value: dict[str, Json], random: Any) -> None:
+    shuffled = list(value.items())
+    random.shuffle(shuffled)
+    try:
+        expected = digest_of(value)
+    except ValueError:  # infinity
+        return
+    assert digest_of(dict(shuffled)) == expected
+
+
+VARIANT = Variant(
+    name="gguf/q4_k_m", precision="int4", bits_per_weight=4.9, summary="", options={"ftype": "Q4_K_M"}, default=True
+)
+
+
+def _key(**changes: Any) -> str:
+    given: dict[str, Any] = {"content_digest": "r", "variant": VARIANT, "toolchain_digest": "t", "format_version": 1}
+    return build_key(**given | changes)
+
+
+def test_a_build_key_changes_with_what_decides_the_bytes() -> None:
+    changed = [
+        _key(content_digest="other"),
+        _key(toolchain_digest="other"),
+        _key(format_version=2),
+        _key(variant=dataclasses.replace(VARIANT, options={"ftype": "Q4_K_S"})),
+        _key(variant=dataclasses.replace(VARIANT, precision="int5")),
+        _key(variant=dataclasses.replace(VARIANT, target="cuda")),
+        _key(variant=dataclasses.replace(VARIANT, name="mlx/q4_k_m")),
+    ]
+    assert len({_key(), *changed}) == len(changed) + 1
+
+
+def test_a_build_key_stays_when_only_words_change() -> None:
+    renamed = dataclasses.replace(VARIANT, name="gguf/other", summary="!", bits_per_weight=1.0, default=False)
+    assert _key(variant=renamed) == _key()
+
+
+@given(filled(Variant))
+def test_a_build_key_survives_being_written_and_read(variant: Record) -> None:
+    assert isinstance(variant, Variant)
+    try:
+        expected = _key(variant=variant)
+    except ValueError:  # infinity among the options
+        return
+    assert _key(variant=Variant.from_json(json.loads(json.dumps(variant.to_json())))) == expected
+
+
+# ---- what is content -----------------------------------------------------------------------------------------
+
+
+def _file(path: str, digest: str = "1" * 40) -> SourceFile:
+    return SourceFile(path=path, size=1, digest=f"git:{digest}")
+
+
+def test_only_weights_config_and_tokenizer_at_the_top_are_content() -> None:
+    content = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.model"]
+    other = [
+        "README.md",
+        "LICENSE",
+        "onnx/model.safetensors",
+        "pytorch_model.bin",
+        "configuration_phi3.py",
+        "x/config.json",
+    ]
+    assert [p for p in [*content, *other] if is_content(p)] == content
+
+
+def test_a_new_readme_is_no_new_release_and_new_weights_are() -> None:
+    files = (_file("config.json"), _file("model.safetensors"), _file("README.md"))
+    again = (_file("README.md", "2" * 40), _file("model.safetensors"), _file("config.json"))
+    assert content_digest(files) == content_digest(again)
+    assert content_digest(files) != content_digest((_file("config.json"), _file("model.safetensors", "2" * 40)))
+    assert content_digest(files) != content_digest((*files, _file("vocab.json")))
+
+
+# ---- what records say of themselves --------------------------------------------------------------------------
+
+
+def test_names_and_labels() -> None:
+    release = Release(
+        repo_id="microsoft/Phi-4",
+        commit="0123456789abcdef" * 2 + "01234567",
+        content_digest=DIGEST,
+        files=(SourceFile(path="a.safetensors", size=5, digest="sha256:" + DIGEST), _file("README.md")),
+        config={},
+    )
+    assert (release.name, release.label, release.weight_bytes) == ("Phi-4", "microsoft/Phi-4@0123456789ab", 5)
+    assert dataclasses.replace(release, repo_id="local/x", commit=None).label == "local/x"
+    assert (VARIANT.format, VARIANT.short_name) == ("gguf", "q4_k_m")
+
+
+def _evidence(**changes: Any) -> Evidence:
+    def distance(side: typing.Literal["short", "long"], kl: float) -> Distance:
+        return Distance(side=side, tokens=1, mean_kl=kl, max_kl=kl, top1_agreement=1.0)
+
+    given: dict[str, Any] = {
+        "build_key": DIGEST,
+        "runtime": "r 1",
+        "machine": "m",
+        "checks": (Check(name="a", passed=True, detail=""),),
+        "distances": (distance("short", 0.01), distance("long", 0.5)),
+        "gate": 0.2,
+        "known_behaviours": (),
+        "generations": (),
+        "seconds": 1.0,
+        "peak_memory": 1,
+    }
+    return Evidence(**given | changes)
+
+
+def test_the_gate_is_held_against_the_worse_side_that_is_not_known_to_differ() -> None:
+    known = tuple(KnownBehaviour(name="n", side=s, reference="u") for s in ("long", "short"))
+    assert _evidence().mean_kl == 0.5
+    assert _evidence(known_behaviours=known[:1]).mean_kl == 0.01
+    assert _evidence(known_behaviours=known).mean_kl is None
+
+
+def test_evidence_without_checks_proves_nothing() -> None:
+    failed = Check(name="b", passed=False, detail="")
+    assert _evidence().passed
+    assert not _evidence(checks=()).passed
+    assert not _evidence(checks=(*_evidence().checks, failed)).passed
