@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 import bot
-from bot import catalogue, config, doctor, show, source
+from bot import catalogue, config, doctor, show
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 from bot.hub import client
 from bot.progress import Display, display, size
@@ -349,7 +349,7 @@ def variants_command(model: str | None, options: Options) -> None:
     if model:
         means = options.means()
         release = watch([model], config=means.config, hub=means.hub, display=means.display)[0]
-        parameters = source.estimated_parameters(release)
+        parameters = release.parameters
     if options.json:
         click.echo(
             json.dumps(
@@ -465,9 +465,9 @@ def hub_serve(folder: Path, host: str, port: int) -> None:
     """
     from bot.hub import local  # its pages need the extra "hub"
 
-    def ready(url: str) -> None:
-        click.echo(f"The Hub in {folder} is at {url} (Ctrl-C ends it)")
-        click.echo(f"Use it with: HF_ENDPOINT={url} HF_HUB_DISABLE_XET=1 HF_TOKEN=$(cat {folder}/token)")
+    def ready(hub: local.RunningHub) -> None:
+        click.echo(f"The Hub in {folder} is at {hub.url} (Ctrl-C ends it)")
+        click.echo(f"Use it with: HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN=$(cat {hub.token_file})")
 
     local.serve_forever(folder, host, port, ready)
 

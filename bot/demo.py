@@ -35,11 +35,10 @@ def demo(folder: Path) -> int:
     config = folder / "phi-bot.toml"
     config.write_text(_CONFIG, encoding="utf-8")
     with serve(folder / "hub") as server:
-        token = (folder / "hub" / "token").read_text(encoding="utf-8").strip()
-        _release(sample, server.url, token, show)
+        _release(sample, server.url, server.token, show)
         command = [sys.executable, "-m", "bot.cli", "run", "--config", str(config)]
         click.echo(f"$ phi-bot run --config {config}")
-        environment = os.environ | {"HF_ENDPOINT": server.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
+        environment = os.environ | {"HF_ENDPOINT": server.url, "HF_TOKEN": server.token, "HF_HUB_DISABLE_XET": "1"}
         code = subprocess.run(command, env=environment).returncode
     click.echo(f"The demo took {duration(time.monotonic() - started)}.")
     if code == 0:

@@ -7,7 +7,7 @@ from bot import source
 from bot.errors import ChangedSourceError
 from bot.hub.client import Hub
 from bot.progress import Display, size
-from bot.records import Release, is_content
+from bot.records import Release
 from bot.workspace import Workspace
 
 
@@ -46,7 +46,7 @@ def missing_bytes(release: Release, workspace: Workspace) -> int:
     """Return how many bytes a fetch would download."""
     if release.folder or workspace.source(release).exists():
         return 0
-    return sum(f.size for f in release.files if is_content(f.path))
+    return sum(f.size for f in release.files if source.is_wanted(f.path))
 
 
 def _download(release: Release, workspace: Workspace, hub: Hub, display: Display) -> Path:

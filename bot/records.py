@@ -78,6 +78,12 @@ class Release(Record):
         """Bytes of all safetensors files."""
         return sum(f.size for f in self.files if f.path.endswith(".safetensors"))
 
+    @property
+    def parameters(self) -> int:
+        """About how many parameters the model has: the bytes of its weights over those of their declared type."""
+        declared = self.config.get("torch_dtype") or self.config.get("dtype")
+        return self.weight_bytes // (4 if declared in ("float32", "torch.float32") else 2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant(Record):

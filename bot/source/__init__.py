@@ -2,10 +2,11 @@
 
 from bot.source.config import architecture, check_config
 from bot.source.folder import check, file_digest, local_release, stage
-from bot.source.names import check_name, is_wanted, safe_name
+from bot.source.names import NOTICES, check_name, is_wanted, safe_name
 from bot.source.weights import check_listing, parameters, read_header
 
 __all__ = [
+    "NOTICES",
     "architecture",
     "check",
     "check_config",

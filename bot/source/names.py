@@ -8,12 +8,12 @@ from bot.records import is_content
 
 _SEGMENT_BYTES = 255  # what file systems take
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # devices on Windows
-_NOTICES = frozenset({"LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt"})
+NOTICES = frozenset({"LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt"})
 
 
 def is_wanted(path: str) -> bool:
     """Say whether a file of a source repo is fetched: what decides the build, and the licence texts."""
-    return is_content(path) or path in _NOTICES
+    return is_content(path) or path in NOTICES
 
 
 def check_name(path: str, *, where: str) -> str:

@@ -2,13 +2,12 @@
 
 import datetime as dt
 import hashlib
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, formats
+from bot import cards, formats, source
 from bot.errors import BuildError
 from bot.fetch import fetch, missing_bytes
 from bot.hub.client import Hub
@@ -101,7 +100,7 @@ def _run(
 
         build_task = BuildTask(
             source=str(staged),
-            model_name=safe_name(job.release.name),
+            model_name=source.safe_name(job.release.name),
             targets=tuple(Target(variant=v.variant, out=str(outs[v.variant.name])) for v in todo),
             scratch=str(scratch / "worker"),
             threads=threads,
@@ -157,7 +156,7 @@ def _keep(
 def _copy_notices(staged: Path, notices: Path) -> None:
     """Keep the licence beside what is made from the model."""
     notices.mkdir()
-    for name in ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md"):
+    for name in sorted(source.NOTICES):
         if (staged / name).is_file():
             shutil.copyfile(staged / name, notices / name)
 
@@ -182,8 +181,3 @@ def hash_files(folder: Path, task: Task) -> tuple[FileEntry, ...]:
         relative = path.relative_to(folder).as_posix()
         entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest.hexdigest()))
     return tuple(entries)
-
-
-def safe_name(name: str) -> str:
-    """Return a model's name as it may stand in a file name on every system."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).strip(".-") or "model"

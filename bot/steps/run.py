@@ -72,9 +72,7 @@ def run(
             )
             publications += report.publications
             failures += report.failures
-    return todo, Report(
-        artifacts=tuple(artifacts), publications=tuple(publications), failures=tuple(failures)
-    )
+    return todo, Report(artifacts=tuple(artifacts), publications=tuple(publications), failures=tuple(failures))
 
 
 def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
