@@ -17,7 +17,7 @@ from bot.toolchains import Toolchain
 LAUNCHER = Path(__file__).parent.parent / "workers" / "launch.py"
 
 # What a child may see of our environment. A list of what is allowed, not of what is forbidden: tokens have many names.
-_PASSED_ON = frozenset(
+PASSED_ON = frozenset(
     {
         "PATH",
         "HOME",
@@ -87,7 +87,7 @@ def run_worker(
 
 def child_environment(scratch: str) -> dict[str, str]:
     """Return the environment of a worker: no token, no network for model files, no Python settings of ours."""
-    passed = {k: v for k, v in os.environ.items() if k.upper() in _PASSED_ON}
+    passed = {k: v for k, v in os.environ.items() if k.upper() in PASSED_ON}
     return passed | _SET | {"HF_HOME": str(Path(scratch) / "hf"), "PHI_BOT_HOLDS_STDIN": "1"}
 
 

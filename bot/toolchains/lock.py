@@ -50,7 +50,8 @@ class SourceBuild:
 
     ``arguments`` go to CMake. ``variables`` are set where the CMake ``project`` begins, and so win over what its own
     files force into CMake's cache. ``processors`` are by platform. ``keep`` are files and folders below ``source`` in
-    the archive, left in ``src/`` of the environment under the last name of ``source``; ``paths`` of them are importable.
+    the archive, left in ``src/`` of the environment under the last name of ``source``; ``paths`` of them go on the
+    environment's import path.
     """
 
     package: str

@@ -1,0 +1,76 @@
+"""Compile the one package of a toolchain that comes as a source archive, and keep what else it carries."""
+
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from bot.progress import Task
+from bot.toolchains import system
+from bot.toolchains.lock import Requirement, SourceBuild
+from bot.toolchains.pip import compilation, run
+
+
+def build(
+    package: SourceBuild,
+    requirements: tuple[Requirement, ...],
+    *,
+    python: Path,
+    site_packages: Path,
+    scratch: Path,
+    log: Path,
+    env: dict[str, str],
+    task: Task,
+) -> None:
+    """Download the archive of a package, compile and install it in the environment of ``python``.
+
+    The environment must have all that the package is built with. Raises Failed if a command fails.
+    """
+    task.update(f"downloading {package.package}", 0, 0, "files")
+    file = scratch / "source.txt"
+    file.write_text("".join(f"{r.text}\n" for r in requirements), encoding="utf-8")
+    pip = [str(python), "-I", "-m", "pip"]
+    options = ["--no-deps", "--no-build-isolation", "--progress-bar", "off"]
+    follow = compilation(task)
+    # Its metadata are asked of its build backend, which looks for CMake and ninja: those of the environment.
+    env = env | {"PATH": f"{python.parent}{os.pathsep}{env.get('PATH', '')}"}
+    download = ["download", "--require-hashes", "--no-binary", ":all:", "--dest", str(scratch), "-r", str(file)]
+    run([*pip, *download, *options], log=log, env=env, follow=follow)
+    (archive,) = scratch.glob("*.tar.gz")
+
+    first = scratch / "variables.cmake"
+    first.write_text("".join(f"set({name} {value})\n" for name, value in package.variables.items()), encoding="utf-8")
+    processor = package.processors.get(system.name())
+    arguments = [
+        *package.arguments,
+        *(processor.arguments if processor else ()),
+        f"-DCMAKE_PROJECT_{package.project}_INCLUDE={first.as_posix()}",
+    ]
+    env |= {"SKBUILD_CMAKE_ARGS": ";".join(arguments), "CMAKE_BUILD_PARALLEL_LEVEL": str(_processors())}
+    task.update("compiling", 0, 0, "files")
+    # Without pip's cache: it might hold a wheel of the same version that someone built with other arguments.
+    install = ["install", "--verbose", "--no-index", "--no-cache-dir", str(archive)]
+    run([*pip, *install, *options], log=log, env=env, follow=follow)
+
+    kept = python.parent.parent / "src" / PurePosixPath(package.source).name
+    _keep(archive, package, kept)
+    lines = "".join(f"{kept / path}\n" for path in package.paths)
+    (site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
+
+
+def _keep(archive: Path, package: SourceBuild, into: Path) -> None:
+    source = PurePosixPath(package.source)
+    wanted = [source / path for path in package.keep]
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+            if not member.isfile() or not any(path.is_relative_to(w) for w in wanted) or ".." in path.parts:
+                continue
+            target = into / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = tar.extractfile(member)
+            assert content is not None  # noqa: S101 - it is a file
+            target.write_bytes(content.read())
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
