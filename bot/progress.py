@@ -1,5 +1,6 @@
 """What a person sees of long work: bars on a terminal, plain lines everywhere else. All of it on standard error."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-UNITS = {"bytes", "files", "tensors", "tokens", "windows", "packages", "layers", "steps"}
 _LINE_SECONDS = 15.0  # a plain line at most so often: a log of an hour stays readable
 
 
@@ -58,7 +58,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        _print(self._console, text)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
@@ -89,7 +89,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        _print(self._console, text)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
@@ -102,28 +102,24 @@ class Bars:
             TextColumn("{task.fields[amount]}", markup=False),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        # Standard output is not rich's: with --json it holds the result.
+        with Progress(*columns, console=self._console, transient=True, redirect_stdout=False) as progress:
             yield _BarTask(progress, title)
         self.say(f"{title}: done in {duration(time.monotonic() - started)}")
 
 
 class _BarTask:
     def __init__(self, progress: Progress, title: str) -> None:
-        self._progress, self._title = progress, title
-        self._id = progress.add_task(title, total=None, amount="")
+        self._progress, self._title = progress, printable(title)
         self._what = ""
+        self._id = progress.add_task(self._title, total=None, amount="")
 
     def update(self, what: str, done: int, total: int, unit: str) -> None:
         if what != self._what:  # another piece of work: its own speed, its own time left
             self._what = what
-            self._progress.reset(self._id, total=total or None)
-        self._progress.update(
-            self._id,
-            description=f"{self._title}: {what}",
-            completed=done,
-            total=total or None,
-            amount=amount(done, total, unit),
-        )
+            self._progress.remove_task(self._id)
+            self._id = self._progress.add_task(f"{self._title}: {printable(what)}", total=None, amount="")
+        self._progress.update(self._id, completed=done, total=total or None, amount=amount(done, total, unit))
 
 
 def display(*, quiet: bool = False) -> Display:
@@ -131,7 +127,18 @@ def display(*, quiet: bool = False) -> Display:
     if quiet:
         return Silent()
     console = Console(stderr=True)
-    return Bars(console) if console.is_terminal else Lines(console)
+    if sys.stderr.isatty() and not console.is_dumb_terminal:  # rich takes a pipe for a terminal if FORCE_COLOR is set
+        return Bars(console)
+    return Lines(Console(stderr=True, force_terminal=False))
+
+
+def printable(text: str) -> str:
+    """Return a text as one line without control characters: names of models and files come from strangers."""
+    return "".join(c if c.isprintable() else "�" for c in " ".join(text.splitlines()))
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def amount(done: int, total: int, unit: str) -> str:
@@ -144,16 +151,19 @@ def amount(done: int, total: int, unit: str) -> str:
 def size(count: float) -> str:
     """Return bytes in the largest decimal unit that leaves a number of 1 or more: 1234567 is ``1.2 MB``."""
     value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.95:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    if value < 999.5:
+        return f"{value:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    value /= 1000
     return f"{value:.1f} TB"
 
 
 def duration(seconds: float) -> str:
     """Return seconds as ``0.4 s``, ``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
