@@ -53,11 +53,12 @@ def fence(text: object, language: str = "") -> Markup:
 
 def link(text: object, address: str) -> Markup:
     """Return a link, or only its text when the address is not a plain http(s) one."""
-    label = escape(text)
     if not is_web_address(address):
-        return label
+        return escape(text)
     target = quote(address, safe=":/?#@!$&'*+,;=%~")
-    return Markup(f"[{label}](<{target}>)")  # noqa: S704 - escaped and quoted
+    if str(text) == address:
+        return Markup(f"<{target}>")  # noqa: S704 - quoted
+    return Markup(f"[{escape(text)}](<{target}>)")  # noqa: S704 - escaped and quoted
 
 
 def is_web_address(text: object) -> bool:

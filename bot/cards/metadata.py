@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -51,14 +52,15 @@ def head(record: RepoRecord, release: Release, *, chats: bool, endpoint: str) ->
 def metadata(record: RepoRecord, release: Release, *, chats: bool, endpoint: str) -> dict[str, Json]:
     """Return what the head says, by key. Keys of which the source says nothing usable are left out."""
     card = release.card
+    license = license_of(release, endpoint)  # noqa: A001 - the Hub's word
     form = all_formats()[record.builds[0].build.variant.format]
     found: dict[str, Any] = {}
     if release.commit is not None:  # a folder is no model on the Hub
         found |= {"base_model": release.repo_id, "base_model_relation": "quantized"}
     found |= {
-        "license": _matching(_LICENSE, _first(card.get("license"))),
-        "license_name": _short_text(card.get("license_name"), 100),
-        "license_link": license_link(release, endpoint),
+        "license": license.identifier,
+        "license_name": license.own_name,
+        "license_link": license.link,
         "language": [v for v in map(str, _listed(card.get("language"))) if _LANGUAGE.fullmatch(v)][:_MOST_LANGUAGES],
         "pipeline_tag": _matching(_PIPELINE, card.get("pipeline_tag")) or "text-generation",
         "library_name": form.library,
@@ -76,8 +78,31 @@ def metadata(record: RepoRecord, release: Release, *, chats: bool, endpoint: str
     return {key: value for key, value in found.items() if value not in (None, "", [], {})}
 
 
-def license_link(release: Release, endpoint: str) -> str | None:
-    """Return the address of the source's licence: its own, or that of the file in the source repo it names."""
+@dataclass(frozen=True, kw_only=True)
+class License:
+    """The source's licence as its card says it: the Hub's identifier, its own name, and an address. All may be None."""
+
+    identifier: str | None
+    own_name: str | None
+    link: str | None
+
+    @property
+    def name(self) -> str | None:
+        """What a person calls it."""
+        return self.own_name or self.identifier
+
+
+def license_of(release: Release, endpoint: str) -> License:
+    """Return the source's licence. A relative link is taken for a file in the source repo."""
+    card = release.card
+    return License(
+        identifier=_matching(_LICENSE, _first(card.get("license"))),
+        own_name=_short_text(card.get("license_name"), 100),
+        link=_license_link(release, endpoint),
+    )
+
+
+def _license_link(release: Release, endpoint: str) -> str | None:
     value = release.card.get("license_link")
     if is_web_address(value):
         return str(value)

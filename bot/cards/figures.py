@@ -1,0 +1,222 @@
+"""What a card says in figures: one row a build, and which one to take. All of it comes out of the records."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from markupsafe import Markup
+
+from bot import markdown
+from bot.formats import _phi
+from bot.records import BuildRecord, Distance, Evidence, FileEntry, KnownBehaviour, ProvenBuild, Release, RepoRecord
+
+CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
+_TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are spoken of: first what most people have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A build as a card shows it.
+
+    ``label`` is a file of the repo, a folder (with a slash), or says that it is all files. ``files`` have their paths
+    in the repo. ``bits`` are stored for each weight of the original, all files counted; None if that has no weights.
+    """
+
+    label: str
+    build: BuildRecord
+    evidence: Evidence
+    files: tuple[FileEntry, ...]
+    bits: float | None
+
+    @property
+    def where(self) -> Markup:
+        """The label as Markdown."""
+        return markdown.escape(self.label) if self.label.startswith("all ") else markdown.code(self.label)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self.build.size
+
+    @property
+    def main_file(self) -> FileEntry:
+        """The largest file."""
+        return max(self.files, key=lambda f: f.size)
+
+    @property
+    def precision(self) -> str:
+        """The precision class, and the bits measured: ``int4, 4.9 bits``."""
+        bits = f", {self.bits:.1f} bits" if self.bits is not None else ""
+        return f"{self.build.variant.precision}{bits}"
+
+    @property
+    def options(self) -> list[str]:
+        """The recipe's options as ``key=value``."""
+        return [f"{key}={value}" for key, value in sorted(self.build.variant.options.items())]
+
+    @property
+    def kl(self) -> str:
+        """The mean KL of each side, in nats; † marks one on which the runtime is known to differ."""
+        known = {b.side for b in self.evidence.known_behaviours}
+        return _both(nats(d.mean_kl) + ("†" if d.side in known else "") for d in self._sides())
+
+    @property
+    def same_token(self) -> str:
+        """The share of positions, of each side, at which its likeliest token is the original's."""
+        return _both(percent(d.top1_agreement) for d in self._sides())
+
+    @property
+    def verdict(self) -> str:
+        """How it went, and the bound on mean KL that applied."""
+        return f"{'passed' if self.evidence.passed else 'failed'}, bound {self.evidence.gate:g}"
+
+    @property
+    def agreement(self) -> float:
+        """The smallest share of tokens named as the original does, among the sides that the gate applied to."""
+        return min((d.top1_agreement for d in self._gated()), default=0.0)
+
+    @property
+    def distance(self) -> float:
+        """The largest mean KL, in nats, among the sides that the gate applied to."""
+        return max((d.mean_kl for d in self._gated()), default=float("inf"))
+
+    def _sides(self) -> list[Distance]:
+        return sorted(self.evidence.distances, key=lambda d: ("short", "long").index(d.side))
+
+    def _gated(self) -> list[Distance]:
+        known = {b.side for b in self.evidence.known_behaviours}
+        return [d for d in self.evidence.distances if d.side not in known]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which of the builds for one device to take: without further thought, for quality, and for size."""
+
+    target: str
+    rows: tuple[Row, ...]
+    best: Row
+    closest: Row
+    smallest: Row
+
+    @property
+    def is_close(self) -> bool:
+        """Say whether ``best`` is the smallest of those near the original; if none is near, it is the nearest."""
+        return _is_close(self.best)
+
+
+def rows(record: RepoRecord, release: Release) -> tuple[Row, ...]:
+    """Return a record's builds, by device and then by size."""
+    parameters = _phi.parameters(release)
+    found = [_row(proven, parameters) for proven in record.builds]
+    return tuple(sorted(found, key=lambda r: (_order(r.build.variant.target), r.size, r.build.variant.name)))
+
+
+def choices(found: Sequence[Row]) -> tuple[Choice, ...]:
+    """Return the choice for each device, in the order of ``rows``."""
+    return tuple(
+        _choice(target, tuple(group)) for target, group in groupby(found, key=lambda r: r.build.variant.target)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """How the figures came about.
+
+    ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
+    measured; ``tokens`` the fewest that any row was measured on.
+    """
+
+    runtimes: tuple[str, ...]
+    machines: tuple[str, ...]
+    tokens: int
+    switch: int | None
+    known_behaviours: tuple[KnownBehaviour, ...]
+
+
+def measured(found: Sequence[Row], release: Release) -> Measured:
+    """Return how the figures of rows came about."""
+    evidence = [r.evidence for r in found]
+    both = any(d.side == "long" for e in evidence for d in e.distances)
+    return Measured(
+        runtimes=tuple(dict.fromkeys(e.runtime for e in evidence)),
+        machines=tuple(dict.fromkeys(e.machine for e in evidence)),
+        tokens=min(sum(d.tokens for d in e.distances) for e in evidence),
+        switch=_switch(release) if both else None,
+        known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
+    )
+
+
+def context(release: Release) -> int:
+    """Return a context length, in tokens, for a first try: at most 4096, and on the near side of a LongRoPE switch."""
+    longest = _phi.number(release.config, "max_position_embeddings", 4096)
+    return min(4096, longest, _switch(release) or longest)
+
+
+def checks(found: Iterable[Row]) -> list[tuple[str, bool, str, list[Row]]]:
+    """Return the checks as (name, passed, detail, rows that it says the same of); distances only where they failed."""
+    grouped: dict[tuple[str, bool, str], list[Row]] = {}
+    for row in found:
+        for check in row.evidence.checks:
+            if check.passed and check.name.startswith("distance"):
+                continue  # the file table has them
+            grouped.setdefault((check.name, check.passed, check.detail), []).append(row)
+    return [(*said, members) for said, members in sorted(grouped.items(), key=lambda item: item[0][0])]
+
+
+def origins(found: Iterable[Row]) -> list[tuple[BuildRecord, list[Row]]]:
+    """Return one build for each way in which rows were made (bot, toolchain, source), and those rows."""
+    grouped: dict[str, list[Row]] = {}
+    for row in found:
+        build = row.build
+        grouped.setdefault(repr((build.bot_version, build.toolchain, build.source)), []).append(row)
+    return [(members[0].build, members) for members in grouped.values()]
+
+
+def checksums(found: Iterable[Row]) -> str:
+    """Return the sha256 of all files in the form that ``sha256sum --check`` reads."""
+    return "\n".join(f"{f.sha256}  {f.path}" for r in found for f in r.files)
+
+
+def nats(value: float) -> str:
+    """Return a mean KL with the digits that tell files apart: 0.0123, 0.00041."""
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.5f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage; only all of it is 100 %."""
+    tenths = int(share * 1000 + 0.5)
+    return f"{min(tenths, 999) / 10 if share < 1 else 100:.1f} %"
+
+
+def _row(proven: ProvenBuild, parameters: int) -> Row:
+    build = proven.build
+    folder = f"{build.path_in_repo}/" if build.path_in_repo else ""
+    files = tuple(FileEntry(path=folder + f.path, size=f.size, sha256=f.sha256) for f in build.files)
+    label = folder or (files[0].path if len(files) == 1 else f"all {len(files)} files")
+    bits = build.size * 8 / parameters if parameters else None
+    return Row(label=label, build=build, evidence=proven.evidence, files=files, bits=bits)
+
+
+def _switch(release: Release) -> int | None:
+    key = "original_max_position_embeddings"
+    settings = _phi.rope_scaling(release.config)
+    return _phi.number(release.config, key, _phi.number(settings, key, 0)) or None
+
+
+def _is_close(row: Row) -> bool:
+    return row.agreement * 100 >= CLOSE_PERCENT
+
+
+def _choice(target: str, members: tuple[Row, ...]) -> Choice:
+    closest = min(members, key=lambda r: (r.distance, r.size))
+    best = min((r for r in members if _is_close(r)), key=lambda r: r.size, default=closest)
+    smallest = min(members, key=lambda r: r.size)
+    return Choice(target=target, rows=members, best=best, closest=closest, smallest=smallest)
+
+
+def _order(target: str) -> tuple[int, str]:
+    return (_TARGETS.index(target) if target in _TARGETS else len(_TARGETS), target)
+
+
+def _both(sides: Iterable[str]) -> str:
+    return " / ".join(sides) or "not measured"
