@@ -1,0 +1,81 @@
+"""Who may see and change a repo. A repo that may not be seen answers like one that is not there."""
+
+from http import HTTPStatus
+
+from bot.hub.local.names import REPO_TYPES
+from bot.hub.local.refused import RefusedError, forbidden, not_found
+from bot.hub.local.repo import Repo
+from bot.hub.local.tokens import Grant
+from bot.hub.local.web import Request
+
+Where = dict[str, str]  # what a route found: ``types`` (``models``), ``namespace``, ``name``
+
+
+def repo_type(plural: str) -> str:
+    """Return ``model`` of ``models``."""
+    if plural[:-1] not in REPO_TYPES or not plural.endswith("s"):
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"the embedded Hub keeps models and datasets, no {plural}")
+    return plural[:-1]
+
+
+def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
+    """Return a repo that the caller may know of: its name, its card's head, its list of files."""
+    try:
+        repo = request.hub.repo(repo_type(types), namespace, name)
+    except RefusedError as e:
+        if e.status != HTTPStatus.BAD_REQUEST:
+            raise
+        repo = None
+    if repo is not None and sees(request.grant, repo):
+        return repo
+    if request.grant is None:  # as the real Hub: without a token, "not there" and "not yours" are the same
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
+    raise not_found("RepoNotFound", "Repository not found")
+
+
+def sees(grant: Grant | None, repo: Repo) -> bool:
+    """Say whether a caller may know of a repo."""
+    return not repo.settings().private or (grant is not None and grant.belongs_to(repo.namespace))
+
+
+def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
+    """Return a repo of which the caller may read the files."""
+    repo = visible(request, types, namespace, name)
+    settings, grant = repo.settings(), request.grant
+    if settings.gated and not (grant and (grant.belongs_to(namespace) or grant.name in settings.access)):
+        raise RefusedError(
+            HTTPStatus.FORBIDDEN if grant else HTTPStatus.UNAUTHORIZED,
+            f"Access to {repo.id} is restricted and you are not in the authorized list. Ask its owner for access.",
+            code="GatedRepo",
+        )
+    return repo
+
+
+def writable(request: Request, types: str, namespace: str, name: str) -> Repo:
+    """Return a repo that the caller may change."""
+    repo = visible(request, types, namespace, name)
+    writer_of(request, namespace)
+    return repo
+
+
+def known(request: Request) -> Grant:
+    """Return who calls; a 401 when nobody says."""
+    if request.grant is None:
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, "Invalid username or password.")
+    return request.grant
+
+
+def writer(request: Request) -> Grant:
+    """Return who calls, with a token that may write somewhere."""
+    grant = known(request)
+    if grant.scope != "write":
+        raise forbidden(f"the token of {grant.name} may only read")
+    return grant
+
+
+def writer_of(request: Request, namespace: str) -> Grant:
+    """Return who calls, with a token that may write in a namespace."""
+    grant = writer(request)
+    if not grant.may_write(namespace):
+        raise forbidden(f"You don't have the rights to write in the namespace {namespace!r}")
+    return grant

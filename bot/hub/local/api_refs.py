@@ -1,0 +1,89 @@
+"""Branches, tags and the history that they name."""
+
+import html
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from bot.hub.local.access import readable, visible, writable, writer
+from bot.hub.local.api_repos import instant
+from bot.hub.local.durable import locked
+from bot.hub.local.lists import page_of
+from bot.hub.local.objects import Commit
+from bot.hub.local.refused import bad_request
+from bot.hub.local.repo import MAIN, Ref, RefKind
+from bot.hub.local.web import Request, Response, json_response, string
+
+
+def list_refs(request: Request, **where: str) -> Response:
+    """List branches and tags, and pull requests when asked."""
+    repo = visible(request, **where)
+
+    def listed(kind: RefKind, refs: Mapping[str, str]) -> list[dict[str, str]]:
+        return [{"name": n, "ref": Ref(kind=kind, name=n).full, "targetCommit": c} for n, c in refs.items()]
+
+    found = {"branches": listed("heads", repo.refs("heads")), "tags": listed("tags", repo.refs("tags")), "converts": []}
+    if request.flag("include_prs"):
+        found["pullRequests"] = listed("pr", repo.refs("pr"))
+    return json_response(found)
+
+
+def create_branch(request: Request, branch: str, **where: str) -> Response:
+    """Make a branch at a revision, or at the head of main."""
+    repo = writable(request, **where)
+    start = repo.resolve(string(request.json(), "startingPoint", MAIN.full))
+    repo.create_ref(Ref(kind="heads", name=branch), start.id)
+    return json_response({}, status=HTTPStatus.CREATED)
+
+
+def delete_branch(request: Request, branch: str, **where: str) -> Response:
+    """Delete a branch."""
+    writable(request, **where).delete_ref(Ref(kind="heads", name=branch))
+    return json_response({})
+
+
+def create_tag(request: Request, revision: str, **where: str) -> Response:
+    """Make a tag at a revision."""
+    repo, wanted = writable(request, **where), request.json()
+    repo.create_ref(Ref(kind="tags", name=string(wanted, "tag")), repo.resolve(revision).id)
+    return json_response({}, status=HTTPStatus.CREATED)
+
+
+def delete_tag(request: Request, revision: str, **where: str) -> Response:
+    """Delete a tag."""
+    writable(request, **where).delete_ref(Ref(kind="tags", name=revision))
+    return json_response({})
+
+
+def list_commits(request: Request, revision: str, **where: str) -> Response:
+    """List the history of a revision, newest first."""
+    repo = readable(request, **where)
+    page, headers = page_of(request, list(repo.history(repo.resolve(revision))))
+    formatted = "formatted" in request.query.get("expand[]", [])
+    return json_response([_commit_json(c, formatted=formatted) for c in page], headers=headers)
+
+
+def squash(request: Request, branch: str, **where: str) -> Response:
+    """Make one commit of a branch's whole history."""
+    repo, wanted, author = writable(request, **where), request.json(), writer(request).name
+    ref = Ref(kind="heads", name=branch)
+    with locked(repo.lock_file):
+        if repo.target(ref) is None:
+            raise bad_request(f"{branch} is no branch of {repo.id}")
+        tree = repo.tree(repo.resolve(ref.full))
+        title = string(wanted, "message", "Squash history").splitlines()[0]
+        repo.point(ref, repo.record(tree, parents=(), author=author, title=title, description="").id)
+    return json_response({})
+
+
+def _commit_json(commit: Commit, *, formatted: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": commit.id,
+        "title": commit.title,
+        "message": commit.description,
+        "authors": [{"user": commit.author}],
+        "date": instant(commit.date),
+    }
+    if formatted:
+        found["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.description)}
+    return found

@@ -1,0 +1,250 @@
+"""Repos: making, deleting, settings, finding, and what is known of each."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from bot.hub.local import access, front_matter
+from bot.hub.local.access import readable, repo_type, visible, writable, writer, writer_of
+from bot.hub.local.lists import page_of
+from bot.hub.local.metadata import Metadata, metadata_of
+from bot.hub.local.objects import Commit, File, lfs_pointer
+from bot.hub.local.refused import RefusedError, bad_request
+from bot.hub.local.repo import MAIN, Repo, Settings
+from bot.hub.local.tokens import EVERY_NAMESPACE
+from bot.hub.local.web import Request, Response, json_response, string
+
+_LISTED = ("createdAt", "downloads", "library_name", "likes", "pipeline_tag", "private", "tags")
+_LISTED_IN_FULL = (*_LISTED, "author", "gated", "lastModified", "sha", "siblings")
+_SHOWN = (*_LISTED_IN_FULL, "cardData", "config", "disabled", "safetensors", "usedStorage")
+_FILTERS = {"author", "search", "filter", "gated", "pipeline_tag", "library"}
+_OTHERS = {"limit", "cursor", "sort", "direction", "full", "cardData", "config", "expand", "expand[]"}
+_SORTS = {"createdAt", "downloads", "lastModified", "likes", "trendingScore"}
+
+
+def whoami(request: Request) -> Response:
+    """Say whose token this is."""
+    grant = access.known(request)
+    namespaces = [n for n in grant.namespaces if n not in (EVERY_NAMESPACE, grant.name)]
+    return json_response(
+        {
+            "type": "user",
+            "id": grant.name,
+            "name": grant.name,
+            "fullname": grant.name,
+            "isPro": False,
+            "orgs": [{"type": "org", "name": n, "fullname": n, "roleInOrg": grant.scope} for n in namespaces],
+            "auth": {"type": "access_token", "accessToken": {"displayName": grant.name, "role": grant.scope}},
+        }
+    )
+
+
+def validate_yaml(request: Request) -> Response:
+    """Check the head of a card."""
+    verdict = front_matter.judge(string(request.json(), "content"))
+    return json_response(
+        {
+            "errors": [{"message": m} for m in verdict.errors],
+            "warnings": [{"message": m} for m in verdict.warnings],
+        },
+        status=HTTPStatus.BAD_REQUEST if verdict.errors else HTTPStatus.OK,
+    )
+
+
+def create_repo(request: Request) -> Response:
+    """Make a repo."""
+    wanted = request.json()
+    grant = writer(request)
+    namespace = wanted.get("organization") or grant.name
+    kind = repo_type(string(wanted, "type", "model") + "s")
+    name = string(wanted, "name")
+    writer_of(request, namespace)
+    private = wanted.get("visibility") == "private" or wanted.get("private") is True
+    try:
+        repo = request.hub.create_repo(kind, namespace, name, private=private, author=grant.name)
+    except RefusedError as e:
+        if e.status == HTTPStatus.CONFLICT:
+            e.url = f"{request.base}/{'' if kind == 'model' else f'{kind}s/'}{namespace}/{name}"
+        raise
+    return json_response({"url": f"{request.base}/{repo.path}", "name": repo.id, "id": repo.id})
+
+
+def delete_repo(request: Request) -> Response:
+    """Delete a repo."""
+    wanted = request.json()
+    namespace = wanted.get("organization") or writer(request).name
+    types = string(wanted, "type", "model") + "s"
+    request.hub.delete_repo(writable(request, types, namespace, string(wanted, "name")))
+    return Response()
+
+
+def change_settings(request: Request, **where: str) -> Response:
+    """Change who may see and read a repo."""
+    repo, wanted = writable(request, **where), request.json()
+
+    def change(old: Settings) -> Settings:
+        new = {
+            "private": {"private": True, "public": False}.get(wanted.get("visibility", ""), old.private),
+            "gated": (wanted["gated"] or None) if "gated" in wanted else old.gated,
+        }
+        if new["gated"] not in (None, "auto", "manual"):
+            raise bad_request("'gated' is one of false, auto, manual")
+        return Settings.from_json(old.to_json() | new)
+
+    repo.change_settings(change)
+    return json_response({})
+
+
+def grant_access(request: Request, **where: str) -> Response:
+    """Let a user pass the gate of a repo."""
+    repo, user = writable(request, **where), string(request.json(), "user")
+    if repo.settings().gated is None:
+        raise bad_request(f"{repo.id} is not gated")
+
+    def change(old: Settings) -> Settings:
+        if user in old.access:
+            raise bad_request(f"{user} has access already")
+        return Settings.from_json(old.to_json() | {"access": [*old.access, user]})
+
+    repo.change_settings(change)
+    return json_response({})
+
+
+def auth_check(request: Request, **where: str) -> Response:
+    """Say whether the caller may read the files of a repo."""
+    readable(request, **where)
+    return json_response({})
+
+
+def auth_check_write(request: Request, **where: str) -> Response:
+    """Say whether the caller may change a repo."""
+    writable(request, **where)
+    return json_response({})
+
+
+def list_repos(request: Request, types: str) -> Response:
+    """List the repos that the caller may see."""
+    kind = repo_type(types)
+    if unknown := set(request.query) - _FILTERS - _OTHERS:
+        raise bad_request(f"the embedded Hub cannot filter by {', '.join(sorted(unknown))}")
+    found = [
+        (r, r.resolve(MAIN.full))
+        for r in request.hub.repos(kind, namespace=request.one("author"))
+        if access.sees(request.grant, r)
+    ]
+    found = [(r, c) for r, c in found if _fits(request, r, c)]
+    order = request.one("sort") or "lastModified"
+    if order not in _SORTS:
+        raise bad_request(f"'sort' is one of {', '.join(sorted(_SORTS))}")
+    # downloads, likes and trends are not counted here: equal everywhere
+    found.sort(key=lambda f: f[0].settings().created if order == "createdAt" else f[1].date, reverse=True)
+    page, headers = page_of(request, found)
+    wanted = _wanted(request, _LISTED_IN_FULL if request.flag("full") else _LISTED)
+    return json_response([_described(request, r, c, wanted) for r, c in page], headers=headers)
+
+
+def repo_info(request: Request, revision: str = MAIN.full, **where: str) -> Response:
+    """Tell what is known of a repo."""
+    repo = visible(request, **where)
+    commit = repo.resolve(revision)
+    return json_response(_described(request, repo, commit, _wanted(request, _SHOWN)))
+
+
+def file_json(file: File) -> dict[str, Any]:
+    """Return a file as trees list it."""
+    found: dict[str, Any] = {"type": "file", "path": file.path, "size": file.size, "oid": file.blob_id}
+    if file.lfs:
+        found["lfs"] = {
+            "oid": file.sha256,
+            "size": file.size,
+            "pointerSize": len(lfs_pointer(file.sha256, file.size)),
+        }
+    return found
+
+
+def instant(seconds: int) -> str:
+    """Return a time as the client reads it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _wanted(request: Request, usual: Iterable[str]) -> list[str]:
+    expand = [e for key in ("expand", "expand[]") for e in request.query.get(key, [])]
+    if not expand:
+        more = [key for key in ("cardData", "config") if request.flag(key)]
+        return [*usual, *more]
+    if unknown := set(expand) - _FIELDS:
+        raise bad_request(f"'expand' cannot be {', '.join(sorted(unknown))} here")
+    return expand
+
+
+def _fits(request: Request, repo: Repo, commit: Commit) -> bool:
+    words = (request.one("search") or "").lower().split()
+    known = metadata_of(repo, commit)
+    gated = request.one("gated")
+    return (
+        all(w in repo.id.lower() for w in words)
+        and all(tag in known.tags for tag in request.query.get("filter", []))
+        and request.one("pipeline_tag") in (None, known.pipeline_tag)
+        and request.one("library") in (None, known.library)
+        and (gated is None or request.flag("gated") == (repo.settings().gated is not None))
+    )
+
+
+_FIELDS = {
+    "author", "baseModels", "cardData", "config", "createdAt", "disabled", "downloads", "downloadsAllTime", "gated",
+    "lastModified", "library_name", "likes", "pipeline_tag", "private", "safetensors", "sha", "siblings", "tags",
+    "trendingScore", "usedStorage",
+}  # fmt: skip
+
+
+def _described(request: Request, repo: Repo, commit: Commit, wanted: Iterable[str]) -> dict[str, Any]:
+    known, settings = metadata_of(repo, commit), repo.settings()
+    found: dict[str, Any] = {"_id": commit.id[:24], "id": repo.id}
+    if repo.type == "model":
+        found["modelId"] = repo.id
+    values: dict[str, Any] = {
+        "author": repo.namespace,
+        "baseModels": _base_models(known),
+        "cardData": known.card or None,
+        "config": known.config or None,
+        "createdAt": instant(settings.created),
+        "disabled": False,
+        "downloads": 0,
+        "downloadsAllTime": 0,
+        "gated": settings.gated or False,
+        "lastModified": instant(commit.date),
+        "library_name": known.library,
+        "likes": 0,
+        "pipeline_tag": known.pipeline_tag,
+        "private": settings.private,
+        "safetensors": known.parameters and {"parameters": known.parameters, "total": sum(known.parameters.values())},
+        "sha": commit.id,
+        "tags": list(known.tags),
+        "trendingScore": 0,
+    }
+    for field in wanted:
+        if field == "siblings":
+            found[field] = [_sibling(f, blobs=request.flag("blobs")) for f in repo.tree(commit).values()]
+        elif field == "usedStorage":
+            found[field] = sum({f.sha256: f.size for f in repo.tree(commit).values()}.values())
+        elif values[field] is not None and values[field] != {}:
+            found[field] = values[field]
+    return found
+
+
+def _base_models(known: Metadata) -> dict[str, Any] | None:
+    bases = front_matter.texts(known.card.get("base_model"))
+    if not bases:
+        return None
+    return {"relation": known.card.get("base_model_relation"), "models": [{"id": b} for b in bases]}
+
+
+def _sibling(file: File, *, blobs: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"rfilename": file.path}
+    if blobs:
+        found |= {"size": file.size, "blobId": file.blob_id}
+        if file.lfs:
+            pointer = len(lfs_pointer(file.sha256, file.size))
+            found["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": pointer}
+    return found

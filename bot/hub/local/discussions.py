@@ -1,0 +1,159 @@
+"""Discussions and pull requests of a repo: one JSON file each, written whole."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from bot.hub.local import changes
+from bot.hub.local.durable import locked, read_json
+from bot.hub.local.objects import Commit
+from bot.hub.local.refused import bad_request, conflict, not_found
+from bot.hub.local.repo import MAIN, Ref, Repo
+from bot.records import Record
+
+Status = Literal["draft", "open", "closed", "merged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event(Record):
+    """Something that happened in a discussion. ``text`` is a comment, a status or a new title; ``before`` the old one."""
+
+    id: str
+    type: Literal["comment", "status-change", "title-change"]
+    author: str
+    created: int
+    text: str
+    before: str = ""
+    edited: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discussion(Record):
+    """A discussion, or a pull request when ``base`` is the commit that it started from."""
+
+    number: int
+    title: str
+    author: str
+    created: int
+    status: Status
+    base: str | None
+    merge_commit: str | None
+    events: tuple[Event, ...]
+
+    @property
+    def ref(self) -> Ref:
+        """Where a pull request's commits are."""
+        return Ref(kind="pr", name=str(self.number))
+
+
+def event(kind: Literal["comment", "status-change", "title-change"], author: str, text: str, before: str = "") -> Event:
+    """Return something that happens now."""
+    return Event(id=secrets.token_hex(12), type=kind, author=author, created=int(time.time()), text=text, before=before)
+
+
+def all_of(repo: Repo) -> list[Discussion]:
+    """Return a repo's discussions, newest first."""
+    folder = repo.folder / "discussions"
+    if not folder.is_dir():
+        return []
+    found = [Discussion.from_json(read_json(f)) for f in folder.iterdir()]
+    return sorted(found, key=lambda d: d.number, reverse=True)
+
+
+def one_of(repo: Repo, number: int) -> Discussion:
+    """Return a discussion by its number."""
+    try:
+        return Discussion.from_json(read_json(_file(repo, number)))
+    except FileNotFoundError:
+        raise not_found("EntryNotFound", f"{repo.id} has no discussion {number}") from None
+
+
+def begin(
+    repo: Repo, *, title: str, author: str, text: str, status: Status, base: str | None, head: str | None
+) -> Discussion:
+    """Open a discussion, or a pull request with its head; the caller holds the lock.
+
+    The ref is written first: a pull request that can be seen has its commits.
+    """
+    taken = [int(n) for n in repo.refs("pr")] + [d.number for d in all_of(repo)]
+    made = Discussion(
+        number=max(taken, default=0) + 1,
+        title=title,
+        author=author,
+        created=int(time.time()),
+        status=status,
+        base=base,
+        merge_commit=None,
+        events=(event("comment", author, text),) if text else (),
+    )
+    if head is not None:
+        repo.point(made.ref, head)
+    _write(repo, made)
+    return made
+
+
+def change(repo: Repo, number: int, how: Callable[[Discussion], Discussion]) -> Discussion:
+    """Replace a discussion by what ``how`` makes of it."""
+    with locked(repo.lock_file):
+        changed = how(one_of(repo, number))
+        _write(repo, changed)
+    return changed
+
+
+def commits_of(repo: Repo, discussion: Discussion) -> list[Commit]:
+    """Return the commits of a pull request, oldest first."""
+    if discussion.base is None:
+        return []
+    found = []
+    for commit in repo.history(repo.resolve(discussion.ref.full)):
+        if commit.id == discussion.base:
+            break
+        found.append(commit)
+    return found[::-1]
+
+
+def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
+    """Return the paths that keep an open pull request from being merged."""
+    if discussion.base is None or discussion.status not in ("draft", "open"):
+        return []
+    return changes.conflicts(
+        base=repo.tree(repo.commit(discussion.base)),
+        ours=repo.tree(repo.resolve(MAIN.full)),
+        theirs=repo.tree(repo.resolve(discussion.ref.full)),
+    )
+
+
+def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
+    """Put a pull request on main as one commit. After a crash between commit and status, it can be called again."""
+    with locked(repo.lock_file):
+        found = one_of(repo, number)
+        if found.base is None or found.status != "open":
+            raise bad_request(f"{found.status} {'pull requests' if found.base else 'discussions'} cannot be merged")
+        if paths := conflicts_of(repo, found):
+            raise conflict(f"main has changed too: {', '.join(paths)}")
+        base, theirs = repo.tree(repo.commit(found.base)), repo.tree(repo.resolve(found.ref.full))
+        landed = repo.land(
+            MAIN,
+            lambda ours: changes.merge(base=base, ours=ours, theirs=theirs),
+            parent=None,
+            author=author,
+            title=f"{found.title} (#{number})",
+            description="\n".join(f"- {c.title} ({c.id})" for c in commits_of(repo, found)),
+        )
+        news = [event("comment", author, comment)] if comment else []
+        news.append(event("status-change", author, "merged"))
+        merged = replace(found, status="merged", merge_commit=landed.id, events=(*found.events, *news))
+        _write(repo, merged)
+    return merged
+
+
+def _write(repo: Repo, discussion: Discussion) -> None:
+    repo.scratch.write_json(_file(repo, discussion.number), discussion.to_json())
+
+
+def _file(repo: Repo, number: int) -> Path:
+    return repo.folder / "discussions" / f"{number}.json"

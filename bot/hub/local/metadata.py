@@ -1,0 +1,118 @@
+"""What a repo says about itself, derived from its files as the Hub derives it."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from bot.hub.local import front_matter
+from bot.hub.local.blobs import Blobs
+from bot.hub.local.objects import Commit, Tree
+from bot.hub.local.repo import Repo
+
+MAX_CARD = 4 << 20  # bytes
+_MAX_CONFIG = 4 << 20
+_MAX_SAFETENSORS_HEADER = 25 << 20
+_FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".onnx": "onnx"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What is known of a repo at a commit."""
+
+    card: dict[str, Any]
+    config: dict[str, Any]  # architectures and model_type, where config.json has them
+    library: str | None
+    pipeline_tag: str | None
+    tags: tuple[str, ...]
+    parameters: dict[str, int]  # by type of number, counted in the headers of the safetensors files
+
+
+@lru_cache(maxsize=4096)
+def metadata_of(repo: Repo, commit: Commit) -> Metadata:
+    """Return what the files of a commit say."""
+    tree = repo.tree(commit)
+    card = front_matter.metadata(read_text(repo.blobs, tree, "README.md", most=MAX_CARD))
+    config = _config(read_text(repo.blobs, tree, "config.json", most=_MAX_CONFIG))
+    library = _text(card.get("library_name")) or ("transformers" if config.get("architectures") else None)
+    pipeline = _text(card.get("pipeline_tag"))
+    if not pipeline and any(a.endswith("ForCausalLM") for a in config.get("architectures", [])):
+        pipeline = "text-generation"
+    return Metadata(
+        card=card,
+        config=config,
+        library=library,
+        pipeline_tag=pipeline,
+        tags=_tags(card, config, tree, library, pipeline),
+        parameters=_parameters(repo.blobs, tree),
+    )
+
+
+def read_text(blobs: Blobs, tree: Tree, path: str, *, most: int) -> str:
+    """Return a file of a tree as text; nothing when it is missing or larger than ``most`` bytes."""
+    file = tree.get(path)
+    if file is None or file.size > most:
+        return ""
+    return blobs.path(file.sha256).read_bytes().decode(errors="replace")
+
+
+def _tags(
+    card: dict[str, Any], config: dict[str, Any], tree: Tree, library: str | None, pipeline: str | None
+) -> tuple[str, ...]:
+    found = [library, *(tag for suffix, tag in _FORMATS.items() if any(p.endswith(suffix) for p in tree))]
+    found += [config.get("model_type"), pipeline, *front_matter.texts(card.get("tags"))]
+    found += front_matter.texts(card.get("language"))
+    for base in front_matter.texts(card.get("base_model")):
+        found.append(f"base_model:{base}")
+        if relation := _text(card.get("base_model_relation")):
+            found.append(f"base_model:{relation}:{base}")
+    found += [f"dataset:{d}" for d in front_matter.texts(card.get("datasets"))]
+    found += [f"license:{name}" for name in front_matter.texts(card.get("license"))]
+    return tuple(dict.fromkeys(tag for tag in found if tag))
+
+
+def _config(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    found: dict[str, Any] = {}
+    if architectures := [a for a in front_matter.texts(value.get("architectures")) if a]:
+        found["architectures"] = architectures
+    if model_type := _text(value.get("model_type")):
+        found["model_type"] = model_type
+    return found
+
+
+def _parameters(blobs: Blobs, tree: Tree) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for path, file in tree.items():
+        if "/" not in path and path.endswith(".safetensors"):
+            for kind, count in _safetensors_counts(blobs, file.sha256).items():
+                counts[kind] = counts.get(kind, 0) + count
+    return counts
+
+
+@lru_cache(maxsize=4096)
+def _safetensors_counts(blobs: Blobs, sha256: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    try:
+        with blobs.path(sha256).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MAX_SAFETENSORS_HEADER:
+                return {}
+            header = json.loads(file.read(length))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    except (OSError, ValueError, RecursionError, struct.error, TypeError, KeyError, AttributeError):
+        return {}
+    return counts
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,231 @@
+"""One repo on disk: settings, refs, commits, trees, and which LFS files it may use."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Literal
+
+from bot.hub.local import names
+from bot.hub.local.blobs import Blobs
+from bot.hub.local.durable import Scratch, locked, read_json, sync_folder
+from bot.hub.local.objects import Commit, File, Tree, folder_ids, make_commit, make_tree
+from bot.hub.local.refused import RefusedError, bad_request, conflict, not_found
+from bot.records import Record
+
+RefKind = Literal["heads", "tags", "pr"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Record):
+    """What may change about a repo besides its files. ``access`` lists who passed the gate; times are in seconds."""
+
+    private: bool
+    created: int
+    gated: Literal["auto", "manual"] | None = None
+    access: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ref:
+    """A name that moves from commit to commit."""
+
+    kind: RefKind
+    name: str
+
+    @property
+    def full(self) -> str:
+        """The whole name: ``refs/heads/main``."""
+        return f"refs/{self.kind}/{self.name}"
+
+
+MAIN = Ref(kind="heads", name="main")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """A repo in ``folder``. Reading needs no lock: what is read never changes, or changes in one step."""
+
+    type: str
+    namespace: str
+    name: str
+    folder: Path
+    lock_file: Path
+    blobs: Blobs
+    scratch: Scratch
+
+    @property
+    def id(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where its pages are, below the Hub's address."""
+        return self.id if self.type == "model" else f"{self.type}s/{self.id}"
+
+    # ---- settings --------------------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """Return the settings; a 404 when the repo was deleted meanwhile."""
+        try:
+            return Settings.from_json(read_json(self.folder / "repo.json"))
+        except FileNotFoundError:
+            raise not_found("RepoNotFound", f"{self.id} was deleted") from None
+
+    def change_settings(self, change: Callable[[Settings], Settings]) -> None:
+        """Replace the settings by what ``change`` makes of them."""
+        with locked(self.lock_file):
+            self.scratch.write_json(self.folder / "repo.json", change(self.settings()).to_json())
+
+    # ---- refs ------------------------------------------------------------------------------------------------
+
+    def refs(self, kind: RefKind) -> dict[str, str]:
+        """Return the commit of each branch, tag or pull request, by name."""
+        folder = self.folder / "refs" / kind
+        if not folder.is_dir():
+            return {}
+        return {names.from_file_name(f.name): f.read_text() for f in sorted(folder.iterdir())}
+
+    def target(self, ref: Ref) -> str | None:
+        """Return the commit that a ref names, or None when there is no such ref."""
+        try:
+            return self._ref_file(ref).read_text()
+        except FileNotFoundError:
+            return None
+
+    def point(self, ref: Ref, commit: str) -> None:
+        """Let a ref name a commit that is on disk. The caller holds the lock."""
+        self.scratch.write(self._ref_file(ref), commit.encode())
+
+    def create_ref(self, ref: Ref, commit: str) -> None:
+        """Make a branch or a tag; a 409 when there is one."""
+        names.check_ref_name(ref.name)
+        with locked(self.lock_file):
+            if self.target(ref) is not None:
+                raise conflict(f"{ref.full} already exists in {self.id}")
+            self.point(ref, commit)
+
+    def delete_ref(self, ref: Ref) -> None:
+        """Remove a branch or a tag; a 404 when there is none."""
+        if ref == MAIN:
+            raise bad_request("the branch main cannot be deleted")
+        with locked(self.lock_file):
+            try:
+                self._ref_file(ref).unlink()
+            except FileNotFoundError:
+                raise not_found("RevisionNotFound", f"{self.id} has no {ref.full}") from None
+            sync_folder(self._ref_file(ref).parent)
+
+    def find_ref(self, revision: str) -> Ref | None:
+        """Return the branch, tag or pull request that a person means, or None."""
+        prefix, _, rest = revision.partition("/")
+        kind, _, name = rest.partition("/")
+        if prefix == "refs" and kind in ("heads", "tags", "pr") and name:
+            found = Ref(kind=kind, name=name)  # type: ignore[arg-type]
+            return found if self.target(found) else None
+        return next(
+            (r for r in (Ref(kind="heads", name=revision), Ref(kind="tags", name=revision)) if self.target(r)), None
+        )
+
+    def resolve(self, revision: str) -> Commit:
+        """Return the commit of a branch, a tag, a pull request or a whole commit id."""
+        if names.is_commit(revision):
+            return self.commit(revision)
+        ref = self.find_ref(revision)
+        commit = self.target(ref) if ref else None
+        if commit is None:
+            raise not_found("RevisionNotFound", f"{self.id} has no revision {revision!r}")
+        return self.commit(commit)
+
+    def _ref_file(self, ref: Ref) -> Path:
+        return self.folder / "refs" / ref.kind / names.to_file_name(ref.name)
+
+    # ---- commits and trees -----------------------------------------------------------------------------------
+
+    def commit(self, commit_id: str) -> Commit:
+        """Return a commit by its whole id."""
+        try:
+            return Commit.from_json(read_json(self.folder / "commits" / f"{commit_id}.json"))
+        except FileNotFoundError:
+            raise not_found("RevisionNotFound", f"{self.id} has no commit {commit_id}") from None
+
+    def tree(self, commit: Commit) -> Tree:
+        """Return the files of a commit."""
+        return _read_tree(self.folder / "trees" / f"{commit.tree_id}.json")
+
+    def history(self, commit: Commit) -> Iterator[Commit]:
+        """Yield a commit and what came before it, newest first."""
+        yield commit
+        while commit.parents:
+            commit = self.commit(commit.parents[0])
+            yield commit
+
+    def file(self, commit: Commit, path: str) -> File:
+        """Return a file of a commit; a 404 when it has none of that name."""
+        found = self.tree(commit).get(path)
+        if found is None:
+            raise not_found("EntryNotFound", f"{self.id} has no {path} at {commit.id}", commit=commit.id)
+        return found
+
+    def record(self, files: Tree, *, parents: tuple[str, ...], author: str, title: str, description: str) -> Commit:
+        """Write a tree and a commit that no ref names yet."""
+        tree_id = folder_ids(files)[""]
+        tree_file = self.folder / "trees" / f"{tree_id}.json"
+        if not tree_file.exists():
+            self.scratch.write_json(tree_file, [f.to_json() for f in files.values()])
+        commit = make_commit(
+            tree_id=tree_id,
+            parents=parents,
+            author=author,
+            date=int(time.time()),
+            title=title,
+            description=description,
+        )
+        self.scratch.write_json(self.folder / "commits" / f"{commit.id}.json", commit.to_json())
+        return commit
+
+    def land(
+        self, ref: Ref, change: Callable[[Tree], Tree], *, parent: str | None, author: str, title: str, description: str
+    ) -> Commit:
+        """Put one commit on a ref: the caller holds the lock.
+
+        ``parent`` is the commit that the author saw; another head is a 412. A change that changes nothing makes no
+        commit: a request that is sent twice is done once.
+        """
+        head = self.resolve(ref.full)
+        if parent is not None and parent != head.id:
+            raise stale_parent(ref)
+        files = change(self.tree(head))
+        if folder_ids(files)[""] == head.tree_id:
+            return head
+        commit = self.record(files, parents=(head.id,), author=author, title=title, description=description)
+        self.point(ref, commit.id)
+        return commit
+
+    # ---- LFS files -------------------------------------------------------------------------------------------
+
+    def owns(self, sha256: str) -> bool:
+        """Say whether an LFS file was uploaded, or copied, to this repo: to know a hash is no right to its content."""
+        return (self.folder / "lfs" / sha256).exists()
+
+    def own(self, sha256: str) -> None:
+        """Remember that a blob that is on disk belongs to this repo."""
+        folder = self.folder / "lfs"
+        folder.mkdir(exist_ok=True)
+        (folder / sha256).touch()
+        sync_folder(folder)
+
+
+def stale_parent(ref: Ref) -> RefusedError:
+    """Return the answer to a commit whose author saw an older head."""
+    return RefusedError(
+        HTTPStatus.PRECONDITION_FAILED, f"A commit has landed on {ref.full} since: look at it, then try again."
+    )
+
+
+@lru_cache(maxsize=256)
+def _read_tree(path: Path) -> Tree:
+    return make_tree(File.from_json(f) for f in read_json(path))

@@ -1,0 +1,79 @@
+"""Every address of the embedded Hub."""
+
+from bot.hub.local import api_commit, api_discussions, api_files, api_lfs, api_refs, api_repos
+from bot.hub.local.refused import RefusedError
+from bot.hub.local.web import Handler, Response, Route, json_response
+
+_REPO = "/api/{types}/{namespace}/{name}"
+_LFS = ".git/info/lfs"
+
+
+def _both(method: str, tail: str, handler: Handler) -> tuple[Route, Route]:
+    """The Hub's addresses for people have no word for models, and one for datasets."""
+    return (
+        Route(
+            method=method,
+            pattern=f"/datasets/{{namespace}}/{{name}}{tail}",
+            handler=handler,
+            fixed={"types": "datasets"},
+        ),
+        Route(method=method, pattern=f"/{{namespace}}/{{name}}{tail}", handler=handler, fixed={"types": "models"}),
+    )
+
+
+def _one(method: str, pattern: str, handler: Handler) -> Route:
+    return Route(method=method, pattern=pattern, handler=handler)
+
+
+ROUTES: tuple[Route, ...] = (
+    _one("GET", "/api/whoami-v2", api_repos.whoami),
+    _one("POST", "/api/validate-yaml", api_repos.validate_yaml),
+    _one("POST", "/api/repos/create", api_repos.create_repo),
+    _one("DELETE", "/api/repos/delete", api_repos.delete_repo),
+    _one("GET", "/api/{types}", api_repos.list_repos),
+    _one("GET", _REPO, api_repos.repo_info),
+    _one("GET", f"{_REPO}/revision/{{revision}}", api_repos.repo_info),
+    _one("PUT", f"{_REPO}/settings", api_repos.change_settings),
+    _one("POST", f"{_REPO}/user-access-request/grant", api_repos.grant_access),
+    _one("GET", f"{_REPO}/auth-check", api_repos.auth_check),
+    _one("GET", f"{_REPO}/auth-check/write", api_repos.auth_check_write),
+    _one("GET", f"{_REPO}/refs", api_refs.list_refs),
+    _one("POST", f"{_REPO}/branch/{{branch}}", api_refs.create_branch),
+    _one("DELETE", f"{_REPO}/branch/{{branch}}", api_refs.delete_branch),
+    _one("POST", f"{_REPO}/tag/{{revision}}", api_refs.create_tag),
+    _one("DELETE", f"{_REPO}/tag/{{revision}}", api_refs.delete_tag),
+    _one("GET", f"{_REPO}/commits/{{revision}}", api_refs.list_commits),
+    _one("POST", f"{_REPO}/super-squash/{{branch}}", api_refs.squash),
+    _one("GET", f"{_REPO}/tree/{{revision}}/{{path*}}", api_files.list_tree),
+    _one("POST", f"{_REPO}/paths-info/{{revision}}", api_files.paths_info),
+    _one("POST", f"{_REPO}/preupload/{{revision}}", api_files.preupload),
+    _one("POST", f"{_REPO}/commit/{{revision}}", api_commit.commit),
+    _one("POST", f"{_REPO}/lfs-files/duplicate", api_lfs.duplicate),
+    _one("GET", f"{_REPO}/discussions", api_discussions.list_discussions),
+    _one("POST", f"{_REPO}/discussions", api_discussions.create_discussion),
+    _one("GET", f"{_REPO}/discussions/{{number}}", api_discussions.show_discussion),
+    _one("POST", f"{_REPO}/discussions/{{number}}/comment", api_discussions.comment),
+    _one("POST", f"{_REPO}/discussions/{{number}}/comment/{{comment_id}}/edit", api_discussions.edit_comment),
+    _one("POST", f"{_REPO}/discussions/{{number}}/comment/{{comment_id}}/hide", api_discussions.hide_comment),
+    _one("POST", f"{_REPO}/discussions/{{number}}/title", api_discussions.rename),
+    _one("POST", f"{_REPO}/discussions/{{number}}/status", api_discussions.change_status),
+    _one("POST", f"{_REPO}/discussions/{{number}}/merge", api_discussions.merge),
+    _one("PUT", "/_lfs/upload", api_lfs.upload),
+    _one("PUT", "/_lfs/part", api_lfs.upload_part),
+    _one("POST", "/_lfs/complete", api_lfs.complete),
+    _one("GET", "/_lfs/download", api_files.download),
+    *_both("POST", f"{_LFS}/objects/batch", api_lfs.batch),
+    *_both("POST", f"{_LFS}/verify", api_lfs.verify),
+    *_both("GET", "/resolve/{revision}/{path*}", api_files.resolve),
+)
+
+
+def error_response(error: RefusedError, *, wants_page: bool) -> Response:
+    """Return an error as the client reads it, or as a page for a person."""
+    headers = {"X-Error-Message": error.message, **error.headers}
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    if error.commit:
+        headers["X-Repo-Commit"] = error.commit
+    found = {"error": error.message} | ({"url": error.url} if error.url else {})
+    return json_response(found, status=error.status, headers=headers)

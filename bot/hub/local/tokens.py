@@ -1,0 +1,87 @@
+"""Who may do what. Tokens are kept as hashes; only the first one lies in a file of its own, for its owner alone."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bot.hub.local import names
+from bot.hub.local.durable import Scratch, locked, read_json
+from bot.records import Record
+
+Scope = Literal["read", "write"]
+EVERY_NAMESPACE = "*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant(Record):
+    """What a token gives: the user's ``name``, a scope, and the namespaces whose repos it reads or writes.
+
+    Public repos can be read by anybody. A write token may open pull requests on every repo that it can read.
+    """
+
+    name: str
+    scope: Scope
+    namespaces: tuple[str, ...]
+
+    def belongs_to(self, namespace: str) -> bool:
+        """Say whether private repos of a namespace can be read."""
+        return namespace == self.name or namespace in self.namespaces or EVERY_NAMESPACE in self.namespaces
+
+    def may_write(self, namespace: str) -> bool:
+        """Say whether repos of a namespace can be made and changed."""
+        return self.scope == "write" and self.belongs_to(namespace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The tokens of a folder, and those that only this process knows."""
+
+    file: Path
+    first: Path
+    lock_file: Path
+    scratch: Scratch
+    more: Mapping[str, Grant]  # by hash
+
+    def find(self, token: str) -> Grant | None:
+        """Return what a token gives, or None for a wrong one."""
+        digest = digest_of(token)
+        return self.more.get(digest) or self._read().get(digest)
+
+    def make(self, name: str, scope: Scope, namespaces: tuple[str, ...]) -> str:
+        """Make a token, remember its hash, and return it: this is the only time that it is seen."""
+        names.check_namespace(name)
+        for namespace in namespaces:
+            if namespace != EVERY_NAMESPACE:
+                names.check_namespace(namespace)
+        token = f"hub_{secrets.token_urlsafe(32)}"
+        with locked(self.lock_file):
+            self._remember(token, Grant(name=name, scope=scope, namespaces=namespaces))
+        return token
+
+    def make_first(self) -> bool:
+        """Make the token of the folder's owner where there is none; say whether one was made."""
+        with locked(self.lock_file):
+            if self.first.exists():
+                return False
+            token = f"hub_{secrets.token_urlsafe(32)}"
+            self._remember(token, Grant(name="local", scope="write", namespaces=(EVERY_NAMESPACE,)))
+            self.scratch.write(self.first, token.encode(), mode=0o600)
+            return True
+
+    def _remember(self, token: str, grant: Grant) -> None:
+        known = {digest: g.to_json() for digest, g in self._read().items()} | {digest_of(token): grant.to_json()}
+        self.scratch.write_json(self.file, known, mode=0o600)
+
+    def _read(self) -> dict[str, Grant]:
+        try:
+            return {digest: Grant.from_json(g) for digest, g in read_json(self.file).items()}
+        except FileNotFoundError:
+            return {}
+
+
+def digest_of(token: str) -> str:
+    """Return the hash under which a token is kept; a token is 256 random bits, so a plain hash is enough."""
+    return hashlib.sha256(token.encode()).hexdigest()

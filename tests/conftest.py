@@ -1,0 +1,21 @@
+"""What many tests share."""
+
+import os
+
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when huggingface_hub is imported: the embedded Hub has no Xet storage
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.hub.local import RunningHub, serve
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[RunningHub]:
+    """An embedded Hub that answers, over an empty folder; ``hub.token`` may write everywhere."""
+    with serve(tmp_path / "hub") as running:
+        yield running
