@@ -1,0 +1,61 @@
+"""The command line: one command a step. A person reads tables; ``--json`` prints records for machines."""
+
+import errno
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+import bot
+from bot.cli import steps, tools
+from bot.errors import DiskFullError, Interrupted, PhiBotError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(bot.__version__, prog_name="phi-bot")
+def cli() -> None:
+    """Turn Microsoft Phi releases into GGUF, ONNX, OpenVINO and MLX files, each proven against the original."""
+
+
+for command in (*steps.COMMANDS, *tools.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # a runner's time limit: end as tidily as on Ctrl-C
+    try:
+        result = cli.main(args=arguments, prog_name="phi-bot", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, Interrupted):
+        return _say(Interrupted("interrupted", hint="Nothing half-made was left. Run the same command again to go on."))
+    except PhiBotError as error:
+        return _say(error)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _say(DiskFullError(f"the disk is full: {error}", hint="Free some disk and run the same command again."))
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted("stopped", hint="Run the same command again to go on.")
+
+
+def _say(error: PhiBotError) -> int:
+    click.echo(f"phi-bot: {error.message}\n         {error.hint}", err=True)
+    return error.exit_code

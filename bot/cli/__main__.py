@@ -1,0 +1,5 @@
+"""``python -m bot.cli`` is ``phi-bot``."""
+
+from bot.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""What commands share: the common options, and records in and out."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bot import config
+from bot.hub import client
+from bot.progress import Display, display
+from bot.records import Artifact, Record, Report
+from bot.steps.run import Means
+from bot.workspace import Workspace, read_artifact, read_record
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the common options say."""
+
+    config: Path | None
+    endpoint: str | None
+    namespace: str | None
+    work: Path | None
+    json: bool
+    quiet: bool
+
+    def means(self) -> Means:
+        """Read the configuration and return what the steps work with. Makes no request."""
+        settings = config.load(self.config, environ=os.environ).replace(
+            endpoint=self.endpoint, work=self.work, namespace=self.namespace
+        )
+        return Means(
+            config=settings,
+            workspace=Workspace(root=settings.build.work),
+            hub=client.connect(settings.hub.endpoint, None),
+            display=self.display(),
+        )
+
+    def display(self) -> Display:
+        """Return where progress is shown."""
+        return display(quiet=self.quiet)
+
+
+_COMMON = (
+    click.option("--config", type=click.Path(path_type=Path), help="The phi-bot.toml to use."),
+    click.option("--endpoint", help="The Hub's address, in place of the configured one."),
+    click.option("--namespace", help="The user or organisation to publish under."),
+    click.option("--work", type=click.Path(path_type=Path), help="The folder for downloads and artifacts."),
+    click.option("--json", "json_", is_flag=True, help="Print records as JSON."),
+    click.option("--quiet", is_flag=True, help="Show no progress."),
+)
+
+
+def common(function: F) -> F:
+    """Give a command the options that all steps have, as one ``options`` argument."""
+
+    @wraps(function)
+    def wrapped(json_: bool, **given: Any) -> Any:
+        keys = ("config", "endpoint", "namespace", "work", "quiet")
+        options = Options(json=json_, **{k: given.pop(k) for k in keys})
+        return function(options=options, **given)
+
+    for option in reversed(_COMMON):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+variants_option = click.option(
+    "--variants",
+    "-v",
+    "wanted",
+    multiple=True,
+    metavar="NAME",
+    help="A row, a FORMAT, FORMAT/* or default; several with commas or by repeating. Default: as configured.",
+)
+
+
+def chosen(wanted: tuple[str, ...], means: Means) -> tuple[str, ...]:
+    """Return the names of variants that were asked for, or the configured ones."""
+    split = tuple(part for text in wanted for part in text.split(",") if part)
+    return split or means.config.build.variants
+
+
+def print_json(record: Record) -> None:
+    """Print a record for the next step."""
+    click.echo(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
+
+
+def read_input(path: str, kind: type[Any]) -> Any:
+    """Read a record that another step printed, from a file or from standard input (``-``)."""
+    return read_record(Path("/dev/stdin") if path == "-" else Path(path), kind)
+
+
+def artifacts_of(sources: tuple[str, ...]) -> list[Artifact]:
+    """Read artifacts from their folders, or from the JSON of a step before."""
+    found: list[Artifact] = []
+    for text in sources:
+        if Path(text).is_dir():
+            found.append(read_artifact(Path(text)))
+        else:
+            report: Report = read_input(text, Report)
+            found += [read_artifact(Path(a.folder)) for a in report.artifacts]
+    return found

@@ -1,0 +1,195 @@
+"""The commands beside the main job: toolchains, the sample, the embedded Hub, the doctor."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bot import catalogue, config, doctor, show
+from bot.cli.options import Options, common
+from bot.progress import display, size
+from bot.steps.watch import watch
+from bot.toolchains import install, names
+
+
+@click.command("variants")
+@click.argument("model", required=False)
+@common
+def variants_command(model: str | None, options: Options) -> None:
+    """List the rows of the catalogue; with a MODEL, with an estimate of each one's size.
+
+    \b
+    Example: phi-bot variants microsoft/Phi-4-mini-instruct
+    """
+    rows = tuple(catalogue.all_variants().values())
+    parameters = None
+    if model:
+        means = options.means()
+        release = watch([model], config=means.config, hub=means.hub, display=means.display)[0]
+        parameters = release.parameters
+    if options.json:
+        click.echo(
+            json.dumps(
+                [
+                    v.to_json() | {"estimated_size": round(parameters * v.bits_per_weight / 8) if parameters else None}
+                    for v in rows
+                ],
+                indent=2,
+            )
+        )
+    else:
+        show.variants(rows, parameters)
+
+
+@click.group("toolchain")
+def toolchain_group() -> None:
+    """Install, list and remove the locked environments that build and run each format."""
+
+
+@toolchain_group.command("install")
+@click.argument("wanted", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "all_", is_flag=True, help="Install all of them.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def toolchain_install(wanted: tuple[str, ...], all_: bool, quiet: bool) -> None:
+    """Install toolchains now; without this they are installed when they are first needed.
+
+    \b
+    Example: phi-bot toolchain install gguf reference
+    """
+    if not wanted and not all_:
+        raise click.UsageError(f"name toolchains ({', '.join(names())}) or give --all")
+    for name in names() if all_ else wanted:
+        _known_toolchain(name)
+        toolchain = install.ensure(name, display(quiet=quiet))
+        click.echo(f"{name} is installed in {toolchain.python.parent.parent}")
+
+
+@toolchain_group.command("list")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+def toolchain_list(json_: bool) -> None:
+    """List the toolchains, which of them are installed, and how much disk they take.
+
+    \b
+    Example: phi-bot toolchain list
+    """
+    found = {i.name: i for i in install.installed()}
+    if json_:
+        rows = [
+            {
+                "name": name,
+                "installed": name in found,
+                "folder": str(found[name].folder) if name in found else None,
+                "size": found[name].size if name in found else None,
+            }
+            for name in names()
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for name in names():
+        if name in found:
+            click.echo(f"{name:<10} {size(found[name].size):>9}  {found[name].folder}")
+        else:
+            click.echo(f"{name:<10} not installed")
+
+
+@toolchain_group.command("remove")
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME...")
+def toolchain_remove(wanted: tuple[str, ...]) -> None:
+    """Remove toolchains from the cache folder.
+
+    \b
+    Example: phi-bot toolchain remove gguf
+    """
+    for name in wanted:
+        _known_toolchain(name)
+        click.echo(f"{name}: removed" if install.remove(name) else f"{name}: was not installed")
+
+
+def _known_toolchain(name: str) -> None:
+    if name not in names():
+        raise click.UsageError(f"there is no toolchain {name!r}; there are {', '.join(names())}")
+
+
+@click.command("sample")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def sample_command(folder: Path, quiet: bool) -> None:
+    """Make a small Phi checkpoint with true architecture, tokenizer and config keys, to try things with.
+
+    \b
+    Example: phi-bot sample ./phi-sample
+    """
+    from bot.sample import make_sample
+
+    make_sample(folder, display(quiet=quiet))
+    click.echo(f"The sample checkpoint is in {folder}")
+
+
+@click.group("hub")
+def hub_group() -> None:
+    """The embedded Hub: a real one in a folder, for trying things and for looking at what would be published."""
+
+
+@hub_group.command("serve")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
+def hub_serve(folder: Path, host: str, port: int) -> None:
+    """Serve a folder as a Hub until Ctrl-C; open its address in a browser to see the repos and their cards.
+
+    \b
+    Example: phi-bot hub serve ./my-hub --port 8080
+    """
+    from bot.hub import local  # its pages need the extra "hub"
+
+    def ready(hub: local.RunningHub) -> None:
+        click.echo(f"The Hub in {folder} is at {hub.url} (Ctrl-C ends it)")
+        click.echo(f"Use it with: HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN=$(cat {hub.token_file})")
+
+    local.serve_forever(folder, host, port, ready)
+
+
+@click.command("doctor")
+@common
+def doctor_command(options: Options) -> int:
+    """Say what works on this machine, what is missing, and what to do about it.
+
+    \b
+    Example: phi-bot doctor
+    """
+    means = options.means()
+    found = doctor.diagnose(means.config.build.work, means.hub.check)
+    if options.json:
+        click.echo(json.dumps([f.to_json() for f in found], indent=2))
+    else:
+        show.findings(found)
+    return 1 if any(f.status == "missing" for f in found) else 0
+
+
+@click.command("init")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init_command(folder: Path) -> None:
+    """Write a phi-bot.toml in which every key is explained.
+
+    \b
+    Example: phi-bot init
+    """
+    path = folder / config.FILE_NAME
+    config.init(path)
+    click.echo(f"Wrote {path}")
+
+
+@click.command("demo")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path(".demo"))
+def demo_command(folder: Path) -> int:
+    """Show the whole way of a release on this machine: a small model, the embedded Hub, all four formats.
+
+    \b
+    Example: phi-bot demo .demo
+    """
+    from bot.demo import demo
+
+    return demo(folder)
+
+
+COMMANDS = (variants_command, toolchain_group, sample_command, hub_group, doctor_command, init_command, demo_command)
