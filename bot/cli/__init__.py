@@ -39,7 +39,7 @@ def _main(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt, Interrupted):
+    except (click.Abort, KeyboardInterrupt):
         return _say(Interrupted("interrupted", hint="Nothing half-made was left. Run the same command again to go on."))
     except PhiBotError as error:
         return _say(error)
@@ -53,7 +53,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Interrupted("stopped", hint="Run the same command again to go on.")
+    raise KeyboardInterrupt
 
 
 def _say(error: PhiBotError) -> int:

@@ -8,7 +8,7 @@ import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, artifacts_of, chosen, common, print_json, read_input, variants_option
-from bot.errors import Interrupted, PhiBotError
+from bot.errors import PhiBotError
 from bot.records import Artifact, Plan, Report, Watched
 from bot.steps.announce import announce
 from bot.steps.build import build
@@ -160,8 +160,6 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
                     display=means.display,
                 )
             )
-        except Interrupted:
-            raise
         except PhiBotError as error:
             build_record = artifact.build
             failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))

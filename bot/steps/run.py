@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.config import Config
-from bot.errors import Interrupted, PhiBotError, SourceError
+from bot.errors import PhiBotError, SourceError
 from bot.hub.client import Hub
 from bot.progress import Display
 from bot.records import Artifact, Failure, Job, Plan, Publication, Report, Variant
@@ -80,7 +80,7 @@ def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
     threads = means.config.build.threads
     try:
         built = build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display)
-    except (SourceError, Interrupted):
+    except SourceError:
         raise
     except PhiBotError as error:
         return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
@@ -98,7 +98,7 @@ def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
                     display=means.display,
                 )
             )
-        except (SourceError, Interrupted):
+        except SourceError:
             raise
         except PhiBotError as error:
             failures.append(failure(job.release.label, artifact.build.variant.name, "verify", error))
