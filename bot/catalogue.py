@@ -38,7 +38,7 @@ def select(names: Iterable[str]) -> tuple[Variant, ...]:
         elif name.removesuffix("/*") in formats:
             wanted |= {n for n, v in catalogue.items() if v.format == name.removesuffix("/*")}
         else:
-            near = difflib.get_close_matches(name, [*catalogue, *formats, "default"], n=3, cutoff=0.4)
+            near = difflib.get_close_matches(name.lower(), [*catalogue, *formats, "default"], n=3, cutoff=0.4)
             hint = f"Did you mean {', '.join(near)}? " if near else ""
             raise UnknownVariantError(f"unknown variant {name!r}", hint=f"{hint}`phi-bot variants` lists them all.")
     return tuple(v for n, v in catalogue.items() if n in wanted)
