@@ -76,10 +76,9 @@ def _check_gate(value: float) -> str | None:
 _GATE = key("", allowed="a number above 0, in nats per token", rules={"exclusiveMinimum": 0}, check=_check_gate)
 
 
-def default_work(environ: Mapping[str, str]) -> Path:
+def default_work() -> Path:
     """Return the folder for unfinished work where none is set."""
-    cache = environ.get("PHI_BOT_CACHE")
-    return Path(cache or platformdirs.user_cache_path("phi-bot", appauthor=False)).absolute() / "work"
+    return platformdirs.user_cache_path("phi-bot", appauthor=False) / "work"
 
 
 def available_threads() -> int:
@@ -147,7 +146,7 @@ class Build:
         ),
     )
     work: Path = field(
-        default_factory=lambda: default_work({}),
+        default_factory=default_work,
         metadata=key(
             "Folder for downloads and unfinished work; a relative path starts at the folder of this file. Without it: "
             "work in the folder that the environment variable PHI_BOT_CACHE names, or else in the user's cache folder.",
@@ -253,8 +252,9 @@ def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:
     hub, build = config.hub, config.build
     if environ.get("HF_ENDPOINT") and "endpoint" not in given.get("hub", {}):
         hub = _with(hub, "endpoint", environ["HF_ENDPOINT"], "the environment variable HF_ENDPOINT")
-    if "work" not in given.get("build", {}):
-        build = dataclasses.replace(build, work=default_work(environ))
+    if environ.get("PHI_BOT_CACHE") and "work" not in given.get("build", {}):
+        build = _with(build, "work", environ["PHI_BOT_CACHE"], "the environment variable PHI_BOT_CACHE")
+        build = _placed(dataclasses.replace(build, work=build.work / "work"), Path.cwd())
     return dataclasses.replace(config, hub=_trimmed(hub), build=_placed(build, folder.absolute()))
 
 

@@ -85,6 +85,8 @@ def test_the_environment_fills_in_what_the_file_leaves_out(tmp_path: Path) -> No
     silent = load("", environ)
     assert silent.hub.endpoint == "https://hub.example"
     assert silent.build.work == tmp_path / "cache" / "work"
+    assert load("", {"PHI_BOT_CACHE": "cache"}).build.work == tmp_path / "cache" / "work"
+    assert load("", {"HF_ENDPOINT": "", "PHI_BOT_CACHE": ""}) == Config()
     outspoken = load('hub.endpoint = "https://other.example"\nbuild.work = "here"', environ)
     assert outspoken.hub.endpoint == "https://other.example"
     assert outspoken.build.work == tmp_path / "here"
@@ -101,6 +103,8 @@ def test_what_the_command_line_says_comes_first_and_is_checked_too(tmp_path: Pat
         Config().replace(namespace="a b")
     with pytest.raises(ConfigError, match=r"^the environment variable HF_ENDPOINT is no URL of a Hub; allowed is"):
         load("", {"HF_ENDPOINT": "hub.example"})
+    with pytest.raises(ConfigError, match=r"^the environment variable PHI_BOT_CACHE is in the home folder of nobody"):
+        load("", {"PHI_BOT_CACHE": "~nobody-of-this-name"})
 
 
 def test_a_file_saved_by_windows_reads_the_same() -> None:
