@@ -31,6 +31,11 @@ def escape(text: object) -> Markup:
     return Markup(line.replace("@", f"@{_WORD_JOINER}"))  # noqa: S704 - escaped above
 
 
+def unbroken(text: object) -> Markup:
+    """Return text that stays on one line of a narrow table."""
+    return escape(text).replace(" ", Markup("&nbsp;"))
+
+
 def code(text: object) -> Markup:
     """Return text as inline code, in a table cell too."""
     line = one_line(text)

@@ -62,13 +62,13 @@ class Row:
 
     @property
     def same_token(self) -> str:
-        """The share of positions, of each side, at which its likeliest token is the original's."""
+        """In percent, on each side, how often its likeliest token is the original's."""
         return _both(percent(d.top1_agreement) for d in self._sides())
 
     @property
     def verdict(self) -> str:
         """How it went, and the bound on mean KL that applied."""
-        return f"{'passed' if self.evidence.passed else 'failed'}, bound {self.evidence.gate:g}"
+        return f"{'passed' if self.evidence.passed else 'failed'} ({self.evidence.gate:g})"
 
     @property
     def agreement(self) -> float:
@@ -178,14 +178,15 @@ def checksums(found: Iterable[Row]) -> str:
 
 
 def nats(value: float) -> str:
-    """Return a mean KL with the digits that tell files apart: 0.0123, 0.00041."""
-    return f"{value:.4f}" if value >= 0.001 else f"{value:.5f}"
+    """Return a mean KL with three digits that count, and at most five after the point: 0.310, 0.0412, 0.00070."""
+    decimals = 3 if value >= 0.1 else 4 if value >= 0.01 else 5
+    return f"{value:.{decimals}f}"
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage; only all of it is 100 %."""
+    """Return a share in percent, with one decimal; only all of it is 100."""
     tenths = int(share * 1000 + 0.5)
-    return f"{min(tenths, 999) / 10 if share < 1 else 100:.1f} %"
+    return f"{100 if share >= 1 else min(tenths, 999) / 10:.1f}"
 
 
 def _row(proven: ProvenBuild, parameters: int) -> Row:
