@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bot.hub.local import RunningHub, serve
+
+settings.register_profile("phi-bot", deadline=None)  # how long an example takes depends on the machine's other work
+settings.load_profile("phi-bot")
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ WRONG = {
         3,
         "build.variants is a list of something else; allowed is a list",
     ),
-    "[build]\nvariants = ['gguf/q4_k']": (2, "unknown variant 'gguf/q4_k'. Did you mean gguf/q4_k_m"),
+    "[build]\nvariants = ['gguf/q4_k']": (2, "unknown variant 'gguf/q4_k'. Did you mean gguf/q4_k"),
     "[watch]\nauthors = ['microsoft', 'a b']": (2, 'watch.authors has "a b"; allowed is a list with one or more of'),
     "[watch]\ninclude = []": (2, "watch.include is an empty list"),
     "[watch]\ninclude = ['microsoft/Phi-*']": (2, 'watch.include has "microsoft/Phi-*"; allowed is'),
