@@ -104,9 +104,9 @@ def installed() -> list[Installed]:
 
 
 def others() -> list[Path]:
-    """Return the folders of toolchains that are of other locks, of other Pythons, or half-made."""
+    """Return the folders of toolchains of other locks or of other Pythons."""
     known = {_slot(name) for name in toolchains.names()}
-    return [s for s in _slots() if s not in known or _complete(s) is None]
+    return [s for s in _slots() if s not in known]
 
 
 def remove(name: str) -> bool:
@@ -173,9 +173,10 @@ def _alone(slot: Path, display: Display, waiting: str) -> Iterator[None]:
             f"toolchains cannot be kept in {slot.parent}: {problem.strerror}",
             hint="Set PHI_BOT_CACHE to a folder that you may write to.",
         ) from None
-    with lock:
-        lock.release()  # entering acquired it once more
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _require_disk(lock: Lock, name: str) -> None:

@@ -130,7 +130,7 @@ class Packages:
         """Take in a line that pip printed."""
         if line.startswith("Ignoring "):  # its marker says that it is not for this system
             self._total -= 1
-        elif line.startswith("Collecting "):
+        elif line.startswith(("Collecting ", "Processing ")):
             self._collected += 1
             self._task.update(self._what, self._collected, self._total, "packages")
         elif match := _DOWNLOAD.match(line):

@@ -1,0 +1,58 @@
+# make demo   makes all that is needed and runs the main job on a small model, from release to published files
+# make test   makes all that is needed and runs every test
+# make unit   runs the fast tests, without any toolchain
+# make lint   ruff and mypy
+# make locks  renews requirements.txt and bot/toolchains/*.txt
+# make clean  removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
+#
+# It takes Python 3.11 or newer, a C++ compiler and git. PYTHON=… names the Python to use.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written when the environment is complete; older than what it was made from, it is made anew.
+STAMP := $(VENV)/.complete
+
+# The newest Python that the locks know, with what it takes to make environments. (On Debian that is a package.)
+FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3; do \
+	if "$$python" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; \
+	then echo "$$python"; exit; elif [ -n "$(PYTHON)" ]; then break; fi; done; exit 1
+
+PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
+
+.PHONY: help demo test unit lint locks clean
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(STAMP)
+	@$(BIN)/phi-bot demo
+
+test: $(STAMP)
+	@echo "Installing the toolchains: about 15 minutes on 2 cores the first time, and 4 GB of disk"
+	@$(BIN)/phi-bot toolchain install --all
+	@$(BIN)/python -m pytest
+
+unit: $(STAMP)
+	@$(BIN)/python -m pytest -m "not toolchain and not browser"
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+locks: $(STAMP)
+	@$(BIN)/python -m bot.toolchains.relock
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP): requirements.txt pyproject.toml
+	@python=$$($(FIND_PYTHON)) || { \
+		echo "No Python 3.11 to 3.14 that can make environments (on Debian and Ubuntu: apt-get install python3-venv;" \
+			"or name one: make PYTHON=/path/to/python3.12)." >&2; exit 1; }; \
+	echo "Making $(VENV) with $$($$python --version): about 20 seconds"; \
+	"$$python" -m venv --clear $(VENV)
+	@$(PIP) --require-hashes --only-binary :all: -r requirements.txt
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
