@@ -1,13 +1,14 @@
 """Source models: what a stranger's files must be before anything reads them. Imports no toolchain and no Hub."""
 
 from bot.source.config import architecture, check_config
-from bot.source.folder import check, file_digest, local_release, stage
+from bot.source.folder import bytes_digest, check, file_digest, local_release, stage
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
 from bot.source.weights import check_listing, parameters, read_header
 
 __all__ = [
     "NOTICES",
     "architecture",
+    "bytes_digest",
     "check",
     "check_config",
     "check_listing",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bot.errors import UnknownModelError, UnsafeFileNameError
@@ -84,11 +84,20 @@ def file_digest(path: Path, *, lfs: bool, report: Callable[[int], None] = lambda
 
     ``report`` is called with the number of bytes of each piece that was read.
     """
-    digest = hashlib.sha256() if lfs else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            report(len(chunk))
+        return _digest(iter(lambda: file.read(_CHUNK), b""), path.stat().st_size, lfs=lfs, report=report)
+
+
+def bytes_digest(content: bytes, *, lfs: bool) -> str:
+    """Return the digest of a file's content as the Hub lists it."""
+    return _digest((content,), len(content), lfs=lfs, report=lambda _: None)
+
+
+def _digest(pieces: Iterable[bytes], size: int, *, lfs: bool, report: Callable[[int], None]) -> str:
+    digest = hashlib.sha256() if lfs else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for piece in pieces:
+        digest.update(piece)
+        report(len(piece))
     return f"{'sha256' if lfs else 'git'}:{digest.hexdigest()}"
 
 

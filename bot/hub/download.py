@@ -1,0 +1,187 @@
+"""Downloads: pinned to a commit, only what a build reads, going on after a kill, and checked to the last byte."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
+
+from bot.errors import AlteredDownloadError
+from bot.hub.failures import is_faltering, patiently
+from bot.progress import Task
+from bot.records import Release, SourceFile
+from bot.source import bytes_digest, check_name, file_digest, is_wanted
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_CONNECTIONS = 4
+_INCOMPLETE = ".incomplete"
+
+
+def download(api: "HfApi", release: Release, folder: Path, task: Task) -> None:
+    """Bring a release's files into ``folder``, which exists, and which nobody else writes to.
+
+    Files that are there already are checked, and fetched again only if they differ; a file that a killed process left
+    half-way is continued. Raises AlteredDownloadError when what arrived is not what the Hub's listing says; that file
+    is removed.
+    """
+    assert release.commit is not None  # noqa: S101 - a folder's release is not downloaded
+    files = [f for f in release.files if is_wanted(check_name(f.path, where=release.repo_id))]
+    incomplete = folder / _INCOMPLETE
+    incomplete.mkdir(exist_ok=True)
+    progress = _Progress(task, sum(f.size for f in files))
+    fetch = partial(_fetch, api, release.repo_id, release.commit, folder, progress)
+    _all_of(fetch, sorted(files, key=lambda f: -f.size), progress)
+    shutil.rmtree(incomplete)
+
+
+def read_small(api: "HfApi", repo_id: str, commit: str, file: SourceFile) -> bytes:
+    """Return the content of a small file. Raises AlteredDownloadError when it is not what the listing says."""
+    content = BytesIO()
+    _get(api, repo_id, commit, file, content, lambda _: None)
+    if bytes_digest(content.getvalue(), lfs=_is_lfs(file)) != file.digest:
+        raise _altered(file, repo_id)
+    return content.getvalue()
+
+
+class _StoppedError(Exception):
+    """Another file failed, or Ctrl-C was pressed."""
+
+
+class _Progress:
+    """The bytes of all files together, from several threads."""
+
+    def __init__(self, task: Task, total: int) -> None:
+        self._task, self._total = task, total
+        self._done: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def at(self, path: str, done: int) -> None:
+        if self.stopped:
+            raise _StoppedError
+        with self._lock:
+            self._done[path] = done
+            self._task.update("downloading", sum(self._done.values()), self._total, "bytes")
+
+
+class _Bar:
+    """What the library takes for a progress bar. Lets no file grow beyond its size."""
+
+    def __init__(self, file: SourceFile, repo_id: str, at: Callable[[int], None], **options: Any) -> None:
+        self._file, self._repo_id, self._at = file, repo_id, at
+        self._done = options.get("initial", 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        self._done += count
+        if self._done > self._file.size:
+            raise _altered(self._file, self._repo_id)
+        self._at(self._done)
+
+
+def _all_of(fetch: Callable[[SourceFile], None], files: Sequence[SourceFile], progress: _Progress) -> None:
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        futures = [pool.submit(fetch, file) for file in files]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:  # by Ctrl-C too; the threads stop at their next piece
+            progress.stopped = True
+            for future in futures:
+                future.cancel()
+    errors = [e for f in futures if not f.cancelled() and (e := f.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, _StoppedError):
+            raise error
+
+
+def _fetch(api: "HfApi", repo_id: str, commit: str, folder: Path, progress: _Progress, file: SourceFile) -> None:
+    """Bring one file to its place, whole."""
+    target, part = folder / file.path, folder / _INCOMPLETE / file.path
+    if target.is_file():
+        if _is_whole(target, file):
+            progress.at(file.path, file.size)
+            return
+        target.unlink()
+    at = partial(progress.at, file.path)
+    for _ in range(2 if part.exists() else 1):  # once more if what a killed process left was no good
+        try:
+            patiently(lambda: _append(api, repo_id, commit, file, part, at), when=is_faltering)
+            if _is_whole(part, file):
+                part.replace(target)
+                return
+        except AlteredDownloadError:
+            pass
+        part.unlink()
+    raise _altered(file, repo_id)
+
+
+def _append(api: "HfApi", repo_id: str, commit: str, file: SourceFile, part: Path, at: Callable[[int], None]) -> None:
+    """Download what is missing of a file in ``part``."""
+    with part.open("r+b" if part.exists() else "x+b") as out:
+        have = out.seek(0, os.SEEK_END)
+        if have > file.size:
+            out.truncate(0)
+            have = out.seek(0)
+        at(have)
+        _get(api, repo_id, commit, file, out, at, have)
+
+
+def _get(
+    api: "HfApi",
+    repo_id: str,
+    commit: str,
+    file: SourceFile,
+    out: BinaryIO,
+    at: Callable[[int], None],
+    have: int = 0,
+) -> None:
+    """Append what is missing of a file. The library tries again, from where it was, when the connection breaks.
+
+    Its ``hf_hub_download`` is not used: it begins a file anew in every process.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(repo_id, file.path, revision=commit, endpoint=api.endpoint)
+    headers = build_hf_headers(token=api.token, library_name=api.library_name, library_version=api.library_version)
+    bar = partial(_Bar, file, repo_id, at)
+    try:
+        http_get(
+            url,
+            out,
+            resume_size=have,
+            headers=headers | {"accept-encoding": "identity"},  # a part of a compressed file has another length
+            expected_size=file.size,
+            tqdm_class=cast("Any", bar),
+        )
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:  # its own check of the size
+            raise _altered(file, repo_id) from error
+        raise
+
+
+def _is_whole(path: Path, file: SourceFile) -> bool:
+    return path.stat().st_size == file.size and file_digest(path, lfs=_is_lfs(file)) == file.digest
+
+
+def _is_lfs(file: SourceFile) -> bool:
+    return file.digest.startswith("sha256:")
+
+
+def _altered(file: SourceFile, repo_id: str) -> AlteredDownloadError:
+    return AlteredDownloadError(
+        f"{file.path} of {repo_id} did not arrive as the Hub lists it ({file.size} bytes, {file.digest})",
+        hint="It was removed. Run the same command again; if it happens again, report it to the Hub.",
+    )

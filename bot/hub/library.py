@@ -1,0 +1,57 @@
+"""huggingface_hub, imported late (it is slow to import) and set up once: time-outs, silence, and no telemetry."""
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx2
+    from huggingface_hub import HfApi
+
+HUGGING_FACE = "https://huggingface.co"
+
+_CONNECT_SECONDS = 10.0
+_SILENCE_SECONDS = 120.0  # completing a large multipart upload takes the storage behind the Hub a minute
+
+
+def api_of(endpoint: str, token: str | None) -> "HfApi":
+    """Return the library's client of one Hub.
+
+    Without a token, the login of this machine is used where it belongs: at huggingface.co, or at the endpoint that the
+    person set as HF_ENDPOINT. Any other Hub gets what HF_TOKEN holds, or nothing.
+    """
+    _set_up()
+    from huggingface_hub import HfApi, constants
+
+    import bot
+
+    if endpoint != HUGGING_FACE:
+        # Only that Hub has Xet. The setting is one of the process; without Xet, that Hub works too, more slowly.
+        constants.HF_HUB_DISABLE_XET = True
+    use: str | bool | None = token
+    if token is None and endpoint not in (HUGGING_FACE, os.environ.get("HF_ENDPOINT", "").rstrip("/")):
+        use = os.environ.get("HF_TOKEN", "").strip() or False
+    return HfApi(endpoint=endpoint, token=use, library_name="phi-bot", library_version=bot.__version__)
+
+
+@cache
+def _set_up() -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars, logging, set_client_factory
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    constants.HF_HUB_DISABLE_PROGRESS_BARS = True
+    disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its retries are not for a person
+    set_client_factory(_client)
+
+
+def _client() -> "httpx2.Client":
+    """Return the HTTP client for all requests; the library's own has no time-outs."""
+    import httpx2
+
+    return httpx2.Client(
+        follow_redirects=True,  # drops the token when it leaves the host
+        timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
+        mounts={f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")},  # past any proxy
+    )

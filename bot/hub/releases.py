@@ -1,0 +1,116 @@
+"""Releases on the Hub: finding them, and reading one at one commit."""
+
+import re
+from typing import TYPE_CHECKING
+
+from bot import source
+from bot.errors import HubRefusedError
+from bot.hub.download import read_small
+from bot.hub.failures import patiently
+from bot.records import Json, Release, SourceFile, content_digest
+from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config, parse_object
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, ModelInfo
+
+# What conversions call themselves, in the name or in a tag.
+_KINDS = "gguf|ggml|onnx|openvino|ov|mlx|gptq|awq|exl[23]|bnb|bitsandbytes|n?v?fp[48]|u?int[248]|[2-8]-?bits?|q[2-8]"
+_NAMED = re.compile(rf"(^|[-_.])({_KINDS})([-_.]|$)", re.IGNORECASE)
+_TAGS = frozenset({"gguf", "mlx", "gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "quantized", "adapter"})
+
+
+def find(api: "HfApi", author: str) -> list[str]:
+    """Return the ids of the releases in a namespace, in alphabetical order, by one (paginated) list of its repos."""
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    # The list is asked for again and again while nothing answers. Whether anything does is asked once.
+    url = f"{api.endpoint}/api/models"
+    hf_raise_for_status(patiently(lambda: get_session().get(url, params={"author": author, "limit": 1})))
+    infos = api.list_models(
+        author=author, expand=["cardData", "config", "disabled", "gated", "sha", "siblings", "tags"]
+    )
+    return sorted(info.id for info in infos if is_release(info))
+
+
+def is_release(info: "ModelInfo") -> bool:
+    """Say whether a listed repo is a base or instruct Phi with its own weights, and no conversion of another one."""
+    config = info.config or {}
+    card = info.card_data.to_dict() if info.card_data else {}
+    tags = set(info.tags or [])
+    names = {sibling.rfilename for sibling in info.siblings or []}
+    name = info.id.rsplit("/", 1)[-1]
+    architecture = source.architecture(config)
+    return (
+        architecture in NATIVE
+        and config.get("model_type") == NATIVE[architecture]
+        and not config.get("quantization_config")
+        and "config.json" in names
+        and any(n.endswith(".safetensors") and "/" not in n for n in names)
+        and not info.disabled
+        and card.get("base_model_relation") not in ("quantized", "adapter")
+        and not any(t.startswith(("base_model:quantized:", "base_model:adapter:")) for t in tags)
+        and not {t.lower() for t in tags} & _TAGS
+        and not _NAMED.search(name)
+    )
+
+
+def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
+    """Return the release that a repo holds at a revision, checked by its listing and its config.json.
+
+    Raises what ``bot.source`` raises for unsafe names, pickles, missing shards and configurations.
+    """
+    info = patiently(lambda: api.model_info(repo_id, revision=revision))
+    commit = commit_of(info, api.endpoint)
+    files = list_files(api, repo_id, commit)
+    by_path = {f.path: f for f in files}
+    if "config.json" not in by_path:
+        raise no_config(repo_id)
+    source.check_listing(by_path, where=repo_id)
+    config = _config(api, repo_id, commit, by_path["config.json"])
+    source.check_config(config, where=repo_id)
+    wanted = tuple(f for f in files if source.is_wanted(f.path))
+    return Release(
+        repo_id=repo_id,
+        commit=commit,
+        content_digest=content_digest(wanted),
+        files=wanted,
+        config=config,
+        card=_card(info),
+        gated=bool(info.gated),
+    )
+
+
+def commit_of(info: "ModelInfo", endpoint: str) -> str:
+    """Return the commit that a repo's description is of. Raises HubRefusedError when it names none."""
+    if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+        raise HubRefusedError(f"{endpoint} names no commit of {info.id}", hint="Is it a Hugging Face Hub?")
+    return str(info.sha)
+
+
+def list_files(api: "HfApi", repo_id: str, commit: str) -> tuple[SourceFile, ...]:
+    """Return all files of a repo at a commit, in the order of their paths. Raises UnsafeFileNameError."""
+    from huggingface_hub.hf_api import RepoFile
+
+    files = []
+    for entry in api.list_repo_tree(repo_id, recursive=True, revision=commit):
+        source.check_name(entry.path, where=repo_id)
+        if isinstance(entry, RepoFile):
+            digest = f"sha256:{entry.lfs.sha256}" if entry.lfs else f"git:{entry.blob_id}"
+            size = entry.lfs.size if entry.lfs else entry.size
+            files.append(SourceFile(path=entry.path, size=size, digest=digest))
+    return tuple(sorted(files, key=lambda f: f.path))
+
+
+def _config(api: "HfApi", repo_id: str, commit: str, file: SourceFile) -> dict[str, Json]:
+    if file.size > CONFIG_BYTES:
+        raise bad_config(repo_id, f"has {file.size} bytes, more than {CONFIG_BYTES}")
+    try:
+        return parse_object(read_small(api, repo_id, commit, file))
+    except ValueError as error:
+        raise bad_config(repo_id, str(error)) from error
+
+
+def _card(info: "ModelInfo") -> dict[str, Json]:
+    card = info.card_data.to_dict() if info.card_data else {}
+    card.pop("model-index", None)  # the original's own results are not the conversion's
+    return card
