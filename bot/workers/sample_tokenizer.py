@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 from transformers.convert_slow_tokenizer import generate_merges
@@ -74,7 +75,20 @@ def _train(documents: Sequence[str]) -> bytes:
         num_threads=1,
         minloglevel=1,
     )
-    return model.getvalue()
+    return _spaces_last(model.getvalue())
+
+
+def _spaces_last(model: bytes) -> bytes:
+    """Let runs of spaces be joined after everything else, as in Llama's and Phi-3's own model.
+
+    So the last space of an indentation goes to the word behind it; onnxruntime-extensions takes that for granted.
+    """
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    lowest = min(piece.score for piece in proto.pieces)
+    for piece in proto.pieces:
+        if len(piece.piece) > 1 and not piece.piece.strip("▁"):
+            piece.score = lowest - len(piece.piece)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def _fast(model: bytes) -> Tokenizer:
