@@ -31,7 +31,7 @@ def commit(request: Request, revision: str, **where: str) -> Response:
         _may_land(request, repo, ref, grant)
     lines = _lines(request)
     header = _header(next(lines, {}))
-    made = [_change(request, repo, line) for line in lines]
+    made = [_change(repo, line) for line in lines]
     return (
         _open(request, repo, ref, header, made, grant)
         if as_pull_request
@@ -119,7 +119,7 @@ def _header(line: dict[str, Any]) -> dict[str, Any]:
     return {"title": title, "description": string(value, "description", ""), "parent": parent}
 
 
-def _change(request: Request, repo: Repo, line: dict[str, Any]) -> Change:
+def _change(repo: Repo, line: dict[str, Any]) -> Change:
     key, value = line.get("key"), line.get("value")
     if not isinstance(value, dict):
         raise bad_request("an operation of a commit has no 'value'")

@@ -35,7 +35,7 @@ def list_discussions(request: Request, **where: str) -> Response:
 def show_discussion(request: Request, number: str, **where: str) -> Response:
     """Tell all about a discussion."""
     repo = visible(request, **where)
-    return json_response(_details(repo, _found(repo, number)))
+    return json_response(_details(repo, discussions.numbered(repo, number)))
 
 
 def create_discussion(request: Request, **where: str) -> Response:
@@ -110,7 +110,7 @@ def merge(request: Request, number: str, **where: str) -> Response:
     """Put a pull request on main."""
     repo, author = visible(request, **where), writer_of(request, where["namespace"]).name
     text = string(request.json(), "comment", "")
-    merged = discussions.merge(repo, _found(repo, number).number, author=author, comment=text)
+    merged = discussions.merge(repo, discussions.numbered(repo, number).number, author=author, comment=text)
     return json_response(_summary(repo, merged))
 
 
@@ -138,20 +138,14 @@ def _comment(request: Request) -> str:
 
 
 def _mine(request: Request, repo: Repo, number: str) -> Discussion:
-    found = _found(repo, number)
+    found = discussions.numbered(repo, number)
     if found.author != writer(request).name:
         writer_of(request, repo.namespace)
     return found
 
 
-def _found(repo: Repo, number: str) -> Discussion:
-    if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise not_found("EntryNotFound", f"{repo.id} has no discussion {number!r}")
-    return discussions.one_of(repo, int(number))
-
-
 def _change(repo: Repo, number: str, how: Any) -> Discussion:
-    return discussions.change(repo, _found(repo, number).number, how)
+    return discussions.change(repo, discussions.numbered(repo, number).number, how)
 
 
 def _summary(repo: Repo, found: Discussion) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bot.records import MalformedRecordError
 def check(folder: Path) -> list[str]:
     """Return what is wrong in a Hub's folder, one line each: every ref, commit, tree and blob is read and hashed."""
     with LocalHub(folder) as hub:
-        wrong = [line for line in _blobs(hub.blobs.folder)]
+        wrong = list(_blobs(hub.blobs.folder))
         for repo_type in ("model", "dataset"):
             for repo in hub.repos(repo_type):
                 wrong += _repo(repo)

@@ -19,7 +19,7 @@ Status = Literal["draft", "open", "closed", "merged"]
 
 @dataclass(frozen=True, kw_only=True)
 class Event(Record):
-    """Something that happened in a discussion. ``text`` is a comment, a status or a new title; ``before`` the old one."""
+    """Something that happened in a discussion. ``text`` is a comment, a status or a title."""
 
     id: str
     type: Literal["comment", "status-change", "title-change"]
@@ -70,6 +70,13 @@ def one_of(repo: Repo, number: int) -> Discussion:
         return Discussion.from_json(read_json(_file(repo, number)))
     except FileNotFoundError:
         raise not_found("EntryNotFound", f"{repo.id} has no discussion {number}") from None
+
+
+def numbered(repo: Repo, number: str) -> Discussion:
+    """Return a discussion by its number as an address says it."""
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise not_found("EntryNotFound", f"{repo.id} has no discussion {number!r}")
+    return one_of(repo, int(number))
 
 
 def begin(

@@ -28,7 +28,7 @@ class Verdict:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them would stand for gigabytes."""
+    """YAML 1.2's view of plain values, as the Hub has it, and no aliases: a few lines of them can mean gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -36,10 +36,12 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+_BOOL, _TIMESTAMP = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _TIMESTAMP)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def split(text: str) -> tuple[str | None, str]:

@@ -1,6 +1,6 @@
 """Every address of the embedded Hub."""
 
-from bot.hub.local import api_commit, api_discussions, api_files, api_lfs, api_refs, api_repos
+from bot.hub.local import api_commit, api_discussions, api_files, api_lfs, api_refs, api_repos, pages
 from bot.hub.local.refused import RefusedError
 from bot.hub.local.web import Handler, Response, Route, json_response
 
@@ -65,11 +65,26 @@ ROUTES: tuple[Route, ...] = (
     *_both("POST", f"{_LFS}/objects/batch", api_lfs.batch),
     *_both("POST", f"{_LFS}/verify", api_lfs.verify),
     *_both("GET", "/resolve/{revision}/{path*}", api_files.resolve),
+    *_both("GET", "", pages.card),
+    *_both("GET", "/tree/{revision}/{path*}", pages.files),
+    *_both("GET", "/blob/{revision}/{path*}", pages.file),
+    *_both("GET", "/commits/{revision}", pages.history),
+    *_both("GET", "/commit/{commit}", pages.commit),
+    *_both("GET", "/discussions", pages.talk),
+    *_both("GET", "/discussions/{number}", pages.discussion),
+    Route(method="GET", pattern="/", handler=pages.index, fixed={"types": "models"}),
+    Route(method="GET", pattern="/models", handler=pages.index, fixed={"types": "models"}),
+    Route(method="GET", pattern="/datasets", handler=pages.index, fixed={"types": "datasets"}),
+    _one("GET", "/login", pages.login),
+    _one("GET", "/static/{name}", pages.static),
+    _one("GET", "/{namespace}", pages.namespace),
 )
 
 
 def error_response(error: RefusedError, *, wants_page: bool) -> Response:
     """Return an error as the client reads it, or as a page for a person."""
+    if wants_page:
+        return pages.error_page(error)
     headers = {"X-Error-Message": error.message, **error.headers}
     if error.code:
         headers["X-Error-Code"] = error.code

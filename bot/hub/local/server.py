@@ -1,8 +1,10 @@
 """HTTP over a LocalHub, on loopback."""
 
+import base64
 import errno
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -87,7 +89,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        log.debug("a connection ended in an error", exc_info=True)
+        log.debug("a connection ended: %s", sys.exception())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,11 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             self.close_connection = True
             return
-        except OSError as e:
-            if e.errno != errno.ENOSPC:
-                raise
-            full = RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, "the disk of the embedded Hub is full")
-            response = error_response(full, wants_page=False)
+        except Exception as e:  # noqa: BLE001 - one bad request must not end the connection without an answer
+            response = error_response(_unexpected(e), wants_page=False)
         self._send(response, body)
 
     def _send(self, response: Response, body: Body) -> None:
@@ -195,13 +194,24 @@ class _Handler(BaseHTTPRequestHandler):
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         if not scheme:
             return None
-        grant = self.server.hub.tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+        if scheme.lower() == "basic" and self.command in ("GET", "HEAD"):  # a browser sends it by itself: to read only
+            token = _password(token)
+        elif scheme.lower() != "bearer":
+            token = ""
+        grant = self.server.hub.tokens.find(token.strip())
         if grant is None:
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
         return grant
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ARG002
         log.debug("%s %s", self.command, self.path.partition("?")[0])  # the query may hold a signature
+
+
+def _unexpected(error: Exception) -> RefusedError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, "the disk of the embedded Hub is full")
+    log.error("a request failed", exc_info=error)
+    return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, f"the embedded Hub failed: {type(error).__name__}")
 
 
 def _listening(hub: LocalHub, host: str, port: int) -> _Server:
@@ -224,6 +234,13 @@ def _running(hub: LocalHub, server: _Server) -> RunningHub:
     host, port = server.server_address[:2]
     name = f"[{host!s}]" if ":" in str(host) else str(host)
     return RunningHub(url=f"http://{name}:{port}", token=hub.token_file.read_text(), token_file=hub.token_file, hub=hub)
+
+
+def _password(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _query(text: str) -> dict[str, list[str]]:
