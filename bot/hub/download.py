@@ -4,10 +4,10 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from bot.errors import AlteredDownloadError
@@ -62,9 +62,12 @@ class _Progress:
         self._lock = threading.Lock()
         self.stopped = False
 
-    def at(self, path: str, done: int) -> None:
+    def check(self) -> None:
         if self.stopped:
             raise _StoppedError
+
+    def at(self, path: str, done: int) -> None:
+        self.check()
         with self._lock:
             self._done[path] = done
             self._task.update("downloading", sum(self._done.values()), self._total, "bytes")
@@ -91,25 +94,43 @@ class _Bar:
 
 
 def _all_of(fetch: Callable[[SourceFile], None], files: Sequence[SourceFile], progress: _Progress) -> None:
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        futures = [pool.submit(fetch, file) for file in files]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:  # by Ctrl-C too; the threads stop at their next piece
-            progress.stopped = True
-            for future in futures:
-                future.cancel()
-    errors = [e for f in futures if not f.cancelled() and (e := f.exception()) is not None]
-    for error in errors:
-        if not isinstance(error, _StoppedError):
-            raise error
+    """Fetch all files, some at a time. Ctrl-C and the first error end it at once.
+
+    The threads are not waited for then: one that hears nothing from the Hub could take a minute to notice.
+    """
+    todo: SimpleQueue[SourceFile] = SimpleQueue()
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for file in files:
+        todo.put(file)
+
+    def work() -> None:
+        while True:
+            try:
+                file = todo.get_nowait()
+            except Empty:
+                return
+            try:
+                fetch(file)
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+                done.put(error)
+                return
+            done.put(None)
+
+    for _ in range(min(_CONNECTIONS, len(files))):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in files:
+            if (error := done.get()) is not None:
+                raise error
+    finally:
+        progress.stopped = True
 
 
 def _fetch(api: "HfApi", repo_id: str, commit: str, folder: Path, progress: _Progress, file: SourceFile) -> None:
     """Bring one file to its place, whole."""
     target, part = folder / file.path, folder / _INCOMPLETE / file.path
     if target.is_file():
-        if _is_whole(target, file):
+        if _is_whole(target, file, progress):
             progress.at(file.path, file.size)
             return
         target.unlink()
@@ -117,7 +138,7 @@ def _fetch(api: "HfApi", repo_id: str, commit: str, folder: Path, progress: _Pro
     for _ in range(2 if part.exists() else 1):  # once more if what a killed process left was no good
         try:
             patiently(lambda: _append(api, repo_id, commit, file, part, at), when=is_faltering)
-            if _is_whole(part, file):
+            if _is_whole(part, file, progress):
                 part.replace(target)
                 return
         except AlteredDownloadError:
@@ -172,8 +193,10 @@ def _get(
         raise
 
 
-def _is_whole(path: Path, file: SourceFile) -> bool:
-    return path.stat().st_size == file.size and file_digest(path, lfs=_is_lfs(file)) == file.digest
+def _is_whole(path: Path, file: SourceFile, progress: _Progress) -> bool:
+    if path.stat().st_size != file.size:
+        return False
+    return file_digest(path, lfs=_is_lfs(file), report=lambda _: progress.check()) == file.digest
 
 
 def _is_lfs(file: SourceFile) -> bool:
