@@ -84,7 +84,7 @@ def shell(text: object) -> Markup:
 
 def python(text: object) -> Markup:
     """Return text as a Python string literal, on one line."""
-    return Markup(json.dumps(one_line(text), ensure_ascii=True))  # noqa: S704 - for inside a fence
+    return Markup(json.dumps(one_line(text), ensure_ascii=False))  # noqa: S704 - for inside a fence
 
 
 def _visible(line: str) -> str:
