@@ -25,7 +25,7 @@ def build(
 
     The environment must have all that the package is built with. Raises Failed if a command fails.
     """
-    task.update(f"downloading {package.package}", 0, 0, "files")
+    task.update(f"downloading {package.package}", 0, 1, "packages")
     file = scratch / "source.txt"
     file.write_text("".join(f"{r.text}\n" for r in requirements), encoding="utf-8")
     pip = [str(python), "-I", "-m", "pip"]
@@ -46,7 +46,6 @@ def build(
         f"-DCMAKE_PROJECT_{package.project}_INCLUDE={first.as_posix()}",
     ]
     env |= {"SKBUILD_CMAKE_ARGS": ";".join(arguments), "CMAKE_BUILD_PARALLEL_LEVEL": str(_processors())}
-    task.update("compiling", 0, 0, "files")
     # Without pip's cache: it might hold a wheel of the same version that someone built with other arguments.
     install = ["install", "--verbose", "--no-index", "--no-cache-dir", str(archive)]
     run([*pip, *install, *options], log=log, env=env, follow=follow)
