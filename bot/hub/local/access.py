@@ -29,7 +29,8 @@ def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
     if repo is not None and sees(request.grant, repo):
         return repo
     if request.grant is None:  # as the real Hub: without a token, "not there" and "not yours" are the same
-        raise RefusedError(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
+        message = "Repository not found, or private and no token was given"
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, message, code="RepoNotFound")
     raise not_found("RepoNotFound", "Repository not found")
 
 

@@ -161,8 +161,10 @@ def _summary(repo: Repo, found: Discussion) -> dict[str, Any]:
 
 
 def _details(repo: Repo, found: Discussion) -> dict[str, Any]:
-    events = [_event(e) for e in found.events] + [_commit_event(c) for c in discussions.commits_of(repo, found)]
-    details = _summary(repo, found) | {"events": sorted(events, key=lambda e: str(e["createdAt"]))}
+    events = discussions.timeline(repo, found)
+    details = _summary(repo, found) | {
+        "events": [_commit_event(e) if isinstance(e, Commit) else _event(e) for e in events]
+    }
     if found.base is not None:
         details["filesWithConflicts"] = discussions.conflicts_of(repo, found)
         details["changes"] = {"base": MAIN.full}

@@ -3,12 +3,11 @@
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from bot.hub.local.objects import Tree
 
@@ -47,8 +46,16 @@ class Place:
     tree: Tree
 
 
-def render(text: str, place: Place | None) -> Markup:
-    """Return Markdown as safe HTML. Images come from the same repo or not at all; without a place, no image does.
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """Safe HTML, and how many images were left out of it."""
+
+    html: Markup
+    left_out: int
+
+
+def render(text: str, place: Place) -> Rendered:
+    """Return Markdown as safe HTML. Images come from the same repo or not at all.
 
     Without the two libraries of the extra ``hub``, or when it is very long, the text is shown as it is.
     """
@@ -60,50 +67,49 @@ def render(text: str, place: Place | None) -> Markup:
     if len(text) > MAX_RENDERED:
         return _plain(text, "This text is too long to be rendered.")
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    parser.core.ruler.push("heading_ids", _give_ids)
+    parser.core.ruler.push("attributes", _set_attributes)
+    left_out = 0
+
+    def keep(tag: str, attribute: str, value: str) -> str | None:
+        nonlocal left_out
+        if tag == "img" and attribute == "src":
+            source = _image(value, place)
+            left_out += source is None
+            return source
+        return _link(value, place) if attribute == "href" else value
+
     cleaned = nh3.clean(
         parser.render(text),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         clean_content_tags=_DROPPED_WITH_CONTENT,
-        attribute_filter=_filter(place),
+        attribute_filter=keep,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
         id_prefix=_ID_PREFIX,
     )
-    return Markup(cleaned)  # noqa: S704 - nh3 has cleaned it
+    return Rendered(html=Markup(cleaned), left_out=left_out)  # noqa: S704 - nh3 has cleaned it
 
 
-def _plain(text: str, why: str) -> Markup:
-    return Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, escape(text))
+def _plain(text: str, why: str) -> Rendered:
+    return Rendered(html=Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, text), left_out=0)
 
 
-def _filter(place: Place | None) -> Callable[[str, str, str], str | None]:
-    def keep(tag: str, attribute: str, value: str) -> str | None:
-        if tag == "img" and attribute == "src":
-            return _image(value, place)
-        if tag == "a" and attribute == "href":
-            return _link(value, place)
-        return value
-
-    return keep
-
-
-def _image(address: str, place: Place | None) -> str | None:
+def _image(address: str, place: Place) -> str | None:
     path = _inside(address, place)
-    if place is None or path is None or path not in place.tree or not path.lower().endswith(IMAGE_SUFFIXES):
+    if path is None or path not in place.tree or not path.lower().endswith(IMAGE_SUFFIXES):
         return None
     return f"{place.page}/resolve/{place.commit}/{quote(path)}"
 
 
-def _link(address: str, place: Place | None) -> str | None:
+def _link(address: str, place: Place) -> str | None:
     if address.startswith("#"):
         return f"#{_ID_PREFIX}{quote(unquote(address[1:]))}"
     parts = _split(address)
     if parts is None or parts.scheme or parts.netloc:
         return address if parts and parts.scheme in ("http", "https", "mailto") else None
     path = _inside(address, place)
-    if place is None or path is None:
+    if path is None:
         return None
     if path in place.tree:
         return f"{place.page}/blob/{place.commit}/{quote(path)}"
@@ -112,10 +118,10 @@ def _link(address: str, place: Place | None) -> str | None:
     return None
 
 
-def _inside(address: str, place: Place | None) -> str | None:
+def _inside(address: str, place: Place) -> str | None:
     """Return the path in the repo that a relative address means, or None when it means something else."""
     parts = _split(address)
-    if place is None or parts is None or parts.scheme or parts.netloc or "\\" in address or address.startswith("/"):
+    if parts is None or parts.scheme or parts.netloc or "\\" in address or address.startswith("/"):
         return None
     path = posixpath.normpath(posixpath.join(place.folder, unquote(parts.path)))
     return None if path.startswith("..") or path in (".", "/") else path
@@ -128,13 +134,16 @@ def _split(address: str) -> SplitResult | None:
         return None
 
 
-def _give_ids(state: "StateCore") -> None:
+def _set_attributes(state: "StateCore") -> None:
+    """Give headings an id, as their links expect, and say how cells are aligned without a style."""
     seen: dict[str, int] = {}
     for token, content in zip(state.tokens, state.tokens[1:], strict=False):
         if token.type == "heading_open":
             slug = _slug(content.content)
             count = seen[slug] = seen.get(slug, -1) + 1
             token.attrSet("id", f"{slug}-{count}" if count else slug)
+        elif token.type in ("th_open", "td_open") and token.attrs:
+            token.attrs = {"align": str(token.attrs["style"]).removeprefix("text-align:")}
 
 
 def _slug(heading: str) -> str:

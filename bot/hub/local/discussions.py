@@ -123,6 +123,15 @@ def commits_of(repo: Repo, discussion: Discussion) -> list[Commit]:
     return found[::-1]
 
 
+def timeline(repo: Repo, discussion: Discussion) -> list[Event | Commit]:
+    """Return all that happened, oldest first; what opened a discussion comes before the commits of that second."""
+    opening, later = discussion.events[:1], discussion.events[1:]
+    ranked: list[tuple[int, int, Event | Commit]] = [(e.created, 0, e) for e in opening]
+    ranked += [(c.date, 1, c) for c in commits_of(repo, discussion)]
+    ranked += [(e.created, 2, e) for e in later]
+    return [found for _, _, found in sorted(ranked, key=lambda r: r[:2])]
+
+
 def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
     """Return the paths that keep an open pull request from being merged."""
     if discussion.base is None or discussion.status not in ("draft", "open"):

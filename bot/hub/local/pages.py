@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bot.hub.local import access, discussions, front_matter
 from bot.hub.local.access import readable, repo_type, visible
 from bot.hub.local.api_files import last_commits
-from bot.hub.local.card import IMAGE_SUFFIXES, Place, render
+from bot.hub.local.card import IMAGE_SUFFIXES, Place, Rendered, render
 from bot.hub.local.diff import changes_between
 from bot.hub.local.metadata import MAX_CARD, metadata_of, read_text
 from bot.hub.local.objects import Commit, Tree
@@ -62,12 +62,11 @@ def card(request: Request, **where: str) -> Response:
     tree, known = repo.tree(commit), metadata_of(repo, commit)
     text = read_text(repo.blobs, tree, "README.md", most=MAX_CARD)
     head, body = front_matter.split(text)
-    place = Place(page=f"/{repo.path}", commit=commit.id, folder="", tree=tree)
     return _html(
         request,
         "card",
         **_frame(repo, "card", commit),
-        card=render(body, place) if text else None,
+        card=render(body, _place(repo, commit)) if text else None,
         wrong=_head_error(head),
         known=known,
         bases=[_base(request, b) for b in front_matter.texts(known.card.get("base_model"))],
@@ -164,19 +163,23 @@ def discussion(request: Request, number: str, **where: str) -> Response:
     """Show one discussion, and what it would change."""
     repo = readable(request, **where)
     found = discussions.numbered(repo, number)
-    events: list[tuple[int, str, Any]] = [(e.created, e.type, e) for e in found.events]
-    commits = discussions.commits_of(repo, found)
-    events += [(c.date, "commit", c) for c in commits]
+    place = _place(repo, repo.resolve(MAIN.full))
+    events: list[tuple[str, discussions.Event | Commit, Rendered | None]] = []
+    for e in discussions.timeline(repo, found):
+        if isinstance(e, Commit):
+            events.append(("commit", e, None))
+        else:
+            events.append((e.type, e, render(e.text, place) if e.type == "comment" else None))
     changes = []
-    if found.base is not None and commits:
-        base, head = repo.commit(found.base), commits[-1]
+    if found.base is not None:
+        base, head = repo.commit(found.base), repo.resolve(found.ref.full)
         changes = changes_between(repo.blobs, repo.tree(base), repo.tree(head))
     return _html(
         request,
         "discussion",
         **_frame(repo, "talk"),
         found=found,
-        events=[(kind, e, _comment(e)) for _, kind, e in sorted(events, key=lambda e: e[0])],
+        events=events,
         conflicts=discussions.conflicts_of(repo, found),
         changes=changes,
     )
@@ -205,7 +208,7 @@ def static(request: Request, name: str) -> Response:  # noqa: ARG001
 
 def error_page(error: RefusedError) -> Response:
     """Show an error to a person."""
-    made = _rendered("error", error=error, phrase=error.status.phrase)
+    made = _rendered("error", error=error, phrase="Not found" if error.code == "RepoNotFound" else error.status.phrase)
     return Response(status=error.status, headers={**_HEADERS, **error.headers}, body=made)
 
 
@@ -291,6 +294,5 @@ def _base(request: Request, base: str) -> tuple[str, bool]:
     return base, True
 
 
-def _comment(event: Any) -> Markup:
-    text = getattr(event, "text", "")
-    return render(text, None) if getattr(event, "type", "") == "comment" else Markup("")
+def _place(repo: Repo, commit: Commit) -> Place:
+    return Place(page=f"/{repo.path}", commit=commit.id, folder="", tree=repo.tree(commit))

@@ -65,6 +65,7 @@ ROUTES: tuple[Route, ...] = (
     *_both("POST", f"{_LFS}/objects/batch", api_lfs.batch),
     *_both("POST", f"{_LFS}/verify", api_lfs.verify),
     *_both("GET", "/resolve/{revision}/{path*}", api_files.resolve),
+    _one("GET", "/static/{name}", pages.static),
     *_both("GET", "", pages.card),
     *_both("GET", "/tree/{revision}/{path*}", pages.files),
     *_both("GET", "/blob/{revision}/{path*}", pages.file),
@@ -76,7 +77,6 @@ ROUTES: tuple[Route, ...] = (
     Route(method="GET", pattern="/models", handler=pages.index, fixed={"types": "models"}),
     Route(method="GET", pattern="/datasets", handler=pages.index, fixed={"types": "datasets"}),
     _one("GET", "/login", pages.login),
-    _one("GET", "/static/{name}", pages.static),
     _one("GET", "/{namespace}", pages.namespace),
 )
 
