@@ -101,9 +101,9 @@ def _prompt(chat: ChatFormat | None, created: str) -> _Prompt:
         return _Prompt(problem=str(error))
 
 
-def _links(release: Release, endpoint: str) -> dict[str, str]:
+def _links(release: Release, endpoint: str) -> dict[str, str | None]:
     if release.commit is None:
-        return {}
+        return {"source": None, "commit": None}
     source = f"{endpoint}/{quote(release.repo_id)}"
     return {"source": source, "commit": f"{source}/tree/{quote(release.commit)}"}
 

@@ -1,0 +1,342 @@
+import subprocess
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.cards import render_card
+from bot.cards.chat import ChatFormat
+from bot.errors import RecordError
+from bot.records import Check, KnownBehaviour, ProvenBuild, Release, RepoRecord
+from tests.cards.examples import CHAT, COMMIT, GGUF, MLX, ONNX, OPENVINO, RELEASE, REPOS, gguf, proven, record
+from tests.markdown_reader import blocks, fences, headings, hostile_text, inlines, plain, tables
+
+
+def card(repo: RepoRecord = GGUF, *, release: Release = RELEASE, chat: ChatFormat | None = None, name: str = "") -> str:
+    """Return the card of a repo, without its YAML head."""
+    repo_id = next(
+        n for n, r in REPOS.values() if r.builds[0].build.variant.format == repo.builds[0].build.variant.format
+    )
+    text = render_card(record=repo, repo_id=name or repo_id, release=release, chat=chat)
+    return text.split("\n---\n\n", 1)[1]
+
+
+def one(repo: RepoRecord, **changes: Any) -> RepoRecord:
+    """Return a record with only the first build of a repo, changed."""
+    first = repo.builds[0]
+    build = replace(first.build, **{k: v for k, v in changes.items() if hasattr(first.build, k)})
+    evidence = replace(first.evidence, **{k: v for k, v in changes.items() if hasattr(first.evidence, k)})
+    return record(ProvenBuild(build=build, evidence=evidence))
+
+
+# ---- what every card has -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format_name", REPOS)
+def test_a_card_goes_from_what_it_is_to_how_it_was_made(format_name: str) -> None:
+    repo_id, repo = REPOS[format_name]
+    text = render_card(record=repo, repo_id=repo_id, release=RELEASE, chat=CHAT)
+    assert yaml.safe_load(text.split("---\n")[1])["base_model"] == RELEASE.repo_id
+    body = text.split("\n---\n\n", 1)[1]
+    assert [h for h in headings(body) if h != "Which one"] == [
+        headings(body)[0],
+        "Files",
+        "Run it",
+        "Prompt format",
+        "How it was made",
+        "Checks",
+        "Checksums",
+        "Licence",
+    ]
+    assert headings(body)[0].startswith("Phi-3.5-mini-instruct, ")
+    assert repo_id in body
+    assert f"https://huggingface.co/microsoft/Phi-3.5-mini-instruct/tree/{COMMIT}" in body
+    for proven_build in repo.builds:
+        for package, version in proven_build.build.toolchain.versions.items():
+            assert f"{package} {version}" in plain(body)
+        for file in proven_build.build.files:
+            assert file.sha256 in body
+
+
+@pytest.mark.parametrize("chat", [CHAT, None], ids=["instruct", "base"])
+@pytest.mark.parametrize("format_name", REPOS)
+def test_its_snippets_are_written_in_their_languages(format_name: str, chat: ChatFormat | None) -> None:
+    body = card(REPOS[format_name][1], chat=chat)
+    for number, program in enumerate(fences(body, "python")):
+        compile(program, f"{format_name}-{number}", "exec")
+    shell = "\n".join(fences(body, "bash"))
+    subprocess.run(["bash", "-n"], input=shell, text=True, check=True)
+    assert f"phi-bot run microsoft/Phi-3.5-mini-instruct@{COMMIT} --variants" in shell
+
+
+@pytest.mark.parametrize("format_name", REPOS)
+def test_the_same_record_gives_the_same_card(format_name: str) -> None:
+    assert card(REPOS[format_name][1], chat=CHAT) == card(REPOS[format_name][1], chat=CHAT)
+
+
+# ---- figures -------------------------------------------------------------------------------------------------
+
+
+def test_the_file_table_holds_what_was_measured() -> None:
+    assert tables(card(GGUF))[0] == [
+        ["File", "Size", "Mean KL", "Same token (%)", "Precision", "Verdict (bound)"],
+        [
+            "`Phi-3.5-mini-instruct-Q2_K.gguf`",
+            "1.4&nbsp;GB",
+            "0.310† / 0.287",
+            "81.1 / 82.3",
+            "int2, 3.0 bits",
+            "passed (0.2)",
+        ],
+        [
+            "`Phi-3.5-mini-instruct-Q4_K_M.gguf`",
+            "2.4&nbsp;GB",
+            "0.0412† / 0.0193",
+            "94.4 / 95.3",
+            "int4, 5.0 bits",
+            "passed (0.2)",
+        ],
+        [
+            "`Phi-3.5-mini-instruct-Q8_0.gguf`",
+            "4.1&nbsp;GB",
+            "0.0253† / 0.00070",
+            "96.0 / 99.1",
+            "int8, 8.5 bits",
+            "passed (0.2)",
+        ],
+        [
+            "`Phi-3.5-mini-instruct-F16.gguf`",
+            "7.6&nbsp;GB",
+            "0.0251† / 0.00002",
+            "96.1 / 99.9",
+            "fp16, 16.0 bits",
+            "passed (0.2)",
+        ],
+    ]
+
+
+def test_folders_stand_for_their_files() -> None:
+    assert [row[0] for row in tables(card(ONNX))[0][1:]] == ["`cpu-int4/`", "`cuda-int4/`"]
+    assert [row[0] for row in tables(card(OPENVINO))[0][1:]] == ["all 3 files"]
+    assert "cpu-int4/model.onnx.data" in fences(card(ONNX), "")[0]
+
+
+def test_a_model_without_a_switch_has_one_figure() -> None:
+    plain_release = replace(RELEASE, config={"torch_dtype": "bfloat16"})
+    body = card(
+        record(proven("gguf/q8_0", "int8", {"a-Q8_0.gguf": 4_000_000_000}, (0.0007, 1.0))), release=plain_release
+    )
+    assert tables(body)[0][1][2:4] == ["0.00070", "100.0"]
+    assert "LongRoPE" not in body
+
+
+def test_the_switch_is_named() -> None:
+    assert "contexts of up to 4,096 tokens" in card(GGUF)
+
+
+def test_bits_are_left_out_where_the_weights_are_not_known() -> None:
+    body = card(GGUF, release=replace(RELEASE, files=()))
+    assert tables(body)[0][1][4] == "int2"
+    assert "Bits are" not in body
+
+
+def test_what_a_runtime_does_differently_is_said_with_its_reference() -> None:
+    assert "† long factors wherever the allocated context passes the switch" in plain(card(GGUF))
+    assert "https://github.com/ggml-org/llama.cpp/issues/8262" in [
+        t.attrs["href"] for t in inlines(card(GGUF)) if t.type == "link_open"
+    ]
+    assert "long factors at every position: mlx-lm #660" in plain(card(MLX))
+    assert "†" not in card(ONNX)
+
+
+def test_a_check_that_failed_is_not_hidden() -> None:
+    failed = Check(name="distance, short windows", passed=False, detail="mean KL 0.3 nats, at most 0.2 allowed")
+    body = card(one(GGUF, checks=(failed,)))
+    assert "failed (0.2)" in body
+    assert "Failed: distance, short windows. mean KL 0.3 nats, at most 0.2 allowed" in plain(body)
+
+
+# ---- which one -----------------------------------------------------------------------------------------------
+
+
+def choice(*builds: ProvenBuild) -> str:
+    """Return what a card advises."""
+    return plain(card(record(*builds))).split("is stored for each weight")[0]
+
+
+def test_the_smallest_close_one_is_advised() -> None:
+    said = plain(card(GGUF))
+    assert "Take Phi-3.5-mini-instruct-Q4_K_M.gguf (2.4 GB): the smallest that names the original's next token" in said
+    assert "With memory to spare, Phi-3.5-mini-instruct-F16.gguf (7.6 GB) is the closest" in said
+    assert "With little memory, Phi-3.5-mini-instruct-Q2_K.gguf (1.4 GB) is the smallest" in said
+
+
+def test_where_none_is_close_the_closest_is_advised() -> None:
+    said = plain(
+        card(
+            record(
+                gguf("q2_k", "int2", 1_400_000_000, (0.9, 0.5), (0.8, 0.6)),
+                gguf("q3_k_m", "int3", 1_900_000_000, (0.4, 0.7), (0.3, 0.8)),
+            )
+        )
+    )
+    assert "Take Phi-3.5-mini-instruct-Q3_K_M.gguf (1.9 GB): the closest to the original." in said
+    assert "Q2_K.gguf (1.4 GB) is the smallest" in said
+
+
+def test_each_device_has_its_own() -> None:
+    said = plain(card(ONNX))
+    assert "For any processor, take cpu-int4/ (2.7 GB)." in said
+    assert "For NVIDIA GPUs, take cuda-int4/ (2.7 GB)." in said
+
+
+def test_a_repo_of_one_asks_no_choice() -> None:
+    assert "Which one" not in headings(card(MLX))
+
+
+def test_the_snippets_use_the_one_that_is_advised() -> None:
+    shell = fences(card(GGUF, chat=CHAT), "bash")
+    assert shell[0] == "llama-cli -hf someone/Phi-3.5-mini-instruct-GGUF:Q4_K_M\n"
+    assert shell[1] == "ollama run hf.co/someone/Phi-3.5-mini-instruct-GGUF:Q4_K_M\n"
+    assert 'filename="Phi-3.5-mini-instruct-Q4_K_M.gguf"' in fences(card(GGUF), "python")[0]
+    assert "--include 'cpu-int4/*'" in fences(card(ONNX), "bash")[0]
+
+
+def test_a_first_try_stays_below_the_switch() -> None:
+    assert "n_ctx=4096" in card(GGUF)
+    assert "n_ctx=512" in card(
+        GGUF, release=replace(RELEASE, config={**RELEASE.config, "original_max_position_embeddings": 512})
+    )
+    assert "n_ctx=2048" in card(GGUF, release=replace(RELEASE, config={"max_position_embeddings": 2048}))
+
+
+# ---- the prompt format ---------------------------------------------------------------------------------------
+
+
+def test_the_prompt_is_what_the_source_template_makes() -> None:
+    system = "<|system|>\nYou are a helpful assistant.<|end|>\n"
+    user = "<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n"
+    assert fences(card(GGUF, chat=CHAT), "text") == [f"{system}{user}\n"]
+
+
+@pytest.mark.parametrize("system", ["{{ raise_exception('no system') }}", ""], ids=["refused", "ignored"])
+def test_a_template_without_system_messages_is_shown_without_one(system: str) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}"
+        + system
+        + "{% else %}[{{ m.content }}]{% endif %}{% endfor %}"
+    )
+    body = card(GGUF, chat=ChatFormat(template=template))
+    assert fences(body, "text") == ["[What is the capital of France?]\n"]
+    assert "it takes no system message" in body
+
+
+def test_a_prompt_cannot_leave_its_fence() -> None:
+    template = "```\n# Free\n````\n~~~\n</pre>{{ messages[0].content }}{{ messages[-1].content }}"
+    body = card(GGUF, chat=ChatFormat(template=template))
+    assert "Free" not in "".join(headings(body))
+    assert fences(body, "text")[0].startswith("```\n# Free\n````\n~~~\n</pre>")
+
+
+def test_a_template_that_fails_leaves_a_note_and_snippets_without_it() -> None:
+    body = card(GGUF, chat=ChatFormat(template="{% if %}`](x)"))
+    assert "which could not be rendered here: TemplateSyntaxError" in plain(body)
+    assert "create_chat_completion" not in body
+
+
+def test_a_base_model_continues_text() -> None:
+    body = card(GGUF, chat=None)
+    assert "it continues the text that it is given" in body
+    assert "llama-completion -hf" in body
+
+
+def test_the_date_in_a_prompt_is_that_of_the_build() -> None:
+    body = card(GGUF, chat=ChatFormat(template="{{ strftime_now('%Y-%m-%d') }}{{ messages }}"))
+    assert fences(body, "text")[0].startswith(f"{datetime.fromisoformat(GGUF.builds[0].build.created):%Y-%m-%d}")
+
+
+# ---- where it is from ----------------------------------------------------------------------------------------
+
+
+def test_files_of_two_origins_each_name_theirs() -> None:
+    old = GGUF.builds[0]
+    old_build = replace(old.build, bot_version="0.0.9", source=replace(old.build.source, commit="0" * 40))
+    said = plain(card(record(ProvenBuild(build=old_build, evidence=old.evidence), *GGUF.builds[1:])))
+    assert "Built from microsoft/Phi-3.5-mini-instruct@000000000000 by phi-bot 0.0.9" in said
+    assert "Built from microsoft/Phi-3.5-mini-instruct@2fe192450127 by phi-bot 0.1.0" in said
+
+
+def test_a_local_folder_is_not_said_to_be_on_the_hub() -> None:
+    body = card(
+        GGUF, release=replace(RELEASE, repo_id="local/tuned", commit=None, folder="/home/somebody/secret/tuned")
+    )
+    assert "a local checkpoint named" in body
+    assert "phi-bot run ./tuned --variants" in body
+    assert "secret" not in body
+    assert "huggingface.co" not in [t.attrs.get("href", "") for t in inlines(body) if t.type == "link_open"]
+
+
+def test_links_lead_to_the_hub_that_the_source_is_on() -> None:
+    text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, chat=None, endpoint="http://127.0.0.1:8000")
+    assert f"http://127.0.0.1:8000/microsoft/Phi-3.5-mini-instruct/tree/{COMMIT}" in text
+
+
+def test_a_gated_source_binds_its_readers() -> None:
+    assert "bound by the same terms" in card(GGUF, release=replace(RELEASE, gated=True))
+
+
+@pytest.mark.parametrize("builds", [(), (GGUF.builds[0], MLX.builds[0])], ids=["none", "two formats"])
+def test_a_record_that_is_no_repo_of_one_format_is_refused(builds: tuple[ProvenBuild, ...]) -> None:
+    with pytest.raises(RecordError, match="a record with builds of"):
+        render_card(record=record(*builds), repo_id="me/x", release=RELEASE, chat=None)
+
+
+# ---- text from strangers -------------------------------------------------------------------------------------
+
+words = st.builds("{}w{}".format, hostile_text, hostile_text)
+
+
+def filled(format_name: str, say: Any) -> str:
+    """Return a card in which every free text is what ``say`` gives."""
+    first = REPOS[format_name][1].builds[0]
+    build = replace(
+        first.build,
+        variant=replace(first.build.variant, summary=say(), precision=say(), options={say(): say()}),
+        toolchain=replace(first.build.toolchain, name=say(), versions={say(): say()}),
+        source=replace(first.build.source, repo_id=say()),
+        files=tuple(replace(f, path=say()) for f in first.build.files),
+        path_in_repo=say() if first.build.path_in_repo else "",
+        bot_version=say(),
+    )
+    evidence = replace(
+        first.evidence,
+        runtime=say(),
+        machine=say(),
+        checks=(Check(name=say(), passed=True, detail=say()),),
+        known_behaviours=(KnownBehaviour(name=say(), side="short", reference=say()),),
+    )
+    second = replace(build, variant=replace(build.variant, name=f"{format_name}/other"))
+    release = replace(
+        RELEASE,
+        repo_id=f"owner/{say()}",
+        card={"license": "other", "license_name": say()[:99], "license_link": say(), "tags": [say()]},
+    )
+    both = record(ProvenBuild(build=build, evidence=evidence), ProvenBuild(build=second, evidence=evidence))
+    return card(both, release=release, name=f"owner/{say()}")
+
+
+@settings(max_examples=40)
+@pytest.mark.parametrize("format_name", REPOS)
+@given(data=st.data())
+def test_no_text_changes_what_a_card_is_made_of(format_name: str, data: st.DataObject) -> None:
+    body = filled(format_name, lambda: data.draw(words))
+    assert blocks(body) == blocks(filled(format_name, lambda: "word"))
+    assert {t.content for t in inlines(body) if t.type == "html_inline"} <= {"<code>", "</code>"}
+    assert not [t for t in inlines(body) if t.type == "image"]
+    for program in fences(body, "python"):
+        compile(program, "card", "exec")
+    subprocess.run(["bash", "-n"], input="\n".join(fences(body, "bash")), text=True, check=True)
