@@ -109,14 +109,14 @@ def canonical(name: str) -> str:
 
 def _requirements(text: str, file: str) -> tuple[Requirement, ...]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        raise ValueError(f"{file} locks nothing")
     found = []
     for entry in re.split(r"(?<!\\)\n", "\n".join(lines)):
         match = _REQUIREMENT.match(entry)
         if match is None or not _HASH.search(entry):
             raise ValueError(f"{file}: {entry.splitlines()[0]!r} has no exact version or no sha256")
         found.append(Requirement(name=canonical(match["name"]), version=match["version"], text=entry))
-    if not found:
-        raise ValueError(f"{file} locks nothing")
     return tuple(found)
 
 

@@ -75,7 +75,7 @@ def relock(name: str) -> None:
     source = toolchains.FOLDER / f"{name}.in"
     text = source.read_text(encoding="utf-8")
     head = locks.read_head(text)
-    requirements = _with_cpu_torch(_compile([source]))
+    requirements = with_cpu_torch(_compile([source]))
     gpu = re.findall(r"(?m)^(?:nvidia|cuda)-\S+", requirements)
     if gpu:
         sys.exit(f"{name}: {', '.join(gpu)} came in; name what asks for it in _EXCLUDED")
@@ -107,7 +107,7 @@ def _compile(sources: list[Path], *arguments: str) -> str:
         return _uv(*command, *arguments, *map(str, sources)).stdout
 
 
-def _with_cpu_torch(requirements: str) -> str:
+def with_cpu_torch(requirements: str) -> str:
     """Give torch two entries: the CPU build on Linux, and the ordinary index's elsewhere (which has no CUDA there)."""
     entry = re.search(r"(?ms)^torch==(?P<version>\S+) \\\n(?:    --hash=\S+(?: \\)?\n)+", requirements)
     if entry is None:

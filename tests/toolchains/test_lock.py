@@ -1,0 +1,138 @@
+"""Locks: complete, exact, hashed, and in step with what they are made from."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import toolchains
+from bot.toolchains import pytorch, relock
+from bot.toolchains.lock import canonical, read, read_head
+from tests.toolchains.index import HEAD
+
+SHA256 = "0" * 64
+PIN = f"first==1.0 \\\n    --hash=sha256:{SHA256}\n"
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tiny.txt"
+
+
+def test_the_five_toolchains_are_locked() -> None:
+    assert toolchains.names() == ["gguf", "mlx", "onnx", "openvino", "reference"]
+
+
+@pytest.mark.parametrize("name", toolchains.names())
+def test_every_requirement_of_a_lock_is_pinned_and_hashed(name: str) -> None:
+    lock = read(toolchains.lock_file(name))  # which refuses any that is not
+    packages = [r.name for r in lock.requirements]
+    assert len(packages) > 30
+    assert not [p for p in packages if p.startswith(("nvidia", "cuda", "triton", "torchvision"))]
+    assert {name for name in packages if packages.count(name) > 1} <= {"torch"}  # on Linux, and elsewhere
+
+
+@pytest.mark.parametrize("name", toolchains.names())
+def test_a_lock_is_what_its_source_asks_for(name: str) -> None:
+    source = (toolchains.FOLDER / f"{name}.in").read_text()
+    lock = read(toolchains.lock_file(name))
+    asked = dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;]+)", source))
+    locked = {r.name: r.version.removesuffix("+cpu") for r in lock.requirements}
+    assert asked
+    assert asked.items() <= locked.items()
+    head = read_head(toolchains.lock_file(name).read_text())
+    assert read_head(source) == {k: v for k, v in head.items() if k != "platforms"}
+
+
+@pytest.mark.parametrize("name", toolchains.names())
+def test_a_lock_covers_linux_and_macs_with_every_python_from_3_11(name: str) -> None:
+    platforms = read(toolchains.lock_file(name)).platforms
+    for platform in ("linux-x86_64", "linux-aarch64", "macos-arm64"):
+        assert {"3.11", "3.12", "3.13"} <= set(platforms[platform].pythons)
+
+
+def test_the_bots_own_environment_is_pinned_and_hashed(file: Path) -> None:
+    file.write_text(HEAD.format(disk=1, imports="") + (ROOT / "requirements.txt").read_text())
+    locked = {r.name for r in read(file).requirements}
+    assert {"huggingface-hub", "pytest", "ruff", "mypy", "hatchling"} <= locked
+
+
+def test_a_lock_keeps_markers_and_hashes_as_pip_reads_them(file: Path) -> None:
+    text = f"a_b.C==1.0+cpu ; sys_platform == 'linux' \\\n    --hash=sha256:{SHA256} \\\n    --hash=sha256:{SHA256}\n"
+    file.write_text(HEAD.format(disk=7, imports='"a"') + "# a comment\n\n" + text + PIN)
+    lock = read(file)
+    assert [(r.name, r.version) for r in lock.requirements] == [("a-b-c", "1.0+cpu"), ("first", "1.0")]
+    assert [r.text + "\n" for r in lock.requirements] == [text, PIN]
+    assert (lock.disk, lock.imports, lock.build) == (7, ("a",), None)
+    assert lock.platforms["macos-arm64"].pythons == ("3.11", "3.12", "3.13", "3.14")
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        f"first>=1.0 --hash=sha256:{SHA256}",
+        f"first --hash=sha256:{SHA256}",
+        "first==1.0",
+        "first==1.0 --hash=md5:0",
+        "first==1.0 --hash=sha256:0123",
+        f"-e . --hash=sha256:{SHA256}",
+        f"--index-url https://example.org --hash=sha256:{SHA256}",
+        f"first @ https://example.org/first-1.0.whl --hash=sha256:{SHA256}",
+    ],
+)
+def test_what_is_not_pinned_and_hashed_is_no_lock(file: Path, pin: str) -> None:
+    file.write_text(HEAD.format(disk=1, imports="") + PIN + pin + "\n")
+    with pytest.raises(ValueError, match="has no exact version or no sha256"):
+        read(file)
+
+
+def test_a_lock_without_a_head_is_refused(file: Path) -> None:
+    file.write_text(PIN)
+    with pytest.raises(ValueError, match="# /// toolchain"):
+        read(file)
+
+
+def test_an_empty_lock_is_refused(file: Path) -> None:
+    file.write_text(HEAD.format(disk=1, imports=""))
+    with pytest.raises(ValueError, match=r"tiny\.txt locks nothing"):
+        read(file)
+
+
+def test_the_digest_changes_with_the_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
+    (tmp_path / "tiny.txt").write_text(PIN)
+    before = toolchains.lock_digest("tiny")
+    (tmp_path / "tiny.txt").write_text(PIN.replace("1.0", "1.1"))
+    assert toolchains.lock_digest("tiny") != before
+    (tmp_path / "tiny.txt").write_text(PIN)
+    assert toolchains.lock_digest("tiny") == before
+
+
+@given(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True))
+def test_a_canonical_name_is_its_own(name: str) -> None:
+    assert canonical(canonical(name)) == canonical(name)
+    assert canonical(name.upper().replace("-", "_")) == canonical(name)
+
+
+def test_torch_is_its_cpu_build_on_linux_alone() -> None:
+    locked = relock.with_cpu_torch(
+        f"a==1 \\\n    --hash=sha256:{SHA256}\n" + PIN.replace("first==1.0", "torch==2.13.0")
+    )
+    assert "torch==2.13.0+cpu ; sys_platform == 'linux' \\\n" in locked
+    assert f"torch==2.13.0 ; sys_platform != 'linux' \\\n    --hash=sha256:{SHA256}\n" in locked
+    for digest in pytorch.cpu_wheels("2.13.0").values():
+        assert f"--hash=sha256:{digest}" in locked
+
+
+def test_a_torch_without_known_cpu_builds_ends_relocking_with_what_to_do() -> None:
+    with pytest.raises(SystemExit, match=r"no line for torch 99\.0 in torch-cpu\.sha256: copy them from http"):
+        relock.with_cpu_torch(PIN.replace("first==1.0", "torch==99.0"))
+
+
+def test_the_known_cpu_builds_are_for_linux_and_every_python() -> None:
+    wheels = pytorch.cpu_wheels("2.13.0")
+    assert {name.split("-")[2] for name in wheels} == {"cp311", "cp312", "cp313", "cp314"}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in wheels.values())
