@@ -70,12 +70,13 @@ def commit(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     if parent is None:
-        parent = _new_repo(api, repo_id, private=private)
+        parent, there = _new_repo(api, repo_id, private=private)
+    else:
+        there = _files(api, repo_id, parent)
     adds = [
         CommitOperationAdd(path_in_repo=source.check_name(path, where=repo_id), path_or_fileobj=content)
         for path, content in files.items()
     ]
-    there = _files(api, repo_id, parent)
     changed = [a for a in adds if not _is_there(a, there)]
     gone = [path for path in delete if path in there]
     if not changed and not gone:
@@ -85,13 +86,13 @@ def commit(
     return _commit_once(api, repo_id, operations, adds, delete, parent, message)
 
 
-def _new_repo(api: "HfApi", repo_id: str, *, private: bool) -> str:
-    """Make a repo, and return its first commit."""
+def _new_repo(api: "HfApi", repo_id: str, *, private: bool) -> tuple[str, dict[str, SourceFile]]:
+    """Make a repo, and return its first commit and what is in it."""
     patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
     head, files = _head(api, repo_id)
     if not files.keys() <= _UNTOUCHED:
         raise conflict(repo_id)
-    return head
+    return head, files
 
 
 def _upload(api: "HfApi", repo_id: str, adds: "Sequence[CommitOperationAdd]", task: Task) -> None:
