@@ -6,6 +6,8 @@ Exit codes are part of the public interface (docs/exit-codes.md lists them, and 
 
 from typing import ClassVar
 
+from bot.printable import printable
+
 
 class PhiBotError(Exception):
     """An error a person can act on: printed as one line, with what to do on the next."""
@@ -13,9 +15,9 @@ class PhiBotError(Exception):
     exit_code: ClassVar[int]
 
     def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)  # it may quote what a stranger wrote
+        self.hint = printable(hint)
+        super().__init__(self.message)
 
 
 class IncompleteError(PhiBotError):

@@ -9,6 +9,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from bot.printable import printable
+
 _LINE_SECONDS = 15.0  # a plain line at most so often: a log of an hour stays readable
 
 
@@ -130,11 +132,6 @@ def display(*, quiet: bool = False) -> Display:
     if sys.stderr.isatty() and not console.is_dumb_terminal:  # rich takes a pipe for a terminal if FORCE_COLOR is set
         return Bars(console)
     return Lines(Console(stderr=True, force_terminal=False))
-
-
-def printable(text: str) -> str:
-    """Return a text as one line without control characters: names of models and files come from strangers."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.splitlines()))
 
 
 def _print(console: Console, text: str) -> None:
