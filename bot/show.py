@@ -1,5 +1,6 @@
 """Records as a person reads them: tables on standard output."""
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -14,15 +15,18 @@ _MARKS = {"ok": "ok", "warn": "note", "missing": "missing"}
 
 
 def _console() -> Console:
-    return Console(soft_wrap=True, highlight=False)
+    # Nothing is cut on a pipe, which has no width; whoever reads it may look for a name in it.
+    return Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def _table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Lay out text. Cells are Text, never markup: names may come from strangers."""
+    """Lay out text. Cells are Text, never markup: names may come from strangers. The last column may wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
+    *most, last = columns
+    for column in most:
         right = column.startswith(">")
         table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    table.add_column(last, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
