@@ -1,0 +1,73 @@
+"""GGUF, for llama.cpp and everything built on it."""
+
+from bot.formats import _phi
+from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+
+# What conversion/phi.py of the pinned llama.cpp registers as text models. Phi4ForCausalLMV is left out: it becomes two
+# files, of which this would make only the one without vision.
+_SUPPORTED = {
+    "PhiForCausalLM": "Phi-1, 1.5 and 2",
+    "Phi3ForCausalLM": "Phi-3, 3.5 and 4",
+    "PhiMoEForCausalLM": "Phi-3.5-MoE",
+}
+_ROPE_TYPES = ("default", "longrope", "yarn")
+_TENSORS_AS_THEY_ARE = ("F16", "BF16", "F32")  # written by the converter itself
+
+_VOCABULARY = 16 << 20  # bytes of a tokenizer and of metadata; 200,064 tokens take 9 MB
+_INTERPRETER = 700 << 20  # bytes resident with torch and transformers imported
+_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
+
+
+class Gguf:
+    """One repo per model holds all of its files, as llama.cpp's users expect.
+
+    Nothing is refused for its shape: where the rows of a tensor do not divide into a k-quant's blocks of 256, the
+    quantizer takes the next larger type with blocks of 32 for that tensor, and float16 where that does not fit.
+    """
+
+    name = "gguf"
+    title = "GGUF"
+    library = "gguf"
+    version = 1
+    packages = ("llama-cpp-python", "transformers", "torch")
+
+    def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
+        """Say in one line why llama.cpp cannot build this, or return None if it can."""
+        reason = _phi.unsupported(config, "llama.cpp", _SUPPORTED)
+        if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
+            reason = f"llama.cpp's converter does not know rope scaling of type {kind!r} in a Phi model"
+        return reason
+
+    def repo_suffix(self, variant: Variant) -> str:  # noqa: ARG002
+        """Return ``-GGUF``."""
+        return "-GGUF"
+
+    def path_in_repo(self, variant: Variant) -> str:  # noqa: ARG002
+        """Return the top of the repo."""
+        return ""
+
+    def estimate(self, release: Release, variant: Variant) -> Estimate:
+        """Estimate from the number of parameters: see ``bits_per_weight`` of the row.
+
+        Scratch is the converted checkpoint, in its own type, that variants are quantized from. Memory is that of the
+        converter, which holds its largest tensor in float32 and in the type it writes, or of the runtime.
+        """
+        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _VOCABULARY
+        quantized = variant.options["ftype"] not in _TENSORS_AS_THEY_ARE
+        converter = _INTERPRETER + 10 * _phi.largest_tensor(release.config)
+        return Estimate(
+            output=output,
+            disk=release.weight_bytes + _VOCABULARY if quantized else 0,
+            memory=max(converter, output + _RUNTIME),
+        )
+
+    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002
+        """Return nothing: on both sides of a LongRoPE switch llama.cpp predicts what the original does.
+
+        It chooses the factors by the context that it allocates, so a context beyond the switch changes short prompts.
+        The worker allocates what each text needs; a card has to tell its readers to do the same.
+        """
+        return ()
+
+
+FORMAT = Gguf()

@@ -1,0 +1,66 @@
+"""MLX, for Macs with Apple silicon."""
+
+from bot.formats import _phi
+from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+
+# The models of the pinned mlx-lm. It has phi3small too, whose tokenizer exists only as code in the model's repo.
+_SUPPORTED = {
+    "PhiForCausalLM": "Phi-1, 1.5 and 2",
+    "Phi3ForCausalLM": "Phi-3, 3.5 and 4",
+    "PhiMoEForCausalLM": "Phi-3.5-MoE",
+}
+_MODEL_TYPES = ("phi", "phi3", "phimoe")  # it finds its model by this, and not by the architecture
+_ROPE_TYPES = ("default", "longrope", "linear")
+
+_TOKENIZER = 20 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json
+_INTERPRETER = 500 << 20  # bytes resident with mlx-lm and transformers imported
+_SHARD = 5 << 30  # bytes; mlx-lm holds one output file at a time
+_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
+
+
+class Mlx:
+    """One repo per precision, as mlx-lm's users expect."""
+
+    name = "mlx"
+    title = "MLX"
+    library = "mlx"
+    version = 1
+    packages = ("mlx", "mlx-lm", "transformers")
+
+    def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
+        """Say in one line why mlx-lm cannot build this, or return None if it can."""
+        reason = _phi.unsupported(config, "mlx-lm", _SUPPORTED)
+        if reason is None and config.get("model_type") not in _MODEL_TYPES:
+            reason = f"mlx-lm has no Phi model of the type {config.get('model_type')!r}"
+        if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
+            reason = f"mlx-lm leaves out rope scaling of type {kind!r} in a Phi model"
+        return reason
+
+    def repo_suffix(self, variant: Variant) -> str:
+        """Return ``-mlx-4bit`` and the like."""
+        return f"-mlx-{variant.short_name}"
+
+    def path_in_repo(self, variant: Variant) -> str:  # noqa: ARG002
+        """Return the top of the repo, where mlx-lm looks."""
+        return ""
+
+    def estimate(self, release: Release, variant: Variant) -> Estimate:
+        """Estimate from the number of parameters: see ``bits_per_weight`` of the row. There is no scratch."""
+        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
+        converter = _INTERPRETER + output + 4 * _phi.largest_tensor(release.config)
+        return Estimate(output=output, disk=0, memory=max(converter, output + _RUNTIME))
+
+    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:
+        """Name the long factors at every position, where a model has short ones too."""
+        if not _phi.is_longrope(config):
+            return ()
+        return (
+            KnownBehaviour(
+                name="mlx-lm uses the long LongRoPE factors at every position, before the switch too",
+                side="short",
+                reference="https://github.com/ml-explore/mlx-lm/pull/707",
+            ),
+        )
+
+
+FORMAT = Mlx()

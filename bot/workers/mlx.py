@@ -1,0 +1,173 @@
+"""MLX: mlx-lm converts, quantizes and runs. On Linux it runs on the CPU, on a Mac on its GPU."""
+
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.records import CONTENT_FILES, Json, Variant
+from bot.workers import measure, mlx_cpu
+from bot.workers.checkpoint import forbid_remote_code, weight_types
+from bot.workers.disk import out_of_space
+from bot.workers.harness import BuildTask, Reporter, SourceProblem, VerifyTask, main
+
+_TYPES = ("float16", "bfloat16", "float32")
+_PREFILL_STEP = 2048  # tokens at once, as mlx-lm's own generation does
+
+
+def build(task_json: Json, report: Reporter) -> None:
+    """Build each target as a folder that mlx-lm loads. One that cannot be written so fails alone.
+
+    Raises SourceProblem when mlx-lm cannot read the model, and OSError when the disk fills up.
+    """
+    task = BuildTask.from_json(task_json)
+    forbid_remote_code()
+    weight_types(Path(task.source))
+    mlx_cpu.prepare()
+    source = _with_older_keys(Path(task.source), Path(task.scratch) / "source")
+    for target in task.targets:
+        out = Path(target.out)
+        try:
+            _build(source, out, target.variant, report)
+        except SourceProblem:
+            raise
+        except Exception as error:
+            full = out_of_space(out)
+            _empty(out)
+            if full is not None:
+                raise full from error
+            report.failed(target.variant, f"mlx-lm failed: {_one_line(error)}")
+        else:
+            report.built(target.variant)
+
+
+def _build(source: Path, out: Path, variant: Variant, report: Reporter) -> None:
+    """Do what ``mlx_lm.convert`` does, tensor by tensor, and write no card and no code."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load, quantize_model, save_config, save_model
+
+    what = f"converting to {variant.short_name}"
+    report.progress(what, 0, 0, "bytes")
+    try:
+        model, _, config = load(str(source), lazy=True, return_config=True)
+    except Exception as error:
+        raise SourceProblem(f"mlx-lm does not take the model: {_one_line(error)}") from error
+    kind = variant.options.get("dtype", config.get("torch_dtype"))
+    if kind in _TYPES:
+        model.set_dtype(getattr(mx, kind))
+    if "bits" in variant.options:
+        model, config = quantize_model(model, config, variant.options["group_size"], variant.options["bits"])
+    arrays = [array for _, array in tree_flatten(model.parameters())]
+    total, done = sum(a.nbytes for a in arrays), 0
+    for array in arrays:
+        mx.eval(array)
+        done += array.nbytes
+        report.progress(what, done, total, "bytes")
+    del arrays
+    report.progress(f"writing {variant.short_name}", 0, 0, "bytes")
+    save_model(out, model, donate_model=True)
+    save_config(config, out / "config.json")
+    # The source's own files, not what transformers makes of them: that loads only in its newest versions.
+    for name in sorted(CONTENT_FILES - {"config.json"}):
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)
+
+
+def _with_older_keys(source: Path, view: Path) -> Path:
+    """Return a folder with the checkpoint's files whose config mlx-lm understands.
+
+    mlx-lm reads a Phi's rope settings under the keys that Microsoft's configs have (``rope_scaling`` with a ``type``).
+    transformers has called them differently since, and then mlx-lm would take its defaults, without a word.
+    """
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    older = config | _older_keys(config)
+    if older == config:
+        return source
+    view.mkdir()
+    for file in source.iterdir():
+        (view / file.name).symlink_to(file.resolve())
+    (view / "config.json").unlink()
+    (view / "config.json").write_text(json.dumps(older), encoding="utf-8")
+    return view
+
+
+def _older_keys(config: dict[str, Json]) -> dict[str, Json]:
+    settings = config.get("rope_scaling") or config.get("rope_parameters")
+    if not isinstance(settings, dict):
+        return {}
+    kind = settings.get("type", settings.get("rope_type", "default"))
+    moved = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+    older = {key: settings[key] for key in moved if key in settings and key not in config}
+    return older | {"rope_scaling": None if kind == "default" else settings | {"type": kind}}
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+# ---- running -------------------------------------------------------------------------------------------------
+
+
+class Runtime:
+    """A folder in mlx-lm."""
+
+    def __init__(self, folder: Path) -> None:
+        from mlx_lm import load as load_model
+
+        forbid_remote_code()
+        mlx_cpu.prepare()
+        self.name = f"mlx-lm {importlib.metadata.version('mlx-lm')}"
+        if mlx_cpu.on_cpu():
+            self.name += " (on the CPU, measured with matrix products in float32)"
+        self._model, self._tokenizer = load_model(str(folder))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text: special tokens in it recognised, none added."""
+        return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
+        return str(self._tokenizer.decode(list(ids)))
+
+    def logits(self, ids: Sequence[int]) -> Any:
+        """Run the ids from an empty context, in the steps of mlx-lm's generation, with a cache.
+
+        Return float32 logits of shape (len(ids), vocabulary).
+        """
+        import mlx.core as mx
+        from mlx_lm.models.cache import make_prompt_cache
+
+        cache = make_prompt_cache(self._model)
+        rows = []
+        with mlx_cpu.float32_products():
+            for start in range(0, len(ids), _PREFILL_STEP):
+                step = mx.array(ids[start : start + _PREFILL_STEP])[None]
+                rows.append(np.array(self._model(step, cache=cache)[0].astype(mx.float32)))
+        return np.concatenate(rows)
+
+    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
+        """Continue greedily until one of the model's end tokens, which is left out."""
+        from mlx_lm import stream_generate
+
+        responses = stream_generate(self._model, self._tokenizer, list(ids), max_tokens=max_new_tokens)
+        return [int(r.token) for r in responses if r.finish_reason != "stop"]
+
+
+def load(task: VerifyTask) -> Runtime:
+    """Load an artifact."""
+    return Runtime(Path(task.artifact))
+
+
+if __name__ == "__main__":
+    main({"build": build, "verify": partial(measure.verify, load=load)})
