@@ -69,14 +69,15 @@ def commit(
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    if parent is None:
-        parent, there = _new_repo(api, repo_id, private=private)
-    else:
-        there = _files(api, repo_id, parent)
     adds = [
         CommitOperationAdd(path_in_repo=source.check_name(path, where=repo_id), path_or_fileobj=content)
         for path, content in files.items()
     ]
+    delete = [path for path in delete if path not in files]
+    if parent is None:
+        parent, there = _new_repo(api, repo_id, private=private)
+    else:
+        there = _files(api, repo_id, parent)
     changed = [a for a in adds if not _is_there(a, there)]
     gone = [path for path in delete if path in there]
     if not changed and not gone:
