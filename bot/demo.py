@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
+from bot.errors import UnknownModelError
 from bot.hub import client
 from bot.hub.local import serve
 from bot.progress import Display, display, duration
@@ -49,6 +51,9 @@ def demo(folder: Path) -> int:
 def _release(sample: Path, endpoint: str, token: str, show: Display) -> None:
     """Upload the sample as a new release, unless it is there."""
     hub = client.connect(endpoint, token)
+    with suppress(UnknownModelError):
+        show.say(f"{hub.release(MODEL).label} is on the embedded Hub already")
+        return
     files: dict[str, Path | bytes] = {p.name: p for p in sorted(sample.iterdir())}
     with show.task(f"Releasing {MODEL} on the embedded Hub") as task:
-        hub.commit(MODEL, files=files, delete=(), parent=None, message="Release", private=False, task=task)
+        hub.commit(MODEL, files=files, parent=None, message="Release", task=task)

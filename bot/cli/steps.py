@@ -1,8 +1,6 @@
 """The main job and its steps as commands."""
 
 import json
-import os
-import sys
 
 import click
 
@@ -38,13 +36,11 @@ def run_command(models: tuple[str, ...], wanted: tuple[str, ...], options: Optio
     rows = catalogue.select(asked)
     named = frozenset(asked) & frozenset(v.name for v in rows)
     todo, report = run(models, rows, named=named, means=means)
-    summary = announce(report)
+    announce(report)
     if options.json:
         print_json(report)
     else:
         _show_run(todo, report, means)
-        if "GITHUB_STEP_SUMMARY" not in os.environ and report.publications and not sys.stdout.isatty():
-            click.echo(summary)
     done = bool(report.artifacts or report.publications or todo.done)
     return exit_code(report.failures, anything_done=done)
 

@@ -50,6 +50,11 @@ class Hub:
         with told(self.endpoint):
             return str(patiently(self.api.whoami)["name"])
 
+    def check(self) -> None:
+        """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""
+        with told(self.endpoint):
+            patiently(lambda: list(self.api.list_models(limit=1)))
+
     def repo_url(self, repo_id: str) -> str:
         """Return where a person finds a repo."""
         return f"{self.endpoint}/{repo_id}"
