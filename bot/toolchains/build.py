@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from bot.progress import Task
@@ -51,20 +52,21 @@ def build(
     run([*pip, *install, *options], log=log, env=env, follow=follow)
 
     kept = python.parent.parent / "src" / PurePosixPath(package.source).name
-    _keep(archive, package, kept)
+    keep(archive, package.source, package.keep, into=kept)
     lines = "".join(f"{kept / path}\n" for path in package.paths)
     (site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
 
 
-def _keep(archive: Path, package: SourceBuild, into: Path) -> None:
-    source = PurePosixPath(package.source)
-    wanted = [source / path for path in package.keep]
+def keep(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> None:
+    """Unpack the files and folders ``paths`` below ``source``, a folder of what an archive's top folder holds."""
+    folder = PurePosixPath(source)
+    wanted = [folder / path for path in paths]
     with tarfile.open(archive) as tar:
         for member in tar:
             path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
             if not member.isfile() or not any(path.is_relative_to(w) for w in wanted) or ".." in path.parts:
                 continue
-            target = into / path.relative_to(source)
+            target = into / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             content = tar.extractfile(member)
             assert content is not None  # noqa: S101 - it is a file

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from bot.errors import BuildError, DamagedWeightsError, DiskFullError, PhiBotError
 from bot.records import Json, Record
@@ -75,7 +76,7 @@ def run_worker(
             start_new_session=True,
         )
         try:
-            last = _follow(process, on_event)
+            last = _follow(process, stderr, on_event)
             code = process.wait()
         except BaseException:
             _kill(process)
@@ -91,16 +92,28 @@ def child_environment(scratch: str) -> dict[str, str]:
     return passed | _SET | {"HF_HOME": str(Path(scratch) / "hf"), "PHI_BOT_HOLDS_STDIN": "1"}
 
 
-def _follow(process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Json]], None]) -> dict[str, Json] | None:
+def _follow(
+    process: subprocess.Popen[bytes], log: IO[bytes], on_event: Callable[[dict[str, Json]], None]
+) -> dict[str, Json] | None:
     last: dict[str, Json] | None = None
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     for line in process.stdout:
-        event: dict[str, Json] = json.loads(line)
-        if event["event"] in ("result", "error"):
+        event = _event(line)
+        if event is None:  # printed by a library, before the worker took standard output for itself
+            log.write(line)
+        elif event["event"] in ("result", "error"):
             last = event
         else:
             on_event(event)
     return last
+
+
+def _event(line: bytes) -> dict[str, Json] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("event"), str) else None
 
 
 def _failure(what: str, last: dict[str, Json] | None, code: int, log: Path) -> PhiBotError:

@@ -1,0 +1,214 @@
+"""Workers are entered, followed and ended: real ones, in this Python in place of a toolchain's."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import bot
+from bot.errors import BuildError, DamagedWeightsError, DiskFullError
+from bot.records import Json, Record
+from bot.toolchains import Toolchain, enter
+from bot.toolchains.enter import child_environment, run_worker
+
+PYTHON = Toolchain(name="plain", python=Path(sys.executable), lock_digest="0" * 64, versions={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Record):
+    """Something to hand to a worker."""
+
+    text: str = ""
+
+
+Run = Callable[..., Json]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the code of a command, as a worker of its own beside the real launcher and harness.
+
+    The code is the body of ``work(task, report)``; ``first`` comes before that, at the top of the module.
+    """
+    package = tmp_path / "bot"
+    real = Path(bot.__file__).parent
+    (package / "workers").mkdir(parents=True)
+    for file in (*real.glob("*.py"), *(real / "workers" / f"{n}.py" for n in ("__init__", "launch", "harness"))):
+        shutil.copy(file, package / file.relative_to(real))
+    monkeypatch.setattr(enter, "LAUNCHER", package / "workers" / "launch.py")
+
+    def run(code: str, *, first: str = "", task: Record | None = None, events: list[Json] | None = None) -> Json:
+        body = textwrap.indent(textwrap.dedent(code), "    ")
+        source = (
+            "import ctypes, os, signal, subprocess, sys, time\n"
+            "from bot.workers.harness import SourceProblem, main\n"
+            f"{first}\ndef work(task, report):\n{body}\n\nmain({{'work': work}})\n"
+        )
+        (package / "workers" / "own.py").write_text(source)
+        seen = [] if events is None else events
+        return run_worker(
+            PYTHON, "own", "work", task or Task(), log=tmp_path / "logs" / "own.log", on_event=seen.append
+        )
+
+    return run
+
+
+def log(tmp_path: Path) -> str:
+    return (tmp_path / "logs" / "own.log").read_text(errors="replace")
+
+
+def lives(pid: int) -> bool:
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return listed.stdout.strip() not in ("", "Z", "Zs", "Z+")
+
+
+def wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while lives(pid):
+        assert time.monotonic() < deadline, f"{pid} still runs"
+        time.sleep(0.02)
+
+
+def test_a_task_goes_in_and_events_and_a_result_come_out(work: Run) -> None:
+    events: list[Json] = []
+    code = "report.progress('quantizing', 1, 1, 'tensors'); return task['text'].upper()"
+    assert work(code, task=Task(text="phi ±"), events=events) == "PHI ±"
+    assert events == [{"event": "progress", "what": "quantizing", "done": 1, "total": 1, "unit": "tensors"}]
+
+
+def test_what_native_code_prints_goes_to_the_log_and_nowhere_else(work: Run, tmp_path: Path) -> None:
+    code = """
+        ctypes.CDLL(None).puts(b"from C")
+        print('{"event": "result", "value": "forged"}')
+        sys.stdout.flush()
+        ctypes.CDLL(None).fflush(None)
+        return "real"
+    """
+    assert work(code) == "real"
+    assert "from C" in log(tmp_path)
+    assert "forged" in log(tmp_path)
+
+
+def test_what_is_printed_before_the_worker_begins_goes_to_the_log_too(work: Run, tmp_path: Path) -> None:
+    first = r"os.write(1, b'welcome to the library\n[1, 2]\n\xff\xfe\n')"
+    assert work("return 1", first=first) == 1
+    assert "welcome to the library" in log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "says"),
+    [
+        (
+            "raise SourceProblem('model-1.safetensors is cut short')",
+            DamagedWeightsError,
+            r"^model-1\.safetensors is cut",
+        ),
+        ("raise OSError(28, 'No space left on device')", DiskFullError, "No space left on device"),
+        ("raise ValueError('no such layer')", BuildError, "^plain work: ValueError: no such layer$"),
+        ("os._exit(7)", BuildError, "^plain work ended with code 7 without a result$"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", BuildError, "^plain work was killed by signal 11 without a result$"),
+    ],
+)
+def test_each_end_without_a_result_has_its_error(
+    work: Run, tmp_path: Path, code: str, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        work(code)
+
+
+def test_a_worker_that_the_system_kills_is_said_to_want_memory(work: Run, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="was killed by signal 9") as caught:
+        work("os.kill(os.getpid(), signal.SIGKILL)")
+    assert caught.value.hint.startswith("Signal 9 often means too little memory. ")
+    assert caught.value.hint.endswith(f"{tmp_path / 'logs' / 'own.log'}.")
+
+
+def test_a_module_that_cannot_be_imported_is_an_error_with_its_log(work: Run, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="ended with code 1 without a result"):
+        work("return 1", first="import no_such_library")
+    assert "No module named 'no_such_library'" in log(tmp_path)
+
+
+def test_no_secret_reaches_a_worker(work: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SIGNING_KEY"):
+        monkeypatch.setenv(name, "the-secret")
+    monkeypatch.setenv("PYTHONPATH", "/the-secret")
+    seen = work("return dict(os.environ)")
+    assert "the-secret" not in str(seen)
+    assert seen["HF_HUB_OFFLINE"] == "1"
+    assert seen["PATH"] == os.environ["PATH"]
+
+
+def test_the_environment_is_a_list_of_what_is_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOMETHING_NEW", "1")
+    assert "SOMETHING_NEW" not in child_environment(str(tmp_path))
+    assert child_environment(str(tmp_path))["HF_HOME"] == str(tmp_path / "hf")
+
+
+def test_only_workers_can_be_launched() -> None:
+    command = [sys.executable, "-I", str(enter.LAUNCHER), "os"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == "launch.py runs only bot.workers.*, not os\n"
+
+
+# A worker that starts a process of its own and says which, and then goes on for ever.
+_FAMILY = """
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    report.event(event="pids", worker=os.getpid(), child=child.pid)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are of POSIX")
+def test_ctrl_c_ends_a_worker_and_its_children(work: Run) -> None:
+    pids: list[Json] = []
+
+    class Interrupting(list[Json]):
+        def append(self, event: Json) -> None:
+            pids.append(event)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work(_FAMILY, events=Interrupting())
+    wait_for_end(pids[0]["worker"])
+    wait_for_end(pids[0]["child"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of POSIX")
+def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_path: Path) -> None:
+    with pytest.raises(BuildError):  # leaves the worker's files where the other process finds them
+        work("os._exit(1)")
+    (tmp_path / "bot" / "workers" / "own.py").write_text(
+        "import os, subprocess, sys, time\nfrom bot.workers.harness import main\n"
+        f"def work(task, report):\n{_FAMILY}\nmain({{'work': work}})\n"
+    )
+    code = f"""
+        import sys
+        from pathlib import Path
+        from bot.toolchains import Toolchain, enter
+        from bot.records import Record
+        enter.LAUNCHER = Path({str(enter.LAUNCHER)!r})
+        python = Toolchain(name="plain", python=Path(sys.executable), lock_digest="", versions={{}})
+        log = Path({str(tmp_path / "log")!r})
+        enter.run_worker(
+            python, "own", "work", Record(), log=log, on_event=lambda e: print(e["worker"], e["child"], flush=True)
+        )
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker, child = map(int, process.stdout.readline().split())
+    assert lives(worker)
+    assert lives(child)
+    process.kill()
+    process.communicate()
+    wait_for_end(worker)
+    wait_for_end(child)
