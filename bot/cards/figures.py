@@ -45,8 +45,8 @@ class Row:
 
     @property
     def precision(self) -> str:
-        """The precision class, and the bits measured: ``int4, 4.9 bits``."""
-        bits = f", {self.bits:.1f} bits" if self.bits is not None else ""
+        """The precision class, and the bits measured: ``int4 (4.9)``."""
+        bits = f" ({self.bits:.1f})" if self.bits is not None else ""
         return f"{self.build.variant.precision}{bits}"
 
     @property
@@ -61,14 +61,14 @@ class Row:
         return _both(nats(d.mean_kl) + ("†" if d.side in known else "") for d in self._sides())
 
     @property
-    def same_token(self) -> str:
+    def top1(self) -> str:
         """In percent, on each side, how often its likeliest token is the original's."""
         return _both(percent(d.top1_agreement) for d in self._sides())
 
     @property
     def verdict(self) -> str:
-        """How it went, and the bound on mean KL that applied."""
-        return f"{'passed' if self.evidence.passed else 'failed'} ({self.evidence.gate:g})"
+        """How it went."""
+        return "passed" if self.evidence.passed else "failed"
 
     @property
     def agreement(self) -> float:
@@ -123,13 +123,14 @@ class Measured:
     """How the figures came about.
 
     ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
-    measured; ``tokens`` the fewest that any row was measured on.
+    measured; ``tokens`` the fewest that any row was measured on; ``bounds`` the mean KL that each precision may have.
     """
 
     runtimes: tuple[str, ...]
     machines: tuple[str, ...]
     tokens: int
     switch: int | None
+    bounds: tuple[tuple[str, str], ...]
     known_behaviours: tuple[KnownBehaviour, ...]
 
 
@@ -142,6 +143,7 @@ def measured(found: Sequence[Row], release: Release) -> Measured:
         machines=tuple(dict.fromkeys(e.machine for e in evidence)),
         tokens=min(sum(d.tokens for d in e.distances) for e in evidence),
         switch=_switch(release) if both else None,
+        bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
         known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
     )
 
