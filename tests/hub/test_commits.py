@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ REPO = "me/Phi-4-GGUF"
 EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
 RECORD = json.dumps(EMPTY.to_json()).encode()
 CARD = b"---\nlicense: mit\n---\n# Phi\n"
-LARGE = os.urandom(12_000_000)  # an LFS file
+LARGE = random.Random(0).randbytes(12_000_000)  # the same in every process
 FILES: dict[str, Path | bytes] = {RECORD_FILE: RECORD, "README.md": CARD, "model.gguf": LARGE, "cpu/config.json": b"{}"}
 
 
