@@ -27,7 +27,7 @@ def test_what_was_published_is_listed_with_its_figures() -> None:
     assert tables(said)[0][:3] == [
         ["Repo", "Variant", "Size", "Mean KL"],
         [f"[{NEW.repo_id}](<{URL}>)", "`gguf/f16`", "7.6&nbsp;GB", "0.00002"],
-        [f"[{NEW.repo_id}](<{URL}>)", "`gguf/q2_k`", "1.4&nbsp;GB", "0.287"],
+        [f"[{NEW.repo_id}](<{URL}>)", "`gguf/q2_k`", "1.4&nbsp;GB", "0.310"],
     ]
 
 

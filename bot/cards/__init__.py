@@ -50,6 +50,7 @@ def render_card(
         measured=figures.measured(rows, release),
         prompt=prompt,
         context=figures.context(release),
+        switch=figures.switch(release),
         origins=figures.origins(rows),
         checks=figures.checks(rows),
         checksums=figures.checksums(rows),

@@ -142,16 +142,25 @@ def measured(found: Sequence[Row], release: Release) -> Measured:
         runtimes=tuple(dict.fromkeys(e.runtime for e in evidence)),
         machines=tuple(dict.fromkeys(e.machine for e in evidence)),
         tokens=min(sum(d.tokens for d in e.distances) for e in evidence),
-        switch=_switch(release) if both else None,
+        switch=switch(release) if both else None,
         bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
         known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
     )
 
 
+def switch(release: Release) -> int | None:
+    """Return the number of tokens past which a LongRoPE model takes its long factors; None for any other model."""
+    if not _phi.is_longrope(release.config):
+        return None
+    key = "original_max_position_embeddings"
+    settings = _phi.rope_scaling(release.config)
+    return _phi.number(release.config, key, _phi.number(settings, key, 0)) or None
+
+
 def context(release: Release) -> int:
     """Return a context length, in tokens, for a first try: at most 4096, and on the near side of a LongRoPE switch."""
     longest = _phi.number(release.config, "max_position_embeddings", 4096)
-    return min(4096, longest, _switch(release) or longest)
+    return min(4096, longest, switch(release) or longest)
 
 
 def checks(found: Iterable[Row]) -> list[tuple[str, bool, str, list[Row]]]:
@@ -198,12 +207,6 @@ def _row(proven: ProvenBuild, parameters: int) -> Row:
     label = folder or (files[0].path if len(files) == 1 else f"all {len(files)} files")
     bits = build.size * 8 / parameters if parameters else None
     return Row(label=label, build=build, evidence=proven.evidence, files=files, bits=bits)
-
-
-def _switch(release: Release) -> int | None:
-    key = "original_max_position_embeddings"
-    settings = _phi.rope_scaling(release.config)
-    return _phi.number(release.config, key, _phi.number(settings, key, 0)) or None
 
 
 def _is_close(row: Row) -> bool:

@@ -1,7 +1,6 @@
 """A release of the size of Phi-3.5-mini, and what might have been published of it."""
 
 import hashlib
-from dataclasses import replace
 from typing import Literal
 
 from bot.cards.chat import ChatFormat
@@ -61,10 +60,10 @@ RELEASE = Release(
     },
 )
 
-LLAMA_CPP_SWITCH = KnownBehaviour(
-    name="long factors wherever the allocated context passes the switch",
+LONG_FACTORS_EVERYWHERE = KnownBehaviour(
+    name="long factors at every position, before the switch too",
     side="short",
-    reference="https://github.com/ggml-org/llama.cpp/issues/8262",
+    reference="https://github.com/ml-explore/mlx-lm/pull/707",
 )
 
 
@@ -145,7 +144,7 @@ def proven(
 def gguf(name: str, precision: str, size: int, short: tuple[float, float], long: tuple[float, float]) -> ProvenBuild:
     """Return a GGUF file."""
     file = f"Phi-3.5-mini-instruct-{name.upper()}.gguf"
-    return proven(f"gguf/{name}", precision, {file: size}, short, long=long, known=(LLAMA_CPP_SWITCH,))
+    return proven(f"gguf/{name}", precision, {file: size}, short, long=long)
 
 
 def record(*builds: ProvenBuild) -> RepoRecord:
@@ -154,10 +153,10 @@ def record(*builds: ProvenBuild) -> RepoRecord:
 
 
 GGUF = record(
-    gguf("f16", "fp16", 7_643_295_904, (0.0251, 0.961), (0.00002, 0.999)),
+    gguf("f16", "fp16", 7_643_295_904, (0.00002, 0.998), (0.00001, 0.999)),
     gguf("q2_k", "int2", 1_416_203_424, (0.3102, 0.811), (0.2871, 0.823)),
-    gguf("q4_k_m", "int4", 2_393_231_072, (0.0412, 0.944), (0.0193, 0.953)),
-    gguf("q8_0", "int8", 4_061_221_024, (0.0253, 0.960), (0.0007, 0.991)),
+    gguf("q4_k_m", "int4", 2_393_231_072, (0.0212, 0.952), (0.0193, 0.953)),
+    gguf("q8_0", "int8", 4_061_221_024, (0.0008, 0.990), (0.0007, 0.991)),
 )
 _ONNX_FILES = {
     "genai_config.json": 1_600,
@@ -187,7 +186,7 @@ MLX = record(
         {"config.json": 4_000, "model.safetensors": 2_150_000_000, "tokenizer.json": 3_620_000},
         (0.0653, 0.931),
         long=(0.0402, 0.942),
-        known=(replace(LLAMA_CPP_SWITCH, name="long factors at every position", reference="mlx-lm #660"),),
+        known=(LONG_FACTORS_EVERYWHERE,),
     )
 )
 REPOS = {

@@ -82,40 +82,12 @@ def test_the_same_record_gives_the_same_card(format_name: str) -> None:
 
 
 def test_the_file_table_holds_what_was_measured() -> None:
-    assert tables(card(GGUF))[0] == [
-        ["File", "Size", "Mean KL", "Top-1 (%)", "Precision", "Verdict"],
-        [
-            "`Phi-3.5-mini-instruct-Q2_K.gguf`",
-            "1.4&nbsp;GB",
-            "0.310† / 0.287",
-            "81.1 / 82.3",
-            "int2 (3.0)",
-            "passed",
-        ],
-        [
-            "`Phi-3.5-mini-instruct-Q4_K_M.gguf`",
-            "2.4&nbsp;GB",
-            "0.0412† / 0.0193",
-            "94.4 / 95.3",
-            "int4 (5.0)",
-            "passed",
-        ],
-        [
-            "`Phi-3.5-mini-instruct-Q8_0.gguf`",
-            "4.1&nbsp;GB",
-            "0.0253† / 0.00070",
-            "96.0 / 99.1",
-            "int8 (8.5)",
-            "passed",
-        ],
-        [
-            "`Phi-3.5-mini-instruct-F16.gguf`",
-            "7.6&nbsp;GB",
-            "0.0251† / 0.00002",
-            "96.1 / 99.9",
-            "fp16 (16.0)",
-            "passed",
-        ],
+    assert ["  ".join(row) for row in tables(card(GGUF))[0]] == [
+        "File  Size  Mean KL  Top-1 (%)  Precision  Verdict",
+        "`Phi-3.5-mini-instruct-Q2_K.gguf`  1.4&nbsp;GB  0.310 / 0.287  81.1 / 82.3  int2 (3.0)  passed",
+        "`Phi-3.5-mini-instruct-Q4_K_M.gguf`  2.4&nbsp;GB  0.0212 / 0.0193  95.2 / 95.3  int4 (5.0)  passed",
+        "`Phi-3.5-mini-instruct-Q8_0.gguf`  4.1&nbsp;GB  0.00080 / 0.00070  99.0 / 99.1  int8 (8.5)  passed",
+        "`Phi-3.5-mini-instruct-F16.gguf`  7.6&nbsp;GB  0.00002 / 0.00001  99.8 / 99.9  fp16 (16.0)  passed",
     ]
 
 
@@ -151,11 +123,10 @@ def test_bits_are_left_out_where_the_weights_are_not_known() -> None:
 
 
 def test_what_a_runtime_does_differently_is_said_with_its_reference() -> None:
-    assert "† long factors wherever the allocated context passes the switch" in plain(card(GGUF))
-    assert "https://github.com/ggml-org/llama.cpp/issues/8262" in [
-        t.attrs["href"] for t in inlines(card(GGUF)) if t.type == "link_open"
-    ]
-    assert "long factors at every position: mlx-lm #660" in plain(card(MLX))
+    body = card(MLX)
+    assert tables(body)[0][1][2] == "0.0653† / 0.0402"
+    assert "† long factors at every position, before the switch too: https://github.com/ml-explore" in plain(body)
+    assert "https://github.com/ml-explore/mlx-lm/pull/707" in [t.attrs.get("href") for t in inlines(body)]
     assert "†" not in card(ONNX)
 
 
@@ -201,7 +172,7 @@ def test_a_repo_of_one_asks_no_choice() -> None:
 
 def test_the_snippets_use_the_one_that_is_advised() -> None:
     shell = fences(card(GGUF, chat=CHAT), "bash")
-    assert shell[0] == "llama-cli -hf someone/Phi-3.5-mini-instruct-GGUF:Q4_K_M\n"
+    assert shell[0] == "llama-cli -hf someone/Phi-3.5-mini-instruct-GGUF:Q4_K_M -c 4096\n"
     assert shell[1] == "ollama run hf.co/someone/Phi-3.5-mini-instruct-GGUF:Q4_K_M\n"
     assert 'filename="Phi-3.5-mini-instruct-Q4_K_M.gguf"' in fences(card(GGUF), "python")[0]
     assert "--include 'cpu-int4/*'" in fences(card(ONNX), "bash")[0]
@@ -209,6 +180,9 @@ def test_the_snippets_use_the_one_that_is_advised() -> None:
 
 def test_a_first_try_stays_below_the_switch() -> None:
     assert "n_ctx=4096" in card(GGUF)
+    assert "GGUF:Q4_K_M -c 4096" in card(GGUF)
+    assert "short set up to 4,096 tokens" in plain(card(GGUF))
+    assert "rotary factors" not in card(GGUF, release=replace(RELEASE, config={})).split("## Run it")[1]
     assert "n_ctx=512" in card(
         GGUF, release=replace(RELEASE, config={**RELEASE.config, "original_max_position_embeddings": 512})
     )
