@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bot.errors import ConfigError
+from bot.errors import ConfigError, HubRefusedError
 from bot.hub import commits, releases
 from bot.hub.commits import RECORD_FILE
 from bot.hub.download import download
-from bot.hub.failures import patiently, told
+from bot.hub.failures import no_token, patiently, told
 from bot.hub.library import HUGGING_FACE, api_of
 from bot.progress import Task
-from bot.records import Release, RepoRecord
+from bot.records import Json, Release, RepoRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -47,8 +47,13 @@ class Hub:
 
     def whoami(self) -> str:
         """Return the name of the account whose token is used. Raises TokenError without one, or with a wrong one."""
+        if self.api.token is False:
+            raise no_token(self.endpoint)
         with told(self.endpoint):
-            return str(patiently(self.api.whoami)["name"])
+            account: Json = patiently(self.api.whoami)
+        if not isinstance(account, dict) or not isinstance(account.get("name"), str):
+            raise HubRefusedError(f"{self.endpoint} names no account", hint="Is it a Hugging Face Hub?")
+        return str(account["name"])
 
     def check(self) -> None:
         """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from bot.errors import AlteredDownloadError
 from bot.hub.failures import is_faltering, patiently
+from bot.hub.library import headers_of
 from bot.progress import Task
 from bot.records import Release, SourceFile
 from bot.source import bytes_digest, check_name, file_digest, is_wanted
@@ -173,17 +174,15 @@ def _get(
     """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
 
     url = hf_hub_url(repo_id, file.path, revision=commit, endpoint=api.endpoint)
-    headers = build_hf_headers(token=api.token, library_name=api.library_name, library_version=api.library_version)
     bar = partial(_Bar, file, repo_id, at)
     try:
         http_get(
             url,
             out,
             resume_size=have,
-            headers=headers | {"accept-encoding": "identity"},  # a part of a compressed file has another length
+            headers=headers_of(api) | {"accept-encoding": "identity"},  # a part of a compressed file has another length
             expected_size=file.size,
             tqdm_class=cast("Any", bar),
         )

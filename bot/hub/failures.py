@@ -93,7 +93,7 @@ def translate(
             case errors.OfflineModeIsEnabled():
                 return HubUnreachableError(f"{endpoint} is out of reach: HF_HUB_OFFLINE is set", hint="Unset it.")
             case errors.LocalTokenNotFoundError() | errors.OIDCError() | errors.DeviceCodeError():
-                return TokenError(f"no token for {endpoint}: {plain(str(cause))}", hint=_GIVE_TOKEN)
+                return no_token(endpoint, plain(str(cause)))
             case errors.HFValidationError():
                 return UnknownModelError(f"{repo_id!a} is no repo id", hint="Give owner/name.")
             case httpx2.TimeoutException():
@@ -164,6 +164,11 @@ def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revisi
     if status >= 500:
         return HubRefusedError(f"{endpoint} failed with status {status}{because}", hint=_AGAIN)
     return HubRefusedError(f"{endpoint} refused with status {status}{because}", hint=f"It was about {what}.")
+
+
+def no_token(endpoint: str, why: str = "") -> TokenError:
+    """Return the error for a request that needs a token, without one."""
+    return TokenError(f"there is no token for {endpoint}{': ' if why else ''}{why}", hint=_GIVE_TOKEN)
 
 
 def conflict(repo_id: str) -> ConflictError:

@@ -34,6 +34,13 @@ def api_of(endpoint: str, token: str | None) -> "HfApi":
     return HfApi(endpoint=endpoint, token=use, library_name="phi-bot", library_version=bot.__version__)
 
 
+def headers_of(api: "HfApi") -> dict[str, str]:
+    """Return the headers, token included, of a request that is made past the client."""
+    from huggingface_hub.utils import build_hf_headers
+
+    return build_hf_headers(token=api.token, library_name=api.library_name, library_version=api.library_version)
+
+
 @cache
 def _set_up() -> None:
     from huggingface_hub import constants
@@ -51,7 +58,16 @@ def _client() -> "httpx2.Client":
     import httpx2
 
     return httpx2.Client(
+        event_hooks={"request": [_refuse_offline]},
         follow_redirects=True,  # drops the token when it leaves the host
         timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
         mounts={f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")},  # past any proxy
     )
+
+
+def _refuse_offline(request: "httpx2.Request") -> None:
+    from huggingface_hub import is_offline_mode
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if is_offline_mode():
+        raise OfflineModeIsEnabled(f"no request to {request.url.host}")

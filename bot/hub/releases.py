@@ -7,6 +7,7 @@ from bot import source
 from bot.errors import HubRefusedError
 from bot.hub.download import read_small
 from bot.hub.failures import patiently
+from bot.hub.library import headers_of
 from bot.records import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config, parse_object
 
@@ -21,15 +22,18 @@ _TAGS = frozenset({"gguf", "mlx", "gptq", "awq", "exl2", "bitsandbytes", "4-bit"
 
 def find(api: "HfApi", author: str) -> list[str]:
     """Return the ids of the releases in a namespace, in alphabetical order, by one (paginated) list of its repos."""
-    from huggingface_hub.utils import get_session, hf_raise_for_status
-
-    # The list is asked for again and again while nothing answers. Whether anything does is asked once.
-    url = f"{api.endpoint}/api/models"
-    hf_raise_for_status(patiently(lambda: get_session().get(url, params={"author": author, "limit": 1})))
+    patiently(lambda: _ask_for_one(api, author))  # where nothing listens, the list is asked for again and again
     infos = api.list_models(
         author=author, expand=["cardData", "config", "disabled", "gated", "sha", "siblings", "tags"]
     )
     return sorted(info.id for info in infos if is_release(info))
+
+
+def _ask_for_one(api: "HfApi", author: str) -> None:
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    params: dict[str, str | int] = {"author": author, "limit": 1}
+    hf_raise_for_status(get_session().get(f"{api.endpoint}/api/models", params=params, headers=headers_of(api)))
 
 
 def is_release(info: "ModelInfo") -> bool:
