@@ -48,7 +48,7 @@ def make(task_json: Json, report: Reporter) -> Json:
     _train(model, stream, task.seed, report)
     weights = {k: v.to(torch.bfloat16).contiguous() for k, v in sorted(model.state_dict().items())}
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
-    sample_card.write(out)
+    sample_card.write(out, switch=_ORIGINAL)
     return {"parameters": sum(w.numel() for w in weights.values()), "loss": _losses(model, tokenizer)}
 
 
@@ -91,7 +91,6 @@ def _config() -> dict[str, Json]:
         "torch_dtype": "bfloat16",
         "transformers_version": "4.43.3",
         "use_cache": True,
-        "attention_bias": False,
         "vocab_size": 64 * math.ceil((sample_tokenizer.PIECES + len(sample_tokenizer.SPECIAL)) / 64),
     }
 
@@ -153,8 +152,6 @@ def _train(model: Any, stream: Tensor, seed: int, report: Reporter) -> None:
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
-        if step % 20 == 0:
-            print(step, round(loss.item(), 3), flush=True)
     report.progress("training", _STEPS, _STEPS, "steps")
     model.eval()
 
