@@ -1,10 +1,12 @@
 """Who may see and change a repo. A repo that may not be seen answers like one that is not there."""
 
+from contextlib import suppress
 from http import HTTPStatus
 
 from bot.hub.local.names import REPO_TYPES
+from bot.hub.local.objects import Commit
 from bot.hub.local.refused import RefusedError, forbidden, not_found
-from bot.hub.local.repo import Repo
+from bot.hub.local.repo import MAIN, Repo
 from bot.hub.local.tokens import Grant
 from bot.hub.local.web import Request
 
@@ -57,6 +59,20 @@ def writable(request: Request, types: str, namespace: str, name: str) -> Repo:
     repo = visible(request, types, namespace, name)
     writer_of(request, namespace)
     return repo
+
+
+def listed(request: Request, kind: str) -> list[tuple[Repo, Commit]]:
+    """Return the repos that the caller may know of, with their heads, newest first.
+
+    The parameters ``author`` and ``search`` narrow them.
+    """
+    words = (request.one("search") or "").lower().split()
+    found = []
+    for repo in request.hub.repos(kind, namespace=request.one("author")):
+        with suppress(RefusedError):  # deleted at this moment
+            if all(w in repo.id.lower() for w in words) and sees(request.grant, repo):
+                found.append((repo, repo.resolve(MAIN.full)))
+    return sorted(found, key=lambda f: -f[1].date)
 
 
 def known(request: Request) -> Grant:

@@ -9,7 +9,6 @@ from typing import Any
 from bot.hub.local import changes, discussions, front_matter
 from bot.hub.local.access import visible, writer, writer_of
 from bot.hub.local.changes import Change
-from bot.hub.local.durable import locked
 from bot.hub.local.names import check_path, is_commit, is_sha256
 from bot.hub.local.objects import lfs_file, regular_file
 from bot.hub.local.refused import RefusedError, bad_request, not_found
@@ -40,7 +39,7 @@ def commit(request: Request, revision: str, **where: str) -> Response:
 
 
 def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant) -> Response:
-    with locked(repo.lock_file):
+    with repo.changing():
         landed = repo.land(
             ref,
             lambda tree: changes.apply(made, tree),
@@ -55,7 +54,7 @@ def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
 def _open(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant) -> Response:
     if ref != MAIN:
         raise bad_request("pull requests are opened against main")
-    with locked(repo.lock_file):
+    with repo.changing():
         base = repo.resolve(header["parent"] or ref.full)
         if all(c.id != base.id for c in repo.history(repo.resolve(ref.full))):
             raise stale_parent(ref)

@@ -6,8 +6,8 @@ from typing import Any
 from bot.hub.local import discussions
 from bot.hub.local.access import visible, writer, writer_of
 from bot.hub.local.api_repos import instant
+from bot.hub.local.diff import as_text, changes_between
 from bot.hub.local.discussions import Discussion, Event
-from bot.hub.local.durable import locked
 from bot.hub.local.objects import Commit
 from bot.hub.local.refused import bad_request, not_found
 from bot.hub.local.repo import MAIN, Repo
@@ -44,7 +44,7 @@ def create_discussion(request: Request, **where: str) -> Response:
     title = " ".join(string(wanted, "title").split())
     if not 3 <= len(title) <= 200:
         raise bad_request("a title has 3 to 200 characters")
-    with locked(repo.lock_file):
+    with repo.changing():
         head = repo.resolve(MAIN.full).id if wanted.get("pullRequest") else None
         made = discussions.begin(
             repo,
@@ -166,6 +166,8 @@ def _details(repo: Repo, found: Discussion) -> dict[str, Any]:
         "events": [_commit_event(e) if isinstance(e, Commit) else _event(e) for e in events]
     }
     if found.base is not None:
+        base, head = repo.tree(repo.commit(found.base)), repo.tree(repo.resolve(found.ref.full))
+        details["diff"] = as_text(changes_between(repo.blobs, base, head))
         details["filesWithConflicts"] = discussions.conflicts_of(repo, found)
         details["changes"] = {"base": MAIN.full}
         if found.merge_commit:

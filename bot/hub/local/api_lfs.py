@@ -26,7 +26,8 @@ def batch(request: Request, **where: str) -> Response:
     objects = wanted.get("objects")
     if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
         raise bad_request("'objects' is missing, or is no list of objects")
-    parts = "multipart" in wanted.get("transfers", ["basic"])
+    transfers = wanted.get("transfers")
+    parts = isinstance(transfers, list) and "multipart" in transfers
     answer = [_object(request, repo, o.get("oid"), o.get("size"), parts=parts) for o in objects]
     return json_response({"transfer": "multipart" if parts else "basic", "objects": answer}, headers=_TYPE)
 

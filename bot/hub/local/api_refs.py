@@ -7,7 +7,6 @@ from typing import Any
 
 from bot.hub.local.access import readable, visible, writable, writer
 from bot.hub.local.api_repos import instant
-from bot.hub.local.durable import locked
 from bot.hub.local.lists import page_of
 from bot.hub.local.objects import Commit
 from bot.hub.local.refused import bad_request
@@ -67,7 +66,7 @@ def squash(request: Request, branch: str, **where: str) -> Response:
     """Make one commit of a branch's whole history."""
     repo, wanted, author = writable(request, **where), request.json(), writer(request).name
     ref = Ref(kind="heads", name=branch)
-    with locked(repo.lock_file):
+    with repo.changing():
         if repo.target(ref) is None:
             raise bad_request(f"{branch} is no branch of {repo.id}")
         tree = repo.tree(repo.resolve(ref.full))

@@ -12,7 +12,7 @@ from bot.hub.local.metadata import Metadata, metadata_of
 from bot.hub.local.objects import Commit, File, lfs_pointer
 from bot.hub.local.refused import RefusedError, bad_request
 from bot.hub.local.repo import MAIN, Repo, Settings
-from bot.hub.local.tokens import EVERY_NAMESPACE
+from bot.hub.local.tokens import EVERY_NAMESPACE, Grant
 from bot.hub.local.web import Request, Response, json_response, string
 
 _LISTED = ("createdAt", "downloads", "library_name", "likes", "pipeline_tag", "private", "tags")
@@ -56,11 +56,11 @@ def create_repo(request: Request) -> Response:
     """Make a repo."""
     wanted = request.json()
     grant = writer(request)
-    namespace = wanted.get("organization") or grant.name
+    namespace = _namespace(wanted, grant)
     kind = repo_type(string(wanted, "type", "model") + "s")
     name = string(wanted, "name")
     writer_of(request, namespace)
-    private = wanted.get("visibility") == "private" or wanted.get("private") is True
+    private = string(wanted, "visibility", "public") == "private" or wanted.get("private") is True
     try:
         repo = request.hub.create_repo(kind, namespace, name, private=private, author=grant.name)
     except RefusedError as e:
@@ -73,7 +73,7 @@ def create_repo(request: Request) -> Response:
 def delete_repo(request: Request) -> Response:
     """Delete a repo."""
     wanted = request.json()
-    namespace = wanted.get("organization") or writer(request).name
+    namespace = _namespace(wanted, writer(request))
     types = string(wanted, "type", "model") + "s"
     request.hub.delete_repo(writable(request, types, namespace, string(wanted, "name")))
     return Response()
@@ -85,7 +85,7 @@ def change_settings(request: Request, **where: str) -> Response:
 
     def change(old: Settings) -> Settings:
         new = {
-            "private": {"private": True, "public": False}.get(wanted.get("visibility", ""), old.private),
+            "private": {"private": True, "public": False}.get(string(wanted, "visibility", ""), old.private),
             "gated": (wanted["gated"] or None) if "gated" in wanted else old.gated,
         }
         if new["gated"] not in (None, "auto", "manual"):
@@ -128,12 +128,7 @@ def list_repos(request: Request, types: str) -> Response:
     kind = repo_type(types)
     if unknown := set(request.query) - _FILTERS - _OTHERS:
         raise bad_request(f"the embedded Hub cannot filter by {', '.join(sorted(unknown))}")
-    found = [
-        (r, r.resolve(MAIN.full))
-        for r in request.hub.repos(kind, namespace=request.one("author"))
-        if access.sees(request.grant, r)
-    ]
-    found = [(r, c) for r, c in found if _fits(request, r, c)]
+    found = [(r, c) for r, c in access.listed(request, kind) if _fits(request, r, c)]
     order = request.one("sort") or "lastModified"
     if order not in _SORTS:
         raise bad_request(f"'sort' is one of {', '.join(sorted(_SORTS))}")
@@ -168,6 +163,10 @@ def instant(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
+def _namespace(wanted: dict[str, Any], grant: Grant) -> str:
+    return grant.name if wanted.get("organization") is None else string(wanted, "organization")
+
+
 def _wanted(request: Request, usual: Iterable[str]) -> list[str]:
     expand = [e for key in ("expand", "expand[]") for e in request.query.get(key, [])]
     if not expand:
@@ -179,12 +178,10 @@ def _wanted(request: Request, usual: Iterable[str]) -> list[str]:
 
 
 def _fits(request: Request, repo: Repo, commit: Commit) -> bool:
-    words = (request.one("search") or "").lower().split()
     known = metadata_of(repo, commit)
     gated = request.one("gated")
     return (
-        all(w in repo.id.lower() for w in words)
-        and all(tag in known.tags for tag in request.query.get("filter", []))
+        all(tag in known.tags for tag in request.query.get("filter", []))
         and request.one("pipeline_tag") in (None, known.pipeline_tag)
         and request.one("library") in (None, known.library)
         and (gated is None or request.flag("gated") == (repo.settings().gated is not None))

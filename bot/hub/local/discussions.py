@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bot.hub.local import changes
-from bot.hub.local.durable import locked, read_json
+from bot.hub.local.durable import read_json
 from bot.hub.local.objects import Commit
 from bot.hub.local.refused import bad_request, conflict, not_found
 from bot.hub.local.repo import MAIN, Ref, Repo
@@ -105,7 +105,7 @@ def begin(
 
 def change(repo: Repo, number: int, how: Callable[[Discussion], Discussion]) -> Discussion:
     """Replace a discussion by what ``how`` makes of it."""
-    with locked(repo.lock_file):
+    with repo.changing():
         changed = how(one_of(repo, number))
         _write(repo, changed)
     return changed
@@ -145,7 +145,7 @@ def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
 
 def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
     """Put a pull request on main as one commit. After a crash between commit and status, it can be called again."""
-    with locked(repo.lock_file):
+    with repo.changing():
         found = one_of(repo, number)
         if found.base is None or found.status != "open":
             raise bad_request(f"{found.status} {'pull requests' if found.base else 'discussions'} cannot be merged")

@@ -15,7 +15,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, separators of lines
 _MAX_SEGMENT = 255  # bytes: what the usual file systems take
 _MAX_PATH = 1024
-_MAX_REF = 200
+MAX_REF = 240  # bytes of its file name
 
 
 def check_namespace(name: str) -> str:
@@ -56,7 +56,7 @@ def check_ref_name(name: str) -> str:
         or any(s.startswith((".", "-")) or s.endswith((".", ".lock")) for s in name.split("/"))
         or name.startswith("refs/")
         or _COMMIT.fullmatch(name)
-        or len(quote(name, safe="")) > _MAX_REF
+        or len(to_file_name(name)) > MAX_REF
     )
     if wrong:
         raise bad_request(f"{name!r} cannot be the name of a branch or a tag")
@@ -74,8 +74,8 @@ def is_sha256(text: object) -> bool:
 
 
 def to_file_name(ref: str) -> str:
-    """Return the one file name that stands for a branch or a tag."""
-    return quote(ref, safe="")
+    """Return the one plain file name that stands for a branch or a tag: no slash, no dot."""
+    return quote(ref, safe="").replace(".", "%2E")
 
 
 def from_file_name(name: str) -> str:

@@ -31,12 +31,7 @@ _POLICY = (
 def index(request: Request, types: str) -> Response:
     """Show the repos of one type, those that fit a search."""
     kind, words = repo_type(types), (request.one("search") or "").strip()
-    found = [
-        (r, r.resolve(MAIN.full))
-        for r in request.hub.repos(kind, namespace=request.one("author"))
-        if all(w in r.id.lower() for w in words.lower().split()) and access.sees(request.grant, r)
-    ]
-    found.sort(key=lambda f: f[1].date, reverse=True)
+    found = access.listed(request, kind)
     shown, turn = _page(request, found)
     return _html(
         request,

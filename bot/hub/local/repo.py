@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -75,9 +76,16 @@ class Repo:
         except FileNotFoundError:
             raise not_found("RepoNotFound", f"{self.id} was deleted") from None
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the repo's lock, under which everything of a repo is written; a 404 when the repo was deleted."""
+        with locked(self.lock_file):
+            self.settings()
+            yield
+
     def change_settings(self, change: Callable[[Settings], Settings]) -> None:
         """Replace the settings by what ``change`` makes of them."""
-        with locked(self.lock_file):
+        with self.changing():
             self.scratch.write_json(self.folder / "repo.json", change(self.settings()).to_json())
 
     # ---- refs ------------------------------------------------------------------------------------------------
@@ -87,12 +95,17 @@ class Repo:
         folder = self.folder / "refs" / kind
         if not folder.is_dir():
             return {}
-        return {names.from_file_name(f.name): f.read_text() for f in sorted(folder.iterdir())}
+        found = {}
+        for name in sorted(names.from_file_name(f.name) for f in folder.iterdir()):
+            if commit := self.target(Ref(kind=kind, name=name)):  # it may be deleted at this moment
+                found[name] = commit
+        return found
 
     def target(self, ref: Ref) -> str | None:
         """Return the commit that a ref names, or None when there is no such ref."""
+        path = self._ref_file(ref)
         try:
-            return self._ref_file(ref).read_text()
+            return path.read_text() if len(path.name) <= names.MAX_REF else None
         except FileNotFoundError:
             return None
 
@@ -103,7 +116,7 @@ class Repo:
     def create_ref(self, ref: Ref, commit: str) -> None:
         """Make a branch or a tag; a 409 when there is one."""
         names.check_ref_name(ref.name)
-        with locked(self.lock_file):
+        with self.changing():
             if self.target(ref) is not None:
                 raise conflict(f"{ref.full} already exists in {self.id}")
             self.point(ref, commit)
@@ -112,11 +125,10 @@ class Repo:
         """Remove a branch or a tag; a 404 when there is none."""
         if ref == MAIN:
             raise bad_request("the branch main cannot be deleted")
-        with locked(self.lock_file):
-            try:
-                self._ref_file(ref).unlink()
-            except FileNotFoundError:
-                raise not_found("RevisionNotFound", f"{self.id} has no {ref.full}") from None
+        with self.changing():
+            if self.target(ref) is None:
+                raise not_found("RevisionNotFound", f"{self.id} has no {ref.full}")
+            self._ref_file(ref).unlink()
             sync_folder(self._ref_file(ref).parent)
 
     def find_ref(self, revision: str) -> Ref | None:
@@ -213,10 +225,11 @@ class Repo:
 
     def own(self, sha256: str) -> None:
         """Remember that a blob that is on disk belongs to this repo."""
-        folder = self.folder / "lfs"
-        folder.mkdir(exist_ok=True)
-        (folder / sha256).touch()
-        sync_folder(folder)
+        with self.changing():
+            folder = self.folder / "lfs"
+            folder.mkdir(exist_ok=True)
+            (folder / sha256).touch()
+            sync_folder(folder)
 
 
 def stale_parent(ref: Ref) -> RefusedError:

@@ -6,6 +6,7 @@ from bot.hub.local.web import Handler, Response, Route, json_response
 
 _REPO = "/api/{types}/{namespace}/{name}"
 _LFS = ".git/info/lfs"
+_LONGEST = 500  # characters of a message in a header; the body has all of it
 
 
 def _both(method: str, tail: str, handler: Handler) -> tuple[Route, Route]:
@@ -85,7 +86,7 @@ def error_response(error: RefusedError, *, wants_page: bool) -> Response:
     """Return an error as the client reads it, or as a page for a person."""
     if wants_page:
         return pages.error_page(error)
-    headers = {"X-Error-Message": error.message, **error.headers}
+    headers = {"X-Error-Message": error.message[:_LONGEST], **error.headers}
     if error.code:
         headers["X-Error-Code"] = error.code
     if error.commit:

@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             response = handler(request, **found)
         except RefusedError as e:
             response = error_response(e, wants_page="text/html" in self.headers.get("Accept", ""))
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             self.close_connection = True
             return
         except Exception as e:  # noqa: BLE001 - one bad request must not end the connection without an answer

@@ -77,9 +77,10 @@ class LocalHub:
         """Yield the repos of one type in the order of their names."""
         root = self.folder / "repos" / f"{repo_type}s"
         for owner in sorted(root.iterdir()) if root.is_dir() else ():
-            if namespace is None or owner.name == namespace:
+            if owner.is_dir() and namespace in (None, owner.name):
                 for folder in sorted(owner.iterdir()):
-                    yield self._repo(repo_type, owner.name, folder.name)
+                    if (folder / "repo.json").exists():
+                        yield self._repo(repo_type, owner.name, folder.name)
 
     def repo(self, repo_type: str, namespace: str, name: str) -> Repo | None:
         """Return a repo, or None when there is none of that name."""
@@ -149,7 +150,7 @@ class LocalHub:
 def _prepare(folder: Path) -> None:
     marker = folder / "hub.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # private repos lie in it
         if not marker.exists() and any(f.name != "locks" for f in folder.iterdir()):
             raise LocalHubError(
                 f"{folder} holds other things than an embedded Hub", hint="Give an empty folder, or one of a Hub."
