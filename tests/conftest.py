@@ -14,6 +14,8 @@ from hypothesis import settings
 
 from bot.hub.local import RunningHub, serve
 
+pytest_plugins = ["tests.toolchain_fixtures"]
+
 settings.register_profile("phi-bot", deadline=None)  # how long an example takes depends on the machine's other work
 settings.load_profile("phi-bot")
 

@@ -1,0 +1,64 @@
+"""The sample checkpoint and its reference, made once and kept in the cache until what makes them changes."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import bot
+from bot import toolchains
+from bot.progress import Silent
+from bot.sample import make_sample
+from bot.toolchains.enter import run_worker
+from bot.toolchains.install import cache_folder, ensure
+from bot.workers.harness import ReferenceTask
+
+_BOT = Path(bot.__file__).parent
+_MAKERS = ("workers/sample*.py", "workers/original.py", "workers/reference.py", "texts/*")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The folder of the sample checkpoint: to be read only."""
+    return _kept("sample", lambda folder: make_sample(folder, Silent()))
+
+
+@pytest.fixture(scope="session")
+def reference(sample: Path) -> Path:
+    """The folder of the sample's reference: to be read only."""
+    return _kept("reference", lambda folder: compute_reference(sample, folder))
+
+
+def compute_reference(source: Path, out: Path) -> None:
+    """Compute the reference of a model into a new folder. Raises what ``run_worker`` raises."""
+    out.mkdir()
+    run_worker(
+        ensure("reference", Silent()),
+        "reference",
+        "compute",
+        ReferenceTask(source=str(source), out=str(out), threads=2),
+        log=out.with_suffix(".log"),
+        on_event=lambda _: None,
+    )
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    folder = cache_folder().parent / "tests" / f"{name}-{_digest()}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _digest() -> str:
+    total = hashlib.sha256(toolchains.lock_digest("reference").encode())
+    for path in sorted(p for pattern in _MAKERS for p in _BOT.glob(pattern) if p.is_file()):
+        total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:16]
