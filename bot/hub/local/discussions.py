@@ -95,7 +95,7 @@ def begin(
         status=status,
         base=base,
         merge_commit=None,
-        events=(event("comment", author, text),) if text else (),
+        events=(event("comment", author, text),),
     )
     if head is not None:
         repo.point(made.ref, head)
