@@ -217,6 +217,12 @@ def test_a_prompt_cannot_leave_its_fence() -> None:
     assert fences(body, "text")[0].startswith("```\n# Free\n````\n~~~\n</pre>")
 
 
+def test_half_a_character_is_left_out() -> None:
+    body = card(GGUF, chat=ChatFormat(template="{{ messages[-1].content }}{{ '\\ud800' }}"))
+    assert fences(body, "text") == ["What is the capital of France?\n"]
+    assert body.encode()
+
+
 def test_a_template_that_fails_leaves_a_note_and_snippets_without_it() -> None:
     body = card(GGUF, chat=ChatFormat(template="{% if %}`](x)"))
     assert "which could not be rendered here: TemplateSyntaxError" in plain(body)
