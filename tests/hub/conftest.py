@@ -1,5 +1,6 @@
 """What the tests of the client share."""
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -11,13 +12,19 @@ from tests.hub.faulty import Proxy, proxy
 
 
 @pytest.fixture
-def client(hub: RunningHub) -> Hub:
+def without_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what guards the embedded Hub against a power cut: waiting for the disk is most of its time."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def client(hub: RunningHub, without_syncing: None) -> Hub:
     """The client of an embedded Hub, with a token that may write everywhere."""
     return connect(hub.url, hub.token)
 
 
 @pytest.fixture
-def faulty(hub: RunningHub) -> Iterator[Proxy]:
+def faulty(hub: RunningHub, without_syncing: None) -> Iterator[Proxy]:
     """A proxy in front of the embedded Hub that does as it is told."""
     with proxy(hub.url) as running:
         yield running

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,19 @@ from bot.hub.local import RunningHub
 from bot.records import RECORD_VERSION, RepoRecord
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.source.models import write
 
 REPO = "me/Phi-4-GGUF"
 EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
 RECORD = json.dumps(EMPTY.to_json()).encode()
 CARD = b"---\nlicense: mit\n---\n# Phi\n"
-LARGE = random.Random(0).randbytes(12_000_000)  # the same in every process
-FILES: dict[str, Path | bytes] = {RECORD_FILE: RECORD, "README.md": CARD, "model.gguf": LARGE, "cpu/config.json": b"{}"}
+WEIGHTS = random.Random(0).randbytes(200_000)  # an LFS file, for its name
+FILES: dict[str, Path | bytes] = {
+    RECORD_FILE: RECORD,
+    "README.md": CARD,
+    "model.gguf": WEIGHTS,
+    "cpu/config.json": b"{}",
+}
 
 
 def put(hub: Hub, files: dict[str, Path | bytes], parent: str | None = None, delete: tuple[str, ...] = ()) -> str:
@@ -40,20 +47,22 @@ def history(hub: Hub) -> list[str]:
 
 
 def test_everything_goes_up_in_one_commit(client: Hub, tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").write_bytes(LARGE)
-    files = FILES | {"model.gguf": tmp_path / "model.gguf"}
+    large = WEIGHTS * 60
+    (tmp_path / "large.gguf").write_bytes(large)
+    files = FILES | {"large.gguf": tmp_path / "large.gguf"}
     log = Log()
     commit = client.commit(REPO, files=files, parent=None, message="Add it", task=log)
     assert history(client)[0] == commit
     assert len(history(client)) == 2
     assert listing(client) == set(files)
+    client.api.snapshot_download(REPO, local_dir=tmp_path / "got")
     for name, content in FILES.items():
-        got = client.api.hf_hub_download(REPO, name, local_dir=tmp_path / "got", token=client.api.token)
-        assert Path(got).read_bytes() == content
+        assert (tmp_path / "got" / name).read_bytes() == content
     assert client.api.list_repo_commits(REPO)[0].title == "Add it"
-    total = len(RECORD) + len(CARD) + len(LARGE) + 2
+    assert (tmp_path / "got/large.gguf").read_bytes() == large
+    total = len(RECORD) + len(CARD) + len(WEIGHTS) + 2 + len(large)
     assert log.seen[-1] == ("committing", total, total, "bytes")
-    assert ("uploading model.gguf", total - len(LARGE), total, "bytes") in log.seen
+    assert ("uploading large.gguf", total - len(large), total, "bytes") in log.seen
 
 
 def test_the_same_again_makes_no_commit_and_sends_nothing(shaky: Hub, faulty: Proxy) -> None:
@@ -194,21 +203,28 @@ def test_an_upload_that_always_breaks_is_said_so(shaky: Hub, faulty: Proxy) -> N
 
 PUBLISH = """
 import os, sys
+from pathlib import Path
 from bot.hub.client import connect
-from tests.hub.conftest import Log
-from tests.hub.test_commits import FILES, REPO
-connect(sys.argv[1], os.environ["TOKEN"]).commit(REPO, files=FILES, parent=None, message="Add it", task=Log())
+from bot.progress import Silent
+files = {p.relative_to(sys.argv[3]).as_posix(): p for p in Path(sys.argv[3]).rglob("*") if p.is_file()}
+with Silent().task("") as task:
+    connect(sys.argv[1], os.environ["TOKEN"]).commit(sys.argv[2], files=files, parent=None, message="Add it", task=task)
 """
 
 
 @pytest.mark.parametrize("where", ["/api/repos/create", "/preupload/", "/_lfs/upload", "/commit/"])
 def test_a_publish_that_was_killed_anywhere_does_not_trip_the_next_one(
-    shaky: Hub, faulty: Proxy, hub: RunningHub, where: str
+    shaky: Hub, faulty: Proxy, hub: RunningHub, tmp_path: Path, where: str
 ) -> None:
+    for name, content in FILES.items():
+        assert isinstance(content, bytes)
+        write(tmp_path / "artifact", {name: content})
     faulty.faults.append(Fault(method="PUT" if "_lfs" in where else "POST", path=where, stall=0, times=1))
-    process = subprocess.Popen([sys.executable, "-c", PUBLISH, faulty.url], env=os.environ | {"TOKEN": hub.token})
+    arguments = [sys.executable, "-c", PUBLISH, faulty.url, REPO, str(tmp_path / "artifact")]
+    process = subprocess.Popen(arguments, env=os.environ | {"TOKEN": hub.token})
     while not any(where in path for _, path, _ in faulty.seen):
         assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.wait()
     found = shaky.record(REPO)
