@@ -58,7 +58,9 @@ def unsupported(config: dict[str, Json], tool: str, supported: dict[str, str]) -
     name = architecture(config)
     if name not in supported:
         given = name or "a model that names no architecture"
-        return f"{tool} does not support {given}; of the Phi models it has {', '.join(supported.values())}"
+        return (
+            f"{tool} does not support {given}; of the Phi models it has {', '.join(dict.fromkeys(supported.values()))}"
+        )
     if "quantization_config" in config:
         return f"the model is quantized already; {tool} needs the original weights"
     return None

@@ -54,7 +54,7 @@ class Gguf:
         """
         output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _VOCABULARY
         quantized = variant.options["ftype"] not in _TENSORS_AS_THEY_ARE
-        converter = _INTERPRETER + 10 * _phi.largest_tensor(release.config)
+        converter = _INTERPRETER + 8 * _phi.largest_tensor(release.config)
         return Estimate(
             output=output,
             disk=release.weight_bytes + _VOCABULARY if quantized else 0,

@@ -8,13 +8,13 @@ _SUPPORTED = {
     "PhiForCausalLM": "Phi-1, 1.5 and 2",
     "Phi3ForCausalLM": "Phi-3, 3.5 and 4",
     "PhiMoEForCausalLM": "Phi-3.5-MoE",
+    "PhimoeForCausalLM": "Phi-3.5-MoE",  # as transformers saves it
 }
 _MODEL_TYPES = ("phi", "phi3", "phimoe")  # it finds its model by this, and not by the architecture
 _ROPE_TYPES = ("default", "longrope", "linear")
 
 _TOKENIZER = 20 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json
 _INTERPRETER = 500 << 20  # bytes resident with mlx-lm and transformers imported
-_SHARD = 5 << 30  # bytes; mlx-lm holds one output file at a time
 _RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
 
 
@@ -47,7 +47,7 @@ class Mlx:
     def estimate(self, release: Release, variant: Variant) -> Estimate:
         """Estimate from the number of parameters: see ``bits_per_weight`` of the row. There is no scratch."""
         output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
-        converter = _INTERPRETER + output + 4 * _phi.largest_tensor(release.config)
+        converter = _INTERPRETER + output + 2 * _phi.largest_tensor(release.config)
         return Estimate(output=output, disk=0, memory=max(converter, output + _RUNTIME))
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:

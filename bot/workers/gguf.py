@@ -41,13 +41,15 @@ def build(task_json: Json, report: Reporter) -> None:
     quantized = [t for t in task.targets if _type(t) not in _STORED]
     unchanged = [t for t in task.targets if _type(t) == own]
     cast = [t for t in task.targets if _type(t) in _STORED - {own}]
-    if quantized or unchanged:
-        _convert(task, own, base, report)
+    try:
+        if quantized or unchanged:
+            _convert(task, own, base, report)
         for target in quantized:
             _quantize(task, target, base, report)
         for target in unchanged:  # last: an output belongs to the bot as soon as it is reported
             base.rename(_file(task, target))
             report.built(target.variant)
+    finally:
         base.unlink(missing_ok=True)
     for target in cast:
         _convert(task, _type(target), _file(task, target), report)
