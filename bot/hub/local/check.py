@@ -63,7 +63,7 @@ def _line(repo: Repo, commit_id: str, seen: set[str]) -> Iterator[str]:
             title=commit.title,
             description=commit.description,
         )
-        tree = repo.tree(commit)
+        tree = repo.tree_on_disk(commit)
         if again.id != commit.id or folder_ids(tree)[""] != commit.tree_id:
             yield f"{repo.id}: commit {commit.id} was altered"
         for file in tree.values():

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
-from bot.hub.local import access, discussions, front_matter
+from bot.hub.local import access, discussions, front_matter, names
 from bot.hub.local.access import readable, repo_type, visible
 from bot.hub.local.api_files import last_commits
 from bot.hub.local.card import IMAGE_SUFFIXES, Place, Rendered, render
@@ -47,7 +47,7 @@ def index(request: Request, types: str) -> Response:
 
 def namespace(request: Request, namespace: str) -> Response:  # noqa: ARG001
     """Lead to the models of a namespace."""
-    return _redirect(f"/?{urlencode({'author': namespace})}")
+    return _redirect(f"/?{urlencode({'author': names.check_namespace(namespace)})}")
 
 
 def card(request: Request, **where: str) -> Response:
@@ -78,12 +78,12 @@ def files(request: Request, revision: str, path: str, **where: str) -> Response:
     commit = repo.resolve(revision)
     tree = repo.tree(commit)
     prefix = f"{path.strip('/')}/" if path.strip("/") else ""
-    names = sorted({p[len(prefix) :].partition("/")[0] for p in tree if p.startswith(prefix)})
-    if prefix and not names:
+    inside = sorted({p[len(prefix) :].partition("/")[0] for p in tree if p.startswith(prefix)})
+    if prefix and not inside:
         raise not_found("EntryNotFound", f"{repo.id} has no folder {path} at {commit.id}", commit=commit.id)
     touched = last_commits(repo, commit)
     entries = []
-    for name in names:
+    for name in inside:
         file = tree.get(prefix + name)
         below = [f.size for p, f in tree.items() if p.startswith(f"{prefix}{name}/")]
         entries.append(

@@ -166,7 +166,11 @@ class Repo:
 
     def tree(self, commit: Commit) -> Tree:
         """Return the files of a commit."""
-        return _read_tree(self.folder / "trees" / f"{commit.tree_id}.json")
+        return _remembered_tree(self._tree_file(commit.tree_id))
+
+    def tree_on_disk(self, commit: Commit) -> Tree:
+        """Return the files of a commit as the disk has them now, for whoever doubts it."""
+        return _read_tree(self._tree_file(commit.tree_id))
 
     def history(self, commit: Commit) -> Iterator[Commit]:
         """Yield a commit and what came before it, newest first."""
@@ -185,7 +189,7 @@ class Repo:
     def record(self, files: Tree, *, parents: tuple[str, ...], author: str, title: str, description: str) -> Commit:
         """Write a tree and a commit that no ref names yet."""
         tree_id = folder_ids(files)[""]
-        tree_file = self.folder / "trees" / f"{tree_id}.json"
+        tree_file = self._tree_file(tree_id)
         if not tree_file.exists():
             self.scratch.write_json(tree_file, [f.to_json() for f in files.values()])
         commit = make_commit(
@@ -217,6 +221,9 @@ class Repo:
         self.point(ref, commit.id)
         return commit
 
+    def _tree_file(self, tree_id: str) -> Path:
+        return self.folder / "trees" / f"{tree_id}.json"
+
     # ---- LFS files -------------------------------------------------------------------------------------------
 
     def owns(self, sha256: str) -> bool:
@@ -239,6 +246,8 @@ def stale_parent(ref: Ref) -> RefusedError:
     )
 
 
-@lru_cache(maxsize=256)
 def _read_tree(path: Path) -> Tree:
     return make_tree(File.from_json(f) for f in read_json(path))
+
+
+_remembered_tree = lru_cache(maxsize=256)(_read_tree)  # a tree never changes
