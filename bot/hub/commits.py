@@ -83,8 +83,8 @@ def commit(
     if not changed and not gone:
         return parent
     _upload(api, repo_id, changed, task)
-    operations = [*changed, *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in gone)]
-    return _commit_once(api, repo_id, operations, adds, delete, parent, message)
+    removals = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in gone]
+    return _commit_once(api, repo_id, [*changed, *removals], adds, delete, parent, message)
 
 
 def _new_repo(api: "HfApi", repo_id: str, *, private: bool) -> tuple[str, dict[str, SourceFile]]:

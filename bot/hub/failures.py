@@ -17,6 +17,7 @@ from bot.errors import (
     UnknownModelError,
     UnknownRevisionError,
 )
+from bot.hub.library import HUGGING_FACE
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -124,7 +125,10 @@ def plain(text: str) -> str:
     return re.sub(r" +", " ", text).strip()[:200]
 
 
-_GIVE_TOKEN = "Set HF_TOKEN, or run `hf auth login`."  # noqa: S105 - words, not a token
+def _give_token(endpoint: str) -> str:
+    if endpoint == HUGGING_FACE:
+        return "Set HF_TOKEN, or run `hf auth login`."
+    return "Set HF_TOKEN to a token of that Hub."
 
 
 def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revision: str | None) -> PhiBotError:
@@ -138,7 +142,7 @@ def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revisi
         case errors.GatedRepoError():
             return TokenError(
                 f"{what} is gated, and this token has no access to it",
-                hint=f"Ask for access at {endpoint}/{what}, then give a token of that account. {_GIVE_TOKEN}",
+                hint=f"Ask for access at {endpoint}/{what}, then give a token of that account. {_give_token(endpoint)}",
             )
         case errors.RevisionNotFoundError():
             return UnknownRevisionError(
@@ -146,12 +150,12 @@ def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revisi
             )
         case errors.RepositoryNotFoundError():
             return UnknownModelError(
-                f"{endpoint} shows no repo {what}", hint=f"Check the name. If it is private: {_GIVE_TOKEN}"
+                f"{endpoint} shows no repo {what}", hint=f"Check the name. If it is private: {_give_token(endpoint)}"
             )
         case errors.DisabledRepoError():
             return HubRefusedError(f"{what} is disabled", hint=f"{endpoint}/{what} may say why.")
     if status == 401:
-        return TokenError(f"{endpoint} takes no such token{because}", hint=f"Give a valid one. {_GIVE_TOKEN}")
+        return TokenError(f"{endpoint} takes no such token{because}", hint=f"Give a valid one. {_give_token(endpoint)}")
     if status == 403:
         return TokenError(
             f"this token has no right to do that in {what}{because}",
@@ -168,7 +172,7 @@ def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revisi
 
 def no_token(endpoint: str, why: str = "") -> TokenError:
     """Return the error for a request that needs a token, without one."""
-    return TokenError(f"there is no token for {endpoint}{': ' if why else ''}{why}", hint=_GIVE_TOKEN)
+    return TokenError(f"there is no token for {endpoint}{': ' if why else ''}{why}", hint=_give_token(endpoint))
 
 
 def conflict(repo_id: str) -> ConflictError:
@@ -194,4 +198,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        current = current.__cause__ or current.__context__
+        current = current.__cause__

@@ -1,5 +1,6 @@
 """huggingface_hub, imported late (it is slow to import) and set up once: time-outs, silence, and no telemetry."""
 
+import logging
 import os
 from functools import cache
 from typing import TYPE_CHECKING
@@ -35,21 +36,23 @@ def api_of(endpoint: str, token: str | None) -> "HfApi":
 
 
 def headers_of(api: "HfApi") -> dict[str, str]:
-    """Return the headers, token included, of a request that is made past the client."""
-    from huggingface_hub.utils import build_hf_headers
+    """Return the headers of a request that is made past the client: who asks, with the client's token."""
+    from huggingface_hub import get_token
 
-    return build_hf_headers(token=api.token, library_name=api.library_name, library_version=api.library_version)
+    token = get_token() if api.token is None else api.token
+    return {"user-agent": f"{api.library_name}/{api.library_version}"} | (
+        {"authorization": f"Bearer {token}"} if token else {}
+    )
 
 
 @cache
 def _set_up() -> None:
-    from huggingface_hub import constants
-    from huggingface_hub.utils import disable_progress_bars, logging, set_client_factory
+    from huggingface_hub import constants, set_client_factory
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    constants.HF_HUB_DISABLE_PROGRESS_BARS = True
     disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its retries are not for a person
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not for a person
     set_client_factory(_client)
 
 

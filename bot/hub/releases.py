@@ -30,7 +30,7 @@ def find(api: "HfApi", author: str) -> list[str]:
 
 
 def _ask_for_one(api: "HfApi", author: str) -> None:
-    from huggingface_hub.utils import get_session, hf_raise_for_status
+    from huggingface_hub import get_session, hf_raise_for_status
 
     params: dict[str, str | int] = {"author": author, "limit": 1}
     hf_raise_for_status(get_session().get(f"{api.endpoint}/api/models", params=params, headers=headers_of(api)))
@@ -39,7 +39,7 @@ def _ask_for_one(api: "HfApi", author: str) -> None:
 def is_release(info: "ModelInfo") -> bool:
     """Say whether a listed repo is a base or instruct Phi with its own weights, and no conversion of another one."""
     config = info.config or {}
-    card = info.card_data.to_dict() if info.card_data else {}
+    card = _card(info)
     tags = set(info.tags or [])
     names = {sibling.rfilename for sibling in info.siblings or []}
     name = info.id.rsplit("/", 1)[-1]
@@ -115,6 +115,7 @@ def _config(api: "HfApi", repo_id: str, commit: str, file: SourceFile) -> dict[s
 
 
 def _card(info: "ModelInfo") -> dict[str, Json]:
-    card = info.card_data.to_dict() if info.card_data else {}
+    data: Json = info.card_data
+    card: dict[str, Json] = data.to_dict() if data else {}
     card.pop("model-index", None)  # the original's own results are not the conversion's
     return card

@@ -21,7 +21,7 @@ from bot.errors import (
 )
 from bot.hub import library
 from bot.hub.client import Hub, connect
-from bot.hub.failures import plain, told
+from bot.hub.failures import no_token, plain, told
 from bot.hub.local import Grant, RunningHub, serve
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
@@ -167,6 +167,11 @@ def test_no_token_reads_but_does_not_write(hub: RunningHub, client: Hub) -> None
         with pytest.raises(TokenError) as caught:
             ask(anonymous)
         assert "HF_TOKEN" in caught.value.hint
+
+
+def test_a_login_is_asked_for_where_it_would_be_used() -> None:
+    assert "hf auth login" in no_token("https://huggingface.co").hint
+    assert "hf auth login" not in no_token("https://hub.example").hint
 
 
 def test_a_token_without_the_right_names_the_repo(tmp_path: Path) -> None:
