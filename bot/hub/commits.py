@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,13 @@ def commit(
 
 def _new_repo(api: "HfApi", repo_id: str, *, private: bool) -> tuple[str, dict[str, SourceFile]]:
     """Make a repo, and return its first commit and what is in it."""
-    patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        patiently(lambda: api.create_repo(repo_id, private=private))
+    except HfHubHTTPError as error:
+        if error.response.status_code != HTTPStatus.CONFLICT:
+            raise  # with exist_ok, the library stumbles over a refusal by any Hub but huggingface.co
     head, files = _head(api, repo_id)
     if not files.keys() <= _UNTOUCHED:
         raise conflict(repo_id)
@@ -128,7 +135,7 @@ def _commit_once(
         try:
             return api.create_commit(repo_id, operations=operations, commit_message=message, parent_commit=parent).oid
         except Exception as error:
-            stale = isinstance(error, HfHubHTTPError) and error.response.status_code == 412
+            stale = isinstance(error, HfHubHTTPError) and error.response.status_code == HTTPStatus.PRECONDITION_FAILED
             if not stale and not is_passing(error):
                 raise
             made = _made(api, repo_id, adds, delete, parent)
