@@ -56,22 +56,25 @@ def _refuse_private(name: str) -> None:
 
 
 def main() -> None:
-    """Read a task from standard input, render it, and answer on standard output."""
+    """Read a task from standard input, and answer on standard output."""
     task = json.load(sys.stdin)
-    now = datetime.fromisoformat(task["now"])
-    environment = _environment(now)
-    _warm_up(environment)
+    _warm_up()
     random.seed(0)  # the filter of that name: a card is the same each time
     _limit()
+    sys.stdout.write(json.dumps(answer(task)))
+
+
+def answer(task: dict[str, Any]) -> dict[str, str]:
+    """Render a task's template. Whatever it raises is an answer too."""
     try:
-        answer = {"text": _render(environment, task["template"], task["variables"])}
+        environment = _environment(datetime.fromisoformat(task["now"]))
+        return {"text": _render(environment, task["template"], task["variables"])}
     except MemoryError:
-        answer = {"error": "it needs too much memory"}
+        return {"error": "it needs too much memory"}
     except RecursionError:
-        answer = {"error": "it is nested too deeply"}
-    except Exception as error:  # noqa: BLE001 - whatever a template raises is an answer
-        answer = {"error": f"{type(error).__name__}: {str(error)[:1000]}"}
-    sys.stdout.write(json.dumps(answer))
+        return {"error": "it is nested too deeply"}
+    except Exception as error:  # noqa: BLE001 - the template is a stranger's
+        return {"error": f"{type(error).__name__}: {str(error)[:1000]}"}
 
 
 def _environment(now: datetime) -> ImmutableSandboxedEnvironment:
@@ -83,11 +86,10 @@ def _environment(now: datetime) -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _warm_up(environment: ImmutableSandboxedEnvironment) -> None:
+def _warm_up() -> None:
     """Have everything imported that rendering imports on the way: under the limits no file can be opened."""
     for template in ("{{ 'a' }}", "{{ lipsum(n=1) }}", "{{ raise_exception('a') }}", "{% if %}"):
-        with contextlib.suppress(jinja2.TemplateError):
-            _render(environment, template, {})
+        answer({"template": template, "variables": {}, "now": "2000-01-01"})
 
 
 def _render(environment: ImmutableSandboxedEnvironment, template: str, variables: dict[str, Any]) -> str:

@@ -310,7 +310,7 @@ def filled(format_name: str, say: Any) -> str:
     return card(both, release=release, name=f"owner/{say()}")
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @pytest.mark.parametrize("format_name", REPOS)
 @given(data=st.data())
 def test_no_text_changes_what_a_card_is_made_of(format_name: str, data: st.DataObject) -> None:
