@@ -9,7 +9,7 @@ from bot import cards
 from bot.cards import ChatFormat
 from bot.errors import ConfigError, PhiBotError, VerifyError
 from bot.formats import all_formats
-from bot.hub.client import Hub
+from bot.hub.client import RECORD_FILE, Hub
 from bot.progress import Display
 from bot.records import (
     RECORD_VERSION,
@@ -23,8 +23,6 @@ from bot.records import (
 )
 from bot.steps.failures import failure
 from bot.workspace import read_record, read_release
-
-RECORD_FILE = "phi-bot.json"
 
 
 def publish(
@@ -72,7 +70,9 @@ def _publish_repo(
 
     record = _merged(old, new)
     latest = artifacts[-1]
-    card = cards.render_card(record=record, repo_id=repo_id, release=_release(latest), chat=_chat(latest))
+    card = cards.render_card(
+        record=record, repo_id=repo_id, release=_release(latest), chat=_chat(latest), endpoint=hub.endpoint
+    )
     files: dict[str, Path | bytes] = {
         "README.md": card.encode(),
         RECORD_FILE: (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode(),

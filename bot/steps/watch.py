@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bot import source
 from bot.config import Config
-from bot.errors import UnknownModelError
+from bot.errors import SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.progress import Display
 from bot.records import Release
@@ -16,14 +16,20 @@ def watch(models: Sequence[str], *, config: Config, hub: Hub, display: Display) 
     """Return the releases that ``models`` name, or without any, those that the configuration watches.
 
     A model is a repo on the Hub (``owner/name`` or ``owner/name@revision``) or a local folder. Raises UnknownModelError
-    for what is neither, and what ``hub.release`` and ``source.local_release`` raise.
+    for what is neither, and what ``hub.release`` and ``source.local_release`` raise. Of a watched namespace,
+    a repo that cannot be used is said and left out: one bad repo must not hold up the others.
     """
     if models:
         return tuple(_one(model, hub) for model in models)
     found: list[Release] = []
     for author in config.watch.authors:
         display.say(f"Looking for releases of {author} on {hub.endpoint}")
-        found += [hub.release(repo_id) for repo_id in hub.find(author) if _wanted(repo_id, config)]
+        for repo_id in hub.find(author):
+            if _wanted(repo_id, config):
+                try:
+                    found.append(hub.release(repo_id))
+                except (SourceError, TokenError, UnknownModelError) as error:
+                    display.say(f"Left out {repo_id}: {error.message}. {error.hint}")
     return tuple(found)
 
 
@@ -33,7 +39,7 @@ def is_folder(model: str) -> bool:
 
 
 def _one(model: str, hub: Hub) -> Release:
-    if is_folder(model):
+    if model and is_folder(model):
         return source.local_release(Path(model).expanduser())
     repo_id, _, revision = model.partition("@")
     if repo_id.count("/") != 1:
