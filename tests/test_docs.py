@@ -220,7 +220,10 @@ def test_toml_is_a_config_or_a_row_of_the_catalogue(block: Block, tmp_path: Path
             Variant.from_json(row)
 
 
-@pytest.mark.parametrize("block", pages.blocks("json"), ids=[b.name for b in pages.blocks("json")])
+JSON = pages.blocks("json")
+
+
+@pytest.mark.parametrize("block", JSON, ids=[b.name for b in JSON])
 def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
 
@@ -298,6 +301,11 @@ def _type(hint: Any) -> str:
 
 def _alias(hint: Any) -> str:
     return next((n for n in ("Sha256", "Commit") if getattr(records, n) == hint), "")
+
+
+def test_the_example_of_a_record_is_one() -> None:
+    (block,) = (b for b in JSON if b.page.name == "record.md")
+    assert RepoRecord.from_json(json.loads(block.text)).version == records.RECORD_VERSION
 
 
 def test_toolchains_that_are_described_are_there() -> None:
