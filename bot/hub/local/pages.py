@@ -251,9 +251,9 @@ def _frame(repo: Repo, tab: str, commit: Commit | None = None, revision: str = M
 
 def _page(request: Request, items: Sequence[Any]) -> tuple[Sequence[Any], dict[str, str]]:
     number = request.number("p", 0)
-    turn = {}
+    turn = {"newer": "", "older": ""}
     for name, other in (("newer", number - 1), ("older", number + 1)):
-        if 0 <= other * _PAGE < len(items) or other == 0:
+        if 0 <= other * _PAGE < len(items):
             query = {**request.query, "p": [str(other)]}
             turn[name] = f"{request.path}?{urlencode(query, doseq=True)}"
     return items[number * _PAGE : (number + 1) * _PAGE], turn

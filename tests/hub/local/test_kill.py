@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,18 +80,19 @@ def die_at(step: int, folder: Path, said: Path) -> None:
     left = step
     log = said.open("w", buffering=1)
 
-    def mortal(call: Callable[..., object]) -> Callable[..., object]:
-        def wrapped(*args: object, **kwargs: object) -> object:
+    def mortal(call: Callable[..., object], changes: Callable[[Path], bool]) -> Callable[..., object]:
+        def wrapped(path: str | Path, *args: object, **kwargs: object) -> object:
             nonlocal left
-            left -= 1
+            left -= "dir_fd" in kwargs or changes(Path(path))
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*args, **kwargs)
+            return call(path, *args, **kwargs)
 
         return wrapped
 
-    for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
-        setattr(os, name, mortal(getattr(os, name)))
+    for name in ("replace", "rename", "unlink", "rmdir"):
+        setattr(os, name, mortal(getattr(os, name), Path.exists))
+    setattr(os, "mkdir", mortal(os.mkdir, lambda path: not path.exists()))  # noqa: B010 - the types differ
     for done in life(folder):
         log.write(done + "\n")
     os._exit(0)
@@ -140,11 +142,19 @@ def goes_on(folder: Path) -> None:
                 discussions.merge(repo, found.number, author="me", comment="")
 
 
-def test_killed_before_each_change_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has that: hundreds of small writes take long on a busy disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - only its presence is asked for
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+def test_killed_before_each_change_of_a_folder(in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # a kill, unlike a power cut, loses nothing that was written
     step = 0
     while True:
-        folder, said = tmp_path / f"{step}", tmp_path / f"{step}.log"
+        folder, said = in_memory / f"{step}", in_memory / f"{step}.log"
         child = os.fork()
         if child == 0:
             try:
