@@ -22,7 +22,7 @@ from bot.cli import cli
 from bot.cli.options import _COMMON
 from bot.errors import PhiBotError
 from bot.hub import client
-from bot.hub.local import RunningHub
+from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
 from bot.records import Record, RepoRecord, Variant
 from tests import pages
@@ -137,9 +137,15 @@ def _parse(command: click.Command, words: list[str], parent: click.Context | Non
 RUN = [b for b in CONSOLE if b.info == "console run"]
 
 
-@pytest.fixture
-def shell(tmp_path: Path, hub: RunningHub) -> dict[str, str]:
-    """The environment of a person with the bot on their path, an embedded Hub, and a release on it."""
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a person with the bot on their path, an embedded Hub, and releases on it."""
+    home = tmp_path_factory.mktemp("home")
+    with serve(home / "hub") as hub:
+        yield _environment(home, hub)
+
+
+def _environment(home: Path, hub: RunningHub) -> dict[str, str]:
     for model in ("Phi-4-mini-instruct", "Phi-3.5-mini-instruct"):
         client.connect(hub.url, hub.token).commit(
             f"microsoft/{model}",
@@ -150,7 +156,7 @@ def shell(tmp_path: Path, hub: RunningHub) -> dict[str, str]:
             private=False,
             task=_task(),
         )
-    programs = tmp_path / "bin"
+    programs = home / "bin"
     programs.mkdir()
     program = programs / "phi-bot"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bot.cli "$@"\n')
@@ -158,8 +164,8 @@ def shell(tmp_path: Path, hub: RunningHub) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PHI_BOT", "GITHUB_"))}
     return kept | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PHI_BOT_CACHE": str(tmp_path / "cache"),
+        "HOME": str(home),
+        "PHI_BOT_CACHE": str(home / "cache"),
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": hub.token,
         "COLUMNS": "200",
@@ -176,12 +182,10 @@ def _task() -> Any:
 def test_an_example_that_is_marked_to_run_prints_what_is_shown(
     block: Block, shell: dict[str, str], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "here"
-    folder.mkdir()
     for command in pages.commands(block):
         done = subprocess.run(
             ["bash", "-c", command.text],
-            cwd=folder,
+            cwd=tmp_path,
             env=shell,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

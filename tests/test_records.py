@@ -103,7 +103,6 @@ any_record = st.sampled_from(RECORDS).flatmap(filled)
 
 
 @given(any_record)
-@settings(max_examples=200)
 def test_what_is_written_is_read_again(record: Record) -> None:
     text = json.dumps(record.to_json())
     assert type(record).from_json(json.loads(text)) == record
@@ -132,7 +131,7 @@ def _scribble(value: Json) -> None:
 
 
 @given(any_record, st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_damaged_record_is_refused_in_one_line_or_is_still_a_record(record: Record, data: st.DataObject) -> None:
     damaged = _damage(record.to_json(), data)
     message, read = None, None
