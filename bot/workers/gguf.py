@@ -143,15 +143,31 @@ def _read_model(task: BuildTask, kind: str, out: Path) -> Any:
 
 
 def _names(task: BuildTask) -> Path:
-    """Write the converter's metadata override: the model's name as it is, and nothing guessed from names of folders.
+    """Write the converter's metadata override: the model's name, and nothing guessed from names of folders.
 
     The converter guesses from the folder's name, which is ours, and from the config's ``_name_or_path``, which in a
     fine-tune often still names the base model and its maker.
     """
+    name = task.model_name
+    if _strips_after_tokens(Path(task.source)) and not re.search("phi-?3", name, re.IGNORECASE):
+        name += " (phi3)"  # llama.cpp strips only in a model with such a name: llama_vocab in src/llama-vocab.cpp
     guessed = ("organization", "basename", "finetune", "version", "size_label")
     path = Path(task.scratch) / "metadata.json"
-    path.write_text(json.dumps({"general.name": task.model_name} | {f"general.{g}": None for g in guessed}))
+    path.write_text(json.dumps({"general.name": name} | {f"general.{g}": None for g in guessed}))
     return path
+
+
+def _strips_after_tokens(source: Path) -> bool:
+    """Say whether the tokenizer drops white space after its special tokens, as that of Phi-3 does.
+
+    Its chat template has a line break after each of them, so without it every prompt would have other ids.
+    """
+    path = source / "tokenizer.json"
+    if not path.exists():
+        return False
+    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens", [])
+    tokens = [t for t in added if t["content"] not in ("<unk>", "<s>", "<|endoftext|>")]  # it never strips after these
+    return 2 * sum(t["rstrip"] for t in tokens) > len(tokens)
 
 
 # ---- quantizing ----------------------------------------------------------------------------------------------
@@ -183,7 +199,7 @@ class _QuantizerLog:
     """Reads progress and the error off the quantizer's log; passes it on to standard error."""
 
     _TENSOR = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")
-    _ERROR = 3  # GGML_LOG_LEVEL_ERROR
+    _ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
     def __init__(self, what: str, report: Reporter) -> None:
         self._what, self._report = what, report

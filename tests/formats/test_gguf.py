@@ -6,7 +6,6 @@ import pytest
 
 from bot import catalogue
 from bot.formats.gguf import FORMAT
-from bot.records import Json
 from tests.formats.examples import PHI_4_MINI, release
 
 ROWS = [v for v in catalogue.all_variants().values() if v.format == "gguf"]
@@ -88,7 +87,7 @@ def test_a_checkpoint_in_float32_has_half_the_parameters_for_its_size() -> None:
 
 
 def test_a_config_of_nonsense_still_gives_an_estimate() -> None:
-    nonsense: dict[str, Json] = {"hidden_size": "big", "vocab_size": -1, "intermediate_size": True, "torch_dtype": []}
+    nonsense: dict[str, Any] = {"hidden_size": "big", "vocab_size": -1, "intermediate_size": True, "torch_dtype": []}
     assert FORMAT.estimate(release(nonsense, 1_000_000), Q4_K_M).output > 0
 
 

@@ -1,0 +1,119 @@
+"""Run a worker of a format on the sample, in its real toolchain, as the steps do."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bot import catalogue
+from bot.records import Distance, Json, Variant
+from bot.toolchains import Toolchain
+from bot.toolchains.enter import run_worker
+from bot.workers.harness import BuildTask, Target, VerifyTask
+
+MODEL = "Phi-sample"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build left: the folder of each variant by its name, built or not, and all events."""
+
+    folders: dict[str, Path]
+    events: list[Json] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The variants that were reported as built, in that order."""
+        return [e["variant"] for e in self.events if e["event"] == "built"]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What was said of each variant that failed alone."""
+        return {e["variant"]: e["message"] for e in self.events if e["event"] == "failed"}
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """Every file of a variant."""
+        return {p.name: p.read_bytes() for p in sorted(self.folders[name].iterdir())}
+
+
+def rows(format_name: str) -> list[Variant]:
+    """The catalogue's variants of a format."""
+    return [v for v in catalogue.all_variants().values() if v.format == format_name]
+
+
+def prepare(folder: Path, variants: Sequence[Variant]) -> Built:
+    """Make the empty folders that a build finds."""
+    folders = {v.name: folder / v.short_name for v in variants}
+    for out in (*folders.values(), folder / "scratch"):
+        out.mkdir(parents=True)
+    return Built(folders=folders)
+
+
+def build(
+    toolchain: Toolchain, source: Path, variants: Sequence[Variant], folder: Path, *, threads: int = 2, log: Path
+) -> Built:
+    """Build variants under a new folder. Raises what ``run_worker`` raises."""
+    built = prepare(folder, variants)
+    run_build(toolchain, source, variants, built, threads=threads, log=log)
+    return built
+
+
+def run_build(
+    toolchain: Toolchain, source: Path, variants: Sequence[Variant], built: Built, *, threads: int = 2, log: Path
+) -> None:
+    """Build variants into prepared folders; the events are in ``built`` even when it raises."""
+    targets = tuple(Target(variant=v, out=str(built.folders[v.name])) for v in variants)
+    scratch = next(iter(built.folders.values())).parent / "scratch"
+    task = BuildTask(source=str(source), model_name=MODEL, targets=targets, scratch=str(scratch), threads=threads)
+    run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
+
+
+def measure(toolchain: Toolchain, artifact: Path, variant: Variant, reference: Path, log: Path) -> Json:
+    """Verify an artifact; return what the worker measured."""
+    task = VerifyTask(artifact=str(artifact), variant=variant, reference=str(reference), threads=2)
+    return run_worker(toolchain, toolchain.name, "verify", task, log=log, on_event=lambda _: None)
+
+
+def distances(measured: Json) -> dict[str, Distance]:
+    """The measured distances by their side."""
+    return {d["side"]: Distance.from_json(d) for d in measured["distances"]}
+
+
+def run_python(toolchain: Toolchain, code: str, *args: object) -> str:
+    """Run code inside a toolchain; return what it printed."""
+    command = [str(toolchain.python), "-I", "-c", code, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def copy_of(sample: Path, folder: Path) -> Path:
+    """A copy of the sample, to be damaged."""
+    return Path(shutil.copytree(sample, folder))
+
+
+def damage_last_shard(source: Path) -> None:
+    """Cut the end off the weights, as an interrupted copy does."""
+    weights = source / "model.safetensors"
+    weights.chmod(0o644)
+    with weights.open("r+b") as file:
+        file.truncate(weights.stat().st_size - 1000)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: float) -> Iterator[Path]:
+    """A file system of its own with so little room. Skips the test where none can be mounted."""
+    folder.mkdir()
+    if sys.platform != "linux":
+        pytest.skip("mounts a tmpfs, which only Linux has")
+    options = f"size={int(megabytes * 1e6)}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

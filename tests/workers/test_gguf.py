@@ -1,0 +1,190 @@
+"""GGUF, whole: every row is built from the sample by llama.cpp and measured in llama-cpp-python."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bot import catalogue
+from bot.errors import DamagedWeightsError, DiskFullError
+from bot.progress import Silent
+from bot.records import Variant
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.workers.running import (
+    MODEL,
+    Built,
+    build,
+    copy_of,
+    damage_last_shard,
+    distances,
+    measure,
+    prepare,
+    rows,
+    run_build,
+    run_python,
+    small_disk,
+)
+
+pytestmark = pytest.mark.toolchain
+
+ROWS = rows("gguf")
+Q4_K_M, Q8_0, BF16, F16 = (catalogue.all_variants()[f"gguf/{n}"] for n in ("q4_k_m", "q8_0", "bf16", "f16"))
+
+# Mean KL, in nats per token, on the sample: about twice what was measured, on the larger of the two sides.
+BOUNDS = {
+    "q2_k": 0.17,
+    "q3_k_s": 0.08,
+    "q3_k_m": 0.05,
+    "q3_k_l": 0.04,
+    "q4_0": 0.03,
+    "q4_k_s": 0.02,
+    "q4_k_m": 0.02,
+    "q5_k_s": 0.005,
+    "q5_k_m": 0.005,
+    "q6_k": 0.002,
+    "q8_0": 0.0003,
+    "f16": 0.00002,
+    "bf16": 0.00003,
+    "f32": 0.00001,
+}
+
+
+@pytest.fixture(scope="module")
+def toolchain() -> Toolchain:
+    return ensure("gguf", Silent())
+
+
+@pytest.fixture(scope="module")
+def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every row of the catalogue, built in one job."""
+    folder = tmp_path_factory.mktemp("gguf")
+    return build(toolchain, sample, ROWS, folder / "job", log=folder / "log")
+
+
+def test_one_job_builds_every_row(built: Built) -> None:
+    assert not built.failures
+    assert sorted(built.names) == sorted(v.name for v in ROWS)
+    for variant in ROWS:
+        (file,) = built.folders[variant.name].iterdir()
+        assert file.name == f"{MODEL}-{variant.short_name.upper()}.gguf"
+
+
+def test_the_scratch_folder_is_left_without_weights(built: Built) -> None:
+    scratch = built.folders["gguf/f32"].parent / "scratch"
+    assert [p.name for p in scratch.iterdir() if p.suffix == ".gguf"] == []
+
+
+def test_progress_counts_bytes_of_the_checkpoint_and_tensors_of_each_type(built: Built, sample: Path) -> None:
+    progress = [e for e in built.events if e["event"] == "progress"]
+    converted = [e["done"] for e in progress if e["what"] == "converting to BF16"]
+    assert converted == sorted(converted)
+    assert converted[-1] == pytest.approx((sample / "model.safetensors").stat().st_size, rel=0.01)
+    for kind in ("Q4_K_M", "Q8_0"):
+        last = [e for e in progress if e["what"] == f"quantizing to {kind}"][-1]
+        assert (last["done"], last["unit"]) == (last["total"], "tensors")
+
+
+@pytest.mark.parametrize("variant", ROWS, ids=lambda v: v.short_name)
+def test_every_file_loads_speaks_and_stays_near_the_original_on_both_sides_of_the_switch(
+    built: Built, toolchain: Toolchain, reference: Path, variant: Variant, tmp_path: Path
+) -> None:
+    measured = measure(toolchain, built.folders[variant.name], variant, reference, tmp_path / "log")
+    assert measured["runtime"] == "llama-cpp-python 0.3.36"
+    assert [c["detail"] for c in measured["checks"] if not c["passed"]] == []
+    found = distances(measured)
+    assert set(found) == {"short", "long"}
+    for distance in found.values():
+        assert 0 <= distance.mean_kl + 1e-7 < BOUNDS[variant.short_name]
+
+
+def test_the_unchanged_weights_generate_what_the_original_does(
+    built: Built, toolchain: Toolchain, reference: Path, tmp_path: Path
+) -> None:
+    expected = json.loads((reference / "reference.json").read_text())["greedy"]
+    f32 = catalogue.all_variants()["gguf/f32"]
+    measured = measure(toolchain, built.folders[f32.name], f32, reference, tmp_path / "log")
+    assert [g["ids"] for g in measured["generations"]] == expected
+
+
+def test_the_same_checkpoint_gives_the_same_bytes_with_other_threads_in_another_folder(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    elsewhere = copy_of(sample, tmp_path / "a source by another name")
+    again = build(toolchain, elsewhere, [Q4_K_M, F16], tmp_path / "again", threads=1, log=tmp_path / "log")
+    for variant in (Q4_K_M, F16):
+        assert again.files(variant.name) == built.files(variant.name)
+
+
+def test_metadata_name_the_model_and_guess_nothing_from_folders_or_the_base_model(
+    built: Built, toolchain: Toolchain, sample: Path
+) -> None:
+    (file,) = built.folders[Q4_K_M.name].iterdir()
+    code = (
+        "import json, sys, llama_cpp\n"
+        "print(json.dumps(llama_cpp.Llama(sys.argv[1], vocab_only=True, verbose=False).metadata))"
+    )
+    found = json.loads(run_python(toolchain, code, file))
+    assert found["general.name"] == f"{MODEL} (phi3)"  # without the mark llama.cpp would read prompts otherwise
+    assert not found.keys() & {"general.organization", "general.basename", "general.finetune", "general.version"}
+    assert (
+        found["tokenizer.chat_template"] == json.loads((sample / "tokenizer_config.json").read_text())["chat_template"]
+    )
+    assert found["phi3.rope.scaling.original_context_length"] == "512"
+
+
+def test_a_type_that_the_quantizer_refuses_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    refused = Variant(
+        name="gguf/iq1_s", precision="int2", bits_per_weight=1.6, summary="Without a matrix", options={"ftype": "IQ1_S"}
+    )
+    result = build(toolchain, sample, [refused, Q8_0], tmp_path / "job", log=tmp_path / "log")
+    assert result.failures == {"gguf/iq1_s": "this quantization requires an imatrix!"}
+    assert result.names == ["gguf/q8_0"]
+    assert list(result.folders["gguf/iq1_s"].iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.model", "model.safetensors"])
+def test_a_missing_file_is_named(toolchain: Toolchain, sample: Path, tmp_path: Path, missing: str) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    (source / missing).unlink()
+    with pytest.raises(DamagedWeightsError) as raised:
+        build(toolchain, source, [Q8_0, BF16], tmp_path / "job", log=tmp_path / "log")
+    assert (
+        raised.value.message
+        == {
+            "tokenizer.model": (
+                "llama.cpp's converter does not take the model: ValueError: Error: Missing tokenizer.model"
+            ),
+            "model.safetensors": "there are no weights: no model*.safetensors",
+        }[missing]
+    )
+    assert [p.name for p in (tmp_path / "job").rglob("*.gguf")] == []
+
+
+def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    damage_last_shard(source)
+    with pytest.raises(DamagedWeightsError, match=r"^model\.safetensors is damaged: "):
+        build(toolchain, source, [Q8_0], tmp_path / "job", log=tmp_path / "log")
+    assert [p.name for p in (tmp_path / "job").rglob("*.gguf")] == []
+
+
+def test_a_disk_that_fills_up_while_converting_is_said_to_be_full(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 6) as disk:
+        with pytest.raises(DiskFullError, match="No space left on device"):
+            build(toolchain, sample, [Q4_K_M], disk / "job", log=tmp_path / "log")
+        assert [p.name for p in disk.rglob("*.gguf")] == []
+
+
+def test_a_disk_that_fills_up_while_quantizing_leaves_the_file_that_was_whole(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 14) as disk:
+        result = prepare(disk / "job", [Q4_K_M, Q8_0])
+        with pytest.raises(DiskFullError, match="No space left on device"):
+            run_build(toolchain, sample, [Q4_K_M, Q8_0], result, log=tmp_path / "log")
+        assert result.names == [Q4_K_M.name]
+        assert result.files(Q4_K_M.name) == built.files(Q4_K_M.name)
+        assert [p.name for p in disk.rglob("*.gguf")] == [f"{MODEL}-Q4_K_M.gguf"]
