@@ -1,0 +1,48 @@
+"""One world for all journeys of a session: the sample is released once, and published once."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.hub import client
+from bot.hub.local import RunningHub, serve
+from bot.progress import Silent
+from bot.records import Report
+from tests.e2e.world import MODEL, World, make_world
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[RunningHub]:
+    """An embedded Hub on which the sample checkpoint is a release of microsoft's."""
+    with serve(tmp_path_factory.mktemp("released") / "hub") as running:
+        files: dict[str, Path | bytes] = {p.name: p for p in sorted(sample.iterdir())}
+        hub = client.connect(running.url, running.token)
+        with Silent().task("release") as task:
+            hub.commit(MODEL, files=files, parent=None, message="Release", task=task)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def world(released: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world of a publisher with nothing but a phi-bot.toml."""
+    return make_world(released, tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def published(world: World) -> Report:
+    """What the main job said when it ran for the first time."""
+    return world.run()
+
+
+@pytest.fixture
+def new_world(released: RunningHub, tmp_path: Path) -> Callable[[str], World]:
+    """Make a world whose working folder is empty and whose namespace nobody published in."""
+
+    def make(namespace: str) -> World:
+        made = make_world(released, tmp_path / namespace)
+        config = made.folder / "phi-bot.toml"
+        config.write_text(config.read_text().replace('"demo"', f'"{namespace}"'))
+        return made
+
+    return make
