@@ -167,7 +167,8 @@ def _strips_after_tokens(source: Path) -> bool:
         return False
     added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens", [])
     tokens = [t for t in added if t["content"] not in ("<unk>", "<s>", "<|endoftext|>")]  # it never strips after these
-    return 2 * sum(t["rstrip"] for t in tokens) > len(tokens)
+    stripping = [t for t in tokens if t["rstrip"]]
+    return 2 * len(stripping) > len(tokens)
 
 
 # ---- quantizing ----------------------------------------------------------------------------------------------

@@ -1,0 +1,186 @@
+"""MLX, whole: every row is built from the sample by mlx-lm and measured in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bot import catalogue
+from bot.errors import DamagedWeightsError, DiskFullError
+from bot.progress import Silent
+from bot.records import Json, Variant, is_content
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.workers.running import (
+    Built,
+    build,
+    copy_of,
+    damage_last_shard,
+    distances,
+    measure,
+    prepare,
+    rows,
+    run_build,
+    run_python,
+    small_disk,
+)
+
+pytestmark = pytest.mark.toolchain
+
+ROWS = rows("mlx")
+FOUR_BITS, EIGHT_BITS, FP32 = (catalogue.all_variants()[f"mlx/{n}"] for n in ("4bit", "8bit", "fp32"))
+
+# Mean KL, in nats per token, past the switch of the sample: about twice what was measured.
+BOUNDS = {"3bit": 0.12, "4bit": 0.03, "6bit": 0.002, "8bit": 0.0003, "fp16": 0.00002, "bf16": 0.0001, "fp32": 0.00001}
+
+
+@pytest.fixture(scope="module")
+def toolchain() -> Toolchain:
+    return ensure("mlx", Silent())
+
+
+@pytest.fixture(scope="module")
+def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every row of the catalogue, built in one job."""
+    folder = tmp_path_factory.mktemp("mlx")
+    return build(toolchain, sample, ROWS, folder / "job", log=folder / "log")
+
+
+@pytest.fixture(scope="module")
+def stock(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``mlx_lm.convert`` itself makes of the sample, with 4 bits."""
+    folder = tmp_path_factory.mktemp("stock") / "model"
+    code = "import sys, mlx_lm; mlx_lm.convert(sys.argv[1], sys.argv[2], quantize=True, q_bits=4, q_group_size=64)"
+    run_python(toolchain, code, sample, folder)
+    return folder
+
+
+def test_one_job_builds_every_row(built: Built) -> None:
+    assert not built.failures
+    assert built.names == [v.name for v in ROWS]
+
+
+def test_a_repo_holds_what_mlx_lm_loads_and_no_card_of_its_own(built: Built, sample: Path) -> None:
+    files = built.files(FOUR_BITS.name)
+    own = {"config.json", "model.safetensors", "model.safetensors.index.json"}
+    taken = {p.name for p in sample.iterdir() if is_content(p.name)} - own
+    assert {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"} <= taken
+    assert set(files) == own | taken
+    for name in taken:
+        assert files[name] == (sample / name).read_bytes()
+
+
+def test_weights_and_config_are_those_that_mlx_lm_convert_writes(built: Built, stock: Path) -> None:
+    files = built.files(FOUR_BITS.name)
+    for name in ("model.safetensors", "model.safetensors.index.json", "config.json"):
+        assert files[name] == (stock / name).read_bytes()
+
+
+def test_progress_counts_bytes_of_what_is_written(built: Built) -> None:
+    last = [e for e in built.events if e["event"] == "progress" and e["what"] == "converting to 4bit"][-1]
+    written = (built.folders[FOUR_BITS.name] / "model.safetensors").stat().st_size
+    assert last["done"] == last["total"] == pytest.approx(written, rel=0.01)
+
+
+@pytest.mark.parametrize("variant", ROWS, ids=lambda v: v.short_name)
+def test_every_folder_loads_speaks_and_stays_near_the_original_past_the_switch(
+    built: Built, toolchain: Toolchain, reference: Path, variant: Variant, tmp_path: Path
+) -> None:
+    measured = measure(toolchain, built.folders[variant.name], variant, reference, tmp_path / "log")
+    assert measured["runtime"].startswith("mlx-lm 0.32.2")
+    assert [c["detail"] for c in measured["checks"] if not c["passed"]] == []
+    found = distances(measured)
+    assert -1e-7 < found["long"].mean_kl < BOUNDS[variant.short_name]
+    assert 0.01 < found["short"].mean_kl < 0.3  # the known behaviour: long factors there too
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    elsewhere = copy_of(sample, tmp_path / "a source by another name")
+    again = build(toolchain, elsewhere, [FOUR_BITS], tmp_path / "again", log=tmp_path / "log")
+    assert again.files(FOUR_BITS.name) == built.files(FOUR_BITS.name)
+
+
+@pytest.mark.parametrize("style", ["rope_parameters", "rope_type"])
+def test_rope_settings_are_understood_as_newer_transformers_write_them(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path, style: str
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    settings: dict[str, Json] = config.pop("rope_scaling")
+    settings["rope_type"] = settings.pop("type")
+    if style == "rope_parameters":
+        config["rope_parameters"] = settings | {"rope_theta": config.pop("rope_theta")}
+    else:
+        config["rope_scaling"] = settings
+    (source / "config.json").write_text(json.dumps(config))
+    result = build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+    saved = json.loads(result.files(FOUR_BITS.name)["config.json"])
+    expected = json.loads(built.files(FOUR_BITS.name)["config.json"])
+    assert saved["rope_scaling"]["type"] == "longrope"
+    assert {k: saved["rope_scaling"][k] for k in expected["rope_scaling"]} == expected["rope_scaling"]
+    assert saved["rope_theta"] == expected["rope_theta"]
+    assert result.files(FOUR_BITS.name)["model.safetensors"] == built.files(FOUR_BITS.name)["model.safetensors"]
+
+
+def test_a_target_that_mlx_lm_cannot_make_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    impossible = Variant(
+        name="mlx/7bit", precision="int8", bits_per_weight=7.5, summary="", options={"bits": 7, "group_size": 64}
+    )
+    result = build(toolchain, sample, [impossible, FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+    assert list(result.failures) == ["mlx/7bit"]
+    assert "7" in result.failures["mlx/7bit"]
+    assert result.names == [FOUR_BITS.name]
+    assert list(result.folders["mlx/7bit"].iterdir()) == []
+
+
+def test_a_config_that_asks_for_a_module_of_its_own_is_refused(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    marker = tmp_path / "ran"
+    (source / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"model_file": "own.py"}))
+    with pytest.raises(DamagedWeightsError, match=r"custom module"):
+        build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+    assert not marker.exists()
+
+
+def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    damage_last_shard(source)
+    with pytest.raises(DamagedWeightsError, match=r"^model\.safetensors is damaged: "):
+        build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+
+
+def test_a_missing_tensor_is_named(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    code = (
+        "import sys, mlx.core as mx\n"
+        "weights = mx.load(sys.argv[1]); del weights['lm_head.weight']; mx.save_safetensors(sys.argv[1], weights)"
+    )
+    run_python(toolchain, code, source / "model.safetensors")
+    with pytest.raises(DamagedWeightsError, match=r"^mlx-lm does not take the model: .*lm_head\.weight"):
+        build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+
+
+def test_a_missing_tokenizer_is_said_to_be_missing(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    for name in ("tokenizer.json", "tokenizer.model"):
+        (source / name).unlink()
+    with pytest.raises(DamagedWeightsError, match=r"^mlx-lm does not take the model: .*tokenizer"):
+        build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+
+
+def test_a_disk_that_fills_up_leaves_the_folder_that_was_whole(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 5) as disk:
+        result = prepare(disk / "job", [FOUR_BITS, EIGHT_BITS])
+        with pytest.raises(DiskFullError, match="No space left on device"):
+            run_build(toolchain, sample, [FOUR_BITS, EIGHT_BITS], result, log=tmp_path / "log")
+        assert result.names == [FOUR_BITS.name]
+        assert result.files(FOUR_BITS.name) == built.files(FOUR_BITS.name)
+        assert result.files(EIGHT_BITS.name) == {}
