@@ -29,7 +29,7 @@ demo: $(STAMP)
 	@$(BIN)/phi-bot demo
 
 test: $(STAMP)
-	@echo "Installing the toolchains: about 15 minutes on 2 cores the first time, and 4 GB of disk"
+	@echo "Toolchains: the first time, they take about 6 minutes on 2 cores, and 5 GB of disk"
 	@$(BIN)/phi-bot toolchain install --all
 	@$(BIN)/python -m pytest
 

@@ -1,15 +1,19 @@
 """The locked environments that build and run one format each: NAME.txt here is the lock of toolchain NAME."""
 
-import hashlib
+import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from bot.records import digest_of
+from bot.toolchains.lock import parse
 
 FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchain:
-    """An installed toolchain: its interpreter, the sha256 of its lock, and the versions of what is in it."""
+    """An installed toolchain: its interpreter, the digest of its lock, and the versions of what is in it."""
 
     name: str
     python: Path
@@ -28,5 +32,16 @@ def lock_file(name: str) -> Path:
 
 
 def lock_digest(name: str) -> str:
-    """Return the sha256, in hex, of a toolchain's lock: what build keys and cache folders are named by."""
-    return hashlib.sha256(lock_file(name).read_bytes()).hexdigest()
+    """Return the sha256, in hex, of what a lock installs and how: what build keys and cache folders are named by.
+
+    The rest of a lock (how much disk it takes, on which systems it was found to install) may change without anything
+    being built or installed anew.
+    """
+    return _digest(lock_file(name).read_text(encoding="utf-8"))
+
+
+@cache
+def _digest(text: str) -> str:
+    lock = parse(text)
+    requirements = [" ".join(r.text.replace("\\\n", " ").split()) for r in lock.requirements]
+    return digest_of([requirements, dataclasses.asdict(lock.build) if lock.build else None])

@@ -73,13 +73,13 @@ def ensure(name: str, display: Display) -> Toolchain:
     this system or could not be installed, NoCompilerError, DiskTooSmallError before anything is downloaded, and
     DiskFullError. Whatever it raises, nothing half-made is left.
     """
-    found = _find(name)
+    slot = _slot(name)
+    found = _find(name, slot)
     if found is not None:
         return found
     lock = read(toolchains.lock_file(name))
-    slot = _slot(name)
     with _alone(slot, display, f"Waiting for another process that is installing the toolchain {name}"):
-        found = _find(name)  # made by that process
+        found = _find(name, slot)  # made by that process
         if found is not None:
             return found
         shutil.rmtree(slot, ignore_errors=True)  # what a killed process left
@@ -87,7 +87,7 @@ def ensure(name: str, display: Display) -> Toolchain:
         _require_disk(lock, name)
         with display.task(f"Installing the toolchain {name}") as task:
             _install(name, lock, slot, task)
-        found = _find(name)
+        found = _find(name, slot)
     assert found is not None  # noqa: S101 - it was just made
     return found
 
@@ -145,8 +145,7 @@ def _complete(slot: Path) -> _Complete | None:
     return complete if _python(slot / complete.environment).exists() else None
 
 
-def _find(name: str) -> Toolchain | None:
-    slot = _slot(name)
+def _find(name: str, slot: Path) -> Toolchain | None:
     complete = _complete(slot)
     if complete is None:
         return None
@@ -232,7 +231,8 @@ def _fill(lock: Lock, folder: Path, scratch: Path, log: Path, task: Task) -> Non
         file = scratch / "requirements.txt"
         file.write_text("".join(f"{r.text}\n" for r in requirements), encoding="utf-8")
         command = [str(_python(folder)), "-I", "-m", "pip", "install", "--require-hashes", "--no-deps"]
-        command += ["--only-binary", ":all:", "--progress-bar", "off", "--no-warn-script-location"]
+        # Without compiling to bytecode: of tens of thousands of modules a worker imports a few, and Python keeps those.
+        command += ["--only-binary", ":all:", "--no-compile", "--progress-bar", "off", "--no-warn-script-location"]
         with packages.unpacking():
             run([*command, *options, "-r", str(file)], log=log, env=env, follow=packages.line)
 

@@ -78,12 +78,20 @@ class Lock:
 def read(file: Path) -> Lock:
     """Read a lock.
 
-    Raises ValueError for one that is not complete: no head, or a requirement without an exact version or a hash.
+    Raises ValueError, naming the file, for one that is not complete: no head, or a requirement without an exact
+    version or a hash.
     """
-    text = file.read_text(encoding="utf-8")
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from None
+
+
+def parse(text: str) -> Lock:
+    """Return the lock that a text is. Raises ValueError as ``read`` does."""
     head = read_head(text)
     return Lock(
-        requirements=_requirements(text, file.name),
+        requirements=_requirements(text),
         disk=head["disk"],
         imports=tuple(head["imports"]),
         platforms={
@@ -107,15 +115,15 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _requirements(text: str, file: str) -> tuple[Requirement, ...]:
+def _requirements(text: str) -> tuple[Requirement, ...]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
-        raise ValueError(f"{file} locks nothing")
+        raise ValueError("nothing is locked")
     found = []
     for entry in re.split(r"(?<!\\)\n", "\n".join(lines)):
         match = _REQUIREMENT.match(entry)
         if match is None or not _HASH.search(entry):
-            raise ValueError(f"{file}: {entry.splitlines()[0]!r} has no exact version or no sha256")
+            raise ValueError(f"{entry.splitlines()[0]!r} has no exact version or no sha256")
         found.append(Requirement(name=canonical(match["name"]), version=match["version"], text=entry))
     return tuple(found)
 

@@ -60,7 +60,8 @@ def environment(scratch: Path) -> dict[str, str]:
     allowed = PASSED_ON | _PIP_SETTINGS | _NETWORK | _PLACES | _COMPILERS
     passed = {k: v for k, v in os.environ.items() if k.upper() in allowed}
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
-    return passed | temporary | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONUTF8": "1"}
+    ours = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_USER": "0", "PYTHONUTF8": "1"}
+    return passed | temporary | ours
 
 
 class Failed(Exception):  # noqa: N818
@@ -175,6 +176,11 @@ def error(toolchain: str, failed: Failed, log: Path) -> PhiBotError:
         return DiskFullError(
             f"the disk filled up while the toolchain {toolchain} was being installed",
             hint="Nothing of it is left. Free some disk, or set PHI_BOT_CACHE to a folder on a larger one.",
+        )
+    if "ensurepip is not" in failed.output:  # Debian has it in a package of its own
+        return ToolchainError(
+            f"the toolchain {toolchain} could not be installed: this Python cannot make virtual environments",
+            hint="Install what it lacks; on Debian and Ubuntu: apt-get install python3-venv",
         )
     unreachable = "connection broken by" in failed.output
     what = "the package index does not answer" if unreachable else str(failed)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from bot.errors import BuildError, DamagedWeightsError, DiskFullError
 from bot.records import Json, Record
 from bot.toolchains import Toolchain, enter
 from bot.toolchains.enter import child_environment, run_worker
+from tests.toolchains.processes import lives, wait_for_end
 
 PYTHON = Toolchain(name="plain", python=Path(sys.executable), lock_digest="0" * 64, versions={})
 
@@ -63,18 +63,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def log(tmp_path: Path) -> str:
     return (tmp_path / "logs" / "own.log").read_text(errors="replace")
-
-
-def lives(pid: int) -> bool:
-    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return listed.stdout.strip() not in ("", "Z", "Zs", "Z+")
-
-
-def wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + 30
-    while lives(pid):
-        assert time.monotonic() < deadline, f"{pid} still runs"
-        time.sleep(0.02)
 
 
 def test_a_task_goes_in_and_events_and_a_result_come_out(work: Run) -> None:

@@ -1,11 +1,13 @@
 """Locks: complete, exact, hashed, and in step with what they are made from."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from bot import toolchains
 from bot.toolchains import pytorch, relock
@@ -14,6 +16,7 @@ from tests.toolchains.index import HEAD
 
 SHA256 = "0" * 64
 PIN = f"first==1.0 \\\n    --hash=sha256:{SHA256}\n"
+GGUF = toolchains.lock_file("gguf").read_text()
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -54,10 +57,18 @@ def test_a_lock_covers_linux_and_macs_with_every_python_from_3_11(name: str) -> 
         assert {"3.11", "3.12", "3.13"} <= set(platforms[platform].pythons)
 
 
-def test_the_bots_own_environment_is_pinned_and_hashed(file: Path) -> None:
+def test_the_bots_own_environment_is_pinned_hashed_and_in_step_with_pyproject(file: Path) -> None:
     file.write_text(HEAD.format(disk=1, imports="") + (ROOT / "requirements.txt").read_text())
-    locked = {r.name for r in read(file).requirements}
-    assert {"huggingface-hub", "pytest", "ruff", "mypy", "hatchling"} <= locked
+    locked = {r.name: r.version for r in read(file).requirements}
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [
+        *pyproject["build-system"]["requires"],
+        *pyproject["project"]["dependencies"],
+        *pyproject["project"]["optional-dependencies"]["hub"],
+        *pyproject["dependency-groups"]["dev"],
+    ]
+    for requirement in map(Requirement, asked):
+        assert requirement.specifier.contains(locked[canonical(requirement.name)]), requirement
 
 
 def test_a_lock_keeps_markers_and_hashes_as_pip_reads_them(file: Path) -> None:
@@ -97,18 +108,27 @@ def test_a_lock_without_a_head_is_refused(file: Path) -> None:
 
 def test_an_empty_lock_is_refused(file: Path) -> None:
     file.write_text(HEAD.format(disk=1, imports=""))
-    with pytest.raises(ValueError, match=r"tiny\.txt locks nothing"):
+    with pytest.raises(ValueError, match=r"tiny\.txt: nothing is locked"):
         read(file)
 
 
-def test_the_digest_changes_with_the_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_digest_is_of_what_is_installed_and_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
-    (tmp_path / "tiny.txt").write_text(PIN)
-    before = toolchains.lock_digest("tiny")
-    (tmp_path / "tiny.txt").write_text(PIN.replace("1.0", "1.1"))
-    assert toolchains.lock_digest("tiny") != before
-    (tmp_path / "tiny.txt").write_text(PIN)
-    assert toolchains.lock_digest("tiny") == before
+
+    def digest(text: str) -> str:
+        (tmp_path / "tiny.txt").write_text(text)
+        return toolchains.lock_digest("tiny")
+
+    before = digest(GGUF)
+    for old, new in (
+        ("torch==2.13.0+cpu", "torch==2.13.1+cpu"),
+        ("sys_platform == 'linux'", "sys_platform == 'win32'"),
+        (re.findall("--hash=sha256:[0-9a-f]{64}", GGUF)[0], f"--hash=sha256:{SHA256}"),
+        ("-DGGML_NATIVE=OFF", "-DGGML_NATIVE=ON"),
+    ):
+        assert digest(GGUF.replace(old, new, 1)) != before
+    assert digest(re.sub("disk = .*", "disk = 1", GGUF)) == before
+    assert digest("# another comment\n" + GGUF) == before
 
 
 @given(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True))

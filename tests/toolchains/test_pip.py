@@ -1,7 +1,6 @@
 """What pip may see, what it says, and what a person is told when it fails."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot.errors import DiskFullError, ToolchainError
 from bot.toolchains.pip import Failed, Packages, compilation, environment, error, essence, run
+from tests.toolchains.processes import wait_for_end
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "MY_PASSWORD")
 
@@ -78,7 +78,6 @@ def test_where_packages_come_from_is_the_machines_where_they_go_is_ours(
     }
     kept_back = {
         "PIP_TARGET": "/elsewhere",
-        "PIP_USER": "1",
         "PIP_CONSTRAINT": "/constraints.txt",
         "PYTHONPATH": "/elsewhere",
         "PYTHONHOME": "/elsewhere",
@@ -91,6 +90,7 @@ def test_where_packages_come_from_is_the_machines_where_they_go_is_ours(
     assert passed.items() <= env.items()
     assert not kept_back.keys() & env.keys()
     assert env["TMPDIR"] == str(tmp_path)
+    assert env["PIP_USER"] == "0"  # whatever pip's configuration says
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Z_]{1,12}(TOKEN|SECRET|PASSWORD|KEY)", fullmatch=True), st.just("x")))
@@ -119,9 +119,7 @@ def test_a_command_ends_with_the_function_that_ran_it(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run([sys.executable, "-c", PARENT], log=tmp_path / "log", env=environment(tmp_path), follow=stop)
-    pid = int((tmp_path / "log").read_text().splitlines()[-1])
-    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    assert listed in ("", "Z", "Zs")  # gone, or about to be
+    wait_for_end(int((tmp_path / "log").read_text().splitlines()[-1]))
 
 
 def test_packages_are_counted_as_pip_collects_them(tmp_path: Path) -> None:
@@ -180,3 +178,10 @@ def test_a_full_disk_and_a_dead_network_are_told_apart(tmp_path: Path) -> None:
     assert isinstance(told, ToolchainError)
     assert told.message == "the toolchain tiny could not be installed: the package index does not answer"
     assert str(tmp_path / "log") in told.hint
+
+
+def test_a_python_that_cannot_make_environments_is_said_so(tmp_path: Path) -> None:
+    printed = "The virtual environment was not created successfully because ensurepip is not\navailable. …\n"
+    told = error("tiny", Failed(printed), tmp_path / "log")
+    assert told.message.endswith("this Python cannot make virtual environments")
+    assert "python3-venv" in told.hint
