@@ -42,6 +42,7 @@ _SET = {
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUTF8": "1",
+    "OMP_WAIT_POLICY": "passive",  # on a machine with other work, threads that spin cost ten times the time
 }
 
 
