@@ -64,3 +64,12 @@ def unsupported(config: dict[str, Json], tool: str, supported: dict[str, str]) -
     if "quantization_config" in config:
         return f"the model is quantized already; {tool} needs the original weights"
     return None
+
+
+def odd_rows(config: dict[str, Json], multiple: int, tool: str) -> str | None:
+    """Say in one line that ``tool`` wants the rows of matrices to be a multiple of a number long, or return None."""
+    for key in ("hidden_size", "intermediate_size"):
+        size = config.get(key)
+        if isinstance(size, int) and size % multiple:
+            return f"{tool} wants {key} to be a multiple of {multiple}, and it is {size}"
+    return None

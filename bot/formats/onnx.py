@@ -1,0 +1,81 @@
+"""ONNX, for ONNX Runtime GenAI on processors, GPUs and in browsers."""
+
+from bot.formats import _phi
+from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+
+# What the pinned builder makes and transformers reads without code from the model's repo. Phi-3-small, Phi-3-vision and
+# Phi-4-multimodal need such code; of the latter two it would make only the text part.
+_SUPPORTED = {"PhiForCausalLM": "Phi-1, 1.5 and 2", "Phi3ForCausalLM": "Phi-3, 3.5 and 4"}
+_MIXTURES = ("PhiMoEForCausalLM", "PhimoeForCausalLM")
+_ROPE_TYPES = ("default", "longrope")
+_ROTATED = {"PhiForCausalLM": 0.5}  # the part of a head that is rotated, where a config does not say
+_PAIRED_BLOCKS = 64  # k_quant packs the zero points of two blocks of 32 weights into a byte
+
+_TOKENIZER = 20 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json
+_INTERPRETER = 600 << 20  # bytes resident with torch, transformers and the builder imported
+_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
+
+
+class Onnx:
+    """One repo per model, with a folder per target, as Microsoft's own conversions have."""
+
+    name = "onnx"
+    title = "ONNX"
+    library = "onnxruntime-genai"
+    version = 1
+    packages = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers", "torch")
+
+    def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
+        """Say in one line why onnxruntime-genai's builder cannot build this, or return None if it can."""
+        if _phi.architecture(config) in _MIXTURES:
+            return "onnxruntime-genai's builder has Phi's mixture of experts, but not with LongRoPE, which they all use"
+        reason = _phi.unsupported(config, "onnxruntime-genai's builder", _SUPPORTED)
+        if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
+            reason = f"onnxruntime-genai's builder does not know rope scaling of type {kind!r} in a Phi model"
+        return reason or _odd_heads(config) or _odd_rows(config, variant)
+
+    def repo_suffix(self, variant: Variant) -> str:  # noqa: ARG002
+        """Return ``-onnx``."""
+        return "-onnx"
+
+    def path_in_repo(self, variant: Variant) -> str:
+        """Return the target's folder: ``cpu-int4``."""
+        return variant.short_name
+
+    def estimate(self, release: Release, variant: Variant) -> Estimate:
+        """Estimate from the number of parameters: see ``bits_per_weight`` of the row. There is no scratch.
+
+        For integers the builder holds the weights as they are, in the type it computes in, and packed, all at once.
+        """
+        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
+        builder = 1.6 * release.weight_bytes
+        if variant.precision.startswith("int"):
+            computed = _phi.parameters(release) * (4 if variant.target == "cpu" else 2)
+            builder = 1.1 * (release.weight_bytes + computed + output)
+        return Estimate(output=output, disk=0, memory=max(_INTERPRETER + int(builder), output + _RUNTIME))
+
+    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002
+        """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""
+        return ()
+
+
+def _odd_heads(config: dict[str, Json]) -> str | None:
+    """GroupQueryAttention wants rows of 8 in its rotary tables; a row holds half of the dimensions that it rotates."""
+    heads = _phi.number(config, "num_attention_heads", 1)
+    size = _phi.number(config, "head_dim", _phi.number(config, "hidden_size", 16 * heads) // heads)
+    given = config.get("partial_rotary_factor", _phi.rope_scaling(config).get("partial_rotary_factor"))
+    part = given if isinstance(given, int | float) and 0 < given <= 1 else _ROTATED.get(_phi.architecture(config), 1.0)
+    rotated = int(size * part)
+    if rotated % 16:
+        return f"onnxruntime's GroupQueryAttention rotates a multiple of 16 dimensions of a head, not {rotated}"
+    return None
+
+
+def _odd_rows(config: dict[str, Json], variant: Variant) -> str | None:
+    extra = variant.options.get("extra_options", {})
+    if extra.get("algo_config") != "k_quant":
+        return None
+    return _phi.odd_rows(config, _PAIRED_BLOCKS, "onnxruntime's k_quant")
+
+
+FORMAT = Onnx()

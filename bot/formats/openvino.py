@@ -1,0 +1,73 @@
+"""OpenVINO IR, for Intel's processors, GPUs and NPUs."""
+
+from bot.formats import _phi
+from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+
+# What the pinned optimum-intel exports as text models. It has Phi-3-vision and Phi-4-multimodal too, as several models
+# each, which need code from their repos.
+_SUPPORTED = {
+    "PhiForCausalLM": "Phi-1, 1.5 and 2",
+    "Phi3ForCausalLM": "Phi-3, 3.5 and 4",
+    "PhiMoEForCausalLM": "Phi-3.5-MoE",
+    "PhimoeForCausalLM": "Phi-3.5-MoE",  # as transformers saves it
+}
+_ROPE_TYPES = ("default", "longrope")
+
+_TOKENIZER = 40 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json and as much in the converted one
+_INTERPRETER = 700 << 20  # bytes resident with torch, transformers, nncf and openvino imported
+_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
+
+
+class OpenVino:
+    """One repo per precision, as OpenVINO's own collection has."""
+
+    name = "openvino"
+    title = "OpenVINO"
+    library = "openvino"
+    version = 1
+    packages = (
+        "optimum-intel",
+        "nncf",
+        "openvino",
+        "openvino-genai",
+        "openvino-tokenizers",
+        "transformers",
+        "torch",
+    )
+
+    def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
+        """Say in one line why optimum-intel cannot export this, or nncf not compress it, or return None if they can."""
+        reason = _phi.unsupported(config, "optimum-intel", _SUPPORTED)
+        if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
+            reason = f"optimum-intel's export is not known to be right for rope scaling of type {kind!r} in a Phi model"
+        group = variant.options.get("group_size", -1)
+        return reason or (_phi.odd_rows(config, group, "nncf") if group > 0 else None)
+
+    def repo_suffix(self, variant: Variant) -> str:
+        """Return ``-int4-ov`` and the like."""
+        return f"-{variant.short_name}-ov"
+
+    def path_in_repo(self, variant: Variant) -> str:  # noqa: ARG002
+        """Return the top of the repo, where openvino-genai looks."""
+        return ""
+
+    def estimate(self, release: Release, variant: Variant) -> Estimate:
+        """Estimate from the number of parameters: see ``bits_per_weight`` of the row.
+
+        Scratch is the exported model in the source's own type, from which integers are made.
+        """
+        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
+        compressed = variant.precision.startswith("int")
+        exporter = _INTERPRETER + int(1.3 * release.weight_bytes)
+        return Estimate(
+            output=output,
+            disk=release.weight_bytes if compressed else 0,
+            memory=max(exporter, output + _RUNTIME),
+        )
+
+    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002
+        """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""
+        return ()
+
+
+FORMAT = OpenVino()

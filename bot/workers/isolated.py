@@ -1,0 +1,59 @@
+"""Build each target in an interpreter of its own.
+
+For toolchains that count what they make, over the life of a process, and write the numbers into their files: only a
+fresh process gives the same bytes whatever else is built. It also gives all memory back after each target.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bot.records import Json
+from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target
+
+_LAUNCHER = Path(__file__).parent / "launch.py"
+
+
+def build_each(module: str, task: BuildTask, report: Reporter) -> None:
+    """Run ``MODULE build`` for one target after the other, handing on its events.
+
+    A target that the toolchain fails on, or dies of, fails alone. Raises SourceProblem and OSError as the child did.
+    """
+    for number, target in enumerate(task.targets):
+        scratch = Path(task.scratch) / str(number)
+        scratch.mkdir()
+        alone = dataclasses.replace(task, targets=(target,), scratch=str(scratch))
+        last, code = _run(module, alone, report)
+        if last is None:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            report.failed(target.variant, f"the builder {how}")
+        elif last["event"] == "error":
+            _fail(target, last, report)
+
+
+def _run(module: str, task: BuildTask, report: Reporter) -> tuple[dict[str, Json] | None, int]:
+    file = Path(task.scratch) / "task.json"
+    file.write_text(json.dumps(task.to_json()), encoding="utf-8")
+    last: dict[str, Json] | None = None
+    command = [sys.executable, "-I", str(_LAUNCHER), module, "build", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        for line in process.stdout:
+            event: dict[str, Json] = json.loads(line)
+            if event["event"] in ("result", "error"):
+                last = event
+            else:
+                report.event(**event)
+    return last, process.returncode
+
+
+def _fail(target: Target, error: dict[str, Json], report: Reporter) -> None:
+    if error["kind"] == "source":
+        raise SourceProblem(error["message"])
+    if error["kind"] == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target.out)
+    report.failed(target.variant, error["message"])

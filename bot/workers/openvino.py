@@ -1,0 +1,209 @@
+"""OpenVINO: optimum-intel exports, nncf compresses the weights, openvino-genai runs."""
+
+import importlib.metadata
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from bot.records import CONTENT_FILES, Json, Variant
+from bot.workers import measure
+from bot.workers.checkpoint import forbid_remote_code, weight_types
+from bot.workers.disk import out_of_space
+from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target, VerifyTask, main
+from bot.workers.isolated import build_each
+from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
+
+_MODULE = "bot.workers.openvino"
+_WRITTEN = ("openvino_model", "openvino_tokenizer", "openvino_detokenizer")  # each an .xml and a .bin
+_TOKENIZER_FILES = CONTENT_FILES - {"config.json", "generation_config.json"}
+
+
+def build(task_json: Json, report: Reporter) -> None:
+    """Build each target as a folder that openvino-genai and optimum-intel load.
+
+    One that the toolchain cannot make fails alone. Raises SourceProblem when the checkpoint or its tokenizer cannot be
+    read, and OSError when the disk fills up.
+    """
+    task = BuildTask.from_json(task_json)
+    if len(task.targets) > 1:
+        build_each(_MODULE, task, report)
+        return
+    _send_nothing()
+    tempfile.tempdir = task.scratch
+    import torch
+
+    torch.set_num_threads(task.threads)
+    forbid_remote_code()
+    source = Path(task.source)
+    weight_types(source)
+    stop = stop_ids(source, read_tokenizer(source))
+    for target in task.targets:
+        try:
+            _build(source, target, stop, report)
+        except Exception as error:
+            full = out_of_space(Path(target.out))
+            _empty(Path(target.out))
+            if full is not None:
+                raise full from error
+            if isinstance(error, SourceProblem):
+                raise
+            report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
+        else:
+            report.built(target.variant)
+
+
+def _send_nothing() -> None:
+    """Let openvino and nncf do without the package that reports on their use; both do where it is not installed."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+
+def _build(source: Path, target: Target, stop: Sequence[int], report: Reporter) -> None:
+    from optimum.commands import optimum_cli
+
+    out, variant = Path(target.out), target.variant
+    report.progress(f"exporting {variant.short_name}", 0, 0, "tensors")
+    with _followed(variant, report), patch.object(sys, "argv", _command(source, out, variant)):
+        optimum_cli.main()
+    for name in _WRITTEN:
+        if not (out / f"{name}.xml").exists():  # a tokenizer that cannot be converted is only logged
+            raise RuntimeError(f"{name}.xml was not written; the log says why")
+    _add_stop_ids(out / "generation_config.json", stop)
+    _forget_source(out / "openvino_config.json")
+    # The source's own tokenizer files, not what transformers makes of them: that loads only in its newest versions.
+    for name in _TOKENIZER_FILES:
+        (out / name).unlink(missing_ok=True)
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)
+
+
+def _command(source: Path, out: Path, variant: Variant) -> list[str]:
+    """Return the command line of ``optimum-cli``, with every choice made that it would make by the model's name."""
+    options = variant.options
+    command = ["optimum-cli", "export", "openvino", "--model", str(source), "--library", "transformers"]
+    command += ["--task", "text-generation-with-past", "--weight-format", options["weight_format"]]
+    for key in ("group_size", "ratio"):
+        if key in options:
+            command += [f"--{key.replace('_', '-')}", str(options[key])]
+    return [*command, *(["--sym"] if options.get("sym") else []), str(out)]
+
+
+def _add_stop_ids(path: Path, ids: Sequence[int]) -> None:
+    """Make the runtime stop at each of ``ids``, of which a source without generation_config.json names too few."""
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config["eos_token_id"] = with_stop_ids(config.get("eos_token_id"), ids)
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _forget_source(path: Path) -> None:
+    """Take the folder that the source lay in out of what optimum-intel says of its quantization."""
+    if path.exists():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["quantization_config"]["tokenizer"] = None
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@contextmanager
+def _followed(variant: Variant, report: Reporter) -> Iterator[None]:
+    """Report the tensors as nncf compresses them."""
+    from nncf.common.logging.track_progress import track
+
+    each = track.__iter__
+
+    def counted(self: Any) -> Iterator[Any]:
+        total = len(self.sequence) if hasattr(self.sequence, "__len__") else 0
+        for number, item in enumerate(each(self)):
+            report.progress(f"compressing {variant.short_name}", number, total, "tensors")
+            yield item
+        report.progress(f"compressing {variant.short_name}", total, total, "tensors")
+
+    with patch.object(track, "__iter__", counted):
+        yield
+
+
+# ---- running -------------------------------------------------------------------------------------------------
+
+
+class Runtime:
+    """A folder in OpenVINO, on the CPU.
+
+    Generation is openvino-genai's, with the settings it takes by itself. The logits are the model's own in float32,
+    for which the same files are compiled once more; only one of the two is held at a time.
+    """
+
+    name = f"openvino-genai {importlib.metadata.version('openvino-genai')}"
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        _send_nothing()
+        import openvino_genai
+
+        self._folder, self._settings = folder, {"INFERENCE_NUM_THREADS": threads}
+        self._tokenizer = openvino_genai.Tokenizer(str(folder))
+        self._request: Any = None
+        self._pipeline: Any = None
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text: special tokens in it recognised, none added."""
+        return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
+        return str(self._tokenizer.decode(list(ids)))
+
+    def logits(self, ids: Sequence[int]) -> Any:
+        """Run the ids from an empty context; return float32 logits of shape (len(ids), vocabulary)."""
+        if self._request is None:
+            import openvino
+
+            self._pipeline = None
+            settings = {"INFERENCE_PRECISION_HINT": "f32", **self._settings}
+            model = openvino.Core().compile_model(self._folder / "openvino_model.xml", "CPU", settings)
+            self._request = model.create_infer_request()
+        self._request.reset_state()
+        inputs = {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
+            "position_ids": np.arange(len(ids), dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        taken = {i.get_any_name() for i in self._request.model_inputs}
+        self._request.infer({name: value for name, value in inputs.items() if name in taken})
+        return self._request.get_tensor("logits").data[0].copy()
+
+    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
+        """Continue greedily until one of the model's stop tokens, which is left out."""
+        import openvino
+        import openvino_genai
+
+        if self._pipeline is None:
+            self._request = None
+            self._pipeline = openvino_genai.LLMPipeline(str(self._folder), "CPU", **self._settings)
+        config = self._pipeline.get_generation_config()
+        config.max_new_tokens, config.do_sample = max_new_tokens, False
+        inputs = openvino_genai.TokenizedInputs(
+            openvino.Tensor(np.array([ids], dtype=np.int64)), openvino.Tensor(np.ones((1, len(ids)), dtype=np.int64))
+        )
+        new = [int(i) for i in self._pipeline.generate(inputs, config).tokens[0]]
+        return new[:-1] if new and new[-1] in config.stop_token_ids else new
+
+
+def load(task: VerifyTask) -> Runtime:
+    """Load an artifact."""
+    return Runtime(Path(task.artifact), task.threads)
+
+
+if __name__ == "__main__":
+    main({"build": build, "verify": partial(measure.verify, load=load)})

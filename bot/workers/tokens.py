@@ -1,0 +1,56 @@
+"""A checkpoint's tokenizer, and the tokens at which generating has to stop."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bot.records import Json
+from bot.workers.harness import SourceProblem
+
+_TURN_ENDS = ("<|end|>", "<|im_end|>")  # how Phi's chat templates end a turn
+
+
+def read_tokenizer(source: Path) -> Any:
+    """Return transformers' tokenizer of the checkpoint in a folder. Raises SourceProblem if it cannot be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0].replace(f"{source}/", "")
+        raise SourceProblem(f"the tokenizer cannot be read: {type(error).__name__}: {reason}") from error
+
+
+def stop_ids(source: Path, tokenizer: Any) -> list[int]:
+    """Return the ids at which generating has to stop: those the checkpoint names, then the one that ends a turn.
+
+    Many fine-tunes come without generation_config.json; with what config.json names alone, ``<|endoftext|>``, a chat
+    then goes on for ever. Raises SourceProblem for a generation_config.json that is no JSON object.
+    """
+    ids = [*_named(source / "generation_config.json"), *_named(source / "config.json")]
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    added = tokenizer.get_added_vocab()
+    ids += [added[token] for token in _TURN_ENDS if token in added and token in template]
+    return list(dict.fromkeys(ids))
+
+
+def with_stop_ids(given: Json, ids: Iterable[int]) -> list[int]:
+    """Return a config's ``eos_token_id`` (an id, a list of them, or None) as a list, with the missing ids behind."""
+    return list(dict.fromkeys([*_ids(given), *ids]))
+
+
+def _named(path: Path) -> list[int]:
+    if not path.exists():
+        return []
+    try:
+        return _ids(json.loads(path.read_text(encoding="utf-8")).get("eos_token_id"))
+    except (ValueError, AttributeError) as error:
+        raise SourceProblem(f"{path.name} is malformed: {error}") from error
+
+
+def _ids(value: Json) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
