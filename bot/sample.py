@@ -20,6 +20,7 @@ def make_sample(folder: Path, display: Display) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already and not empty", hint="Name a new folder.")
     toolchain = ensure("reference", display)
+    folder = folder.absolute()  # the worker has another working folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     log = partial.with_suffix(".log")
