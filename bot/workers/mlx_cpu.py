@@ -17,8 +17,8 @@ def on_cpu() -> bool:
 def prepare() -> None:
     """Keep MLX from compiling kernels while it runs.
 
-    Its CPU backend fuses operations by writing C++ to the shared temporary folder and running ``g++`` on it: without a
-    compiler it fails, and whoever can write there could put a library of their own in place.
+    Where there is a ``g++``, its CPU backend fuses operations by writing C++ into the shared temporary folder, compiling
+    it, and loading whatever library then lies there: anyone who can write there could put one in its place.
     """
     import mlx.core as mx
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pytest
 from bot import catalogue
 from bot.records import Distance, Json, Variant
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import child_environment, run_worker
 from bot.workers.harness import BuildTask, Target, VerifyTask
 
 MODEL = "Phi-sample"
@@ -85,9 +86,12 @@ def distances(measured: Json) -> dict[str, Distance]:
 
 
 def run_python(toolchain: Toolchain, code: str, *args: object) -> str:
-    """Run code inside a toolchain; return what it printed."""
+    """Run code inside a toolchain, in the environment of a worker; return what it printed."""
     command = [str(toolchain.python), "-I", "-c", code, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(home))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def copy_of(sample: Path, folder: Path) -> Path:
