@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import catalogue
+from bot import catalogue, toolchains
 from bot.catalogue import all_variants, select
 from bot.errors import UnknownVariantError
+from bot.formats import all_formats
 from bot.records import Variant, build_key
 
 ROWS = list(all_variants().values())
@@ -33,6 +34,12 @@ def test_rows_of_a_format_stand_together() -> None:
 
 
 @row
+def test_a_row_belongs_to_a_format_with_a_toolchain(row: Variant) -> None:
+    assert row.format in all_formats()
+    assert row.format in toolchains.names()
+
+
+@row
 def test_a_row_says_what_it_is_for_in_one_line(row: Variant) -> None:
     assert row.summary
     assert row.summary.isprintable()
@@ -48,6 +55,11 @@ def test_an_estimate_is_near_the_precision_that_a_row_claims(row: Variant) -> No
 def test_two_rows_are_two_recipes() -> None:
     keys = Counter(build_key(content_digest="r", variant=r, toolchain_digest=r.format, format_version=1) for r in ROWS)
     assert keys.most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize("name", ["gguf", "mlx", "onnx", "openvino"])  # whose tools have all four
+def test_every_common_precision_is_offered(name: str) -> None:
+    assert {"int4", "int8", "fp16", "fp32"} <= {r.precision for r in ROWS if r.format == name}
 
 
 def test_the_default_set_is_small_and_has_every_format_for_a_plain_processor() -> None:
