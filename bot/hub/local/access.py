@@ -3,14 +3,12 @@
 from contextlib import suppress
 from http import HTTPStatus
 
+from bot.hub.local.metadata import Seen, look
 from bot.hub.local.names import REPO_TYPES
-from bot.hub.local.objects import Commit
 from bot.hub.local.refused import RefusedError, forbidden, not_found
 from bot.hub.local.repo import MAIN, Repo
 from bot.hub.local.tokens import Grant
 from bot.hub.local.web import Request
-
-Where = dict[str, str]  # what a route found: ``types`` (``models``), ``namespace``, ``name``
 
 
 def repo_type(plural: str) -> str:
@@ -61,8 +59,8 @@ def writable(request: Request, types: str, namespace: str, name: str) -> Repo:
     return repo
 
 
-def listed(request: Request, kind: str) -> list[tuple[Repo, Commit]]:
-    """Return the repos that the caller may know of, with their heads, newest first.
+def listed(request: Request, kind: str) -> list[Seen]:
+    """Return the repos that the caller may know of, newest first.
 
     The parameters ``author`` and ``search`` narrow them.
     """
@@ -71,8 +69,8 @@ def listed(request: Request, kind: str) -> list[tuple[Repo, Commit]]:
     for repo in request.hub.repos(kind, namespace=request.one("author")):
         with suppress(RefusedError):  # deleted at this moment
             if all(w in repo.id.lower() for w in words) and sees(request.grant, repo):
-                found.append((repo, repo.resolve(MAIN.full)))
-    return sorted(found, key=lambda f: -f[1].date)
+                found.append(look(repo, MAIN.full))
+    return sorted(found, key=lambda s: -s.commit.date)
 
 
 def known(request: Request) -> Grant:

@@ -9,7 +9,7 @@ from typing import Any
 from bot.hub.local import changes, discussions, front_matter
 from bot.hub.local.access import visible, writer, writer_of
 from bot.hub.local.changes import Change
-from bot.hub.local.names import check_path, is_commit, is_sha256
+from bot.hub.local.names import check_path, is_commit, is_sha256, title_of
 from bot.hub.local.objects import lfs_file, regular_file
 from bot.hub.local.refused import RefusedError, bad_request, not_found
 from bot.hub.local.repo import MAIN, Ref, Repo, stale_parent
@@ -109,10 +109,8 @@ def _header(line: dict[str, Any]) -> dict[str, Any]:
     value = line.get("value")
     if line.get("key") != "header" or not isinstance(value, dict):
         raise bad_request("the first line of a commit is its header")
-    title = " ".join(string(value, "summary").split())
+    title = title_of(string(value, "summary"))
     parent = value.get("parentCommit")
-    if not title:
-        raise bad_request("the summary of a commit is empty")
     if parent is not None and not (isinstance(parent, str) and is_commit(parent)):
         raise bad_request("'parentCommit' is no commit id")
     return {"title": title, "description": string(value, "description", ""), "parent": parent}

@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from bot.hub.local import discussions
-from bot.hub.local.access import visible, writer, writer_of
+from bot.hub.local.access import readable, visible, writer, writer_of
 from bot.hub.local.api_repos import instant
 from bot.hub.local.diff import as_text, changes_between
 from bot.hub.local.discussions import Discussion, Event
+from bot.hub.local.names import title_of
 from bot.hub.local.objects import Commit
 from bot.hub.local.refused import bad_request, not_found
 from bot.hub.local.repo import MAIN, Repo
@@ -33,15 +34,15 @@ def list_discussions(request: Request, **where: str) -> Response:
 
 
 def show_discussion(request: Request, number: str, **where: str) -> Response:
-    """Tell all about a discussion."""
-    repo = visible(request, **where)
+    """Tell all about a discussion, and what it would change."""
+    repo = readable(request, **where)
     return json_response(_details(repo, discussions.numbered(repo, number)))
 
 
 def create_discussion(request: Request, **where: str) -> Response:
     """Open a discussion, or a draft of a pull request that has no commits yet."""
     repo, wanted, author = visible(request, **where), request.json(), writer(request).name
-    title = " ".join(string(wanted, "title").split())
+    title = title_of(string(wanted, "title"))
     if not 3 <= len(title) <= 200:
         raise bad_request("a title has 3 to 200 characters")
     with repo.changing():
@@ -79,7 +80,7 @@ def hide_comment(request: Request, number: str, comment_id: str, **where: str) -
 def rename(request: Request, number: str, **where: str) -> Response:
     """Give a discussion another title."""
     repo = visible(request, **where)
-    title = " ".join(string(request.json(), "title").split())
+    title = title_of(string(request.json(), "title"))
     found = _mine(request, repo, number)
     news = discussions.event("title-change", writer(request).name, title, before=found.title)
     _change(repo, number, lambda d: replace(d, title=title, events=(*d.events, news)))

@@ -57,7 +57,8 @@ def preupload(request: Request, revision: str, **where: str) -> Response:
     """Say of each file whether it is to come in the commit, or as an LFS file before it."""
     repo = visible(request, **where)
     writer(request)
-    tree = repo.tree(repo.resolve(revision))
+    commit = repo.resolve(revision)
+    tree = repo.tree(commit)
     files = request.json().get("files")
     if not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
         raise bad_request("'files' is missing, or is no list of objects")
@@ -71,7 +72,7 @@ def preupload(request: Request, revision: str, **where: str) -> Response:
         same_mode = held is not None and held.lfs == lfs
         oid = (held.sha256 if held.lfs else held.blob_id) if held and same_mode else None
         answer.append({"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": oid})
-    return json_response({"files": answer, "commitOid": repo.resolve(revision).id})
+    return json_response({"files": answer, "commitOid": commit.id})
 
 
 def resolve(request: Request, revision: str, path: str, **where: str) -> Response:

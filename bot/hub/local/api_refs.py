@@ -8,6 +8,7 @@ from typing import Any
 from bot.hub.local.access import readable, visible, writable, writer
 from bot.hub.local.api_repos import instant
 from bot.hub.local.lists import page_of
+from bot.hub.local.names import title_of
 from bot.hub.local.objects import Commit
 from bot.hub.local.refused import bad_request
 from bot.hub.local.repo import MAIN, Ref, RefKind
@@ -70,7 +71,7 @@ def squash(request: Request, branch: str, **where: str) -> Response:
         if repo.target(ref) is None:
             raise bad_request(f"{branch} is no branch of {repo.id}")
         tree = repo.tree(repo.resolve(ref.full))
-        title = string(wanted, "message", "Squash history").splitlines()[0]
+        title = title_of(string(wanted, "message", "Squash history"))
         repo.point(ref, repo.record(tree, parents=(), author=author, title=title, description="").id)
     return json_response({})
 

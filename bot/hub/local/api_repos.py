@@ -8,10 +8,10 @@ from typing import Any
 from bot.hub.local import access, front_matter
 from bot.hub.local.access import readable, repo_type, visible, writable, writer, writer_of
 from bot.hub.local.lists import page_of
-from bot.hub.local.metadata import Metadata, metadata_of
-from bot.hub.local.objects import Commit, File, lfs_pointer
+from bot.hub.local.metadata import Metadata, Seen, look
+from bot.hub.local.objects import File, lfs_pointer
 from bot.hub.local.refused import RefusedError, bad_request
-from bot.hub.local.repo import MAIN, Repo, Settings
+from bot.hub.local.repo import MAIN, Settings
 from bot.hub.local.tokens import EVERY_NAMESPACE, Grant
 from bot.hub.local.web import Request, Response, json_response, string
 
@@ -19,7 +19,7 @@ _LISTED = ("createdAt", "downloads", "library_name", "likes", "pipeline_tag", "p
 _LISTED_IN_FULL = (*_LISTED, "author", "gated", "lastModified", "sha", "siblings")
 _SHOWN = (*_LISTED_IN_FULL, "cardData", "config", "disabled", "safetensors", "usedStorage")
 _FILTERS = {"author", "search", "filter", "gated", "pipeline_tag", "library"}
-_OTHERS = {"limit", "cursor", "sort", "direction", "full", "cardData", "config", "expand", "expand[]"}
+_OTHERS = {"limit", "cursor", "sort", "full", "cardData", "config", "expand", "expand[]"}
 _SORTS = {"createdAt", "downloads", "lastModified", "likes", "trendingScore"}
 
 
@@ -128,22 +128,21 @@ def list_repos(request: Request, types: str) -> Response:
     kind = repo_type(types)
     if unknown := set(request.query) - _FILTERS - _OTHERS:
         raise bad_request(f"the embedded Hub cannot filter by {', '.join(sorted(unknown))}")
-    found = [(r, c) for r, c in access.listed(request, kind) if _fits(request, r, c)]
     order = request.one("sort") or "lastModified"
     if order not in _SORTS:
         raise bad_request(f"'sort' is one of {', '.join(sorted(_SORTS))}")
-    # downloads, likes and trends are not counted here: equal everywhere
-    found.sort(key=lambda f: f[0].settings().created if order == "createdAt" else f[1].date, reverse=True)
+    found = [s for s in access.listed(request, kind) if _fits(request, s)]
+    if order == "createdAt":  # downloads, likes and trends are not counted here: equal everywhere
+        found.sort(key=lambda s: -s.settings.created)
     page, headers = page_of(request, found)
     wanted = _wanted(request, _LISTED_IN_FULL if request.flag("full") else _LISTED)
-    return json_response([_described(request, r, c, wanted) for r, c in page], headers=headers)
+    return json_response([_described(request, s, wanted) for s in page], headers=headers)
 
 
 def repo_info(request: Request, revision: str = MAIN.full, **where: str) -> Response:
     """Tell what is known of a repo."""
-    repo = visible(request, **where)
-    commit = repo.resolve(revision)
-    return json_response(_described(request, repo, commit, _wanted(request, _SHOWN)))
+    seen = look(visible(request, **where), revision)
+    return json_response(_described(request, seen, _wanted(request, _SHOWN)))
 
 
 def file_json(file: File) -> dict[str, Any]:
@@ -177,14 +176,13 @@ def _wanted(request: Request, usual: Iterable[str]) -> list[str]:
     return expand
 
 
-def _fits(request: Request, repo: Repo, commit: Commit) -> bool:
-    known = metadata_of(repo, commit)
+def _fits(request: Request, seen: Seen) -> bool:
     gated = request.one("gated")
     return (
-        all(tag in known.tags for tag in request.query.get("filter", []))
-        and request.one("pipeline_tag") in (None, known.pipeline_tag)
-        and request.one("library") in (None, known.library)
-        and (gated is None or request.flag("gated") == (repo.settings().gated is not None))
+        all(tag in seen.known.tags for tag in request.query.get("filter", []))
+        and request.one("pipeline_tag") in (None, seen.known.pipeline_tag)
+        and request.one("library") in (None, seen.known.library)
+        and (gated is None or request.flag("gated") == (seen.settings.gated is not None))
     )
 
 
@@ -195,9 +193,9 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def _described(request: Request, repo: Repo, commit: Commit, wanted: Iterable[str]) -> dict[str, Any]:
-    known, settings = metadata_of(repo, commit), repo.settings()
-    found: dict[str, Any] = {"_id": commit.id[:24], "id": repo.id}
+def _described(request: Request, seen: Seen, wanted: Iterable[str]) -> dict[str, Any]:
+    repo, known, settings = seen.repo, seen.known, seen.settings
+    found: dict[str, Any] = {"id": repo.id}
     if repo.type == "model":
         found["modelId"] = repo.id
     values: dict[str, Any] = {
@@ -210,21 +208,21 @@ def _described(request: Request, repo: Repo, commit: Commit, wanted: Iterable[st
         "downloads": 0,
         "downloadsAllTime": 0,
         "gated": settings.gated or False,
-        "lastModified": instant(commit.date),
+        "lastModified": instant(seen.commit.date),
         "library_name": known.library,
         "likes": 0,
         "pipeline_tag": known.pipeline_tag,
         "private": settings.private,
         "safetensors": known.parameters and {"parameters": known.parameters, "total": sum(known.parameters.values())},
-        "sha": commit.id,
+        "sha": seen.commit.id,
         "tags": list(known.tags),
         "trendingScore": 0,
     }
     for field in wanted:
         if field == "siblings":
-            found[field] = [_sibling(f, blobs=request.flag("blobs")) for f in repo.tree(commit).values()]
+            found[field] = [_sibling(f, blobs=request.flag("blobs")) for f in seen.tree.values()]
         elif field == "usedStorage":
-            found[field] = sum({f.sha256: f.size for f in repo.tree(commit).values()}.values())
+            found[field] = sum({f.sha256: f.size for f in seen.tree.values()}.values())
         elif values[field] is not None and values[field] != {}:
             found[field] = values[field]
     return found

@@ -63,6 +63,7 @@ class Blobs:
     def begin_parts(self, size: int) -> str:
         """Make room for an upload in parts and return its name."""
         self.uploads.mkdir(exist_ok=True)
+        self.drop_old_uploads()
         name = secrets.token_hex(16)
         with (self.uploads / name).open("xb") as file:
             file.truncate(size)

@@ -14,7 +14,7 @@ from bot.hub.local.objects import Tree
 if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore
 
-MAX_RENDERED = 1 << 20  # characters; a longer text is shown as it is
+MAX_RENDERED = 200_000  # characters; a longer text is shown as it is
 IMAGE_SUFFIXES = (".gif", ".jpeg", ".jpg", ".png", ".webp")
 _ID_PREFIX = "card-"
 _TAGS = {

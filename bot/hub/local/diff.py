@@ -9,7 +9,8 @@ from bot.hub.local.blobs import Blobs
 from bot.hub.local.objects import File, Tree
 
 _MAX_TEXT = 128 * 1024  # bytes of each side; more would make a page that nobody reads
-_MAX_LINES = 3000
+_MAX_LINES = 2000
+_MAX_FILES = 100  # that are compared line by line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,13 @@ class FileChange:
 
 def changes_between(blobs: Blobs, before: Tree, after: Tree) -> list[FileChange]:
     """Return what differs between two trees, in the order of paths."""
-    paths = [p for p in sorted({*before, *after}) if before.get(p) != after.get(p)]
-    return [
-        FileChange(path=p, before=before.get(p), after=after.get(p), lines=_lines(blobs, before.get(p), after.get(p)))
-        for p in paths
-    ]
+    found: list[FileChange] = []
+    for path in sorted({*before, *after}):
+        old, new = before.get(path), after.get(path)
+        if old != new:
+            lines = _lines(blobs, old, new) if len(found) < _MAX_FILES else None
+            found.append(FileChange(path=path, before=old, after=new, lines=lines))
+    return found
 
 
 def as_text(changes: list[FileChange]) -> str:

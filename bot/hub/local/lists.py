@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 from bot.hub.local.web import Request, Response, json_response
 
 
-def page_of(request: Request, items: Sequence[Any], *, most: int | None = None) -> tuple[Sequence[Any], dict[str, str]]:
+def page_of(request: Request, items: Sequence[Any]) -> tuple[Sequence[Any], dict[str, str]]:
     """Return the items of the page that is asked for, and the headers that tell of the next."""
-    size = max(1, min(request.number("limit", most or request.hub.limits.page), request.hub.limits.page))
+    longest = request.hub.limits.page
+    size = max(1, min(request.number("limit", longest), longest))
     start = request.number("cursor", 0)
     headers = {"X-Total-Count": str(len(items))}
     if start + size < len(items):

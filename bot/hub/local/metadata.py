@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +11,13 @@ from typing import Any
 from bot.hub.local import front_matter
 from bot.hub.local.blobs import Blobs
 from bot.hub.local.objects import Commit, Tree
-from bot.hub.local.repo import Repo
+from bot.hub.local.repo import Repo, Settings
 
 MAX_CARD = 4 << 20  # bytes
 _MAX_CONFIG = 4 << 20
 _MAX_SAFETENSORS_HEADER = 25 << 20
+_DTYPE = re.compile(r"[A-Z][A-Z0-9_]{0,15}", re.ASCII)
+_MAX_DIMENSIONS = 8
 _FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".onnx": "onnx"}
 
 
@@ -28,6 +31,30 @@ class Metadata:
     pipeline_tag: str | None
     tags: tuple[str, ...]
     parameters: dict[str, int]  # by type of number, counted in the headers of the safetensors files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A repo as it was at one moment: what is said of it fits together, even while it changes or is deleted."""
+
+    repo: Repo
+    settings: Settings
+    commit: Commit
+    tree: Tree
+    known: Metadata
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.tree.values())
+
+
+def look(repo: Repo, revision: str) -> Seen:
+    """Return a repo as it is now at a revision; a 404 when either is not there."""
+    commit = repo.resolve(revision)
+    return Seen(
+        repo=repo, settings=repo.settings(), commit=commit, tree=repo.tree(commit), known=metadata_of(repo, commit)
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -108,7 +135,10 @@ def _safetensors_counts(blobs: Blobs, sha256: str) -> dict[str, int]:
             header = json.loads(file.read(length))
         for name, tensor in header.items():
             if name != "__metadata__":
-                counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+                kind, shape = tensor["dtype"], tensor["shape"]
+                if not _DTYPE.fullmatch(kind) or len(shape) > _MAX_DIMENSIONS or any(n > 2**48 for n in shape):
+                    return {}  # made to be costly
+                counts[kind] = counts.get(kind, 0) + math.prod(shape)
     except (OSError, ValueError, RecursionError, struct.error, TypeError, KeyError, AttributeError):
         return {}
     return counts

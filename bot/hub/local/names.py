@@ -63,6 +63,14 @@ def check_ref_name(name: str) -> str:
     return name
 
 
+def title_of(text: str) -> str:
+    """Return the title of a commit or a discussion on one line, or refuse it."""
+    title = " ".join(text.split())
+    if not title or any(unicodedata.category(c) in _UNPRINTABLE for c in title):
+        raise bad_request("a title is empty, or holds control characters")
+    return title
+
+
 def is_commit(text: str) -> bool:
     """Say whether text is a whole commit id: 40 hex digits."""
     return _COMMIT.fullmatch(text) is not None

@@ -13,7 +13,7 @@ from bot.hub.local.access import readable, repo_type, visible
 from bot.hub.local.api_files import last_commits
 from bot.hub.local.card import IMAGE_SUFFIXES, Place, Rendered, render
 from bot.hub.local.diff import changes_between
-from bot.hub.local.metadata import MAX_CARD, metadata_of, read_text
+from bot.hub.local.metadata import MAX_CARD, look, read_text
 from bot.hub.local.objects import Commit, Tree
 from bot.hub.local.refused import RefusedError, not_found
 from bot.hub.local.repo import MAIN, Repo
@@ -40,7 +40,8 @@ def index(request: Request, types: str) -> Response:
         search=words,
         author=request.one("author"),
         total=len(found),
-        repos=[_listed(r, c) for r, c in shown],
+        repos=shown,
+        texts=front_matter.texts,
         turn=turn,
     )
 
@@ -53,22 +54,19 @@ def namespace(request: Request, namespace: str) -> Response:  # noqa: ARG001
 def card(request: Request, **where: str) -> Response:
     """Show the card of a repo."""
     repo = visible(request, **where)
-    commit = repo.resolve(MAIN.full)
-    tree, known = repo.tree(commit), metadata_of(repo, commit)
-    text = read_text(repo.blobs, tree, "README.md", most=MAX_CARD)
+    seen = look(repo, MAIN.full)
+    text = read_text(repo.blobs, seen.tree, "README.md", most=MAX_CARD)
     head, body = front_matter.split(text)
     return _html(
         request,
         "card",
-        **_frame(repo, "card", commit),
-        card=render(body, _place(repo, commit)) if text else None,
+        **_frame(repo, "card", seen.commit),
+        seen=seen,
+        card=render(body, _place(repo, seen.commit)) if text else None,
         wrong=_head_error(head),
-        known=known,
-        bases=[_base(request, b) for b in front_matter.texts(known.card.get("base_model"))],
-        licenses=front_matter.texts(known.card.get("license")),
-        parameters=sum(known.parameters.values()),
-        size=sum(f.size for f in tree.values()),
-        count=len(tree),
+        bases=[_base(request, b) for b in front_matter.texts(seen.known.card.get("base_model"))],
+        licenses=front_matter.texts(seen.known.card.get("license")),
+        parameters=sum(seen.known.parameters.values()),
     )
 
 
@@ -257,18 +255,6 @@ def _page(request: Request, items: Sequence[Any]) -> tuple[Sequence[Any], dict[s
             query = {**request.query, "p": [str(other)]}
             turn[name] = f"{request.path}?{urlencode(query, doseq=True)}"
     return items[number * _PAGE : (number + 1) * _PAGE], turn
-
-
-def _listed(repo: Repo, commit: Commit) -> dict[str, Any]:
-    known = metadata_of(repo, commit)
-    return {
-        "repo": repo,
-        "settings": repo.settings(),
-        "commit": commit,
-        "known": known,
-        "size": sum(f.size for f in repo.tree(commit).values()),
-        "licenses": front_matter.texts(known.card.get("license")),
-    }
 
 
 def _head_error(head: str | None) -> str | None:

@@ -166,7 +166,10 @@ class Repo:
 
     def tree(self, commit: Commit) -> Tree:
         """Return the files of a commit."""
-        return _remembered_tree(self._tree_file(commit.tree_id))
+        try:
+            return _remembered_tree(self._tree_file(commit.tree_id))
+        except FileNotFoundError:
+            raise not_found("RepoNotFound", f"{self.id} was deleted") from None
 
     def tree_on_disk(self, commit: Commit) -> Tree:
         """Return the files of a commit as the disk has them now, for whoever doubts it."""

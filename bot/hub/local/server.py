@@ -3,11 +3,12 @@
 import base64
 import errno
 import logging
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 120
 _LINGER_BYTES = 64 << 20  # of a refused body, read and dropped so that the caller sees the answer
-_LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -43,7 +44,7 @@ class RunningHub:
     """A server that answers. ``token`` is the owner's and may write everywhere; never print it."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     token_file: Path
     hub: LocalHub
 
@@ -166,6 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _length(self) -> int:
+        if self.headers.defects or any("\n" in value for value in self.headers.values()):
+            self.close_connection = True
+            raise bad_request("the header of the request is malformed")
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
@@ -183,12 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _base(self) -> str:
         # a page of another site can make a name of its own lead here, and would then be this Hub's own page
         hosts = self.headers.get_all("Host", [])
-        name = hosts[0].lower() if len(hosts) == 1 else ""
-        _, _, port = name.rpartition(":")
-        plain = name.removesuffix(f":{port}") if port.isdigit() else name
-        if plain not in _LOOPBACK_NAMES:
+        if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "the embedded Hub answers to loopback names only")
-        return f"http://{name}"
+        return f"http://{hosts[0]}"
 
     def _grant(self) -> Grant | None:
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")

@@ -1,7 +1,8 @@
 """The pages in Chromium, at the width of a desktop and of a phone, light and dark."""
 
+import importlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -83,6 +84,14 @@ def appear(browser: Browser, width: int, scheme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
 
+def go(browser: Browser, step: Callable[[], object]) -> None:
+    """Do something that leads to another page, and wait for it."""
+    before = browser.current_url
+    step()
+    wait = importlib.import_module("selenium.webdriver.support.ui").WebDriverWait(browser, 20)
+    wait.until(lambda b: b.current_url != before and b.execute_script("return document.readyState") == "complete")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_fit_and_run_nothing(
@@ -111,10 +120,10 @@ def test_a_person_finds_a_repo_and_reads_its_card(browser: Browser, hub: Running
     browser.get(hub.url)
     search = browser.find_element("css selector", "input[type=search]")
     search.send_keys("phi mini")
-    search.submit()
+    go(browser, search.submit)
     names = [e.text for e in browser.find_elements("css selector", ".rows .name")]
     assert names == [repo]
-    browser.find_element("link text", repo).click()
+    go(browser, browser.find_element("link text", repo).click)
     assert browser.current_url == f"{hub.url}/{repo}"
     card = browser.find_element("css selector", ".card")
     assert card.find_element("css selector", "h1").text == "Phi, small"
@@ -125,10 +134,10 @@ def test_a_person_finds_a_repo_and_reads_its_card(browser: Browser, hub: Running
     assert trap[0].get_attribute("href") is None
     trap[0].click()
     assert browser.title == f"{repo} · phi-bot Hub"
-    browser.find_element("link text", "Files").click()
+    go(browser, browser.find_element("link text", "Files").click)
     assert "README.md" in browser.find_element("css selector", ".list").text
-    browser.find_element("partial link text", "Pull requests").click()
-    browser.find_element("link text", "Measure again").click()
+    go(browser, browser.find_element("partial link text", "Pull requests").click)
+    go(browser, browser.find_element("link text", "Measure again").click)
     assert browser.find_elements("css selector", ".diff .plus")
 
 

@@ -141,7 +141,7 @@ def test_tables_keep_their_alignment() -> None:
 
 
 def test_a_very_long_text_is_shown_as_it_is() -> None:
-    page = html("<b>x</b>" * 200_000)
+    page = html("<b>x</b>" * 30_000)
     assert "too long to be rendered" in page
     assert "&lt;b&gt;x" in page
     assert "<b>" not in page

@@ -94,6 +94,14 @@ def test_a_second_request_cannot_hide_in_a_body(hub: RunningHub, headers: list[s
     assert statuses(answer) == [status]
 
 
+@pytest.mark.parametrize(
+    "header", ["Content-Length : 5", "Foo Bar", ": x", "X: 1\r\n Content-Length: 5", " Host: 127.0.0.1"]
+)
+def test_malformed_headers_are_refused(hub: RunningHub, header: str) -> None:
+    answer = raw(hub, request(hub, "POST /api/validate-yaml HTTP/1.1", header, body="{}"))
+    assert statuses(answer) == [400]
+
+
 def test_an_unread_body_is_not_the_next_request(hub: RunningHub) -> None:
     hidden = request(hub, "GET /datasets HTTP/1.1").decode()
     answer = raw(hub, request(hub, "GET / HTTP/1.1", f"Content-Length: {len(hidden.encode())}", body=hidden))
@@ -219,6 +227,10 @@ def test_a_browser_sends_a_token_to_read_and_never_to_write(hub: RunningHub, api
     wanted = json.dumps({"name": "m", "organization": "org"}).encode()
     assert ask("DELETE", "/api/repos/delete", headers=basic, body=wanted).status == 401
     assert api.repo_exists("org/m")
+
+
+def test_the_token_is_not_shown(hub: RunningHub) -> None:
+    assert hub.token not in repr(hub)
 
 
 def test_it_listens_on_loopback_only(tmp_path: Path) -> None:

@@ -180,16 +180,17 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from bot.hub.local import Limits, serve
-with serve(Path(sys.argv[1]), limits=Limits(part=50_000)) as hub:
+with serve(Path(sys.argv[1]), limits=Limits(part=int(sys.argv[2]))) as hub:
     print(hub.url, flush=True)
     time.sleep(600)
 """
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(folder: Path, *, part: int = 50_000) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server in a process of its own, and its address."""
-    with subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", SERVER, str(folder), str(part)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         output: IO[str] | None = process.stdout
         assert output is not None
         try:

@@ -125,6 +125,16 @@ def test_what_is_known_of_a_model(api: HfApi) -> None:
     assert held.lfs.size == len(weights)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"\xff" * 8, b"\2\0\0\0\0\0\0\0[]", safetensors(("BF16", [2**63] * 9)), safetensors(("x" * 99, [1]))],
+)
+def test_strange_weights_are_not_counted(api: HfApi, header: bytes) -> None:
+    api.create_repo("org/m")
+    api.upload_file(path_or_fileobj=header, path_in_repo="model.safetensors", repo_id="org/m")
+    assert api.model_info("org/m").safetensors is None
+
+
 def test_expand_gives_what_is_asked(api: HfApi) -> None:
     api.create_repo("org/m")
     api.upload_file(path_or_fileobj=CARD, path_in_repo="README.md", repo_id="org/m")
@@ -328,7 +338,10 @@ def test_gated_repos(hub: RunningHub, api: HfApi, client: Callable[[Grant], HfAp
     api.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="org/m")
     api.update_repo_settings("org/m", gated="manual")
     assert stranger.model_info("org/m").gated == "manual"
+    api.create_commit("org/m", [CommitOperationAdd("x", b"y")], commit_message="Change", create_pr=True)
     for other in (stranger, nobody):
+        with pytest.raises(GatedRepoError):
+            other.get_discussion_details("org/m", 1)
         with pytest.raises(GatedRepoError):
             other.hf_hub_download("org/m", "x")
         with pytest.raises(GatedRepoError):

@@ -119,6 +119,7 @@ def test_each_kind_of_damage_is_found(filled: Path) -> None:
     assert any("has no commit" in line for line in damage(main, b"0" * 40))
     assert any("pull request 1 has no commits" in line for line in damage(repo / "refs/pr/1", None))
     assert any("No such file" in line for line in damage(next((repo / "trees").iterdir()), None))
+    assert any("does not hold its LFS content" in line for line in damage(marker, None))
     assert damage(marker, b"") == []
     assert check(filled) == []
 

@@ -16,6 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from bot.hub.local import Grant, Limits, RunningHub, check, serve
 from tests.hub.local.conftest import Ask
+from tests.hub.local.test_kill import served
 
 BYTES = os.urandom(300_000)
 SHA256 = hashlib.sha256(BYTES).hexdigest()
@@ -130,6 +131,20 @@ def test_a_changed_file_is_not_resumed(api: HfApi, ask: Ask) -> None:
     add(api, b"0123456789", "t.txt")
     answer = ask("GET", "/org/m/resolve/main/t.txt", headers={"Range": "bytes=5-", "If-Range": '"another"'})
     assert (answer.status, answer.body) == (200, b"0123456789")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_large_file_never_lies_in_memory(tmp_path: Path) -> None:
+    def peak(process: int) -> int:
+        (line,) = (n for n in Path(f"/proc/{process}/status").read_text().splitlines() if n.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
+    with served(tmp_path / "other", part=30_000_000) as (process, url):
+        api = HfApi(endpoint=url, token=(tmp_path / "other" / "token").read_text())
+        before = peak(process.pid)
+        add(api, bytes(80_000_000))
+        assert api.hf_hub_download("org/m", "w.gguf", cache_dir=tmp_path / "cache")
+        assert peak(process.pid) - before < 20_000_000
 
 
 def test_content_is_kept_once(hub: RunningHub, api: HfApi) -> None:
