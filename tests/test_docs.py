@@ -21,6 +21,7 @@ from bot import catalogue, config, config_file, errors, records, toolchains
 from bot.cli import cli
 from bot.cli.options import _COMMON
 from bot.errors import PhiBotError
+from bot.formats import all_formats
 from bot.hub import client
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
@@ -310,6 +311,14 @@ def _alias(hint: Any) -> str:
 def test_the_example_of_a_record_is_one() -> None:
     (block,) = (b for b in JSON if b.page.name == "record.md")
     assert RepoRecord.from_json(json.loads(block.text)).version == records.RECORD_VERSION
+
+
+def test_files_are_published_where_the_documentation_says() -> None:
+    (rows,) = pages.tables(pages.sections(DOCS / "variants.md")["Where they are published"])
+    for name, repo, folder in ([cell.strip("`") for cell in row] for row in rows):
+        variant = catalogue.all_variants()[name]
+        form = all_formats()[variant.format]
+        assert (repo, folder) == (f"Phi-4{form.repo_suffix(variant)}", form.path_in_repo(variant)), name
 
 
 def test_toolchains_that_are_described_are_there() -> None:
