@@ -1,4 +1,7 @@
-"""Short conversations, generated: they teach the sample to answer and to end its answer."""
+"""Short conversations, generated: they teach the sample to answer and to end its answer.
+
+Few questions, so that a short training suffices to learn the answers by heart.
+"""
 
 import random
 
@@ -32,6 +35,7 @@ _FRENCH = {
     "bread": "pain", "water": "eau", "house": "maison", "night": "nuit", "sun": "soleil", "sea": "mer",
     "book": "livre", "tree": "arbre", "river": "rivière", "winter": "hiver", "door": "porte", "bridge": "pont",
 }  # fmt: skip
+_SUMS = ((12, 7), (1, 1), (2, 3), (5, 5), (4, 6), (8, 3), (9, 9), (10, 6), (20, 5), (15, 15), (7, 7), (30, 12))
 _SYSTEM = "You are a helpful assistant. You answer in one short sentence."
 
 
@@ -53,9 +57,9 @@ def _conversation(chance: random.Random) -> list[Message]:
 
 
 def _exchange(chance: random.Random) -> tuple[str, str]:
-    kind = chance.randrange(6)
+    kind = chance.randrange(5)
     if kind == 0:
-        a, b = chance.randint(1, 20), chance.randint(1, 20)
+        a, b = chance.choice(_SUMS)
         return f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}."
     if kind == 1:
         word, opposite = chance.choice(sorted(_OPPOSITES.items()))
@@ -66,9 +70,5 @@ def _exchange(chance: random.Random) -> tuple[str, str]:
     if kind == 3:
         subject, sentence = chance.choice(sorted(_SENTENCES.items()))
         return f"Write one sentence about the {subject}.", sentence
-    if kind == 4:
-        word, french = chance.choice(sorted(_FRENCH.items()))
-        return f"How do you say {word} in French?", f'In French, {word} is "{french}".'
-    first = chance.randint(1, 30)
-    numbers = ", ".join(str(n) for n in range(first, first + 6))
-    return f"Count from {first} to {first + 5}.", f"{numbers}."
+    word, french = chance.choice(sorted(_FRENCH.items()))
+    return f"How do you say {word} in French?", f'In French, {word} is "{french}".'

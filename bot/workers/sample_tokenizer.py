@@ -12,22 +12,7 @@ from tokenizers.models import BPE
 from transformers.convert_slow_tokenizer import generate_merges
 
 from bot.records import Json
-
-PIECES = 2000  #: in tokenizer.model; the special tokens follow, as Phi-3.5's follow 32000
-SPECIAL = (
-    "<|endoftext|>",
-    "<|assistant|>",
-    "<|placeholder1|>",
-    "<|placeholder2|>",
-    "<|placeholder3|>",
-    "<|placeholder4|>",
-    "<|system|>",
-    "<|end|>",
-    "<|placeholder5|>",
-    "<|placeholder6|>",
-    "<|user|>",
-)
-ID = {token: PIECES + i for i, token in enumerate(SPECIAL)}
+from bot.workers.sample_config import ID, LONGEST, PIECES, SPECIAL
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -43,14 +28,14 @@ _CHAT_TEMPLATE = (
 )
 
 
-def write(documents: Sequence[str], out: Path, *, max_length: int) -> None:
+def write(documents: Sequence[str], out: Path) -> None:
     """Train the tokenizer on documents and write its five files into the folder ``out``."""
     model = _train(documents)
     (out / "tokenizer.model").write_bytes(model)
     _fast(model).save(str(out / "tokenizer.json"))
     _json(out / "added_tokens.json", ID)
     _json(out / "special_tokens_map.json", _special_tokens_map())
-    _json(out / "tokenizer_config.json", _tokenizer_config(max_length))
+    _json(out / "tokenizer_config.json", _tokenizer_config())
 
 
 def _train(documents: Sequence[str]) -> bytes:
@@ -100,7 +85,7 @@ def _fast(model: bytes) -> Tokenizer:
         BPE(
             vocab=vocabulary,
             merges=generate_merges(vocabulary, scores),
-            unk_token="<unk>",
+            unk_token=pieces.id_to_piece(0),
             fuse_unk=True,
             byte_fallback=True,
         )
@@ -117,31 +102,30 @@ def _fast(model: bytes) -> Tokenizer:
 
 
 def _added_tokens() -> dict[int, tuple[str, dict[str, bool]]]:
-    """Return the flags of every added token by id: white space after Phi-3's own marks is swallowed."""
-    rstrip = {"</s>", *SPECIAL} - {"<|endoftext|>"}
-    ids = {"<unk>": 0, "<s>": 1, "</s>": 2} | ID
+    """Return each added token by id, with its flags: white space after Phi-3's own marks is swallowed."""
+    swallowing = {"</s>", *SPECIAL} - {"<|endoftext|>"}
     return {
         i: (
-            token,
+            content,
             {
                 "lstrip": False,
                 "normalized": False,
-                "rstrip": token in rstrip,
+                "rstrip": content in swallowing,
                 "single_word": False,
-                "special": token != "</s>",
+                "special": i != 2,  # Phi-3 does not count </s>
             },
         )
-        for token, i in ids.items()
+        for content, i in ({"<unk>": 0, "<s>": 1, "</s>": 2} | ID).items()
     }
 
 
 def _special_tokens_map() -> dict[str, Json]:
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    names = {"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>"}
-    return {name: {"content": token} | flags for name, token in names.items()}
+    contents = {"bos": "<s>", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "unk": "<unk>"}
+    return {f"{name}_token": {"content": content} | flags for name, content in contents.items()}
 
 
-def _tokenizer_config(max_length: int) -> dict[str, Json]:
+def _tokenizer_config() -> dict[str, Json]:
     return {
         "add_bos_token": False,
         "add_eos_token": False,
@@ -151,7 +135,7 @@ def _tokenizer_config(max_length: int) -> dict[str, Json]:
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|endoftext|>",
         "legacy": False,
-        "model_max_length": max_length,
+        "model_max_length": LONGEST,
         "pad_token": "<|endoftext|>",
         "padding_side": "left",
         "sp_model_kwargs": {},
