@@ -15,6 +15,7 @@ from bot.workers import measure, mlx_cpu
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
 from bot.workers.harness import BuildTask, Reporter, SourceProblem, VerifyTask, main
+from bot.workers.tokens import stop_ids, with_stop_ids
 
 _TYPES = ("float16", "bfloat16", "float32")
 _PREFILL_STEP = 2048  # tokens at once, as mlx-lm's own generation does
@@ -55,7 +56,7 @@ def _build(source: Path, out: Path, variant: Variant, report: Reporter) -> None:
     what = f"converting to {variant.short_name}"
     report.progress(what, 0, 0, "bytes")
     try:
-        model, _, config = load(str(source), lazy=True, return_config=True)
+        model, tokenizer, config = load(str(source), lazy=True, return_config=True)
     except Exception as error:
         raise SourceProblem(f"mlx-lm does not take the model: {_one_line(error)}") from error
     kind = variant.options.get("dtype", config.get("torch_dtype"))
@@ -72,11 +73,25 @@ def _build(source: Path, out: Path, variant: Variant, report: Reporter) -> None:
     del arrays
     report.progress(f"writing {variant.short_name}", 0, 0, "bytes")
     save_model(out, model, donate_model=True)
-    save_config(config, out / "config.json")
+    stop = stop_ids(source, tokenizer)
+    save_config(_stopping_at(config, stop), out / "config.json")
     # The source's own files, not what transformers makes of them: that loads only in its newest versions.
     for name in sorted(CONTENT_FILES - {"config.json"}):
         if (source / name).exists():
             shutil.copyfile(source / name, out / name)
+    generation = source / "generation_config.json"
+    if generation.exists():  # what it says of stopping counts more than config.json
+        given = json.loads(generation.read_text(encoding="utf-8"))
+        wanted = _stopping_at(given, stop)
+        if wanted != given:
+            (out / generation.name).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+
+
+def _stopping_at(config: dict[str, Json], ids: Sequence[int]) -> dict[str, Json]:
+    """Return a config whose ``eos_token_id`` has all of the ids; the same one where it had them."""
+    given = config.get("eos_token_id")
+    wanted = with_stop_ids(given, ids)
+    return config if wanted == with_stop_ids(given, ()) else config | {"eos_token_id": wanted}
 
 
 def _with_older_keys(source: Path, view: Path) -> Path:

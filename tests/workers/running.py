@@ -56,21 +56,35 @@ def prepare(folder: Path, variants: Sequence[Variant]) -> Built:
 
 
 def build(
-    toolchain: Toolchain, source: Path, variants: Sequence[Variant], folder: Path, *, threads: int = 2, log: Path
+    toolchain: Toolchain,
+    source: Path,
+    variants: Sequence[Variant],
+    folder: Path,
+    *,
+    model: str = MODEL,
+    threads: int = 2,
+    log: Path,
 ) -> Built:
     """Build variants under a new folder. Raises what ``run_worker`` raises."""
     built = prepare(folder, variants)
-    run_build(toolchain, source, variants, built, threads=threads, log=log)
+    run_build(toolchain, source, variants, built, model=model, threads=threads, log=log)
     return built
 
 
 def run_build(
-    toolchain: Toolchain, source: Path, variants: Sequence[Variant], built: Built, *, threads: int = 2, log: Path
+    toolchain: Toolchain,
+    source: Path,
+    variants: Sequence[Variant],
+    built: Built,
+    *,
+    model: str = MODEL,
+    threads: int = 2,
+    log: Path,
 ) -> None:
     """Build variants into prepared folders; the events are in ``built`` even when it raises."""
     targets = tuple(Target(variant=v, out=str(built.folders[v.name])) for v in variants)
     scratch = next(iter(built.folders.values())).parent / "scratch"
-    task = BuildTask(source=str(source), model_name=MODEL, targets=targets, scratch=str(scratch), threads=threads)
+    task = BuildTask(source=str(source), model_name=model, targets=targets, scratch=str(scratch), threads=threads)
     run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
 
 

@@ -8,7 +8,7 @@ import pytest
 from bot import catalogue
 from bot.errors import DamagedWeightsError, DiskFullError
 from bot.progress import Silent
-from bot.records import Variant
+from bot.records import Json, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.workers.running import (
@@ -48,6 +48,24 @@ BOUNDS = {
     "bf16": 0.00003,
     "f32": 0.00001,
 }
+
+
+# Prints a file's metadata, and the tokens of a chat at which llama.cpp stops.
+INSPECT = """
+import json, sys, llama_cpp
+model = llama_cpp.Llama(sys.argv[1], vocab_only=True, verbose=False)
+vocabulary = llama_cpp.llama_model_get_vocab(model.model)
+tokens = ["<|end|>", "<|endoftext|>", "<|user|>"]
+ids = {t: model.tokenize(t.encode(), add_bos=False, special=True)[-1] for t in tokens}
+stop = [t for t, i in ids.items() if llama_cpp.llama_vocab_is_eog(vocabulary, i)]
+print(json.dumps({"metadata": model.metadata, "stop": stop}))
+"""
+
+
+def inspect(toolchain: Toolchain, folder: Path) -> Json:
+    """What llama.cpp reads out of the one file in a folder."""
+    (file,) = folder.iterdir()
+    return json.loads(run_python(toolchain, INSPECT, file))
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +137,35 @@ def test_the_same_checkpoint_gives_the_same_bytes_with_other_threads_in_another_
 def test_metadata_name_the_model_and_guess_nothing_from_folders_or_the_base_model(
     built: Built, toolchain: Toolchain, sample: Path
 ) -> None:
-    (file,) = built.folders[Q4_K_M.name].iterdir()
-    code = (
-        "import json, sys, llama_cpp\n"
-        "print(json.dumps(llama_cpp.Llama(sys.argv[1], vocab_only=True, verbose=False).metadata))"
-    )
-    found = json.loads(run_python(toolchain, code, file))
-    assert found["general.name"] == f"{MODEL} (phi3)"  # without the mark llama.cpp would read prompts otherwise
+    found = inspect(toolchain, built.folders[Q4_K_M.name])["metadata"]
+    assert found["general.name"].startswith(MODEL)
     assert not found.keys() & {"general.organization", "general.basename", "general.finetune", "general.version"}
     assert (
         found["tokenizer.chat_template"] == json.loads((sample / "tokenizer_config.json").read_text())["chat_template"]
     )
     assert found["phi3.rope.scaling.original_context_length"] == "512"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("My-tune", "My-tune (phi3)"), ("Phi-3.5-tune", "Phi-3.5-tune"), ("phi3-tune", "phi3-tune")]
+)
+def test_line_breaks_after_special_tokens_are_dropped_as_the_source_does_whatever_the_name(
+    toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, model: str, name: str
+) -> None:
+    """llama.cpp drops them only in a model that is called phi-3 or phi3."""
+    result = build(toolchain, sample, [Q8_0], tmp_path / "job", model=model, log=tmp_path / "log")
+    assert inspect(toolchain, result.folders[Q8_0.name])["metadata"]["general.name"] == name
+    measured = measure(toolchain, result.folders[Q8_0.name], Q8_0, reference, tmp_path / "log")
+    assert [c["passed"] for c in measured["checks"] if c["name"] == "tokenizer"] == [True]
+
+
+def test_generation_stops_where_a_turn_ends_even_if_the_source_does_not_say_so(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    (source / "generation_config.json").unlink()
+    result = build(toolchain, source, [Q8_0], tmp_path / "job", log=tmp_path / "log")
+    assert {"<|end|>", "<|endoftext|>"} <= set(inspect(toolchain, result.folders[Q8_0.name])["stop"])
 
 
 def test_a_type_that_the_quantizer_refuses_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:

@@ -124,6 +124,24 @@ def test_rope_settings_are_understood_as_newer_transformers_write_them(
     assert result.files(FOUR_BITS.name)["model.safetensors"] == built.files(FOUR_BITS.name)["model.safetensors"]
 
 
+@pytest.mark.parametrize("incomplete", ["without generation_config.json", "without <|end|> in it"])
+def test_generation_stops_where_a_turn_ends_even_if_the_source_does_not_say_so(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, incomplete: str
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    generation = source / "generation_config.json"
+    complete = json.loads(generation.read_text())
+    if incomplete == "without generation_config.json":
+        generation.unlink()
+    else:
+        generation.write_text(json.dumps(complete | {"eos_token_id": complete["pad_token_id"]}))
+    result = build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+    code = "import sys, mlx_lm; print(sorted(mlx_lm.load(sys.argv[1])[1].eos_token_ids))"
+    said = run_python(toolchain, code, result.folders[FOUR_BITS.name])
+    end = json.loads((source / "added_tokens.json").read_text())["<|end|>"]
+    assert json.loads(said) == sorted({end, complete["pad_token_id"]})
+
+
 def test_a_target_that_mlx_lm_cannot_make_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
     impossible = Variant(
         name="mlx/7bit", precision="int8", bits_per_weight=7.5, summary="", options={"bits": 7, "group_size": 64}
