@@ -59,6 +59,7 @@ def _build(source: Path, out: Path, variant: Variant, report: Reporter) -> None:
         model, tokenizer, config = load(str(source), lazy=True, return_config=True)
     except Exception as error:
         raise SourceProblem(f"mlx-lm does not take the model: {_one_line(error)}") from error
+    stop = stop_ids(source, tokenizer)
     kind = variant.options.get("dtype", config.get("torch_dtype"))
     if kind in _TYPES:
         model.set_dtype(getattr(mx, kind))
@@ -73,7 +74,6 @@ def _build(source: Path, out: Path, variant: Variant, report: Reporter) -> None:
     del arrays
     report.progress(f"writing {variant.short_name}", 0, 0, "bytes")
     save_model(out, model, donate_model=True)
-    stop = stop_ids(source, tokenizer)
     save_config(_stopping_at(config, stop), out / "config.json")
     # The source's own files, not what transformers makes of them: that loads only in its newest versions.
     for name in sorted(CONTENT_FILES - {"config.json"}):
