@@ -1,6 +1,7 @@
 """The Git LFS batch protocol, with the Hub's own upload in parts
 (https://github.com/git-lfs/git-lfs, docs/api/batch.md)."""
 
+import logging
 import math
 import shutil
 from http import HTTPStatus
@@ -12,6 +13,8 @@ from bot.hub.local.refused import RefusedError, bad_request, not_found
 from bot.hub.local.repo import Repo
 from bot.hub.local.signed import sign, signed_fields
 from bot.hub.local.web import Request, Response, json_response, string
+
+log = logging.getLogger(__name__)
 
 _TYPE = {"Content-Type": "application/vnd.git-lfs+json"}
 
@@ -68,6 +71,14 @@ def verify(request: Request, **where: str) -> Response:
     if not is_sha256(sha256) or not repo.owns(sha256) or repo.blobs.size(sha256) != wanted.get("size"):
         raise not_found("EntryNotFound", f"{sha256} was not uploaded to {repo.id} in that size")
     return json_response({}, headers=_TYPE)
+
+
+def no_xet(request: Request, **where: str) -> Response:
+    """Refuse a client that was not told. It shows the address alone, so the reason also goes to the server's log."""
+    visible(request, **{k: where[k] for k in ("types", "namespace", "name")})
+    message = "the embedded Hub has no Xet storage: set HF_HUB_DISABLE_XET=1 in the environment of its clients"
+    log.warning(message)
+    raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, message)
 
 
 def duplicate(request: Request, **where: str) -> Response:

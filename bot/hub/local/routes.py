@@ -50,6 +50,7 @@ ROUTES: tuple[Route, ...] = (
     _one("POST", f"{_REPO}/preupload/{{revision}}", api_files.preupload),
     _one("POST", f"{_REPO}/commit/{{revision}}", api_commit.commit),
     _one("POST", f"{_REPO}/lfs-files/duplicate", api_lfs.duplicate),
+    _one("GET", f"{_REPO}/xet-write-token/{{revision}}", api_lfs.no_xet),
     _one("GET", f"{_REPO}/discussions", api_discussions.list_discussions),
     _one("POST", f"{_REPO}/discussions", api_discussions.create_discussion),
     _one("GET", f"{_REPO}/discussions/{{number}}", api_discussions.show_discussion),

@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _unexpected(error: Exception) -> RefusedError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, "the disk of the embedded Hub is full")
     log.error("a request failed", exc_info=error)
     return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, f"the embedded Hub failed: {type(error).__name__}")

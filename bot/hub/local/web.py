@@ -7,11 +7,10 @@ from http import HTTPStatus
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from bot.hub.local.blobs import CHUNK
 from bot.hub.local.refused import RefusedError, bad_request
 from bot.hub.local.store import LocalHub
 from bot.hub.local.tokens import Grant
-
-CHUNK = 1 << 20
 
 
 class Body:

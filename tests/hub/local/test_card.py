@@ -1,6 +1,7 @@
 """A hostile card runs nothing, loads nothing and is still readable."""
 
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -138,6 +139,13 @@ def test_tables_keep_their_alignment() -> None:
     page = html("| a | b |\n|---|--:|\n| 1 | 2 |")
     assert '<th align="right">b</th>' in page
     assert '<td align="right">2</td>' in page
+
+
+def test_without_the_two_libraries_the_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nh3", None)  # an import of it fails now
+    page = html("# Title <b>x</b>")
+    assert "phi-bot[hub]" in page
+    assert "<pre># Title &lt;b&gt;x&lt;/b&gt;</pre>" in page
 
 
 def test_a_very_long_text_is_shown_as_it_is() -> None:

@@ -177,9 +177,11 @@ def test_killed_before_each_change_of_a_folder(in_memory: Path, monkeypatch: pyt
 
 
 SERVER = """
-import sys, time
+import resource, sys, time
 from pathlib import Path
 from bot.hub.local import Limits, serve
+if sys.argv[3]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 with serve(Path(sys.argv[1]), limits=Limits(part=int(sys.argv[2]))) as hub:
     print(hub.url, flush=True)
     time.sleep(600)
@@ -187,9 +189,11 @@ with serve(Path(sys.argv[1]), limits=Limits(part=int(sys.argv[2]))) as hub:
 
 
 @contextmanager
-def served(folder: Path, *, part: int = 50_000) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its address."""
-    command = [sys.executable, "-c", SERVER, str(folder), str(part)]
+def served(
+    folder: Path, *, part: int = 50_000, largest: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address. It cannot write files above ``largest`` bytes."""
+    command = [sys.executable, "-c", SERVER, str(folder), str(part), str(largest or "")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         output: IO[str] | None = process.stdout
         assert output is not None

@@ -254,6 +254,28 @@ def test_a_copy_needs_the_right_to_read_the_source(hub: RunningHub, api: HfApi) 
         other.create_commit("someone/m", [copy], commit_message="Take")
 
 
+def test_a_disk_that_fills_up_leaves_nothing_half_made(tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    with served(folder, part=1_000_000, largest=100_000) as (_, url):
+        api = HfApi(endpoint=url, token=(folder / "token").read_text())
+        api.create_repo("org/m")
+        with pytest.raises(RuntimeError) as error:
+            add(api)
+        assert "the disk of the embedded Hub is full" in str(error.value.__cause__)
+        assert len(api.list_repo_commits("org/m")) == 1
+        add(api, BYTES[:50_000])
+        assert [f.name for f in (folder / "tmp").glob("*/*")] == ["lock"]
+    assert check(folder) == []
+
+
+def test_a_client_that_wants_xet_is_told_in_the_log(
+    hub: RunningHub, api: HfApi, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.create_repo("org/m")
+    assert ask("GET", "/api/models/org/m/xet-write-token/main", token=hub.token).status == 501
+    assert "set HF_HUB_DISABLE_XET=1" in caplog.text
+
+
 def test_a_disk_that_is_too_small_is_said_before_the_upload(hub: RunningHub, api: HfApi, ask: Ask) -> None:
     api.create_repo("org/m")
     asked = ask("POST", "/org/m.git/info/lfs/objects/batch", body=wanted(SHA256, 400 * 10**9), token=hub.token)
