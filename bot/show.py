@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -11,30 +13,35 @@ from bot.doctor import Finding
 from bot.progress import size
 from bot.records import Artifact, Evidence, Failure, Job, Plan, Release, Report, Variant
 
+_LAST_COLUMN = 16  # the least width in which words can be read
+_ANY = 10_000  # columns: more than any line has
 _MARKS = {"ok": "ok", "warn": "note", "missing": "missing"}
-
-
-def _console() -> Console:
-    # Nothing is cut on a pipe, which has no width; whoever reads it may look for a name in it.
-    return Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def _table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
     """Lay out text. Cells are Text, never markup: names may come from strangers. The last column may wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    cells = [tuple(row) for row in rows]
     *most, last = columns
-    for column in most:
-        right = column.startswith(">")
-        table.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
-    table.add_column(last, overflow="fold")
-    for row in rows:
+    for number, column in enumerate(most):
+        title, right = column.removeprefix(">"), column.startswith(">")
+        width = max([len(title), *(cell_len(row[number]) for row in cells)])
+        table.add_column(title, justify="right" if right else "left", no_wrap=True, min_width=width)
+    table.add_column(last, overflow="fold", min_width=_LAST_COLUMN)
+    for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     return table
 
 
 def _print(what: Table | str) -> None:
-    console = _console()
-    console.print(what if isinstance(what, Table) else Text(what))
+    # Nothing is cut: a pipe has no width, and a terminal too narrow for a table wraps its lines.
+    console = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _ANY)
+    if isinstance(what, Table):
+        least = Measurement.get(console, console.options.update(width=_ANY), what).minimum
+        console.width = max(console.width, least)
+        console.print(what)
+    else:
+        console.print(Text(what))
 
 
 def releases(found: Sequence[Release]) -> None:

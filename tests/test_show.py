@@ -22,14 +22,15 @@ def test_a_pipe_gets_every_row_on_one_whole_line(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_a_narrow_terminal_gets_every_name_whole() -> None:
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_narrow_terminal_gets_every_word_whole(columns: int) -> None:
     import pty
 
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "bot.cli", "variants"],
         stdout=theirs,
-        env=os.environ | {"COLUMNS": "60", "TERM": "xterm"},
+        env=os.environ | {"COLUMNS": str(columns), "TERM": "xterm"},
     )
     os.close(theirs)
     shown = b""
@@ -43,4 +44,5 @@ def test_a_narrow_terminal_gets_every_name_whole() -> None:
     text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
     names = [line.split()[0] for line in text.splitlines() if line[:1].strip()]
     assert [n for n in names if "/" in n] == [r.name for r in ROWS]
-    assert all(len(line) <= 60 for line in text.splitlines())
+    words = [w for line in text.splitlines() for w in line.split()]
+    assert all(word in words for row in ROWS for word in row.summary.split())
