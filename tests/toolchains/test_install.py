@@ -69,15 +69,21 @@ def test_a_toolchain_is_installed_on_first_use_and_found_ever_after(
     assert made.python.is_relative_to(found.folder)
 
 
-def test_an_installed_toolchain_takes_neither_the_index_nor_a_process(
-    tiny: Path, index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def mark_as_installed() -> Path:
+    """Lay out ``tiny`` as an installation leaves it, but for its packages; return its Python."""
     slot = cache_folder() / f"tiny-{toolchains.lock_digest('tiny')[:16]}-{system.python_tag()}-{system.name()}"
     python = slot / "env-1" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.touch()
+    python.symlink_to(sys.executable)
     mark = {"environment": "env-1", "versions": {"first": "1.0"}, "size": 1, "seconds": 2.5}
     (slot / "complete.json").write_text(json.dumps(mark))
+    return python
+
+
+def test_an_installed_toolchain_takes_neither_the_index_nor_a_process(
+    tiny: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = mark_as_installed()
     monkeypatch.setattr(subprocess, "Popen", None)
     found = ensure("tiny", Silent())
     assert (found.python, found.versions) == (python, {"first": "1.0"})
@@ -133,24 +139,29 @@ def test_a_changed_lock_is_another_toolchain(tiny: Path, index: Index) -> None:
     assert remove("tiny") is False
 
 
-@pytest.mark.toolchain  # a real installation takes seconds
-def test_a_toolchain_whose_python_is_gone_is_made_anew(tiny: Path) -> None:
-    made = ensure("tiny", Silent())
-    made.python.unlink()
-    made.python.symlink_to("/nowhere/bin/python3")
+def test_a_toolchain_whose_python_is_gone_counts_as_none(tiny: Path) -> None:
+    python = mark_as_installed()
+    assert [i.name for i in installed()] == ["tiny"]
+    python.unlink()
+    python.symlink_to("/nowhere/bin/python3")
     assert installed() == []
-    again = ensure("tiny", Silent())
-    assert again.python.exists()
-    assert not made.python.is_symlink()
 
 
-@pytest.mark.toolchain  # a real installation takes seconds
-def test_a_damaged_mark_counts_as_none(tiny: Path) -> None:
-    ensure("tiny", Silent())
+@pytest.mark.parametrize("damaged", ["", "null", "{", '{"environment": "env-1"}', "\x00"])
+def test_a_damaged_mark_counts_as_none(tiny: Path, damaged: str) -> None:
+    mark_as_installed()
     (mark,) = cache_folder().glob("*/complete.json")
-    mark.write_text(json.dumps({"environment": "env"}))
+    mark.write_text(damaged)
     assert installed() == []
-    assert ensure("tiny", Silent()).python.exists()
+
+
+@pytest.mark.toolchain  # a real installation takes seconds
+def test_what_does_not_count_is_made_anew(tiny: Path) -> None:
+    python = mark_as_installed()
+    python.unlink()
+    made = ensure("tiny", Silent())
+    assert made.python.exists()
+    assert not python.parent.parent.exists()
 
 
 @pytest.mark.toolchain  # a real installation takes seconds
