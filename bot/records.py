@@ -159,7 +159,7 @@ class SourceRef(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ToolchainRef(Record):
-    """The locked environment that built an artifact: its name, the lock's sha256, and the versions that matter."""
+    """The locked environment that built an artifact: its name, its lock's digest, and the versions that matter."""
 
     name: str
     lock_digest: Sha256
