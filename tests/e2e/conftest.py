@@ -9,6 +9,7 @@ from bot.hub import client
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
 from bot.records import Report
+from bot.toolchains.install import ensure
 from tests.e2e.world import MODEL, World, make_world
 
 
@@ -33,6 +34,12 @@ def world(released: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Wor
 def published(world: World) -> Report:
     """What the main job said when it ran for the first time."""
     return world.run()
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Callable[[str], Path]:
+    """Return the interpreter of a toolchain by its name."""
+    return lambda name: ensure(name, Silent()).python
 
 
 @pytest.fixture
