@@ -23,7 +23,7 @@ SHA256 = hashlib.sha256(BYTES).hexdigest()
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[RunningHub]:
+def hub(tmp_path: Path, unsynced: None) -> Iterator[RunningHub]:
     """A Hub that wants files above 64 kB in parts."""
     with serve(tmp_path / "hub", limits=Limits(part=64_000)) as running:
         yield running
