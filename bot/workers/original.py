@@ -19,6 +19,7 @@ from bot.workers.harness import SourceProblem
 
 Tensor = Any  # torch is not installed where mypy runs
 
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
 _WIDENED = 1 << 22  # numbers of a matrix widened at once: 16 MiB
 
 
@@ -41,7 +42,7 @@ def load_model(source: Path) -> Any:
     narrow = {"BF16": torch.bfloat16, "F16": torch.float16}.get(next(iter(stored))) if len(stored) == 1 else None
     try:
         AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
+    except _UNREADABLE as error:
         raise SourceProblem(f"config.json cannot be read: {_line(error)}") from error
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -52,7 +53,9 @@ def load_model(source: Path) -> Any:
             dtype=narrow or torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:
+    except _UNREADABLE as error:
+        if "allocate" in str(error):  # too little memory is not the model's fault
+            raise
         raise SourceProblem(f"the weights do not fit config.json: {_line(error)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])

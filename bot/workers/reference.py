@@ -12,36 +12,26 @@ of shape (scored positions, vocabulary). What is in the JSON:
 
 import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import GenerationConfig
 
 from bot import texts
 from bot.records import Json
 from bot.workers.harness import ReferenceTask, Reporter, SourceProblem, main
 from bot.workers.original import first_bad_weight, load_model, load_tokenizer
+from bot.workers.windows import Window, longrope_switch, windows_of
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
 
 _VERSION = 1
-_WINDOW = 256  # positions of a short window, and those scored of a long one
-_UNSCORED = 4  # positions at the start of a window that say more about the start than about the model
 _NEW_TOKENS = 32
 _ROWS = 64  # positions whose logarithms are taken at once: 64 x 200,064 float64 are 102 MB
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """Consecutive tokens of the text, and the first position whose prediction counts."""
-
-    side: Literal["short", "long"]
-    ids: tuple[int, ...]
-    first_scored: int
-    file: str
 
 
 def compute(task_json: Json, report: Reporter) -> Json:
@@ -84,36 +74,6 @@ def compute(task_json: Json, report: Reporter) -> Json:
     return {"scored": sum(len(w.ids) - w.first_scored for w in windows)}
 
 
-def windows_of(ids: Sequence[int], *, first: Sequence[int], switch: int | None, short_windows: int) -> list[Window]:
-    """Cut windows out of a text of ``ids``.
-
-    Each begins with the ids ``first`` (the beginning of text, where the tokenizer adds one). Short windows lie evenly
-    over the text, so that each kind of text in it has its part. With a LongRoPE ``switch`` they stay below it, and one
-    long window passes it by 256 positions, which are the ones that count; a text too short for it is repeated.
-    """
-    body = min(_WINDOW, switch or _WINDOW) - len(first)
-    last = max(len(ids) - body, 0)
-    starts = [last * n // max(short_windows - 1, 1) for n in range(short_windows)]
-    windows = [
-        Window(side="short", ids=(*first, *ids[s : s + body]), first_scored=_UNSCORED, file=f"short-{n}.npy")
-        for n, s in enumerate(starts)
-    ]
-    if switch is not None:
-        wanted = switch + _WINDOW - len(first)
-        text = list(ids) * -(-wanted // len(ids))
-        windows.append(Window(side="long", ids=(*first, *text[:wanted]), first_scored=switch, file="long-0.npy"))
-    return windows
-
-
-def longrope_switch(config: dict[str, Json]) -> int | None:
-    """Return the number of positions past which a config asks for the long rotary factors, or None if it never does."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not rope.get("long_factor"):
-        return None
-    switch = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
-    return int(switch) if switch else None
-
-
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Return the ids of a text: special tokens in it recognised, none added."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False, verbose=False)
@@ -130,29 +90,23 @@ def _beginning(tokenizer: Any) -> list[int]:
 def _read_windows(model: Any, windows: list[Window], out: Path, report: Reporter) -> None:
     total, done = sum(len(w.ids) for w in windows), 0
     for window in windows:
-        read = _Reading(model, len(window.ids), done, total, report)
-        np.save(out / window.file, _log_probabilities(model, window), allow_pickle=False)
-        read.end()
+        with _layers_reported(model, report, before=done, tokens=len(window.ids), total=total):
+            np.save(out / window.file, _log_probabilities(model, window), allow_pickle=False)
         done += len(window.ids)
 
 
-class _Reading:
-    """Tells how far a window is, layer by layer: the long window of a large model takes minutes."""
+@contextmanager
+def _layers_reported(model: Any, report: Reporter, *, before: int, tokens: int, total: int) -> Iterator[None]:
+    """Say after each layer how far the text is read: the long window of a large model takes minutes."""
+    layers, done = model.base_model.layers, itertools.count(1)
 
-    def __init__(self, model: Any, tokens: int, before: int, total: int, report: Reporter) -> None:
-        self._layers_done, self._tokens, self._before, self._total = 0, tokens, before, total
-        self._report = report
-        self._layers = model.base_model.layers
-        self._hooks = [layer.register_forward_hook(self._layer_done) for layer in self._layers]
+    def say(*_: Any) -> None:
+        report.progress("reading the evaluation text", before + tokens * next(done) // len(layers), total, "tokens")
 
-    def _layer_done(self, *_: Any) -> None:
-        self._layers_done += 1
-        done = self._before + self._tokens * self._layers_done // len(self._layers)
-        self._report.progress("reading the evaluation text", done, self._total, "tokens")
-
-    def end(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
+    hooks = [layer.register_forward_hook(say) for layer in layers]
+    yield
+    for hook in hooks:
+        hook.remove()
 
 
 def _log_probabilities(model: Any, window: Window) -> Array:
@@ -170,11 +124,19 @@ def _log_probabilities(model: Any, window: Window) -> Array:
 
 
 def _prompt(tokenizer: Any, messages: list[dict[str, str]]) -> dict[str, Json]:
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    else:
-        text = messages[-1]["content"]
+    text = _rendered(tokenizer, messages) if tokenizer.chat_template else messages[-1]["content"]
     return {"text": text, "ids": encode(tokenizer, text), "max_new_tokens": _NEW_TOKENS}
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:
+        spoken = [m for m in messages if m["role"] != "system"]
+        if spoken != messages:  # some templates refuse a system message
+            return _rendered(tokenizer, spoken)
+        raise SourceProblem(f"the chat template cannot be rendered: {error}") from error
+    return text
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
@@ -188,13 +150,13 @@ def _greedy(model: Any, prompts: list[dict[str, Json]], stop_ids: list[int]) -> 
     longest = max(len(p["ids"]) for p in prompts)
     missing = [longest - len(p["ids"]) for p in prompts]
     pad = stop_ids[0] if stop_ids else 0
-    answers = model.generate(  # under no_grad by itself
+    # In place of the model's own, which may ask for penalties or a cache that other runtimes do not have.
+    model.generation_config = GenerationConfig(
+        max_new_tokens=_NEW_TOKENS, do_sample=False, eos_token_id=stop_ids or None, pad_token_id=pad
+    )
+    answers = model.generate(
         torch.tensor([[pad] * n + p["ids"] for n, p in zip(missing, prompts, strict=True)]),
         attention_mask=torch.tensor([[0] * n + [1] * (longest - n) for n in missing]),
-        max_new_tokens=_NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=stop_ids or None,
-        pad_token_id=pad,
     )[:, longest:]
     return [list(itertools.takewhile(lambda i: i not in stop_ids, answer)) for answer in answers.tolist()]
 
