@@ -17,10 +17,16 @@ from unittest.mock import patch
 from bot.records import Json, Variant
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, weight_types
-from bot.workers.disk import out_of_space
+from bot.workers.disk import disk_full
 from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target, VerifyTask, main
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
 
+_EXTRA = {
+    "hf_token": "false",  # no token is sent and no code of the model's is run, whatever the builder's defaults become
+    "hf_remote": "false",
+    # A cache no longer than the sliding window fails in the runtime as soon as max_length is below the window.
+    "windowed_kv_cache": "false",
+}
 _DEVICES = {
     "cuda": ("an NVIDIA GPU", "CUDAExecutionProvider"),
     "dml": ("a GPU with DirectX 12 on Windows", "DmlExecutionProvider"),
@@ -50,7 +56,7 @@ def build(task_json: Json, report: Reporter) -> None:
         except SourceProblem:
             raise
         except Exception as error:
-            full = out_of_space(Path(target.out))
+            full = disk_full(error, Path(target.out))
             _empty(Path(target.out))
             if full is not None:
                 raise full from error
@@ -70,9 +76,8 @@ def _keep_to_itself() -> None:
 def _as_the_builder_reads_it(source: Path, view: Path) -> Path:
     """Return a folder with the checkpoint's files whose config the builder understands.
 
-    transformers says in its code, not in the config, that all layers of a Phi-3 attend to a sliding window. Without
-    ``layer_types`` the builder lets them attend to everything, and the runtime still drops the keys behind the window:
-    the first token past it is an error. A Phi-3 without LongRoPE it knows by two equal lengths.
+    transformers says in its code, not in the config, that all layers of a Phi-3 attend to a sliding window; without
+    ``layer_types`` the builder lets them attend to everything. A Phi-3 without LongRoPE it knows by two equal lengths.
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     told = config | _left_unsaid(config)
@@ -103,8 +108,7 @@ def _build(source: Path, cache: Path, target: Target, stop: Sequence[int], repor
 
     options = target.variant.options
     arguments = (None, str(source), target.out, options["precision"], options["execution_provider"], str(cache))
-    # No token is sent and no code of the model's is run, whatever the builder's defaults become.
-    extra = {"hf_token": "false", "hf_remote": "false"} | options.get("extra_options", {})
+    extra = _EXTRA | options.get("extra_options", {})
     what = f"building {target.variant.short_name}"
     report.progress(what, 0, 0, "layers")
     with _followed(what, target.variant, report, _layers(source)):

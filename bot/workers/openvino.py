@@ -17,7 +17,7 @@ import numpy as np
 from bot.records import CONTENT_FILES, Json, Variant
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, weight_types
-from bot.workers.disk import out_of_space
+from bot.workers.disk import disk_full
 from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target, VerifyTask, main
 from bot.workers.isolated import build_each
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
@@ -50,7 +50,7 @@ def build(task_json: Json, report: Reporter) -> None:
         try:
             _build(source, target, stop, report)
         except Exception as error:
-            full = out_of_space(Path(target.out))
+            full = disk_full(error, Path(target.out))
             _empty(Path(target.out))
             if full is not None:
                 raise full from error

@@ -1,0 +1,209 @@
+"""ONNX, whole: every row is built from the sample by the model builder, and measured in onnxruntime-genai."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bot import catalogue
+from bot.errors import BuildError, DamagedWeightsError, DiskFullError
+from bot.progress import Silent
+from bot.records import Variant
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.toolchain_fixtures import compute_reference
+from tests.workers import kinds
+from tests.workers.running import (
+    Built,
+    build,
+    copy_of,
+    damage_last_shard,
+    distances,
+    measure,
+    rows,
+    run_python,
+    small_disk,
+)
+
+pytestmark = pytest.mark.toolchain
+
+ROWS = rows("onnx")
+RUN_HERE = [v for v in ROWS if v.target == "cpu"]
+INT4, INT8, FP32 = (catalogue.all_variants()[f"onnx/cpu-{p}"] for p in ("int4", "int8", "fp32"))
+
+# Mean KL, in nats per token, on the sample: about twice what was measured, on the larger of the two sides.
+BOUNDS = {"cpu-int4": 0.02, "cpu-int4-mixed": 0.006, "cpu-int8": 0.0003, "cpu-fp32": 0.00001}
+
+
+@pytest.fixture(scope="module")
+def toolchain() -> Toolchain:
+    return ensure("onnx", Silent())
+
+
+@pytest.fixture(scope="module")
+def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every row of the catalogue, built in one job."""
+    folder = tmp_path_factory.mktemp("onnx")
+    return build(toolchain, sample, ROWS, folder / "job", log=folder / "log")
+
+
+def test_one_job_builds_every_row_for_every_device(built: Built) -> None:
+    assert not built.failures
+    assert built.names == [v.name for v in ROWS]
+    for variant in ROWS:
+        assert {
+            "genai_config.json",
+            "model.onnx",
+            "model.onnx.data",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        } <= built.files(variant.name).keys()
+
+
+def test_nothing_of_the_machine_is_in_the_files(built: Built, sample: Path) -> None:
+    folder = built.folders[INT4.name].parent
+    for variant in ROWS:
+        for content in built.files(variant.name).values():
+            assert str(folder).encode() not in content
+            assert str(sample).encode() not in content
+
+
+def test_progress_counts_the_layers_that_are_read_and_the_tensors_that_are_written(built: Built) -> None:
+    progress = [e for e in built.events if e["event"] == "progress"]
+    for variant in ROWS:
+        read = [e for e in progress if e["what"] == f"building {variant.short_name}"][-1]
+        assert (read["done"], read["total"], read["unit"]) == (4, 4, "layers")
+        written = [e for e in progress if e["what"] == f"writing {variant.short_name}"][-1]
+        assert (written["done"], written["unit"]) == (written["total"], "tensors")
+
+
+@pytest.mark.parametrize("variant", RUN_HERE, ids=lambda v: v.short_name)
+def test_every_file_loads_speaks_and_stays_near_the_original_on_both_sides_of_the_switch(
+    built: Built, toolchain: Toolchain, reference: Path, variant: Variant, tmp_path: Path
+) -> None:
+    measured = measure(toolchain, built.folders[variant.name], variant, reference, tmp_path / "log")
+    assert measured["runtime"] == "onnxruntime-genai 0.18.0"
+    assert [(c["name"], c["passed"]) for c in measured["checks"]] == [("tokenizer", True), ("generation", True)]
+    found = distances(measured)
+    assert set(found) == {"short", "long"}
+    for distance in found.values():
+        assert 0 <= distance.mean_kl + 1e-7 < BOUNDS[variant.short_name]
+
+
+def test_the_unquantized_weights_generate_what_the_original_does(
+    built: Built, toolchain: Toolchain, reference: Path, tmp_path: Path
+) -> None:
+    expected = json.loads((reference / "reference.json").read_text())["greedy"]
+    measured = measure(toolchain, built.folders[FP32.name], FP32, reference, tmp_path / "log")
+    assert [g["ids"] for g in measured["generations"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("onnx/cuda-fp16", "an NVIDIA GPU"),
+        ("onnx/dml-int4", "a GPU with DirectX 12 on Windows"),
+        ("onnx/webgpu-int4", "a GPU and WebGPU"),
+    ],
+)
+def test_what_cannot_run_here_says_so_and_is_not_measured(
+    built: Built, toolchain: Toolchain, reference: Path, tmp_path: Path, name: str, needs: str
+) -> None:
+    with pytest.raises(BuildError, match=rf"{name} needs {needs}; onnxruntime here offers .*CPUExecutionProvider"):
+        measure(toolchain, built.folders[name], catalogue.all_variants()[name], reference, tmp_path / "log")
+
+
+def test_the_same_checkpoint_gives_the_same_bytes_alone_in_another_folder_inside_a_git_repository(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    elsewhere = copy_of(sample, tmp_path / "a source by another name")
+    again = build(toolchain, elsewhere, [INT8, INT4], tmp_path / "again", threads=1, log=tmp_path / "log")
+    for variant in (INT4, INT8):
+        assert again.files(variant.name) == built.files(variant.name)
+
+
+def test_the_model_names_the_builder_and_no_repository_around_it(built: Built, toolchain: Toolchain) -> None:
+    code = "import sys, onnx\nm = onnx.load(sys.argv[1], load_external_data=False)\nprint(m.producer_version)"
+    printed = run_python(toolchain, code, built.folders[INT4.name] / "model.onnx").strip()
+    commit = run_python(toolchain, "import onnxruntime_genai as og\nprint(og.__commit__[:7])").strip()
+    assert printed == f"0.18.0+{commit}"
+
+
+def test_a_checkpoint_that_names_only_the_end_of_text_still_stops_at_the_end_of_a_turn(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    (source / "generation_config.json").unlink()
+    result = build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
+    config = json.loads(result.files(INT4.name)["genai_config.json"])
+    ids = json.loads((sample / "added_tokens.json").read_text())
+    assert config["model"]["eos_token_id"] == [ids["<|endoftext|>"], ids["<|end|>"]]
+
+
+@pytest.mark.parametrize("kind", ["phi-3-mini-4k", "phi-4", "phi-4-mini", "phi-2"])
+def test_the_other_kinds_of_phi_predict_what_the_original_does(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, kind: str
+) -> None:
+    source = kinds.make(kind, sample, ensure("reference", Silent()), tmp_path / kind)
+    compute_reference(source, tmp_path / "reference")
+    result = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
+    measured = measure(toolchain, result.folders[FP32.name], FP32, tmp_path / "reference", tmp_path / "log")
+    found = distances(measured)
+    assert set(found) == ({"short", "long"} if kind == "phi-4-mini" else {"short"})
+    for distance in found.values():
+        assert abs(distance.mean_kl) < 1e-6
+        assert distance.top1_agreement > 0.99
+
+
+def test_a_row_that_the_builder_cannot_make_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    impossible = Variant(
+        name="onnx/cpu-none",
+        precision="int4",
+        bits_per_weight=4.0,
+        summary="A method that does not exist",
+        options=INT4.options | {"extra_options": {"algo_config": "none"}},
+    )
+    result = build(toolchain, sample, [impossible, INT8], tmp_path / "job", log=tmp_path / "log")
+    assert result.names == [INT8.name]
+    assert result.failures[impossible.name].startswith("the builder failed: ")
+    assert list(result.folders[impossible.name].iterdir()) == []
+
+
+def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    damage_last_shard(source)
+    with pytest.raises(DamagedWeightsError, match=r"^model\.safetensors is damaged: "):
+        build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
+    assert list((tmp_path / "job" / "cpu-int4").iterdir()) == []
+
+
+def test_a_missing_tokenizer_is_the_sources_fault(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    (source / "tokenizer.json").unlink()
+    (source / "tokenizer.model").unlink()
+    with pytest.raises(DamagedWeightsError, match=r"^the tokenizer cannot be read: "):
+        build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
+    assert list((tmp_path / "job" / "cpu-int4").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_the_row_that_was_whole(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 16) as disk:
+        with pytest.raises(DiskFullError, match="No space left on device"):
+            build(toolchain, sample, [INT4, FP32], disk / "job", log=tmp_path / "log")
+        whole = {p.name: p.read_bytes() for p in (disk / "job" / "cpu-int4").iterdir()}
+        assert whole == built.files(INT4.name)
+        assert list((disk / "job" / "cpu-fp32").iterdir()) == []
+
+
+def test_nothing_is_sent_or_kept_about_the_use_of_the_runtime(
+    toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime keeps a device id and a queue of events in the user's cache folder, unless it is told not to."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    result = build(toolchain, sample, [INT8], tmp_path / "job", log=tmp_path / "log")
+    measure(toolchain, result.folders[INT8.name], INT8, reference, tmp_path / "log")
+    assert [p for p in home.rglob("*") if p.is_file()] == []
