@@ -65,13 +65,14 @@ def test_llama_from_pretrained(
     repo_id, build = proven(published, "gguf/q4_k_m")
     code = """
         import json, sys
-        from llama_cpp import Llama
+        from llama_cpp import Llama, llama_model_get_vocab, llama_vocab_is_eog
         llama = Llama.from_pretrained(repo_id=sys.argv[1], filename="*Q4_K_M.gguf", n_ctx=512, verbose=False)
+        vocabulary = llama_model_get_vocab(llama.model)
         out = []
         for ids, count in json.loads(sys.argv[2]):
             made = []
             for token in llama.generate(ids, temp=0.0, repeat_penalty=1.0):
-                if llama._model.token_is_eog(token) or len(made) == count:
+                if llama_vocab_is_eog(vocabulary, token) or len(made) == count:
                     break
                 made.append(token)
             out.append(made)
