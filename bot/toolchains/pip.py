@@ -13,6 +13,7 @@ from pathlib import Path
 from bot.errors import DiskFullError, PhiBotError, ToolchainError
 from bot.progress import Task
 from bot.toolchains.enter import PASSED_ON
+from bot.toolchains.pytorch import cpu_index
 
 _GUARD = Path(__file__).parent / "guard.py"
 
@@ -182,9 +183,12 @@ def error(toolchain: str, failed: Failed, log: Path) -> PhiBotError:
             f"the toolchain {toolchain} could not be installed: this Python cannot make virtual environments",
             hint="Install what it lacks; on Debian and Ubuntu: apt-get install python3-venv",
         )
-    unreachable = "connection broken by" in failed.output
-    what = "the package index does not answer" if unreachable else str(failed)
-    hint = "Check the network, and pip's settings (`pip config list`). " if unreachable else ""
+    what, hint = str(failed), ""
+    if "connection broken by" in failed.output:
+        what = "a package index does not answer"
+        hint = "Check the network, and pip's settings (`pip config list`). "
+        if cpu_index() in failed.output:
+            hint += f"{cpu_index()} has PyTorch's CPU builds; PHI_BOT_TORCH_INDEX names another that has. "
     return ToolchainError(
         f"the toolchain {toolchain} could not be installed: {what}", hint=f"{hint}All that was printed is in {log}."
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot.errors import DiskFullError, ToolchainError
 from bot.toolchains.pip import Failed, Packages, compilation, environment, error, essence, run
+from bot.toolchains.pytorch import cpu_index
 from tests.toolchains.processes import wait_for_end
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "MY_PASSWORD")
@@ -176,8 +177,11 @@ def test_a_full_disk_and_a_dead_network_are_told_apart(tmp_path: Path) -> None:
     )
     told = error("tiny", dead, tmp_path / "log")
     assert isinstance(told, ToolchainError)
-    assert told.message == "the toolchain tiny could not be installed: the package index does not answer"
+    assert told.message == "the toolchain tiny could not be installed: a package index does not answer"
+    assert "PHI_BOT_TORCH_INDEX" not in told.hint
     assert str(tmp_path / "log") in told.hint
+    torch = Failed(f"Looking in indexes: https://index.example/simple, {cpu_index()}\n{dead.output}")
+    assert "PHI_BOT_TORCH_INDEX names another" in error("tiny", torch, tmp_path / "log").hint
 
 
 def test_a_python_that_cannot_make_environments_is_said_so(tmp_path: Path) -> None:
