@@ -198,6 +198,12 @@ class DiskFullError(PhiBotError):
     exit_code = 45
 
 
+class NotReadyError(PhiBotError):
+    """Something that the bot needs is missing on this machine (`phi-bot doctor`)."""
+
+    exit_code = 46
+
+
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
     """Ctrl-C, or the time limit of a runner."""
 

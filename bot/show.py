@@ -20,7 +20,7 @@ _MARKS = {"ok": "ok", "warn": "note", "missing": "missing"}
 
 def _table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
     """Lay out text. Cells are Text, never markup: names may come from strangers. The last column may wrap."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, show_header=any(columns), pad_edge=False, padding=(0, 2, 0, 0))
     cells = [tuple(row) for row in rows]
     *most, last = columns
     for number, column in enumerate(most):

@@ -7,6 +7,7 @@ import click
 
 from bot import catalogue, config, doctor, show
 from bot.cli.options import Options, common
+from bot.errors import NotReadyError
 from bot.progress import display, size
 from bot.steps.watch import watch
 from bot.toolchains import install, names
@@ -163,7 +164,7 @@ def doctor_command(options: Options) -> int:
         click.echo(json.dumps([f.to_json() for f in found], indent=2))
     else:
         show.findings(found)
-    return 1 if any(f.status == "missing" for f in found) else 0
+    return NotReadyError.exit_code if any(f.status == "missing" for f in found) else 0
 
 
 @click.command("init")
