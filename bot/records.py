@@ -286,9 +286,7 @@ class RepoRecord(Record):
         """Read what ``to_json`` wrote, of this version or an older one."""
         version = value.get("version") if isinstance(value, dict) else None
         if type(version) is int and version > RECORD_VERSION:
-            raise MalformedRecordError(
-                f"$.version is {version:.6g}; a newer phi-bot wrote this, not one of {RECORD_VERSION}"
-            )
+            raise MalformedRecordError(f"$.version is above {RECORD_VERSION}: a newer phi-bot wrote this")
         return super().from_json(value)
 
 
