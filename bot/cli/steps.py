@@ -6,15 +6,13 @@ import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, artifacts_of, chosen, common, print_json, read_input, variants_option
-from bot.errors import PhiBotError
 from bot.records import Artifact, Plan, Report, Watched
 from bot.steps.announce import announce
 from bot.steps.build import build
-from bot.steps.failures import exit_code, failure
+from bot.steps.failures import exit_code
 from bot.steps.plan import plan
 from bot.steps.publish import publish
-from bot.steps.run import Means, run
-from bot.steps.verify import verify
+from bot.steps.run import Means, run, verify_all
 from bot.steps.watch import watch
 
 
@@ -142,24 +140,7 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot verify artifacts.json --json > proven.json
     """
     means = options.means()
-    proven: list[Artifact] = []
-    failures = []
-    for artifact in artifacts_of(sources):
-        try:
-            proven.append(
-                verify(
-                    artifact,
-                    config=means.config,
-                    workspace=means.workspace,
-                    hub=means.hub,
-                    threads=means.config.build.threads,
-                    display=means.display,
-                )
-            )
-        except PhiBotError as error:
-            build_record = artifact.build
-            failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))
-    return _finish(Report(artifacts=tuple(proven), failures=tuple(failures)), options)
+    return _finish(verify_all(artifacts_of(sources), means), options)
 
 
 @click.command("publish")

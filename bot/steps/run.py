@@ -84,9 +84,15 @@ def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
         raise
     except PhiBotError as error:
         return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
+    proven = verify_all(built.artifacts, means)
+    return list(proven.artifacts), [*built.failures, *proven.failures]
+
+
+def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
+    """Verify artifacts; one that fails holds up no other. Raises SourceError where the model itself is at fault."""
     proven: list[Artifact] = []
-    failures = list(built.failures)
-    for artifact in built.artifacts:
+    failures: list[Failure] = []
+    for artifact in artifacts:
         try:
             proven.append(
                 verify(
@@ -94,12 +100,13 @@ def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
                     config=means.config,
                     workspace=means.workspace,
                     hub=means.hub,
-                    threads=threads,
+                    threads=means.config.build.threads,
                     display=means.display,
                 )
             )
         except SourceError:
             raise
         except PhiBotError as error:
-            failures.append(failure(job.release.label, artifact.build.variant.name, "verify", error))
-    return proven, failures
+            build_record = artifact.build
+            failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))
+    return Report(artifacts=tuple(proven), failures=tuple(failures))
