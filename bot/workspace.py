@@ -11,6 +11,7 @@ A folder is made in scratch/ and renamed when it is whole, so what has a name he
 left in scratch/ is removed by the next one. Everything here can be deleted at any time: what is published is the state.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,9 +24,19 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from bot.errors import DiskTooSmallError, RecordError
-from bot.progress import Display, size
-from bot.records import Artifact, BuildRecord, Evidence, Json, MalformedRecordError, Record, Release, digest_of
+from bot.errors import BuildError, DiskTooSmallError, RecordError
+from bot.progress import Display, Task, size
+from bot.records import (
+    Artifact,
+    BuildRecord,
+    Evidence,
+    FileEntry,
+    Json,
+    MalformedRecordError,
+    Record,
+    Release,
+    digest_of,
+)
 
 R = TypeVar("R", bound=Record)
 
@@ -125,6 +136,28 @@ def read_artifact(folder: Path) -> Artifact:
 def read_release(folder: Path) -> Release:
     """Read the release that an artifact was built from."""
     return read_record(folder / "release.json", Release)
+
+
+def hash_files(folder: Path, task: Task) -> tuple[FileEntry, ...]:
+    """Return size and sha256 of every file below a folder, in the order of their paths.
+
+    Raises BuildError for a link or another thing that is no file: a toolchain does not make any.
+    """
+    paths = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
+    total = sum(p.stat().st_size for p in paths)
+    entries, done = [], 0
+    for path in paths:
+        if path.is_symlink() or not path.is_file():
+            raise BuildError(f"{path.name} is no regular file", hint="A toolchain left a link; please report it.")
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                done += len(chunk)
+                task.update("hashing", done, total, "bytes")
+        relative = path.relative_to(folder).as_posix()
+        entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest.hexdigest()))
+    return tuple(entries)
 
 
 def read_record(path: Path, kind: type[R]) -> R:

@@ -1,5 +1,6 @@
 """The working folder: what has a name in it is whole."""
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import DiskTooSmallError, RecordError
+from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.progress import Silent
 from bot.records import BuildRecord, Variant
-from bot.workspace import Workspace, read_artifact, read_json, read_record, write_json
+from bot.workspace import Workspace, hash_files, read_artifact, read_json, read_record, write_json
 
 
 @pytest.fixture
@@ -117,6 +118,20 @@ def test_a_folder_that_is_no_artifact_is_named(tmp_path: Path, text: str, messag
 def test_a_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"cannot read .*build\.json: No such file"):
         read_record(tmp_path / "build.json", BuildRecord)
+
+
+def test_files_are_named_with_size_and_sha256(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.bin").write_bytes(b"abc")
+    with Silent().task("hashing") as task:
+        (entry,) = hash_files(tmp_path, task)
+    assert (entry.path, entry.size, entry.sha256) == ("sub/a.bin", 3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_a_link_among_the_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").symlink_to("/etc/passwd")
+    with Silent().task("hashing") as task, pytest.raises(BuildError, match=r"model\.bin is no regular file"):
+        hash_files(tmp_path, task)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:

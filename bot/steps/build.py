@@ -1,7 +1,6 @@
 """Build: one job, in its toolchain. What comes out is in the working folder, whole or not at all."""
 
 import datetime as dt
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from bot.records import (
     BuildRecord,
     Cost,
     Failure,
-    FileEntry,
     Job,
     Json,
     PlannedVariant,
@@ -30,7 +28,7 @@ from bot.toolchains import Toolchain
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 from bot.workers.harness import BuildTask, Target
-from bot.workspace import Workspace, read_artifact, write_json
+from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
 
 def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Display) -> Report:
@@ -159,25 +157,3 @@ def _copy_notices(staged: Path, notices: Path) -> None:
     for name in sorted(source.NOTICES):
         if (staged / name).is_file():
             shutil.copyfile(staged / name, notices / name)
-
-
-def hash_files(folder: Path, task: Task) -> tuple[FileEntry, ...]:
-    """Return size and sha256 of every file below a folder, in the order of their paths.
-
-    Raises BuildError for a link or another thing that is no file: a toolchain does not make any.
-    """
-    paths = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
-    total = sum(p.stat().st_size for p in paths)
-    entries, done = [], 0
-    for path in paths:
-        if path.is_symlink() or not path.is_file():
-            raise BuildError(f"{path.name} is no regular file", hint="A toolchain left a link; please report it.")
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                done += len(chunk)
-                task.update("hashing", done, total, "bytes")
-        relative = path.relative_to(folder).as_posix()
-        entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest.hexdigest()))
-    return tuple(entries)

@@ -49,14 +49,14 @@ def run(
     publications: list[Publication] = []
     failures = [f for f in todo.failures if f.variant in named]
     broken: set[str] = set()
-    for job in todo.jobs:
+    for number, job in enumerate(todo.jobs):
         if job.release.label in broken:
             continue
         try:
             proven, failed = _prove(job, means)
         except SourceError as error:  # the other formats would fail on the same file
             broken.add(job.release.label)
-            same = [j for j in todo.jobs if j.release.label == job.release.label]
+            same = [j for j in todo.jobs[number:] if j.release.label == job.release.label]
             names = [v.variant.name for j in same for v in j.variants]
             failures += [failure(job.release.label, name, "build", error) for name in names]
             continue

@@ -13,11 +13,10 @@ from bot.hub.client import Hub
 from bot.machine import lacks
 from bot.progress import Display
 from bot.records import Artifact, Check, Distance, Evidence, Json, KnownBehaviour, Release
-from bot.steps.build import hash_files
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 from bot.workers.harness import VerifyTask
-from bot.workspace import Workspace, read_release, write_json
+from bot.workspace import Workspace, hash_files, read_release, write_json
 
 
 def verify(
