@@ -28,8 +28,8 @@ def out_of_space(folder: Path, needed: int = _PROBE_BYTES) -> OSError | None:
     return None
 
 
-def disk_full(error: Exception, folder: Path) -> OSError | None:
+def disk_full(error: Exception, folder: Path, needed: int = _PROBE_BYTES) -> OSError | None:
     """Return the lack of space that ``error`` is, or that is behind it, or None. Asked like ``out_of_space``."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error  # whoever raised it may have removed the half-made file already
-    return out_of_space(folder)
+    return out_of_space(folder, needed)

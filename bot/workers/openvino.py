@@ -16,7 +16,7 @@ import numpy as np
 
 from bot.records import CONTENT_FILES, Json, Variant
 from bot.workers import measure
-from bot.workers.checkpoint import forbid_remote_code, weight_types
+from bot.workers.checkpoint import forbid_remote_code, shards, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target, VerifyTask, main
 from bot.workers.isolated import build_each
@@ -50,7 +50,7 @@ def build(task_json: Json, report: Reporter) -> None:
         try:
             _build(source, target, stop, report)
         except Exception as error:
-            full = disk_full(error, Path(target.out))
+            full = disk_full(error, Path(target.out), _wanted(error, source))
             _empty(Path(target.out))
             if full is not None:
                 raise full from error
@@ -109,6 +109,15 @@ def _forget_source(path: Path) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config["quantization_config"]["tokenizer"] = None
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _wanted(error: Exception, source: Path) -> int:
+    """Return how much free space would have been enough, in bytes, if the disk may be behind an error.
+
+    OpenVINO says of a full disk only that a stream failed, and by then optimum has removed what was written. Exporting
+    writes the weights once, in their own type or in float32, and half of them again when it compresses them.
+    """
+    return 2 * sum(f.stat().st_size for f in shards(source)) if "iostream error" in str(error) else 1
 
 
 def _empty(folder: Path) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 from bot.records import Json
 from bot.workers.harness import SourceProblem
 
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model")  # some transformers make an empty tokenizer of neither
 _TURN_ENDS = ("<|end|>", "<|im_end|>")  # how Phi's chat templates end a turn
 
 
 def read_tokenizer(source: Path) -> Any:
     """Return transformers' tokenizer of the checkpoint in a folder. Raises SourceProblem if it cannot be read."""
+    if not any((source / name).exists() for name in _VOCABULARIES):
+        raise SourceProblem(f"the tokenizer cannot be read: there is neither {' nor '.join(_VOCABULARIES)}")
     from transformers import AutoTokenizer
 
     try:

@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from bot.workers.disk import out_of_space
+from bot.workers.disk import disk_full, out_of_space
 from tests.workers.running import small_disk
 
 
@@ -27,3 +27,18 @@ def test_a_full_disk_is(tmp_path: Path) -> None:
         assert error is not None
         assert error.errno == errno.ENOSPC
         assert [p.name for p in disk.iterdir()] == ["half-made"]
+
+
+def test_an_error_that_says_so_itself_is_believed_after_its_file_is_gone(tmp_path: Path) -> None:
+    said = OSError(errno.ENOSPC, "No space left on device")
+    assert disk_full(said, tmp_path) is said
+    assert disk_full(OSError(errno.EACCES, "Permission denied"), tmp_path) is None
+    assert disk_full(ValueError("a library's own words"), tmp_path) is None
+
+
+def test_a_full_disk_is_found_behind_an_error_that_keeps_it_to_itself(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2) as disk:
+        (disk / "half-made").write_bytes(bytes(1_500_000))
+        found = disk_full(ValueError("a library's own words"), disk)
+        assert found is not None
+        assert found.errno == errno.ENOSPC

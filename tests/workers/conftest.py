@@ -1,0 +1,26 @@
+"""What tests of several formats build from."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bot.progress import Silent
+from bot.toolchains.install import ensure
+from tests.toolchain_fixtures import compute_reference
+from tests.workers import kinds
+
+
+@pytest.fixture(scope="session")
+def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """Returns the checkpoint of a kind (see kinds.py), and its reference: both to be read only."""
+
+    @cache
+    def made(kind: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp(kind)
+        source = kinds.make(kind, sample, ensure("reference", Silent()), folder / kind)
+        compute_reference(source, folder / "reference")
+        return source, folder / "reference"
+
+    return made
