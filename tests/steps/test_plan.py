@@ -1,0 +1,69 @@
+"""What is to be built: recipes against what is published. Converts nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from bot import catalogue, machine, source
+from bot.errors import UnsupportedArchitectureError
+from bot.hub import client
+from bot.hub.local import RunningHub
+from bot.records import Estimate, Plan, Release
+from bot.steps.plan import plan, total
+from tests.source import models
+
+CONFIG = models.CONFIG | {"hidden_size": 3072, "num_attention_heads": 32, "num_hidden_layers": 2, "vocab_size": 32064}
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Release:
+    folder = tmp_path / "Phi-9"
+    folder.mkdir()
+    for name, content in models.files().items():
+        (folder / name).write_bytes(content)
+    found = source.local_release(folder)
+    return Release.from_json(found.to_json() | {"config": CONFIG})
+
+
+def planned(hub: RunningHub, release: Release, *names: str, namespace: str | None = "me") -> Plan:
+    return plan([release], catalogue.select(names), namespace=namespace, hub=client.connect(hub.url, hub.token))
+
+
+def test_one_job_a_format_with_its_repos(hub: RunningHub, release: Release) -> None:
+    todo = planned(hub, release, "default")
+    assert {j.format: sorted({v.repo_id for v in j.variants}) for j in todo.jobs} == {
+        "gguf": ["me/Phi-9-GGUF"],
+        "onnx": ["me/Phi-9-onnx"],
+        "openvino": ["me/Phi-9-int4-ov"],
+        "mlx": ["me/Phi-9-mlx-4bit"],
+    }
+    assert (todo.done, todo.failures) == ((), ())
+
+
+def test_the_same_release_gives_the_same_keys_and_another_one_gives_others(hub: RunningHub, release: Release) -> None:
+    def keys(of: Release) -> list[str]:
+        return [v.build_key for j in planned(hub, of, "default").jobs for v in j.variants]
+
+    other = Release.from_json(release.to_json() | {"content_digest": "0" * 64})
+    assert keys(release) == keys(release)
+    assert not set(keys(release)) & set(keys(other))
+    assert len(set(keys(release))) == len(keys(release))
+
+
+@pytest.mark.skipif(machine.lacks("cuda") is None, reason="this machine has an NVIDIA GPU")
+def test_what_cannot_run_here_is_left_out_and_said(hub: RunningHub, release: Release) -> None:
+    todo = planned(hub, release, "onnx/cpu-int4", "onnx/cuda-int4")
+    assert [v.variant.name for j in todo.jobs for v in j.variants] == ["onnx/cpu-int4"]
+    assert [(f.variant, f.step) for f in todo.failures] == [("onnx/cuda-int4", "plan")]
+    assert "NVIDIA GPU" in todo.failures[0].message
+
+
+def test_a_model_that_fits_nowhere_is_an_error_of_its_own(hub: RunningHub, release: Release) -> None:
+    llama = Release.from_json(release.to_json() | {"config": CONFIG | {"architectures": ["LlamaForCausalLM"]}})
+    with pytest.raises(UnsupportedArchitectureError, match="LlamaForCausalLM"):
+        planned(hub, llama, "default")
+
+
+def test_a_job_needs_all_its_outputs_and_the_largest_of_its_scratch() -> None:
+    estimates = [Estimate(output=2, disk=10, memory=5), Estimate(output=3, disk=7, memory=8)]
+    assert total(estimates) == Estimate(output=5, disk=10, memory=8)
