@@ -5,9 +5,9 @@ from pathlib import Path
 from bot import texts, toolchains
 from bot.progress import Display
 from bot.records import Release, digest_of
+from bot.tasks import ReferenceTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
-from bot.workers.harness import ReferenceTask
 from bot.workspace import Workspace
 
 _VERSION = 1  # raise it when the worker computes something else from the same inputs

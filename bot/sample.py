@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bot.errors import ConfigError
 from bot.progress import Display
+from bot.tasks import SampleTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
-from bot.workers.harness import SampleTask
 
 
 def make_sample(folder: Path, display: Display) -> None:

@@ -12,9 +12,9 @@ import bot
 from bot import toolchains
 from bot.progress import Silent
 from bot.sample import make_sample
+from bot.tasks import ReferenceTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import cache_folder, ensure
-from bot.workers.harness import ReferenceTask
 
 _BOT = Path(bot.__file__).parent
 _MAKERS = ("workers/sample*.py", "workers/original.py", "workers/reference.py", "texts/*")

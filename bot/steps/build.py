@@ -24,10 +24,10 @@ from bot.records import (
     ToolchainRef,
 )
 from bot.steps.failures import failure
+from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
-from bot.workers.harness import BuildTask, Target
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
 

@@ -13,9 +13,9 @@ from bot.hub.client import Hub
 from bot.machine import lacks
 from bot.progress import Display
 from bot.records import Artifact, Check, Distance, Evidence, Json, KnownBehaviour, Release
+from bot.tasks import VerifyTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
-from bot.workers.harness import VerifyTask
 from bot.workspace import Workspace, hash_files, read_release, write_json
 
 

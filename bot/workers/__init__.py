@@ -1,1 +1,4 @@
-"""What runs inside a toolchain. Nothing else of the bot imports these modules, and they import only ``bot.records``."""
+"""What runs inside a toolchain. Nothing else of the bot imports these modules.
+
+They import ``bot.records``, ``bot.tasks`` and ``bot.texts`` (the standard library alone), and their own toolchain.
+"""

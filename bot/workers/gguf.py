@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from bot.records import Json
+from bot.tasks import BuildTask, Target, VerifyTask
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
-from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target, VerifyTask, main
+from bot.workers.harness import Reporter, SourceProblem, main
 
 _STORED = {"F32", "F16", "BF16"}  # written by the converter; everything else by the quantizer
 _QUANTIZER_BUFFER = 128 << 20  # bytes; the rows of a tensor that are worked on at once

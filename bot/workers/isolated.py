@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from bot.records import Json
-from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target
+from bot.tasks import BuildTask, Target
+from bot.workers.harness import Reporter, SourceProblem
 
 _LAUNCHER = Path(__file__).parent / "launch.py"
 

@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from bot.records import Check, Distance, Generation, Json
-from bot.workers.harness import Reporter, VerifyTask, peak_memory
+from bot.tasks import VerifyTask
+from bot.workers.harness import Reporter, peak_memory
 
 Array = Any  # numpy is not installed where mypy runs
 _ROWS = 64  # positions compared at once: 64 x 200,064 float64 are 102 MB

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from bot.records import CONTENT_FILES, Json, Variant
+from bot.tasks import BuildTask, VerifyTask
 from bot.workers import measure, mlx_cpu
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
-from bot.workers.harness import BuildTask, Reporter, SourceProblem, VerifyTask, main
+from bot.workers.harness import Reporter, SourceProblem, main
 from bot.workers.tokens import stop_ids, with_stop_ids
 
 _TYPES = ("float16", "bfloat16", "float32")

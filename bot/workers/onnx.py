@@ -15,10 +15,11 @@ from typing import Any
 from unittest.mock import patch
 
 from bot.records import Json, Variant
+from bot.tasks import BuildTask, Target, VerifyTask
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import disk_full
-from bot.workers.harness import BuildTask, Reporter, SourceProblem, Target, VerifyTask, main
+from bot.workers.harness import Reporter, SourceProblem, main
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
 
 _EXTRA = {

@@ -23,7 +23,8 @@ from transformers import GenerationConfig
 
 from bot import texts
 from bot.records import Json
-from bot.workers.harness import ReferenceTask, Reporter, SourceProblem, main
+from bot.tasks import ReferenceTask
+from bot.workers.harness import Reporter, SourceProblem, main
 from bot.workers.original import first_bad_weight, load_model, load_tokenizer
 from bot.workers.windows import Window, longrope_switch, windows_of
 

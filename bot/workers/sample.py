@@ -17,8 +17,9 @@ from transformers.utils import logging
 
 from bot import texts
 from bot.records import Json
+from bot.tasks import SampleTask
 from bot.workers import sample_card, sample_config, sample_tokenizer, sample_training
-from bot.workers.harness import Reporter, SampleTask, main
+from bot.workers.harness import Reporter, main
 from bot.workers.sample_dialogue import conversations
 
 _THREADS = 2  # fixed: the order of sums, and so the bytes, depend on it

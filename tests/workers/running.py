@@ -13,9 +13,9 @@ import pytest
 
 from bot import catalogue
 from bot.records import Distance, Json, Variant
+from bot.tasks import BuildTask, Target, VerifyTask
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment, run_worker
-from bot.workers.harness import BuildTask, Target, VerifyTask
 
 MODEL = "Phi-sample"
 

@@ -10,10 +10,10 @@ import pytest
 
 from bot import texts
 from bot.progress import Silent
+from bot.tasks import SampleTask
 from bot.toolchains.enter import child_environment, run_worker
 from bot.toolchains.install import ensure
 from bot.workers import sample_config
-from bot.workers.harness import SampleTask
 from bot.workers.sample_dialogue import conversations
 
 # What config.json of microsoft/Phi-3.5-mini-instruct holds.
