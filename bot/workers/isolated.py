@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def build_each(module: str, task: BuildTask, report: Reporter) -> None:
         last, code = _run(module, alone, report)
         if last is None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            report.failed(target.variant, f"the builder {how}")
+            often = "; signal 9 often means too little memory" if code == -signal.SIGKILL else ""
+            report.failed(target.variant, f"the builder {how}{often}")
         elif last["event"] == "error":
             _fail(target, last, report)
 

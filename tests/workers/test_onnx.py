@@ -1,6 +1,9 @@
 """ONNX, whole: every row is built from the sample by the model builder, and measured in onnxruntime-genai."""
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +100,20 @@ def test_the_unquantized_weights_generate_what_the_original_does(
     assert [g["ids"] for g in measured["generations"]] == expected
 
 
+def test_a_source_that_asks_for_sampling_is_verified_greedily(
+    toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    file = source / "generation_config.json"
+    config = json.loads(file.read_text()) | {"do_sample": True, "temperature": 1.5, "top_p": 0.95, "top_k": 50}
+    file.chmod(0o644)
+    file.write_text(json.dumps(config))
+    result = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
+    measured = measure(toolchain, result.folders[FP32.name], FP32, reference, tmp_path / "log")
+    expected = json.loads((reference / "reference.json").read_text())["greedy"]
+    assert [g["ids"] for g in measured["generations"]] == expected
+
+
 @pytest.mark.parametrize(
     ("name", "needs"),
     [
@@ -112,7 +129,7 @@ def test_what_cannot_run_here_says_so_and_is_not_measured(
         measure(toolchain, built.folders[name], catalogue.all_variants()[name], reference, tmp_path / "log")
 
 
-def test_the_same_checkpoint_gives_the_same_bytes_alone_in_another_folder_inside_a_git_repository(
+def test_the_same_checkpoint_gives_the_same_bytes_whatever_else_is_built(
     built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     elsewhere = copy_of(sample, tmp_path / "a source by another name")
@@ -121,9 +138,25 @@ def test_the_same_checkpoint_gives_the_same_bytes_alone_in_another_folder_inside
         assert again.files(variant.name) == built.files(variant.name)
 
 
-def test_the_model_names_the_builder_and_no_repository_around_it(built: Built, toolchain: Toolchain) -> None:
+def test_the_model_names_the_builder_and_no_repository_that_the_toolchain_lies_in(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder asks git for the commit around itself; this git answers as if the toolchain lay in a repository."""
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("needs git")
+    repository = tmp_path / "repository"
+    subprocess.run([git, "init", "-q", repository], check=True)
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run([git, "-C", repository, *author, "commit", "-q", "--allow-empty", "-m", "One"], check=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(f'#!/bin/sh\ncd "{repository}" && exec "{git}" "$@"\n')
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+    result = build(toolchain, sample, [INT8], tmp_path / "job", log=tmp_path / "log")
     code = "import sys, onnx\nm = onnx.load(sys.argv[1], load_external_data=False)\nprint(m.producer_version)"
-    printed = run_python(toolchain, code, built.folders[INT4.name] / "model.onnx").strip()
+    printed = run_python(toolchain, code, result.folders[INT8.name] / "model.onnx").strip()
     commit = run_python(toolchain, "import onnxruntime_genai as og\nprint(og.__commit__[:7])").strip()
     assert printed == f"0.18.0+{commit}"
 

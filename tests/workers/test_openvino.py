@@ -99,6 +99,20 @@ def test_the_unquantized_weights_generate_what_the_original_does(
     assert [g["ids"] for g in measured["generations"]] == expected
 
 
+def test_a_source_that_asks_for_sampling_is_verified_greedily(
+    toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    file = source / "generation_config.json"
+    config = json.loads(file.read_text()) | {"do_sample": True, "temperature": 1.5, "top_p": 0.95, "top_k": 50}
+    file.chmod(0o644)
+    file.write_text(json.dumps(config))
+    result = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
+    measured = measure(toolchain, result.folders[FP32.name], FP32, reference, tmp_path / "log")
+    expected = json.loads((reference / "reference.json").read_text())["greedy"]
+    assert [g["ids"] for g in measured["generations"]] == expected
+
+
 def test_the_same_checkpoint_gives_the_same_bytes_whatever_else_is_built(
     built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
