@@ -10,7 +10,7 @@ from bot.records import Artifact, Plan, Report, Watched
 from bot.steps.announce import announce
 from bot.steps.build import build
 from bot.steps.failures import exit_code
-from bot.steps.plan import plan
+from bot.steps.plan import plan, require_work
 from bot.steps.publish import publish
 from bot.steps.run import Means, run, verify_all
 from bot.steps.watch import watch
@@ -92,6 +92,8 @@ def plan_command(models: tuple[str, ...], releases: str | None, wanted: tuple[st
         found = watch(models, config=means.config, hub=means.hub, display=means.display)
     rows = catalogue.select(chosen(wanted, means))
     todo = plan(found, rows, namespace=means.config.publish.namespace, hub=means.hub)
+    if models:
+        require_work(todo)
     if options.json:
         print_json(todo)
     else:
@@ -115,6 +117,7 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], options: Op
         rows = catalogue.select(chosen(wanted, means))
         found = watch(sources, config=means.config, hub=means.hub, display=means.display)
         todo = plan(found, rows, namespace=None, hub=means.hub)
+        require_work(todo)
     artifacts: list[Artifact] = []
     failures = list(todo.failures)
     for job in todo.jobs:

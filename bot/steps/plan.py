@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bot import toolchains
-from bot.errors import UnsupportedArchitectureError
+from bot.errors import ForeignRepoError, RecordError, UnsupportedArchitectureError
 from bot.formats import Format, all_formats
 from bot.hub.client import Hub
 from bot.machine import lacks
@@ -15,37 +15,47 @@ from bot.steps.failures import failure
 def plan(releases: Sequence[Release], variants: Sequence[Variant], *, namespace: str | None, hub: Hub) -> Plan:
     """Return the jobs that bring every release's publications up to date.
 
-    Without a namespace nothing can be published, so nothing counts as done. Raises UnsupportedArchitectureError when
-    a release can be built into none of the variants.
+    Without a namespace nothing can be published, so nothing counts as done. What a toolchain refuses, and what would
+    go into a repo that is not ours, becomes a Failure, and holds up nothing else.
     """
     jobs: list[Job] = []
     done: list[PlannedVariant] = []
     failures: list[Failure] = []
     published: dict[str, frozenset[str]] = {}
     for release in releases:
-        refused: list[Failure] = []
         for name, rows in groupby(variants, key=lambda v: v.format):
             form = all_formats()[name]
             todo: list[PlannedVariant] = []
             for variant in rows:
                 reason = form.refusal(release.config, variant) or lacks(variant.target)
                 if reason is not None:
-                    refused.append(_refusal(release, variant, reason))
+                    failures.append(_refusal(release, variant, reason))
                     continue
                 planned = _planned(release, variant, form, namespace)
-                if namespace and planned.build_key in _keys(planned.repo_id, hub, published):
-                    done.append(planned)
-                else:
-                    todo.append(planned)
+                try:
+                    keys = _keys(planned.repo_id, hub, published) if namespace else frozenset()
+                except (ForeignRepoError, RecordError) as error:
+                    failures.append(failure(release.label, variant.name, "plan", error))
+                    continue
+                (done if planned.build_key in keys else todo).append(planned)
             if todo:
                 jobs.append(_job(release, form, todo))
-        if variants and len(refused) == len(variants):
-            raise UnsupportedArchitectureError(
-                f"{release.label}: none of the variants can be built: {refused[0].message}",
-                hint="`phi-bot variants` lists what each format supports.",
-            )
-        failures += refused
     return Plan(jobs=tuple(jobs), done=tuple(done), failures=tuple(failures))
+
+
+def require_work(todo: Plan) -> None:
+    """Raise UnsupportedArchitectureError, in one line, where everything that was asked for is refused."""
+    refused = [f for f in todo.failures if is_refusal(f)]
+    if refused and len(refused) == len(todo.failures) and not todo.jobs and not todo.done:
+        raise UnsupportedArchitectureError(
+            f"{refused[0].release}: none of the variants can be built: {refused[0].message}",
+            hint="`phi-bot variants` lists what each format supports.",
+        )
+
+
+def is_refusal(failure: Failure) -> bool:
+    """Say whether a toolchain, or this machine, cannot do it: no fault of anybody's."""
+    return failure.exit_code == UnsupportedArchitectureError.exit_code
 
 
 def _refusal(release: Release, variant: Variant, reason: str) -> Failure:

@@ -10,7 +10,7 @@ from bot.progress import Display
 from bot.records import Artifact, Failure, Job, Plan, Publication, Report, Variant
 from bot.steps.build import build
 from bot.steps.failures import failure
-from bot.steps.plan import plan
+from bot.steps.plan import is_refusal, plan, require_work
 from bot.steps.publish import publish
 from bot.steps.verify import verify
 from bot.steps.watch import watch
@@ -34,12 +34,17 @@ def run(
 
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in
-    ``named``: asked for by its own name, not as one of a set.
+    ``named``: asked for by its own name, not as one of a set. Raises TokenError before anything is built where the
+    token is missing or wrong, and UnsupportedArchitectureError where models are named and nothing of them can be built.
     """
     releases = watch(models, config=means.config, hub=means.hub, display=means.display)
     for release in releases:
         means.display.say(f"Found {release.label}")
     todo = plan(releases, variants, namespace=means.config.publish.namespace, hub=means.hub)
+    if models:
+        require_work(todo)
+    if todo.jobs and means.config.publish.namespace:
+        means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
     for refused in todo.failures:
         means.display.say(f"Left out {refused.variant} of {refused.release}: {refused.message}")
     for done in todo.done:
@@ -47,7 +52,7 @@ def run(
 
     artifacts: list[Artifact] = []
     publications: list[Publication] = []
-    failures = [f for f in todo.failures if f.variant in named]
+    failures = [f for f in todo.failures if f.variant in named or not is_refusal(f)]
     broken: set[str] = set()
     for number, job in enumerate(todo.jobs):
         if job.release.label in broken:

@@ -174,6 +174,14 @@ def test_a_wrong_token_and_a_hub_that_is_not_there(tmp_path: Path, hub: RunningH
     assert_refused(done, errors.HubUnreachableError, "127.0.0.1:9")
 
 
+def test_a_missing_or_wrong_token_is_said_before_anything_is_built(tmp_path: Path, hub: RunningHub) -> None:
+    folder = model(tmp_path / "model", models.files())
+    for token in ({}, {"HF_TOKEN": "hf_wrong"}):
+        arguments = ("run", str(folder), "-v", "gguf/q8_0", "--namespace", "me")
+        assert_refused(phi_bot(tmp_path, *arguments, HF_ENDPOINT=hub.url, **token), errors.TokenError, "token")
+        assert_nothing_made(tmp_path)
+
+
 def test_a_disk_that_is_too_small_is_said_before_anything_is_written(tmp_path: Path) -> None:
     """The source is sparse: it claims 100 TB of weights, which no estimate fits on this disk."""
     folder = model(tmp_path / "model", models.files())

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from bot import catalogue, machine, source
-from bot.errors import UnsupportedArchitectureError
+from bot.errors import ForeignRepoError, UnsupportedArchitectureError
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.records import Estimate, Plan, Release
-from bot.steps.plan import plan, total
+from bot.steps.plan import is_refusal, plan, require_work, total
 from tests.source import models
 
 CONFIG = models.CONFIG | {"hidden_size": 3072, "num_attention_heads": 32, "num_hidden_layers": 2, "vocab_size": 32064}
@@ -60,8 +61,25 @@ def test_what_cannot_run_here_is_left_out_and_said(hub: RunningHub, release: Rel
 
 def test_a_model_that_fits_nowhere_is_an_error_of_its_own(hub: RunningHub, release: Release) -> None:
     llama = Release.from_json(release.to_json() | {"config": CONFIG | {"architectures": ["LlamaForCausalLM"]}})
-    with pytest.raises(UnsupportedArchitectureError, match="LlamaForCausalLM"):
-        planned(hub, llama, "default")
+    with pytest.raises(UnsupportedArchitectureError, match=r"none of the variants can be built: .*LlamaForCausalLM"):
+        require_work(planned(hub, llama, "default"))
+
+
+def test_one_model_that_fits_nowhere_holds_up_no_other(hub: RunningHub, release: Release) -> None:
+    llama = Release.from_json(release.to_json() | {"config": CONFIG | {"architectures": ["LlamaForCausalLM"]}})
+    todo = plan([llama, release], catalogue.select(["gguf"]), namespace="me", hub=client.connect(hub.url, hub.token))
+    require_work(todo)
+    assert [j.format for j in todo.jobs] == ["gguf"]
+    assert all(is_refusal(f) for f in todo.failures)
+
+
+def test_a_repo_that_is_not_ours_is_left_alone_and_holds_up_no_other(hub: RunningHub, release: Release) -> None:
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    api.create_repo("me/Phi-9-onnx")
+    api.upload_file(path_or_fileobj=b"theirs", path_in_repo="model.onnx", repo_id="me/Phi-9-onnx")
+    todo = planned(hub, release, "default")
+    assert [j.format for j in todo.jobs] == ["gguf", "openvino", "mlx"]
+    assert [(f.variant, f.exit_code) for f in todo.failures] == [("onnx/cpu-int4", ForeignRepoError.exit_code)]
 
 
 def test_a_job_needs_all_its_outputs_and_the_largest_of_its_scratch() -> None:
