@@ -12,7 +12,6 @@ from functools import partial
 from io import TextIOBase
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from bot.records import Json, Variant
 from bot.tasks import BuildTask, Target, VerifyTask
@@ -160,8 +159,12 @@ def _followed(what: str, variant: Variant, report: Reporter, layers: int) -> Ite
         if found := re.match(r"Reading layer (\d+)", line):
             report.progress(what, int(found[1]) + 1, layers, "layers")
 
-    with patch.object(onnx_ir, "save", saved), redirect_stdout(_Lines(printed)):
-        yield
+    onnx_ir.save = saved
+    try:
+        with redirect_stdout(_Lines(printed)):
+            yield
+    finally:
+        onnx_ir.save = save
 
 
 class _Lines(TextIOBase):

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -72,7 +71,8 @@ def _build(source: Path, target: Target, stop: Sequence[int], report: Reporter) 
 
     out, variant = Path(target.out), target.variant
     report.progress(f"exporting {variant.short_name}", 0, 0, "tensors")
-    with _followed(variant, report), patch.object(sys, "argv", _command(source, out, variant)):
+    sys.argv = _command(source, out, variant)
+    with _followed(variant, report):
         optimum_cli.main()
     for name in _WRITTEN:
         if not (out / f"{name}.xml").exists():  # a tokenizer that cannot be converted is only logged
@@ -140,8 +140,11 @@ def _followed(variant: Variant, report: Reporter) -> Iterator[None]:
             yield item
         report.progress(f"compressing {variant.short_name}", total, total, "tensors")
 
-    with patch.object(track, "__iter__", counted):
+    track.__iter__ = counted
+    try:
         yield
+    finally:
+        track.__iter__ = each
 
 
 # ---- running -------------------------------------------------------------------------------------------------

@@ -9,20 +9,26 @@ from bot.records import Json
 from bot.workers.harness import SourceProblem
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model")  # some transformers make an empty tokenizer of neither
+_REASON = 200  # characters of another library's error that are passed on
 _TURN_ENDS = ("<|end|>", "<|im_end|>")  # how Phi's chat templates end a turn
 
 
 def read_tokenizer(source: Path) -> Any:
-    """Return transformers' tokenizer of the checkpoint in a folder. Raises SourceProblem if it cannot be read."""
+    """Return transformers' tokenizer of the checkpoint in a folder.
+
+    Raises SourceProblem if it cannot be read, or if config.json, which it asks for the kind of tokenizer, cannot.
+    """
     if not any((source / name).exists() for name in _VOCABULARIES):
         raise SourceProblem(f"the tokenizer cannot be read: there is neither {' nor '.join(_VOCABULARIES)}")
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0].replace(f"{source}/", "")
-        raise SourceProblem(f"the tokenizer cannot be read: {type(error).__name__}: {reason}") from error
+    for what, kind in (("config.json", AutoConfig), ("the tokenizer", AutoTokenizer)):
+        try:
+            read = kind.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        except Exception as error:
+            reason = " ".join(str(error).replace(f"{source}/", "").split())[:_REASON]
+            raise SourceProblem(f"{what} cannot be read: {type(error).__name__}: {reason}") from error
+    return read
 
 
 def stop_ids(source: Path, tokenizer: Any) -> list[int]:

@@ -208,6 +208,18 @@ def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_pat
     assert list((tmp_path / "job" / "cpu-int4").iterdir()) == []
 
 
+@pytest.mark.parametrize("nonsense", [{"rope_scaling": "long"}, {"sliding_window": "wide"}], ids=str)
+def test_a_config_with_values_of_wrong_types_is_the_sources_fault(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, nonsense: dict[str, str]
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    file = source / "config.json"
+    file.chmod(0o644)
+    file.write_text(json.dumps(json.loads(file.read_text()) | nonsense))
+    with pytest.raises(DamagedWeightsError, match=r"^config\.json cannot be read: "):
+        build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
+
+
 def test_a_missing_tokenizer_is_the_sources_fault(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
     source = copy_of(sample, tmp_path / "source")
     (source / "tokenizer.json").unlink()
