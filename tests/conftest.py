@@ -6,6 +6,7 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when huggingface_hub is imported:
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import settings
 
 from bot.hub.local import RunningHub, serve
+
+# A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.toolchain_fixtures"]
 
