@@ -40,6 +40,7 @@ _SET = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's, which writes a device id into the home folder on import
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUTF8": "1",
     "OMP_WAIT_POLICY": "passive",  # on a machine with other work, threads that spin cost ten times the time

@@ -62,6 +62,7 @@ def environment(scratch: Path) -> dict[str, str]:
     passed = {k: v for k, v in os.environ.items() if k.upper() in allowed}
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     ours = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_USER": "0", "PYTHONUTF8": "1"}
+    ours["ORT_DISABLE_TELEMETRY"] = "1"  # what was installed is imported once, to see that it can be
     return passed | temporary | ours
 
 
