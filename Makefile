@@ -34,7 +34,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -n auto -m "not toolchain and not browser"
+	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -39,6 +39,15 @@ _Dumper.add_implicit_resolver(
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"0o[0-7]+$"), ["0"])
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Quote text with Unicode's own line breaks: YAML folds them to a space unless they are escaped."""
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def head(record: RepoRecord, release: Release, *, chats: bool, endpoint: str) -> str:
     """Return the head of a card, with its two lines of three dashes.
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.cards.metadata import head, license_of, metadata
@@ -192,6 +192,8 @@ any_json = st.recursive(
 )
 
 
+@example(card={}, gated=False, name="\x85")
+@example(card={"license_name": "a\u2028b"}, gated=False, name="a\u2029")
 @given(card=st.dictionaries(st.sampled_from(KEYS), any_json), gated=st.booleans(), name=hostile_text)
 def test_whatever_a_source_says_the_head_reads_back_and_ends_where_it_should(
     card: dict[str, Any], gated: bool, name: str
