@@ -106,7 +106,7 @@ class Choice:
 
 def rows(record: RepoRecord, release: Release) -> tuple[Row, ...]:
     """Return a record's builds, by device and then by size."""
-    parameters = _phi.parameters(release)
+    parameters = release.parameters
     found = [_row(proven, parameters) for proven in record.builds]
     return tuple(sorted(found, key=lambda r: (_order(r.build.variant.target), r.size, r.build.variant.name)))
 

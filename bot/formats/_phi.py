@@ -1,8 +1,6 @@
 """What formats read out of a Phi's config.json. It is untrusted: any value may be of any type."""
 
-from bot.records import Json, Release
-
-_FLOAT32 = ("float32", "torch.float32")
+from bot.records import Json
 
 
 def architecture(config: dict[str, Json]) -> str:
@@ -34,12 +32,6 @@ def number(config: dict[str, Json], key: str, otherwise: int) -> int:
     """Return a positive whole number of the config, or ``otherwise`` where it has none."""
     value = config.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else otherwise
-
-
-def parameters(release: Release) -> int:
-    """Return about how many parameters a release has, from the bytes of its weights and their declared type."""
-    declared = release.config.get("torch_dtype") or release.config.get("dtype")
-    return release.weight_bytes // (4 if declared in _FLOAT32 else 2)
 
 
 def largest_tensor(config: dict[str, Json]) -> int:

@@ -52,7 +52,7 @@ class Gguf:
         Scratch is the converted checkpoint, in its own type, that variants are quantized from. Memory is that of the
         converter, which holds its largest tensor in float32 and in the type it writes, or of the runtime.
         """
-        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _VOCABULARY
+        output = int(release.parameters * variant.bits_per_weight / 8) + _VOCABULARY
         quantized = variant.options["ftype"] not in _TENSORS_AS_THEY_ARE
         converter = _INTERPRETER + 8 * _phi.largest_tensor(release.config)
         return Estimate(

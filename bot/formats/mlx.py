@@ -46,7 +46,7 @@ class Mlx:
 
     def estimate(self, release: Release, variant: Variant) -> Estimate:
         """Estimate from the number of parameters: see ``bits_per_weight`` of the row. There is no scratch."""
-        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
+        output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
         converter = _INTERPRETER + output + 2 * _phi.largest_tensor(release.config)
         return Estimate(output=output, disk=0, memory=max(converter, output + _RUNTIME))
 

@@ -47,10 +47,10 @@ class Onnx:
 
         For integers the builder holds the weights as they are, in the type it computes in, and packed, all at once.
         """
-        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
+        output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
         builder = 1.6 * release.weight_bytes
         if variant.precision.startswith("int"):
-            computed = _phi.parameters(release) * (4 if variant.target == "cpu" else 2)
+            computed = release.parameters * (4 if variant.target == "cpu" else 2)
             builder = 1.1 * (release.weight_bytes + computed + output)
         return Estimate(output=output, disk=0, memory=max(_INTERPRETER + int(builder), output + _RUNTIME))
 

@@ -56,7 +56,7 @@ class OpenVino:
 
         Scratch is the exported model in the source's own type, from which integers are made.
         """
-        output = int(_phi.parameters(release) * variant.bits_per_weight / 8) + _TOKENIZER
+        output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
         compressed = variant.precision.startswith("int")
         exporter = _INTERPRETER + int(1.3 * release.weight_bytes)
         return Estimate(
