@@ -29,6 +29,9 @@ class Shape:
     words: str
 
 
+Sha256 = Annotated[str, Shape(pattern="[0-9a-f]{64}", words="a sha256 in hex")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """What all records share: JSON in and out."""

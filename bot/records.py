@@ -9,15 +9,15 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 
+from bot.evidence import Evidence
 from bot.record import Json as Json
 from bot.record import MalformedRecordError as MalformedRecordError
 from bot.record import Record as Record
-from bot.record import Shape
+from bot.record import Sha256, Shape
 
-RECORD_VERSION = 1  # of phi-bot.json; raised when a reader of the old one would be misled
+RECORD_VERSION = 2  # of phi-bot.json; raised when a reader of the old one would be misled
 
 # Read from a stranger's record, these name files and folders on our disk.
-Sha256 = Annotated[str, Shape(pattern="[0-9a-f]{64}", words="a sha256 in hex")]
 Commit = Annotated[str, Shape(pattern="[0-9a-f]{40}", words="a commit of 40 hex digits")]
 FileDigest = Annotated[str, Shape(pattern="sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", words="sha256:… or git:…")]
 _PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
@@ -192,78 +192,6 @@ class BuildRecord(Record):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(f.size for f in self.files)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distance(Record):
-    """How far a file's predictions are from the reference, over ``tokens`` positions. KL in nats per token.
-
-    ``side`` is ``short`` for windows that end before the LongRoPE switch (every window of a model without one), and
-    ``long`` for windows that pass it.
-    """
-
-    side: Literal["short", "long"]
-    tokens: int
-    mean_kl: float
-    max_kl: float
-    top1_agreement: float  # 0 to 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownBehaviour(Record):
-    """Something a runtime is known to do differently, with where that is said; the gate leaves that side out."""
-
-    name: str
-    side: Literal["short", "long"]
-    reference: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check(Record):
-    """One named check and how it went, in words that a person understands."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generation(Record):
-    """Greedy generation from a fixed prompt: the ids that went in, the ids and the text that came out."""
-
-    prompt: str
-    prompt_ids: tuple[int, ...]
-    ids: tuple[int, ...]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence(Record):
-    """What verifying measured on one artifact, in its own runtime."""
-
-    build_key: Sha256
-    runtime: str  # the package and version that loaded it
-    machine: str
-    checks: tuple[Check, ...]
-    distances: tuple[Distance, ...]
-    gate: float  # the bound on mean_kl that applied, in nats per token
-    known_behaviours: tuple[KnownBehaviour, ...]
-    generations: tuple[Generation, ...]
-    seconds: float
-    peak_memory: int
-    reference_digest: str = ""  # of what the reference was computed from: model, texts, toolchain
-
-    @property
-    def passed(self) -> bool:
-        """True if every check passed."""
-        return bool(self.checks) and all(c.passed for c in self.checks)
-
-    @property
-    def mean_kl(self) -> float | None:
-        """The largest mean KL among the sides that the gate applied to, in nats per token."""
-        known = {b.side for b in self.known_behaviours}
-        gated = [d.mean_kl for d in self.distances if d.side not in known]
-        return max(gated, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.doctor import Finding
+from bot.evidence import Evidence
 from bot.progress import size
-from bot.records import Artifact, Evidence, Failure, Job, Plan, Release, Report, Variant
+from bot.records import Artifact, Failure, Job, Plan, Release, Report, Variant
 
 _LAST_COLUMN = 16  # the least width in which words can be read
 _ANY = 10_000  # columns: more than any line has

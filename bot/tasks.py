@@ -30,10 +30,14 @@ class BuildTask(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyTask(Record):
-    """Measure one artifact against the reference in the folder ``reference`` (see workers/reference.py)."""
+    """Measure one artifact against its source and the reference in ``reference`` (see workers/reference.py).
+
+    ``source`` is the folder that the artifact was built from, as BuildTask has it.
+    """
 
     artifact: str
     variant: Variant
+    source: str
     reference: str
     threads: int
 

@@ -7,8 +7,9 @@ from itertools import groupby
 from markupsafe import Markup
 
 from bot import markdown
+from bot.evidence import Distance, Evidence, KnownBehaviour
 from bot.formats import _phi
-from bot.records import BuildRecord, Distance, Evidence, FileEntry, KnownBehaviour, ProvenBuild, Release, RepoRecord
+from bot.records import BuildRecord, FileEntry, ProvenBuild, Release, RepoRecord
 
 CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
 _TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are spoken of: first what most people have

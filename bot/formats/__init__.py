@@ -10,7 +10,8 @@ import pkgutil
 from functools import cache
 from typing import Protocol, cast
 
-from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+from bot.evidence import KnownBehaviour
+from bot.records import Estimate, Json, Release, Variant
 
 
 class Format(Protocol):

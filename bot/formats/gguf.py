@@ -1,7 +1,8 @@
 """GGUF, for llama.cpp and everything built on it."""
 
+from bot.evidence import KnownBehaviour
 from bot.formats import _phi
-from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+from bot.records import Estimate, Json, Release, Variant
 
 # What conversion/phi.py of the pinned llama.cpp registers as text models. Phi4ForCausalLMV is left out: it becomes two
 # files, of which this would make only the one without vision.

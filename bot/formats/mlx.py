@@ -1,7 +1,8 @@
 """MLX, for Macs with Apple silicon."""
 
+from bot.evidence import KnownBehaviour
 from bot.formats import _phi
-from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+from bot.records import Estimate, Json, Release, Variant
 
 # The models of the pinned mlx-lm. It has phi3small too, whose tokenizer exists only as code in the model's repo.
 _SUPPORTED = {

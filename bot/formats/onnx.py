@@ -1,7 +1,8 @@
 """ONNX, for ONNX Runtime GenAI on processors, GPUs and in browsers."""
 
+from bot.evidence import KnownBehaviour
 from bot.formats import _phi
-from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+from bot.records import Estimate, Json, Release, Variant
 
 # What the pinned builder makes and transformers reads without code from the model's repo. Phi-3-small, Phi-3-vision and
 # Phi-4-multimodal need such code; of the latter two it would make only the text part.

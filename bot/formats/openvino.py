@@ -1,7 +1,8 @@
 """OpenVINO IR, for Intel's processors, GPUs and NPUs."""
 
+from bot.evidence import KnownBehaviour
 from bot.formats import _phi
-from bot.records import Estimate, Json, KnownBehaviour, Release, Variant
+from bot.records import Estimate, Json, Release, Variant
 
 # What the pinned optimum-intel exports as text models. It has Phi-3-vision and Phi-4-multimodal too, as several models
 # each, which need code from their repos.

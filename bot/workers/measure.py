@@ -1,4 +1,4 @@
-"""Verifying, as all formats share it: a runtime's own answers held against the reference's.
+"""Verifying, as all formats share it: an artifact's own answers held against the source's and the reference's.
 
 Runs inside every toolchain, so it imports only numpy beside the standard library.
 """
@@ -6,18 +6,28 @@ Runs inside every toolchain, so it imports only numpy beside the standard librar
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from bot.records import Check, Distance, Generation, Json
+from bot.evidence import Check, Generation, RunningCost
+from bot.records import Json
 from bot.tasks import VerifyTask
-from bot.workers.harness import Reporter, peak_memory
+from bot.workers import distance, weights
+from bot.workers.distance import Positions
+from bot.workers.harness import Reporter, SourceProblem, peak_memory
+from bot.workers.head import Head
+from bot.workers.tensors import Tensors
 
 Array = Any  # numpy is not installed where mypy runs
-_ROWS = 64  # positions compared at once: 64 x 200,064 float64 are 102 MB
+Logits = Callable[[Sequence[int], int], Array]
+
+_PREFILL, _DECODE = 128, 32  # tokens that running is timed with
+_ENDING = 16  # tokens within which an answer has to end, where the original would end it at once
 
 
 class Runtime(Protocol):
@@ -25,16 +35,31 @@ class Runtime(Protocol):
 
     name: str  #: package and version: "llama-cpp-python 0.3.36"
 
+    #: Other settings of the runtime that people use, by what a card calls them: ``logits`` under each of them. They are
+    #: measured on the short side of a LongRoPE switch; no gate applies.
+    other_settings: Mapping[str, Logits]
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text: special tokens in it recognised, none added."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
+        """Return the text of ids, special tokens in full."""
         ...
 
-    def logits(self, ids: Sequence[int]) -> Array:
-        """Run the ids from an empty context; return float32 logits of shape (len(ids), vocabulary or more)."""
+    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
+        """Return a conversation as the chat template inside the artifact writes it, rendered as the runtime does."""
+        ...
+
+    def stop_ids(self) -> set[int]:
+        """Return the ids at which the runtime ends generating by itself."""
+        ...
+
+    def logits(self, ids: Sequence[int], first: int) -> Array:
+        """Run the ids from an empty context; return float32 logits of the positions from ``first`` on.
+
+        Their shape is (len(ids) - first, vocabulary or more); they hold until the next call.
+        """
         ...
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
@@ -42,28 +67,94 @@ class Runtime(Protocol):
         ...
 
 
-def verify(task_json: Json, report: Reporter, load: Callable[[VerifyTask], Runtime]) -> Json:
-    """Measure an artifact; return what Evidence holds beside the gate (see records.Evidence)."""
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a format brings to verifying. Each gets the task; what it raises becomes a failed check.
+
+    ``inspect`` says in a few words what the artifact's files are. It raises for a file that is missing, damaged or too
+    many; whether they are the files that were built is checked elsewhere. ``stored`` yields the weights, dequantized,
+    one tensor at a time.
+    """
+
+    inspect: Callable[[VerifyTask], str]
+    load: Callable[[VerifyTask], Runtime]
+    stored: Callable[[VerifyTask], Iterator[weights.Stored]]
+
+
+@dataclass(kw_only=True)
+class _Checks:
+    """Runs checks by name; one that raises has failed, and says why."""
+
+    done: list[Check] = field(default_factory=list)
+
+    def run(self, name: str, check: Callable[[], tuple[bool, str]]) -> bool:
+        try:
+            passed, detail = check()
+        except SourceProblem:
+            raise  # the artifact is not at fault
+        except Exception as error:  # noqa: BLE001 - whatever a runtime raises
+            traceback.print_exc()
+            passed, detail = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        self.done.append(Check(name=name, passed=passed, detail=detail))
+        return passed
+
+
+def verify(task_json: Json, report: Reporter, means: Means) -> Json:
+    """Measure an artifact; return what Evidence holds beside the gate (see evidence.Evidence)."""
     started = time.monotonic()
     task = VerifyTask.from_json(task_json)
-    folder = Path(task.reference)
-    reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    report.progress("loading", 0, 1, "files")
-    runtime = load(task)
-    report.progress("loading", 1, 1, "files")
+    reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
+    checks = _Checks()
+    measured: dict[str, Json] = {"runtime": "", "cost": None, "distances": [], "stretches": [], "generations": []}
+    loaded: list[Runtime] = []
 
-    checks = [_tokenizer_check(runtime, reference["tokenizer"])]
-    distances = [_distance(runtime, folder, side, windows, report) for side, windows in _by_side(reference["windows"])]
-    generations = [_generation(runtime, prompt) for prompt in reference["prompts"]]
-    checks.append(_generation_check(generations))
-    return {
-        "runtime": runtime.name,
+    def load() -> tuple[bool, str]:
+        report.progress("loading", 0, 1, "files")
+        before = time.monotonic()
+        loaded.append(means.load(task))
+        seconds = time.monotonic() - before
+        report.progress("loading", 1, 1, "files")
+        measured["runtime"] = loaded[0].name
+        measured["cost"] = _cost(loaded[0], reference, seconds, task.threads).to_json()
+        return True, loaded[0].name
+
+    # A damaged file may crash the runtime, and a file that does not load can be asked nothing.
+    if checks.run("integrity", lambda: (True, means.inspect(task))) and checks.run("loading", load):
+        runtime = loaded.pop()
+        measured |= _predictions(runtime, task, reference, checks, report)
+        del runtime  # the weights are read once more: do not hold them twice
+    if all(c.name != "integrity" or c.passed for c in checks.done):
+        checks.run("weights", lambda: _weights(means, task, reference, report))
+    return measured | {
         "machine": machine(),
-        "checks": [c.to_json() for c in checks],
-        "distances": [d.to_json() for d in distances],
-        "generations": [g.to_json() for g in generations],
+        "checks": [c.to_json() for c in checks.done],
         "seconds": round(time.monotonic() - started, 3),
-        "peak_memory": peak_memory(),
+    }
+
+
+def _predictions(
+    runtime: Runtime, task: VerifyTask, reference: Json, checks: _Checks, report: Reporter
+) -> dict[str, Json]:
+    generations: list[Generation] = []
+    positions: list[Positions] = []
+
+    def answer() -> tuple[bool, str]:
+        generations.extend(_generation(runtime, prompt) for prompt in reference["prompts"])
+        return _said_something(generations)
+
+    def read_windows() -> tuple[bool, str]:
+        positions.extend(_windows(runtime, task, reference, report))
+        return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
+
+    checks.run("tokenizer", lambda: _tokenizer(runtime, reference["tokenizer"]))
+    checks.run("chat template", lambda: _chats(runtime, reference["chats"]))
+    checks.run("stop tokens", lambda: _stops(runtime, reference))
+    checks.run("generation", answer)
+    checks.run("predictions", read_windows)
+    return {
+        "generations": [g.to_json() for g in generations],
+        "distances": [d.to_json() for d in distance.distances(positions)],
+        "stretches": [s.to_json() for s in distance.stretches(positions)],
     }
 
 
@@ -78,74 +169,138 @@ def machine() -> str:
     return name
 
 
-def log_softmax(logits: Array) -> Array:
-    """Return the natural logarithm of the softmax over the last axis, in float64."""
-    x = np.asarray(logits, dtype=np.float64)
-    x = x - x.max(axis=-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+# ---- text in, text out ---------------------------------------------------------------------------------------
 
 
-def kl_divergence(reference: Array, other: Array) -> Array:
-    """Return KL(reference || other) of each row, in nats. Both are log-probabilities of shape (rows, vocabulary)."""
-    reference = np.asarray(reference, dtype=np.float64)
-    return (np.exp(reference) * (reference - other)).sum(axis=-1)
+def _tokenizer(runtime: Runtime, expected: Json) -> tuple[bool, str]:
+    """Compare ids, and what they are decoded to, with the source tokenizer's."""
+    texts, all_ids = expected["texts"], expected["ids"]
+    encoded = [(t, want, got) for t, want in zip(texts, all_ids, strict=True) if (got := runtime.encode(t)) != want]
+    if encoded:
+        text, want, got = encoded[0]
+        wrong = f"{text[:40]!r} gives {_cut(got)}, not {_cut(want)}"
+        return False, f"{len(encoded)} of {len(texts)} texts get other ids; {wrong}"
+    decoded = [
+        (ids, text, read)
+        for ids, text in zip(all_ids, expected["decoded"], strict=True)
+        if (read := runtime.decode(ids)) != text
+    ]
+    if decoded:
+        ids, text, read = decoded[0]
+        wrong = f"{_cut(ids)} gives {_cut(repr(read))}, not {_cut(repr(text))}"
+        return False, f"the ids of {len(decoded)} of {len(texts)} texts are decoded to another text; {wrong}"
+    return True, f"{len(texts)} texts give the source's ids, and their ids the source's texts"
 
 
-def _by_side(windows: list[Json]) -> list[tuple[Literal["short", "long"], list[Json]]]:
-    sides: tuple[Literal["short", "long"], ...] = ("short", "long")
-    return [(s, chosen) for s in sides if (chosen := [w for w in windows if w["side"] == s])]
+def _chats(runtime: Runtime, chats: list[Json]) -> tuple[bool, str]:
+    """Compare rendered conversations with what the source's template makes of them."""
+    for chat in chats:
+        got = runtime.render(chat["messages"], tools=chat["tools"], add_generation_prompt=chat["add_generation_prompt"])
+        if got != chat["text"]:
+            at = next((i for i, (a, b) in enumerate(zip(got, chat["text"], strict=False)) if a != b), None)
+            at = min(len(got), len(chat["text"])) if at is None else at
+            there, wanted = got[max(at - 10, 0) : at + 20], chat["text"][max(at - 10, 0) : at + 20]
+            return False, f"{chat['name']}: {there!r} stands where the source's template writes {wanted!r}"
+    if not chats:
+        return True, "the source has no chat template"
+    return True, f"{len(chats)} conversations are written as the source's template writes them"
 
 
-def _distance(
-    runtime: Runtime, folder: Path, side: Literal["short", "long"], windows: list[Json], report: Reporter
-) -> Distance:
-    divergences, agreements = [], []
-    for number, window in enumerate(windows):
-        report.progress(f"measuring {side} windows", number, len(windows), "windows")
-        expected = np.load(folder / window["file"], mmap_mode="r", allow_pickle=False)
-        logits = runtime.logits(window["ids"])[window["first_scored"] :]
-        if len(logits) != len(expected) or logits.shape[-1] < expected.shape[-1]:
-            raise ValueError(f"logits of shape {logits.shape}, the reference has {expected.shape}")
-        for i in range(0, len(expected), _ROWS):
-            want = np.asarray(expected[i : i + _ROWS], dtype=np.float64)
-            got = log_softmax(logits[i : i + _ROWS, : expected.shape[-1]])
-            divergences.append(kl_divergence(want, got))
-            agreements.append(want.argmax(-1) == got.argmax(-1))
-    report.progress(f"measuring {side} windows", len(windows), len(windows), "windows")
-    kl, same = np.concatenate(divergences), np.concatenate(agreements)
-    if not np.isfinite(kl).all():
-        raise ValueError("the runtime's predictions are not finite numbers")
-    return Distance(
-        side=side,
-        tokens=len(kl),
-        mean_kl=float(kl.mean()),
-        max_kl=float(kl.max()),
-        top1_agreement=float(same.mean()),
-    )
-
-
-def _tokenizer_check(runtime: Runtime, expected: Json) -> Check:
-    texts, ids = expected["texts"], expected["ids"]
-    wrong = [(t, want, got) for t, want in zip(texts, ids, strict=True) if (got := runtime.encode(t)) != want]
-    if wrong:
-        text, want, got = wrong[0]
-        detail = f"{len(wrong)} of {len(texts)} texts differ; {text[:40]!r} gives {got[:8]}, not {want[:8]}"
-    else:
-        detail = f"{len(texts)} texts give the source's ids"
-    return Check(name="tokenizer", passed=not wrong, detail=detail)
+def _stops(runtime: Runtime, reference: Json) -> tuple[bool, str]:
+    """Check that the runtime stops at all ids that end the original's answers, and that it does end one."""
+    missing = sorted(set(reference["stop_ids"]) - runtime.stop_ids())
+    if missing:
+        return False, f"generating does not end at {', '.join(repr(runtime.decode([i])) for i in missing)}"
+    names = f"ends at {len(reference['stop_ids'])} tokens"
+    for ending in reference["endings"]:
+        if len(runtime.generate(ending, _ENDING)) == _ENDING:
+            return False, f"{names}, but went on for {_ENDING} where the original ends its answer"
+    if not reference["endings"]:
+        return True, f"{names}; the original itself ends none of the shipped answers"
+    return True, f"{names}, and ended {len(reference['endings'])} answers where the original does"
 
 
 def _generation(runtime: Runtime, prompt: Json) -> Generation:
-    ids = runtime.generate(prompt["ids"], prompt["max_new_tokens"])
-    return Generation(prompt=prompt["text"], prompt_ids=tuple(prompt["ids"]), ids=tuple(ids), text=runtime.decode(ids))
-
-
-def _generation_check(generations: list[Generation]) -> Check:
-    silent = [g for g in generations if not g.ids]
-    total = sum(len(g.ids) for g in generations)
-    detail = (
-        f"nothing was generated for {silent[0].prompt[:40]!r}"
-        if silent
-        else f"{total} tokens from {len(generations)} prompts"
+    most = prompt["max_new_tokens"]
+    ids = runtime.generate(prompt["ids"], most)
+    return Generation(
+        prompt=prompt["text"],
+        prompt_ids=tuple(prompt["ids"]),
+        ids=tuple(ids),
+        text=runtime.decode(ids),
+        stopped=len(ids) < most,
     )
-    return Check(name="generation", passed=not silent, detail=detail)
+
+
+def _said_something(generations: list[Generation]) -> tuple[bool, str]:
+    silent = [g for g in generations if not g.ids]
+    if silent:
+        return False, f"nothing was generated for {silent[0].prompt[:40]!r}"
+    return True, f"{sum(len(g.ids) for g in generations)} tokens from {len(generations)} prompts"
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+# ---- figures -------------------------------------------------------------------------------------------------
+
+
+def _cost(runtime: Runtime, reference: Json, load_seconds: float, threads: int) -> RunningCost:
+    """Time a prompt and its continuation, after one that warms up."""
+    prompt = reference["windows"][0]["ids"][:_PREFILL]
+    runtime.generate(prompt[:8], 1)
+    started = time.monotonic()
+    runtime.generate(prompt, 1)
+    prefill = time.monotonic() - started
+    started = time.monotonic()
+    new = len(runtime.generate(prompt, 1 + _DECODE))
+    decode = time.monotonic() - started - prefill
+    return RunningCost(
+        load_seconds=round(load_seconds, 3),
+        peak_memory=peak_memory(),
+        prefill_rate=round(len(prompt) / prefill, 1),
+        decode_rate=round((new - 1) / decode, 1) if new > 1 and decode > 0 else None,
+        threads=threads,
+    )
+
+
+def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Reporter) -> Iterator[Positions]:
+    head = Head(Path(task.source), reference["head"])
+    ways: list[tuple[str, Logits]] = [("", runtime.logits)]
+    if any(w["side"] == "long" for w in reference["windows"]):
+        ways += runtime.other_settings.items()
+    work = [
+        (w, setting, run) for w in reference["windows"] for setting, run in ways if not setting or w["side"] == "short"
+    ]
+    expected: Array = None
+    for number, (window, setting, run) in enumerate(work):
+        report.progress("measuring", number, len(work), "windows")
+        if not setting:  # the first of each window
+            hidden = np.load(Path(task.reference) / window["file"], mmap_mode="r", allow_pickle=False)
+            expected = head.logits(hidden)
+        at = np.asarray(window["scored"])
+        ids, first = window["ids"], int(at[0])
+        text = [*ids, window["following"]]
+        kl, same, excess = distance.compare(expected, run(ids, first)[at - first], [text[i + 1] for i in at])
+        yield Positions(
+            side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
+        )
+    report.progress("measuring", len(work), len(work), "windows")
+
+
+def _weights(means: Means, task: VerifyTask, reference: Json, report: Reporter) -> tuple[bool, str]:
+    source = Tensors(Path(task.source))
+    total = len(source.names())
+
+    def counted() -> Iterator[weights.Stored]:
+        done = 0
+        for stored in means.stored(task):
+            yield stored
+            done += len(stored.sources)
+            report.progress("comparing weights", min(done, total), total, "tensors")
+
+    found = weights.compare(counted(), source, tied=reference["head"]["weight"] != "lm_head.weight")
+    most = f"{100 * found.largest_error:.2g} % in {found.largest_error_in}" if found.largest_error_in else "0"
+    return True, f"{found.tensors} tensors are the source's; the largest relative error is {most}"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bot.cards import render_card
 from bot.cards.chat import ChatFormat
 from bot.errors import RecordError
-from bot.records import Check, KnownBehaviour, ProvenBuild, Release, RepoRecord
+from bot.evidence import Check, KnownBehaviour
+from bot.records import ProvenBuild, Release, RepoRecord
 from tests.cards.examples import CHAT, COMMIT, GGUF, MLX, ONNX, OPENVINO, RELEASE, REPOS, gguf, proven, record
 from tests.markdown_reader import blocks, fences, headings, hostile_text, inlines, plain, tables
 

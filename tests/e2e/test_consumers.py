@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.records import Generation, ProvenBuild, Report
+from bot.evidence import Generation
+from bot.records import ProvenBuild, Report
 from tests.e2e.world import World
 
 pytestmark = pytest.mark.toolchain

@@ -11,7 +11,8 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from bot import catalogue
 from bot.errors import IncompleteError
-from bot.records import Evidence, Plan, RepoRecord, Report
+from bot.evidence import Evidence
+from bot.records import Plan, RepoRecord, Report
 from tests.e2e.world import MODEL, World
 
 pytestmark = pytest.mark.toolchain

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.records import Distance, Json, Variant
+from bot.evidence import Distance
+from bot.records import Json, Variant
 from bot.tasks import BuildTask, Target, VerifyTask
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment, run_worker

@@ -1,0 +1,139 @@
+"""How far predictions are from the reference's: per position, and over many with standard errors. Needs numpy alone.
+
+Standard errors come from a block bootstrap (Künsch, 1989): neighbouring positions share their context, so whole
+runs of them are drawn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bot.evidence import Distance, Figures, Side, Stretch
+from bot.workers.head import log_softmax
+
+Array = Any  # numpy is not installed where mypy runs
+
+_ROWS = 64  # positions compared at once: 64 x 200,064 float64 are 102 MB
+_BLOCK = 16  # positions drawn together
+_DRAWS = 1000
+_STRETCHES = 24  # points of a curve over positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions:
+    """What was measured at the positions of one window. All arrays have the same length.
+
+    ``kl`` is in nats; ``same`` says whether both name the same likeliest token; ``excess`` is how many nats more than
+    the reference the artifact's predictions take for the token that follows.
+    """
+
+    side: Side
+    kind: str
+    setting: str
+    at: Array
+    kl: Array
+    same: Array
+    excess: Array
+
+
+def compare(expected: Array, got: Array, following: Sequence[int]) -> tuple[Array, Array, Array]:
+    """Return KL(expected || got), whether their likeliest tokens are equal, and the excess loss at each position.
+
+    Both are logits of shape (positions, vocabulary); ``got`` may have more columns, which padding adds. ``following``
+    are the ids that follow in the text. Raises ValueError for other shapes, or predictions that are not finite.
+    """
+    positions, vocabulary = expected.shape
+    if len(got) != positions or got.shape[-1] < vocabulary:
+        raise ValueError(f"logits of shape {got.shape}, the reference has {expected.shape}")
+    kl, same, excess = np.empty(positions), np.empty(positions, dtype=bool), np.empty(positions)
+    for i in range(0, positions, _ROWS):
+        rows = slice(i, i + _ROWS)
+        want, have = log_softmax(expected[rows]), log_softmax(got[rows, :vocabulary])
+        kl[rows] = (np.exp(want) * (want - have)).sum(axis=-1)
+        same[rows] = want.argmax(-1) == have.argmax(-1)
+        token = np.asarray(following[rows])[:, None]
+        excess[rows] = np.take_along_axis(want - have, token, axis=-1)[:, 0]
+    if not (np.isfinite(kl).all() and np.isfinite(excess).all()):
+        raise ValueError("the runtime's predictions are not finite numbers")
+    return kl, same, excess
+
+
+def distances(measured: Sequence[Positions]) -> list[Distance]:
+    """Return one distance for each setting and side: the recommended setting and the short side come first."""
+    groups = {(p.setting, p.side): p for p in measured}
+    return [_distance([p for p in measured if (p.setting, p.side) == key]) for key in sorted(groups, key=_order)]
+
+
+def stretches(measured: Sequence[Positions]) -> list[Stretch]:
+    """Return the mean KL along the positions of the longest window of each setting and side."""
+    longest: dict[tuple[str, Side], Positions] = {}
+    for p in measured:
+        key = (p.setting, p.side)
+        if key not in longest or p.at[-1] > longest[key].at[-1]:
+            longest[key] = p
+    return [
+        Stretch(
+            side=p.side,
+            first=int(at[0]),
+            last=int(at[-1]),
+            tokens=len(at),
+            mean_kl=float(kl.mean()),
+            setting=p.setting,
+        )
+        for key in sorted(longest, key=_order)
+        for p in [longest[key]]
+        for at, kl in zip(_parts(p.at), _parts(p.kl), strict=True)
+    ]
+
+
+def _parts(values: Array) -> list[Array]:
+    parts: list[Array] = np.array_split(values, min(_STRETCHES, len(values)))
+    return parts
+
+
+def _order(key: tuple[str, Side]) -> tuple[str, int]:
+    setting, side = key
+    return setting, ("short", "long").index(side)
+
+
+def _distance(windows: Sequence[Positions]) -> Distance:
+    kl, same, excess = (np.concatenate([getattr(w, name) for w in windows]) for name in ("kl", "same", "excess"))
+    kinds = dict.fromkeys(w.kind for w in windows)
+    return Distance(
+        side=windows[0].side,
+        setting=windows[0].setting,
+        tokens=len(kl),
+        figures=Figures(
+            **{name: float(values[0]) for name, values in _figures(kl[None], same[None], excess[None]).items()}
+        ),
+        standard_errors=_standard_errors(windows, kl, same, excess),
+        by_kind={kind: float(np.concatenate([w.kl for w in windows if w.kind == kind]).mean()) for kind in kinds},
+    )
+
+
+def _figures(kl: Array, same: Array, excess: Array) -> dict[str, Array]:
+    """Return each of Figures for every row of arrays of shape (draws, positions)."""
+    return {
+        "mean_kl": kl.mean(axis=-1),
+        "p99_kl": np.percentile(kl, 99, axis=-1),
+        "max_kl": kl.max(axis=-1),
+        "top1_agreement": same.mean(axis=-1),
+        "perplexity_ratio": np.exp(excess.mean(axis=-1)),
+    }
+
+
+def _standard_errors(windows: Sequence[Positions], kl: Array, same: Array, excess: Array) -> Figures:
+    """Return the standard deviation of each figure over many draws of blocks, always the same ones."""
+    starts, blocks = 0, []
+    for window in windows:
+        count = len(window.kl)
+        blocks += [np.arange(s, min(s + _BLOCK, count)) + starts for s in range(0, count - count % _BLOCK or 1, _BLOCK)]
+        starts += count
+    smallest = min(len(b) for b in blocks)
+    whole = np.array([b[:smallest] for b in blocks])
+    chosen = np.random.default_rng(0).integers(len(whole), size=(_DRAWS, len(whole)))
+    drawn = whole[chosen].reshape(_DRAWS, -1)
+    spread = _figures(kl[drawn], same[drawn], excess[drawn])
+    return Figures(**{name: float(values.std()) for name, values in spread.items()})

@@ -1,0 +1,44 @@
+"""A model's last step, from hidden states to log-probabilities, done with numpy from the source's own weights.
+
+A reference holds hidden states: of a model with 200,064 tokens they take a 65th of what its log-probabilities would.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.records import Json
+from bot.workers.tensors import Tensors
+
+Array = Any  # numpy is not installed where mypy runs
+
+_WIDENED = 1 << 22  # weights held as float32 at once: 16 MiB
+
+
+class Head:
+    """The output matrix of a checkpoint, by the names that a reference gives (``weight``, and ``bias`` or None)."""
+
+    def __init__(self, source: Path, names: Json) -> None:
+        self._tensors = Tensors(source)
+        self._weight: str = names["weight"]
+        self._bias: str | None = names["bias"]
+
+    def logits(self, hidden: Array) -> Array:
+        """Return float32 logits of shape (positions, vocabulary) from hidden states of shape (positions, size)."""
+        hidden = np.asarray(hidden, dtype=np.float32)
+        vocabulary, size = self._tensors.shape(self._weight)
+        result = np.empty((len(hidden), vocabulary), dtype=np.float32)
+        step = max(_WIDENED // size, 1)
+        for i in range(0, vocabulary, step):
+            result[:, i : i + step] = hidden @ self._tensors.read(self._weight, i, i + step).T
+        if self._bias is not None:
+            result += self._tensors.read(self._bias)
+        return result
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return the natural logarithm of the softmax over the last axis, in float64."""
+    x = np.asarray(logits, dtype=np.float64)
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))

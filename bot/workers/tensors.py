@@ -1,0 +1,74 @@
+"""The tensors of a checkpoint as float32 arrays, mapped from its safetensors files. Needs numpy alone.
+
+safetensors' own reader has no bfloat16 without torch, which not every toolchain holds.
+"""
+
+import json
+from collections.abc import KeysView
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.workers.checkpoint import shards
+from bot.workers.harness import SourceProblem
+
+Array = Any  # numpy is not installed where mypy runs
+
+_STORED = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    file: Path
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+class Tensors:
+    """All tensors of the checkpoint in a folder. Nothing is held: every read maps its file anew."""
+
+    def __init__(self, source: Path) -> None:
+        """Read the headers. Raises SourceProblem, naming the file, for one that is no safetensors file."""
+        self._places = {name: place for file in shards(source) for name, place in _header(file).items()}
+
+    def names(self) -> KeysView[str]:
+        """Return the names of all tensors."""
+        return self._places.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor. Raises KeyError when there is none of that name."""
+        return self._places[name].shape
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return a tensor, or the entries ``start`` to ``stop`` of its first axis, as float32.
+
+        Raises KeyError when there is none of that name, and SourceProblem for a type that is no float of 2 or 4 bytes.
+        """
+        place = self._places[name]
+        if place.kind not in _STORED:
+            raise SourceProblem(f"{place.file.name}: {name} is stored as {place.kind}, not as {', '.join(_STORED)}")
+        stored = np.memmap(place.file, _STORED[place.kind], "r", place.offset, place.shape)[start:stop]
+        if place.kind == "BF16":  # the upper half of a float32
+            return (stored.astype("<u4") << 16).view("<f4")
+        return stored.astype("<f4")
+
+
+def _header(file: Path) -> dict[str, _Place]:
+    try:
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            if size > file.stat().st_size - 8:
+                raise ValueError("it is shorter than its header")
+            header = json.loads(opened.read(size))
+        header.pop("__metadata__", None)
+        return {
+            name: _Place(
+                file=file, kind=entry["dtype"], shape=tuple(entry["shape"]), offset=8 + size + entry["data_offsets"][0]
+            )
+            for name, entry in header.items()
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceProblem(f"{file.name} is damaged: {error}") from error
