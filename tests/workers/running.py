@@ -89,15 +89,21 @@ def run_build(
     run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
 
 
-def measure(toolchain: Toolchain, artifact: Path, variant: Variant, reference: Path, log: Path) -> Json:
-    """Verify an artifact; return what the worker measured."""
-    task = VerifyTask(artifact=str(artifact), variant=variant, reference=str(reference), threads=2)
+def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path, reference: Path, log: Path) -> Json:
+    """Verify an artifact that was built from a source; return what the worker measured."""
+    task = VerifyTask(artifact=str(artifact), variant=variant, source=str(source), reference=str(reference), threads=2)
     return run_worker(toolchain, toolchain.name, "verify", task, log=log, on_event=lambda _: None)
 
 
-def distances(measured: Json) -> dict[str, Distance]:
-    """The measured distances by their side."""
-    return {d["side"]: Distance.from_json(d) for d in measured["distances"]}
+def distances(measured: Json, setting: str = "") -> dict[str, Distance]:
+    """The distances measured with a setting of the runtime, by their side; without one, with what is recommended."""
+    found = [Distance.from_json(d) for d in measured["distances"]]
+    return {d.side: d for d in found if d.setting == setting}
+
+
+def failures(measured: Json) -> dict[str, str]:
+    """What was said of each check that failed, by its name."""
+    return {c["name"]: c["detail"] for c in measured["checks"] if not c["passed"]}
 
 
 def run_python(toolchain: Toolchain, code: str, *args: object) -> str:
