@@ -211,10 +211,11 @@ class RepoRecord(Record):
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
-        """Read what ``to_json`` wrote, of this version or an older one."""
+        """Read what ``to_json`` wrote. Raises MalformedRecordError for another version, among others."""
         version = value.get("version") if isinstance(value, dict) else None
-        if type(version) is int and version > RECORD_VERSION:
-            raise MalformedRecordError(f"$.version is above {RECORD_VERSION}: a newer phi-bot wrote this")
+        if type(version) is int and version != RECORD_VERSION:
+            which = "a newer" if version > RECORD_VERSION else "an older"
+            raise MalformedRecordError(f"$.version is {version}, not {RECORD_VERSION}: {which} phi-bot wrote this")
         return super().from_json(value)
 
 

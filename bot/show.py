@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.doctor import Finding
-from bot.evidence import Evidence
+from bot.evidence import Distance, Evidence
 from bot.progress import size
 from bot.records import Artifact, Failure, Job, Plan, Release, Report, Variant
 
@@ -108,14 +108,48 @@ def _figures(evidence: Evidence | None) -> tuple[str, str, str]:
     """Return mean KL below and above the LongRoPE switch, in nats, and the lowest top-1 agreement."""
     if evidence is None:
         return "", "", ""
-    sides = {d.side: d for d in evidence.distances}
-    short, long = sides.get("short"), sides.get("long")
-    agreement = min(d.top1_agreement for d in evidence.distances)
-    return (
-        f"{short.mean_kl:.5f}" if short else "",
-        f"{long.mean_kl:.5f}" if long else "",
-        f"{agreement:.1%}",
-    )
+    sides = {d.side: d for d in evidence.distances if not d.setting}
+    short, long = (_with_error(sides[s], "mean_kl") if s in sides else "" for s in ("short", "long"))
+    agreement = min((d.figures.top1_agreement for d in sides.values()), default=None)
+    return short, long, "" if agreement is None else f"{agreement:.1%}"
+
+
+def evidence(artifact: Artifact) -> None:
+    """Print what verifying measured on an artifact: every check, then every figure with its standard error."""
+    found = artifact.evidence
+    if found is None:
+        return
+    _print(f"{artifact.build.variant.name} in {found.runtime or 'no runtime'}: {found.seconds:.1f} s")
+    _print(_table(("", "", ""), [("ok" if c.passed else "failed", c.name, c.detail) for c in found.checks]))
+    if found.distances:
+        rows = [
+            (d.side, f"{d.tokens}", *(_with_error(d, name) for name in _MEASURED), d.setting) for d in found.distances
+        ]
+        _print(_table(("windows", ">tokens", *(f">{title}" for title in _MEASURED.values()), "setting"), rows))
+    if found.cost is not None:
+        cost = found.cost
+        decode = "not timed" if cost.decode_rate is None else f"{cost.decode_rate:.0f}"
+        _print(
+            f"loads in {cost.load_seconds:.2f} s, {size(cost.peak_memory)} of memory; tokens a second: "
+            f"prefill {cost.prefill_rate:.0f}, decode {decode} ({found.machine}, {cost.threads} threads)"
+        )
+    _print("")
+
+
+_MEASURED = {
+    "mean_kl": "mean KL",
+    "p99_kl": "p99 KL",
+    "max_kl": "max KL",
+    "top1_agreement": "same top token",
+    "perplexity_ratio": "perplexity ratio",
+}
+
+
+def _with_error(distance: Distance, name: str) -> str:
+    value, error = getattr(distance.figures, name), getattr(distance.standard_errors, name)
+    if name == "top1_agreement":
+        return f"{value:.1%} ± {error * 100:.1f}"
+    return f"{value:.5f} ± {error:.5f}" if name == "mean_kl" else f"{value:.4f} ± {error:.4f}"
 
 
 def failures(found: Sequence[Failure]) -> None:

@@ -25,11 +25,11 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from bot.errors import BuildError, DiskTooSmallError, RecordError
+from bot.evidence import EVIDENCE_VERSION, Evidence
 from bot.progress import Display, Task, size
 from bot.records import (
     Artifact,
     BuildRecord,
-    Evidence,
     FileEntry,
     Json,
     MalformedRecordError,
@@ -129,8 +129,15 @@ def read_artifact(folder: Path) -> Artifact:
     """Read an artifact's records. Raises RecordError when the folder is none, or its records are malformed."""
     build = read_record(folder / "build.json", BuildRecord)
     evidence_file = folder / "evidence.json"
-    evidence = read_record(evidence_file, Evidence) if evidence_file.exists() else None
+    evidence = None
+    if evidence_file.exists() and _version(evidence_file) == EVIDENCE_VERSION:  # other ones are measured anew
+        evidence = read_record(evidence_file, Evidence)
     return Artifact(folder=str(folder), build=build, evidence=evidence)
+
+
+def _version(path: Path) -> Json:
+    value = read_json(path)
+    return value.get("version") if isinstance(value, dict) else None
 
 
 def read_release(folder: Path) -> Release:

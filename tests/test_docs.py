@@ -25,6 +25,7 @@ from bot.formats import all_formats
 from bot.hub import client
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
+from bot.record import Sha256
 from bot.records import Record, RepoRecord, Variant
 from tests import pages
 from tests.pages import PAGES, ROOT, Block, Command, name_of
@@ -305,7 +306,7 @@ def _type(hint: Any) -> str:
 
 
 def _alias(hint: Any) -> str:
-    return next((n for n in ("Sha256", "Commit") if getattr(records, n) == hint), "")
+    return {Sha256: "Sha256", records.Commit: "Commit"}.get(hint, "")
 
 
 def test_the_example_of_a_record_is_one() -> None:

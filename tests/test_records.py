@@ -9,29 +9,28 @@ import math
 import re
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from bot import records
+from bot import evidence, record_schema, records
+from bot.evidence import Check, Distance, Evidence, Figures, KnownBehaviour
+from bot.record import Sha256
 from bot.records import (
-    Check,
     Commit,
-    Distance,
-    Evidence,
     FileDigest,
     FileEntry,
     Folder,
     Json,
-    KnownBehaviour,
     MalformedRecordError,
     Record,
     RelativePath,
     Release,
     RepoRecord,
-    Sha256,
     SourceFile,
     Variant,
     VariantName,
@@ -41,8 +40,9 @@ from bot.records import (
     is_content,
 )
 
+NAMES = vars(records) | vars(evidence)
 RECORDS = sorted(
-    (c for c in vars(records).values() if inspect.isclass(c) and issubclass(c, Record) and c is not Record),
+    (c for c in NAMES.values() if inspect.isclass(c) and issubclass(c, Record) and c is not Record),
     key=lambda c: c.__name__,
 )
 DIGEST = "0123456789abcdef" * 4
@@ -95,7 +95,7 @@ def filled(cls: type[Record]) -> st.SearchStrategy[Record]:
     """Return a strategy for a record of a class."""
     fields = {name: values(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
     if cls is RepoRecord:
-        fields["version"] = st.integers(0, records.RECORD_VERSION)
+        fields["version"] = st.just(records.RECORD_VERSION)
     return st.builds(cls, **fields)
 
 
@@ -217,9 +217,9 @@ def test_a_difference_deep_inside_is_named_with_its_place() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400])
 def test_a_measure_is_a_finite_number(number: float) -> None:
-    distance = {"side": "short", "tokens": 1, "mean_kl": 0, "max_kl": number, "top1_agreement": 1}
+    figures = {"mean_kl": 0, "p99_kl": 0, "max_kl": number, "top1_agreement": 1, "perplexity_ratio": 1}
     with pytest.raises(MalformedRecordError, match=r"^\$\.max_kl is .*not a finite number$"):
-        Distance.from_json(distance)
+        Figures.from_json(figures)
 
 
 @pytest.mark.parametrize("name", ["gguf", "", "/", "gguf/", "/q4", "a/b/c", "../x"])
@@ -228,11 +228,41 @@ def test_a_variant_has_a_format_and_a_name(name: str) -> None:
         Variant.from_json({"name": name, "precision": "int4", "bits_per_weight": 4.5, "summary": ""})
 
 
-@pytest.mark.parametrize("version", [records.RECORD_VERSION + 1, 10**400])
-def test_a_record_of_a_newer_bot_is_refused_as_such(version: int) -> None:
-    newer = {"version": version, "builds": [], "something": "new"}
-    with pytest.raises(MalformedRecordError, match=r"^\$\.version is above 1: a newer"):
-        RepoRecord.from_json(newer)
+@pytest.mark.parametrize(("version", "which"), [(records.RECORD_VERSION + 1, "a newer"), (1, "an older")])
+def test_a_record_of_another_bot_is_refused_as_such(version: int, which: str) -> None:
+    other = {"version": version, "builds": [], "something": "else"}
+    with pytest.raises(MalformedRecordError, match=rf"^\$\.version is {version}, not 2: {which} phi-bot wrote this"):
+        RepoRecord.from_json(other)
+
+
+# ---- the schema of evidence.json -----------------------------------------------------------------------------
+
+SCHEMA_FILE = Path(evidence.__file__).with_name("evidence.schema.json")
+SCHEMA = Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+
+
+def test_the_schema_of_evidence_is_up_to_date() -> None:
+    assert SCHEMA.schema == record_schema.evidence(), "python -m bot.record_schema > bot/evidence.schema.json"
+    Draft202012Validator.check_schema(SCHEMA.schema)
+
+
+any_evidence = st.deferred(lambda: filled(Evidence)).map(
+    lambda e: dataclasses.replace(typing.cast("Evidence", e), version=evidence.EVIDENCE_VERSION)
+)
+
+
+@given(any_evidence, st.data())
+@settings(max_examples=150)
+def test_the_schema_takes_just_what_is_read_as_evidence(found: Evidence, data: st.DataObject) -> None:
+    assert SCHEMA.is_valid(found.to_json())
+    damaged = _damage(found.to_json(), data)
+    try:
+        read = Evidence.from_json(damaged)
+    except MalformedRecordError:
+        # The schema's integers may be written as 3.0, and its numbers may be too large for a float.
+        assert not SCHEMA.is_valid(damaged) or re.search(r"\d\.0|e\+|Infinity|NaN|\d{300}", json.dumps(damaged))
+    else:
+        assert SCHEMA.is_valid(read.to_json()) == (read.version == evidence.EVIDENCE_VERSION)
 
 
 # ---- digests -------------------------------------------------------------------------------------------------
@@ -341,20 +371,26 @@ def test_names_and_labels() -> None:
 
 
 def _evidence(**changes: Any) -> Evidence:
-    def distance(side: typing.Literal["short", "long"], kl: float) -> Distance:
-        return Distance(side=side, tokens=1, mean_kl=kl, max_kl=kl, top1_agreement=1.0)
+    def distance(side: typing.Literal["short", "long"], kl: float, setting: str = "") -> Distance:
+        figures = Figures(mean_kl=kl, p99_kl=kl, max_kl=kl, top1_agreement=1.0, perplexity_ratio=1.0)
+        return Distance(
+            side=side, tokens=1, figures=figures, standard_errors=figures, by_kind={"prose": kl}, setting=setting
+        )
 
     given: dict[str, Any] = {
+        "version": evidence.EVIDENCE_VERSION,
         "build_key": DIGEST,
         "runtime": "r 1",
         "machine": "m",
         "checks": (Check(name="a", passed=True, detail=""),),
-        "distances": (distance("short", 0.01), distance("long", 0.5)),
+        "distances": (distance("short", 0.01), distance("long", 0.5), distance("short", 0.9, "another setting")),
+        "stretches": (),
+        "cost": None,
         "gate": 0.2,
         "known_behaviours": (),
         "generations": (),
         "seconds": 1.0,
-        "peak_memory": 1,
+        "reference_digest": "",
     }
     return Evidence(**given | changes)
 
@@ -364,6 +400,8 @@ def test_the_gate_is_held_against_the_worse_side_that_is_not_known_to_differ() -
     assert _evidence().mean_kl == 0.5
     assert _evidence(known_behaviours=known[:1]).mean_kl == 0.01
     assert _evidence(known_behaviours=known).mean_kl is None
+    elsewhere = KnownBehaviour(name="n", side="long", reference="u", setting="another setting")
+    assert _evidence(known_behaviours=(elsewhere,)).mean_kl == 0.5
 
 
 def test_evidence_without_checks_proves_nothing() -> None:

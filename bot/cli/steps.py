@@ -1,6 +1,7 @@
 """The main job and its steps as commands."""
 
 import json
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,7 @@ from bot.steps.plan import plan, require_work
 from bot.steps.publish import publish
 from bot.steps.run import Means, run, verify_all
 from bot.steps.watch import watch
+from bot.workspace import read_artifact
 
 
 @click.command("run")
@@ -143,7 +145,12 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot verify artifacts.json --json > proven.json
     """
     means = options.means()
-    return _finish(verify_all(artifacts_of(sources), means), options)
+    given = artifacts_of(sources)
+    report = verify_all(given, means)
+    if not options.json:
+        for artifact in given:  # those that failed too
+            show.evidence(read_artifact(Path(artifact.folder)))
+    return _finish(report, options)
 
 
 @click.command("publish")

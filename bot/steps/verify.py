@@ -7,16 +7,19 @@ from pathlib import Path
 from bot import reference as references
 from bot.config import Config
 from bot.errors import BuildError, VerifyError
+from bot.evidence import EVIDENCE_VERSION, Check, Distance, Evidence, KnownBehaviour
 from bot.fetch import fetch
 from bot.formats import all_formats
 from bot.hub.client import Hub
 from bot.machine import lacks
 from bot.progress import Display
-from bot.records import Artifact, Check, Distance, Evidence, Json, KnownBehaviour, Release
+from bot.records import Artifact, Json, Release
 from bot.tasks import VerifyTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json
+
+_DISTANCE = "distance"
 
 
 def verify(
@@ -33,10 +36,11 @@ def verify(
         raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
     folder = Path(artifact.folder)
     release = read_release(folder)
+    digest = references.digest(release)
     gate = config.gate(variant.precision)
     measured = artifact.evidence
-    if measured is None or measured.reference_digest != references.digest(release):
-        measured = _measure(artifact, release, workspace, hub, threads, display)
+    if measured is None or measured.reference_digest != digest:
+        measured = _measure(artifact, release, digest, workspace, hub, threads, display)
     evidence = _judge(measured, gate)
     write_json(folder / "evidence.json", evidence.to_json())
     if not evidence.passed:
@@ -49,7 +53,13 @@ def verify(
 
 
 def _measure(
-    artifact: Artifact, release: Release, workspace: Workspace, hub: Hub, threads: int, display: Display
+    artifact: Artifact,
+    release: Release,
+    digest: str,
+    workspace: Workspace,
+    hub: Hub,
+    threads: int,
+    display: Display,
 ) -> Evidence:
     variant = artifact.build.variant
     staged = fetch(release, workspace=workspace, hub=hub, display=display)
@@ -64,7 +74,9 @@ def _measure(
                 f"the files of {variant.name} are not those that were built",
                 hint=f"Delete {artifact.folder} and build again.",
             )
-        request = VerifyTask(artifact=str(files), variant=variant, reference=str(expected), threads=threads)
+        request = VerifyTask(
+            artifact=str(files), variant=variant, source=str(staged), reference=str(expected), threads=threads
+        )
         try:
             measured: Json = run_worker(
                 toolchain,
@@ -74,12 +86,13 @@ def _measure(
                 log=log,
                 on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
             )
-        except BuildError as error:  # it did not load, or died on the way
-            raise VerifyError(f"{variant.name} failed in its runtime: {error.message}", hint=error.hint) from error
+        except BuildError as error:  # the runtime died of it
+            measured = _dead(error.message)
     known = all_formats()[variant.format].known_behaviours(release.config)
     measured |= {
+        "version": EVIDENCE_VERSION,
         "build_key": artifact.build.build_key,
-        "reference_digest": references.digest(release),
+        "reference_digest": digest,
         "known_behaviours": [k.to_json() for k in known],
         "gate": 0.0,  # set by _judge
         "seconds": round(time.monotonic() - started, 3),
@@ -87,17 +100,33 @@ def _measure(
     return Evidence.from_json(measured)
 
 
+def _dead(reason: str) -> Json:
+    """Return what is known of an artifact that its runtime did not survive."""
+    check = Check(name="runtime", passed=False, detail=reason)
+    nothing: list[Json] = []
+    return {
+        "runtime": "",
+        "machine": "",
+        "checks": [check.to_json()],
+        "distances": nothing,
+        "stretches": nothing,
+        "cost": None,
+        "generations": nothing,
+    }
+
+
 def _judge(measured: Evidence, gate: float) -> Evidence:
     """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
-    kept = tuple(c for c in measured.checks if not c.name.startswith("distance"))
-    known = {b.side: b for b in measured.known_behaviours}
-    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.distances)
+    kept = tuple(c for c in measured.checks if not c.name.startswith(_DISTANCE))
+    known = {b.side: b for b in measured.known_behaviours if not b.setting}
+    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.distances if not d.setting)
     return replace(measured, checks=kept + judged, gate=gate)
 
 
 def _distance_check(distance: Distance, gate: float, known: KnownBehaviour | None) -> Check:
-    figures = f"mean KL {distance.mean_kl:.5f} nats over {distance.tokens} tokens"
-    name = f"distance, {distance.side} windows"
+    mean, error = distance.figures.mean_kl, distance.standard_errors.mean_kl
+    figures = f"mean KL {mean:.5f} ± {error:.5f} nats over {distance.tokens} tokens"
+    name = f"{_DISTANCE}, {distance.side} windows"
     if known is not None:
         return Check(name=name, passed=True, detail=f"{figures}; not gated: {known.name} ({known.reference})")
-    return Check(name=name, passed=distance.mean_kl <= gate, detail=f"{figures}, at most {gate:g} allowed")
+    return Check(name=name, passed=mean <= gate, detail=f"{figures}, at most {gate:g} allowed")
