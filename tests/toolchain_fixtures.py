@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,19 +17,21 @@ from bot.toolchains.enter import run_worker
 from bot.toolchains.install import cache_folder, ensure
 
 _BOT = Path(bot.__file__).parent
-_MAKERS = ("workers/sample*.py", "workers/original.py", "workers/reference.py", "texts/*")
+_SAMPLE_MAKERS = ("workers/sample*.py", "texts/__init__.py", "texts/training.txt")
+_REFERENCE = ("reference", "original", "windows", "conversations", "tokens", "head", "tensors", "checkpoint")
+_REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *(f"workers/{name}.py" for name in _REFERENCE), "texts/*")
 
 
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The folder of the sample checkpoint: to be read only."""
-    return _kept("sample", lambda folder: make_sample(folder, Silent()))
+    return _kept("sample", _SAMPLE_MAKERS, lambda folder: make_sample(folder, Silent()))
 
 
 @pytest.fixture(scope="session")
 def reference(sample: Path) -> Path:
     """The folder of the sample's reference: to be read only."""
-    return _kept("reference", lambda folder: compute_reference(sample, folder))
+    return _kept("reference", _REFERENCE_MAKERS, lambda folder: compute_reference(sample, folder))
 
 
 def compute_reference(source: Path, out: Path) -> None:
@@ -45,8 +47,8 @@ def compute_reference(source: Path, out: Path) -> None:
     )
 
 
-def _kept(name: str, make: Callable[[Path], None]) -> Path:
-    folder = cache_folder().parent / "tests" / f"{name}-{_digest()}"
+def _kept(name: str, makers: Sequence[str], make: Callable[[Path], None]) -> Path:
+    folder = cache_folder().parent / "tests" / f"{name}-{_digest(makers)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
@@ -57,8 +59,8 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _digest() -> str:
+def _digest(makers: Sequence[str]) -> str:
     total = hashlib.sha256(toolchains.lock_digest("reference").encode())
-    for path in sorted(p for pattern in _MAKERS for p in _BOT.glob(pattern) if p.is_file()):
+    for path in sorted(p for pattern in makers for p in _BOT.glob(pattern) if p.is_file()):
         total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]

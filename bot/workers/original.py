@@ -12,23 +12,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from bot.workers.harness import SourceProblem
+from bot.workers.tensors import Tensors
 
 Tensor = Any  # torch is not installed where mypy runs
 
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
 _WIDENED = 1 << 22  # numbers of a matrix widened at once: 16 MiB
-
-
-def load_tokenizer(source: Path) -> Any:
-    """Return the tokenizer of the model in a folder. Raises SourceProblem when it cannot be read."""
-    try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise SourceProblem(f"the tokenizer cannot be read: {_line(error)}") from error
 
 
 def load_model(source: Path) -> Any:
@@ -61,6 +54,13 @@ def load_model(source: Path) -> Any:
         missing = sorted(report["missing_keys"])
         raise SourceProblem(f"no safetensors file holds {missing[0]}, which config.json asks for")
     return widened(model.eval())
+
+
+def head_names(source: Path, config: Any) -> dict[str, str | None]:
+    """Return the names of the tensors that turn hidden states into logits, as head.Head takes them."""
+    if config.tie_word_embeddings:
+        return {"weight": "model.embed_tokens.weight", "bias": None}
+    return {"weight": "lm_head.weight", "bias": "lm_head.bias" if "lm_head.bias" in Tensors(source).names() else None}
 
 
 def widened(model: Any) -> Any:
