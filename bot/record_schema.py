@@ -39,7 +39,7 @@ def _of(hint: Any, definitions: dict[str, Json]) -> dict[str, Json]:
         return {"type": "array", "items": _of(args[0], definitions)}
     if origin is dict:
         return {"type": "object", "additionalProperties": _of(args[1], definitions)}
-    if not dataclasses.is_dataclass(hint):
+    if not issubclass(hint, Record):
         return {"type": _PRIMITIVES[hint]}
     name = hint.__name__
     if name not in definitions:
