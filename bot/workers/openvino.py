@@ -1,6 +1,5 @@
-"""OpenVINO: optimum-intel exports, nncf compresses the weights, openvino-genai runs."""
+"""OpenVINO: optimum-intel exports, and nncf compresses the weights. See openvino_runtime.py for running."""
 
-import importlib.metadata
 import json
 import shutil
 import sys
@@ -11,15 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bot.records import CONTENT_FILES, Json, Variant
-from bot.tasks import BuildTask, Target, VerifyTask
+from bot.tasks import BuildTask, Target
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, shards, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.harness import Reporter, SourceProblem, main
 from bot.workers.isolated import build_each
+from bot.workers.openvino_runtime import load, send_nothing
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
 
 _MODULE = "bot.workers.openvino"
@@ -37,7 +35,7 @@ def build(task_json: Json, report: Reporter) -> None:
     if len(task.targets) > 1:
         build_each(_MODULE, task, report)
         return
-    _send_nothing()
+    send_nothing()
     tempfile.tempdir = task.scratch
     import torch
 
@@ -59,11 +57,6 @@ def build(task_json: Json, report: Reporter) -> None:
             report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
         else:
             report.built(target.variant)
-
-
-def _send_nothing() -> None:
-    """Let openvino and nncf do without the package that reports on their use; both do where it is not installed."""
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
 def _build(source: Path, target: Target, stop: Sequence[int], report: Reporter) -> None:
@@ -145,77 +138,6 @@ def _followed(variant: Variant, report: Reporter) -> Iterator[None]:
         yield
     finally:
         track.__iter__ = each
-
-
-# ---- running -------------------------------------------------------------------------------------------------
-
-
-class Runtime:
-    """A folder in OpenVINO, on the CPU.
-
-    Generation is openvino-genai's, with the settings it takes by itself. The logits are the model's own in float32,
-    for which the same files are compiled once more; only one of the two is held at a time.
-    """
-
-    name = f"openvino-genai {importlib.metadata.version('openvino-genai')}"
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        _send_nothing()
-        import openvino_genai
-
-        self._folder, self._settings = folder, {"INFERENCE_NUM_THREADS": threads}
-        self._tokenizer = openvino_genai.Tokenizer(str(folder))
-        self._request: Any = None
-        self._pipeline: Any = None
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text: special tokens in it recognised, none added."""
-        return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
-        return str(self._tokenizer.decode(list(ids)))
-
-    def logits(self, ids: Sequence[int]) -> Any:
-        """Run the ids from an empty context; return float32 logits of shape (len(ids), vocabulary)."""
-        if self._request is None:
-            import openvino
-
-            self._pipeline = None
-            settings = {"INFERENCE_PRECISION_HINT": "f32", **self._settings}
-            model = openvino.Core().compile_model(self._folder / "openvino_model.xml", "CPU", settings)
-            self._request = model.create_infer_request()
-        self._request.reset_state()
-        inputs = {
-            "input_ids": np.array([ids], dtype=np.int64),
-            "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
-            "position_ids": np.arange(len(ids), dtype=np.int64)[None],
-            "beam_idx": np.zeros(1, dtype=np.int32),
-        }
-        taken = {i.get_any_name() for i in self._request.model_inputs}
-        self._request.infer({name: value for name, value in inputs.items() if name in taken})
-        return self._request.get_tensor("logits").data[0].copy()
-
-    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Continue greedily until one of the model's stop tokens, which is left out."""
-        import openvino
-        import openvino_genai
-
-        if self._pipeline is None:
-            self._request = None
-            self._pipeline = openvino_genai.LLMPipeline(str(self._folder), "CPU", **self._settings)
-        config = self._pipeline.get_generation_config()
-        config.max_new_tokens, config.do_sample = max_new_tokens, False
-        inputs = openvino_genai.TokenizedInputs(
-            openvino.Tensor(np.array([ids], dtype=np.int64)), openvino.Tensor(np.ones((1, len(ids)), dtype=np.int64))
-        )
-        new = [int(i) for i in self._pipeline.generate(inputs, config).tokens[0]]
-        return new[:-1] if new and new[-1] in config.stop_token_ids else new
-
-
-def load(task: VerifyTask) -> Runtime:
-    """Load an artifact."""
-    return Runtime(Path(task.artifact), task.threads)
 
 
 if __name__ == "__main__":
