@@ -1,4 +1,4 @@
-"""MLX: mlx-lm converts, quantizes and, in mlx_runtime.py, runs."""
+"""MLX: mlx-lm converts and quantizes. What it then makes of the files is in mlx_artifact.py and mlx_runtime.py."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bot.records import CONTENT_FILES, Json, Variant
 from bot.tasks import BuildTask
-from bot.workers import measure, mlx_cpu, mlx_runtime
+from bot.workers import measure, mlx_artifact, mlx_cpu, mlx_runtime
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
 from bot.workers.harness import Reporter, SourceProblem, main
@@ -128,4 +128,5 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main({"build": build, "verify": partial(measure.verify, load=mlx_runtime.load)})
+    means = measure.Means(inspect=mlx_artifact.inspect, load=mlx_runtime.load, stored=mlx_artifact.stored)
+    main({"build": build, "verify": partial(measure.verify, means=means)})

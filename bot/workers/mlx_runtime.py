@@ -1,21 +1,28 @@
 """MLX, running: a folder in mlx-lm. On Linux it runs on the CPU, on a Mac on its GPU."""
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers import mlx_cpu
 from bot.workers.checkpoint import forbid_remote_code
+from bot.workers.measure import Logits
+
+Array = Any  # numpy is not installed where mypy runs
 
 _PREFILL_STEP = 2048  # tokens at once, as mlx-lm's own generation does
+_ROWS = 256  # positions whose logits are computed at once: of 200,064 tokens they take 205 MB
 
 
 class Runtime:
     """A folder in mlx-lm."""
+
+    other_settings: Mapping[str, Logits] = {}
 
     def __init__(self, folder: Path) -> None:
         from mlx_lm import load as load_model
@@ -32,31 +39,63 @@ class Runtime:
         return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
-        return str(self._tokenizer.decode(list(ids)))
+        """Return the text of ids, special tokens in full.
 
-    def logits(self, ids: Sequence[int]) -> Any:
+        mlx-lm's tokenizer is asked and not its detokenizer for streams, which takes the first space for no part of
+        an answer.
+        """
+        return str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
+        """Return a conversation as mlx-lm writes it before it generates."""
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
+            )
+        )
+
+    def stop_ids(self) -> set[int]:
+        """Return the ids at which mlx-lm ends: those of the configs, and the tokenizer's own."""
+        return {int(i) for i in self._tokenizer.eos_token_ids}
+
+    def logits(self, ids: Sequence[int], first: int) -> Array:
         """Run the ids from an empty context, in the steps of mlx-lm's generation, with a cache.
 
-        Return float32 logits of shape (len(ids), vocabulary).
+        Return float32 logits of shape (len(ids) - first, vocabulary). The output matrix, the largest of all, is left
+        out for the positions before ``first``.
         """
         import mlx.core as mx
         from mlx_lm.models.cache import make_prompt_cache
 
         cache = make_prompt_cache(self._model)
-        rows = []
+        result: Array = None
         with mlx_cpu.float32_products():
             for start in range(0, len(ids), _PREFILL_STEP):
                 step = mx.array(ids[start : start + _PREFILL_STEP])[None]
-                rows.append(np.array(self._model(step, cache=cache)[0].astype(mx.float32)))
-        return np.concatenate(rows)
+                hidden = self._model.model(step, cache)
+                mx.eval(hidden, [c.state for c in cache])
+                for row in range(max(first - start, 0), step.shape[1], _ROWS):
+                    part = self._output(hidden[0, row : row + _ROWS])
+                    if result is None:
+                        result = np.empty((len(ids) - first, part.shape[-1]), dtype=np.float32)
+                    at = start + row - first
+                    result[at : at + len(part)] = np.asarray(part.astype(mx.float32))
+                mx.clear_cache()
+        return result
+
+    def _output(self, hidden: Any) -> Any:
+        """Return logits, as the last step of mlx-lm's Phi models does."""
+        if hasattr(self._model, "lm_head"):
+            return self._model.lm_head(hidden)
+        return self._model.model.embed_tokens.as_linear(hidden)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue greedily until one of the model's end tokens, which is left out."""
         from mlx_lm import stream_generate
 
-        responses = stream_generate(self._model, self._tokenizer, list(ids), max_tokens=max_new_tokens)
-        return [int(r.token) for r in responses if r.finish_reason != "stop"]
+        with mlx_cpu.float32_products():
+            responses = stream_generate(self._model, self._tokenizer, list(ids), max_tokens=max_new_tokens)
+            return [int(r.token) for r in responses if r.finish_reason != "stop"]
 
 
 def load(task: VerifyTask) -> Runtime:
