@@ -1,6 +1,5 @@
-"""ONNX: onnxruntime-genai's model builder, and onnxruntime-genai as the runtime."""
+"""ONNX: onnxruntime-genai's model builder. What it builds is run by onnx_runtime."""
 
-import importlib.metadata
 import json
 import os
 import re
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bot.records import Json, Variant
-from bot.tasks import BuildTask, Target, VerifyTask
-from bot.workers import measure
+from bot.tasks import BuildTask, Target
+from bot.workers import measure, onnx_runtime
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.harness import Reporter, SourceProblem, main
@@ -26,11 +25,6 @@ _EXTRA = {
     "hf_remote": "false",
     # A cache no longer than the sliding window fails in the runtime as soon as max_length is below the window.
     "windowed_kv_cache": "false",
-}
-_DEVICES = {
-    "cuda": ("an NVIDIA GPU", "CUDAExecutionProvider"),
-    "dml": ("a GPU with DirectX 12 on Windows", "DmlExecutionProvider"),
-    "webgpu": ("a GPU and WebGPU", "WebGpuExecutionProvider"),
 }
 
 
@@ -67,7 +61,7 @@ def build(task_json: Json, report: Reporter) -> None:
 
 def _keep_to_itself() -> None:
     """Let the libraries send nothing, and take nothing from the machine into the files that they write."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    onnx_runtime.send_nothing()
     # The builder asks git for the commit of its own repository and stamps it into the model. Where a toolchain lies
     # inside some other repository, that would be its commit; without one, the builder's release is named.
     os.environ["GIT_DIR"] = os.devnull
@@ -181,69 +175,5 @@ class _Lines(TextIOBase):
         return len(text)
 
 
-# ---- running -------------------------------------------------------------------------------------------------
-
-
-class Runtime:
-    """A folder in onnxruntime-genai, on the device that it was built for."""
-
-    name = f"onnxruntime-genai {importlib.metadata.version('onnxruntime-genai')}"
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        import onnxruntime_genai as og
-
-        og.disable_telemetry_events()
-        self._og = og
-        config = og.Config(str(folder))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
-        self._model = og.Model(config)
-        self._tokenizer = og.Tokenizer(self._model)
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text: special tokens in it recognised, none added."""
-        return [int(i) for i in self._tokenizer.encode(text)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
-        import numpy as np
-
-        return str(self._tokenizer.decode(np.array(ids, dtype=np.int32)))
-
-    def logits(self, ids: Sequence[int]) -> Any:
-        """Run the ids from an empty context; return float32 logits of shape (len(ids), vocabulary)."""
-        return self._generator(ids, 1).get_output("logits")[0].astype("float32", copy=False)
-
-    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Continue greedily until one of the model's stop tokens, which is left out."""
-        generator = self._generator(ids, max_new_tokens)
-        while not generator.is_done():
-            generator.generate_next_token()
-        new = [int(i) for i in generator.get_sequence(0)[len(ids) :]]
-        return new[:-1] if new and new[-1] in self._tokenizer.eos_token_ids else new
-
-    def _generator(self, ids: Sequence[int], max_new_tokens: int) -> Any:
-        import numpy as np
-
-        params = self._og.GeneratorParams(self._model)
-        # The cache is allocated for max_length tokens; by default that is the whole context of the model.
-        params.set_search_options(max_length=len(ids) + max_new_tokens, do_sample=False)
-        generator = self._og.Generator(self._model, params)
-        generator.append_tokens(np.array(ids, dtype=np.int32))
-        return generator
-
-
-def load(task: VerifyTask) -> Runtime:
-    """Load an artifact. Raises RuntimeError where what it needs cannot be had."""
-    _keep_to_itself()
-    import onnxruntime
-
-    offered = onnxruntime.get_available_providers()
-    if task.variant.target in _DEVICES:
-        device, provider = _DEVICES[task.variant.target]
-        if provider not in offered:
-            raise RuntimeError(f"{task.variant.name} needs {device}; onnxruntime here offers {', '.join(offered)}")
-    return Runtime(Path(task.artifact), task.threads)
-
-
 if __name__ == "__main__":
-    main({"build": build, "verify": partial(measure.verify, load=load)})
+    main({"build": build, "verify": partial(measure.verify, load=onnx_runtime.load)})
