@@ -12,9 +12,10 @@ from bot.fetch import fetch
 from bot.formats import all_formats
 from bot.hub.client import Hub
 from bot.machine import lacks
-from bot.progress import Display
-from bot.records import Artifact, Json, Release
+from bot.progress import Display, Task
+from bot.records import Artifact, FileEntry, Json, Release
 from bot.tasks import VerifyTask
+from bot.toolchains import Toolchain
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json
@@ -69,25 +70,11 @@ def _measure(
     log = workspace.log(f"{variant.name}-verify-{release.content_digest[:12]}")
     started = time.monotonic()
     with display.task(f"Verifying {variant.name}") as task:
-        if hash_files(files, task) != artifact.build.files:
-            raise VerifyError(
-                f"the files of {variant.name} are not those that were built",
-                hint=f"Delete {artifact.folder} and build again.",
-            )
         request = VerifyTask(
             artifact=str(files), variant=variant, source=str(staged), reference=str(expected), threads=threads
         )
-        try:
-            measured: Json = run_worker(
-                toolchain,
-                variant.format,
-                "verify",
-                request,
-                log=log,
-                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
-            )
-        except BuildError as error:  # the runtime died of it
-            measured = _dead(error.message)
+        altered = _altered(hash_files(files, task), artifact.build.files)
+        measured = _failed("integrity", altered) if altered else _run(toolchain, request, log, task)
     known = all_formats()[variant.format].known_behaviours(release.config)
     measured |= {
         "version": EVIDENCE_VERSION,
@@ -100,9 +87,37 @@ def _measure(
     return Evidence.from_json(measured)
 
 
-def _dead(reason: str) -> Json:
-    """Return what is known of an artifact that its runtime did not survive."""
-    check = Check(name="runtime", passed=False, detail=reason)
+def _altered(found: tuple[FileEntry, ...], built: tuple[FileEntry, ...]) -> str | None:
+    """Say which file is not as it was built, in size or sha256, or return None."""
+    there, wanted = {f.path: f for f in found}, {f.path: f for f in built}
+    for path in sorted(there.keys() | wanted.keys()):
+        if path not in there:
+            return f"{path} is missing"
+        if path not in wanted:
+            return f"{path} was not there when it was built"
+        if there[path] != wanted[path]:
+            what = "size" if there[path].size != wanted[path].size else "sha256"
+            return f"{path} has another {what} than when it was built"
+    return None
+
+
+def _run(toolchain: Toolchain, request: VerifyTask, log: Path, task: Task) -> Json:
+    try:
+        return run_worker(
+            toolchain,
+            toolchain.name,
+            "verify",
+            request,
+            log=log,
+            on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+        )
+    except BuildError as error:  # the runtime died of it
+        return _failed("runtime", error.message)
+
+
+def _failed(name: str, reason: str) -> Json:
+    """Return what is known of an artifact on which nothing could be measured: the check that failed."""
+    check = Check(name=name, passed=False, detail=reason)
     nothing: list[Json] = []
     return {
         "runtime": "",

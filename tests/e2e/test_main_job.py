@@ -161,4 +161,4 @@ def test_verify_notices_a_file_that_was_changed_after_it_was_built(
     file.write_bytes(content)
     done = world.phi_bot("verify", str(folder))
     assert done.returncode != 0
-    assert "are not those that were built" in done.stdout
+    assert "has another sha256 than when it was built" in done.stdout
