@@ -1,4 +1,4 @@
-"""GGUF: llama.cpp's own converter and quantizer, and llama-cpp-python as the runtime.
+"""GGUF, building: llama.cpp's own converter and quantizer. ``gguf_runtime`` runs what they make.
 
 All three are of one llama.cpp, the one in the source archive of llama-cpp-python: the toolchain keeps the converter
 (``convert_hf_to_gguf.py`` and its packages) in ``src/llama.cpp`` beside its ``bin``.
@@ -7,26 +7,29 @@ A checkpoint is converted once per job, in the type that its weights have, and e
 """
 
 import ctypes
-import importlib.metadata
 import json
 import logging
 import re
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bot.records import Json
-from bot.tasks import BuildTask, Target, VerifyTask
+from bot.tasks import BuildTask, Target
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
+from bot.workers.gguf_file import inspect
+from bot.workers.gguf_llama import Log
+from bot.workers.gguf_runtime import load
+from bot.workers.gguf_weights import stored
 from bot.workers.harness import Reporter, SourceProblem, main
 
 _STORED = {"F32", "F16", "BF16"}  # written by the converter; everything else by the quantizer
 _QUANTIZER_BUFFER = 128 << 20  # bytes; the rows of a tensor that are worked on at once
-_CONTEXT_STEP = 256  # llama.cpp allocates contexts in multiples of this
+_QUANTIZED = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")  # how the quantizer's log begins the line of a tensor
+_NO_REASON = "llama.cpp's quantizer failed without a message"
 
 
 def build(task_json: Json, report: Reporter) -> None:
@@ -179,9 +182,12 @@ def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter) -> 
     import llama_cpp
 
     kind, out = _type(target), _file(task, target)
-    log = _QuantizerLog(f"quantizing to {kind}", report)
-    callback = llama_cpp.llama_log_callback(log)
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+
+    def count(line: str) -> None:
+        if found := _QUANTIZED.match(line):
+            report.progress(f"quantizing to {kind}", int(found[1]), int(found[2]), "tensors")
+
+    log = Log(count)
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
     params.nthread = task.threads
@@ -194,103 +200,9 @@ def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter) -> 
     out.unlink(missing_ok=True)
     if full is not None:
         raise full
-    report.failed(target.variant, log.error or "llama.cpp's quantizer failed without a message")
-
-
-class _QuantizerLog:
-    """Reads progress and the error off the quantizer's log; passes it on to standard error."""
-
-    _TENSOR = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")
-    _ERROR = 4  # GGML_LOG_LEVEL_ERROR
-
-    def __init__(self, what: str, report: Reporter) -> None:
-        self._what, self._report = what, report
-        self.error = ""
-
-    def __call__(self, level: int, text: bytes, _: ctypes.c_void_p) -> None:
-        line = text.decode("utf-8", errors="replace")
-        sys.stderr.write(line)
-        if found := self._TENSOR.match(line):
-            self._report.progress(self._what, int(found[1]), int(found[2]), "tensors")
-        elif level == self._ERROR and line.strip():
-            self.error = line.strip().rpartition("failed to quantize: ")[2]
-
-
-# ---- running -------------------------------------------------------------------------------------------------
-
-
-class Runtime:
-    """A GGUF file in llama-cpp-python, on the CPU.
-
-    llama.cpp chooses between a LongRoPE model's short and long factors by the context it allocates, not by the tokens
-    that are in it. So each piece of work gets the smallest context that holds it: what the original would do.
-    """
-
-    name = f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
-
-    def __init__(self, file: Path, threads: int) -> None:
-        self._file, self._threads = file, threads
-        self._llama: Any = None
-        self._context(_CONTEXT_STEP)
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text: special tokens in it recognised, none added."""
-        return [int(i) for i in self._llama.tokenize(text.encode(), add_bos=False, special=True)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
-        text: bytes = self._llama.detokenize(list(ids), special=True)
-        return text.decode("utf-8", errors="replace")
-
-    def logits(self, ids: Sequence[int]) -> Any:
-        """Run the ids from an empty context; return float32 logits of shape (len(ids), vocabulary).
-
-        The array is the runtime's own and holds until the next call.
-        """
-        llama = self._context(len(ids))
-        llama.reset()
-        llama.eval(ids)
-        return llama.scores[: len(ids)]
-
-    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Continue greedily until one of the model's end-of-generation tokens, which is left out."""
-        import llama_cpp
-
-        llama = self._context(len(ids) + max_new_tokens)
-        llama.reset()
-        vocabulary = llama_cpp.llama_model_get_vocab(llama.model)
-        new: list[int] = []
-        for token in llama.generate(list(ids), temp=0.0):
-            if llama_cpp.llama_vocab_is_eog(vocabulary, token):
-                break
-            new.append(int(token))
-            if len(new) == max_new_tokens:
-                break
-        return new
-
-    def _context(self, tokens: int) -> Any:
-        import llama_cpp
-
-        size = -(-tokens // _CONTEXT_STEP) * _CONTEXT_STEP
-        if self._llama is None or self._llama.n_ctx() != size:
-            if self._llama is not None:
-                self._llama.close()
-            self._llama = llama_cpp.Llama(
-                str(self._file),
-                n_ctx=size,
-                n_threads=self._threads,
-                n_threads_batch=self._threads,
-                logits_all=True,
-                verbose=False,
-            )
-        return self._llama
-
-
-def load(task: VerifyTask) -> Runtime:
-    """Load the one GGUF file of an artifact."""
-    (file,) = Path(task.artifact).glob("*.gguf")
-    return Runtime(file, task.threads)
+    report.failed(target.variant, (log.errors or [_NO_REASON])[-1].removeprefix("failed to quantize: "))
 
 
 if __name__ == "__main__":
-    main({"build": build, "verify": partial(measure.verify, load=load)})
+    means = measure.Means(inspect=inspect, load=load, stored=stored)
+    main({"build": build, "verify": partial(measure.verify, means=means)})
