@@ -16,6 +16,11 @@ Array = Any  # numpy is not installed where mypy runs
 
 _PART = 32  # neighbouring weights of a row, which no format gives less than one scale
 _SLOPE = (0.5, 1.5)  # of a part's stored weights against the original's; 1 is equal, and a doubled scale is 2
+_ERROR = 1.0  # of the energy of a part; rounding a weight to nothing costs all of it, and other weights twice that
+_NEIGHBOURS = 8  # parts that may share a step: the super-blocks of k-quants have 256 columns
+_FAINT = 0.1  # of the energy of its neighbours: of a fainter part, their step leaves too little to say
+_NOTHING = 1e-4  # of the energy of all parts: scales in 16 bits may not reach as low
+_OUTLIER = 14  # times a part's largest weight: 4 bits that span a row with such a weight make nothing of the part
 _VECTOR_ERROR = 0.02  # norms and biases are stored in 16 or 32 bits
 _NOT_WEIGHTS = ("rotary_emb.inv_freq",)  # computed, and in some checkpoints all the same
 
@@ -103,18 +108,36 @@ def _vector(name: str, got: Array, want: Array) -> float:
 
 
 def _parts(name: str, got: Array, want: Array, first: int) -> None:
-    """Regress each part's stored weights on the original's; of a small part, rounding leaves too little to say."""
-    columns = want.shape[-1] // _PART * _PART
+    """Compare each part, but for those that rounding may have left little of.
+
+    A part's stored weights are regressed on the original's, which tells a scale that is another. What the slope does
+    not tell, the error does: where a scale has an offset, doubling it moves all weights to one side.
+    """
+    rows = want.reshape(len(want), -1)
+    columns = rows.shape[-1] // _PART * _PART
     if not columns:
         return
-    want = want.reshape(len(want), -1)[:, :columns].reshape(len(want), -1, _PART)
-    got = got.reshape(len(got), -1)[:, :columns].reshape(len(got), -1, _PART)
+    want = rows[:, :columns].reshape(len(rows), -1, _PART)
+    got = got.reshape(rows.shape)[:, :columns].reshape(want.shape)
     energy = np.square(want).sum(axis=-1)
-    product = (got * want).sum(axis=-1)
-    slope = np.divide(product, energy, out=np.ones_like(product), where=energy > 0)
-    large = energy >= energy.mean()
-    wrong = large & ~((slope >= _SLOPE[0]) & (slope <= _SLOPE[1]))
+    slope = _ratio((got * want).sum(axis=-1), energy, empty=1.0)
+    error = _ratio(np.square(got - want).sum(axis=-1), energy, empty=0.0)
+    telling = (energy >= _FAINT * _around(energy)) & (energy >= _NOTHING * energy.mean())
+    telling &= np.abs(want).max(axis=-1) * _OUTLIER >= np.abs(rows).max(axis=-1, keepdims=True)
+    wrong = telling & ~((slope >= _SLOPE[0]) & (slope <= _SLOPE[1]) & (error <= _ERROR))
     if wrong.any():
         row, part = (int(i[0]) for i in np.nonzero(wrong))
         where = f"row {first + row}, columns {part * _PART} to {(part + 1) * _PART - 1}"
-        raise UnfaithfulError(f"{name}: {where} are {slope[row, part]:.2g} times the source's")
+        how = f"{slope[row, part]:.2g} times the source's, and {np.sqrt(error[row, part]):.2g} of their size away"
+        raise UnfaithfulError(f"{name}: {where} are {how}")
+
+
+def _ratio(values: Array, of: Array, *, empty: float) -> Array:
+    return np.divide(values, of, out=np.full_like(values, empty), where=of > 0)
+
+
+def _around(energy: Array) -> Array:
+    """Return the mean energy of the neighbourhood that each part of a row is in."""
+    starts = np.arange(0, energy.shape[-1], _NEIGHBOURS)
+    sizes = np.diff([*starts, energy.shape[-1]])
+    return np.repeat(np.add.reduceat(energy, starts, axis=-1) / sizes, sizes, axis=-1)

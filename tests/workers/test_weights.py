@@ -77,6 +77,22 @@ def double_a_scale(w: Weights) -> None:
     w["a.q_proj.weight"][5, 32:64] *= 2
 
 
+def part_of(w: Weights, score: Array) -> Array:
+    """The 32 neighbouring weights of a matrix whose original scores highest, to be changed in place."""
+    parts = w["a.q_proj.weight"].reshape(-1, 32)
+    return parts[score(original()["a.q_proj.weight"].reshape(-1, 32)).argmax()]
+
+
+def double_a_scale_that_has_an_offset(w: Weights) -> None:
+    """The weights move away from the smallest of them; here a regression through zero says about 1."""
+    part = part_of(w, lambda original: -original.mean(-1))
+    part[:] = 2 * part - part.min()
+
+
+def double_a_scale_of_small_weights(w: Weights) -> None:
+    part_of(w, lambda original: -np.square(original).sum(-1))[:] *= 2
+
+
 def shift_a_row(w: Weights) -> None:
     w["model.embed_tokens.weight"][7] = w["model.embed_tokens.weight"][8]
 
@@ -109,6 +125,11 @@ def break_a_number(w: Weights) -> None:
     ("fault", "message"),
     [
         (double_a_scale, r"a\.q_proj\.weight: row 5, columns 32 to 63 are (1\.9|2|2\.\d) times the source's"),
+        (
+            double_a_scale_that_has_an_offset,
+            r"a\.q_proj\.weight: row \d+, .* are 0\.[89]\d* times the source's, and 2\.",
+        ),
+        (double_a_scale_of_small_weights, r"a\.q_proj\.weight: row 56, .* are (1\.[89]|2|2\.\d) times the source's"),
         (shift_a_row, r"model\.embed_tokens\.weight: row 7, columns \d+ to \d+ are -?0\.\d+ times the source's"),
         (permute_rows, r"a\.k_proj\.weight: row 1, .* times the source's"),
         (forget_a_norm, r"model\.norm\.weight is 0\.\d+ of its size away"),
