@@ -1,4 +1,4 @@
-"""ONNX: onnxruntime-genai's model builder. What it builds is run by onnx_runtime."""
+"""ONNX: onnxruntime-genai's model builder. Verifying is in onnx_files, onnx_runtime and onnx_weights."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 from bot.records import Json, Variant
 from bot.tasks import BuildTask, Target
-from bot.workers import measure, onnx_runtime
+from bot.workers import measure, onnx_files, onnx_runtime, onnx_weights
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.harness import Reporter, SourceProblem, main
@@ -176,4 +176,5 @@ class _Lines(TextIOBase):
 
 
 if __name__ == "__main__":
-    main({"build": build, "verify": partial(measure.verify, load=onnx_runtime.load)})
+    means = measure.Means(inspect=onnx_files.inspect, load=onnx_runtime.load, stored=onnx_weights.stored)
+    main({"build": build, "verify": partial(measure.verify, means=means)})
