@@ -10,19 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bot.records import CONTENT_FILES, Json, Variant
+from bot.records import Json, Variant
 from bot.tasks import BuildTask, Target
 from bot.workers import measure
 from bot.workers.checkpoint import forbid_remote_code, shards, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.harness import Reporter, SourceProblem, main
 from bot.workers.isolated import build_each
+from bot.workers.openvino_files import MODELS, TOKENIZER_FILES, inspect
 from bot.workers.openvino_runtime import load, send_nothing
+from bot.workers.openvino_weights import stored
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
 
 _MODULE = "bot.workers.openvino"
-_WRITTEN = ("openvino_model", "openvino_tokenizer", "openvino_detokenizer")  # each an .xml and a .bin
-_TOKENIZER_FILES = CONTENT_FILES - {"config.json", "generation_config.json"}
 
 
 def build(task_json: Json, report: Reporter) -> None:
@@ -67,13 +67,13 @@ def _build(source: Path, target: Target, stop: Sequence[int], report: Reporter) 
     sys.argv = _command(source, out, variant)
     with _followed(variant, report):
         optimum_cli.main()
-    for name in _WRITTEN:
+    for name in MODELS:
         if not (out / f"{name}.xml").exists():  # a tokenizer that cannot be converted is only logged
             raise RuntimeError(f"{name}.xml was not written; the log says why")
     _add_stop_ids(out / "generation_config.json", stop)
     _forget_source(out / "openvino_config.json")
     # The source's own tokenizer files, not what transformers makes of them: that loads only in its newest versions.
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         (out / name).unlink(missing_ok=True)
         if (source / name).exists():
             shutil.copyfile(source / name, out / name)
@@ -141,4 +141,5 @@ def _followed(variant: Variant, report: Reporter) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main({"build": build, "verify": partial(measure.verify, load=load)})
+    means = measure.Means(inspect=inspect, load=load, stored=stored)
+    main({"build": build, "verify": partial(measure.verify, means=means)})

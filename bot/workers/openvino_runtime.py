@@ -2,13 +2,19 @@
 
 import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bot.records import Json
 from bot.tasks import VerifyTask
+from bot.workers.measure import Logits
+
+Array = Any  # numpy is not installed where mypy runs
+
+_FIRST = "first"  # the input that says at which position the logits begin
 
 
 def send_nothing() -> None:
@@ -23,6 +29,7 @@ class Runtime:
     for which the same files are compiled once more; only one of the two is held at a time.
     """
 
+    other_settings: Mapping[str, Logits] = {}
     name = f"openvino-genai {importlib.metadata.version('openvino-genai')}"
 
     def __init__(self, folder: Path, threads: int) -> None:
@@ -39,44 +46,87 @@ class Runtime:
         return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
-        return str(self._tokenizer.decode(list(ids)))
+        """Return the text of ids, special tokens in full."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def logits(self, ids: Sequence[int]) -> Any:
-        """Run the ids from an empty context; return float32 logits of shape (len(ids), vocabulary)."""
+    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
+        """Return a conversation as openvino-genai's template engine writes it."""
+        return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt, tools=tools))
+
+    def stop_ids(self) -> set[int]:
+        """Return the ids at which generation ends by itself."""
+        return set(self._generator().get_generation_config().stop_token_ids)
+
+    def logits(self, ids: Sequence[int], first: int) -> Array:
+        """Run the ids from an empty context; return float32 logits of the positions from ``first`` on.
+
+        All ids go through at once, for LongRoPE's factors are chosen for each run by the last position in it.
+        """
         if self._request is None:
-            import openvino
-
             self._pipeline = None
-            settings = {"INFERENCE_PRECISION_HINT": "f32", **self._settings}
-            model = openvino.Core().compile_model(self._folder / "openvino_model.xml", "CPU", settings)
-            self._request = model.create_infer_request()
+            self._request = self._compiled().create_infer_request()
         self._request.reset_state()
         inputs = {
             "input_ids": np.array([ids], dtype=np.int64),
             "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
             "position_ids": np.arange(len(ids), dtype=np.int64)[None],
             "beam_idx": np.zeros(1, dtype=np.int32),
+            _FIRST: np.array([first], dtype=np.int64),
         }
         taken = {i.get_any_name() for i in self._request.model_inputs}
         self._request.infer({name: value for name, value in inputs.items() if name in taken})
-        return self._request.get_tensor("logits").data[0].copy()
+        return self._request.get_tensor("logits").data[0]
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue greedily until one of the model's stop tokens, which is left out."""
         import openvino
         import openvino_genai
 
-        if self._pipeline is None:
-            self._request = None
-            self._pipeline = openvino_genai.LLMPipeline(str(self._folder), "CPU", **self._settings)
-        config = self._pipeline.get_generation_config()
+        pipeline = self._generator()
+        config = pipeline.get_generation_config()
         config.max_new_tokens, config.do_sample = max_new_tokens, False
         inputs = openvino_genai.TokenizedInputs(
             openvino.Tensor(np.array([ids], dtype=np.int64)), openvino.Tensor(np.ones((1, len(ids)), dtype=np.int64))
         )
-        new = [int(i) for i in self._pipeline.generate(inputs, config).tokens[0]]
+        new = [int(i) for i in pipeline.generate(inputs, config).tokens[0]]
         return new[:-1] if new and new[-1] in config.stop_token_ids else new
+
+    def _generator(self) -> Any:
+        if self._pipeline is None:
+            import openvino_genai
+
+            self._request = None
+            self._pipeline = openvino_genai.LLMPipeline(str(self._folder), "CPU", **self._settings)
+        return self._pipeline
+
+    def _compiled(self) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(self._folder / "openvino_model.xml")
+        _leave_out_first(model)
+        return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **self._settings})
+
+
+def _leave_out_first(model: Any) -> None:
+    """Give a model an input: how many positions to leave out before the product with the output matrix.
+
+    openvino-genai does the same to compute the last position alone. Raises ValueError for a model without the product.
+    """
+    from openvino import Type
+    from openvino import opset13 as ops
+
+    product = model.output("logits").get_node()
+    while product.get_type_name() != "MatMul":
+        if product.get_type_name() not in ("Result", "Add", "Convert"):
+            raise ValueError(f"the logits are made by {product.get_type_name()}, not by a product with a matrix")
+        product = product.input_value(0).get_node()
+    first = ops.parameter([1], Type.i64, name=_FIRST)
+    first.output(0).set_names({_FIRST})
+    end, step, axis = (ops.constant([value], Type.i64) for value in (np.iinfo(np.int64).max, 1, 1))
+    kept = ops.slice(product.input_value(0), first, end, step, axis)
+    product.input(0).replace_source_output(kept.output(0))
+    model.add_parameters([first])
 
 
 def load(task: VerifyTask) -> Runtime:
