@@ -62,13 +62,22 @@ class Gguf:
             memory=max(converter, output + _RUNTIME),
         )
 
-    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002
-        """Return nothing: on both sides of a LongRoPE switch llama.cpp predicts what the original does.
+    def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:
+        """Name what a context past the switch of LongRoPE does to short texts; no gate applies to it.
 
-        It chooses the factors by the context that it allocates, so a context beyond the switch changes short prompts.
-        The worker allocates what each text needs; a card has to tell its readers to do the same.
+        In the smallest context that holds a text, which is what the worker allocates, llama.cpp predicts what the
+        original does on both sides of the switch.
         """
-        return ()
+        if not _phi.is_longrope(config):
+            return ()
+        return (
+            KnownBehaviour(
+                name="llama.cpp chooses LongRoPE's factors by the context it allocates, not by the text in it",
+                side="short",
+                reference="https://github.com/ggml-org/llama.cpp/issues/24823",
+                setting="a context past the switch",
+            ),
+        )
 
 
 FORMAT = Gguf()

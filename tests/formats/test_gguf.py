@@ -91,5 +91,11 @@ def test_a_config_of_nonsense_still_gives_an_estimate() -> None:
     assert FORMAT.estimate(release(nonsense, 1_000_000), Q4_K_M).output > 0
 
 
-def test_nothing_is_left_out_of_the_gate() -> None:
-    assert FORMAT.known_behaviours(PHI_4_MINI) == ()
+def test_a_context_past_the_switch_is_known_by_its_setting_and_no_side_is_left_out_of_the_gate() -> None:
+    (known,) = FORMAT.known_behaviours(PHI_4_MINI)
+    assert (known.side, known.setting) == ("short", "a context past the switch")
+    assert known.reference.startswith("https://github.com/ggml-org/llama.cpp/")
+
+
+def test_a_model_without_long_rope_has_no_switch_to_know_of() -> None:
+    assert FORMAT.known_behaviours({**PHI_4_MINI, "rope_scaling": None}) == ()
