@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bot.evidence import Stretch
 from bot.records import Record, Variant
 
 
@@ -44,21 +45,65 @@ class VerifyTask(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceTask(Record):
-    """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty).
-
-    ``short_windows`` are the windows of text below the LongRoPE switch; 256 positions each (see workers/reference.py).
-    """
+    """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty)."""
 
     source: str
     out: str
     threads: int
-    short_windows: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTask(Record):
-    """Make the small checkpoint of a family (see workers/sample.py); leave its files in ``out`` (existing, empty)."""
+    """Make the small checkpoint of a family (see workers/sample.py); leave its files in ``out`` (existing, empty).
+
+    The weights are one file, or so many ``shards`` with an index. ``keys`` are those of config.json: ``older`` as
+    Microsoft publishes them, or ``newer`` as transformers 5 writes them.
+    """
 
     out: str
-    family: str = "phi-3.5"
+    family: str = "phi-3.5-mini"
+    shards: int = 1
+    keys: str = "older"
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotPoint(Record):
+    """A build in the picture of size against quality.
+
+    ``bits`` are stored for each weight, ``mean_kl`` and its ``standard_error`` in nats per token. ``own`` says whether
+    the build is in the repo that the picture is for.
+    """
+
+    format: str  # as a card says it: "GGUF"
+    name: str
+    bits: float
+    mean_kl: float
+    standard_error: float
+    own: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotCurve(Record):
+    """The mean KL of one build along the positions of a text, in one setting of its runtime ("" is the recommended)."""
+
+    format: str
+    name: str
+    setting: str
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotTask(Record):
+    """Draw a card's pictures into ``out`` (existing, empty): quality.png of ``points``, positions.png of ``curves``.
+
+    What has nothing in it is not drawn. ``formats`` are all that there are, so that each one looks the same in every
+    picture. ``switch`` is the number of tokens past which the model takes its long rotary factors, or None.
+    """
+
+    out: str
+    model: str
+    formats: tuple[str, ...]
+    points: tuple[PlotPoint, ...]
+    curves: tuple[PlotCurve, ...]
+    switch: int | None

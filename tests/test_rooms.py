@@ -19,6 +19,8 @@ RUNTIMES = {
     "openvino",
     "mlx",
     "mlx_lm",
+    "matplotlib",
+    "PIL",
 }
 
 
