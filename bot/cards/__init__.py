@@ -1,6 +1,6 @@
 """Model cards: README.md of a published repo, made of its record, the source's metadata and its chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -24,15 +24,17 @@ def render_card(
     repo_id: str,
     release: Release,
     chat: ChatFormat | None,
+    pictures: Collection[str] = (),
     endpoint: str = "https://huggingface.co",
 ) -> str:
     """Return the card of the repo ``repo_id``, which holds what ``record`` says.
 
-    ``release`` is the source of the newest build in it, ``chat`` that source's prompt format, ``endpoint`` the Hub
-    that it is on. Equal arguments give equal text. Raises RecordError when the builds are not all of one known format.
+    ``release`` is the source of the newest build in it, ``chat`` that source's prompt format, ``pictures`` the names
+    of those that lie beside the card (see bot/plots.py), ``endpoint`` the Hub that the source is on. Equal arguments
+    give equal text. Raises RecordError when the builds are not all of one known format.
     """
     form = _format(record)
-    rows = figures.rows(record, release)
+    rows = figures.rows(record.builds, release)
     choices = figures.choices(rows)
     prompt = _prompt(chat, max(r.build.created for r in rows))
     head = metadata.head(record, release, chats=prompt.chats, endpoint=endpoint)
@@ -48,6 +50,9 @@ def render_card(
         choices=choices,
         close=figures.CLOSE_PERCENT,
         measured=figures.measured(rows, release),
+        figure=figures.with_error,
+        nats=figures.nats,
+        pictures=pictures,
         prompt=prompt,
         context=figures.context(release),
         switch=figures.switch(release),

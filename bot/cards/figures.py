@@ -1,5 +1,6 @@
 """What a card says in figures: one row a build, and which one to take. All of it comes out of the records."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -7,9 +8,9 @@ from itertools import groupby
 from markupsafe import Markup
 
 from bot import markdown
-from bot.evidence import Distance, Evidence, KnownBehaviour
+from bot.evidence import Distance, Evidence, KnownBehaviour, Side
 from bot.formats import _phi
-from bot.records import BuildRecord, FileEntry, ProvenBuild, Release, RepoRecord
+from bot.records import BuildRecord, FileEntry, ProvenBuild, Release
 
 CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
 _TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are spoken of: first what most people have
@@ -56,47 +57,56 @@ class Row:
         return [f"{key}={value}" for key, value in sorted(self.build.variant.options.items())]
 
     @property
-    def kl(self) -> str:
-        """The mean KL of each side, in nats; † marks one on which the runtime is known to differ."""
-        known = {b.side for b in self.evidence.known_behaviours}
-        return _both(nats(d.mean_kl) + ("†" if d.side in known else "") for d in self._sides())
-
-    @property
     def top1(self) -> str:
         """In percent, on each side, how often its likeliest token is the original's."""
-        return _both(percent(d.top1_agreement) for d in self._sides())
+        return _both(percent(d.figures.top1_agreement) for d in self.recommended)
 
     @property
-    def verdict(self) -> str:
-        """How it went."""
-        return "passed" if self.evidence.passed else "failed"
+    def perplexity(self) -> str:
+        """On each side, its perplexity over the original's."""
+        return _both(perplexity(d.figures.perplexity_ratio) for d in self.recommended)
+
+    @property
+    def recommended(self) -> list[Distance]:
+        """The distances in the setting that the card recommends: the short side, then the long one."""
+        return sorted((d for d in self.evidence.distances if not d.setting), key=_side)
+
+    @property
+    def farthest(self) -> Distance | None:
+        """The largest distance that the gate applied to; None where none was measured."""
+        return max(self.evidence.gated, key=lambda d: d.figures.mean_kl, default=None)
 
     @property
     def agreement(self) -> float:
         """The smallest share of tokens named as the original does, among the sides that the gate applied to."""
-        return min((d.top1_agreement for d in self._gated()), default=0.0)
+        return min((d.figures.top1_agreement for d in self.evidence.gated), default=0.0)
 
-    @property
-    def distance(self) -> float:
-        """The largest mean KL, in nats, among the sides that the gate applied to."""
-        return max((d.mean_kl for d in self._gated()), default=float("inf"))
+    def kl(self, side: Side) -> str:
+        """Return the mean KL of a side with its standard error; † marks one on which the runtime is known to differ."""
+        known = any(b.side == side and not b.setting for b in self.evidence.known_behaviours)
+        found = [with_error(d, "mean_kl") + ("†" if known else "") for d in self.recommended if d.side == side]
+        return found[0] if found else "not measured"
 
-    def _sides(self) -> list[Distance]:
-        return sorted(self.evidence.distances, key=lambda d: ("short", "long").index(d.side))
-
-    def _gated(self) -> list[Distance]:
-        known = {b.side for b in self.evidence.known_behaviours}
-        return [d for d in self.evidence.distances if d.side not in known]
+    def is_as_close_as(self, other: "Row") -> bool:
+        """Say whether the two distances from the original are equal within one standard error of their difference."""
+        if self.farthest is None or other.farthest is None:
+            return self.farthest is other.farthest
+        errors = (self.farthest.standard_errors.mean_kl, other.farthest.standard_errors.mean_kl)
+        return abs(self.farthest.figures.mean_kl - other.farthest.figures.mean_kl) <= math.hypot(*errors)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which of the builds for one device to take: without further thought, for quality, and for size."""
+    """Which of the builds for one device to take: without further thought, for quality, and for size.
+
+    ``closest`` is the smallest of those that measuring cannot tell from the nearest one; ``equal`` are the others.
+    """
 
     target: str
     rows: tuple[Row, ...]
     best: Row
     closest: Row
+    equal: tuple[Row, ...]
     smallest: Row
 
     @property
@@ -105,10 +115,10 @@ class Choice:
         return _is_close(self.best)
 
 
-def rows(record: RepoRecord, release: Release) -> tuple[Row, ...]:
-    """Return a record's builds, by device and then by size."""
+def rows(builds: Iterable[ProvenBuild], release: Release) -> tuple[Row, ...]:
+    """Return builds of a release, by device and then by size."""
     parameters = release.parameters
-    found = [_row(proven, parameters) for proven in record.builds]
+    found = [_row(proven, parameters) for proven in builds]
     return tuple(sorted(found, key=lambda r: (_order(r.build.variant.target), r.size, r.build.variant.name)))
 
 
@@ -125,10 +135,14 @@ class Measured:
 
     ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
     measured; ``tokens`` the fewest that any row was measured on; ``bounds`` the mean KL that each precision may have.
+    ``kinds`` are those of the texts on the short side. ``settings`` are those of a runtime that were measured beside
+    the recommended one.
     """
 
     runtimes: tuple[str, ...]
     machines: tuple[str, ...]
+    kinds: tuple[str, ...]
+    settings: tuple[str, ...]
     tokens: int
     switch: int | None
     bounds: tuple[tuple[str, str], ...]
@@ -142,7 +156,9 @@ def measured(found: Sequence[Row], release: Release) -> Measured:
     return Measured(
         runtimes=tuple(dict.fromkeys(e.runtime for e in evidence)),
         machines=tuple(dict.fromkeys(e.machine for e in evidence)),
-        tokens=min(sum(d.tokens for d in e.distances) for e in evidence),
+        kinds=tuple(dict.fromkeys(kind for r in found for d in r.recommended[:1] for kind in d.by_kind)),
+        settings=tuple(dict.fromkeys(d.setting for e in evidence for d in e.distances if d.setting)),
+        tokens=min(sum(d.tokens for d in e.distances if not d.setting) for e in evidence),
         switch=switch(release) if both else None,
         bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
         known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
@@ -165,14 +181,17 @@ def context(release: Release) -> int:
 
 
 def checks(found: Iterable[Row]) -> list[tuple[str, bool, str, list[Row]]]:
-    """Return the checks as (name, passed, detail, rows that it says the same of); distances only where they failed."""
+    """Return the checks as (name, passed, detail, rows that it says the same of), in the order of checking.
+
+    Distances are there only where they failed: tables have the figures.
+    """
     grouped: dict[tuple[str, bool, str], list[Row]] = {}
     for row in found:
         for check in row.evidence.checks:
-            if check.passed and check.name.startswith("distance"):
-                continue  # the file table has them
-            grouped.setdefault((check.name, check.passed, check.detail), []).append(row)
-    return [(*said, members) for said, members in sorted(grouped.items(), key=lambda item: item[0][0])]
+            if not (check.passed and check.name.startswith("distance")):
+                grouped.setdefault((check.name, check.passed, check.detail), []).append(row)
+    order = list(dict.fromkeys(name for name, _, _ in grouped))
+    return [(*said, members) for said, members in sorted(grouped.items(), key=lambda item: order.index(item[0][0]))]
 
 
 def origins(found: Iterable[Row]) -> list[tuple[BuildRecord, list[Row]]]:
@@ -195,6 +214,25 @@ def nats(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def with_error(distance: Distance, name: str) -> str:
+    """Return one of ``Figures`` with its standard error, rounded up to the figure's last digit: ``0.0412 ± 0.0009``.
+
+    An agreement is in percent.
+    """
+    value, error = getattr(distance.figures, name), getattr(distance.standard_errors, name)
+    if name == "top1_agreement":
+        text, error = percent(value), error * 100
+    else:
+        text = perplexity(value) if name == "perplexity_ratio" else nats(value)
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
+
+
+def perplexity(ratio: float) -> str:
+    """Return a ratio of perplexities with four decimals."""
+    return f"{ratio:.4f}"
+
+
 def percent(share: float) -> str:
     """Return a share in percent, with one decimal; only all of it is 100."""
     tenths = int(share * 1000 + 0.5)
@@ -215,10 +253,15 @@ def _is_close(row: Row) -> bool:
 
 
 def _choice(target: str, members: tuple[Row, ...]) -> Choice:
-    closest = min(members, key=lambda r: (r.distance, r.size))
-    best = min((r for r in members if _is_close(r)), key=lambda r: r.size, default=closest)
+    nearest = min(members, key=lambda r: (r.farthest.figures.mean_kl if r.farthest else math.inf, r.size))
+    equal = sorted((r for r in members if r is nearest or r.is_as_close_as(nearest)), key=lambda r: r.size)
+    best = min((r for r in members if _is_close(r)), key=lambda r: r.size, default=equal[0])
     smallest = min(members, key=lambda r: r.size)
-    return Choice(target=target, rows=members, best=best, closest=closest, smallest=smallest)
+    return Choice(target=target, rows=members, best=best, closest=equal[0], equal=tuple(equal[1:]), smallest=smallest)
+
+
+def _side(distance: Distance) -> int:
+    return ("short", "long").index(distance.side)
 
 
 def _order(target: str) -> tuple[int, str]:

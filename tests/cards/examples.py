@@ -1,18 +1,24 @@
 """A release of the size of Phi-3.5-mini, and what might have been published of it."""
 
 import hashlib
-from typing import Literal
 
 from bot.cards.chat import ChatFormat
+from bot.evidence import (
+    EVIDENCE_VERSION,
+    Check,
+    Distance,
+    Evidence,
+    Figures,
+    KnownBehaviour,
+    RunningCost,
+    Side,
+    Stretch,
+)
 from bot.records import (
     RECORD_VERSION,
     BuildRecord,
-    Check,
     Cost,
-    Distance,
-    Evidence,
     FileEntry,
-    KnownBehaviour,
     ProvenBuild,
     Release,
     RepoRecord,
@@ -72,9 +78,52 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def distance(side: Literal["short", "long"], mean_kl: float, top1_agreement: float) -> Distance:
-    """Return what was measured on one side."""
-    return Distance(side=side, tokens=512, mean_kl=mean_kl, max_kl=mean_kl * 40, top1_agreement=top1_agreement)
+LONG_CONTEXT = "a context past the switch"
+FACTORS_BY_CONTEXT = KnownBehaviour(
+    name="the factors go by the context that is allocated",
+    side="short",
+    reference="https://github.com/ggml-org/llama.cpp/pull/8262",
+    setting=LONG_CONTEXT,
+)
+
+
+def distance(side: Side, mean_kl: float, top1_agreement: float, *, setting: str = "") -> Distance:
+    """Return what was measured on one side; the standard error of the mean KL is a twentieth of it."""
+    figures = Figures(
+        mean_kl=mean_kl,
+        p99_kl=mean_kl * 12,
+        max_kl=mean_kl * 40,
+        top1_agreement=top1_agreement,
+        perplexity_ratio=1 + mean_kl / 2,
+    )
+    errors = Figures(
+        mean_kl=mean_kl / 20, p99_kl=mean_kl, max_kl=mean_kl * 4, top1_agreement=0.004, perplexity_ratio=mean_kl / 10
+    )
+    return Distance(
+        side=side,
+        tokens=512,
+        figures=figures,
+        standard_errors=errors,
+        by_kind={"prose": mean_kl * 0.9, "code": mean_kl * 1.1},
+        setting=setting,
+    )
+
+
+def stretches(measured: Distance) -> list[Stretch]:
+    """Return eight stretches of 512 positions on one side of a switch at 4096, with the mean KL of that side."""
+    start = 0 if measured.side == "short" else 4096
+    length = 512 if measured.side == "short" else 32
+    return [
+        Stretch(
+            side=measured.side,
+            first=start + length * n,
+            last=start + length * (n + 1) - 1,
+            tokens=64,
+            mean_kl=measured.figures.mean_kl * (0.8 + 0.05 * n),
+            setting=measured.setting,
+        )
+        for n in range(8)
+    ]
 
 
 def proven(
@@ -84,12 +133,16 @@ def proven(
     short: tuple[float, float],
     *,
     long: tuple[float, float] | None = None,
+    long_context: tuple[float, float] | None = None,
     folder: str = "",
     target: str = "cpu",
     summary: str = "What this row is for",
     known: tuple[KnownBehaviour, ...] = (),
 ) -> ProvenBuild:
-    """Return a build of variant ``name`` with files of ``sizes``, measured as ``short`` and ``long`` say."""
+    """Return a build of variant ``name`` with files of ``sizes``, measured as ``short`` and ``long`` say.
+
+    Both are mean KL and top-1 agreement; so is ``long_context``, of short texts in a context past the switch.
+    """
     format_name = name.split("/")[0]
     versions = {
         "gguf": {"llama-cpp-python": "0.3.36", "torch": "2.13.0", "transformers": "5.23.0"},
@@ -104,6 +157,7 @@ def proven(
         "mlx": "mlx-lm 0.32.2",
     }[format_name]
     distances = [distance("short", *short)] + ([distance("long", *long)] if long else [])
+    distances += [distance("short", *long_context, setting=LONG_CONTEXT)] if long_context else []
     build = BuildRecord(
         build_key=sha256(name),
         source=SourceRef(repo_id=RELEASE.repo_id, commit=COMMIT, content_digest=DIGEST),
@@ -123,28 +177,33 @@ def proven(
         path_in_repo=folder,
     )
     evidence = Evidence(
+        version=EVIDENCE_VERSION,
         build_key=build.build_key,
         runtime=runtime,
         machine="Linux x86_64, AMD EPYC 7763",
         checks=(
-            Check(name="tokenizer", passed=True, detail="32 texts give the source's ids"),
+            Check(name="integrity", passed=True, detail=f"{len(sizes)} files"),
+            Check(name="tokenizer", passed=True, detail="300 texts give the source's ids"),
             Check(name="generation", passed=True, detail="96 tokens from 3 prompts"),
             Check(name="distance, short windows", passed=True, detail=f"mean KL {short[0]:.5f} nats over 512 tokens"),
         ),
         distances=tuple(distances),
+        stretches=tuple(s for d in distances for s in stretches(d)) if long else (),
+        cost=RunningCost(load_seconds=1.24, peak_memory=3_100_000_000, prefill_rate=61.4, decode_rate=9.13, threads=4),
         gate=0.2,
-        known_behaviours=known,
+        known_behaviours=(*known, FACTORS_BY_CONTEXT) if long_context else known,
         generations=(),
         seconds=61.5,
-        peak_memory=3_100_000_000,
+        reference_digest=sha256("the reference"),
     )
     return ProvenBuild(build=build, evidence=evidence)
 
 
 def gguf(name: str, precision: str, size: int, short: tuple[float, float], long: tuple[float, float]) -> ProvenBuild:
-    """Return a GGUF file."""
+    """Return a GGUF file; in a context past the switch, its distance on short texts is 0.025 more."""
     file = f"Phi-3.5-mini-instruct-{name.upper()}.gguf"
-    return proven(f"gguf/{name}", precision, {file: size}, short, long=long)
+    beyond = (short[0] + 0.025, short[1] - 0.02)
+    return proven(f"gguf/{name}", precision, {file: size}, short, long=long, long_context=beyond)
 
 
 def record(*builds: ProvenBuild) -> RepoRecord:

@@ -10,11 +10,28 @@ from hypothesis import strategies as st
 
 from bot.cards import render_card
 from bot.cards.chat import ChatFormat
+from bot.cards.figures import with_error
 from bot.errors import RecordError
 from bot.evidence import Check, KnownBehaviour
 from bot.records import ProvenBuild, Release, RepoRecord
-from tests.cards.examples import CHAT, COMMIT, GGUF, MLX, ONNX, OPENVINO, RELEASE, REPOS, gguf, proven, record
+from tests.cards.examples import (
+    CHAT,
+    COMMIT,
+    GGUF,
+    LONG_CONTEXT,
+    MLX,
+    ONNX,
+    OPENVINO,
+    RELEASE,
+    REPOS,
+    distance,
+    gguf,
+    proven,
+    record,
+)
 from tests.markdown_reader import blocks, fences, headings, hostile_text, inlines, plain, tables
+
+SIDES = ("short", "long")
 
 
 def card(repo: RepoRecord = GGUF, *, release: Release = RELEASE, chat: ChatFormat | None = None, name: str = "") -> str:
@@ -24,6 +41,12 @@ def card(repo: RepoRecord = GGUF, *, release: Release = RELEASE, chat: ChatForma
     )
     text = render_card(record=repo, repo_id=name or repo_id, release=release, chat=chat)
     return text.split("\n---\n\n", 1)[1]
+
+
+def table(body: str, column: str) -> list[list[str]]:
+    """Return the first table with a column of that name, with ordinary spaces."""
+    found = next(t for t in tables(body) if column in t[0])
+    return [[cell.replace("&nbsp;", " ") for cell in row] for row in found]
 
 
 def one(repo: RepoRecord, **changes: Any) -> RepoRecord:
@@ -48,8 +71,8 @@ def test_a_card_goes_from_what_it_is_to_how_it_was_made(format_name: str) -> Non
         "Files",
         "Run it",
         "Prompt format",
+        "What was measured",
         "How it was made",
-        "Checks",
         "Checksums",
         "Licence",
     ]
@@ -83,13 +106,68 @@ def test_the_same_record_gives_the_same_card(format_name: str) -> None:
 
 
 def test_the_file_table_holds_what_was_measured() -> None:
-    assert ["  ".join(row) for row in tables(card(GGUF))[0]] == [
-        "File  Size  Mean KL  Top-1 (%)  Precision  Verdict",
-        "`Phi-3.5-mini-instruct-Q2_K.gguf`  1.4&nbsp;GB  0.310 / 0.287  81.1 / 82.3  int2 (3.0)  passed",
-        "`Phi-3.5-mini-instruct-Q4_K_M.gguf`  2.4&nbsp;GB  0.0212 / 0.0193  95.2 / 95.3  int4 (5.0)  passed",
-        "`Phi-3.5-mini-instruct-Q8_0.gguf`  4.1&nbsp;GB  0.00080 / 0.00070  99.0 / 99.1  int8 (8.5)  passed",
-        "`Phi-3.5-mini-instruct-F16.gguf`  7.6&nbsp;GB  0.00002 / 0.00001  99.8 / 99.9  fp16 (16.0)  passed",
-    ]
+    head, *rows = table(card(GGUF), "Size")
+    assert head == [
+        "File", "Size", "Precision", "Mean KL, short texts", "Mean KL, long texts", "Top-1 (%)", "Perplexity",
+    ]  # fmt: skip
+    expected = [
+        ["Q2_K", "1.4 GB", "int2 (3.0)", "0.310 ± 0.016", "0.287 ± 0.015", "81.1 / 82.3", "1.1551 / 1.1436"],
+        ["Q4_K_M", "2.4 GB", "int4 (5.0)", "0.0212 ± 0.0011", "0.0193 ± 0.0010", "95.2 / 95.3", "1.0106 / 1.0096"],
+        ["Q8_0", "4.1 GB", "int8 (8.5)", "0.00080 ± 0.00004", "0.00070 ± 0.00004", "99.0 / 99.1", "1.0004 / 1.0004"],
+        ["F16", "7.6 GB", "fp16 (16.0)", "0.00002 ± 0.00001", "0.00001 ± 0.00001", "99.8 / 99.9", "1.0000 / 1.0000"],
+    ]  # fmt: skip
+    assert rows == [[f"`Phi-3.5-mini-instruct-{name}.gguf`", *figures] for name, *figures in expected]
+
+
+def test_every_figure_is_there_with_its_error() -> None:
+    everything = table(card(ONNX), "99th percentile")
+    assert everything[1] == [
+        "`cpu-int4/`", "short", "512", "0.0311 ± 0.0016", "0.373 ± 0.032", "1.244 ± 0.125", "95.2 ± 0.4",
+        "1.0155 ± 0.0032",
+    ]  # fmt: skip
+    assert [row[:2] for row in everything[1:]] == [[f, s] for f in ("`cpu-int4/`", "`cuda-int4/`") for s in SIDES]
+    assert table(card(ONNX), "prose")[1] == ["`cpu-int4/`", "0.0280", "0.0342"]
+
+
+def test_an_error_is_never_rounded_to_less() -> None:
+    exact = distance("short", 0.00002, 1.0)
+    assert with_error(exact, "mean_kl") == "0.00002 ± 0.00001"
+    assert with_error(distance("short", 0.2, 0.95), "mean_kl") == "0.200 ± 0.010"
+    certain = replace(exact, standard_errors=replace(exact.standard_errors, top1_agreement=0.0))
+    assert with_error(certain, "top1_agreement") == "100.0 ± 0.0"
+
+
+def test_what_it_costs_to_run_is_there_with_the_machine() -> None:
+    body = card(GGUF)
+    assert table(body, "Memory")[1] == ["`Phi-3.5-mini-instruct-Q2_K.gguf`", "1.2", "3.1 GB", "61", "9.1", "4"]
+    assert "Once each, on Linux x86_64, AMD EPYC 7763" in plain(body)
+
+
+def test_a_model_that_ended_too_soon_has_no_rate() -> None:
+    cost = GGUF.builds[0].evidence.cost
+    assert cost is not None
+    assert table(card(one(GGUF, cost=replace(cost, decode_rate=None))), "Memory")[1][4] == "not timed"
+    assert "What running a file costs" not in plain(card(one(GGUF, cost=None)))
+
+
+def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
+    body = card(GGUF)
+    said = plain(body)
+    assert table(body, "Mean KL")[2] == [
+        "`Phi-3.5-mini-instruct-Q4_K_M.gguf`", "0.0462 ± 0.0024", "93.2 ± 0.4", "1.0231 ± 0.0047",
+    ]  # fmt: skip
+    assert f"With {LONG_CONTEXT}, on short texts:" in said
+    assert "This is known: the factors go by the context that is allocated (https://github.com/ggml-org" in said
+    assert "†" not in said
+    assert "With " not in plain(card(ONNX)).split("What was measured")[1]
+
+
+def test_pictures_are_shown_where_they_are_and_say_what_they_show() -> None:
+    body = render_card(record=GGUF, repo_id="me/x", release=RELEASE, chat=None, pictures=("quality.png",))
+    (shown,) = [t for t in inlines(body) if t.type == "image"]
+    assert shown.attrs["src"] == "quality.png"
+    assert shown.content.startswith("Bits stored for each weight against mean KL")
+    assert not [t for t in inlines(card(GGUF)) if t.type == "image"]
 
 
 def test_folders_stand_for_their_files() -> None:
@@ -103,7 +181,7 @@ def test_a_model_without_a_switch_has_one_figure() -> None:
     body = card(
         record(proven("gguf/q8_0", "int8", {"a-Q8_0.gguf": 4_000_000_000}, (0.0007, 1.0))), release=plain_release
     )
-    assert tables(body)[0][1][2:4] == ["0.00070", "100.0"]
+    assert [c.replace("&nbsp;", " ") for c in tables(body)[0][1][3:]] == ["0.00070 ± 0.00004", "100.0", "1.0004"]
     assert "LongRoPE" not in body
 
 
@@ -114,18 +192,18 @@ def test_the_bounds_are_named() -> None:
 
 
 def test_the_switch_is_named() -> None:
-    assert "contexts of up to 4,096 tokens" in card(GGUF)
+    assert "Short texts have up to 4,096 tokens" in card(GGUF)
 
 
 def test_bits_are_left_out_where_the_weights_are_not_known() -> None:
     body = card(GGUF, release=replace(RELEASE, files=()))
-    assert tables(body)[0][1][4] == "int2"
+    assert tables(body)[0][1][2] == "int2"
     assert "bits in brackets" not in body
 
 
 def test_what_a_runtime_does_differently_is_said_with_its_reference() -> None:
     body = card(MLX)
-    assert tables(body)[0][1][2] == "0.0653† / 0.0402"
+    assert tables(body)[0][1][3].replace("&nbsp;", " ") == "0.0653 ± 0.0033†"
     assert "† long factors at every position, before the switch too: https://github.com/ml-explore" in plain(body)
     assert "https://github.com/ml-explore/mlx-lm/pull/707" in [t.attrs.get("href") for t in inlines(body)]
     assert "†" not in card(ONNX)
@@ -134,7 +212,7 @@ def test_what_a_runtime_does_differently_is_said_with_its_reference() -> None:
 def test_a_check_that_failed_is_not_hidden() -> None:
     failed = Check(name="distance, short windows", passed=False, detail="mean KL 0.3 nats, at most 0.2 allowed")
     body = card(one(GGUF, checks=(failed,)))
-    assert tables(body)[0][1][5] == "failed"
+    assert "<details open>" in body
     assert "Failed: distance, short windows. mean KL 0.3 nats, at most 0.2 allowed" in plain(body)
 
 
@@ -146,6 +224,22 @@ def test_the_smallest_close_one_is_advised() -> None:
     assert "Take Phi-3.5-mini-instruct-Q4_K_M.gguf (2.4 GB): the smallest that names the original's next token" in said
     assert "With memory to spare, Phi-3.5-mini-instruct-F16.gguf (7.6 GB) is the closest" in said
     assert "With little memory, Phi-3.5-mini-instruct-Q2_K.gguf (1.4 GB) is the smallest" in said
+
+
+def test_what_measuring_cannot_tell_apart_is_not_called_closer() -> None:
+    q8, f16 = GGUF.builds[3], GGUF.builds[0]
+    blurred = tuple(
+        replace(d, standard_errors=replace(d.standard_errors, mean_kl=0.001)) for d in f16.evidence.distances
+    )
+    unsure = ProvenBuild(build=f16.build, evidence=replace(f16.evidence, distances=blurred))
+    said = plain(card(record(GGUF.builds[1], q8, unsure)))
+    assert "Phi-3.5-mini-instruct-F16.gguf (7.6 GB) is the closest" not in said
+    assert "Take Phi-3.5-mini-instruct-Q8_0.gguf" in said
+    said = plain(card(record(*GGUF.builds[1:], unsure)))
+    assert (
+        "With memory to spare, Phi-3.5-mini-instruct-Q8_0.gguf (4.1 GB) is the closest to the original; "
+        "measuring does not tell it from Phi-3.5-mini-instruct-F16.gguf."
+    ) in said
 
 
 def test_where_none_is_close_the_closest_is_advised() -> None:
@@ -294,12 +388,20 @@ def filled(format_name: str, say: Any) -> str:
         path_in_repo=say() if first.build.path_in_repo else "",
         bot_version=say(),
     )
+    setting = say()
     evidence = replace(
         first.evidence,
         runtime=say(),
         machine=say(),
         checks=(Check(name=say(), passed=True, detail=say()),),
-        known_behaviours=(KnownBehaviour(name=say(), side="short", reference=say()),),
+        known_behaviours=(
+            KnownBehaviour(name=say(), side="short", reference=say()),
+            KnownBehaviour(name=say(), side="short", reference=say(), setting=setting),
+        ),
+        distances=(
+            *(replace(d, by_kind={say(): 0.1, f"{say()} 2": 0.2}) for d in first.evidence.distances),
+            replace(first.evidence.distances[0], setting=setting),
+        ),
     )
     second = replace(build, variant=replace(build.variant, name=f"{format_name}/other"))
     release = replace(
