@@ -18,7 +18,17 @@ from bot.toolchains.install import cache_folder, ensure
 
 _BOT = Path(bot.__file__).parent
 _SAMPLE_MAKERS = ("workers/sample*.py", "texts/__init__.py", "texts/training.txt")
-_REFERENCE = ("reference", "original", "windows", "conversations", "tokens", "head", "tensors", "checkpoint")
+_REFERENCE = (
+    "reference",
+    "original",
+    "streaming",
+    "windows",
+    "conversations",
+    "tokens",
+    "head",
+    "tensors",
+    "checkpoint",
+)
 _REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *(f"workers/{name}.py" for name in _REFERENCE), "texts/*")
 
 

@@ -1,126 +1,158 @@
-"""Load an original model to compute with in float32, without holding its weights in float32.
+"""The original model as transformers builds it, without weights: those are read from the files when they are needed.
 
-Weights of 2 bytes stay as they are stored, and each matrix is widened, some rows at a time, when it is used. Widening
-is exact, so the results are those of a model loaded in float32, in half of its memory.
+Weights of 2 bytes are widened to float32, which is exact.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging
 
+from bot.records import Json
 from bot.workers.harness import SourceProblem
 from bot.workers.tensors import Tensors
 
 Tensor = Any  # torch is not installed where mypy runs
 
-_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
-_WIDENED = 1 << 22  # numbers of a matrix widened at once: 16 MiB
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ArithmeticError)
+_CHECKED = 1 << 22  # numbers looked at together: 16 MiB
 
 
-def load_model(source: Path) -> Any:
-    """Return the model in a folder, computing in float32.
+class Original:
+    """A checkpoint: its structure as modules without weights, and its weights by the names of its files."""
 
-    Raises SourceProblem, naming the file, when weights or config cannot be read, or when a tensor that the model
-    needs is in no file.
+    def __init__(self, source: Path) -> None:
+        """Read config and headers.
+
+        Raises SourceProblem, naming the file or the tensor, when one cannot be read, or when the tensors are not those
+        that the config asks for.
+        """
+        self.tensors = Tensors(source)
+        model = _structure(source)
+        self._shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
+        self._check()
+        self.config: dict[str, Json] = model.config.to_dict()
+        tied = "lm_head.weight" not in self._shapes
+        #: the names of the tensors that turn hidden states into logits, as head.Head takes them
+        self.head = {
+            "weight": "model.embed_tokens.weight" if tied else "lm_head.weight",
+            "bias": "lm_head.bias" if "lm_head.bias" in self._shapes else None,
+        }
+        self.body = model.base_model
+        self.norm = "norm" if hasattr(self.body, "norm") else "final_layernorm"
+        self.body.rotary_emb = type(self.body.rotary_emb)(self.body.config)  # its buffers are computed, not stored
+        if self.config["model_type"] == "phimoe":
+            _take_long_factors(self.body.rotary_emb)
+            self._read_experts_one_by_one()
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Return the embeddings of ids, of shape (*ids.shape, hidden size): only their rows are read."""
+        distinct, inverse = np.unique(ids.numpy(), return_inverse=True)
+        rows = self.tensors.take("model.embed_tokens.weight", distinct)
+        return torch.from_numpy(rows)[torch.from_numpy(inverse.reshape(ids.shape))]
+
+    def weights(self, module: str) -> dict[str, Tensor]:
+        """Return the weights of a module of ``body`` by their names in it, in float32."""
+        start = f"model.{module}."
+        names = {n.removeprefix(start): n for n in self._shapes if n.startswith(start) and ".experts." not in n}
+        return {short: self.read(_stored(name, self._shapes[name])) for short, name in names.items()}
+
+    def read(self, names: Iterable[str]) -> Tensor:
+        """Return tensors of the checkpoint as one, joined along the first axis, in float32."""
+        parts = [torch.from_numpy(self.tensors.read(n)) for n in names]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def first_bad(self, module: str) -> str | None:
+        """Return the first tensor of a module of ``body``, or of that name, that holds NaN or infinity, or None."""
+        mine = [n for n in self._shapes if n.startswith(f"model.{module}.") or n == module]
+        names = (stored for name in mine for stored in _stored(name, self._shapes[name]))
+        return next((n for n in names if not self._finite(n)), None)
+
+    def _finite(self, name: str) -> bool:
+        rows, *rest = self.tensors.shape(name)
+        step = max(_CHECKED // max(int(np.prod(rest)), 1), 1)
+        return all(np.isfinite(self.tensors.read(name, i, i + step)).all() for i in range(0, rows, step))
+
+    def _check(self) -> None:
+        for name, shape in self._shapes.items():
+            for stored, wanted in _stored(name, shape).items():
+                if stored not in self.tensors.names():
+                    raise SourceProblem(f"no safetensors file holds {stored}, which config.json asks for")
+                there = self.tensors.shape(stored)
+                if there != wanted:
+                    raise SourceProblem(
+                        f"the weights do not fit config.json: {stored} has the shape {list(there)}, not {list(wanted)}"
+                    )
+
+    def _read_experts_one_by_one(self) -> None:
+        """Leave in place of each layer's experts what reads one of them: all those of a layer take 5 GB in float32."""
+        for n, layer in enumerate(self.body.layers):
+            for matrix in ("gate_up_proj", "down_proj"):
+                name = f"model.layers.{n}.mlp.experts.{matrix}"
+                shape = self._shapes[name]
+                delattr(layer.mlp.experts, matrix)
+                setattr(layer.mlp.experts, matrix, _Experts(self, list(_stored(name, shape)), shape[0]))
+
+
+class _Experts:
+    """One matrix of all experts of a layer, to be indexed by the number of an expert."""
+
+    def __init__(self, original: Original, names: list[str], experts: int) -> None:
+        self._original = original
+        self._names = names
+        self._each = len(names) // experts
+
+    def __getitem__(self, expert: Tensor) -> Tensor:
+        start = int(expert) * self._each
+        return self._original.read(self._names[start : start + self._each])
+
+
+def _structure(source: Path) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                config,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                experts_implementation="eager",
+            )
+    except _UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SourceProblem(f"config.json cannot be read: {reason}") from error
+    return model.eval()
+
+
+def _stored(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a checkpoint, with their shapes, that a parameter of transformers' model is made of.
+
+    They are one of that name, but for PhiMoE's feed-forward part.
     """
-    logging.disable_progress_bar()
-    stored = _stored_types(source)
-    narrow = {"BF16": torch.bfloat16, "F16": torch.float16}.get(next(iter(stored))) if len(stored) == 1 else None
-    try:
-        AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    except _UNREADABLE as error:
-        raise SourceProblem(f"config.json cannot be read: {_line(error)}") from error
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=narrow or torch.float32,
-            output_loading_info=True,
-        )
-    except _UNREADABLE as error:
-        if "allocate" in str(error):  # too little memory is not the model's fault
-            raise
-        raise SourceProblem(f"the weights do not fit config.json: {_line(error)}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise SourceProblem(f"no safetensors file holds {missing[0]}, which config.json asks for")
-    return widened(model.eval())
+    layer, _, part = name.partition(".mlp.")
+    start = f"{layer}.block_sparse_moe"
+    if part == "router.weight":
+        return {f"{start}.gate.weight": shape}
+    if part == "experts.gate_up_proj":
+        half = (shape[1] // 2, shape[2])
+        return {f"{start}.experts.{e}.{w}.weight": half for e in range(shape[0]) for w in ("w1", "w3")}
+    if part == "experts.down_proj":
+        return {f"{start}.experts.{e}.w2.weight": shape[1:] for e in range(shape[0])}
+    return {name: shape}
 
 
-def head_names(source: Path, config: Any) -> dict[str, str | None]:
-    """Return the names of the tensors that turn hidden states into logits, as head.Head takes them."""
-    if config.tie_word_embeddings:
-        return {"weight": "model.embed_tokens.weight", "bias": None}
-    return {"weight": "lm_head.weight", "bias": "lm_head.bias" if "lm_head.bias" in Tensors(source).names() else None}
+def _take_long_factors(rotary: Any) -> None:
+    """Let PhiMoE take its long factors past the switch, as Microsoft's own code does.
 
+    transformers 5.23 computes them without the length of the text, which gives the short ones always.
+    """
+    stock = rotary.rope_init_fn
 
-def widened(model: Any) -> Any:
-    """Make a model compute in float32 from the weights as they are; return it."""
-    for module in model.modules():
-        if type(module) is torch.nn.Linear:
-            module.__class__ = _WideningLinear
-        elif type(module) is torch.nn.Embedding:
-            module.__class__ = _WideningEmbedding
-        else:
-            for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.float()
-    return model
+    def remember_length(_: Any, __: Any, keywords: Json) -> None:
+        length = int(keywords["position_ids"].max()) + 1
+        rotary.rope_init_fn = lambda config: stock(config, seq_len=length)
 
-
-def first_bad_weight(model: Any) -> str | None:
-    """Return the name of the first tensor that holds NaN or infinity, or None."""
-    return next((name for name, p in model.named_parameters() if not torch.isfinite(p).all()), None)
-
-
-class _WideningLinear(torch.nn.Linear):  # type: ignore[misc]
-    def forward(self, x: Tensor) -> Tensor:
-        rows = max(_WIDENED // self.in_features, 1)
-        bias = None if self.bias is None else self.bias.float()
-        result = x.new_empty((*x.shape[:-1], self.out_features))
-        for i in range(0, self.out_features, rows):
-            part = slice(i, i + rows)
-            result[..., part] = functional.linear(x, self.weight[part].float(), None if bias is None else bias[part])
-        return result
-
-
-class _WideningEmbedding(torch.nn.Embedding):  # type: ignore[misc]
-    def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(ids).float()
-
-
-def _stored_types(source: Path) -> set[str]:
-    """Return the types of all tensors as safetensors names them. Raises SourceProblem on a file that is not whole."""
-    return {dtype for path in _shards(source) for dtype in _types_in(path)}
-
-
-def _shards(source: Path) -> list[Path]:
-    index = source / "model.safetensors.index.json"
-    if not index.exists():
-        return [source / "model.safetensors"]
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceProblem(f"{index.name} cannot be read: {_line(error)}") from error
-    return [source / Path(name).name for name in names]
-
-
-def _types_in(path: Path) -> Iterator[str]:
-    try:
-        with safe_open(path, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no dict
-                yield tensors.get_slice(name).get_dtype()
-    except (SafetensorError, OSError) as error:
-        raise SourceProblem(f"{path.name} cannot be read: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    rotary.register_forward_pre_hook(remember_length, with_kwargs=True)

@@ -30,9 +30,10 @@ from bot.tasks import ReferenceTask
 from bot.workers.conversations import answered, chats, encode, prompt
 from bot.workers.harness import Reporter, SourceProblem, main, peak_memory
 from bot.workers.head import Head
-from bot.workers.original import first_bad_weight, head_names, load_model
+from bot.workers.original import Original
+from bot.workers.streaming import Reading, hidden_states
 from bot.workers.tokens import read_tokenizer, stop_ids
-from bot.workers.windows import windows_of
+from bot.workers.windows import WINDOW, windows_of
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
 
@@ -51,34 +52,32 @@ def compute(task_json: Json, report: Reporter) -> Json:
     source, out = Path(task.source), Path(task.out)
     torch.set_num_threads(task.threads)
     tokenizer = read_tokenizer(source)
-    strings, beginning = texts.tokenizer(), _beginning(tokenizer)
+    strings = texts.tokenizer()
     ids = [encode(tokenizer, t) for t in strings]
     rendered = chats(tokenizer, texts.conversations())
     prompts = [prompt(tokenizer, messages) for messages in texts.prompts()]
 
-    report.progress("loading the original", 0, 1, "files")
-    model = load_model(source)
-    report.progress("loading the original", 1, 1, "files")
-    head, ends = head_names(source, model.config), stop_ids(source, tokenizer)
+    original = Original(source)
     windows = windows_of(
         {kind: encode(tokenizer, text) for kind, text in texts.evaluation_by_kind().items()},
         encode(tokenizer, texts.evaluation()),
-        first=beginning,
-        config=model.config.to_dict(),
+        first=_beginning(tokenizer),
+        config=original.config,
     )
-    for done, window in enumerate(windows):
-        report.progress("reading the evaluation text", done, len(windows), "windows")
-        np.save(out / window.file, _hidden_states(model, window.ids)[list(window.scored)], allow_pickle=False)
-    report.progress("reading the evaluation text", len(windows), len(windows), "windows")
-    endings = [
-        context
-        for context in answered(tokenizer, rendered)
-        if Head(source, head).logits(_hidden_states(model, context)[-1:]).argmax() in ends
-    ]
+    answers = [a for a in answered(tokenizer, rendered) if len(a) <= WINDOW]
+    states = hidden_states(
+        original,
+        [*(Reading(ids=w.ids, positions=w.scored) for w in windows), *_ends(answers)],
+        lambda done, total: report.progress("reading the evaluation text", done, total, "layers"),
+    )
+    for window, of_window in zip(windows, states, strict=False):
+        np.save(out / window.file, of_window, allow_pickle=False)
+    next_ids = _likeliest(original, Head(source, original.head), states[len(windows) :])
+    ends = stop_ids(source, tokenizer)
     reference = {
         "version": _VERSION,
-        "vocabulary": model.config.vocab_size,
-        "head": head,
+        "vocabulary": original.config["vocab_size"],
+        "head": original.head,
         "tokenizer": {
             "texts": strings,
             "ids": ids,
@@ -89,7 +88,7 @@ def compute(task_json: Json, report: Reporter) -> Json:
         "chats": rendered,
         "prompts": prompts,
         "stop_ids": ends,
-        "endings": endings[:_ENDINGS],
+        "endings": [a for a, i in zip(answers, next_ids, strict=True) if i in ends][:_ENDINGS],
         "windows": [dataclasses.asdict(w) for w in windows],
     }
     (out / "reference.json").write_text(json.dumps(reference), encoding="utf-8")
@@ -107,14 +106,18 @@ def _beginning(tokenizer: Any) -> list[int]:
     return ids[: ids.index(bare[0])]
 
 
-def _hidden_states(model: Any, ids: Sequence[int]) -> Array:
-    with torch.inference_mode():
-        states = model.base_model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0]
-    if not torch.isfinite(states).all():
-        tensor = first_bad_weight(model)
-        where = f"{tensor} holds NaN or infinity" if tensor else "no tensor does"
-        raise SourceProblem(f"the weights give numbers that are not finite ({where})")
-    return states.numpy()
+def _ends(contexts: Sequence[Sequence[int]]) -> list[Reading]:
+    """Return readings of the last position of each context, of one length: nothing behind a position counts for it."""
+    longest = max(map(len, contexts), default=0)
+    return [Reading(ids=[*c, *[c[-1]] * (longest - len(c))], positions=[len(c) - 1]) for c in contexts]
+
+
+def _likeliest(original: Original, head: Head, states: Sequence[Array]) -> list[int]:
+    """Return the likeliest token after each of some states of shape (1, size)."""
+    bad = next((n for n in original.head.values() if n and original.first_bad(n)), None)
+    if bad:
+        raise SourceProblem(f"the weights give numbers that are not finite ({bad} holds NaN or infinity)")
+    return [int(i) for i in head.logits(np.concatenate(states)).argmax(axis=-1)] if states else []
 
 
 if __name__ == "__main__":

@@ -47,12 +47,21 @@ class Tensors:
 
         Raises KeyError when there is none of that name, and SourceProblem for a type that is no float of 2 or 4 bytes.
         """
+        return self._widened(name, slice(start, stop))
+
+    def take(self, name: str, entries: Array) -> Array:
+        """Return the entries of a tensor's first axis whose indexes are in an array. Raises what ``read`` raises."""
+        return self._widened(name, entries)
+
+    def _widened(self, name: str, entries: Any) -> Array:
         place = self._places[name]
         if place.kind not in _STORED:
             raise SourceProblem(f"{place.file.name}: {name} is stored as {place.kind}, not as {', '.join(_STORED)}")
-        stored = np.memmap(place.file, _STORED[place.kind], "r", place.offset, place.shape)[start:stop]
+        stored = np.memmap(place.file, _STORED[place.kind], "r", place.offset, place.shape)[entries]
         if place.kind == "BF16":  # the upper half of a float32
-            return (stored.astype("<u4") << 16).view("<f4")
+            wide = stored.astype("<u4")
+            wide <<= 16
+            return wide.view("<f4")
         return stored.astype("<f4")
 
 
@@ -64,11 +73,14 @@ def _header(file: Path) -> dict[str, _Place]:
                 raise ValueError("it is shorter than its header")
             header = json.loads(opened.read(size))
         header.pop("__metadata__", None)
+        end = file.stat().st_size - 8 - size
+        if any(entry["data_offsets"][1] > end for entry in header.values()):
+            raise ValueError("it is shorter than its tensors")
         return {
             name: _Place(
                 file=file, kind=entry["dtype"], shape=tuple(entry["shape"]), offset=8 + size + entry["data_offsets"][0]
             )
             for name, entry in header.items()
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise SourceProblem(f"{file.name} is damaged: {error}") from error
