@@ -29,7 +29,7 @@ class Gguf:
     name = "gguf"
     title = "GGUF"
     library = "gguf"
-    version = 1
+    version = 2
     packages = ("llama-cpp-python", "transformers", "torch")
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002

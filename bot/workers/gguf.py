@@ -25,10 +25,12 @@ from bot.workers.gguf_llama import Log
 from bot.workers.gguf_runtime import load
 from bot.workers.gguf_weights import stored
 from bot.workers.harness import Reporter, SourceProblem, main
+from bot.workers.tokens import read_tokenizer, stop_ids
 
 _STORED = {"F32", "F16", "BF16"}  # written by the converter; everything else by the quantizer
 _QUANTIZER_BUFFER = 128 << 20  # bytes; the rows of a tensor that are worked on at once
 _QUANTIZED = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")  # how the quantizer's log begins the line of a tensor
+_ENDS_ANYWAY = ("<|end|>", "<|endoftext|>", "<|im_end|>")  # llama_vocab in src/llama-vocab.cpp goes by their text
 _NO_REASON = "llama.cpp's quantizer failed without a message"
 
 
@@ -136,6 +138,7 @@ def _read_model(task: BuildTask, kind: str, out: Path) -> Any:
             model = get_model_class(architecture)(source, types[kind], out, metadata_override=_names(task))
             model.prepare_tensors()
             model.prepare_metadata(vocab_only=False)
+            _name_stop_tokens(source, model.gguf_writer)
     except SourceProblem:
         raise
     except Exception as error:
@@ -159,6 +162,22 @@ def _names(task: BuildTask) -> Path:
     path = Path(task.scratch) / "metadata.json"
     path.write_text(json.dumps({"general.name": name} | {f"general.{g}": None for g in guessed}))
     return path
+
+
+def _name_stop_tokens(source: Path, writer: Any) -> None:
+    """Name the tokens that end the source's answers, and that llama.cpp would not stop at by itself.
+
+    A file has one token for the end of a text, of a turn and of a message each; llama.cpp stops at all three, and at
+    tokens whose text it knows. Phi-3.5 ends at ``<|assistant|>`` too, which is none of them.
+    """
+    tokenizer = read_tokenizer(source)
+    metadata = writer.kv_data[0]
+    eos = metadata.get("tokenizer.ggml.eos_token_id")
+    ids = [i for i in stop_ids(source, tokenizer) if eos is None or i != eos.value]
+    others = [i for i in ids if tokenizer.convert_ids_to_tokens(i) not in _ENDS_ANYWAY]
+    free = [name for name in ("eom", "eot") if f"tokenizer.ggml.{name}_token_id" not in metadata]
+    for name, token in zip(free, others, strict=False):
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
 
 
 def _strips_after_tokens(source: Path) -> bool:
