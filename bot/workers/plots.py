@@ -5,9 +5,8 @@ wide or on a phone. The same task gives the same bytes: the font is the one that
 user's is read, and nothing of the day or the version is written into the file.
 """
 
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-from matplotlib.transforms import Bbox
 from PIL import Image
 
 from bot.evidence import Stretch
 from bot.records import Json
 from bot.tasks import PlotCurve, PlotPoint, PlotTask
 from bot.workers.harness import Reporter, main
+from bot.workers.labels import Point, name_points
 
 _INCHES, _DPI = (5.6, 4.2), 250  # 1400 x 1050 pixels: on a card, two for each that is shown
 _INK = "#79818c"  # stands out from white and from the Hub's dark page alike, 4 to 1
@@ -37,8 +36,6 @@ _COLOURS = 128  # of a palette
 _LEAST_KL = 1e-6  # below it, rounding is all that is measured
 _TOKENS = 60  # positions that a point on a line stands for, at least
 _LONG_SHARE = 0.35  # of the width, for the few positions past the switch
-_NEAR = 8.0  # points from a marker to its name
-_AIR = 1.5  # pixels around a name, of which the figure has 560 across while names are placed
 _NAME = 40  # characters of a name that fit
 
 
@@ -125,17 +122,17 @@ def _style(task: PlotTask, form: str) -> tuple[str, str]:
 def _quality(task: PlotTask) -> Figure:
     """Draw a point a build: bits across, distance up, one standard error each way; the repo's own are filled."""
     figure, axes = _figure(f"{_short(task.model)}: size against quality", pad=10)
-    drawn = [(p, max(p.mean_kl, _LEAST_KL)) for p in task.points]
-    for form in sorted({p.format for p, _ in drawn}, key=task.formats.index):
+    points = []
+    for form in sorted({p.format for p in task.points}, key=task.formats.index):
         colour, marker = _style(task, form)
-        for p, kl in drawn:
-            if p.format != form:
-                continue
-            down = min(p.standard_error, kl - _LEAST_KL)
+        for p in sorted((p for p in task.points if p.format == form), key=_key):
+            kl = max(p.mean_kl, _LEAST_KL)
+            low, high = max(kl - p.standard_error, _LEAST_KL), kl + p.standard_error
+            points.append((_key(p), Point(name=_short(p.name), colour=colour, x=p.bits, y=kl, low=low, high=high)))
             axes.errorbar(
                 p.bits,
                 kl,
-                yerr=[[down], [p.standard_error]],
+                yerr=[[kl - low], [high - kl]],
                 fmt=marker,
                 color=colour,
                 markerfacecolor=colour if p.own else "none",
@@ -149,78 +146,23 @@ def _quality(task: PlotTask) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator((2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlim(min(2.8, *(p.bits * 0.85 for p, _ in drawn)), max(18.0, *(p.bits * 1.2 for p, _ in drawn)))
+    bits = [p.bits for p in task.points]
+    axes.set_xlim(min(2.8, min(bits) * 0.85), max(18.0, max(bits) * 1.2))
     axes.margins(y=0.12)
     low, high = axes.get_ylim()
     axes.set_ylim(low / 1.3, max(high * 1.3, low * 10))
     _mark_decades(axes)
-    if {p.own for p, _ in drawn} == {True, False}:
+    if {p.own for p in task.points} == {True, False}:
         axes.plot([], [], "o", color=_INK, markerfacecolor="none", markeredgewidth=1.6, label="in other repos")
     axes.legend(loc="upper right")
-    _label(figure, axes, drawn)
+    in_order = [point for _, point in sorted(points, key=lambda entry: entry[0])]
+    name_points(figure, axes, in_order, size=8.5)
     return figure
 
 
-def _label(figure: Figure, axes: Any, drawn: Sequence[tuple[PlotPoint, float]]) -> None:
-    """Put each point's name where it covers nothing, near the point; the repo's own names first."""
-    figure.draw_without_rendering()  # places the axes: from here on, pixels are known
-    figure.set_layout_engine("none")
-    pixels = figure.dpi / 72
-    at = {id(p): axes.transData.transform((p.bits, kl)) for p, kl in drawn}
-    taken = [axes.get_legend().get_window_extent()]
-    for p, kl in drawn:
-        x, y = at[id(p)]
-        ends = axes.transData.transform([(p.bits, max(kl - p.standard_error, kl / 2)), (p.bits, kl + p.standard_error)])
-        taken += [
-            Bbox.from_bounds(x - 5 * pixels, y - 5 * pixels, 10 * pixels, 10 * pixels),
-            Bbox.from_extents(x - 2 * pixels, ends[0][1], x + 2 * pixels, ends[1][1]),
-        ]
-    inside = axes.get_window_extent()
-    for p, kl in sorted(drawn, key=lambda d: (not d[0].own, d[0].bits, d[0].name)):
-        text = axes.annotate(_short(p.name), (p.bits, kl), xytext=(0, 0), textcoords="offset points", fontsize=8.5)
-        places = [(_box(text, place), place) for place in _places()]
-        box, place = min(places, key=lambda b: _covered(b[0], taken, inside))
-        _put(text, place)
-        if abs(place[0]) + abs(place[1]) > _NEAR:
-            line = {"arrowstyle": "-", "color": _INK, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
-            axes.annotate("", (p.bits, kl), xytext=place[:2], textcoords="offset points", arrowprops=line)
-        taken.append(box)
-
-
-def _places() -> Iterator[tuple[float, float, str, str]]:
-    """Yield offsets in points from a marker, and how text is aligned there: what is read most easily first."""
-    for distance in (_NEAR, 2 * _NEAR, 3 * _NEAR, 4 * _NEAR):
-        yield distance, 0, "left", "center"
-        yield -distance, 0, "right", "center"
-        yield 0, distance, "center", "bottom"
-        yield 0, -distance, "center", "top"
-        for up, right in itertools.product((1, -1), (1, -1)):
-            across = 0.7 * distance * right
-            yield across, 0.7 * distance * up, "left" if right > 0 else "right", "bottom" if up > 0 else "top"
-
-
-def _put(text: Any, place: tuple[float, float, str, str]) -> None:
-    across, up, horizontal, vertical = place
-    text.set_position((across, up))
-    text.set(horizontalalignment=horizontal, verticalalignment=vertical)
-
-
-def _box(text: Any, place: tuple[float, float, str, str]) -> Bbox:
-    _put(text, place)
-    box: Bbox = text.get_window_extent().padded(_AIR)
-    return box
-
-
-def _covered(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
-    """Return how many square pixels of a box are not free."""
-    over = [Bbox.intersection(box, other) for other in taken]
-    shown = Bbox.intersection(box, inside)
-    hidden = _area(box) - (_area(shown) if shown is not None else 0)
-    return hidden + sum(_area(o) for o in over if o is not None)
-
-
-def _area(box: Bbox) -> float:
-    return float(box.width * box.height)
+def _key(point: PlotPoint) -> tuple[bool, float, str]:
+    """Order points for naming: the repo's own first."""
+    return not point.own, point.bits, point.name
 
 
 # ---- along a text --------------------------------------------------------------------------------------------
