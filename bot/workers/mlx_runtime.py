@@ -1,6 +1,7 @@
 """MLX, running: a folder in mlx-lm. On Linux it runs on the CPU, on a Mac on its GPU."""
 
 import importlib.metadata
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,16 @@ class Runtime:
         return self._model.model.embed_tokens.as_linear(hidden)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Continue greedily until one of the model's end tokens, which is left out."""
-        from mlx_lm import stream_generate
+        """Continue greedily until one of the model's end tokens, which is left out.
+
+        This is the loop of mlx-lm without its detokenizer, which fails at an id that only pads the vocabulary.
+        """
+        import mlx.core as mx
+        from mlx_lm.generate import generate_step
 
         with mlx_cpu.float32_products():
-            responses = stream_generate(self._model, self._tokenizer, list(ids), max_tokens=max_new_tokens)
-            return [int(r.token) for r in responses if r.finish_reason != "stop"]
+            tokens = (int(token) for token, _ in generate_step(mx.array(ids), self._model, max_tokens=max_new_tokens))
+            return list(itertools.takewhile(lambda token: token not in self._tokenizer.eos_token_ids, tokens))
 
 
 def load(task: VerifyTask) -> Runtime:
