@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from bot import cards
+from bot import cards, catalogue
 from bot.cards import ChatFormat
 from bot.errors import ConfigError, PhiBotError, VerifyError
 from bot.formats import all_formats
 from bot.hub.client import RECORD_FILE, Hub
+from bot.plots import PICTURES, Plotter
 from bot.progress import Display
 from bot.records import (
     RECORD_VERSION,
@@ -20,6 +23,8 @@ from bot.records import (
     Release,
     RepoRecord,
     Report,
+    SourceRef,
+    Variant,
 )
 from bot.steps.failures import failure
 from bot.workspace import read_record, read_release
@@ -30,6 +35,9 @@ def publish(
 ) -> Report:
     """Publish artifacts, each repo in one commit on top of the head that its record was read from.
 
+    Pictures on the cards show what is known at this moment of the same release: these artifacts, and what the records
+    of the repos of default variants in the namespace hold. Without them a card is whole all the same.
+
     What a repo holds already with the same build key is not sent again; if that is all, no commit is made. A repo
     that refuses becomes a Failure for each of its artifacts, and the others go on.
     """
@@ -39,24 +47,64 @@ def publish(
         )
     publications: list[Publication] = []
     failures: list[Failure] = []
+    shelf = _Shelf(hub=hub, artifacts=artifacts)
+    plotter = Plotter(display=display)
     ordered = sorted(artifacts, key=lambda a: (_repo_id(namespace, a), a.build.variant.name))
     for repo_id, group in groupby(ordered, key=lambda a: _repo_id(namespace, a)):
         members = tuple(group)
         try:
-            publications.append(_publish_repo(repo_id, members, private, hub, display))
+            publications.append(_publish_repo(repo_id, members, private, hub, display, shelf, plotter))
         except PhiBotError as error:
             failures += [failure(a.build.source.label, a.build.variant.name, "publish", error) for a in members]
     return Report(publications=tuple(publications), failures=tuple(failures))
 
 
 def _repo_id(namespace: str, artifact: Artifact) -> str:
-    variant = artifact.build.variant
-    model = artifact.build.source.repo_id.rsplit("/", 1)[-1]
+    return _repo_of(namespace, artifact.build.source, artifact.build.variant)
+
+
+def _repo_of(namespace: str, source: SourceRef, variant: Variant) -> str:
+    model = source.repo_id.rsplit("/", 1)[-1]
     return f"{namespace}/{model}{all_formats()[variant.format].repo_suffix(variant)}"
 
 
+@dataclass(kw_only=True)
+class _Shelf:
+    """What is known of a release beside one repo of it. Each repo is looked up once."""
+
+    hub: Hub
+    artifacts: Sequence[Artifact]
+    _records: dict[str, tuple[ProvenBuild, ...]] = field(default_factory=dict, init=False)
+
+    def beside(self, repo_id: str, own: Sequence[ProvenBuild], source: SourceRef) -> list[ProvenBuild]:
+        """Return the proven builds of the same content that ``own``, what ``repo_id`` holds, lacks."""
+        namespace = repo_id.split("/")[0]
+        siblings = {_repo_of(namespace, source, v) for v in catalogue.select(["default"])} - {repo_id}
+        known = [b for sibling in sorted(siblings) for b in self._published(sibling)]
+        known += [
+            ProvenBuild(build=a.build, evidence=a.evidence) for a in self.artifacts if a.evidence and a.evidence.passed
+        ]
+        held = {b.build.build_key for b in own}
+        same = (b for b in known if b.build.source.content_digest == source.content_digest)
+        return list({b.build.build_key: b for b in same if b.build.build_key not in held}.values())
+
+    def _published(self, repo_id: str) -> tuple[ProvenBuild, ...]:
+        if repo_id not in self._records:
+            self._records[repo_id] = ()
+            with suppress(PhiBotError):  # not ours, or not readable: then a picture has fewer points
+                found = self.hub.record(repo_id)
+                self._records[repo_id] = found[0].builds if found else ()
+        return self._records[repo_id]
+
+
 def _publish_repo(
-    repo_id: str, artifacts: Sequence[Artifact], private: bool, hub: Hub, display: Display
+    repo_id: str,
+    artifacts: Sequence[Artifact],
+    private: bool,
+    hub: Hub,
+    display: Display,
+    shelf: _Shelf,
+    plotter: Plotter,
 ) -> Publication:
     found = hub.record(repo_id)
     old, parent = found or (RepoRecord(version=RECORD_VERSION, builds=()), None)
@@ -70,11 +118,19 @@ def _publish_repo(
 
     record = _merged(old, new)
     latest = artifacts[-1]
+    release = _release(latest)
+    pictures = plotter.draw(release, record.builds, shelf.beside(repo_id, record.builds, latest.build.source))
     card = cards.render_card(
-        record=record, repo_id=repo_id, release=_release(latest), chat=_chat(latest), endpoint=hub.endpoint
+        record=record,
+        repo_id=repo_id,
+        release=release,
+        chat=_chat(latest),
+        pictures=pictures.keys(),
+        endpoint=hub.endpoint,
     )
     files: dict[str, Path | bytes] = {
         "README.md": card.encode(),
+        **pictures,
         RECORD_FILE: (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode(),
     }
     for artifact in artifacts:
@@ -89,9 +145,9 @@ def _publish_repo(
         commit = hub.commit(
             repo_id,
             files=files,
-            delete=_stale(old, record),
+            delete=[*_stale(old, record), *(p for p in PICTURES if p not in pictures)],
             parent=parent,
-            message=f"Add {names} of {_release(latest).label}",
+            message=f"Add {names} of {release.label}",
             private=private,
             task=task,
         )

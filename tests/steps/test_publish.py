@@ -1,0 +1,129 @@
+"""Proven artifacts become repos: files, card, record and pictures, in one commit each."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, hf_hub_download
+
+from bot import toolchains
+from bot.errors import ConfigError
+from bot.hub import client
+from bot.hub.local import RunningHub
+from bot.progress import Silent
+from bot.records import Artifact, FileEntry, ProvenBuild, Report
+from bot.steps.publish import publish
+from bot.workspace import write_json
+from tests.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE, sha256
+from tests.toolchains.index import HEAD, lock, wheel
+
+GGUF_REPO, MLX_REPO = "me/Phi-3.5-mini-instruct-GGUF", "me/Phi-3.5-mini-instruct-mlx-4bit"
+
+
+class Said(Silent):
+    """A display that remembers the lines it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def no_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this a machine on which the toolchain ``plots`` cannot be installed."""
+    folder = tmp_path / "toolchains"
+    folder.mkdir()
+    text = lock(wheel(tmp_path, "first"))
+    nowhere = "# /// toolchain\n# disk = 1\n# imports = []\n# platforms = {}\n# ///\n"
+    (folder / "plots.txt").write_text(text.replace(HEAD.format(disk=1, imports=""), nowhere))
+    monkeypatch.setattr(toolchains, "FOLDER", folder)
+
+
+def artifact(folder: Path, proven: ProvenBuild) -> Artifact:
+    """Leave what building and verifying leave of one small file."""
+    name = proven.build.variant.short_name
+    (folder / name / "files").mkdir(parents=True)
+    (folder / name / "files" / f"{name}.bin").write_text(f"The weights of {name}.")
+    write_json(folder / name / "release.json", RELEASE.to_json())
+    files = (FileEntry(path=f"{name}.bin", size=23, sha256=sha256(name)),)
+    build = replace(proven.build, files=files)
+    return Artifact(folder=str(folder / name), build=build, evidence=proven.evidence)
+
+
+def published(hub: RunningHub, *artifacts: Artifact, display: Silent | None = None) -> Report:
+    there = client.connect(hub.url, hub.token)
+    return publish(artifacts, namespace="me", private=False, hub=there, display=display or Silent())
+
+
+def files(hub: RunningHub, repo_id: str) -> set[str]:
+    return set(HfApi(endpoint=hub.url, token=hub.token).list_repo_files(repo_id))
+
+
+def card(hub: RunningHub, repo_id: str) -> str:
+    path = hf_hub_download(repo_id, "README.md", endpoint=hub.url, token=hub.token)
+    return Path(path).read_text(encoding="utf-8")
+
+
+def titles(hub: RunningHub, repo_id: str) -> list[str]:
+    return [c.title for c in HfApi(endpoint=hub.url, token=hub.token).list_repo_commits(repo_id)]
+
+
+def test_without_a_namespace_nothing_is_published(hub: RunningHub) -> None:
+    with pytest.raises(ConfigError, match="no namespace"):
+        publish((), namespace=None, private=False, hub=client.connect(hub.url, hub.token), display=Silent())
+
+
+def test_what_has_no_evidence_is_not_published(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
+    report = published(hub, replace(artifact(tmp_path, MLX.builds[0]), evidence=None))
+    assert [f.message for f in report.failures] == ["mlx/4bit has no evidence that it passed"]
+    assert report.publications == ()
+
+
+def test_without_the_toolchain_cards_come_without_pictures_and_that_is_said_once(
+    hub: RunningHub, tmp_path: Path, no_plots: None
+) -> None:
+    said = Said()
+    report = published(hub, *(artifact(tmp_path, b) for b in (*GGUF.builds, *MLX.builds)), display=said)
+    assert [p.repo_id for p in report.publications] == [GGUF_REPO, MLX_REPO]
+    assert files(hub, MLX_REPO) == {".gitattributes", "README.md", "phi-bot.json", "4bit.bin"}
+    assert "![" not in card(hub, MLX_REPO)
+    (line,) = said.lines
+    assert line.startswith(
+        "The cards come without pictures: the toolchain plots cannot be installed here: it is locked"
+    )
+
+
+@pytest.mark.toolchain
+def test_a_repo_shows_all_formats_that_are_known_by_then(hub: RunningHub, tmp_path: Path) -> None:
+    published(hub, *(artifact(tmp_path, b) for b in GGUF.builds))
+    alone = hf_hub_download(GGUF_REPO, "quality.png", endpoint=hub.url, token=hub.token)
+    published(hub, *(artifact(tmp_path, b) for b in (*MLX.builds, *OPENVINO.builds)))
+    assert {"quality.png", "positions.png"} <= files(hub, MLX_REPO)
+    assert "](quality.png)" in card(hub, MLX_REPO)
+    assert "](positions.png)" in card(hub, MLX_REPO)
+    together = hf_hub_download(MLX_REPO, "quality.png", endpoint=hub.url, token=hub.token)
+    assert Path(alone).read_bytes() != Path(together).read_bytes()
+    assert titles(hub, MLX_REPO) == ["Add mlx/4bit of microsoft/Phi-3.5-mini-instruct@2fe192450127", "initial commit"]
+
+
+@pytest.mark.toolchain
+def test_published_again_nothing_is_committed_though_more_is_known(hub: RunningHub, tmp_path: Path) -> None:
+    first = published(hub, *(artifact(tmp_path, b) for b in GGUF.builds))
+    published(hub, *(artifact(tmp_path / "others", b) for b in ONNX.builds))
+    again = published(hub, *(artifact(tmp_path / "again", b) for b in GGUF.builds))
+    assert [p.created for p in again.publications] == [False]
+    assert [p.commit for p in again.publications] == [p.commit for p in first.publications]
+
+
+@pytest.mark.toolchain
+def test_pictures_that_cannot_be_drawn_anew_are_taken_away(
+    hub: RunningHub, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    published(hub, *(artifact(tmp_path, b) for b in GGUF.builds[:2]))
+    assert "quality.png" in files(hub, GGUF_REPO)
+    request.getfixturevalue("no_plots")
+    published(hub, *(artifact(tmp_path, b) for b in GGUF.builds[2:]))
+    assert not {"quality.png", "positions.png"} & files(hub, GGUF_REPO)
+    assert "![" not in card(hub, GGUF_REPO)
