@@ -22,6 +22,7 @@ from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
 from bot.workers.gguf_file import inspect
 from bot.workers.gguf_llama import Log
+from bot.workers.gguf_rotary import rotary
 from bot.workers.gguf_runtime import load
 from bot.workers.gguf_weights import stored
 from bot.workers.harness import Reporter, SourceProblem, main
@@ -223,5 +224,5 @@ def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter) -> 
 
 
 if __name__ == "__main__":
-    means = measure.Means(inspect=inspect, load=load, stored=stored)
+    means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
     main({"build": build, "verify": partial(measure.verify, means=means)})

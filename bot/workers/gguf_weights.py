@@ -36,13 +36,13 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
         raise UnfaithfulError(f"{missing[0]} is not in the artifact")
     for name, place in header.tensors.items():
         if name in _FACTORS:
-            _compare_factors(name, _dequantized(file, place), factors.get(_FACTORS[name]))
+            _compare_factors(name, dequantized(file, place), factors.get(_FACTORS[name]))
         elif name not in sources:
             raise UnfaithfulError(f"the artifact has a tensor {name} that the source does not have")
         elif len(place.shape) == _STACK:
             yield from _experts(file, place, sources[name])
         else:
-            yield Stored(sources=tuple(sources[name]), values=_dequantized(file, place))
+            yield Stored(sources=tuple(sources[name]), values=dequantized(file, place))
 
 
 _STACK = 3  # dimensions
@@ -73,10 +73,10 @@ def _experts(file: Path, place: Place, names: list[str]) -> Iterator[Stored]:
     size = place.size // len(names)
     for i, name in enumerate(names):
         one = Place(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
-        yield Stored(sources=(name,), values=_dequantized(file, one))
+        yield Stored(sources=(name,), values=dequantized(file, one))
 
 
-def _dequantized(file: Path, place: Place) -> Array:
+def dequantized(file: Path, place: Place) -> Array:
     """Return a tensor as float32, some rows at a time."""
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize

@@ -17,7 +17,7 @@ import numpy as np
 from bot.evidence import Check, Generation, RunningCost
 from bot.records import Json
 from bot.tasks import VerifyTask
-from bot.workers import distance, weights
+from bot.workers import distance, rotary, weights
 from bot.workers.distance import Positions
 from bot.workers.harness import Reporter, SourceProblem, peak_memory
 from bot.workers.head import Head
@@ -73,12 +73,13 @@ class Means:
 
     ``inspect`` says in a few words what the artifact's files are. It raises for a file that is missing, damaged or too
     many; whether they are the files that were built is checked elsewhere. ``stored`` yields the weights, dequantized,
-    one tensor at a time.
+    one tensor at a time; ``rotary`` reads how queries and keys are turned.
     """
 
     inspect: Callable[[VerifyTask], str]
     load: Callable[[VerifyTask], Runtime]
     stored: Callable[[VerifyTask], Iterator[weights.Stored]]
+    rotary: Callable[[VerifyTask], rotary.Rotary]
 
 
 @dataclass(kw_only=True)
@@ -125,6 +126,7 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
         del runtime  # the weights are read once more: do not hold them twice
     if all(c.name != "integrity" or c.passed for c in checks.done):
         checks.run("weights", lambda: _weights(means, task, reference, report))
+        checks.run("rotary", lambda: _rotary(means, task))
     return measured | {
         "machine": machine(),
         "checks": [c.to_json() for c in checks.done],
@@ -288,6 +290,11 @@ def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Report
             side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
         )
     report.progress("measuring", len(work), len(work), "windows")
+
+
+def _rotary(means: Means, task: VerifyTask) -> tuple[bool, str]:
+    config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
+    return True, rotary.compare(means.rotary(task), rotary.of_config(config))
 
 
 def _weights(means: Means, task: VerifyTask, reference: Json, report: Reporter) -> tuple[bool, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bot.records import CONTENT_FILES, Json, Variant
 from bot.tasks import BuildTask
-from bot.workers import measure, mlx_artifact, mlx_cpu, mlx_runtime
+from bot.workers import measure, mlx_artifact, mlx_cpu, mlx_rotary, mlx_runtime
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
 from bot.workers.harness import Reporter, SourceProblem, main
@@ -128,5 +128,7 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    means = measure.Means(inspect=mlx_artifact.inspect, load=mlx_runtime.load, stored=mlx_artifact.stored)
+    means = measure.Means(
+        inspect=mlx_artifact.inspect, load=mlx_runtime.load, stored=mlx_artifact.stored, rotary=mlx_rotary.rotary
+    )
     main({"build": build, "verify": partial(measure.verify, means=means)})

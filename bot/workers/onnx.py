@@ -1,4 +1,4 @@
-"""ONNX: onnxruntime-genai's model builder. Verifying is in onnx_files, onnx_runtime and onnx_weights."""
+"""ONNX: onnxruntime-genai's model builder. Verifying is in onnx_files, onnx_rotary, onnx_runtime and onnx_weights."""
 
 import json
 import os
@@ -7,14 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
 from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
 from bot.records import Json, Variant
-from bot.tasks import BuildTask, Target
-from bot.workers import measure, onnx_files, onnx_runtime, onnx_weights
+from bot.tasks import BuildTask, Target, VerifyTask
+from bot.workers import measure, onnx_files, onnx_rotary, onnx_runtime, onnx_weights
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.harness import Reporter, SourceProblem, main
@@ -131,6 +130,16 @@ def _empty(folder: Path) -> None:
         file.unlink()
 
 
+def verify(task_json: Json, report: Reporter) -> Json:
+    """Measure an artifact, as measure.verify. Raises RuntimeError where there is no device that it was built for."""
+    onnx_runtime.send_nothing()
+    onnx_runtime.find_device(VerifyTask.from_json(task_json).variant)
+    means = measure.Means(
+        inspect=onnx_files.inspect, load=onnx_runtime.load, stored=onnx_weights.stored, rotary=onnx_rotary.rotary
+    )
+    return measure.verify(task_json, report, means)
+
+
 # ---- progress ------------------------------------------------------------------------------------------------
 
 
@@ -176,5 +185,4 @@ class _Lines(TextIOBase):
 
 
 if __name__ == "__main__":
-    means = measure.Means(inspect=onnx_files.inspect, load=onnx_runtime.load, stored=onnx_weights.stored)
-    main({"build": build, "verify": partial(measure.verify, means=means)})
+    main({"build": build, "verify": verify})

@@ -18,6 +18,7 @@ from bot.workers.disk import disk_full
 from bot.workers.harness import Reporter, SourceProblem, main
 from bot.workers.isolated import build_each
 from bot.workers.openvino_files import MODELS, TOKENIZER_FILES, inspect
+from bot.workers.openvino_rotary import rotary
 from bot.workers.openvino_runtime import load, send_nothing
 from bot.workers.openvino_weights import stored
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
@@ -141,5 +142,5 @@ def _followed(variant: Variant, report: Reporter) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    means = measure.Means(inspect=inspect, load=load, stored=stored)
+    means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
     main({"build": build, "verify": partial(measure.verify, means=means)})
