@@ -27,8 +27,8 @@ class Rotary:
     queries and keys are multiplied by. What an artifact does not hold is None: mlx-lm keeps no short angles.
     """
 
-    short: Array | None
-    long: Array | None = None
+    short: Array  # or None
+    long: Array = None
     short_scale: float | None = None
     long_scale: float | None = None
 
