@@ -1,0 +1,87 @@
+"""Where faulty files are made and verified, by the real toolchains and the real steps."""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot import catalogue, source
+from bot.config import Config
+from bot.errors import VerifyError
+from bot.hub import client
+from bot.progress import Silent
+from bot.records import Artifact, Variant
+from bot.steps.build import build
+from bot.steps.plan import plan
+from bot.steps.verify import verify
+from bot.steps.watch import watch
+from bot.toolchains.install import ensure
+from bot.workspace import Workspace, hash_files, read_artifact, write_json
+from tests.controls.faults import Fault
+from tests.workers import running
+
+THREADS = 2
+
+
+def variant(format_name: str) -> Variant:
+    """The default variant of a format, the first if there are several."""
+    return next(v for v in catalogue.all_variants().values() if v.format == format_name and v.default)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder to work in."""
+
+    folder: Path
+
+    def healthy(self, checkpoint: Path, format_name: str) -> Artifact:
+        """Build a checkpoint as it is; return the artifact, with its evidence. Raises VerifyError if it fails."""
+        hub = client.connect("http://127.0.0.1:9", None)  # nothing of this asks a Hub
+        config, workspace = Config(), Workspace(root=self.folder / "work")
+        (release,) = watch([str(checkpoint)], config=config, hub=hub, display=Silent())
+        (job,) = plan([release], [variant(format_name)], namespace=None, hub=hub).jobs
+        (artifact,) = build(job, workspace=workspace, hub=hub, threads=THREADS, display=Silent()).artifacts
+        return verify(artifact, config=config, workspace=workspace, hub=hub, threads=THREADS, display=Silent())
+
+    def failed_checks(self, fault: Fault, checkpoint: Path, format_name: str) -> dict[str, str]:
+        """Return the checks that fail on a file with a fault, and what each says.
+
+        A conversion that the toolchain itself refuses is said as the check "build".
+        """
+        healthy = self.healthy(checkpoint, format_name)
+        folder = self.folder / f"{format_name}-{fault.name.replace(' ', '-').replace('<|end|>', 'end')}"
+        shutil.copytree(healthy.folder, folder)
+        (folder / "evidence.json").unlink()
+        files = folder / "files"
+        if fault.source:
+            faulty = Path(shutil.copytree(checkpoint, folder / "source"))
+            for path in faulty.iterdir():
+                path.chmod(0o644)
+            fault.source(faulty)
+            shutil.rmtree(files)
+            toolchain, row = ensure(format_name, Silent()), variant(format_name)
+            model = source.safe_name(checkpoint.name)
+            built = running.build(toolchain, faulty, [row], folder / "built", model=model, log=folder / "log")
+            if built.failures:
+                return {"build": next(iter(built.failures.values()))}
+            built.folders[row.name].rename(files)
+        else:
+            fault.artifact[format_name](files)
+        return self._failed(folder)
+
+    def _failed(self, folder: Path) -> dict[str, str]:
+        """Verify an artifact whose record takes its files for what was built."""
+        artifact = read_artifact(folder)
+        with Silent().task("hashing") as task:
+            record = dataclasses.replace(artifact.build, files=hash_files(folder / "files", task))
+        write_json(folder / "build.json", record.to_json())
+        hub, workspace = client.connect("http://127.0.0.1:9", None), Workspace(root=self.folder / "work")
+        try:
+            verify(
+                read_artifact(folder), config=Config(), workspace=workspace, hub=hub, threads=THREADS, display=Silent()
+            )
+        except VerifyError:
+            evidence = read_artifact(folder).evidence
+            assert evidence is not None
+            return {c.name: c.detail for c in evidence.checks if not c.passed}
+        return {}
