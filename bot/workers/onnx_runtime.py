@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bot.records import Json
+from bot.records import Json, Variant
 from bot.tasks import VerifyTask
 from bot.workers.measure import Logits
 from bot.workers.windows import longrope_switch
@@ -123,15 +123,18 @@ def _special_tokens(file: Path) -> dict[int, str]:
     return {token["id"]: token["content"] for token in added if token["special"]}
 
 
-def load(task: VerifyTask) -> Runtime:
-    """Load an artifact. Raises RuntimeError where what it needs cannot be had."""
-    send_nothing()
+def find_device(variant: Variant) -> None:
+    """Raise RuntimeError where the device that a variant is built for cannot be had: that is not the file's fault."""
     import onnxruntime
 
     offered = onnxruntime.get_available_providers()
-    if task.variant.target in _DEVICES:
-        device, provider = _DEVICES[task.variant.target]
+    if variant.target in _DEVICES:
+        device, provider = _DEVICES[variant.target]
         if provider not in offered:
-            raise RuntimeError(f"{task.variant.name} needs {device}; onnxruntime here offers {', '.join(offered)}")
+            raise RuntimeError(f"{variant.name} needs {device}; onnxruntime here offers {', '.join(offered)}")
+
+
+def load(task: VerifyTask) -> Runtime:
+    """Load an artifact on the device that it was built for."""
     config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
     return Runtime(Path(task.artifact), task.threads, longrope_switch(config))

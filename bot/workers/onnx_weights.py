@@ -142,9 +142,9 @@ def _values(found: _Weights, place: str) -> Array:
     if node.op_type == "Gather":
         return _embedding(node.inputs[0])
     if node.op_type == "GatherBlockQuantized":
-        return _dequantized(node, _initializer_behind(node.inputs[0], "Reshape"), *node.inputs[2:4])
+        return dequantized(node, _initializer_behind(node.inputs[0], "Reshape"), *node.inputs[2:4])
     if node.op_type == "MatMulNBits":
-        return _dequantized(node, *node.inputs[1:4])
+        return dequantized(node, *node.inputs[1:4])
     return node.inputs[1].const_value.numpy().T  # MatMul has a column for each output
 
 
@@ -178,7 +178,7 @@ def _initializer_behind(value: Any, op_type: str) -> Any:
     return node.inputs[0]
 
 
-def _dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> Array:
+def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> Array:
     """Return float32 weights of shape (rows, columns) from blocks of 4 or 8 bits, each with a scale and a zero point.
 
     Of two neighbours of 4 bits that share a byte, the first is in its lower half. A block without a zero point has the

@@ -10,6 +10,7 @@ from bot.progress import Silent
 from bot.toolchains.install import ensure
 from tests.toolchain_fixtures import compute_reference
 from tests.workers import kinds
+from tests.workers.running import Built, build, rows
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,10 @@ def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return source, folder / "reference"
 
     return made
+
+
+@pytest.fixture(scope="session")
+def onnx_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every ONNX row of the catalogue, built from the sample in one job: to be read only."""
+    folder = tmp_path_factory.mktemp("onnx")
+    return build(ensure("onnx", Silent()), sample, rows("onnx"), folder / "job", log=folder / "log")
