@@ -1,10 +1,11 @@
-"""The sample checkpoint: a small Phi with true architecture, tokenizer and config keys, made on this machine."""
+"""The sample checkpoints: a small Phi of each family, with true architecture, tokenizer and config keys."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from bot import families
 from bot.errors import ConfigError
 from bot.progress import Display
 from bot.tasks import SampleTask
@@ -12,11 +13,20 @@ from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 
 
-def make_sample(folder: Path, display: Display) -> None:
-    """Make the sample checkpoint in a new folder, whole or not at all.
+def make_sample(
+    folder: Path, display: Display, *, family: str = families.DEFAULT, shards: int = 1, keys: str = "older"
+) -> None:
+    """Make the sample checkpoint of a family in a new folder, whole or not at all.
 
-    Raises ConfigError when the folder is there already and not empty.
+    ``shards`` is the number of files that its weights are in; ``keys`` are those of its config: ``older``, as Microsoft
+    publishes them, or ``newer``, as transformers 5 writes them. Raises ConfigError when the folder is there already and
+    not empty, and when a family has no newer keys.
     """
+    if keys == "newer" and families.FAMILIES[family].needs_code:
+        raise ConfigError(
+            f"there are no newer keys for {families.FAMILIES[family].title}, which transformers does not know",
+            hint="Leave out --keys.",
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already and not empty", hint="Name a new folder.")
     toolchain = ensure("reference", display)
@@ -25,12 +35,12 @@ def make_sample(folder: Path, display: Display) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     log = partial.with_suffix(".log")
     try:
-        with display.task("Making the sample checkpoint") as task:
+        with display.task(f"Making a small {families.FAMILIES[family].title}") as task:
             run_worker(
                 toolchain,
                 "sample",
                 "make",
-                SampleTask(out=str(partial)),
+                SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
                 log=log,
                 on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
             )

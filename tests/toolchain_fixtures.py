@@ -39,6 +39,14 @@ def sample() -> Path:
 
 
 @pytest.fixture(scope="session")
+def sample_of() -> Callable[[str], Path]:
+    """A function from the name of a family to the folder of its sample: to be read only."""
+    return lambda family: _kept(
+        f"sample-{family}", _SAMPLE_MAKERS, lambda folder: make_sample(folder, Silent(), family=family)
+    )
+
+
+@pytest.fixture(scope="session")
 def reference(sample: Path) -> Path:
     """The folder of the sample's reference: to be read only."""
     return _kept("reference", _REFERENCE_MAKERS, lambda folder: compute_reference(sample, folder))

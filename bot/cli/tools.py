@@ -8,6 +8,7 @@ import click
 from bot import catalogue, config, doctor, show
 from bot.cli.options import Options, common
 from bot.errors import NotReadyError
+from bot.families import DEFAULT, FAMILIES
 from bot.progress import display, size
 from bot.steps.watch import watch
 from bot.toolchains import install, names
@@ -113,16 +114,33 @@ def _known_toolchain(name: str) -> None:
 
 @click.command("sample")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--family",
+    type=click.Choice(tuple(FAMILIES)),
+    default=DEFAULT,
+    show_default=True,
+    help="Which Phi it is a small one of.",
+)
+@click.option(
+    "--shards", type=click.IntRange(1, 20), default=1, show_default=True, help="The files its weights are in."
+)
+@click.option(
+    "--keys",
+    type=click.Choice(("older", "newer")),
+    default="older",
+    show_default=True,
+    help="The keys of its config: as Microsoft publishes them, or as transformers 5 writes them.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def sample_command(folder: Path, quiet: bool) -> None:
+def sample_command(folder: Path, family: str, shards: int, keys: str, quiet: bool) -> None:
     """Make a small Phi checkpoint with true architecture, tokenizer and config keys, to try things with.
 
     \b
-    Example: phi-bot sample ./phi-sample
+    Example: phi-bot sample ./phi-sample --family phi-4-mini
     """
     from bot.sample import make_sample
 
-    make_sample(folder, display(quiet=quiet))
+    make_sample(folder, display(quiet=quiet), family=family, shards=shards, keys=keys)
     click.echo(f"The sample checkpoint is in {folder}")
 
 

@@ -1,56 +1,43 @@
-"""Make the sample checkpoint: a small model with everything that a real Phi has.
+"""Make a sample checkpoint: a small model of a family of Phi, with everything that a real one has.
 
-A real ``Phi3ForCausalLM`` with Phi-3.5's config keys and LongRoPE, a tokenizer of its own in all of Phi-3.5's files,
-a chat template and a card; trained a little on the shipped texts, so that its predictions are sharp enough to show
-what quantizing does to them. The same seed gives the same bytes on machines of one kind.
+True architecture, config keys, tokenizer and chat template, and a card; trained a little on the shipped texts, so that
+its predictions are sharp enough to show what quantizing does to them. The same seed gives the same bytes on machines
+of one kind.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 from bot import texts
 from bot.records import Json
 from bot.tasks import SampleTask
-from bot.workers import sample_card, sample_config, sample_tokenizer, sample_training
+from bot.workers import sample_card, sample_training, sample_untrained
 from bot.workers.harness import Reporter, main
-from bot.workers.sample_dialogue import conversations
+from bot.workers.sample_dialogue import Message, conversations
+from bot.workers.sample_families import FAMILIES, Sample
+from bot.workers.sample_files import write_weights
+from bot.workers.sample_rows import Rows
+
+Tensor = Any  # torch is not installed where mypy runs
 
 _THREADS = 2  # fixed: the order of sums, and so the bytes, depend on it
 _CONVERSATIONS = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """What sets the sample of one family of models apart from another's."""
-
-    config: dict[str, Json]
-    generation_config: dict[str, Json]
-    switch: int  #: positions past which LongRoPE takes its long factors
-    write_tokenizer: Callable[[Sequence[str], Path], None]  #: from texts to learn from, into a folder
-
-
-FAMILIES = {
-    "phi-3.5": Family(
-        config=sample_config.config(),
-        generation_config=sample_config.generation_config(),
-        switch=sample_config.SWITCH,
-        write_tokenizer=sample_tokenizer.write,
-    ),
-}
+_FEW = 4096  # ids: a vocabulary of no more is trained as it is
 
 
 def make(task_json: Json, report: Reporter) -> Json:
     """Leave the checkpoint's files in the task's folder, which the caller renames when all are there.
 
-    Returns the number of parameters, and the mean loss on held-out text in nats per token, below the switch (windows
-    of 256 tokens) and past it (the last 256 of a window).
+    Returns the number of parameters and, of a model that was trained, the mean loss on held-out text in nats per token:
+    ``short`` in windows of 256 tokens, and for a model with LongRoPE ``long``, past its switch (the last 256 tokens of
+    a window).
     """
     task = SampleTask.from_json(task_json)
     family, out = FAMILIES[task.family], Path(task.out)
@@ -59,34 +46,88 @@ def make(task_json: Json, report: Reporter) -> Json:
     torch.manual_seed(task.seed)
     logging.set_verbosity_error()
 
-    documents, chats = texts.training(), conversations(_CONVERSATIONS, task.seed)
-    family.write_tokenizer(documents + [m["content"] for chat in chats for m in chat], out)
+    documents = texts.training()
+    chats = [_thinking(chat, family.thought) for chat in conversations(_CONVERSATIONS, task.seed)]
+    said = [m["content"] for chat in chats for m in chat]
+    family.write_tokenizer(documents + said, family.config["max_position_embeddings"], out)
     _write_json(out / "config.json", family.config)
     _write_json(out / "generation_config.json", family.generation_config)
-    sample_card.write(out, switch=family.switch)
+    sample_card.write(out, title=family.title, features=family.features, chat=family.chat, trained=not family.untrained)
 
+    losses: dict[str, float] = {}
+    if family.untrained:
+        weights = sample_untrained.weights(family.config, task.seed)
+    else:
+        weights, losses = _trained(family, documents, chats, task, report)
+    dtype = getattr(torch, family.config["torch_dtype"])
+    weights = {name: w.to(dtype).contiguous() for name, w in sorted(weights.items())}
+    write_weights(weights, task.shards, out)
+    if task.keys == "newer":
+        _renew_keys(out)
+    return {"parameters": sum(w.numel() for w in weights.values()), "loss": losses}
+
+
+def _thinking(chat: list[Message], thought: str) -> list[Message]:
+    return [m | {"content": thought + m["content"]} if m["role"] == "assistant" else m for m in chat]
+
+
+def _trained(
+    family: Sample, documents: Sequence[str], chats: Sequence[list[Message]], task: SampleTask, report: Reporter
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return the weights of a trained model, by the names that its repo has for them, and the losses."""
+    out = Path(task.out)
     tokenizer = AutoTokenizer.from_pretrained(out)
-    written = [d + tokenizer.eos_token for d in documents]
-    written += [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(out), dtype=torch.float32)
+    written = [d + tokenizer.eos_token for d in documents] + [_written(tokenizer, chat) for chat in chats]
+    ids = [tokenizer.encode(w, add_special_tokens=False) for w in written]
+    held_out = tokenizer.encode(texts.evaluation(), add_special_tokens=False)
+
+    config = AutoConfig.from_pretrained(out)
+    rows = Rows.of(ids, config.vocab_size) if config.vocab_size > _FEW else None
+    if rows:
+        config.vocab_size, config.pad_token_id = rows.count, None
+        ids, held_out = [rows.rows(document) for document in ids], rows.rows(held_out)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if rows:
+        rows.share(model)
     sample_training.train(
         model,
-        [tokenizer.encode(w, add_special_tokens=False) for w in written],
-        task.seed,
-        lambda done, total: report.progress("training", done, total, "steps"),
+        ids,
+        steps=family.steps,
+        seed=task.seed,
+        progress=lambda done, total: report.progress("training", done, total, "steps"),
     )
-    weights = {name: w.to(torch.bfloat16).contiguous() for name, w in sorted(model.state_dict().items())}
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    (out / "model.safetensors").chmod(0o644)  # written for its owner alone
+    sharing = rows.sharing if rows else 1
+    losses = {"short": sample_training.loss(model, held_out, length=256, first=0, sharing=sharing)}
+    if family.switch:
+        losses["long"] = sample_training.loss(
+            model, held_out, length=family.switch + 256, first=family.switch, sharing=sharing
+        )
+    weights = revert_weight_conversion(model, model.state_dict())
+    if config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    return rows.spread(weights, task.seed) if rows else weights, losses
 
-    held_out = tokenizer.encode(texts.evaluation(), add_special_tokens=False)
-    return {
-        "parameters": sum(w.numel() for w in weights.values()),
-        "loss": {
-            "short": sample_training.loss(model, held_out, length=256, first=0),
-            "long": sample_training.loss(model, held_out, length=family.switch + 256, first=family.switch),
-        },
-    }
+
+def _written(tokenizer: Any, chat: list[Message]) -> str:
+    """Return a conversation as the model is to learn it: in its chat format, or as questions, each with its answer."""
+    if tokenizer.chat_template:
+        text: str = tokenizer.apply_chat_template(chat, tokenize=False)
+        return text
+    return "".join(
+        m["content"] + (tokenizer.eos_token if m["role"] == "assistant" else "\n")
+        for m in chat
+        if m["role"] != "system"
+    )
+
+
+def _renew_keys(out: Path) -> None:
+    """Let transformers write both configs anew, in the keys of its own version."""
+    config = AutoConfig.from_pretrained(out)
+    with torch.device("meta"):
+        config.architectures = [type(AutoModelForCausalLM.from_config(config)).__name__]
+    config.__dict__.pop("auto_map", None)
+    config.save_pretrained(out)
+    GenerationConfig.from_pretrained(out).save_pretrained(out)
 
 
 def _write_json(path: Path, value: Json) -> None:

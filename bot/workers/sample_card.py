@@ -19,24 +19,14 @@ widget:
     content: Write one sentence about the sea.
 ---
 
-# Phi-3.5 sample
+# {title} sample
 
-A very small model of the Phi-3.5 architecture, with random beginnings and half a minute of training on a few pages of
-text. It is good for one thing: trying out tools that convert, quantize and run Phi models. Do not ask it anything that
+A very small model of the {title} architecture, with \
+{made}. It is good for one thing: trying out tools that convert, quantize and run Phi models. \
+Do not ask it anything that
 matters.
 
-It has what its large relatives have: LongRoPE, which switches from its short to its long factors past {switch}
-positions, a SentencePiece tokenizer with byte fallback, a chat format, and a list of tokens that end an answer.
-
-## Chat format
-
-```
-<|system|>
-You are a helpful assistant.<|end|>
-<|user|>
-What is 12 plus 7?<|end|>
-<|assistant|>
-```
+{features}
 
 ## License
 
@@ -68,7 +58,22 @@ SOFTWARE.
 """
 
 
-def write(out: Path, *, switch: int) -> None:
-    """Write README.md and LICENSE into the folder ``out``; LongRoPE switches past ``switch`` positions."""
-    (out / "README.md").write_text(_CARD.format(switch=switch), encoding="utf-8")
+_TRAINED = "random beginnings and half a minute of training on a few pages of\ntext"
+
+_CHAT_FORMAT = """
+
+## Chat format
+
+```
+{chat}
+```"""
+
+
+def write(out: Path, *, title: str, features: str, chat: str | None, trained: bool) -> None:
+    """Write README.md and LICENSE into the folder ``out``; ``chat`` is an example of the chat format, if it has one."""
+    if chat is not None:
+        features += _CHAT_FORMAT.format(chat=chat)
+    (out / "README.md").write_text(
+        _CARD.format(title=title, made=_TRAINED if trained else "random weights", features=features), encoding="utf-8"
+    )
     (out / "LICENSE").write_text(_LICENSE, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The sample's tokenizer: SentencePiece BPE with byte fallback, in all the files that Phi-3.5 ships."""
+"""The tokenizer of Phi-3 and Phi-3.5: SentencePiece BPE with byte fallback, in all the files that they ship."""
 
 import io
 import json
@@ -12,30 +12,21 @@ from tokenizers.models import BPE
 from transformers.convert_slow_tokenizer import generate_merges
 
 from bot.records import Json
-from bot.workers.sample_config import ID, LONGEST, PIECES, SPECIAL
-
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' and message['content'] %}"
-    "{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
-    "{% elif message['role'] == 'user' %}"
-    "{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
-    "{% elif message['role'] == 'assistant' %}"
-    "{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}"
-    "{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
-)
+from bot.workers import sample_templates
+from bot.workers.sample_tokens import ID, PIECES, SPECIAL
 
 
-def write(documents: Sequence[str], out: Path) -> None:
-    """Train the tokenizer on documents and write its five files into the folder ``out``."""
+def write(documents: Sequence[str], longest: int, out: Path) -> None:
+    """Train the tokenizer on documents and write its five files into the folder ``out``.
+
+    ``longest`` is the number of positions that the model has.
+    """
     model = _train(documents)
     (out / "tokenizer.model").write_bytes(model)
     _fast(model).save(str(out / "tokenizer.json"))
     _json(out / "added_tokens.json", ID)
     _json(out / "special_tokens_map.json", _special_tokens_map())
-    _json(out / "tokenizer_config.json", _tokenizer_config())
+    _json(out / "tokenizer_config.json", _tokenizer_config(longest))
 
 
 def _train(documents: Sequence[str]) -> bytes:
@@ -125,17 +116,17 @@ def _special_tokens_map() -> dict[str, Json]:
     return {f"{name}_token": {"content": content} | flags for name, content in contents.items()}
 
 
-def _tokenizer_config() -> dict[str, Json]:
+def _tokenizer_config(longest: int) -> dict[str, Json]:
     return {
         "add_bos_token": False,
         "add_eos_token": False,
         "added_tokens_decoder": {str(i): {"content": token} | flags for i, (token, flags) in _added_tokens().items()},
         "bos_token": "<s>",
-        "chat_template": _CHAT_TEMPLATE,
+        "chat_template": sample_templates.PHI_3,
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|endoftext|>",
         "legacy": False,
-        "model_max_length": LONGEST,
+        "model_max_length": longest,
         "pad_token": "<|endoftext|>",
         "padding_side": "left",
         "sp_model_kwargs": {},

@@ -14,7 +14,7 @@ import pytest
 
 from bot import texts
 from bot.errors import DamagedWeightsError
-from bot.workers import sample_config
+from bot.workers import sample_config, sample_tokens
 from tests.toolchain_fixtures import compute_reference
 
 pytestmark = pytest.mark.toolchain
@@ -56,8 +56,8 @@ def test_prompts_are_rendered_with_the_chat_template(reference: Path) -> None:
     described = _described(reference)
     first = described["prompts"][0]
     assert first["text"] == "<|user|>\nWrite one sentence about the sea.<|end|>\n<|assistant|>\n"
-    assert first["ids"][0] == sample_config.ID["<|user|>"]
-    assert set(described["stop_ids"]) == {sample_config.ID[t] for t in ("<|end|>", "<|assistant|>", "<|endoftext|>")}
+    assert first["ids"][0] == sample_tokens.ID["<|user|>"]
+    assert set(described["stop_ids"]) == {sample_tokens.ID[t] for t in ("<|end|>", "<|assistant|>", "<|endoftext|>")}
 
 
 def test_the_ids_of_all_texts_are_there(reference: Path) -> None:

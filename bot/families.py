@@ -1,0 +1,45 @@
+"""The families of Phi: the kinds of release that the bot is for, each with a small checkpoint to try it on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Releases that are built alike: one architecture, one kind of tokenizer, one chat format.
+
+    ``repos`` are examples of it on the Hub. ``needs_code`` says that only code from the model's own repo reads it.
+    """
+
+    name: str
+    title: str
+    repos: tuple[str, ...]
+    needs_code: bool = False
+
+
+_ROWS = (
+    Family(name="phi-2", title="Phi-2", repos=("microsoft/phi-2", "microsoft/phi-1_5")),
+    Family(name="phi-3-mini-4k", title="Phi-3-mini-4k", repos=("microsoft/Phi-3-mini-4k-instruct",)),
+    Family(name="phi-3-mini-128k", title="Phi-3-mini-128k", repos=("microsoft/Phi-3-mini-128k-instruct",)),
+    Family(name="phi-3-medium", title="Phi-3-medium", repos=("microsoft/Phi-3-medium-4k-instruct",)),
+    Family(name="phi-3.5-mini", title="Phi-3.5-mini", repos=("microsoft/Phi-3.5-mini-instruct",)),
+    Family(name="phi-3.5-moe", title="Phi-3.5-MoE", repos=("microsoft/Phi-3.5-MoE-instruct",)),
+    Family(
+        name="phi-3.5-vision", title="Phi-3.5-vision", repos=("microsoft/Phi-3.5-vision-instruct",), needs_code=True
+    ),
+    Family(name="phi-4", title="Phi-4", repos=("microsoft/phi-4",)),
+    Family(name="phi-4-mini", title="Phi-4-mini", repos=("microsoft/Phi-4-mini-instruct",)),
+    Family(
+        name="phi-4-reasoning",
+        title="Phi-4-reasoning",
+        repos=("microsoft/Phi-4-reasoning", "microsoft/Phi-4-reasoning-plus"),
+    ),
+    Family(
+        name="phi-4-multimodal",
+        title="Phi-4-multimodal",
+        repos=("microsoft/Phi-4-multimodal-instruct",),
+        needs_code=True,
+    ),
+)
+FAMILIES = {family.name: family for family in _ROWS}
+
+DEFAULT = "phi-3.5-mini"  #: what `phi-bot sample` makes unless it is told otherwise
