@@ -5,6 +5,7 @@ wide or on a phone. The same task gives the same bytes: the font is the one that
 user's is read, and nothing of the day or the version is written into the file.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ _INK = "#79818c"  # stands out from white and from the Hub's dark page alike, 4 
 _FAINT = "#79818c40"
 # Okabe and Ito's colours that stand out from both pages; kinds of colour blindness tell them apart, and so do markers.
 _STYLES = (("#0c7bc0", "o"), ("#d55e00", "D"), ("#009e73", "s"), ("#c2699b", "^"), ("#a07800", "v"), ("#5b8def", "P"))
-_FEW_DECADES = 300  # from the least to the most
+# Where a logarithmic scale is marked in each decade, by how many times the least the most is.
+_STEPS = ((10, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (300, (1.0, 2.0, 5.0)), (math.inf, (1.0,)))
 _COLOURS = 128  # of a palette
 _LEAST_KL = 1e-6  # below it, rounding is all that is measured
 _TOKENS = 60  # positions that a point on a line stands for, at least
@@ -102,7 +104,7 @@ def _figure(title: str, *, pad: int) -> tuple[Figure, Any]:
 def _mark_decades(axes: Any) -> None:
     """Give a logarithmic scale its ticks, in decimals; where it spans few decades, between them too."""
     low, high = axes.get_ylim()
-    steps = (1.0, 2.0, 5.0) if high / low < _FEW_DECADES else (1.0,)
+    steps = next(steps for most, steps in _STEPS if high / low < most)
     axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:f}".rstrip("0").rstrip(".")))

@@ -1,4 +1,4 @@
-"""The five toolchains as they are: installed from their locks, they hold what the locks say, and it works."""
+"""The toolchains as they are: installed from their locks, they hold what the locks say, and it works."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def test_a_toolchain_holds_what_its_lock_says(name: str, tmp_path: Path) -> None
     assert toolchain.lock_digest == toolchains.lock_digest(name)
     locked = {(r.name, r.version) for r in lock.requirements}
     assert set(toolchain.versions.items()) <= locked
-    assert len(toolchain.versions) > 30
+    assert len(toolchain.versions) > 10
     imports = "; ".join(f"import {module}" for module in lock.imports)
     assert python(toolchain, f"{imports}\nprint(json.dumps(True))", tmp_path)
 
