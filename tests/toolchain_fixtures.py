@@ -10,6 +10,7 @@ from filelock import FileLock
 
 import bot
 from bot import toolchains
+from bot.families import DEFAULT
 from bot.progress import Silent
 from bot.sample import make_sample
 from bot.tasks import ReferenceTask
@@ -41,9 +42,12 @@ def sample() -> Path:
 @pytest.fixture(scope="session")
 def sample_of() -> Callable[[str], Path]:
     """A function from the name of a family to the folder of its sample: to be read only."""
-    return lambda family: _kept(
-        f"sample-{family}", _SAMPLE_MAKERS, lambda folder: make_sample(folder, Silent(), family=family)
-    )
+
+    def made(family: str) -> Path:
+        name = "sample" if family == DEFAULT else f"sample-{family}"
+        return _kept(name, _SAMPLE_MAKERS, lambda folder: make_sample(folder, Silent(), family=family))
+
+    return made
 
 
 @pytest.fixture(scope="session")
