@@ -57,7 +57,9 @@ def _constants(xml: Path) -> int:
             if bits is not None and length != max(-(-prod(dimensions) * bits // 8), 1):  # an empty one takes a byte
                 raise ValueError(f"a constant of shape {dimensions} has {length} bytes")
             count, end = count + 1, max(end, offset + length)
-    except (ET.ParseError, KeyError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(f"{xml.name} is damaged: a constant without {error.args[0]}") from error
+    except (ET.ParseError, ValueError) as error:
         raise ValueError(f"{xml.name} is damaged: {error}") from error
     if size != end:
         raise ValueError(

@@ -42,14 +42,9 @@ def _only(model: Any, kind: str) -> Any:
 
 
 def _scaled(node: Any) -> Any:
-    """Return what becomes of a cosine or a sine, once it is multiplied by a constant."""
-    for target in node.output(0).get_target_inputs():
-        after = target.get_node()
-        if after.get_type_name() == "Multiply" and any(
-            value.get_node().get_type_name() in ("Constant", "Convert") for value in after.input_values()
-        ):
-            return after.output(0)
-    return node.output(0)
+    """Return what becomes of a cosine or a sine once it is scaled: by one number, or by one for each side of a switch."""
+    (after,) = (target.get_node() for target in node.output(0).get_target_inputs())
+    return after.output(0) if after.get_type_name() == "Multiply" else node.output(0)
 
 
 def _angles(compiled: Any, positions: list[int]) -> tuple[Array, float]:
