@@ -1,3 +1,4 @@
+import re
 import subprocess
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,8 @@ from bot.cards.chat import ChatFormat
 from bot.cards.figures import with_error
 from bot.errors import RecordError
 from bot.evidence import Check, KnownBehaviour
+from bot.hub.local.card import Place, render
+from bot.hub.local.objects import make_tree, regular_file
 from bot.records import ProvenBuild, Release, RepoRecord
 from tests.cards.examples import (
     CHAT,
@@ -214,6 +217,21 @@ def test_a_check_that_failed_is_not_hidden() -> None:
     body = card(one(GGUF, checks=(failed,)))
     assert "<details open>" in body
     assert "Failed: distance, short windows. mean KL 0.3 nats, at most 0.2 allowed" in plain(body)
+
+
+def test_a_hub_shows_its_pictures_and_what_is_folded_away() -> None:
+    pictures = ("quality.png", "positions.png")
+    text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, chat=CHAT, pictures=pictures)
+    tree = make_tree(regular_file(name, b"x") for name in pictures)
+    shown = render(text.split("\n---\n\n", 1)[1], Place(page="/me/x", commit=COMMIT, folder="", tree=tree))
+    assert shown.left_out == 0
+    assert re.findall(r'<img [^>]*src="([^"]+)"', shown.html) == [f"/me/x/resolve/{COMMIT}/{p}" for p in pictures]
+    folded = re.findall(r"<details>(.*?)</details>", shown.html, re.DOTALL)
+    assert [re.findall(r"<summary>(.*?)</summary>", part) for part in folded] == [
+        ["Every figure, with its standard error"],
+        ["Every check"],
+    ]
+    assert folded[0].count("<table>") == 2
 
 
 # ---- which one -----------------------------------------------------------------------------------------------
