@@ -42,7 +42,7 @@ def _only(model: Any, kind: str) -> Any:
 
 
 def _scaled(node: Any) -> Any:
-    """Return what becomes of a cosine or a sine once it is scaled: by one number, or by one for each side of a switch."""
+    """Return what becomes of a cosine or a sine once it is scaled: by a number, or one for each side of a switch."""
     (after,) = (target.get_node() for target in node.output(0).get_target_inputs())
     return after.output(0) if after.get_type_name() == "Multiply" else node.output(0)
 
