@@ -1,29 +1,44 @@
 """The shipped texts are what they are meant to be: varied, well-formed, and held out."""
 
 import re
+import shutil
 import unicodedata
+from pathlib import Path
+
+import pytest
 
 from bot import texts
 from bot.workers.sample_dialogue import conversations
 
+KINDS = ("prose", "dialogue", "code", "maths", "languages")
+
 
 def test_the_tokenizer_texts_cover_what_tokenizers_stumble_over() -> None:
     strings = texts.tokenizer()
-    assert len(strings) >= 120
+    assert len(strings) >= 300
     assert len(set(strings)) == len(strings)
     assert {"", " ", "\n", "\r\n", "\t"} <= set(strings)
     everything = "".join(strings)
-    for script in ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "THAI", "HANGUL", "HIRAGANA", "CJK"):
+    for script in (
+        *("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN", "ARABIC", "HEBREW", "SYRIAC", "THAANA", "ETHIOPIC"),
+        *("DEVANAGARI", "BENGALI", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "GUJARATI", "GURMUKHI", "SINHALA"),
+        *("THAI", "LAO", "MYANMAR", "KHMER", "TIBETAN", "MONGOLIAN", "HANGUL", "HIRAGANA", "KATAKANA", "CJK"),
+    ):
         assert any(unicodedata.name(c, "").startswith(script) for c in everything), script
     assert "\u200d" in everything, "a ZWJ sequence"
-    assert "<|end|>" in everything
-    assert max(map(len, strings)) >= 2000
+    assert "\U0001f3fd" in everything, "a skin tone"
+    assert "\U0001f1f3\U0001f1f4" in everything, "a flag"
+    assert "e\u0301" in everything, "a combining mark"
+    for token in ("<|end|>", "<|im_end|>", "<|endoftext|>", "<|tool|>", "<think>", "<s>"):
+        assert any(token in s and s != token for s in strings), token
+    assert max(map(len, strings)) >= 3000
 
 
 def test_the_tokenizer_texts_can_be_handed_to_any_runtime() -> None:
     for text in texts.tokenizer():
         text.encode("utf-8")  # no unpaired surrogates
         assert "\0" not in text, "ONNX Runtime GenAI takes C strings"
+        assert "\ufffe" not in text, "ONNX Runtime GenAI decodes it to another character"
         assert not re.search("<0x[0-9A-F]{2}>", text), "openvino_tokenizers reads this as a byte"
 
 
@@ -37,11 +52,65 @@ def test_the_evaluation_text_is_long_enough_for_a_switch_at_4096_positions() -> 
     assert len(texts.evaluation()) / 5 > 4096 + 256
 
 
+def test_each_kind_of_text_fills_its_windows() -> None:
+    by_kind = texts.evaluation_by_kind()
+    assert set(by_kind) == set(KINDS)
+    for kind, text in by_kind.items():
+        assert len(text) / 5 > 2 * 256, kind
+
+
+def test_the_kinds_together_are_the_whole_text() -> None:
+    whole = texts.evaluation()
+    assert "%%" not in whole
+    assert sorted(whole.split()) == sorted(" ".join(texts.evaluation_by_kind().values()).split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "beginning"),
+    [("code", "```"), ("dialogue", "User: "), ("maths", "Problem. "), ("languages", "Als der Regen")],
+)
+def test_documents_are_sorted_by_kind(kind: str, beginning: str) -> None:
+    assert texts.evaluation_by_kind()[kind].startswith(beginning)
+
+
 def test_the_sample_is_taught_what_the_prompts_ask() -> None:
     taught = {m["content"].removeprefix("And ").lower() for c in conversations(500, seed=0) for m in c}
     for conversation in texts.prompts():
         assert conversation[-1]["role"] == "user"
         assert conversation[-1]["content"].removeprefix("And ").lower() in taught
+
+
+def test_the_conversations_cover_what_templates_do() -> None:
+    chats = texts.conversations()
+    assert len({c["name"] for c in chats}) == len(chats)
+    roles = {tuple(m["role"] for m in c["messages"]) for c in chats}
+    assert ("user",) in roles
+    assert ("system", "user") in roles
+    assert ("user", "assistant", "user", "assistant", "user") in roles
+    assert {c["add_generation_prompt"] for c in chats} == {True, False}
+    assert any(c["tools"] for c in chats)
+    said = [m["content"] for c in chats for m in c["messages"]]
+    assert any(s != s.strip() for s in said)
+    assert any("<|end|>" in s for s in said)
+    assert any("🙂" in s for s in said)
+
+
+def test_the_sample_is_taught_some_of_the_answers() -> None:
+    taught = {m["content"] for c in conversations(500, seed=0) for m in c if m["role"] == "assistant"}
+    answers = {m["content"] for c in texts.conversations() for m in c["messages"] if m["role"] == "assistant"}
+    assert len(taught & answers) >= 3
+
+
+@pytest.mark.parametrize("name", ["evaluation.txt", "tokenizer.json", "conversations.json", "prompts.json"])
+def test_the_digest_is_of_everything_that_is_measured_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = texts.digest()
+    monkeypatch.setattr(texts, "_FOLDER", shutil.copytree(Path(texts.__file__).parent, tmp_path / "texts"))
+    assert texts.digest() == before
+    with (tmp_path / "texts" / name).open("a") as file:
+        file.write("\n")
+    assert texts.digest() != before
 
 
 def test_the_training_text_has_no_combining_marks() -> None:
