@@ -43,6 +43,7 @@ CHECKS = [
     "generation",
     "predictions",
     "weights",
+    "rotary",
 ]
 
 # Mean KL, in nats per token, on the sample: about twice what was measured, on the larger of the two sides.
