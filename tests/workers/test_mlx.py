@@ -1,6 +1,7 @@
 """MLX, whole: every row is built from the sample by mlx-lm and measured in it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.workers.running import (
     copy_of,
     damage_last_shard,
     distances,
+    failures,
     measure,
     prepare,
     rows,
@@ -28,7 +30,7 @@ from tests.workers.running import (
 pytestmark = pytest.mark.toolchain
 
 ROWS = rows("mlx")
-FOUR_BITS, EIGHT_BITS, FP32 = (catalogue.all_variants()[f"mlx/{n}"] for n in ("4bit", "8bit", "fp32"))
+FOUR_BITS, EIGHT_BITS, BF16, FP32 = (catalogue.all_variants()[f"mlx/{n}"] for n in ("4bit", "8bit", "bf16", "fp32"))
 
 # Mean KL, in nats per token, past the switch of the sample: about twice what was measured.
 BOUNDS = {"3bit": 0.12, "4bit": 0.03, "6bit": 0.002, "8bit": 0.0003, "fp16": 0.00002, "bf16": 0.0001, "fp32": 0.00001}
@@ -83,15 +85,45 @@ def test_progress_counts_bytes_of_what_is_written(built: Built) -> None:
 
 
 @pytest.mark.parametrize("variant", ROWS, ids=lambda v: v.short_name)
-def test_every_folder_loads_speaks_and_stays_near_the_original_past_the_switch(
-    built: Built, toolchain: Toolchain, reference: Path, variant: Variant, tmp_path: Path
+def test_every_folder_passes_every_check_and_stays_near_the_original_past_the_switch(
+    built: Built, toolchain: Toolchain, sample: Path, reference: Path, variant: Variant, tmp_path: Path
 ) -> None:
-    measured = measure(toolchain, built.folders[variant.name], variant, reference, tmp_path / "log")
+    measured = measure(toolchain, built.folders[variant.name], variant, sample, reference, tmp_path / "log")
     assert measured["runtime"].startswith("mlx-lm 0.32.2")
-    assert [c["detail"] for c in measured["checks"] if not c["passed"]] == []
+    assert failures(measured) == {}
     found = distances(measured)
-    assert -1e-7 < found["long"].mean_kl < BOUNDS[variant.short_name]
-    assert 0.01 < found["short"].mean_kl < 0.3  # the known behaviour: long factors there too
+    assert -1e-7 < found["long"].figures.mean_kl < BOUNDS[variant.short_name]
+    assert 0.01 < found["short"].figures.mean_kl < 0.3  # the known behaviour: long factors there too
+
+
+def test_the_same_weights_in_other_types_generate_the_same(
+    built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
+) -> None:
+    fp32, bf16 = (
+        measure(toolchain, built.folders[v.name], v, sample, reference, tmp_path / "log")["generations"]
+        for v in (FP32, BF16)
+    )
+    assert [g["ids"] for g in fp32] == [g["ids"] for g in bf16]
+    assert all(g["stopped"] for g in fp32)
+
+
+@pytest.mark.parametrize("kind", ["phi-3-mini-4k", "phi-4", "phi-4-mini", "phi-2", "phi-3.5-moe"])
+def test_the_other_kinds_of_phi_predict_what_the_original_does(
+    toolchain: Toolchain, kind_of_phi: Callable[[str], tuple[Path, Path]], tmp_path: Path, kind: str
+) -> None:
+    source, reference = kind_of_phi(kind)
+    result = build(toolchain, source, [FP32, FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
+    measured = measure(toolchain, result.folders[FP32.name], FP32, source, reference, tmp_path / "log")
+    assert failures(measured) == {}
+    found = distances(measured)
+    if kind == "phi-3-mini-4k":  # mlx-lm's Phi-3 has no sliding window: here all positions from 100 on see more
+        assert found["short"].figures.mean_kl > 0.1
+    else:
+        side = "long" if kind in ("phi-4-mini", "phi-3.5-moe") else "short"
+        assert abs(found[side].figures.mean_kl) < 1e-6
+        assert found[side].figures.top1_agreement > 0.99
+    rounded = measure(toolchain, result.folders[FOUR_BITS.name], FOUR_BITS, source, reference, tmp_path / "log")
+    assert failures(rounded) == {}
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(
