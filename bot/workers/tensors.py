@@ -4,6 +4,7 @@ safetensors' own reader has no bfloat16 without torch, which not every toolchain
 """
 
 import json
+import math
 from collections.abc import KeysView
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bot.records import Json
 from bot.workers.checkpoint import shards
 from bot.workers.harness import SourceProblem
 
@@ -73,14 +75,16 @@ def _header(file: Path) -> dict[str, _Place]:
                 raise ValueError("it is shorter than its header")
             header = json.loads(opened.read(size))
         header.pop("__metadata__", None)
-        end = file.stat().st_size - 8 - size
-        if any(entry["data_offsets"][1] > end for entry in header.values()):
-            raise ValueError("it is shorter than its tensors")
-        return {
-            name: _Place(
-                file=file, kind=entry["dtype"], shape=tuple(entry["shape"]), offset=8 + size + entry["data_offsets"][0]
-            )
-            for name, entry in header.items()
-        }
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        return {name: _place(file, 8 + size, entry) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceProblem(f"{file.name} is damaged: {error}") from error
+
+
+def _place(file: Path, data: int, entry: Json) -> _Place:
+    """Return where a tensor is. Raises ValueError, among others, for one that is not wholly inside the file."""
+    kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if start < 0 or data + end > file.stat().st_size:
+        raise ValueError("it is shorter than its tensors")
+    if kind in _STORED and math.prod(shape) * np.dtype(_STORED[kind]).itemsize != end - start:
+        raise ValueError("a tensor has another size than its shape says")
+    return _Place(file=file, kind=kind, shape=shape, offset=data + start)

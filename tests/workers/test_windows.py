@@ -1,56 +1,103 @@
 """Which parts of the text are measured."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.workers.windows import WINDOW, longrope_switch, windows_of
+from bot.workers.windows import WINDOW, Window, longrope_switch, windows_of
 
+PLAIN: dict[str, Any] = {"max_position_embeddings": 16384}
 LONGROPE: dict[str, Any] = {
     "max_position_embeddings": 131072,
     "original_max_position_embeddings": 4096,
     "rope_scaling": {"type": "longrope", "long_factor": [1.0, 2.0], "short_factor": [1.0, 1.0]},
 }
+KINDS = {"prose": range(1000), "code": range(2000, 2600)}
+MIXED = range(5000)
 
 
-def test_short_windows_lie_evenly_over_the_text() -> None:
-    windows = windows_of(range(1000), first=(), switch=None, short_windows=3)
-    assert [w.ids[0] for w in windows] == [0, 372, 744]
-    assert [w.ids[-1] for w in windows] == [255, 627, 999]
-    assert {w.side for w in windows} == {"short"}
+def test_each_kind_has_two_windows_at_the_ends_of_its_text() -> None:
+    *of_kinds, _ = windows_of(KINDS, MIXED, first=(), config=PLAIN)
+    assert [(w.kind, w.ids[0], w.ids[-1], w.following) for w in of_kinds] == [
+        ("prose", 0, 255, 256),
+        ("prose", 743, 998, 999),
+        ("code", 2000, 2255, 2256),
+        ("code", 2343, 2598, 2599),
+    ]
+    assert {w.scored for w in of_kinds} == {tuple(range(4, 256))}
 
 
-def test_a_model_with_longrope_has_one_window_past_its_switch() -> None:
-    *short, long = windows_of(range(8000), first=(), switch=4096, short_windows=4)
-    assert [w.side for w in short] == ["short"] * 4
-    assert (long.side, len(long.ids), long.first_scored) == ("long", 4096 + 256, 4096)
+def test_a_model_with_longrope_is_measured_up_to_its_switch_and_past_it() -> None:
+    *_, deep, long = windows_of(KINDS, MIXED, first=(), config=LONGROPE)
+    assert (deep.side, deep.kind, len(deep.ids), len(deep.scored)) == ("short", "mixed", 4096, 512)
+    assert (deep.scored[0], deep.scored[-1]) == (4, 4088)
+    assert (long.side, long.kind, len(long.ids)) == ("long", "mixed", 4096 + 256)
+    assert long.scored == tuple(range(4096, 4096 + 256))
+    assert long.following == MIXED[4096 + 256]
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 4096, "sliding_window": 2047}, 2047 + 256),
+        ({"max_position_embeddings": 1024, "sliding_window": 1000}, 1024),
+        ({"max_position_embeddings": 131072, "sliding_window": 262144}, 1024),
+        ({"max_position_embeddings": 131072, "sliding_window": 65536}, 1024),
+        ({"max_position_embeddings": 16384, "sliding_window": None}, 1024),
+        ({"max_position_embeddings": 600}, 600),
+    ],
+    ids=["passes a sliding window", "ends with the model", "window of more than all", "too wide", "none", "short"],
+)
+def test_the_deep_window_goes_where_the_model_changes(config: dict[str, Any], length: int) -> None:
+    deep = windows_of(KINDS, MIXED, first=(), config=config)[-1]
+    assert (deep.kind, len(deep.ids)) == ("mixed", length)
 
 
 def test_windows_begin_as_the_tokenizer_begins_a_text() -> None:
-    windows = windows_of(range(100, 900), first=(1,), switch=512, short_windows=2)
-    assert [w.ids[:3] for w in windows] == [(1, 100, 101), (1, 645, 646), (1, 100, 101)]
-    assert [len(w.ids) for w in windows] == [256, 256, 768]
+    windows = windows_of({"prose": range(100, 900)}, range(100, 900), first=(1,), config=PLAIN)
+    assert [w.ids[:2] for w in windows] == [(1, 100), (1, 644), (1, 100)]
+    assert [len(w.ids) for w in windows] == [256, 256, 1024]
+
+
+def test_a_text_that_is_too_short_is_repeated() -> None:
+    window = windows_of({"prose": [7, 8, 9]}, MIXED, first=(), config=PLAIN)[0]
+    assert window.ids[:6] == (7, 8, 9, 7, 8, 9)
+    assert len(window.ids) == 256
 
 
 @given(
     text=st.integers(1, 3000),
     first=st.integers(0, 2),
     switch=st.none() | st.integers(32, 2048),
-    count=st.integers(1, 6),
+    sliding=st.none() | st.integers(16, 3000),
 )
-def test_every_window_stays_on_its_side(text: int, first: int, switch: int | None, count: int) -> None:
-    windows = windows_of(range(text), first=[-1] * first, switch=switch, short_windows=count)
-    assert len(windows) == count + (switch is not None)
+def test_every_window_stays_on_its_side(text: int, first: int, switch: int | None, sliding: int | None) -> None:
+    config = {**LONGROPE, "original_max_position_embeddings": switch} if switch else PLAIN
+    windows = windows_of(
+        {"a": range(text), "b": range(text)},
+        range(text),
+        first=[-1] * first,
+        config=config | {"sliding_window": sliding},
+    )
+    assert Counter(w.kind for w in windows) == {"a": 2, "b": 2, "mixed": 2 if switch else 1}
     assert len({w.file for w in windows}) == len(windows)
     for window in windows:
+        _is_well_formed(window)
         if window.side == "short":
-            assert len(window.ids) <= min(WINDOW, switch or WINDOW)
+            assert len(window.ids) <= (switch or 16384)
         else:
-            assert switch is not None
-            assert len(window.ids) - window.first_scored == WINDOW
-            assert window.first_scored == switch
+            assert window.scored[0] == switch
+            assert len(window.scored) == WINDOW
+
+
+def _is_well_formed(window: Window) -> None:
+    assert list(window.scored) == sorted(set(window.scored))
+    assert 0 < len(window.scored) <= 512
+    assert window.scored[0] >= 4
+    assert window.scored[-1] < len(window.ids)
 
 
 def test_longrope_is_recognised_in_old_and_new_configs() -> None:
