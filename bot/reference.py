@@ -1,10 +1,10 @@
-"""The reference: the original's own log-probabilities, computed once per release and shared by all formats."""
+"""The reference: what the original model says, computed once per release and shared by all formats."""
 
 from pathlib import Path
 
 from bot import texts, toolchains
-from bot.progress import Display
-from bot.records import Release, digest_of
+from bot.progress import Display, duration, size
+from bot.records import Json, Release, digest_of
 from bot.tasks import ReferenceTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
@@ -31,7 +31,7 @@ def reference(release: Release, staged: Path, *, workspace: Workspace, threads: 
         with workspace.scratch() as scratch, display.task(title) as task:
             out = scratch / "reference"
             out.mkdir()
-            run_worker(
+            done: Json = run_worker(
                 toolchain,
                 "reference",
                 "compute",
@@ -41,4 +41,6 @@ def reference(release: Release, staged: Path, *, workspace: Workspace, threads: 
             )
             folder.parent.mkdir(parents=True, exist_ok=True)
             out.rename(folder)
+        memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
+        display.say(f"Reference: {done['scored']} positions, peak memory {memory}, {seconds}")
     return folder
