@@ -57,7 +57,8 @@ def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[Pro
     """Return what to draw for the repo that holds ``own``, beside ``others`` made from the same release.
 
     A point is the distance that the gate looked at. One alone is no comparison, so then there are none. Curves are
-    only of models with a LongRoPE switch, one for each format and setting: of the repo's own builds where it has some.
+    only of models with a LongRoPE switch, one for each format: of the repo's own builds where it has some. A setting of
+    its runtime has one too, if it is known to do something else.
     """
     points = [_point(row, own=True) for row in figures.rows(own, release)]
     points += [_point(row, own=False) for row in figures.rows(others, release)]
@@ -108,7 +109,7 @@ def _unusual(row: figures.Row) -> float:
 
 
 def _curves(row: figures.Row) -> list[PlotCurve]:
-    settings = dict.fromkeys(s.setting for s in row.evidence.stretches)
+    settings = ("", *dict.fromkeys(b.setting for b in row.evidence.known_behaviours if b.setting))
     return [
         PlotCurve(
             format=_title(row),
@@ -117,6 +118,7 @@ def _curves(row: figures.Row) -> list[PlotCurve]:
             stretches=tuple(s for s in row.evidence.stretches if s.setting == setting),
         )
         for setting in settings
+        if any(s.setting == setting for s in row.evidence.stretches)
     ]
 
 

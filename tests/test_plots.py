@@ -58,6 +58,8 @@ def test_each_runtime_has_the_curve_of_its_usual_file_and_gguf_one_more() -> Non
     ]
     assert {s.side for s in task.curves[0].stretches} == {"short", "long"}
     assert {s.setting for s in task.curves[1].stretches} == {LONG_CONTEXT}
+    unknown = ProvenBuild(build=GGUF.builds[2].build, evidence=replace(GGUF.builds[2].evidence, known_behaviours=()))
+    assert [c.setting for c in plot_task(RELEASE, (unknown,), ()).curves] == [""]
     assert task.switch == 4096
 
 

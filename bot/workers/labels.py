@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top, in pixels; matplotlib's own take ten times as long
 
 _NEAR = 8.0  # from the middle of a marker to its name; this and what follows, unless said otherwise, in points
 _MARKER = 5.0  # from the middle of a marker to its edge
@@ -39,7 +40,14 @@ class _Place:
     horizontal: Literal["left", "center", "right"]
     vertical: Literal["bottom", "center", "top"]
 
+    def box(self, middle: Sequence[float], width: float, height: float, scale: float) -> Box:
+        """Return what a text of ``width`` and ``height`` pixels takes here."""
+        left = middle[0] + self.across * scale - width * {"left": 0, "center": 0.5, "right": 1}[self.horizontal]
+        bottom = middle[1] + self.up * scale - height * {"bottom": 0, "center": 0.5, "top": 1}[self.vertical]
+        return left - _AIR, bottom - _AIR, left + width + _AIR, bottom + height + _AIR
+
     def put(self, text: Any) -> None:
+        """Move a text here."""
         text.set_position((self.across, self.up))
         text.set(horizontalalignment=self.horizontal, verticalalignment=self.vertical)
 
@@ -54,20 +62,21 @@ def name_points(figure: Figure, axes: Any, points: Sequence[Point], *, size: flo
     figure.set_layout_engine("none")
     scale = figure.dpi / 72
     bodies = [_body(axes, p, scale) for p in points]
-    taken = [axes.get_legend().get_window_extent()]
+    inside: Box = tuple(axes.get_window_extent().extents.tolist())
+    taken: list[Box] = []
     for number, point in enumerate(points):
         others = [box for body in (*bodies[:number], *bodies[number + 1 :]) for box in body]
         at = (point.x, point.y)
         text = axes.annotate(
             point.name, at, xytext=(0, 0), textcoords="offset points", fontsize=size, color=point.colour
         )
-        middle = axes.transData.transform(at)
+        extent = text.get_window_extent()
+        middle = axes.transData.transform(at).tolist()
         tried = []
         for place in _places():
-            place.put(text)
-            box = text.get_window_extent().padded(_AIR)
+            box = place.box(middle, extent.width, extent.height, scale)
             leader = _leader(middle, place, scale)
-            cost = _cost(box, leader, taken + others, axes.get_window_extent()) + _STEP_COST * place.steps
+            cost = _cost(box, leader, taken + others, inside) + _STEP_COST * place.steps
             tried.append((cost, place, box, leader))
         _, place, box, leader = min(tried, key=lambda t: t[0])
         place.put(text)
@@ -77,15 +86,12 @@ def name_points(figure: Figure, axes: Any, points: Sequence[Point], *, size: flo
             axes.annotate("", at, xytext=(place.across, place.up), textcoords="offset points", arrowprops=line)
 
 
-def _body(axes: Any, point: Point, scale: float) -> list[Bbox]:
-    """Return the boxes of a marker and its error bar, in pixels. What stood any closer would be taken for its name."""
-    x, y = axes.transData.transform((point.x, point.y))
-    ends = axes.transData.transform([(point.x, point.low), (point.x, point.high)])
+def _body(axes: Any, point: Point, scale: float) -> list[Box]:
+    """Return the boxes of a marker and its error bar. What stood any closer would be taken for its name."""
+    heights = (point.y, point.low, point.high)
+    (x, y), (_, low), (_, high) = axes.transData.transform([(point.x, height) for height in heights]).tolist()
     half = (_MARKER + _ROOM) * scale
-    return [
-        Bbox.from_extents(x - half, y - half, x + half, y + half),
-        Bbox.from_extents(x - 1, ends[0][1], x + 1, ends[1][1]),
-    ]
+    return [(x - half, y - half, x + half, y + half), (x - 1, low, x + 1, high)]
 
 
 def _places() -> Iterator[_Place]:
@@ -103,7 +109,7 @@ def _places() -> Iterator[_Place]:
         yield _Place(steps=steps, across=-slant, up=-slant, horizontal="right", vertical="top")
 
 
-def _leader(middle: Sequence[float], place: _Place, scale: float) -> list[Bbox]:
+def _leader(middle: Sequence[float], place: _Place, scale: float) -> list[Box]:
     """Return small boxes along the line from a marker's edge to its name; none where the name stands beside it."""
     length = math.hypot(place.across, place.up)
     if place.steps == 0:
@@ -112,18 +118,20 @@ def _leader(middle: Sequence[float], place: _Place, scale: float) -> list[Bbox]:
     for tenth in range(10):
         share = (_MARKER + 2 + (length - _MARKER - 2) * tenth / 10) / length * scale
         x, y = middle[0] + place.across * share, middle[1] + place.up * share
-        found.append(Bbox.from_extents(x - 0.5, y - 0.5, x + 0.5, y + 0.5))
+        found.append((x - 0.5, y - 0.5, x + 0.5, y + 0.5))
     return found
 
 
-def _cost(box: Bbox, leader: Sequence[Bbox], taken: Sequence[Bbox], inside: Bbox) -> float:
+def _cost(box: Box, leader: Sequence[Box], taken: Sequence[Box], inside: Box) -> float:
     """Return which share of a name covers something or is outside, and what its leader crosses."""
-    shown = Bbox.intersection(box, inside)
-    hidden = _area(box) - (_area(shown) if shown is not None else 0)
-    covered = hidden + sum(_area(o) for t in taken if (o := Bbox.intersection(box, t)) is not None)
-    crossed = sum(any(b.overlaps(t) for t in taken) for b in leader)
-    return covered / _area(box) + _CROSSING_COST * crossed
+    area = _common(box, box)
+    covered = area - _common(box, inside) + sum(_common(box, other) for other in taken)
+    crossed = sum(any(_common(part, other) for other in taken) for part in leader)
+    return covered / area + _CROSSING_COST * crossed
 
 
-def _area(box: Bbox) -> float:
-    return float(box.width * box.height)
+def _common(box: Box, other: Box) -> float:
+    """Return how many square pixels two boxes share."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0

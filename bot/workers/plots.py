@@ -38,7 +38,8 @@ _COLOURS = 128  # of a palette
 _LEAST_KL = 1e-6  # below it, rounding is all that is measured
 _TOKENS = 60  # positions that a point on a line stands for, at least
 _LONG_SHARE = 0.35  # of the width, for the few positions past the switch
-_NAME = 40  # characters of a name that fit
+_NAME = 42  # characters of a name that fit
+_IN_A_ROW = 5  # entries of the legend of formats
 
 
 def draw(task_json: Json, report: Reporter) -> Json:  # noqa: ARG001 - it takes a second
@@ -142,7 +143,7 @@ def _quality(task: PlotTask) -> Figure:
                 markeredgewidth=1.6,
                 elinewidth=1.6,
             )
-        axes.plot([], [], marker, color=colour, markersize=7, label=form)
+        axes.plot([], [], marker, color=colour, markersize=7, label=_short(form))
     axes.set_xlabel("bits stored for each weight")
     axes.set_xscale("log")  # most files lie between 4 and 6 bits
     axes.xaxis.set_major_locator(FixedLocator((2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48)))
@@ -156,7 +157,7 @@ def _quality(task: PlotTask) -> Figure:
     _mark_decades(axes)
     if {p.own for p in task.points} == {True, False}:
         axes.plot([], [], "o", color=_INK, markerfacecolor="none", markeredgewidth=1.6, label="in other repos")
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=_IN_A_ROW, columnspacing=1.2, handletextpad=0.2)
     in_order = [point for _, point in sorted(points, key=lambda entry: entry[0])]
     name_points(figure, axes, in_order, size=8.5)
     return figure
@@ -189,7 +190,7 @@ def _positions(task: PlotTask) -> Figure:
         )
     for curve in task.curves:
         colour, marker = _style(task, curve.format)
-        label = " ".join(filter(None, (curve.format, _short(curve.name), curve.setting and f"({curve.setting})")))
+        label = _short(" ".join(filter(None, (curve.format, curve.name, curve.setting and f"({curve.setting})"))))
         for number, side in enumerate(_sides(curve)):
             points = [_joined(part) for part in _parts(side)]
             axes.plot(
