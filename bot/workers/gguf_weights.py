@@ -1,6 +1,5 @@
 """The weights of a GGUF artifact by the names of its source, dequantized by gguf-py."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers.gguf_file import Header, Place, read_header, the_file
 from bot.workers.tensors import Tensors
@@ -18,34 +16,29 @@ Array = Any  # numpy is not installed where mypy runs
 
 _AT_ONCE = 1 << 22  # weights that gguf-py works on: it holds several copies
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
-_FACTORS = {"rope_factors_long.weight": "long_factor", "rope_factors_short.weight": "short_factor"}
+_FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
+_STACK = 3  # dimensions of a tensor that holds experts
 
 
 def stored(task: VerifyTask) -> Iterator[Stored]:
     """Yield every weight of the file as llama.cpp computes with it, one tensor, or one expert of a stack, at a time.
 
     The converter renames Phi's tensors and stacks its experts; it moves no values around, so there is nothing to undo.
-    LongRoPE's factors are tensors of the file, and numbers of the source's config: they are compared here.
-    Raises UnfaithfulError for other factors, and for a tensor that the source has nothing to hold against.
+    LongRoPE's factors are left out: they come from the source's config, and gguf_rotary reads them.
+    Raises UnfaithfulError for a tensor that the source has nothing to hold against.
     """
-    file, source = the_file(Path(task.artifact)), Path(task.source)
+    file = the_file(Path(task.artifact))
     header = read_header(file)
-    factors = _source_factors(source)
-    sources = _sources(header, Tensors(source))
-    if missing := sorted(n for n, key in _FACTORS.items() if factors.get(key) and n not in header.tensors):
-        raise UnfaithfulError(f"{missing[0]} is not in the artifact")
+    sources = _sources(header, Tensors(Path(task.source)))
     for name, place in header.tensors.items():
         if name in _FACTORS:
-            _compare_factors(name, dequantized(file, place), factors.get(_FACTORS[name]))
-        elif name not in sources:
+            continue
+        if name not in sources:
             raise UnfaithfulError(f"the artifact has a tensor {name} that the source does not have")
         elif len(place.shape) == _STACK:
             yield from _experts(file, place, sources[name])
         else:
             yield Stored(sources=tuple(sources[name]), values=dequantized(file, place))
-
-
-_STACK = 3  # dimensions
 
 
 def _sources(header: Header, source: Tensors) -> dict[str, list[str]]:
@@ -88,14 +81,3 @@ def dequantized(file: Path, place: Place) -> Array:
     for i in range(0, len(values), step):
         values[i : i + step] = dequantize(np.asarray(packed[i : i + step]), GGMLQuantizationType(place.kind))
     return values.reshape(place.shape)
-
-
-def _source_factors(source: Path) -> Json:
-    """Return the rotary settings of the source's config, under the newer name for them or the older one."""
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    return config.get("rope_parameters") or config.get("rope_scaling") or {}
-
-
-def _compare_factors(name: str, got: Array, want: Json) -> None:
-    if want is None or not np.array_equal(got, np.asarray(want, dtype=np.float32)):
-        raise UnfaithfulError(f"{name} holds other factors than the source's config")
