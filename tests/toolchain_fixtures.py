@@ -12,6 +12,7 @@ import bot
 from bot import toolchains
 from bot.families import DEFAULT
 from bot.progress import Silent
+from bot.records import Json
 from bot.sample import make_sample
 from bot.tasks import ReferenceTask
 from bot.toolchains.enter import run_worker
@@ -56,10 +57,10 @@ def reference(sample: Path) -> Path:
     return _kept("reference", _REFERENCE_MAKERS, lambda folder: compute_reference(sample, folder))
 
 
-def compute_reference(source: Path, out: Path) -> None:
-    """Compute the reference of a model into a new folder. Raises what ``run_worker`` raises."""
+def compute_reference(source: Path, out: Path) -> Json:
+    """Compute the reference of a model into a new folder. Returns, and raises, what ``run_worker`` does."""
     out.mkdir()
-    run_worker(
+    return run_worker(
         ensure("reference", Silent()),
         "reference",
         "compute",

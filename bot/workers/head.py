@@ -28,7 +28,7 @@ class Head:
         """Return float32 logits of shape (positions, vocabulary) from hidden states of shape (positions, size)."""
         hidden = np.asarray(hidden, dtype=np.float32)
         vocabulary, size = self._tensors.shape(self._weight)
-        result = np.empty((len(hidden), vocabulary), dtype=np.float32)
+        result: Array = np.empty((len(hidden), vocabulary), dtype=np.float32)
         step = max(_WIDENED // size, 1)
         for i in range(0, vocabulary, step):
             result[:, i : i + step] = hidden @ self._tensors.read(self._weight, i, i + step).T

@@ -33,7 +33,7 @@ from bot.workers.head import Head
 from bot.workers.original import Original
 from bot.workers.streaming import Reading, hidden_states
 from bot.workers.tokens import read_tokenizer, stop_ids
-from bot.workers.windows import WINDOW, windows_of
+from bot.workers.windows import windows_of
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
 
@@ -52,11 +52,7 @@ def compute(task_json: Json, report: Reporter) -> Json:
     source, out = Path(task.source), Path(task.out)
     torch.set_num_threads(task.threads)
     tokenizer = read_tokenizer(source)
-    strings = texts.tokenizer()
-    ids = [encode(tokenizer, t) for t in strings]
-    rendered = chats(tokenizer, texts.conversations())
-    prompts = [prompt(tokenizer, messages) for messages in texts.prompts()]
-
+    asked = _asked(tokenizer)
     original = Original(source)
     windows = windows_of(
         {kind: encode(tokenizer, text) for kind, text in texts.evaluation_by_kind().items()},
@@ -64,31 +60,22 @@ def compute(task_json: Json, report: Reporter) -> Json:
         first=_beginning(tokenizer),
         config=original.config,
     )
-    answers = [a for a in answered(tokenizer, rendered) if len(a) <= WINDOW]
+    answers = sorted(answered(tokenizer, asked["chats"]), key=len)[: 2 * _ENDINGS]
     states = hidden_states(
         original,
-        [*(Reading(ids=w.ids, positions=w.scored) for w in windows), *_ends(answers)],
+        [*(Reading(ids=w.ids, positions=w.scored) for w in windows), *_last_positions(answers)],
         lambda done, total: report.progress("reading the evaluation text", done, total, "layers"),
     )
     for window, of_window in zip(windows, states, strict=False):
         np.save(out / window.file, of_window, allow_pickle=False)
-    next_ids = _likeliest(original, Head(source, original.head), states[len(windows) :])
+    likeliest = _likeliest(original, Head(source, original.head), states[len(windows) :])
     ends = stop_ids(source, tokenizer)
-    reference = {
+    reference = asked | {
         "version": _VERSION,
         "vocabulary": original.config["vocab_size"],
         "head": original.head,
-        "tokenizer": {
-            "texts": strings,
-            "ids": ids,
-            "decoded": [
-                tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ids
-            ],
-        },
-        "chats": rendered,
-        "prompts": prompts,
         "stop_ids": ends,
-        "endings": [a for a, i in zip(answers, next_ids, strict=True) if i in ends][:_ENDINGS],
+        "endings": [a for a, i in zip(answers, likeliest, strict=True) if i in ends][:_ENDINGS],
         "windows": [dataclasses.asdict(w) for w in windows],
     }
     (out / "reference.json").write_text(json.dumps(reference), encoding="utf-8")
@@ -99,6 +86,18 @@ def compute(task_json: Json, report: Reporter) -> Json:
     }
 
 
+def _asked(tokenizer: Any) -> dict[str, Json]:
+    """Return what needs no weights: what the tokenizer and its template make of the shipped texts."""
+    strings = texts.tokenizer()
+    ids = [encode(tokenizer, text) for text in strings]
+    decoded = [tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ids]
+    return {
+        "tokenizer": {"texts": strings, "ids": ids, "decoded": decoded},
+        "chats": chats(tokenizer, texts.conversations()),
+        "prompts": [prompt(tokenizer, messages) for messages in texts.prompts()],
+    }
+
+
 def _beginning(tokenizer: Any) -> list[int]:
     """Return what the tokenizer puts before a text by itself: the beginning-of-text token, or nothing."""
     bare = encode(tokenizer, "a")
@@ -106,7 +105,7 @@ def _beginning(tokenizer: Any) -> list[int]:
     return ids[: ids.index(bare[0])]
 
 
-def _ends(contexts: Sequence[Sequence[int]]) -> list[Reading]:
+def _last_positions(contexts: Sequence[Sequence[int]]) -> list[Reading]:
     """Return readings of the last position of each context, of one length: nothing behind a position counts for it."""
     longest = max(map(len, contexts), default=0)
     return [Reading(ids=[*c, *[c[-1]] * (longest - len(c))], positions=[len(c) - 1]) for c in contexts]

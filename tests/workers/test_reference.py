@@ -1,20 +1,21 @@
 """The reference: what it holds, and what is said of a model that has none."""
 
-import ast
 import json
 import math
 import shutil
 import struct
-from array import array
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bot import texts
 from bot.errors import DamagedWeightsError
 from bot.workers import sample_config, sample_tokens
+from bot.workers.head import Head, log_softmax
 from tests.toolchain_fixtures import compute_reference
 
 pytestmark = pytest.mark.toolchain
@@ -26,30 +27,32 @@ def damaged(sample: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sample, tmp_path / "damaged"))
 
 
-def test_every_window_has_log_probabilities_of_its_scored_positions(reference: Path) -> None:
-    described = _described(reference)
-    assert [w["side"] for w in described["windows"]] == ["short"] * 4 + ["long"]
-    for window in described["windows"]:
-        scored = len(window["ids"]) - window["first_scored"]
-        shape, values = _array(reference / window["file"])
-        assert shape == (scored, described["vocabulary"])
-        for row in (0, scored - 1):
-            numbers = values[row * shape[1] : (row + 1) * shape[1]]
-            assert math.fsum(math.exp(v) for v in numbers) == pytest.approx(1, abs=1e-5)
+def test_every_window_has_hidden_states_of_its_scored_positions(sample: Path, reference: Path) -> None:
+    size = json.loads((sample / "config.json").read_text())["hidden_size"]
+    windows = _described(reference)["windows"]
+    assert Counter(w["kind"] for w in windows) == dict.fromkeys(texts.evaluation_by_kind(), 2) | {"mixed": 2}
+    for window in windows:
+        states = np.load(reference / window["file"])
+        assert states.shape == (len(window["scored"]), size)
+        assert states.dtype == np.float32
+        assert np.isfinite(states).all()
 
 
-def test_the_long_window_passes_the_switch(reference: Path) -> None:
-    long = _described(reference)["windows"][-1]
-    assert (len(long["ids"]), long["first_scored"]) == (sample_config.SWITCH + 256, sample_config.SWITCH)
+def test_one_window_reaches_to_the_switch_and_one_passes_it(reference: Path) -> None:
+    deep, long = (w for w in _described(reference)["windows"] if w["kind"] == "mixed")
+    assert (deep["side"], len(deep["ids"])) == ("short", sample_config.SWITCH)
+    assert (long["side"], len(long["ids"])) == ("long", sample_config.SWITCH + 256)
+    assert long["scored"] == list(range(sample_config.SWITCH, sample_config.SWITCH + 256))
 
 
-def test_predictions_are_much_better_than_chance(reference: Path) -> None:
+def test_predictions_are_much_better_than_chance(sample: Path, reference: Path) -> None:
     described = _described(reference)
     window = described["windows"][0]
-    (_, vocabulary), values = _array(reference / window["file"])
-    following = window["ids"][window["first_scored"] + 1 :]
-    mean = sum(values[row * vocabulary + i] for row, i in enumerate(following)) / len(following)
-    assert mean > 1 - math.log(vocabulary)
+    predicted = log_softmax(Head(sample, described["head"]).logits(np.load(reference / window["file"])))
+    text = [*window["ids"], window["following"]]
+    assert predicted.shape[-1] == described["vocabulary"]
+    mean = np.mean([predicted[row, text[at + 1]] for row, at in enumerate(window["scored"])])
+    assert mean > 1 - math.log(described["vocabulary"])
 
 
 def test_prompts_are_rendered_with_the_chat_template(reference: Path) -> None:
@@ -60,11 +63,30 @@ def test_prompts_are_rendered_with_the_chat_template(reference: Path) -> None:
     assert set(described["stop_ids"]) == {sample_tokens.ID[t] for t in ("<|end|>", "<|assistant|>", "<|endoftext|>")}
 
 
-def test_the_ids_of_all_texts_are_there(reference: Path) -> None:
+def test_conversations_are_written_as_the_template_writes_them(reference: Path) -> None:
+    chats = {c["name"]: c for c in _described(reference)["chats"]}
+    assert set(chats) == {c["name"] for c in texts.conversations() if not c["tools"]}, "its template knows no tools"
+    answered = chats["a question and its answer"]
+    said = "<|user|>\nWhat is 12 plus 7?<|end|>\n<|assistant|>\n12 plus 7 is 19.<|end|>\n<|endoftext|>"
+    assert answered["text"] == said
+    assert answered["messages"][1] == {"role": "assistant", "content": "12 plus 7 is 19."}
+
+
+def test_answers_end_where_the_original_ends_them(reference: Path) -> None:
+    endings = _described(reference)["endings"]
+    assert len(endings) == 3, "the sample was taught to end its answers"
+    assert all(ids[0] == sample_tokens.ID["<|user|>"] for ids in endings if ids[0] != sample_tokens.ID["<|system|>"])
+    assert all(ids[-1] not in _described(reference)["stop_ids"] for ids in endings)
+
+
+def test_the_ids_of_all_texts_are_there_and_what_they_are_decoded_to(reference: Path) -> None:
     described = _described(reference)["tokenizer"]
     assert described["texts"] == texts.tokenizer()
-    assert len(described["ids"]) == len(described["texts"])
-    assert described["ids"][described["texts"].index("")] == []
+    assert len(described["ids"]) == len(described["decoded"]) == len(described["texts"])
+    by_text = {t: (i, d) for t, i, d in zip(*(described[k] for k in ("texts", "ids", "decoded")), strict=True)}
+    assert by_text[""] == ([], "")
+    assert by_text["<|end|>"] == ([sample_tokens.ID["<|end|>"]], "<|end|>")
+    assert by_text["  Hello"][1] == "  Hello"
 
 
 def test_a_model_without_longrope_has_short_windows_only(damaged: Path, tmp_path: Path) -> None:
@@ -76,14 +98,31 @@ def test_a_model_without_longrope_has_short_windows_only(damaged: Path, tmp_path
 def test_a_prompt_is_plain_text_without_a_chat_template(damaged: Path, tmp_path: Path) -> None:
     _change_json(damaged / "tokenizer_config.json", lambda c: c.pop("chat_template"))
     compute_reference(damaged, tmp_path / "out")
-    assert _described(tmp_path / "out")["prompts"][0]["text"] == "Write one sentence about the sea."
+    described = _described(tmp_path / "out")
+    assert described["prompts"][0]["text"] == "Write one sentence about the sea."
+    assert (described["chats"], described["endings"]) == ([], [])
 
 
-def test_a_template_that_refuses_system_messages_gets_none(damaged: Path, tmp_path: Path) -> None:
+def test_a_template_gets_tools_if_it_looks_at_them_and_no_system_message_if_it_refuses_it(
+    damaged: Path, tmp_path: Path
+) -> None:
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}"
-    _change_json(damaged / "tokenizer_config.json", lambda c: c.update(chat_template=refusing))
+    _change_json(
+        damaged / "tokenizer_config.json",
+        lambda c: c.update(chat_template=refusing + "{{ tools | default([], true) | length }}"),
+    )
     compute_reference(damaged, tmp_path / "out")
-    assert _described(tmp_path / "out")["prompts"][1]["text"] == "What is 12 plus 7?"
+    described = _described(tmp_path / "out")
+    assert described["prompts"][1]["text"] == "What is 12 plus 7?0"
+    refused = {c["name"] for c in texts.conversations() if c["messages"][0]["role"] == "system"}
+    assert {c["name"] for c in described["chats"]} == {c["name"] for c in texts.conversations()} - refused
+
+
+def test_what_computing_took_is_told(sample: Path, tmp_path: Path) -> None:
+    told = compute_reference(sample, tmp_path / "out")
+    assert told["scored"] == sum(len(w["scored"]) for w in _described(tmp_path / "out")["windows"])
+    assert 0 < told["seconds"] < 600
+    assert 100e6 < told["peak_memory"] < 4e9
 
 
 def _cut_shard(model: Path) -> None:
@@ -97,21 +136,33 @@ def _drop_tensor(model: Path) -> None:
     _write_shard(model / "model.safetensors", header, data)
 
 
-def _poison(model: Path) -> None:
+def _poison(model: Path, tensor: str) -> None:
     header, data = _read_shard(model / "model.safetensors")
-    begin = header["model.layers.1.self_attn.o_proj.weight"]["data_offsets"][0]
+    begin = header[tensor]["data_offsets"][0]
     data[begin : begin + 2] = b"\xc0\x7f"  # NaN in bfloat16
     _write_shard(model / "model.safetensors", header, data)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut shard": (_cut_shard, "model.safetensors cannot be read"),
-    "no shard": (lambda m: (m / "model.safetensors").unlink(), "model.safetensors cannot be read"),
+    "cut shard": (_cut_shard, "model.safetensors is damaged: it is shorter than its tensors"),
+    "no shard": (lambda m: (m / "model.safetensors").unlink(), "there are no weights"),
     "tensor missing": (_drop_tensor, "no safetensors file holds model.layers.0.mlp.down_proj.weight"),
-    "not a number": (_poison, "model.layers.1.self_attn.o_proj.weight holds NaN or infinity"),
+    "not a number": (
+        lambda m: _poison(m, "model.layers.1.self_attn.o_proj.weight"),
+        "model.layers.1.self_attn.o_proj.weight holds NaN or infinity",
+    ),
     "other shape": (
         lambda m: _change_json(m / "config.json", lambda c: c.update(intermediate_size=768)),
-        "the weights do not fit config.json",
+        r"the weights do not fit config.json: model.layers.0.mlp.gate_up_proj.weight has the shape \[1024, 256\]",
+    ),
+    "no config": (lambda m: (m / "config.json").write_text("{"), "config.json cannot be read"),
+    "unknown architecture": (
+        lambda m: _change_json(m / "config.json", lambda c: c.update(model_type="phi9")),
+        "config.json cannot be read",
+    ),
+    "head not a number": (
+        lambda m: _poison(m, "lm_head.weight"),
+        "numbers that are not finite .lm_head.weight holds NaN or infinity",
     ),
     "no tokenizer.json": (lambda m: (m / "tokenizer.json").write_text("{}"), "the tokenizer cannot be read"),
     "template": (
@@ -132,16 +183,6 @@ def test_a_damaged_model_is_named_as_such(
 
 def _described(folder: Path) -> Any:
     return json.loads((folder / "reference.json").read_text())
-
-
-def _array(path: Path) -> tuple[tuple[int, int], "array[float]"]:
-    """Read a .npy file of float32 in two dimensions, without NumPy, which the tests' own environment lacks."""
-    content = path.read_bytes()
-    (size,) = struct.unpack("<H", content[8:10])
-    header = ast.literal_eval(content[10 : 10 + size].decode())
-    assert (header["descr"], header["fortran_order"]) == ("<f4", False)
-    values = array("f", content[10 + size :])
-    return header["shape"], values
 
 
 def _change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

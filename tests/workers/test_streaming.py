@@ -62,3 +62,18 @@ def test_streamed_weights_give_what_the_whole_model_gives(
     differences = {name: float(value) for name, value in map(str.split, printed)}
     assert set(differences) == {w["file"] for w in json.loads((reference / "reference.json").read_text())["windows"]}
     assert max(differences.values()) < 1e-4, differences
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "bias"),
+    [
+        ("phi-3-mini-4k", "lm_head.weight", None),
+        ("phi-4-mini", "model.embed_tokens.weight", None),
+        ("phi-2", "lm_head.weight", "lm_head.bias"),
+    ],
+)
+def test_the_output_matrix_is_named_as_the_checkpoint_names_it(
+    kind: str, weight: str, bias: str | None, kind_of_phi: Callable[[str], tuple[Path, Path]]
+) -> None:
+    _, reference = kind_of_phi(kind)
+    assert json.loads((reference / "reference.json").read_text())["head"] == {"weight": weight, "bias": bias}
