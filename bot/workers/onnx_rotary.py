@@ -1,5 +1,6 @@
 """The rotary embeddings of an ONNX model: the tables of cosines and sines that its graph carries."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from bot.tasks import VerifyTask
 from bot.workers.onnx_files import read_graph
 from bot.workers.rotary import Rotary
+from bot.workers.windows import longrope_switch
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -24,8 +26,7 @@ def rotary(task: VerifyTask) -> Rotary:
     cosines, sines = next(iter(tables))
     branches = cosines.producer()
     if branches is None:
-        short, short_scale = _angles(cosines, sines)
-        return Rotary(short=short, short_scale=short_scale)
+        return _rows(cosines, sines, _switch(task))
     if branches.op_type != "If" or branches.inputs[0].producer().op_type != "Greater":
         raise ValueError(f"the tables for rotary embeddings come from {branches.op_type}, not from a LongRoPE switch")
     (long, long_scale), (short, short_scale) = (
@@ -34,16 +35,35 @@ def rotary(task: VerifyTask) -> Rotary:
     return Rotary(short=short, long=long, short_scale=short_scale, long_scale=long_scale)
 
 
+def _switch(task: VerifyTask) -> int | None:
+    return longrope_switch(json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8")))
+
+
+def _rows(cosines: Any, sines: Any, switch: int | None) -> Rotary:
+    """Read tables of which all rows are in one. DirectML cannot branch: the long rows come after the short ones."""
+    short, short_scale = _angles(cosines, sines)
+    if switch is None:
+        return Rotary(short=short, short_scale=short_scale)
+    long, long_scale = _angles(cosines, sines, first=switch)
+    return Rotary(short=short, long=long, short_scale=short_scale, long_scale=long_scale)
+
+
 def _tables(model: Any) -> Iterator[tuple[Any, Any]]:
     for node in model.graph:
         if node.op_type in _TABLES:
-            first, second = _TABLES[node.op_type]
-            yield node.inputs[first], node.inputs[second]
+            cosines, sines = (node.inputs[i] if i < len(node.inputs) else None for i in _TABLES[node.op_type])
+            if cosines is not None and sines is not None:  # attention that does not rotate has none
+                yield cosines, sines
 
 
-def _angles(cosines: Any, sines: Any) -> tuple[Array, float]:
-    """Return the angles at position 1, of which none is more than a radian, and the scale."""
-    cosine, sine = (_values(table)[1].astype(np.float64) for table in (cosines, sines))
+def _angles(cosines: Any, sines: Any, first: int = 0) -> tuple[Array, float]:
+    """Return the angles at position 1, of which none is more than a radian, and the scale.
+
+    ``first`` is the row of position 0. Raises ValueError for a table that ends before.
+    """
+    if _values(cosines).shape[0] <= first + 1:
+        raise ValueError(f"the tables for rotary embeddings have no row {first + 1}")
+    cosine, sine = (_values(table)[first + 1].astype(np.float64) for table in (cosines, sines))
     return np.arctan2(sine, cosine), float(np.hypot(sine, cosine).mean())
 
 
