@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bot.doctor import Finding
 from bot.evidence import Distance, Evidence
+from bot.matrix import Cell
 from bot.progress import size
 from bot.records import Artifact, Failure, Job, Plan, Release, Report, Variant
 
@@ -150,6 +151,24 @@ def _with_error(distance: Distance, name: str) -> str:
     if name == "top1_agreement":
         return f"{value:.1%} ± {error * 100:.1f}"
     return f"{value:.5f} ± {error:.5f}" if name == "mean_kl" else f"{value:.4f} ± {error:.4f}"
+
+
+def matrix(cells: Sequence[Cell]) -> None:
+    """Print the support matrix: mean KL on each side of the LongRoPE switch, or why there is no file."""
+    formats = list(dict.fromkeys(c.variant for c in cells))
+    rows = [
+        (family, *(_cell(c) for c in cells if c.family == family)) for family in dict.fromkeys(c.family for c in cells)
+    ]
+    _print(_table(("family", *formats), rows))
+    for reason in dict.fromkeys((c.status, c.variant, c.family, c.reason) for c in cells if c.reason):
+        status, variant, family, why = reason
+        _print(f"{status:<10} {variant} of {family}: {why}")
+
+
+def _cell(cell: Cell) -> str:
+    if cell.figures is None:
+        return cell.status
+    return " / ".join(f"{d.figures.mean_kl:.4f}" for d in cell.figures.distances if not d.setting)
 
 
 def failures(found: Sequence[Failure]) -> None:

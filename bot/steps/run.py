@@ -58,7 +58,7 @@ def run(
         if job.release.label in broken:
             continue
         try:
-            proven, failed = _prove(job, means)
+            proven, failed = prove(job, means)
         except SourceError as error:  # the other formats would fail on the same file
             broken.add(job.release.label)
             same = [j for j in todo.jobs[number:] if j.release.label == job.release.label]
@@ -80,7 +80,7 @@ def run(
     return todo, Report(artifacts=tuple(artifacts), publications=tuple(publications), failures=tuple(failures))
 
 
-def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
+def prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
     """Build and verify one job. Raises SourceError where the model itself is at fault."""
     threads = means.config.build.threads
     try:

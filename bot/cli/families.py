@@ -1,0 +1,47 @@
+"""The families of Phi as a command: what can be made of each."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bot import catalogue, matrix, show
+from bot.cli.options import Options, chosen, common, variants_option
+from bot.errors import VerifyError
+from bot.families import FAMILIES
+from bot.sample import make_sample
+
+
+@click.command("families")
+@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Of these alone.")
+@variants_option
+@click.option("--markdown", is_flag=True, help="Print the page docs/families.md.")
+@common
+def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdown: bool, options: Options) -> int:
+    """Find out which families of Phi become which formats, by building and verifying a small checkpoint of each.
+
+    Without --variants it is the first default variant of each format. What was built before is not built again.
+
+    \b
+    Example: phi-bot families --family phi-4-mini --json
+    """
+    means = options.means()
+    rows = catalogue.select(chosen(wanted, means)) if wanted else matrix.first_defaults()
+
+    def checkpoint(family: str) -> Path:
+        folder = means.workspace.root / "samples" / family
+        if not folder.exists():
+            make_sample(folder, means.display, family=family)
+        return folder
+
+    cells = list(matrix.matrix(families or tuple(FAMILIES), rows, checkpoint, means))
+    if markdown:
+        click.echo(matrix.render(cells), nl=False)
+    elif options.json:
+        click.echo(json.dumps([c.to_json() for c in cells], indent=2, ensure_ascii=False))
+    else:
+        show.matrix(cells)
+    return VerifyError.exit_code if any(c.status == "failed" for c in cells) else 0
+
+
+COMMANDS = (families_command,)
