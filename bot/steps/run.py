@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from bot.config import Config
 from bot.errors import PhiBotError, SourceError
 from bot.hub.client import Hub
 from bot.progress import Display
-from bot.records import Artifact, Failure, Job, Plan, Publication, Report, Variant
+from bot.records import Artifact, Failure, Job, Plan, Report, Variant
 from bot.steps.build import build
 from bot.steps.failures import failure
 from bot.steps.plan import is_refusal, plan, require_work
@@ -47,37 +48,50 @@ def run(
         means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
     for refused in todo.failures:
         means.display.say(f"Left out {refused.variant} of {refused.release}: {refused.message}")
-    for done in todo.done:
-        means.display.say(f"{done.variant.name} is in {done.repo_id} already: nothing to do")
+    for there in todo.done:
+        means.display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
 
+    done = Report(failures=tuple(f for f in todo.failures if f.variant in named or not is_refusal(f)))
+    for _, jobs in groupby(todo.jobs, key=lambda job: job.release.label):
+        done = _together(done, _release(tuple(jobs), means))
+    return todo, done
+
+
+def _release(jobs: Sequence[Job], means: Means) -> Report:
+    """Build, verify and publish what one release asks for. It is published when all of it is known.
+
+    So each repo takes one commit, and its pictures show every format.
+    """
     artifacts: list[Artifact] = []
-    publications: list[Publication] = []
-    failures = [f for f in todo.failures if f.variant in named or not is_refusal(f)]
-    broken: set[str] = set()
-    for number, job in enumerate(todo.jobs):
-        if job.release.label in broken:
-            continue
+    failures: list[Failure] = []
+    for number, job in enumerate(jobs):
         try:
             proven, failed = prove(job, means)
         except SourceError as error:  # the other formats would fail on the same file
-            broken.add(job.release.label)
-            same = [j for j in todo.jobs[number:] if j.release.label == job.release.label]
-            names = [v.variant.name for j in same for v in j.variants]
-            failures += [failure(job.release.label, name, "build", error) for name in names]
-            continue
-        failures += failed
+            left = [v.variant.name for j in jobs[number:] for v in j.variants]
+            failures += [failure(job.release.label, name, "build", error) for name in left]
+            break
         artifacts += proven
-        if proven and means.config.publish.namespace:
-            report = publish(
-                proven,
-                namespace=means.config.publish.namespace,
-                private=means.config.publish.private,
-                hub=means.hub,
-                display=means.display,
-            )
-            publications += report.publications
-            failures += report.failures
-    return todo, Report(artifacts=tuple(artifacts), publications=tuple(publications), failures=tuple(failures))
+        failures += failed
+    report = Report(artifacts=tuple(artifacts), failures=tuple(failures))
+    if not artifacts or not means.config.publish.namespace:
+        return report
+    published = publish(
+        artifacts,
+        namespace=means.config.publish.namespace,
+        private=means.config.publish.private,
+        hub=means.hub,
+        display=means.display,
+    )
+    return _together(report, published)
+
+
+def _together(one: Report, other: Report) -> Report:
+    return Report(
+        artifacts=one.artifacts + other.artifacts,
+        publications=one.publications + other.publications,
+        failures=one.failures + other.failures,
+    )
 
 
 def prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:

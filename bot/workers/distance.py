@@ -126,7 +126,8 @@ def _figures(kl: Array, same: Array, excess: Array) -> dict[str, Array]:
 
 def _standard_errors(windows: Sequence[Positions], kl: Array, same: Array, excess: Array) -> Figures:
     """Return the standard deviation of each figure over many draws of blocks, always the same ones."""
-    starts, blocks = 0, []
+    starts = 0
+    blocks: list[Array] = []
     for window in windows:
         count = len(window.kl)
         blocks += [np.arange(s, min(s + _BLOCK, count)) + starts for s in range(0, count - count % _BLOCK or 1, _BLOCK)]
