@@ -25,7 +25,7 @@ class OpenVino:
     name = "openvino"
     title = "OpenVINO"
     library = "openvino"
-    version = 1
+    version = 2
     packages = (
         "optimum-intel",
         "nncf",

@@ -42,6 +42,7 @@ def build(task_json: Json, report: Reporter) -> None:
 
     torch.set_num_threads(task.threads)
     forbid_remote_code()
+    _keep_spaces()
     source = Path(task.source)
     weight_types(source)
     stop = stop_ids(source, read_tokenizer(source))
@@ -58,6 +59,18 @@ def build(task_json: Json, report: Reporter) -> None:
             report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
         else:
             report.built(target.variant)
+
+
+def _keep_spaces() -> None:
+    """Make a detokenizer that takes no space out of a text, whatever the source's tokenizer asks for.
+
+    A space before punctuation is part of the tokens, and of code; openvino-tokenizers even takes those before a
+    backslash. transformers ignores that old setting too, from version 5.7 on.
+    """
+    import openvino_tokenizers
+
+    convert = openvino_tokenizers.convert_tokenizer
+    openvino_tokenizers.convert_tokenizer = partial(convert, clean_up_tokenization_spaces=False)
 
 
 def _build(source: Path, target: Target, stop: Sequence[int], report: Reporter) -> None:

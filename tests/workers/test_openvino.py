@@ -164,6 +164,26 @@ print(json.dumps({"text": text, "prompt": tokenizer.decode(inputs["input_ids"][0
     assert said["tokens"] > 8
 
 
+def test_a_tokenizer_that_asks_for_spaces_to_be_cleaned_up_still_decodes_every_space(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    """As Phi-2's does: in code, spaces before punctuation mean something."""
+    source = copy_of(sample, tmp_path / "source")
+    file = source / "tokenizer_config.json"
+    config = json.loads(file.read_text()) | {"clean_up_tokenization_spaces": True}
+    file.chmod(0o644)
+    file.write_text(json.dumps(config))
+    result = build(toolchain, source, [INT8], tmp_path / "job", log=tmp_path / "log")
+    code = r"""
+import json, sys, openvino_genai
+tokenizer = openvino_genai.Tokenizer(sys.argv[1])
+ids = tokenizer.encode(r"a || !b ? x \le y , z", add_special_tokens=False).input_ids
+print(json.dumps(tokenizer.decode(ids)[0]))
+"""
+    found = run_python(toolchain, code, result.folders[INT8.name]).splitlines()[-1]
+    assert json.loads(found) == r"a || !b ? x \le y , z"
+
+
 def test_a_checkpoint_that_names_only_the_end_of_text_still_stops_at_the_end_of_a_turn(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
