@@ -52,6 +52,7 @@ def hidden_states(original: Original, readings: Sequence[Reading], progress: Cal
             weights = original.weights(f"layers.{n}")
             for batch in batches:
                 batch.states = torch.func.functional_call(layer, weights, (batch.states,), batch.keywords[n])
+            del weights  # before the next layer's are read
             _check_finite(original, batches, f"layers.{n}")
         norm, weights = getattr(original.body, original.norm), original.weights(original.norm)
         wanted = {
