@@ -32,6 +32,7 @@ _STORED = {"F32", "F16", "BF16"}  # written by the converter; everything else by
 _QUANTIZER_BUFFER = 128 << 20  # bytes; the rows of a tensor that are worked on at once
 _QUANTIZED = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")  # how the quantizer's log begins the line of a tensor
 _ENDS_ANYWAY = ("<|end|>", "<|endoftext|>", "<|im_end|>")  # llama_vocab in src/llama-vocab.cpp goes by their text
+_NEVER_STRIPPING = {"<unk>", "<s>", "<|endoftext|>"}  # llama_vocab, in a model that is called phi-3
 _NO_REASON = "llama.cpp's quantizer failed without a message"
 
 
@@ -140,6 +141,7 @@ def _read_model(task: BuildTask, kind: str, out: Path) -> Any:
             model.prepare_tensors()
             model.prepare_metadata(vocab_only=False)
             _name_stop_tokens(source, model.gguf_writer)
+            _scale_as_the_source_does(source, model.gguf_writer)
     except SourceProblem:
         raise
     except Exception as error:
@@ -184,15 +186,31 @@ def _name_stop_tokens(source: Path, writer: Any) -> None:
 def _strips_after_tokens(source: Path) -> bool:
     """Say whether the tokenizer drops white space after its special tokens, as that of Phi-3 does.
 
-    Its chat template has a line break after each of them, so without it every prompt would have other ids.
+    Its chat template has a line break after each of them, so without it every prompt would have other ids. Phi-4-mini
+    drops it too, but llama.cpp does not load a model with such a name and without Phi-3's tokens.
     """
     path = source / "tokenizer.json"
     if not path.exists():
         return False
     added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens", [])
-    tokens = [t for t in added if t["content"] not in ("<unk>", "<s>", "<|endoftext|>")]  # it never strips after these
+    if not {t["content"] for t in added}.issuperset(_NEVER_STRIPPING | {"</s>"}):
+        return False
+    tokens = [t for t in added if t["content"] not in _NEVER_STRIPPING]
     stripping = [t for t in tokens if t["rstrip"]]
     return 2 * len(stripping) > len(tokens)
+
+
+def _scale_as_the_source_does(source: Path, writer: Any) -> None:
+    """Name the scale of queries and keys that a config of Phi-3.5-MoE gives.
+
+    The converter computes it from the lengths of contexts, as other models with LongRoPE have it. A file has one for
+    both sides of the switch; where a config has two, the converter's stays, and verifying finds it.
+    """
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    scale = rope.get("short_mscale")
+    if scale and scale == rope.get("long_mscale"):
+        writer.kv_data[0][f"{writer.arch}.rope.scaling.attn_factor"].value = float(scale)
 
 
 # ---- quantizing ----------------------------------------------------------------------------------------------
