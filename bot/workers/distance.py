@@ -5,17 +5,17 @@ runs of them are drawn.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bot.evidence import Distance, Figures, Side, Stretch
-from bot.workers.head import log_softmax
 
 Array = Any  # numpy is not installed where mypy runs
 
-_ROWS = 64  # positions compared at once: 64 x 200,064 float64 are 102 MB
+_AT_ONCE = 1 << 20  # probabilities compared at once in a thread: 8 MiB of each array, which caches hold
 _BLOCK = 16  # positions drawn together
 _DRAWS = 1000
 _STRETCHES = 24  # points of a curve over positions
@@ -38,7 +38,7 @@ class Positions:
     excess: Array
 
 
-def compare(expected: Array, got: Array, following: Sequence[int]) -> tuple[Array, Array, Array]:
+def compare(expected: Array, got: Array, following: Sequence[int], *, threads: int = 1) -> tuple[Array, Array, Array]:
     """Return KL(expected || got), whether their likeliest tokens are equal, and the excess loss at each position.
 
     Both are logits of shape (positions, vocabulary); ``got`` may have more columns, which padding adds. ``following``
@@ -48,16 +48,31 @@ def compare(expected: Array, got: Array, following: Sequence[int]) -> tuple[Arra
     if len(got) != positions or got.shape[-1] < vocabulary:
         raise ValueError(f"logits of shape {got.shape}, the reference has {expected.shape}")
     kl, same, excess = np.empty(positions), np.empty(positions, dtype=bool), np.empty(positions)
-    for i in range(0, positions, _ROWS):
-        rows = slice(i, i + _ROWS)
-        want, have = log_softmax(expected[rows]), log_softmax(got[rows, :vocabulary])
-        kl[rows] = (np.exp(want) * (want - have)).sum(axis=-1)
-        same[rows] = want.argmax(-1) == have.argmax(-1)
-        token = np.asarray(following[rows])[:, None]
-        excess[rows] = np.take_along_axis(want - have, token, axis=-1)[:, 0]
+    token = np.asarray(following)[:, None]
+    step = max(_AT_ONCE // vocabulary, 1)
+
+    def rows(start: int) -> None:
+        part = slice(start, start + step)
+        want, have = _shifted(expected[part]), _shifted(got[part, :vocabulary])
+        same[part] = want.argmax(-1) == have.argmax(-1)
+        difference = want - have
+        weight, other = np.exp(want, out=want), np.exp(have, out=have)
+        total = weight.sum(axis=-1)
+        shift = np.log(total) - np.log(other.sum(axis=-1))  # from logits to log-probabilities
+        kl[part] = np.einsum("ij,ij->i", weight, difference) / total - shift
+        excess[part] = np.take_along_axis(difference, token[part], axis=-1)[:, 0] - shift
+
+    with ThreadPoolExecutor(threads) as pool:  # numpy lets other threads run while it computes
+        list(pool.map(rows, range(0, positions, step)))
     if not (np.isfinite(kl).all() and np.isfinite(excess).all()):
         raise ValueError("the runtime's predictions are not finite numbers")
     return kl, same, excess
+
+
+def _shifted(logits: Array) -> Array:
+    """Return logits in float64, moved so that the largest of each row is 0."""
+    x = np.asarray(logits, dtype=np.float64)
+    return x - x.max(axis=-1, keepdims=True)
 
 
 def distances(measured: Sequence[Positions]) -> list[Distance]:

@@ -287,7 +287,8 @@ def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Report
         at = np.asarray(window["scored"])
         ids, first = window["ids"], int(at[0])
         text = [*ids, window["following"]]
-        kl, same, excess = distance.compare(expected, run(ids, first)[at - first], [text[i + 1] for i in at])
+        got, following = run(ids, first)[at - first], [text[i + 1] for i in at]
+        kl, same, excess = distance.compare(expected, got, following, threads=task.threads)
         yield Positions(
             side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
         )
