@@ -1,0 +1,55 @@
+"""Write docs/negative-controls.md by putting every fault into a file of every format: ``python -m tests.controls``."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from bot.progress import Silent
+from bot.sample import make_sample
+from tests.controls.bench import Bench
+from tests.controls.faults import FAULTS, FORMATS
+from tests.controls.test_controls import PAGE
+
+_TITLES = {"gguf": "GGUF", "onnx": "ONNX", "openvino": "OpenVINO", "mlx": "MLX"}
+_HEAD = """\
+# Negative controls
+
+A check is worth what it finds. Here faults are put on purpose into a checkpoint before it is converted, or into a
+converted file, and the file is verified as any other. Its record holds its own hashes, so nothing but what the file
+says and does can give it away. The table was written by running it (`make controls`); a test runs it again and fails if
+one slips through. Each cell names the checks that failed; `n/a`: the fault makes no sense in that format.
+
+| Fault |{columns}
+|:------|{rules}
+{rows}
+
+The checks are those of [what is verified](verification.md). Distances are the last line of defence rather than the
+first: on a small model some of these faults change the predictions no more than quantizing does, which is why weights
+and rotary embeddings are compared themselves.
+"""
+
+
+def main() -> int:
+    """Run every control, write the page, and return 1 if a fault slipped through."""
+    slipped, rows = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        bench, samples = Bench(Path(folder) / "bench"), Path(folder) / "samples"
+        for fault in FAULTS:
+            sample = samples / fault.family
+            if not sample.exists():
+                make_sample(sample, Silent(), family=fault.family)
+            cells = []
+            for name in FORMATS:
+                failed = bench.failed_checks(fault, sample, name) if name in fault.formats else None
+                slipped += failed is not None and fault.seen_by not in failed
+                cells.append("n/a" if failed is None else ", ".join(failed) or "NOTHING")
+                print(f"{fault.name}, {name}: {cells[-1]}", file=sys.stderr, flush=True)
+            rows.append(f"| {fault.name.replace('<', '&lt;').replace('|', '&#124;')} | {' | '.join(cells)} |")
+    columns = "".join(f" {_TITLES[name]} |" for name in FORMATS)
+    rules = "".join(":---|" for _ in FORMATS)
+    PAGE.write_text(_HEAD.format(columns=columns, rules=rules, rows="\n".join(rows)), encoding="utf-8")
+    return int(slipped > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Every fault is found, in every format where it makes sense, by the check that the documentation names."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import pages
+from tests.controls.bench import Bench
+from tests.controls.faults import FAULTS, FORMATS, Fault
+
+pytestmark = pytest.mark.toolchain
+
+PAGE = pages.ROOT / "docs" / "negative-controls.md"
+CELLS = [
+    pytest.param(fault, name, id=f"{name}-{fault.name}")
+    for name in FORMATS
+    for fault in FAULTS
+    if name in fault.formats
+]
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """One place for all faults: what is healthy is built and verified once."""
+    return Bench(tmp_path_factory.mktemp("controls"))
+
+
+@pytest.mark.parametrize(("fault", "format_name"), CELLS)
+def test_a_fault_is_found(bench: Bench, sample_of: Callable[[str], Path], fault: Fault, format_name: str) -> None:
+    failed = bench.failed_checks(fault, sample_of(fault.family), format_name)
+    assert fault.seen_by in failed, f"{fault.name}: {failed or 'nothing failed'}"
+
+
+def test_the_page_names_every_fault_and_what_finds_it() -> None:
+    (rows,) = pages.tables(PAGE.read_text(encoding="utf-8"))
+    named = {row[0]: dict(zip(FORMATS, row[1:], strict=True)) for row in rows}
+    assert list(named) == [fault.name for fault in FAULTS]
+    for fault in FAULTS:
+        for format_name, words in named[fault.name].items():
+            assert (fault.seen_by in words.split(", ")) == (format_name in fault.formats), (fault.name, words)
