@@ -71,6 +71,19 @@ class KnownBehaviour(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadDifferently(Record):
+    """A kind of unusual text that a runtime is known to read differently, with where that is said.
+
+    ``differing`` of the ``texts`` of that kind get other ids, or are decoded to other text, than by the source.
+    """
+
+    kind: str
+    differing: int
+    texts: int
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check(Record):
     """One named check and how it went, in words that a person understands."""
 
@@ -122,6 +135,7 @@ class Evidence(Record):
     cost: RunningCost | None
     gate: float  # the bound on mean_kl that applied, in nats per token
     known_behaviours: tuple[KnownBehaviour, ...]
+    read_differently: tuple[ReadDifferently, ...]
     generations: tuple[Generation, ...]
     seconds: float  # that verifying took
     reference_digest: str  # of what the reference was computed from: model, texts, toolchain

@@ -33,7 +33,8 @@ class BuildTask(Record):
 class VerifyTask(Record):
     """Measure one artifact against its source and the reference in ``reference`` (see workers/reference.py).
 
-    ``source`` is the folder that the artifact was built from, as BuildTask has it.
+    ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
+    of unusual text (see texts/unusual.json) that the runtime is known to read differently.
     """
 
     artifact: str
@@ -41,6 +42,7 @@ class VerifyTask(Record):
     source: str
     reference: str
     threads: int
+    read_differently: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -388,6 +388,7 @@ def _evidence(**changes: Any) -> Evidence:
         "cost": None,
         "gate": 0.2,
         "known_behaviours": (),
+        "read_differently": (),
         "generations": (),
         "seconds": 1.0,
         "reference_digest": "",

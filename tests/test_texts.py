@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from bot import texts
+from bot.formats import Format, all_formats
 from bot.workers.sample_dialogue import conversations
 
 KINDS = ("prose", "dialogue", "code", "maths", "languages")
 
 
 def test_the_tokenizer_texts_cover_what_tokenizers_stumble_over() -> None:
-    strings = texts.tokenizer()
-    assert len(strings) >= 300
+    plain = texts.tokenizer()
+    assert len(plain) >= 300
+    strings = plain + [text for of_kind in texts.unusual().values() for text in of_kind]
     assert len(set(strings)) == len(strings)
     assert {"", " ", "\n", "\r\n", "\t"} <= set(strings)
     everything = "".join(strings)
@@ -34,12 +36,20 @@ def test_the_tokenizer_texts_cover_what_tokenizers_stumble_over() -> None:
     assert max(map(len, strings)) >= 3000
 
 
-def test_the_tokenizer_texts_can_be_handed_to_any_runtime() -> None:
-    for text in texts.tokenizer():
+def test_unusual_texts_have_a_kind_and_stand_there_alone() -> None:
+    kinds = texts.unusual()
+    assert all(kinds.values())
+    strings = [text for of_kind in kinds.values() for text in of_kind]
+    assert len(set(strings)) == len(strings)
+    assert not set(strings) & set(texts.tokenizer())
+    for text in strings:
         text.encode("utf-8")  # no unpaired surrogates
-        assert "\0" not in text, "ONNX Runtime GenAI takes C strings"
-        assert "\ufffe" not in text, "ONNX Runtime GenAI decodes it to another character"
-        assert not re.search("<0x[0-9A-F]{2}>", text), "openvino_tokenizers reads this as a byte"
+
+
+@pytest.mark.parametrize("form", all_formats().values(), ids=all_formats())
+def test_what_a_format_reads_differently_is_a_kind_of_text(form: Format) -> None:
+    for vocabulary in (32064, 100352, 200064):
+        assert form.read_differently({"vocab_size": vocabulary}).keys() <= texts.unusual().keys()
 
 
 def test_the_evaluation_text_is_held_out() -> None:

@@ -8,7 +8,7 @@ from itertools import groupby
 from markupsafe import Markup
 
 from bot import markdown
-from bot.evidence import Distance, Evidence, KnownBehaviour, Side
+from bot.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side
 from bot.formats import _phi
 from bot.records import BuildRecord, FileEntry, ProvenBuild, Release
 
@@ -147,6 +147,7 @@ class Measured:
     switch: int | None
     bounds: tuple[tuple[str, str], ...]
     known_behaviours: tuple[KnownBehaviour, ...]
+    read_differently: tuple[ReadDifferently, ...]
 
 
 def measured(found: Sequence[Row], release: Release) -> Measured:
@@ -162,6 +163,7 @@ def measured(found: Sequence[Row], release: Release) -> Measured:
         switch=switch(release) if both else None,
         bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
         known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
+        read_differently=tuple(dict.fromkeys(r for e in evidence for r in e.read_differently)),
     )
 
 

@@ -46,6 +46,13 @@ class Format(Protocol):
         """List what this runtime is known to do differently on such a model, with the upstream reference."""
         ...
 
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:
+        """Return the kinds of text (see texts/unusual.json) that its tokenizer reads differently, with references.
+
+        That is so whatever the file holds. The texts of these kinds are counted, and may differ.
+        """
+        ...
+
 
 @cache
 def all_formats() -> dict[str, Format]:

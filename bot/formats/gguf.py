@@ -12,6 +12,7 @@ _SUPPORTED = {
     "PhiMoEForCausalLM": "Phi-3.5-MoE",
 }
 _ROPE_TYPES = ("default", "longrope", "yarn")
+_O200K = 200_000  # tokens, about: no other tokenizer of a Phi has as many
 _TENSORS_AS_THEY_ARE = ("F16", "BF16", "F32")  # written by the converter itself
 
 _VOCABULARY = 16 << 20  # bytes of a tokenizer and of metadata; 200,064 tokens take 9 MB
@@ -78,6 +79,19 @@ class Gguf:
                 setting="a context past the switch",
             ),
         )
+
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:
+        """Name what llama.cpp reads differently with the tokenizer of Phi-4-mini, o200k.
+
+        Its expression for that tokenizer has no combining marks. Of which tokens swallow the white space behind them a
+        GGUF file says nothing; llama.cpp knows it of Phi-3's own.
+        """
+        if _phi.number(config, "vocab_size", 0) < _O200K:
+            return {}
+        return {
+            "letters with combining marks": "https://github.com/ggml-org/llama.cpp/issues/27783",
+            "white space after special tokens": "https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp",
+        }
 
 
 FORMAT = Gguf()

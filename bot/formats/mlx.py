@@ -63,5 +63,9 @@ class Mlx:
             ),
         )
 
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002
+        """Return nothing: mlx-lm reads texts with transformers' own tokenizer."""
+        return {}
+
 
 FORMAT = Mlx()

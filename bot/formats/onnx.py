@@ -59,6 +59,14 @@ class Onnx:
         """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""
         return ()
 
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002
+        """Name what the tokenizers of onnxruntime-extensions read differently, or decode so."""
+        return {
+            "NUL": "https://github.com/microsoft/onnxruntime-genai/blob/main/src/ort_genai_c.h",
+            "noncharacters": "https://github.com/microsoft/onnxruntime-extensions",
+            "the sign that SentencePiece writes spaces with": "https://github.com/microsoft/onnxruntime-extensions",
+        }
+
 
 def _odd_heads(config: dict[str, Json]) -> str | None:
     """GroupQueryAttention wants rows of 8 in its rotary tables; a row holds half of the dimensions that it rotates."""

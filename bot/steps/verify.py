@@ -66,21 +66,28 @@ def _measure(
     staged = fetch(release, workspace=workspace, hub=hub, display=display)
     expected = references.reference(release, staged, workspace=workspace, threads=threads, display=display)
     toolchain = ensure(variant.format, display)
+    form = all_formats()[variant.format]
+    readings = form.read_differently(release.config)
     files = Path(artifact.folder) / "files"
     log = workspace.log(f"{variant.name}-verify-{release.content_digest[:12]}")
     started = time.monotonic()
     with display.task(f"Verifying {variant.name}") as task:
         request = VerifyTask(
-            artifact=str(files), variant=variant, source=str(staged), reference=str(expected), threads=threads
+            artifact=str(files),
+            variant=variant,
+            source=str(staged),
+            reference=str(expected),
+            threads=threads,
+            read_differently=tuple(readings),
         )
         altered = _altered(hash_files(files, task), artifact.build.files)
         measured = _failed("integrity", altered) if altered else _run(toolchain, request, log, task)
-    known = all_formats()[variant.format].known_behaviours(release.config)
     measured |= {
         "version": EVIDENCE_VERSION,
         "build_key": artifact.build.build_key,
         "reference_digest": digest,
-        "known_behaviours": [k.to_json() for k in known],
+        "known_behaviours": [k.to_json() for k in form.known_behaviours(release.config)],
+        "read_differently": [r | {"reference": readings[r["kind"]]} for r in measured["read_differently"]],
         "gate": 0.0,  # set by _judge
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -125,6 +132,7 @@ def _failed(name: str, reason: str) -> Json:
         "checks": [check.to_json()],
         "distances": nothing,
         "stretches": nothing,
+        "read_differently": nothing,
         "cost": None,
         "generations": nothing,
     }

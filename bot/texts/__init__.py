@@ -1,9 +1,10 @@
 """The texts that the project ships: what the sample is trained on, and what every model is measured on.
 
 ``training.txt`` is a list of documents, with a line ``%%`` between two. ``evaluation.txt`` is one, too, but with a line
-``%% KIND`` before each. ``tokenizer.json`` is a list of strings on which tokenizers are compared, and
-``conversations.json`` a list of conversations on which chat templates are. ``prompts.json`` is a list of conversations
-to answer. All of it was written for this project.
+``%% KIND`` before each. ``tokenizer.json`` is a list of strings on which tokenizers are compared, ``unusual.json`` has
+those that some runtime is known to read differently, and ``conversations.json`` is a list of conversations on which
+chat templates are compared. ``prompts.json`` is a list of conversations to answer. All of it was written for this
+project.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from pathlib import Path
 from bot.records import Json
 
 _FOLDER = Path(__file__).parent
-_MEASURED_ON = ("evaluation.txt", "tokenizer.json", "conversations.json", "prompts.json")
+_MEASURED_ON = ("evaluation.txt", "tokenizer.json", "unusual.json", "conversations.json", "prompts.json")
 _KIND = re.compile(r"^%% (\w+)\n", re.MULTILINE)
 
 
@@ -39,6 +40,12 @@ def evaluation_by_kind() -> dict[str, str]:
 def tokenizer() -> list[str]:
     """Return the strings on which tokenizers are compared."""
     texts: list[str] = json.loads(_read("tokenizer.json"))
+    return texts
+
+
+def unusual() -> dict[str, list[str]]:
+    """Return strings that some runtime or other reads differently, whatever the file holds, by what is unusual."""
+    texts: dict[str, list[str]] = json.loads(_read("unusual.json"))
     return texts
 
 

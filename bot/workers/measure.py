@@ -7,7 +7,7 @@ import json
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,6 +107,7 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
     reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
     checks = _Checks()
     measured: dict[str, Json] = {"runtime": "", "cost": None, "distances": [], "stretches": [], "generations": []}
+    measured["read_differently"] = []
     loaded: list[Runtime] = []
 
     def load() -> tuple[bool, str]:
@@ -148,12 +149,13 @@ def _predictions(
         positions.extend(_windows(runtime, task, reference, report))
         return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
 
-    checks.run("tokenizer", lambda: _tokenizer(runtime, reference["tokenizer"]))
+    checks.run("tokenizer", lambda: _tokenizer(runtime, reference, task.read_differently))
     checks.run("chat template", lambda: _chats(runtime, reference["chats"]))
     checks.run("stop tokens", lambda: _stops(runtime, reference))
     checks.run("generation", answer)
     checks.run("predictions", read_windows)
     return {
+        "read_differently": _known_differences(runtime, reference, task.read_differently),
         "generations": [g.to_json() for g in generations],
         "distances": [d.to_json() for d in distance.distances(positions)],
         "stretches": [s.to_json() for s in distance.stretches(positions)],
@@ -174,24 +176,33 @@ def machine() -> str:
 # ---- text in, text out ---------------------------------------------------------------------------------------
 
 
-def _tokenizer(runtime: Runtime, expected: Json) -> tuple[bool, str]:
+def _tokenizer(runtime: Runtime, reference: Json, known: Collection[str]) -> tuple[bool, str]:
     """Compare ids, and what they are decoded to, with the source tokenizer's."""
-    texts, all_ids = expected["texts"], expected["ids"]
-    encoded = [(t, want, got) for t, want in zip(texts, all_ids, strict=True) if (got := runtime.encode(t)) != want]
-    if encoded:
-        text, want, got = encoded[0]
-        wrong = f"{text[:40]!r} gives {_cut(got)}, not {_cut(want)}"
-        return False, f"{len(encoded)} of {len(texts)} texts get other ids; {wrong}"
-    decoded = [
-        (ids, text, read)
-        for ids, text in zip(all_ids, expected["decoded"], strict=True)
-        if (read := runtime.decode(ids)) != text
-    ]
-    if decoded:
-        ids, text, read = decoded[0]
-        wrong = f"{_cut(ids)} gives {_cut(repr(read))}, not {_cut(repr(text))}"
-        return False, f"the ids of {len(decoded)} of {len(texts)} texts are decoded to another text; {wrong}"
-    return True, f"{len(texts)} texts give the source's ids, and their ids the source's texts"
+    sets = {"": reference["tokenizer"]} | {k: v for k, v in reference["unusual"].items() if k not in known}
+    for kind, expected in sets.items():
+        if wrong := _read_differently(runtime, expected):
+            of = f" with {kind}" if kind else ""
+            return False, f"{len(wrong)} of {len(expected['texts'])} texts{of} are read differently: {wrong[0]}"
+    count = sum(len(expected["texts"]) for expected in sets.values())
+    return True, f"{count} texts give the source's ids, and their ids the source's texts"
+
+
+def _read_differently(runtime: Runtime, expected: Json) -> list[str]:
+    """Return, for each text that gets other ids or is decoded to another text, how."""
+    wrong = []
+    for text, ids, back in zip(expected["texts"], expected["ids"], expected["decoded"], strict=True):
+        if (got := runtime.encode(text)) != ids:
+            wrong.append(f"{text[:40]!r} gives {_cut(got)}, not {_cut(ids)}")
+        elif (read := runtime.decode(ids)) != back:
+            wrong.append(f"{_cut(ids)} is decoded to {_cut(repr(read))}, not {_cut(repr(back))}")
+    return wrong
+
+
+def _known_differences(runtime: Runtime, reference: Json, known: Collection[str]) -> list[Json]:
+    """Count what a runtime reads differently of the kinds of text that it is known to."""
+    sets = {kind: reference["unusual"][kind] for kind in known}
+    counted = {kind: len(_read_differently(runtime, expected)) for kind, expected in sets.items()}
+    return [{"kind": k, "differing": n, "texts": len(sets[k]["texts"])} for k, n in counted.items() if n]
 
 
 def _chats(runtime: Runtime, chats: list[Json]) -> tuple[bool, str]:

@@ -6,7 +6,7 @@ final norm) at its scored positions, float32 of shape (positions, hidden size). 
 - ``version``, ``vocabulary`` (rows of the output matrix);
 - ``head``: the names of the source's tensors ``weight`` and ``bias`` that turn hidden states into logits (see head.py);
 - ``tokenizer``: ``texts``, ``ids`` of each (special tokens in the text recognised, none added), and what those ids are
-  ``decoded`` to (special tokens in full);
+  ``decoded`` to (special tokens in full); ``unusual``: the same for each kind of unusual text;
 - ``chats``: a list of ``name``, ``messages``, ``tools``, ``add_generation_prompt`` and the ``text`` that the source's
   template makes of them; empty without a template;
 - ``prompts``: a list of ``text`` (with the chat template, where there is one), ``ids`` and ``max_new_tokens``;
@@ -88,14 +88,18 @@ def compute(task_json: Json, report: Reporter) -> Json:
 
 def _asked(tokenizer: Any) -> dict[str, Json]:
     """Return what needs no weights: what the tokenizer and its template make of the shipped texts."""
-    strings = texts.tokenizer()
-    ids = [encode(tokenizer, text) for text in strings]
-    decoded = [tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ids]
     return {
-        "tokenizer": {"texts": strings, "ids": ids, "decoded": decoded},
+        "tokenizer": _tokenized(tokenizer, texts.tokenizer()),
+        "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in texts.unusual().items()},
         "chats": chats(tokenizer, texts.conversations()),
         "prompts": [prompt(tokenizer, messages) for messages in texts.prompts()],
     }
+
+
+def _tokenized(tokenizer: Any, strings: Sequence[str]) -> Json:
+    ids = [encode(tokenizer, text) for text in strings]
+    decoded = [tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ids]
+    return {"texts": strings, "ids": ids, "decoded": decoded}
 
 
 def _beginning(tokenizer: Any) -> list[int]:

@@ -192,6 +192,7 @@ def proven(
         cost=RunningCost(load_seconds=1.24, peak_memory=3_100_000_000, prefill_rate=61.4, decode_rate=9.13, threads=4),
         gate=0.2,
         known_behaviours=(*known, FACTORS_BY_CONTEXT) if long_context else known,
+        read_differently=(),
         generations=(),
         seconds=61.5,
         reference_digest=sha256("the reference"),
