@@ -283,12 +283,7 @@ def _cost(runtime: Runtime, reference: Json, load_seconds: float, threads: int) 
 
 def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Reporter) -> Iterator[Positions]:
     head = Head(Path(task.source), reference["head"])
-    ways: list[tuple[str, Logits]] = [("", runtime.logits)]
-    if any(w["side"] == "long" for w in reference["windows"]):
-        ways += runtime.other_settings.items()
-    work = [
-        (w, setting, run) for w in reference["windows"] for setting, run in ways if not setting or w["side"] == "short"
-    ]
+    work = list(_work(runtime, reference["windows"]))
     expected: Array = None
     for number, (window, setting, run) in enumerate(work):
         report.progress("measuring", number, len(work), "windows")
@@ -304,6 +299,20 @@ def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Report
             side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
         )
     report.progress("measuring", len(work), len(work), "windows")
+
+
+def _work(runtime: Runtime, windows: list[Json]) -> Iterator[tuple[Json, str, Logits]]:
+    """Yield each window, under the recommended setting and then under others.
+
+    Those are about the short side of a LongRoPE switch, and one window of each kind of text shows what they do.
+    """
+    others = runtime.other_settings if any(w["side"] == "long" for w in windows) else {}
+    shown: set[str] = set()
+    for window in windows:
+        yield window, "", runtime.logits
+        if window["side"] == "short" and window["kind"] not in shown:
+            shown.add(window["kind"])
+            yield from ((window, setting, run) for setting, run in others.items())
 
 
 def _rotary(means: Means, task: VerifyTask) -> tuple[bool, str]:
