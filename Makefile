@@ -1,9 +1,11 @@
-# make demo   makes all that is needed and runs the main job on a small model, from release to published files
-# make test   makes all that is needed and runs every test
-# make unit   runs the fast tests, without any toolchain
-# make lint   ruff and mypy
-# make locks  renews requirements.txt and bot/toolchains/*.txt
-# make clean  removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
+# make demo     makes all that is needed and runs the main job on a small model, from release to published files
+# make test     makes all that is needed and runs every test
+# make unit     runs the fast tests, without any toolchain
+# make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
+# make controls puts every fault into a file of every format, and writes docs/negative-controls.md
+# make lint     ruff and mypy
+# make locks    renews requirements.txt and bot/toolchains/*.txt
+# make clean    removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
 #
 # It takes Python 3.11 or newer, a C++ compiler and git. PYTHON=… names the Python to use.
 
@@ -19,7 +21,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test unit lint locks clean
+.PHONY: help demo test unit families controls lint locks clean
 .NOTPARALLEL:
 
 help:
@@ -36,6 +38,13 @@ test: $(STAMP)
 unit: $(STAMP)
 	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser"
 
+families: $(STAMP)
+	@$(BIN)/phi-bot families --work .families --markdown > .families.md
+	@mv .families.md docs/families.md
+
+controls: $(STAMP)
+	@$(BIN)/python -m tests.controls
+
 lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -45,7 +54,7 @@ locks: $(STAMP)
 	@$(BIN)/python -m bot.toolchains.relock
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .families .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): requirements.txt pyproject.toml
 	@python=$$($(FIND_PYTHON)) || { \
