@@ -28,7 +28,6 @@ from bot.workers.sample_rows import Rows
 Tensor = Any  # torch is not installed where mypy runs
 
 _THREADS = 2  # fixed: the order of sums, and so the bytes, depend on it
-_CONVERSATIONS = 200
 _FEW = 4096  # ids: a vocabulary of no more is trained as it is
 
 
@@ -47,7 +46,7 @@ def make(task_json: Json, report: Reporter) -> Json:
     logging.set_verbosity_error()
 
     documents = texts.training()
-    chats = [_thinking(chat, family.thought) for chat in conversations(_CONVERSATIONS, task.seed)]
+    chats = [_thinking(chat, family.thought) for chat in conversations(family.conversations, task.seed)]
     said = [m["content"] for chat in chats for m in chat]
     family.write_tokenizer(documents + said, family.config["max_position_embeddings"], out)
     _write_json(out / "config.json", family.config)

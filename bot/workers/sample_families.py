@@ -42,6 +42,7 @@ class Sample:
     chat: str | None = _CHAT
     thought: str = ""
     steps: int = 100  #: of training
+    conversations: int = 200  #: to train on; more of them teach it to end its answers, and less of the other texts
     untrained: bool = False
 
     @property
@@ -132,6 +133,7 @@ Phi-4's special tokens, a chat format without line breaks, and a token that ends
         generation_config=generation(100265, begin=100257, pad=100349, version="4.47.0", _from_model_config=True),
         write_tokenizer=_byte_level(sample_byte_level.PHI_4),
         chat=_TURNS,
+        conversations=700,
     ),
     "phi-4-mini": Sample(
         title="Phi-4-mini",

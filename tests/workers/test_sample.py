@@ -367,13 +367,6 @@ print(json.dumps([tokenizer.encode(s, add_special_tokens=False) for s in json.lo
     assert len(end_of_text) > 1
 
 
-@pytest.mark.toolchain
-def test_it_answers_and_ends_its_answers(reference: Path) -> None:
-    answers = json.loads((reference / "reference.json").read_text())["greedy"]
-    assert len(answers) == len(texts.prompts())
-    assert all(0 < len(answer) < 32 for answer in answers)
-
-
 def _digests(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
