@@ -98,9 +98,15 @@ class Model:
         return list(ids[:count])
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, special tokens in full."""
+        """Return the text of ids, special tokens in full.
+
+        Of a byte-level vocabulary it is written token by token, as llama.cpp's programs do while they generate: its
+        detokenizer for whole texts takes spaces out, before punctuation, whether or not the source does.
+        """
         import llama_cpp
 
+        if llama_cpp.llama_vocab_type(self._vocabulary) == llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+            return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
         array = (llama_cpp.llama_token * len(ids))(*ids)
 
         def write(buffer: Any, size: int) -> int:
@@ -110,6 +116,17 @@ class Model:
         buffer = ctypes.create_string_buffer(max(-write(None, 0), 1))
         size = write(buffer, len(buffer))
         return buffer.raw[:size].decode("utf-8", errors="replace")
+
+    def _piece(self, token: int) -> bytes:
+        import llama_cpp
+
+        def write(buffer: Any, size: int) -> int:
+            written: int = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, True)
+            return written  # or, where there is too little room, what it takes, negative
+
+        buffer = ctypes.create_string_buffer(max(-write(None, 0), 1))
+        size = write(buffer, len(buffer))
+        return buffer.raw[:size]
 
     def text_of(self, token: int) -> str:
         """Return a token as the vocabulary has it; "" for -1, which stands for none."""
