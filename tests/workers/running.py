@@ -1,5 +1,6 @@
 """Run a worker of a format on the sample, in its real toolchain, as the steps do."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from bot import catalogue
 from bot.evidence import Distance
+from bot.formats import all_formats
 from bot.records import Json, Variant
 from bot.tasks import BuildTask, Target, VerifyTask
 from bot.toolchains import Toolchain
@@ -91,7 +93,15 @@ def run_build(
 
 def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path, reference: Path, log: Path) -> Json:
     """Verify an artifact that was built from a source; return what the worker measured."""
-    task = VerifyTask(artifact=str(artifact), variant=variant, source=str(source), reference=str(reference), threads=2)
+    config = json.loads((source / "config.json").read_text())
+    task = VerifyTask(
+        artifact=str(artifact),
+        variant=variant,
+        source=str(source),
+        reference=str(reference),
+        threads=2,
+        read_differently=tuple(all_formats()[variant.format].read_differently(config)),
+    )
     return run_worker(toolchain, toolchain.name, "verify", task, log=log, on_event=lambda _: None)
 
 
