@@ -171,15 +171,15 @@ class Build:
 class Gates:
     """The largest mean KL divergence, in nats per token, with which a file of each precision is still published."""
 
-    int2: float = field(default=1.5, metadata=_GATE)
+    int2: float = field(default=1.0, metadata=_GATE)
     int3: float = field(default=0.5, metadata=_GATE)
     int4: float = field(default=0.2, metadata=_GATE)
-    int5: float = field(default=0.1, metadata=_GATE)
-    int6: float = field(default=0.05, metadata=_GATE)
-    int8: float = field(default=0.02, metadata=_GATE)
-    bf16: float = field(default=0.01, metadata=_GATE)
-    fp16: float = field(default=0.005, metadata=_GATE)
-    fp32: float = field(default=0.001, metadata=_GATE)
+    int5: float = field(default=0.03, metadata=_GATE)
+    int6: float = field(default=0.015, metadata=_GATE)
+    int8: float = field(default=0.003, metadata=_GATE)
+    bf16: float = field(default=0.001, metadata=_GATE)
+    fp16: float = field(default=0.0005, metadata=_GATE)
+    fp32: float = field(default=0.0002, metadata=_GATE)
 
 
 @dataclass(frozen=True, kw_only=True)
