@@ -25,8 +25,8 @@ def send_nothing() -> None:
 class Runtime:
     """A folder in OpenVINO, on the CPU.
 
-    Generation is openvino-genai's, with the settings it takes by itself. The logits are the model's own in float32,
-    for which the same files are compiled once more; only one of the two is held at a time.
+    Generation is openvino-genai's, with the settings that it takes by itself but for one. The logits are the model's
+    own in float32, for which the same files are compiled once more; only one of the two is held at a time.
     """
 
     other_settings: Mapping[str, Logits] = {}
@@ -95,8 +95,15 @@ class Runtime:
         if self._pipeline is None:
             import openvino_genai
 
+            # As openvino-genai schedules by itself, a prompt in one run, but without what it remembers of earlier
+            # prompts: one that is timed twice would cost nothing.
+            scheduler = openvino_genai.SchedulerConfig()
+            scheduler.max_num_batched_tokens = sys.maxsize
+            scheduler.enable_prefix_caching = False
             self._request = None
-            self._pipeline = openvino_genai.LLMPipeline(str(self._folder), "CPU", **self._settings)
+            self._pipeline = openvino_genai.LLMPipeline(
+                str(self._folder), "CPU", scheduler_config=scheduler, **self._settings
+            )
         return self._pipeline
 
     def _compiled(self) -> Any:

@@ -80,6 +80,21 @@ said = float(np.abs(before - runtime.logits(ids, 0)).max())
     assert ask(toolchain, artifact, code) == 0
 
 
+def test_a_prompt_that_was_read_before_is_read_again(toolchain: Toolchain, artifact: Path) -> None:
+    """Otherwise the second time is no measure of the first: a prompt of 2000 tokens would take no time at all."""
+    code = """
+import time
+prompts = [[start + 13 * i % 1900 for i in range(2000)] for start in (7, 8)]
+said = []
+for prompt in (prompts[0], prompts[1], prompts[1], prompts[1]):
+    started = time.monotonic()
+    runtime.generate(prompt, 1)
+    said.append(time.monotonic() - started)
+"""
+    _, first, *again = ask(toolchain, artifact, code)
+    assert max(again) > first / 4
+
+
 def test_a_conversation_is_rendered_answered_and_ended(toolchain: Toolchain, artifact: Path) -> None:
     code = """
 messages = [{"role": "user", "content": "What is the opposite of hot?"}]
