@@ -9,7 +9,7 @@ from typing import Any
 from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers.gguf_llama import Context, Model
-from bot.workers.measure import Logits
+from bot.workers.runtime import Logits
 
 Array = Any  # numpy is not installed where mypy runs
 

@@ -7,64 +7,26 @@ import json
 import platform
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from bot.evidence import Check, Generation, RunningCost
 from bot.records import Json
 from bot.tasks import VerifyTask
-from bot.workers import distance, rotary, weights
+from bot.workers import distance, parity, rotary, weights
 from bot.workers.distance import Positions
 from bot.workers.harness import Reporter, SourceProblem, peak_memory
 from bot.workers.head import Head
+from bot.workers.runtime import Logits, Runtime
 from bot.workers.tensors import Tensors
 
 Array = Any  # numpy is not installed where mypy runs
-Logits = Callable[[Sequence[int], int], Array]
 
 _PREFILL, _DECODE = 128, 32  # tokens that running is timed with
-_ENDING = 16  # tokens within which an answer has to end, where the original would end it at once
-
-
-class Runtime(Protocol):
-    """An artifact loaded in its own runtime."""
-
-    name: str  #: package and version: "llama-cpp-python 0.3.36"
-
-    #: Other settings of the runtime that people use, by what a card calls them: ``logits`` under each of them. They are
-    #: measured on the short side of a LongRoPE switch; no gate applies.
-    other_settings: Mapping[str, Logits]
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text: special tokens in it recognised, none added."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, special tokens in full."""
-        ...
-
-    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-        """Return a conversation as the chat template inside the artifact writes it, rendered as the runtime does."""
-        ...
-
-    def stop_ids(self) -> set[int]:
-        """Return the ids at which the runtime ends generating by itself."""
-        ...
-
-    def logits(self, ids: Sequence[int], first: int) -> Array:
-        """Run the ids from an empty context; return float32 logits of the positions from ``first`` on.
-
-        Their shape is (len(ids) - first, vocabulary or more); they hold until the next call.
-        """
-        ...
-
-    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Continue greedily with the runtime's usual loop; the stop token that ended it is left out."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,20 +104,20 @@ def _predictions(
     positions: list[Positions] = []
 
     def answer() -> tuple[bool, str]:
-        generations.extend(_generation(runtime, prompt) for prompt in reference["prompts"])
-        return _said_something(generations)
+        generations.extend(parity.generation(runtime, prompt) for prompt in reference["prompts"])
+        return parity.said_something(generations)
 
     def read_windows() -> tuple[bool, str]:
         positions.extend(_windows(runtime, task, reference, report))
         return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
 
-    checks.run("tokenizer", lambda: _tokenizer(runtime, reference, task.read_differently))
-    checks.run("chat template", lambda: _chats(runtime, reference["chats"]))
-    checks.run("stop tokens", lambda: _stops(runtime, reference))
+    checks.run("tokenizer", lambda: parity.tokenizer(runtime, reference, task.read_differently))
+    checks.run("chat template", lambda: parity.chats(runtime, reference["chats"]))
+    checks.run("stop tokens", lambda: parity.stop_tokens(runtime, reference))
     checks.run("generation", answer)
     checks.run("predictions", read_windows)
     return {
-        "read_differently": _known_differences(runtime, reference, task.read_differently),
+        "read_differently": parity.known_differences(runtime, reference, task.read_differently),
         "generations": [g.to_json() for g in generations],
         "distances": [d.to_json() for d in distance.distances(positions)],
         "stretches": [s.to_json() for s in distance.stretches(positions)],
@@ -171,93 +133,6 @@ def machine() -> str:
             if line.startswith("model name"):
                 return f"{name}, {line.split(':', 1)[1].strip()}"
     return name
-
-
-# ---- text in, text out ---------------------------------------------------------------------------------------
-
-
-def _tokenizer(runtime: Runtime, reference: Json, known: Collection[str]) -> tuple[bool, str]:
-    """Compare ids, and what they are decoded to, with the source tokenizer's."""
-    sets = {"": reference["tokenizer"]} | {k: v for k, v in reference["unusual"].items() if k not in known}
-    for kind, expected in sets.items():
-        if wrong := _read_differently(runtime, expected):
-            of = f" with {kind}" if kind else ""
-            return False, f"{len(wrong)} of {len(expected['texts'])} texts{of} are read differently: {wrong[0]}"
-    count = sum(len(expected["texts"]) for expected in sets.values())
-    return True, f"{count} texts give the source's ids, and their ids the source's texts"
-
-
-def _read_differently(runtime: Runtime, expected: Json) -> list[str]:
-    """Return, for each text that gets other ids or is decoded to another text, how."""
-    wrong = []
-    for text, ids, back in zip(expected["texts"], expected["ids"], expected["decoded"], strict=True):
-        if (got := runtime.encode(text)) != ids:
-            wrong.append(f"{text[:40]!r} gives {_cut(got)}, not {_cut(ids)}")
-        elif (read := runtime.decode(ids)) != back:
-            wrong.append(f"{_cut(ids)} is decoded to {_cut(repr(read))}, not {_cut(repr(back))}")
-    return wrong
-
-
-def _known_differences(runtime: Runtime, reference: Json, known: Collection[str]) -> list[Json]:
-    """Count what a runtime reads differently of the kinds of text that it is known to."""
-    sets = {kind: reference["unusual"][kind] for kind in known}
-    counted = {kind: len(_read_differently(runtime, expected)) for kind, expected in sets.items()}
-    return [{"kind": k, "differing": n, "texts": len(sets[k]["texts"])} for k, n in counted.items() if n]
-
-
-def _chats(runtime: Runtime, chats: list[Json]) -> tuple[bool, str]:
-    """Compare rendered conversations with what the source's template makes of them."""
-    for chat in chats:
-        got = runtime.render(chat["messages"], tools=chat["tools"], add_generation_prompt=chat["add_generation_prompt"])
-        if got != chat["text"]:
-            at = next((i for i, (a, b) in enumerate(zip(got, chat["text"], strict=False)) if a != b), None)
-            at = min(len(got), len(chat["text"])) if at is None else at
-            there, wanted = got[max(at - 10, 0) : at + 20], chat["text"][max(at - 10, 0) : at + 20]
-            return False, f"{chat['name']}: {there!r} stands where the source's template writes {wanted!r}"
-    if not chats:
-        return True, "the source has no chat template"
-    return True, f"{len(chats)} conversations are written as the source's template writes them"
-
-
-def _stops(runtime: Runtime, reference: Json) -> tuple[bool, str]:
-    """Check that the runtime stops at all ids that end the original's answers, and that it does end one."""
-    missing = sorted(set(reference["stop_ids"]) - runtime.stop_ids())
-    if missing:
-        return False, f"generating does not end at {', '.join(repr(runtime.decode([i])) for i in missing)}"
-    names = f"ends at {len(reference['stop_ids'])} tokens"
-    for ending in reference["endings"]:
-        if len(runtime.generate(ending, _ENDING)) == _ENDING:
-            return False, f"{names}, but went on for {_ENDING} where the original ends its answer"
-    if not reference["endings"]:
-        return True, f"{names}; the original itself ends none of the shipped answers"
-    return True, f"{names}, and ended {len(reference['endings'])} answers where the original does"
-
-
-def _generation(runtime: Runtime, prompt: Json) -> Generation:
-    most = prompt["max_new_tokens"]
-    ids = runtime.generate(prompt["ids"], most)
-    return Generation(
-        prompt=prompt["text"],
-        prompt_ids=tuple(prompt["ids"]),
-        ids=tuple(ids),
-        text=runtime.decode(ids),
-        stopped=len(ids) < most,
-    )
-
-
-def _said_something(generations: list[Generation]) -> tuple[bool, str]:
-    silent = [g for g in generations if not g.ids]
-    if silent:
-        return False, f"nothing was generated for {silent[0].prompt[:40]!r}"
-    return True, f"{sum(len(g.ids) for g in generations)} tokens from {len(generations)} prompts"
-
-
-def _cut(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-# ---- figures -------------------------------------------------------------------------------------------------
 
 
 def _cost(runtime: Runtime, reference: Json, load_seconds: float, threads: int) -> RunningCost:

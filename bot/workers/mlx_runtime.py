@@ -12,7 +12,7 @@ from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers import mlx_cpu
 from bot.workers.checkpoint import forbid_remote_code
-from bot.workers.measure import Logits
+from bot.workers.runtime import Logits
 
 Array = Any  # numpy is not installed where mypy runs
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bot.records import Json, Variant
 from bot.tasks import VerifyTask
-from bot.workers.measure import Logits
+from bot.workers.runtime import Logits
 from bot.workers.windows import longrope_switch
 
 Array = Any  # numpy is not installed where mypy runs

@@ -10,7 +10,7 @@ import numpy as np
 
 from bot.records import Json
 from bot.tasks import VerifyTask
-from bot.workers.measure import Logits
+from bot.workers.runtime import Logits
 
 Array = Any  # numpy is not installed where mypy runs
 
