@@ -35,10 +35,3 @@ class Head:
         if self._bias is not None:
             result += self._tensors.read(self._bias)
         return result
-
-
-def log_softmax(logits: Array) -> Array:
-    """Return the natural logarithm of the softmax over the last axis, in float64."""
-    x = np.asarray(logits, dtype=np.float64)
-    x = x - x.max(axis=-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))

@@ -1,6 +1,5 @@
 """From hidden states to log-probabilities, held against the same sum written out."""
 
-import math
 import struct
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from bot.workers import head
-from bot.workers.head import Head, log_softmax
+from bot.workers.head import Head
 from tests.workers.test_tensors import write
 
 HIDDEN = [[1.0, 2.0], [-0.5, 0.25]]
@@ -44,15 +43,3 @@ def test_the_matrix_is_read_in_parts_of_any_size(source: Path, numbers: int, mon
     monkeypatch.setattr(head, "_WIDENED", numbers)
     logits = Head(source, {"weight": "lm_head.weight", "bias": None}).logits(HIDDEN)
     assert logits.tolist() == [[1.0, 2.0, -4.0], [-0.5, 0.25, -1.75]]
-
-
-def test_log_softmax_is_its_definition() -> None:
-    row = [0.5, -1.0, 3.0]
-    total = math.log(math.fsum(math.exp(x) for x in row))
-    assert log_softmax(np.array([row]))[0].tolist() == pytest.approx([x - total for x in row])
-
-
-def test_log_softmax_holds_for_large_numbers() -> None:
-    got = log_softmax(np.array([[1e4, 1e4, -1e4]], dtype=np.float32))
-    assert got.dtype == np.float64
-    assert got[0].tolist() == pytest.approx([-math.log(2), -math.log(2), -2e4 - math.log(2)])

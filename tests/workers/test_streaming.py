@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np, torch
 from transformers import AutoModelForCausalLM
 sys.path.insert(0, sys.argv[1])
-from bot.workers.head import Head, log_softmax
+from bot.workers.head import Head
 
 source, folder = Path(sys.argv[2]), Path(sys.argv[3])
 reference = json.loads((folder / "reference.json").read_text())
@@ -41,9 +41,10 @@ if config["model_type"] == "phimoe":
     model.model.rotary_emb.forward = rotary
 for window in reference["windows"]:
     with torch.inference_mode():
-        logits = model(torch.tensor([window["ids"]])).logits[0, window["scored"]].numpy()
-    got = log_softmax(Head(source, reference["head"]).logits(np.load(folder / window["file"])))
-    print(window["file"], np.abs(got - log_softmax(logits)).max())
+        logits = model(torch.tensor([window["ids"]])).logits[0, window["scored"]]
+    streamed = torch.tensor(Head(source, reference["head"]).logits(np.load(folder / window["file"])))
+    want, got = (torch.log_softmax(x.double(), dim=-1) for x in (logits, streamed))
+    print(window["file"], float((got - want).abs().max()))
 """
 
 
