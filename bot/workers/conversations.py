@@ -1,5 +1,6 @@
 """Conversations as a checkpoint's chat template writes them: what artifacts are asked, and held against."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,12 +19,21 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 def chats(tokenizer: Any, conversations: Sequence[Json]) -> list[Json]:
     """Return the conversations with the ``text`` that the template makes of each; those that it refuses are left out.
 
-    Tools are given only to a template that looks at them.
+    So are those of which it leaves something out: runtimes put it in by themselves, each in its own way.
     """
     if not tokenizer.chat_template:
         return []
-    usable = [c for c in conversations if not c["tools"] or "tools" in str(tokenizer.chat_template)]
-    return [c | {"text": text} for c in usable if (text := _text_or_none(tokenizer, c)) is not None]
+    rendered = [c | {"text": text} for c in conversations if (text := _text_or_none(tokenizer, c)) is not None]
+    return [c for c in rendered if _says_all(c)]
+
+
+def _says_all(chat: Json) -> bool:
+    """Say whether a rendered conversation has all that was said, and the name of every tool."""
+    said = [m["content"].strip() for m in chat["messages"]]
+    tools = [t["function"] for t in chat["tools"] or ()]
+    for message in chat["messages"]:
+        tools += json.loads(message.get("tools", "[]"))
+    return all(words in chat["text"] for words in (*said, *(t["name"] for t in tools)))
 
 
 def prompt(tokenizer: Any, messages: list[Json]) -> Json:

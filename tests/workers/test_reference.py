@@ -66,7 +66,7 @@ def test_prompts_are_rendered_with_the_chat_template(reference: Path) -> None:
 
 def test_conversations_are_written_as_the_template_writes_them(reference: Path) -> None:
     chats = {c["name"]: c for c in _described(reference)["chats"]}
-    assert set(chats) == {c["name"] for c in texts.conversations() if not c["tools"]}, "its template knows no tools"
+    assert set(chats) == {c["name"] for c in texts.conversations()} - TOOLS, "its template leaves tools out"
     answered = chats["a question and its answer"]
     said = "<|user|>\nWhat is 12 plus 7?<|end|>\n<|assistant|>\n12 plus 7 is 19.<|end|>\n<|endoftext|>"
     assert answered["text"] == said
@@ -104,19 +104,26 @@ def test_a_prompt_is_plain_text_without_a_chat_template(damaged: Path, tmp_path:
     assert (described["chats"], described["endings"]) == ([], [])
 
 
-def test_a_template_gets_tools_if_it_looks_at_them_and_no_system_message_if_it_refuses_it(
-    damaged: Path, tmp_path: Path
-) -> None:
-    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}"
-    _change_json(
-        damaged / "tokenizer_config.json",
-        lambda c: c.update(chat_template=refusing + "{{ tools | default([], true) | length }}"),
-    )
+def test_a_system_message_that_a_template_refuses_is_left_out(damaged: Path, tmp_path: Path) -> None:
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    every = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    _change_json(damaged / "tokenizer_config.json", lambda c: c.update(chat_template=refusing + every))
     compute_reference(damaged, tmp_path / "out")
     described = _described(tmp_path / "out")
-    assert described["prompts"][1]["text"] == "What is 12 plus 7?0"
+    assert described["prompts"][1]["text"] == "What is 12 plus 7?"
     refused = {c["name"] for c in texts.conversations() if c["messages"][0]["role"] == "system"}
     assert {c["name"] for c in described["chats"]} == {c["name"] for c in texts.conversations()} - refused
+
+
+@pytest.mark.parametrize(
+    ("tools", "taken"),
+    [("{{ tools | tojson }}", "a tool"), ("{{ m.tools }}", "a tool in the system message")],
+)
+def test_tools_are_asked_of_a_template_that_writes_them(damaged: Path, tmp_path: Path, tools: str, taken: str) -> None:
+    template = "{% for m in messages %}{{ m.content }}" + tools + "{% endfor %}"
+    _change_json(damaged / "tokenizer_config.json", lambda c: c.update(chat_template=template))
+    compute_reference(damaged, tmp_path / "out")
+    assert {c["name"] for c in _described(tmp_path / "out")["chats"]} & TOOLS == {taken}
 
 
 def test_what_computing_took_is_told(sample: Path, tmp_path: Path) -> None:
@@ -180,6 +187,9 @@ def test_a_damaged_model_is_named_as_such(
     damage(damaged)
     with pytest.raises(DamagedWeightsError, match=message):
         compute_reference(damaged, tmp_path / "out")
+
+
+TOOLS = {"a tool", "a tool in the system message"}
 
 
 def _described(folder: Path) -> Any:
