@@ -33,7 +33,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "Toolchains: the first time, they take about 6 minutes on 2 cores, and 5 GB of disk"
 	@$(BIN)/phi-bot toolchain install --all
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 unit: $(STAMP)
 	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser"
