@@ -1,7 +1,7 @@
 """The support matrix: every family of Phi in every format, found out by building and verifying a small checkpoint."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,8 +66,10 @@ def _row(family: str, variants: Sequence[Variant], folder: Path, means: Means) -
     try:
         todo, report = _run(variants, folder, means)
     except SourceError as error:  # no format can do better
-        failures = [failure(FAMILIES[family].title, v.name, "plan", error) for v in variants]
-        yield from (_not_done(family, f, refused=True) for f in failures)
+        title = FAMILIES[family].title
+        for variant in variants:
+            why = failure(title, variant.name, "plan", error)
+            yield _not_done(family, replace(why, message=why.message.replace(str(folder), title)), refused=True)
         return
     yield from (_not_done(family, f, refused=is_refusal(f)) for f in (*todo.failures, *report.failures))
     for artifact in report.artifacts:

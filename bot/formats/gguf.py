@@ -12,7 +12,8 @@ _SUPPORTED = {
     "PhiMoEForCausalLM": "Phi-3.5-MoE",
 }
 _ROPE_TYPES = ("default", "longrope", "yarn")
-_O200K = 200_000  # tokens, about: no other tokenizer of a Phi has as many
+_CL100K, _O200K = 100_000, 200_000  # tokens, about: no other tokenizers of a Phi have as many
+_LLAMA_CPP = "https://github.com/ggml-org/llama.cpp"
 _TENSORS_AS_THEY_ARE = ("F16", "BF16", "F32")  # written by the converter itself
 
 _VOCABULARY = 16 << 20  # bytes of a tokenizer and of metadata; 200,064 tokens take 9 MB
@@ -75,23 +76,24 @@ class Gguf:
             KnownBehaviour(
                 name="llama.cpp chooses LongRoPE's factors by the context it allocates, not by the text in it",
                 side="short",
-                reference="https://github.com/ggml-org/llama.cpp/issues/24823",
+                reference=f"{_LLAMA_CPP}/issues/24823",
                 setting="a context past the switch",
             ),
         )
 
     def read_differently(self, config: dict[str, Json]) -> dict[str, str]:
-        """Name what llama.cpp reads differently with the tokenizer of Phi-4-mini, o200k.
+        """Name what llama.cpp reads differently with the tokenizers of Phi-4 (cl100k) and Phi-4-mini (o200k).
 
-        Its expression for that tokenizer has no combining marks. Of which tokens swallow the white space behind them a
-        GGUF file says nothing; llama.cpp knows it of Phi-3's own.
+        Of which tokens swallow the white space behind them a GGUF file says nothing; llama.cpp knows it of Phi-3's own.
+        Its expression for o200k has no combining marks.
         """
-        if _phi.number(config, "vocab_size", 0) < _O200K:
-            return {}
-        return {
-            "letters with combining marks": "https://github.com/ggml-org/llama.cpp/issues/27783",
-            "white space after special tokens": "https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp",
-        }
+        vocabulary = _phi.number(config, "vocab_size", 0)
+        kinds = {}
+        if vocabulary >= _CL100K:
+            kinds["white space after special tokens"] = f"{_LLAMA_CPP}/blob/master/src/llama-vocab.cpp"
+        if vocabulary >= _O200K:
+            kinds["letters with combining marks"] = f"{_LLAMA_CPP}/issues/27783"
+        return kinds
 
 
 FORMAT = Gguf()

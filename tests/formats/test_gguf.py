@@ -99,3 +99,11 @@ def test_a_context_past_the_switch_is_known_by_its_setting_and_no_side_is_left_o
 
 def test_a_model_without_long_rope_has_no_switch_to_know_of() -> None:
     assert FORMAT.known_behaviours({**PHI_4_MINI, "rope_scaling": None}) == ()
+
+
+def test_kinds_of_text_that_llama_cpp_reads_differently_go_by_the_tokenizer() -> None:
+    white, marks = "white space after special tokens", "letters with combining marks"
+    assert FORMAT.read_differently({"vocab_size": 32064}).keys() == set()
+    assert FORMAT.read_differently({"vocab_size": 100352}).keys() == {white}
+    assert FORMAT.read_differently({"vocab_size": 200064}).keys() == {white, marks}
+    assert FORMAT.read_differently({"vocab_size": "many"}).keys() == set()
