@@ -14,6 +14,7 @@ from bot.families import FAMILIES
 from bot.hub import client
 from bot.matrix import Cell, CellFigures, first_defaults, matrix, render
 from bot.progress import Silent
+from bot.sample import make_sample
 from bot.steps.run import Means
 from bot.workspace import Workspace
 from tests import pages
@@ -38,20 +39,33 @@ def reasons() -> list[str]:
 @pytest.mark.toolchain
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_becomes_what_the_page_says(family: str, sample_of: Callable[[str], Path], tmp_path: Path) -> None:
+    _assert_documented(family, sample_of, tmp_path)
+
+
+@pytest.mark.toolchain
+def test_shards_and_newer_keys_change_no_figure(tmp_path: Path) -> None:
+    def checkpoint(family: str) -> Path:
+        make_sample(tmp_path / "sharded", Silent(), family=family, shards=3, keys="newer")
+        return tmp_path / "sharded"
+
+    _assert_documented("phi-3-mini-128k", checkpoint, tmp_path)
+
+
+def _assert_documented(family: str, checkpoint: Callable[[str], Path], folder: Path) -> None:
     means = Means(
         config=Config(),
-        workspace=Workspace(root=tmp_path),
+        workspace=Workspace(root=folder / "work"),
         hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
         display=Silent(),
     )
-    cells = list(matrix([family], VARIANTS, sample_of, means))
+    cells = list(matrix([family], VARIANTS, checkpoint, means))
     said = documented()[FAMILIES[family].title]
     for cell, words in zip(cells, said, strict=True):
         if cell.figures is None:
-            number = re.fullmatch(rf"{cell.status} \((\d+)\)", words)
-            assert number, f"{cell}: the page says {words}"
+            number = re.fullmatch(r"refused \((\d+)\)", words)
+            assert (cell.status, number is not None) == ("refused", True), f"{cell}: the page says {words}"
+            assert number is not None
             assert reasons()[int(number[1]) - 1] == markdown.escape(cell.reason)
-            assert cell.status == "refused"
         else:
             measured = [d.figures.mean_kl for d in cell.figures.distances if not d.setting]
             assert measured == pytest.approx([float(w) for w in words.split(" / ")], rel=0.3, abs=2e-4), cell.variant
