@@ -41,8 +41,9 @@ def main() -> int:
             cells = []
             for name in FORMATS:
                 failed = bench.failed_checks(fault, sample, name) if name in fault.formats else None
-                slipped += failed is not None and fault.seen_by not in failed
-                cells.append("n/a" if failed is None else ", ".join(failed) or "NOTHING")
+                slipped += failed is not None and fault.seen_in(name) not in failed
+                names = dict.fromkeys(check.partition(",")[0] for check in failed or ())
+                cells.append("n/a" if failed is None else ", ".join(names) or "NOTHING")
                 print(f"{fault.name}, {name}: {cells[-1]}", file=sys.stderr, flush=True)
             rows.append(f"| {fault.name.replace('<', '&lt;').replace('|', '&#124;')} | {' | '.join(cells)} |")
     columns = "".join(f" {_TITLES[name]} |" for name in FORMATS)
