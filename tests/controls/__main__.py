@@ -45,7 +45,7 @@ def main() -> int:
                 names = dict.fromkeys(check.partition(",")[0] for check in failed or ())
                 cells.append("n/a" if failed is None else ", ".join(names) or "NOTHING")
                 print(f"{fault.name}, {name}: {cells[-1]}", file=sys.stderr, flush=True)
-            rows.append(f"| {fault.name.replace('<', '&lt;').replace('|', '&#124;')} | {' | '.join(cells)} |")
+            rows.append(f"| {fault.name} | {' | '.join(cells)} |")
     columns = "".join(f" {_TITLES[name]} |" for name in FORMATS)
     rules = "".join(":---|" for _ in FORMATS)
     PAGE.write_text(_HEAD.format(columns=columns, rules=rules, rows="\n".join(rows)), encoding="utf-8")

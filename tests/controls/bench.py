@@ -49,7 +49,7 @@ class Bench:
         A conversion that the toolchain itself refuses is said as the check "build".
         """
         healthy = self.healthy(checkpoint, format_name)
-        folder = self.folder / f"{format_name}-{fault.name.replace(' ', '-').replace('<|end|>', 'end')}"
+        folder = self.folder / f"{format_name}-{fault.name.replace(' ', '-')}"
         shutil.copytree(healthy.folder, folder)
         (folder / "evidence.json").unlink()
         files = folder / "files"

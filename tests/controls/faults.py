@@ -20,8 +20,8 @@ Damage = Callable[[Path], None]
 class Fault:
     """A fault put into the source that a file is built from, or into the built file, by format.
 
-    ``seen_by`` is the check that has to fail, whatever else does. The file claims to be of the true source, and its
-    record holds its own hashes: only what it says and does can give it away.
+    ``seen_by`` is the check that has to fail, whatever else does, and ``seen_by_in`` another one for a format. The file
+    claims to be of the true source, and its record holds its own hashes: only what it says and does can give it away.
     """
 
     name: str
@@ -29,6 +29,11 @@ class Fault:
     source: Damage | None = None
     artifact: Mapping[str, Damage] = field(default_factory=dict)
     family: str = DEFAULT
+    seen_by_in: Mapping[str, str] = field(default_factory=dict)
+
+    def seen_in(self, format_name: str) -> str:
+        """Return the check that has to fail in a format."""
+        return self.seen_by_in.get(format_name, self.seen_by)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -133,9 +138,13 @@ FAULTS = (
     Fault(name="norm weights dropped", seen_by="weights", source=_drop_norms),
     Fault(name="one quantization scale doubled", seen_by="weights", artifact=artifacts.DOUBLE_A_SCALE),
     Fault(name="output matrix not tied", seen_by="weights", source=_untie, family="phi-4-mini"),
-    Fault(name="<|end|> no stop token", seen_by="stop tokens", artifact=artifacts.FORGET_END),
+    Fault(name="the end of a turn no stop token", seen_by="stop tokens", artifact=artifacts.FORGET_END),
     Fault(
-        name="another pre-tokenizer", seen_by="tokenizer", artifact=artifacts.OTHER_PRE_TOKENIZER, family="phi-4-mini"
+        name="another pre-tokenizer",
+        seen_by="tokenizer",
+        artifact=artifacts.OTHER_PRE_TOKENIZER,
+        seen_by_in={"onnx": "loading"},
+        family="phi-4-mini",
     ),
     Fault(name="one newline less in the chat template", seen_by="chat template", source=_one_newline_less),
     Fault(name="data file cut short", seen_by="integrity", artifact=artifacts.CUT_SHORT),
