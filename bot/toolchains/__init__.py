@@ -22,7 +22,7 @@ class Toolchain:
 
 
 def names() -> list[str]:
-    """Return the names of all toolchains: ``gguf``, ``mlx``, ``onnx``, ``openvino``, ``reference``."""
+    """Return the names of all toolchains: ``gguf``, ``mlx``, ``onnx``, ``openvino``, ``plots``, ``reference``."""
     return sorted(p.stem for p in FOLDER.glob("*.txt"))
 
 
