@@ -107,7 +107,7 @@ def change(path: Path, how: Callable[[Json], None]) -> None:
     [
         (one_line_break_less, "chat template", "stands where the source's template writes"),
         (forget_the_end, "stop tokens", "generating does not end at '<|end|>'"),
-        (swap_two_tokens, "tokenizer", "texts get other ids"),
+        (swap_two_tokens, "tokenizer", "texts are read differently"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
