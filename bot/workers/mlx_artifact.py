@@ -1,6 +1,5 @@
 """MLX, looking into a folder without running it: its files, and the weights that mlx-lm reads from them."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from bot.records import CONTENT_FILES, Json
 from bot.tasks import VerifyTask
 from bot.workers import mlx_cpu
 from bot.workers.checkpoint import forbid_remote_code
+from bot.workers.files import json_object
 from bot.workers.weights import Stored
 
 Array = Any  # numpy is not installed where mypy runs
@@ -28,7 +28,7 @@ def inspect(task: VerifyTask) -> str:
     """
     folder, source = Path(task.artifact), Path(task.source)
     present = {p.name for p in folder.iterdir()}
-    objects = {name: _json_object(folder / name) for name in sorted(present) if name.endswith(".json")}
+    objects = {name: json_object(folder / name) for name in sorted(present) if name.endswith(".json")}
     places = _places(objects)
     copied = {name for name in CONTENT_FILES if (source / name).is_file()}
     needed = {_CONFIG, _INDEX, *places.values(), *copied}
@@ -43,16 +43,6 @@ def inspect(task: VerifyTask) -> str:
         raise ValueError(f"{_INDEX} and {shard} do not agree on {name}")
     files = f"{len(shards)} safetensors file{'s' if len(shards) > 1 else ''} of {len(stored)} arrays"
     return f"{files}, and {len(present) - len(shards)} files beside"
-
-
-def _json_object(file: Path) -> dict[str, Json]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{file.name} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{file.name} is damaged: it holds no object")
-    return value
 
 
 def _places(objects: dict[str, dict[str, Json]]) -> dict[str, str]:

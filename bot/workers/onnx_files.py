@@ -1,11 +1,11 @@
 """ONNX, looking at a folder without running it: which files there are, and whether they are whole."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from bot.records import Json
 from bot.tasks import VerifyTask
+from bot.workers.files import json_object
 
 MODEL = "model.onnx"  #: the graph; its tensors are in the file beside it
 _DATA = "model.onnx.data"
@@ -28,9 +28,9 @@ def inspect(task: VerifyTask) -> str:
     for name, path in sorted(present.items()):
         if name not in (*_NEEDED, *_ALLOWED) or path.is_symlink() or not path.is_file():
             raise ValueError(f"{name} is not a file of an ONNX model")
-    config = _json_object(folder / _CONFIG)
+    config = json_object(folder / _CONFIG)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        _json_object(folder / name)
+        json_object(folder / name)
     if _model_named(config) != MODEL:
         raise ValueError(f"{_CONFIG} does not name {MODEL}")
     model = read_graph(folder)
@@ -46,16 +46,6 @@ def read_graph(folder: Path) -> Any:
     import onnx_ir
 
     return onnx_ir.load(folder / MODEL)
-
-
-def _json_object(path: Path) -> dict[str, Json]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path.name} is damaged: it holds no object")
-    return value
 
 
 def _model_named(config: dict[str, Json]) -> Json:

@@ -1,6 +1,5 @@
 """The files of an OpenVINO artifact: that there are those it needs and no others, and that they are whole."""
 
-import json
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -8,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 from bot.records import CONTENT_FILES
 from bot.tasks import VerifyTask
+from bot.workers.files import json_object
 
 MODELS = ("openvino_model", "openvino_tokenizer", "openvino_detokenizer")  #: each an .xml and a .bin
 TOKENIZER_FILES = CONTENT_FILES - {"config.json", "generation_config.json"}  #: copied from the source
@@ -31,18 +31,9 @@ def inspect(task: VerifyTask) -> str:
     if extra := there - needed - {_OF_COMPRESSION}:
         raise ValueError(f"{min(extra)} is not part of an OpenVINO model")
     for name in sorted(there & (_CONFIGS | {_OF_COMPRESSION})):
-        _read_object(folder / name)
+        json_object(folder / name)
     constants = {name: _constants(folder / f"{name}.xml") for name in MODELS}
     return f"{len(there)} files; a model of {constants['openvino_model']} constants, with its tokenizer and detokenizer"
-
-
-def _read_object(file: Path) -> None:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file.name} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{file.name} is damaged: it holds no object")
 
 
 def _constants(xml: Path) -> int:
