@@ -3,11 +3,13 @@
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bot.records import Json
 from bot.tasks import VerifyTask
+from bot.workers.gguf_file import the_file
 from bot.workers.gguf_llama import Context, Model
 from bot.workers.runtime import Logits
 
@@ -87,10 +89,13 @@ def _other_settings(file: Path, model: Model, threads: int) -> dict[str, Logits]
     def with_long_factors(ids: Sequence[int], first: int) -> Array:
         return _read(model, threads, past, ids, first)
 
-    def with_short_factors(ids: Sequence[int], first: int) -> Array:
+    @cache
+    def overridden() -> Model:
         # The override is taken while loading. Weights that stay in the file's pages are not held twice.
-        with closing(Model(file, overrides={key: longest}, repacked=False)) as other:
-            return _read(other, threads, past, ids, first)
+        return Model(file, overrides={key: longest}, repacked=False)
+
+    def with_short_factors(ids: Sequence[int], first: int) -> Array:
+        return _read(overridden(), threads, past, ids, first)
 
     return {
         PAST_THE_SWITCH: with_long_factors,
@@ -100,5 +105,4 @@ def _other_settings(file: Path, model: Model, threads: int) -> dict[str, Logits]
 
 def load(task: VerifyTask) -> Runtime:
     """Load the one GGUF file of an artifact."""
-    (file,) = Path(task.artifact).glob("*.gguf")
-    return Runtime(file, task.threads)
+    return Runtime(the_file(Path(task.artifact)), task.threads)
