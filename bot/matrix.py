@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from bot import catalogue, templates
-from bot.errors import PhiBotError, SourceError
+from bot.errors import SourceError
 from bot.evidence import Distance
 from bot.families import FAMILIES
 from bot.records import Artifact, Failure, Plan, Record, Report, Variant
 from bot.steps.failures import failure
 from bot.steps.plan import is_refusal, plan
-from bot.steps.run import Means, prove
+from bot.steps.run import Means, prove_all, together
 from bot.steps.watch import watch
 
 
@@ -79,17 +79,10 @@ def _row(family: str, variants: Sequence[Variant], folder: Path, means: Means) -
 def _run(variants: Sequence[Variant], folder: Path, means: Means) -> tuple[Plan, Report]:
     releases = watch([str(folder)], config=means.config, hub=means.hub, display=means.display)
     todo = plan(releases, variants, namespace=None, hub=means.hub)
-    artifacts: list[Artifact] = []
-    failures: list[Failure] = []
-    for job in todo.jobs:
-        try:
-            proven, failed = prove(job, means)
-        except PhiBotError as error:
-            failed = [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
-            proven = []
-        artifacts += proven
-        failures += failed
-    return todo, Report(artifacts=tuple(artifacts), failures=tuple(failures))
+    report = Report()
+    for job in todo.jobs:  # each alone: what one toolchain does not take, another one may
+        report = together(report, prove_all((job,), means))
+    return todo, report
 
 
 def _not_done(family: str, why: Failure, *, refused: bool) -> Cell:

@@ -53,7 +53,7 @@ def run(
 
     done = Report(failures=tuple(f for f in todo.failures if f.variant in named or not is_refusal(f)))
     for _, jobs in groupby(todo.jobs, key=lambda job: job.release.label):
-        done = _together(done, _release(tuple(jobs), means))
+        done = together(done, _release(tuple(jobs), means))
     return todo, done
 
 
@@ -62,31 +62,37 @@ def _release(jobs: Sequence[Job], means: Means) -> Report:
 
     So each repo takes one commit, and its pictures show every format.
     """
+    report = prove_all(jobs, means)
+    if not report.artifacts or not means.config.publish.namespace:
+        return report
+    published = publish(
+        report.artifacts,
+        namespace=means.config.publish.namespace,
+        private=means.config.publish.private,
+        hub=means.hub,
+        display=means.display,
+    )
+    return together(report, published)
+
+
+def prove_all(jobs: Sequence[Job], means: Means) -> Report:
+    """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried."""
     artifacts: list[Artifact] = []
     failures: list[Failure] = []
     for number, job in enumerate(jobs):
         try:
-            proven, failed = prove(job, means)
+            proven, failed = _prove(job, means)
         except SourceError as error:  # the other formats would fail on the same file
             left = [v.variant.name for j in jobs[number:] for v in j.variants]
             failures += [failure(job.release.label, name, "build", error) for name in left]
             break
         artifacts += proven
         failures += failed
-    report = Report(artifacts=tuple(artifacts), failures=tuple(failures))
-    if not artifacts or not means.config.publish.namespace:
-        return report
-    published = publish(
-        artifacts,
-        namespace=means.config.publish.namespace,
-        private=means.config.publish.private,
-        hub=means.hub,
-        display=means.display,
-    )
-    return _together(report, published)
+    return Report(artifacts=tuple(artifacts), failures=tuple(failures))
 
 
-def _together(one: Report, other: Report) -> Report:
+def together(one: Report, other: Report) -> Report:
+    """Return what two reports say."""
     return Report(
         artifacts=one.artifacts + other.artifacts,
         publications=one.publications + other.publications,
@@ -94,7 +100,7 @@ def _together(one: Report, other: Report) -> Report:
     )
 
 
-def prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
+def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
     """Build and verify one job. Raises SourceError where the model itself is at fault."""
     threads = means.config.build.threads
     try:
