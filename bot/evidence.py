@@ -146,10 +146,15 @@ class Evidence(Record):
         return bool(self.checks) and all(c.passed for c in self.checks)
 
     @property
+    def recommended(self) -> tuple[Distance, ...]:
+        """The distances in the setting that the card recommends."""
+        return tuple(d for d in self.distances if not d.setting)
+
+    @property
     def gated(self) -> tuple[Distance, ...]:
-        """The distances that the gate applies to."""
+        """Those of them that the gate applies to."""
         known = {b.side for b in self.known_behaviours if not b.setting}
-        return tuple(d for d in self.distances if not d.setting and d.side not in known)
+        return tuple(d for d in self.recommended if d.side not in known)
 
     @property
     def mean_kl(self) -> float | None:

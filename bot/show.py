@@ -109,7 +109,7 @@ def _figures(evidence: Evidence | None) -> tuple[str, str, str]:
     """Return mean KL below and above the LongRoPE switch, in nats, and the lowest top-1 agreement."""
     if evidence is None:
         return "", "", ""
-    sides = {d.side: d for d in evidence.distances if not d.setting}
+    sides = {d.side: d for d in evidence.recommended}
     short, long = (_with_error(sides[s], "mean_kl") if s in sides else "" for s in ("short", "long"))
     agreement = min((d.figures.top1_agreement for d in sides.values()), default=None)
     return short, long, "" if agreement is None else f"{agreement:.1%}"

@@ -69,7 +69,7 @@ class Row:
     @property
     def recommended(self) -> list[Distance]:
         """The distances in the setting that the card recommends: the short side, then the long one."""
-        return sorted((d for d in self.evidence.distances if not d.setting), key=_side)
+        return sorted(self.evidence.recommended, key=_side)
 
     @property
     def farthest(self) -> Distance | None:
@@ -83,8 +83,8 @@ class Row:
 
     def kl(self, side: Side) -> str:
         """Return the mean KL of a side with its standard error; † marks one on which the runtime is known to differ."""
-        known = any(b.side == side and not b.setting for b in self.evidence.known_behaviours)
-        found = [with_error(d, "mean_kl") + ("†" if known else "") for d in self.recommended if d.side == side]
+        gated = self.evidence.gated
+        found = [with_error(d, "mean_kl") + ("" if d in gated else "†") for d in self.recommended if d.side == side]
         return found[0] if found else "not measured"
 
     def is_as_close_as(self, other: "Row") -> bool:
@@ -159,7 +159,7 @@ def measured(found: Sequence[Row], release: Release) -> Measured:
         machines=tuple(dict.fromkeys(e.machine for e in evidence)),
         kinds=tuple(dict.fromkeys(kind for r in found for d in r.recommended[:1] for kind in d.by_kind)),
         settings=tuple(dict.fromkeys(d.setting for e in evidence for d in e.distances if d.setting)),
-        tokens=min(sum(d.tokens for d in e.distances if not d.setting) for e in evidence),
+        tokens=min(sum(d.tokens for d in e.recommended) for e in evidence),
         switch=switch(release) if both else None,
         bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
         known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),

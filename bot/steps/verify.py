@@ -142,7 +142,7 @@ def _judge(measured: Evidence, gate: float) -> Evidence:
     """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
     kept = tuple(c for c in measured.checks if not c.name.startswith(_DISTANCE))
     known = {b.side: b for b in measured.known_behaviours if not b.setting}
-    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.distances if not d.setting)
+    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.recommended)
     return replace(measured, checks=kept + judged, gate=gate)
 
 
