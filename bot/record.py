@@ -92,7 +92,7 @@ def _read(hint: Any, value: Json, path: str) -> Any:
 
 def _read_record(cls: Any, value: Json, path: str) -> Any:
     _expect(value, dict, path)
-    hints, required = _fields(cls)
+    hints, required = fields_of(cls)
     for key in value:
         if key not in hints:
             raise MalformedRecordError(f"{_inside(path, key)} is unknown; {cls.__name__} has {', '.join(hints)}")
@@ -103,7 +103,7 @@ def _read_record(cls: Any, value: Json, path: str) -> Any:
 
 
 @cache
-def _fields(cls: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+def fields_of(cls: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the types of a record's fields, and the names of those without a default."""
     missing = dataclasses.MISSING
     required = (f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing)

@@ -1,6 +1,5 @@
 """The JSON Schema of a record, made from its class: ``python -m bot.record_schema > bot/evidence.schema.json``."""
 
-import dataclasses
 import inspect
 import json
 import types
@@ -8,7 +7,7 @@ import typing
 from typing import Annotated, Any
 
 from bot.evidence import EVIDENCE_VERSION, Evidence
-from bot.record import Json, Record
+from bot.record import Json, Record, fields_of
 
 _PRIMITIVES = {str: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
 
@@ -49,14 +48,12 @@ def _of(hint: Any, definitions: dict[str, Json]) -> dict[str, Json]:
 
 
 def _object(record: Any, definitions: dict[str, Json]) -> dict[str, Json]:
-    hints = typing.get_type_hints(record, include_extras=True)
-    missing = dataclasses.MISSING
-    required = [f.name for f in dataclasses.fields(record) if f.default is missing and f.default_factory is missing]
+    hints, required = fields_of(record)
     return {
         "type": "object",
         "description": " ".join((inspect.getdoc(record) or "").split()),
         "properties": {name: _of(hint, definitions) for name, hint in hints.items()},
-        "required": required,
+        "required": list(required),
         "additionalProperties": False,
     }
 
