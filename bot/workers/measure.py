@@ -68,8 +68,8 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
     task = VerifyTask.from_json(task_json)
     reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
     checks = _Checks()
-    measured: dict[str, Json] = {"runtime": "", "cost": None, "distances": [], "stretches": [], "generations": []}
-    measured["read_differently"] = []
+    measured: dict[str, Json] = {"runtime": "", "cost": None}
+    measured |= dict.fromkeys(("distances", "stretches", "generations", "read_differently"), ())
     loaded: list[Runtime] = []
 
     def load() -> tuple[bool, str]:
@@ -83,11 +83,12 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
         return True, loaded[0].name
 
     # A damaged file may crash the runtime, and a file that does not load can be asked nothing.
-    if checks.run("integrity", lambda: (True, means.inspect(task))) and checks.run("loading", load):
+    whole = checks.run("integrity", lambda: (True, means.inspect(task)))
+    if whole and checks.run("loading", load):
         runtime = loaded.pop()
         measured |= _predictions(runtime, task, reference, checks, report)
         del runtime  # the weights are read once more: do not hold them twice
-    if all(c.name != "integrity" or c.passed for c in checks.done):
+    if whole:
         checks.run("weights", lambda: _weights(means, task, reference, report))
         checks.run("rotary", lambda: _rotary(means, task))
     return measured | {
