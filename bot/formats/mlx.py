@@ -63,7 +63,7 @@ class Mlx:
             ),
         )
 
-    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002 - of every model
         """Return nothing: mlx-lm reads texts with transformers' own tokenizer."""
         return {}
 

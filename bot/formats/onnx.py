@@ -59,7 +59,7 @@ class Onnx:
         """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""
         return ()
 
-    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002 - of every model
         """Name what the tokenizers of onnxruntime-extensions read differently, or decode so."""
         return {
             "NUL": "https://github.com/microsoft/onnxruntime-genai/blob/main/src/ort_genai_c.h",

@@ -70,7 +70,7 @@ class OpenVino:
         """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""
         return ()
 
-    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002
+    def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002 - of every model
         """Name what openvino-tokenizers reads differently: it takes the name of a byte for the byte."""
         return {"names of bytes": "https://github.com/openvinotoolkit/openvino_tokenizers/pull/181"}
 

@@ -66,7 +66,7 @@ def float32_products() -> Iterator[None]:
             result[here] = part
         return mx.array(result).astype(x.dtype)
 
-    def gather_mm(x: Any, weights: Any, *, rhs_indices: Any, sorted_indices: bool) -> Any:  # noqa: ARG001
+    def gather_mm(x: Any, weights: Any, *, rhs_indices: Any, sorted_indices: bool) -> Any:  # noqa: ARG001 - so called
         return of_experts(x, rhs_indices, lambda e: weights[e].astype(mx.float32))
 
     def gather_qmm(
