@@ -5,10 +5,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot import catalogue, source
+from bot import source
 from bot.config import Config
 from bot.errors import VerifyError
 from bot.hub import client
+from bot.matrix import first_defaults
 from bot.progress import Silent
 from bot.records import Artifact, Variant
 from bot.steps.build import build
@@ -25,7 +26,7 @@ THREADS = 2
 
 def variant(format_name: str) -> Variant:
     """The default variant of a format, the first if there are several."""
-    return next(v for v in catalogue.all_variants().values() if v.format == format_name and v.default)
+    return next(v for v in first_defaults() if v.format == format_name)
 
 
 @dataclass(frozen=True)

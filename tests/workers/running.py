@@ -22,6 +22,19 @@ from bot.toolchains.enter import child_environment, run_worker
 
 MODEL = "Phi-sample"
 
+#: The checks that a worker makes, in this order.
+CHECKS = [
+    "integrity",
+    "loading",
+    "tokenizer",
+    "chat template",
+    "stop tokens",
+    "generation",
+    "predictions",
+    "weights",
+    "rotary",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
@@ -114,6 +127,16 @@ def distances(measured: Json, setting: str = "") -> dict[str, Distance]:
 def failures(measured: Json) -> dict[str, str]:
     """What was said of each check that failed, by its name."""
     return {c["name"]: c["detail"] for c in measured["checks"] if not c["passed"]}
+
+
+def assert_proven(measured: Json, bound: float) -> None:
+    """All checks were made and passed, and both sides of the LongRoPE switch are nearer than ``bound`` nats."""
+    assert failures(measured) == {}
+    assert [c["name"] for c in measured["checks"]] == CHECKS
+    found = distances(measured)
+    assert set(found) == {"short", "long"}
+    for distance in found.values():
+        assert 0 <= distance.figures.mean_kl + 1e-7 < bound
 
 
 def run_python(toolchain: Toolchain, code: str, *args: object) -> str:

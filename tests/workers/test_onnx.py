@@ -17,11 +17,11 @@ from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.workers.running import (
     Built,
+    assert_proven,
     build,
     copy_of,
     damage_last_shard,
     distances,
-    failures,
     measure,
     rows,
     run_python,
@@ -33,18 +33,6 @@ pytestmark = pytest.mark.toolchain
 ROWS = rows("onnx")
 RUN_HERE = [v for v in ROWS if v.target == "cpu"]
 INT4, INT8, FP32 = (catalogue.all_variants()[f"onnx/cpu-{p}"] for p in ("int4", "int8", "fp32"))
-
-CHECKS = [
-    "integrity",
-    "loading",
-    "tokenizer",
-    "chat template",
-    "stop tokens",
-    "generation",
-    "predictions",
-    "weights",
-    "rotary",
-]
 
 # Mean KL, in nats per token, on the sample: about twice what was measured, on the larger of the two sides.
 BOUNDS = {"cpu-int4": 0.02, "cpu-int4-mixed": 0.006, "cpu-int8": 0.0003, "cpu-fp32": 0.00001}
@@ -96,12 +84,7 @@ def test_every_file_passes_all_checks_and_stays_near_the_original_on_both_sides_
 ) -> None:
     measured = measure(toolchain, built.folders[variant.name], variant, sample, reference, tmp_path / "log")
     assert measured["runtime"] == "onnxruntime-genai 0.18.0"
-    assert failures(measured) == {}
-    assert [c["name"] for c in measured["checks"]] == CHECKS
-    found = distances(measured)
-    assert set(found) == {"short", "long"}
-    for distance in found.values():
-        assert 0 <= distance.figures.mean_kl + 1e-7 < BOUNDS[variant.short_name]
+    assert_proven(measured, BOUNDS[variant.short_name])
 
 
 def test_in_8_bits_it_generates_what_the_unquantized_weights_do(
