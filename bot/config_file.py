@@ -31,6 +31,7 @@ class Key:
     rules: Mapping[str, Any]  # as a JSON schema says them: pattern, minimum …
     check: Callable[[Any], str | None] | None  # says what is wrong ("is no URL") where no schema can
     example: Any  # shown where the default depends on the machine
+    init: Any = None  # what the file that `phi-bot init` writes sets, where that is not the default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,10 @@ def key(
     rules: Mapping[str, Any] | None = None,
     check: Callable[[Any], str | None] | None = None,
     example: Any = None,
+    init: Any = None,
 ) -> dict[str, Key]:
     """Describe a key: the metadata of its field."""
-    return {"key": Key(help=help, allowed=allowed, rules=rules or {}, check=check, example=example)}
+    return {"key": Key(help=help, allowed=allowed, rules=rules or {}, check=check, example=example, init=init)}
 
 
 def parse(path: Path, *, hint: str) -> tuple[dict[str, Any], Source]:
@@ -139,7 +141,7 @@ def json_schema(cls: type, *, title: str) -> dict[str, Any]:
 
 
 def template(cls: type) -> str:
-    """Return the text of a file that sets nothing and explains every key."""
+    """Return the text of a file that explains every key, and sets those alone that have a value for it."""
     lines = [
         *_comment(_doc(cls)),
         *_comment(
@@ -152,7 +154,10 @@ def template(cls: type) -> str:
             table_cls = owner
             lines += ["", f"[{'.'.join(at[:-1])}]", *_comment(_doc(owner))]
         _, rule = _hint_and_key(owner, at[-1])
-        lines += [*([""] if rule.help else []), *_comment(rule.help), f"# {at[-1]} = {shown_default(owner, at[-1])}"]
+        line = f"# {at[-1]} = {shown_default(owner, at[-1])}"
+        if rule.init is not None:
+            line = f"{at[-1]} = {json.dumps(rule.init)}"
+        lines += [*([""] if rule.help else []), *_comment(rule.help), line]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """phi-bot.toml: what is taken from where, and what a person is told when it is wrong."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from bot import catalogue, config, config_file
+from bot import config_tables as tables
 from bot.config import Config
 from bot.errors import ConfigError
 
@@ -63,13 +65,13 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         """
     )
     assert got == Config(
-        hub=config.Hub(endpoint="http://127.0.0.1:8080"),
-        watch=config.Watch(authors=("microsoft", "phi-people"), include=("Phi-4*",), exclude=("*-onnx",)),
-        build=config.Build(variants=("gguf/q4_k_m", "mlx"), work=tmp_path / "scratch", threads=3),
-        verify=config.Verify(gates=config.Gates(int4=0.5, fp32=1.0)),
-        publish=config.Publish(namespace="phi-people", private=True),
+        hub=tables.Hub(endpoint="http://127.0.0.1:8080"),
+        watch=tables.Watch(authors=("microsoft", "phi-people"), include=("Phi-4*",), exclude=("*-onnx",)),
+        build=tables.Build(variants=("gguf/q4_k_m", "mlx"), work=tmp_path / "scratch", threads=3),
+        verify=tables.Verify(gates=tables.Gates(int4=0.5, fp32=1.0)),
+        publish=tables.Publish(namespace="phi-people", private=True),
     )
-    assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, config.Gates().int8)
+    assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, tables.Gates().int8)
 
 
 def test_a_relative_work_folder_starts_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +134,7 @@ WRONG = {
     ),
     "\n\n[buidl]\nthreads = 3": (
         3,
-        'unknown key "buidl" at the top; did you mean build? Allowed are the tables hub, watch,',
+        'unknown key "buidl" at the top; did you mean build? Allowed are the tables hub, run, watch,',
     ),
     "# mine\nthreads = 3": (2, 'unknown key "threads" at the top; it belongs in [build]'),
     "[verify.gates]\nint4 = 1\nint44 = 1": (3, "did you mean int4?"),
@@ -337,19 +339,27 @@ def _toml_value(value: Any) -> str:
 # ---- phi-bot init --------------------------------------------------------------------------------------------
 
 
-def test_init_writes_a_file_that_sets_nothing_and_shows_every_key() -> None:
+def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> None:
     config.init(Path("phi-bot.toml"))
     text = Path("phi-bot.toml").read_text(encoding="utf-8")
-    assert config.load(None, environ={}) == Config()
+    assert config.load(None, environ={}) == dataclasses.replace(Config(), run=tables.Run(dry_run=True))
     assert Draft202012Validator(config.json_schema()).is_valid(tomllib.loads(text))
 
-    set_all = re.sub(r"^# (?=[a-z0-9]+ = )", "", text, flags=re.MULTILINE)
+    set_all = re.sub(r"^# (?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
     settings = tomllib.loads(set_all)
     assert Draft202012Validator(config.json_schema()).is_valid(settings)
     assert [at for at, _ in config_file.keys(Config)] == list(_paths(settings))
     shown = load(set_all)
-    default = Config().replace(namespace="your-name")
-    assert shown == dataclasses.replace(default, build=shown.build)
+    examples = {"publish.namespace", *(f"plan.max_{what}" for what in ("jobs", "cost", "jobs_per_model"))}
+    examples |= {"plan.max_cost_per_model", "hf_jobs.namespace", "announce.repository", "run.dry_run"}
+    examples |= {"build.work", "build.threads"}
+    for at, _ in config_file.keys(Config):
+        if ".".join(at) not in examples:
+            assert _value(shown, at) == _value(Config(), at)
+
+
+def _value(settings: Any, at: tuple[str, ...]) -> Any:
+    return functools.reduce(getattr, at, settings)
 
 
 def _paths(table: dict[str, Any]) -> list[tuple[str, ...]]:

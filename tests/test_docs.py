@@ -254,9 +254,14 @@ def test_the_keys_of_the_configuration_are_those_of_the_code() -> None:
     assert keys == [[k, _shown(k, default)] for k, default in expected]
 
 
+_NONE = {f"`{'.'.join(at)}`" for at, cls in config_file.keys(config.Config) if getattr(cls, at[-1], 0) is None}
+
+
 def _shown(key: str, default: str) -> str:
     """Return what the table shows for a key without a fixed default."""
-    return {"`build.work`": "the cache", "`build.threads`": "all", "`publish.namespace`": "none"}.get(key, default)
+    if key in _NONE:
+        return "none"
+    return {"`build.work`": "the cache", "`build.threads`": "all"}.get(key, default)
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
