@@ -61,6 +61,7 @@ class Release(Record):
     config: dict[str, Json]
     card: dict[str, Json] = field(default_factory=dict)
     gated: bool = False
+    private: bool = False
     folder: str | None = None
 
     @property

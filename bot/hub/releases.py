@@ -81,6 +81,7 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
         config=config,
         card=_card(info),
         gated=bool(info.gated),
+        private=bool(info.private),
     )
 
 
