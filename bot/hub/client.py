@@ -13,6 +13,7 @@ from bot.hub.commits import RECORD_FILE
 from bot.hub.download import download
 from bot.hub.failures import no_token, patiently, told
 from bot.hub.library import HUGGING_FACE, api_of
+from bot.hub.repo import Repo, RepoType
 from bot.progress import Task
 from bot.records import Json, Release, RepoRecord
 
@@ -94,7 +95,17 @@ class Hub:
         files but no record, and RecordError for a record that cannot be read.
         """
         with told(self.endpoint, repo_id):
-            return commits.record(self.api, repo_id)
+            return commits.record(Repo(api=self.api, id=repo_id))
+
+    def read_files(
+        self, repo_id: str, names: Sequence[str], *, repo_type: RepoType = "model"
+    ) -> tuple[dict[str, bytes], str] | None:
+        """Return the content of those of the files that are in a repo, and its head; None if there is no such repo.
+
+        Raises RecordError for a file of more than 10 MB.
+        """
+        with told(self.endpoint, repo_id):
+            return commits.read_files(Repo(api=self.api, id=repo_id, type=repo_type), names)
 
     def commit(
         self,
@@ -105,6 +116,7 @@ class Hub:
         parent: str | None,
         message: str,
         private: bool = False,
+        repo_type: RepoType = "model",
         task: Task,
     ) -> str:
         """Put files into a repo, by their paths there, and take ``delete`` out, in one commit; return its id.
@@ -115,8 +127,7 @@ class Hub:
         """
         with told(self.endpoint, repo_id):
             return commits.commit(
-                self.api,
-                repo_id,
+                Repo(api=self.api, id=repo_id, type=repo_type),
                 files=files,
                 delete=delete,
                 parent=parent,

@@ -11,50 +11,55 @@ from bot import source
 from bot.errors import ForeignRepoError, RecordError
 from bot.hub.download import read_small
 from bot.hub.failures import PAUSES, conflict, is_passing, patiently
-from bot.hub.releases import commit_of, list_files
+from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records import RECORD_VERSION, MalformedRecordError, RepoRecord, SourceFile
 from bot.source.config import parse_object
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 RECORD_FILE = "phi-bot.json"
 
-_RECORD_BYTES = 10_000_000
+_READ_BYTES = 10_000_000
 _SMALL_BYTES = 10_000_000  # smaller files go up together
 _UNTOUCHED = frozenset({".gitattributes", "README.md"})  # all that a repo has before anything is published in it
 
 
-def record(api: "HfApi", repo_id: str) -> tuple[RepoRecord, str] | None:
+def record(repo: Repo) -> tuple[RepoRecord, str] | None:
     """Return what is published in a repo, and the commit that says so; None if there is no such repo."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        head, files = _head(api, repo_id)
-    except GatedRepoError:
-        raise
-    except RepositoryNotFoundError:
+    found = _head(repo)
+    if found is None:
         return None
+    head, files = found
     if RECORD_FILE not in files:
         if files.keys() <= _UNTOUCHED:  # just made, perhaps by a publish that was interrupted
             return RepoRecord(version=RECORD_VERSION, builds=()), head
         raise ForeignRepoError(
-            f"{repo_id} holds files that phi-bot did not put there",
-            hint=f"Nothing in it is changed. Publish in another namespace, or rename {repo_id}.",
+            f"{repo.id} holds files that phi-bot did not put there",
+            hint=f"Nothing in it is changed. Publish in another namespace, or rename {repo.id}.",
         )
-    file = files[RECORD_FILE]
-    if file.size > _RECORD_BYTES:
-        raise _no_record(repo_id, f"has {file.size} bytes")
+    content = _read(repo, head, files[RECORD_FILE])
     try:
-        return RepoRecord.from_json(parse_object(read_small(api, repo_id, head, file))), head
+        return RepoRecord.from_json(parse_object(content)), head
     except (MalformedRecordError, ValueError) as error:
-        raise _no_record(repo_id, str(error)) from error
+        raise _unreadable(repo, RECORD_FILE, str(error)) from error
+
+
+def read_files(repo: Repo, names: Sequence[str]) -> tuple[dict[str, bytes], str] | None:
+    """Return the content of those of the files that are there, and the head; None if there is no such repo.
+
+    Raises RecordError for a file of more than 10 MB: what a bot remembers is small.
+    """
+    found = _head(repo)
+    if found is None:
+        return None
+    head, files = found
+    return {name: _read(repo, head, files[name]) for name in names if name in files}, head
 
 
 def commit(
-    api: "HfApi",
-    repo_id: str,
+    repo: Repo,
     *,
     files: Mapping[str, Path | bytes],
     delete: Sequence[str],
@@ -71,39 +76,39 @@ def commit(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     adds = [
-        CommitOperationAdd(path_in_repo=source.check_name(path, where=repo_id), path_or_fileobj=content)
+        CommitOperationAdd(path_in_repo=source.check_name(path, where=repo.id), path_or_fileobj=content)
         for path, content in files.items()
     ]
     delete = [path for path in delete if path not in files]
     if parent is None:
-        parent, there = _new_repo(api, repo_id, private=private)
+        parent, there = _new_repo(repo, private=private)
     else:
-        there = _files(api, repo_id, parent)
+        there = repo.files(parent)
     changed = [a for a in adds if not _is_there(a, there)]
     gone = [path for path in delete if path in there]
     if not changed and not gone:
         return parent
-    _upload(api, repo_id, changed, task)
+    _upload(repo, changed, task)
     removals = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in gone]
-    return _commit_once(api, repo_id, [*changed, *removals], adds, delete, parent, message)
+    return _commit_once(repo, [*changed, *removals], adds, delete, parent, message)
 
 
-def _new_repo(api: "HfApi", repo_id: str, *, private: bool) -> tuple[str, dict[str, SourceFile]]:
+def _new_repo(repo: Repo, *, private: bool) -> tuple[str, Mapping[str, SourceFile]]:
     """Make a repo, and return its first commit and what is in it."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        patiently(lambda: api.create_repo(repo_id, private=private))
+        patiently(lambda: repo.api.create_repo(repo.id, private=private, repo_type=repo.type))
     except HfHubHTTPError as error:
         if error.response.status_code != HTTPStatus.CONFLICT:
             raise  # with exist_ok, the library stumbles over a refusal by any Hub but huggingface.co
-    head, files = _head(api, repo_id)
+    head, files = patiently(repo.head)
     if not files.keys() <= _UNTOUCHED:
-        raise conflict(repo_id)
+        raise conflict(repo.id)
     return head, files
 
 
-def _upload(api: "HfApi", repo_id: str, adds: "Sequence[CommitOperationAdd]", task: Task) -> None:
+def _upload(repo: Repo, adds: "Sequence[CommitOperationAdd]", task: Task) -> None:
     """Send the content of large files ahead, one after the other. What the Hub has already is not sent again."""
     done, total = 0, sum(a.upload_info.size for a in adds)
     small = [a for a in adds if a.upload_info.size < _SMALL_BYTES]
@@ -111,14 +116,13 @@ def _upload(api: "HfApi", repo_id: str, adds: "Sequence[CommitOperationAdd]", ta
     for group in (small, *([a] for a in large)):
         if group:
             task.update(f"uploading {group[-1].path_in_repo}", done, total, "bytes")
-            api.preupload_lfs_files(repo_id, additions=group, free_memory=False)
+            repo.api.preupload_lfs_files(repo.id, additions=group, repo_type=repo.type, free_memory=False)
             done += sum(a.upload_info.size for a in group)
     task.update("committing", done, total, "bytes")
 
 
 def _commit_once(
-    api: "HfApi",
-    repo_id: str,
+    repo: Repo,
     operations: "Sequence[CommitOperationAdd | CommitOperationDelete]",
     adds: "Sequence[CommitOperationAdd]",
     delete: Sequence[str],
@@ -133,40 +137,47 @@ def _commit_once(
 
     for pause in (*PAUSES, None):
         try:
-            return api.create_commit(repo_id, operations=operations, commit_message=message, parent_commit=parent).oid
+            return repo.api.create_commit(
+                repo.id,
+                operations=operations,
+                commit_message=message,
+                parent_commit=parent,
+                repo_type=repo.type,
+            ).oid
         except Exception as error:
             stale = isinstance(error, HfHubHTTPError) and error.response.status_code == HTTPStatus.PRECONDITION_FAILED
             if not stale and not is_passing(error):
                 raise
-            made = _made(api, repo_id, adds, delete, parent)
+            made = _made(repo, adds, delete, parent)
             if made is not None:
                 return made
             if stale:
-                raise conflict(repo_id) from error
+                raise conflict(repo.id) from error
             if pause is None:
                 raise
             time.sleep(pause)
     raise AssertionError  # the last round returns or raises
 
 
-def _made(
-    api: "HfApi", repo_id: str, adds: "Sequence[CommitOperationAdd]", delete: Sequence[str], parent: str
-) -> str | None:
+def _made(repo: Repo, adds: "Sequence[CommitOperationAdd]", delete: Sequence[str], parent: str) -> str | None:
     """Return the head if it holds all that was to be committed, None if it is still the parent or cannot be asked."""
     with suppress(Exception):  # the error that led here says more than this one
-        head, files = _head(api, repo_id)
+        head, files = patiently(repo.head)
         if head != parent and all(_is_there(a, files) for a in adds) and not files.keys() & set(delete):
             return head
     return None
 
 
-def _head(api: "HfApi", repo_id: str) -> tuple[str, dict[str, SourceFile]]:
-    head = commit_of(patiently(lambda: api.model_info(repo_id)), api.endpoint)
-    return head, _files(api, repo_id, head)
+def _head(repo: Repo) -> tuple[str, Mapping[str, SourceFile]] | None:
+    """Return what ``Repo.head`` does, None if there is no such repo."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-
-def _files(api: "HfApi", repo_id: str, commit: str) -> dict[str, SourceFile]:
-    return {f.path: f for f in list_files(api, repo_id, commit)}
+    try:
+        return patiently(repo.head)
+    except GatedRepoError:  # says that there is one
+        raise
+    except RepositoryNotFoundError:
+        return None
 
 
 def _is_there(add: "CommitOperationAdd", files: Mapping[str, SourceFile]) -> bool:
@@ -179,8 +190,14 @@ def _is_there(add: "CommitOperationAdd", files: Mapping[str, SourceFile]) -> boo
         return source.bytes_digest(stream.read(), lfs=False) == file.digest
 
 
-def _no_record(repo_id: str, what: str) -> RecordError:
+def _read(repo: Repo, commit: str, file: SourceFile) -> bytes:
+    if file.size > _READ_BYTES:
+        raise _unreadable(repo, file.path, f"has {file.size} bytes")
+    return read_small(repo, commit, file)
+
+
+def _unreadable(repo: Repo, name: str, what: str) -> RecordError:
     return RecordError(
-        f"{RECORD_FILE} of {repo_id} {what}",
+        f"{name} of {repo.id} {what}",
         hint="Was it written by another version of phi-bot, or by hand? Nothing in the repo is changed.",
     )

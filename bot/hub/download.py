@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 from bot.errors import AlteredDownloadError
 from bot.hub.failures import is_faltering, patiently
 from bot.hub.library import headers_of
+from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records import Release, SourceFile
 from bot.source import bytes_digest, check_name, file_digest, is_wanted
@@ -36,17 +37,17 @@ def download(api: "HfApi", release: Release, folder: Path, task: Task) -> None:
     incomplete = folder / _INCOMPLETE
     incomplete.mkdir(exist_ok=True)
     progress = _Progress(task, sum(f.size for f in files))
-    fetch = partial(_fetch, api, release.repo_id, release.commit, folder, progress)
+    fetch = partial(_fetch, Repo(api=api, id=release.repo_id), release.commit, folder, progress)
     _all_of(fetch, sorted(files, key=lambda f: -f.size), progress)
     shutil.rmtree(incomplete)
 
 
-def read_small(api: "HfApi", repo_id: str, commit: str, file: SourceFile) -> bytes:
+def read_small(repo: Repo, commit: str, file: SourceFile) -> bytes:
     """Return the content of a small file. Raises AlteredDownloadError when it is not what the listing says."""
     content = BytesIO()
-    _get(api, repo_id, commit, file, content, lambda _: None)
+    _get(repo, commit, file, content, lambda _: None)
     if bytes_digest(content.getvalue(), lfs=_is_lfs(file)) != file.digest:
-        raise _altered(file, repo_id)
+        raise _altered(file, repo.id)
     return content.getvalue()
 
 
@@ -127,7 +128,7 @@ def _all_of(fetch: Callable[[SourceFile], None], files: Sequence[SourceFile], pr
         progress.stopped = True
 
 
-def _fetch(api: "HfApi", repo_id: str, commit: str, folder: Path, progress: _Progress, file: SourceFile) -> None:
+def _fetch(repo: Repo, commit: str, folder: Path, progress: _Progress, file: SourceFile) -> None:
     """Bring one file to its place, whole."""
     target, part = folder / file.path, folder / _INCOMPLETE / file.path
     if target.is_file():
@@ -138,17 +139,17 @@ def _fetch(api: "HfApi", repo_id: str, commit: str, folder: Path, progress: _Pro
     at = partial(progress.at, file.path)
     for _ in range(2 if part.exists() else 1):  # once more if what a killed process left was no good
         try:
-            patiently(lambda: _append(api, repo_id, commit, file, part, at), when=is_faltering)
+            patiently(lambda: _append(repo, commit, file, part, at), when=is_faltering)
             if _is_whole(part, file, progress):
                 part.replace(target)
                 return
         except AlteredDownloadError:
             pass
         part.unlink()
-    raise _altered(file, repo_id)
+    raise _altered(file, repo.id)
 
 
-def _append(api: "HfApi", repo_id: str, commit: str, file: SourceFile, part: Path, at: Callable[[int], None]) -> None:
+def _append(repo: Repo, commit: str, file: SourceFile, part: Path, at: Callable[[int], None]) -> None:
     """Download what is missing of a file in ``part``."""
     with part.open("r+b" if part.exists() else "x+b") as out:
         have = out.seek(0, os.SEEK_END)
@@ -156,12 +157,11 @@ def _append(api: "HfApi", repo_id: str, commit: str, file: SourceFile, part: Pat
             out.truncate(0)
             have = out.seek(0)
         at(have)
-        _get(api, repo_id, commit, file, out, at, have)
+        _get(repo, commit, file, out, at, have)
 
 
 def _get(
-    api: "HfApi",
-    repo_id: str,
+    repo: Repo,
     commit: str,
     file: SourceFile,
     out: BinaryIO,
@@ -172,23 +172,22 @@ def _get(
 
     Its ``hf_hub_download`` is not used: it begins a file anew in every process.
     """
-    from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
 
-    url = hf_hub_url(repo_id, file.path, revision=commit, endpoint=api.endpoint)
-    bar = partial(_Bar, file, repo_id, at)
+    bar = partial(_Bar, file, repo.id, at)
     try:
         http_get(
-            url,
+            repo.url(commit, file.path),
             out,
             resume_size=have,
-            headers=headers_of(api) | {"accept-encoding": "identity"},  # a part of a compressed file has another length
+            headers=headers_of(repo.api)
+            | {"accept-encoding": "identity"},  # a part of a compressed file has another length
             expected_size=file.size,
             tqdm_class=cast("Any", bar),
         )
     except OSError as error:
         if type(error) is OSError and error.errno is None:  # its own check of the size
-            raise _altered(file, repo_id) from error
+            raise _altered(file, repo.id) from error
         raise
 
 

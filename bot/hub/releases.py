@@ -4,10 +4,10 @@ import re
 from typing import TYPE_CHECKING
 
 from bot import source
-from bot.errors import HubRefusedError
 from bot.hub.download import read_small
 from bot.hub.failures import patiently
 from bot.hub.library import headers_of
+from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config, parse_object
 
@@ -65,14 +65,14 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     """
     info = patiently(lambda: api.model_info(repo_id, revision=revision))
     commit = commit_of(info, api.endpoint)
-    files = list_files(api, repo_id, commit)
-    by_path = {f.path: f for f in files}
+    repo = Repo(api=api, id=repo_id)
+    by_path = repo.files(commit)
     if "config.json" not in by_path:
         raise no_config(repo_id)
     source.check_listing(by_path, where=repo_id)
-    config = _config(api, repo_id, commit, by_path["config.json"])
+    config = _config(repo, commit, by_path["config.json"])
     source.check_config(config, where=repo_id)
-    wanted = tuple(f for f in files if source.is_wanted(f.path))
+    wanted = tuple(f for f in by_path.values() if source.is_wanted(f.path))
     return Release(
         repo_id=repo_id,
         commit=commit,
@@ -85,34 +85,13 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     )
 
 
-def commit_of(info: "ModelInfo", endpoint: str) -> str:
-    """Return the commit that a repo's description is of. Raises HubRefusedError when it names none."""
-    if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
-        raise HubRefusedError(f"{endpoint} names no commit of {info.id}", hint="Is it a Hugging Face Hub?")
-    return str(info.sha)
-
-
-def list_files(api: "HfApi", repo_id: str, commit: str) -> tuple[SourceFile, ...]:
-    """Return all files of a repo at a commit, in the order of their paths. Raises UnsafeFileNameError."""
-    from huggingface_hub.hf_api import RepoFile
-
-    files = []
-    for entry in api.list_repo_tree(repo_id, recursive=True, revision=commit):
-        source.check_name(entry.path, where=repo_id)
-        if isinstance(entry, RepoFile):
-            digest = f"sha256:{entry.lfs.sha256}" if entry.lfs else f"git:{entry.blob_id}"
-            size = entry.lfs.size if entry.lfs else entry.size
-            files.append(SourceFile(path=entry.path, size=size, digest=digest))
-    return tuple(sorted(files, key=lambda f: f.path))
-
-
-def _config(api: "HfApi", repo_id: str, commit: str, file: SourceFile) -> dict[str, Json]:
+def _config(repo: Repo, commit: str, file: SourceFile) -> dict[str, Json]:
     if file.size > CONFIG_BYTES:
-        raise bad_config(repo_id, f"has {file.size} bytes, more than {CONFIG_BYTES}")
+        raise bad_config(repo.id, f"has {file.size} bytes, more than {CONFIG_BYTES}")
     try:
-        return parse_object(read_small(api, repo_id, commit, file))
+        return parse_object(read_small(repo, commit, file))
     except ValueError as error:
-        raise bad_config(repo_id, str(error)) from error
+        raise bad_config(repo.id, str(error)) from error
 
 
 def _card(info: "ModelInfo") -> dict[str, Json]:

@@ -12,6 +12,7 @@ import pytest
 from bot.errors import ConflictError, ForeignRepoError, HubRefusedError, HubUnreachableError, PhiBotError, RecordError
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.local import RunningHub
+from bot.progress import Silent
 from bot.records import RECORD_VERSION, RepoRecord
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
@@ -267,3 +268,23 @@ def test_a_record_that_cannot_be_read_names_its_repo(client: Hub, record: bytes)
     with pytest.raises(RecordError, match=f"^{RECORD_FILE} of {REPO}") as caught:
         client.record(REPO)
     assert caught.value.exit_code == 14
+
+
+# ---- repos that are data sets --------------------------------------------------------------------------------
+
+
+def test_a_data_set_is_kept_like_a_model_beside_one_of_the_same_name(client: Hub) -> None:
+    put(client, FILES)
+    with Silent().task("") as task:
+        head = client.commit(
+            REPO, files={"state.json": b"{}"}, parent=None, message="Remember", repo_type="dataset", task=task
+        )
+    assert client.read_files(REPO, ["state.json", "paused"], repo_type="dataset") == ({"state.json": b"{}"}, head)
+    assert client.read_files(REPO, ["state.json"]) == ({}, history(client)[0])
+    assert client.read_files("me/nothing", ["state.json"], repo_type="dataset") is None
+
+
+def test_a_file_too_large_to_be_remembered_is_not_read(client: Hub) -> None:
+    put(client, {"state.json": bytes(10_000_001)})
+    with pytest.raises(RecordError, match=r"^state\.json of me/Phi-4-GGUF has 10000001 bytes"):
+        client.read_files(REPO, ["state.json"])

@@ -1,0 +1,56 @@
+"""A repo on the Hub, of a type: where its head is, what is in it, and the content of small files."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bot import source
+from bot.errors import HubRefusedError
+from bot.records import SourceFile
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo, HfApi, ModelInfo
+
+RepoType = Literal["model", "dataset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """A repo, and the client of the Hub that it is on."""
+
+    api: "HfApi"
+    id: str
+    type: RepoType = "model"
+
+    def head(self) -> tuple[str, Mapping[str, SourceFile]]:
+        """Return the commit that main is at, and the files there by their paths."""
+        ask = self.api.dataset_info if self.type == "dataset" else self.api.model_info
+        commit = commit_of(ask(self.id), self.api.endpoint)
+        return commit, self.files(commit)
+
+    def files(self, commit: str) -> dict[str, SourceFile]:
+        """Return all files at a commit by their paths, in the order of these. Raises UnsafeFileNameError."""
+        from huggingface_hub.hf_api import RepoFile
+
+        files = []
+        for entry in self.api.list_repo_tree(self.id, recursive=True, revision=commit, repo_type=self.type):
+            source.check_name(entry.path, where=self.id)
+            if isinstance(entry, RepoFile):
+                digest = f"sha256:{entry.lfs.sha256}" if entry.lfs else f"git:{entry.blob_id}"
+                size = entry.lfs.size if entry.lfs else entry.size
+                files.append(SourceFile(path=entry.path, size=size, digest=digest))
+        return {f.path: f for f in sorted(files, key=lambda f: f.path)}
+
+    def url(self, commit: str, path: str) -> str:
+        """Return where the content of a file is."""
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(self.id, path, repo_type=self.type, revision=commit, endpoint=self.api.endpoint)
+
+
+def commit_of(info: "ModelInfo | DatasetInfo", endpoint: str) -> str:
+    """Return the commit that a repo's description is of. Raises HubRefusedError when it names none."""
+    if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+        raise HubRefusedError(f"{endpoint} names no commit of {info.id}", hint="Is it a Hugging Face Hub?")
+    return str(info.sha)
