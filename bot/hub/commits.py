@@ -23,7 +23,7 @@ RECORD_FILE = "phi-bot.json"
 
 _READ_BYTES = 10_000_000
 _SMALL_BYTES = 10_000_000  # smaller files go up together
-_UNTOUCHED = frozenset({".gitattributes", "README.md"})  # all that a repo has before anything is published in it
+UNTOUCHED = frozenset({".gitattributes", "README.md"})  # all that a repo has before anything is published in it
 
 
 def record(repo: Repo) -> tuple[RepoRecord, str] | None:
@@ -33,7 +33,7 @@ def record(repo: Repo) -> tuple[RepoRecord, str] | None:
         return None
     head, files = found
     if RECORD_FILE not in files:
-        if files.keys() <= _UNTOUCHED:  # just made, perhaps by a publish that was interrupted
+        if files.keys() <= UNTOUCHED:  # just made, perhaps by a publish that was interrupted
             return RepoRecord(version=RECORD_VERSION, builds=()), head
         raise ForeignRepoError(
             f"{repo.id} holds files that phi-bot did not put there",
@@ -103,7 +103,7 @@ def _new_repo(repo: Repo, *, private: bool) -> tuple[str, Mapping[str, SourceFil
         if error.response.status_code != HTTPStatus.CONFLICT:
             raise  # with exist_ok, the library stumbles over a refusal by any Hub but huggingface.co
     head, files = patiently(repo.head)
-    if not files.keys() <= _UNTOUCHED:
+    if not files.keys() <= UNTOUCHED:
         raise conflict(repo.id)
     return head, files
 
