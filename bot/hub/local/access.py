@@ -1,12 +1,12 @@
 """Who may see and change a repo. A repo that may not be seen answers like one that is not there."""
 
-from contextlib import suppress
+from collections.abc import Iterable
 from http import HTTPStatus
 
-from bot.hub.local.metadata import Seen, look
+from bot.hub.local.metadata import Seen
 from bot.hub.local.names import REPO_TYPES
 from bot.hub.local.refused import RefusedError, forbidden, not_found
-from bot.hub.local.repo import MAIN, Repo
+from bot.hub.local.repo import Repo, Settings
 from bot.hub.local.tokens import Grant
 from bot.hub.local.web import Request
 
@@ -26,7 +26,7 @@ def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
         if e.status != HTTPStatus.BAD_REQUEST:
             raise
         repo = None
-    if repo is not None and sees(request.grant, repo):
+    if repo is not None and sees(request.grant, repo.namespace, repo.settings()):
         return repo
     if request.grant is None:  # as the real Hub: without a token, "not there" and "not yours" are the same
         message = "Repository not found, or private and no token was given"
@@ -34,9 +34,9 @@ def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
     raise not_found("RepoNotFound", "Repository not found")
 
 
-def sees(grant: Grant | None, repo: Repo) -> bool:
-    """Say whether a caller may know of a repo."""
-    return not repo.settings().private or (grant is not None and grant.belongs_to(repo.namespace))
+def sees(grant: Grant | None, namespace: str, settings: Settings) -> bool:
+    """Say whether a caller may know of a repo with such settings."""
+    return not settings.private or (grant is not None and grant.belongs_to(namespace))
 
 
 def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
@@ -65,12 +65,13 @@ def listed(request: Request, kind: str) -> list[Seen]:
     The parameters ``author`` and ``search`` narrow them.
     """
     words = (request.one("search") or "").lower().split()
-    found = []
-    for repo in request.hub.repos(kind, namespace=request.one("author")):
-        with suppress(RefusedError):  # deleted at this moment
-            if all(w in repo.id.lower() for w in words) and sees(request.grant, repo):
-                found.append(look(repo, MAIN.full))
-    return sorted(found, key=lambda s: -s.commit.date)
+    found = known_to(request.grant, request.hub.index.all(kind, namespace=request.one("author")))
+    return [s for s in found if all(w in s.repo.id.lower() for w in words)] if words else found
+
+
+def known_to(grant: Grant | None, repos: Iterable[Seen]) -> list[Seen]:
+    """Return those of the repos that a caller may know of."""
+    return [s for s in repos if sees(grant, s.repo.namespace, s.settings)]
 
 
 def known(request: Request) -> Grant:

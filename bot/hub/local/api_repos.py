@@ -1,6 +1,6 @@
 """Repos: making, deleting, settings, finding, and what is known of each."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -131,10 +131,17 @@ def list_repos(request: Request, types: str) -> Response:
     order = request.one("sort") or "lastModified"
     if order not in _SORTS:
         raise bad_request(f"'sort' is one of {', '.join(sorted(_SORTS))}")
-    found = [s for s in access.listed(request, kind) if _fits(request, s)]
-    if order == "createdAt":  # downloads, likes and trends are not counted here: equal everywhere
-        found.sort(key=lambda s: -s.settings.created)
-    page, headers = page_of(request, found)
+
+    def find() -> list[Seen]:
+        found = [s for s in access.listed(request, kind) if _fits(request, s)]
+        if order == "createdAt":  # downloads, likes and trends are not counted here: equal everywhere
+            found.sort(key=lambda s: -s.settings.created)
+        return found
+
+    index, start = request.hub.index, request.number("cursor", 0)
+    page, headers = page_of(request, index.walk(_list_of(request, kind), start, find))
+    if start:  # it was found with the first page, and may have changed
+        page = [s for s in access.known_to(request.grant, index.again(page)) if _fits(request, s)]
     wanted = _wanted(request, _LISTED_IN_FULL if request.flag("full") else _LISTED)
     return json_response([_described(request, s, wanted) for s in page], headers=headers)
 
@@ -174,6 +181,12 @@ def _wanted(request: Request, usual: Iterable[str]) -> list[str]:
     if unknown := set(expand) - _FIELDS:
         raise bad_request(f"'expand' cannot be {', '.join(sorted(unknown))} here")
     return expand
+
+
+def _list_of(request: Request, kind: str) -> Hashable:
+    """Return what the pages of one list have in common: who asks, and for what."""
+    asked = {key: tuple(values) for key, values in request.query.items() if key not in ("cursor", "limit")}
+    return kind, request.grant, frozenset(asked.items())
 
 
 def _fits(request: Request, seen: Seen) -> bool:

@@ -11,6 +11,7 @@ class Limits:
     """Sizes are in bytes. The defaults follow the real Hub where it says its own."""
 
     page: int = 1000  # entries of a list in one answer
+    latency: float = 0.0  # seconds that every answer takes longer, as if this Hub were far away
     lfs_from: int = 10 * MB  # files of this size and above are LFS files whatever they hold
     part: int = 64 * MB  # of an upload in parts; larger files are sent so
     file: int = 500 * GB

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs
 from bot.errors import LocalHubError
 from bot.hub.local.limits import Limits
 from bot.hub.local.refused import RefusedError, bad_request
+from bot.hub.local.requests import NOWHERE, Requests, kind_of
 from bot.hub.local.routes import ROUTES, error_response
 from bot.hub.local.store import LocalHub
 from bot.hub.local.tokens import Grant
@@ -47,6 +49,7 @@ class RunningHub:
     token: str = field(repr=False)
     token_file: Path
     hub: LocalHub
+    requests: Requests
 
 
 @contextmanager
@@ -86,6 +89,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], hub: LocalHub) -> None:
         self.hub = hub
+        self.requests = Requests()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
@@ -109,6 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = Body(self.rfile, 0)  # type: ignore[arg-type]
         path, _, query = self.path.partition("?")
+        kind = f"{self.command} {NOWHERE}"
         try:
             body = Body(self.rfile, self._length())  # type: ignore[arg-type]
             request = Request(
@@ -121,8 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
                 body=body,
                 grant=self._grant(),
             )
-            handler, found = route(ROUTES, self.command, path)
-            response = handler(request, **found)
+            chosen, found = route(ROUTES, self.command, path)
+            kind = kind_of(self.command, chosen.pattern, found)
+            response = chosen.handler(request, **found)
         except RefusedError as e:
             response = error_response(e, wants_page="text/html" in self.headers.get("Accept", ""))
         except (ConnectionError, TimeoutError):
@@ -130,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         except Exception as e:  # noqa: BLE001 - one bad request must not end the connection without an answer
             response = error_response(_unexpected(e), wants_page=False)
+        self.server.requests.add(kind)
+        if self.server.hub.limits.latency:
+            time.sleep(self.server.hub.limits.latency)
         self._send(response, body)
 
     def _send(self, response: Response, body: Body) -> None:
@@ -234,7 +243,13 @@ def _is_loopback(host: str) -> bool:
 def _running(hub: LocalHub, server: _Server) -> RunningHub:
     host, port = server.server_address[:2]
     name = f"[{host!s}]" if ":" in str(host) else str(host)
-    return RunningHub(url=f"http://{name}:{port}", token=hub.token_file.read_text(), token_file=hub.token_file, hub=hub)
+    return RunningHub(
+        url=f"http://{name}:{port}",
+        token=hub.token_file.read_text(),
+        token_file=hub.token_file,
+        hub=hub,
+        requests=server.requests,
+    )
 
 
 def _password(credentials: str) -> str:

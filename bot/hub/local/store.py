@@ -14,6 +14,7 @@ from bot.errors import LocalHubError
 from bot.hub.local import names
 from bot.hub.local.blobs import Blobs
 from bot.hub.local.durable import Scratch, locked, read_json, sync_folder
+from bot.hub.local.index import Index
 from bot.hub.local.limits import Limits
 from bot.hub.local.objects import make_tree, regular_file
 from bot.hub.local.refused import conflict, not_found
@@ -51,6 +52,7 @@ class LocalHub:
             scratch=self.scratch,
             more={digest_of(token): grant for token, grant in (tokens or {}).items()},
         )
+        self.index = Index(self.folder / "repos", self._repo)
         self.tokens.make_first()
         self.secret = self._secret()
 

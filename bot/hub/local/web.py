@@ -131,8 +131,8 @@ class Route:
     fixed: Mapping[str, str] = field(default_factory=dict)
 
 
-def route(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, dict[str, str]]:
-    """Return the handler of a path and what its pattern found there; a 404 or a 405 when there is none.
+def route(routes: Iterable[Route], method: str, path: str) -> tuple[Route, dict[str, str]]:
+    """Return the route of a path and what its pattern found there; a 404 or a 405 when there is none.
 
     Segments are split before they are decoded: an encoded slash stays inside its segment.
     """
@@ -142,7 +142,7 @@ def route(routes: Iterable[Route], method: str, path: str) -> tuple[Handler, dic
         found = _match(candidate.pattern, segments)
         if found is not None:
             if candidate.method == ("GET" if method == "HEAD" else method):
-                return candidate.handler, {**candidate.fixed, **found}
+                return candidate, {**candidate.fixed, **found}
             allowed = True
     if allowed:
         raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not for this address")
