@@ -12,9 +12,8 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from bot.hub.local import Grant, Limits, LocalHub, RunningHub, serve
+from bot.hub.local import Grant, Limits, LocalHub, RunningHub, metadata, serve
 from bot.hub.local import index as index_module
-from bot.hub.local import metadata
 from bot.hub.local.changes import apply, put
 from bot.hub.local.index import Index
 from bot.hub.local.metadata import Seen
