@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bot import config_file
-from bot.config_tables import Announce, Build, HfJobs, Hub, Planning, Publish, Run, Verify, Watch
+from bot import config_file, config_schema
+from bot.config_tables import RUNNERS, Announce, Build, HfJobs, Hub, OwnRunner, Planning, Publish, Run, Verify, Watch
 from bot.errors import ConfigError
 
 FILE_NAME = "phi-bot.toml"
@@ -31,6 +31,7 @@ class Config:
     verify: Verify = field(default_factory=Verify)
     plan: Planning = field(default_factory=Planning)
     hf_jobs: HfJobs = field(default_factory=HfJobs)
+    runner: dict[str, OwnRunner] = field(default_factory=dict, metadata=RUNNERS)
     publish: Publish = field(default_factory=Publish)
     announce: Announce = field(default_factory=Announce)
 
@@ -81,7 +82,7 @@ def init(path: Path) -> None:
     """Write a config file in which every key is explained. Raises ConfigError where there is one already."""
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(config_file.template(Config))
+            file.write(config_schema.template(Config))
     except FileExistsError:
         raise ConfigError(f"{path} is there already", hint="It was left as it is. Edit it, or move it away.") from None
     except OSError as error:
@@ -90,7 +91,7 @@ def init(path: Path) -> None:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a config file, for editors and for checks in CI."""
-    return config_file.json_schema(Config, title="phi-bot.toml")
+    return config_schema.json_schema(Config, title="phi-bot.toml")
 
 
 def _with(section: Any, name: str, value: str, said_by: str) -> Any:

@@ -1,13 +1,14 @@
-"""Frozen dataclasses that describe a TOML file: read it with errors that name the line, write its schema and its text.
+"""Frozen dataclasses that describe a TOML file, and reading it, with errors that name the line.
 
-A class is a table, its docstring says what the table is for, and each field is a table or has ``key`` as metadata.
+A class is a table, its docstring says what the table is for, and each field is a table or has ``key`` as metadata. A
+field ``dict[str, CLASS]`` is tables with names of the person's own; its ``key`` says what names may be. A field without
+a default has to be set. bot/config_schema.py writes the schema and the text of such a file.
 """
 
 import dataclasses
 import difflib
 import json
 import re
-import textwrap
 import tomllib
 import types
 import typing
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from bot.errors import ConfigError
 
 T = TypeVar("T")
+ANY_NAME = "NAME"  #: in the path of a key, where a person names the table
 Wrong = Callable[[str], ConfigError]  # turns what is wrong ("is 3; allowed is …") into the error to raise
 
 
@@ -96,15 +98,37 @@ def read(cls: type[T], data: Mapping[str, Any], source: Source) -> T:
             here = (*at, name)
             if name not in hints:
                 raise source.wrong(here, _unknown(here, list(hints), cls))
-            if not dataclasses.is_dataclass(hints[name]):
-                result[name] = _read_key(table, value, source, here)
-            elif isinstance(value, dict):
-                result[name] = read_table(hints[name], value, here)
+            if named := table_by_name(hints[name]):
+                result[name] = {
+                    k: read_table(named, _table(v, source, (*here, k)), (*here, k))
+                    for k, v in _table(value, source, here).items()
+                    if _check_name(table, k, source, here)
+                }
+            elif dataclasses.is_dataclass(hints[name]):
+                result[name] = read_table(typing.cast("type", hints[name]), _table(value, source, here), here)
             else:
-                raise source.wrong(here, f"{'.'.join(here)} is {_shown(value)}; allowed is a table [{'.'.join(here)}]")
+                result[name] = _read_key(table, value, source, here)
+        for name in required(table):
+            if name not in result:
+                _, rule = hint_and_key(table, name)
+                raise source.wrong(at, f"[{'.'.join(at)}] has no {name}; allowed is {rule.allowed}")
         return table(**result)
 
     return typing.cast("T", read_table(cls, data, ()))
+
+
+def _table(value: Any, source: Source, at: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise source.wrong(at, f"{'.'.join(at)} is {_shown(value)}; allowed is a table [{'.'.join(at)}]")
+    return value
+
+
+def _check_name(cls: type, name: str, source: Source, at: tuple[str, ...]) -> bool:
+    """Check the name that a person gave to a table. Raises ConfigError."""
+    _, rule = hint_and_key(cls, at[-1])
+    if (bad := _outside(rule.rules, name)) is not None:
+        raise source.wrong((*at, name), f"a table in [{'.'.join(at)}] {bad}; allowed is {rule.allowed}")
+    return True
 
 
 def _read_key(cls: type, value: Any, source: Source, at: tuple[str, ...]) -> Any:
@@ -113,8 +137,8 @@ def _read_key(cls: type, value: Any, source: Source, at: tuple[str, ...]) -> Any
 
 def read_value(cls: type, name: str, value: Any, wrong: Wrong) -> Any:
     """Check the value of one key and return it as its field holds it. Raises what ``wrong`` makes of a complaint."""
-    hint, rule = _hint_and_key(cls, name)
-    schema = _schema_of(hint, rule)
+    hint, rule = hint_and_key(cls, name)
+    schema = schema_of(hint, rule)
     try:
         result = _converted(hint, value)
     except TypeError:
@@ -127,50 +151,17 @@ def read_value(cls: type, name: str, value: Any, wrong: Wrong) -> Any:
 
 
 def keys(cls: type, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type]]:
-    """Return the path of every key, with the class that it is in, in the order of the fields."""
+    """Return the path of every key, with the class that it is in, in the order of the fields.
+
+    ANY_NAME stands in it where a person names the table.
+    """
     for name, hint in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint):
+        if named := table_by_name(hint):
+            yield from keys(named, (*at, name, ANY_NAME))
+        elif dataclasses.is_dataclass(hint):
             yield from keys(typing.cast("type", hint), (*at, name))
         else:
             yield (*at, name), cls
-
-
-def json_schema(cls: type, *, title: str) -> dict[str, Any]:
-    """Return the JSON schema of the whole file."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **_table_schema(cls)}
-
-
-def template(cls: type) -> str:
-    """Return the text of a file that explains every key, and sets those alone that have a value for it."""
-    lines = [
-        *_comment(_doc(cls)),
-        *_comment(
-            "Remove the # before a key to set it. What is shown is its default, or an example where it has none."
-        ),
-    ]
-    table_cls: type | None = None
-    for at, owner in keys(cls):
-        if owner is not table_cls:
-            table_cls = owner
-            lines += ["", f"[{'.'.join(at[:-1])}]", *_comment(_doc(owner))]
-        _, rule = _hint_and_key(owner, at[-1])
-        line = f"# {at[-1]} = {shown_default(owner, at[-1])}"
-        if rule.init is not None:
-            line = f"{at[-1]} = {json.dumps(rule.init)}"
-        lines += [*([""] if rule.help else []), *_comment(rule.help), line]
-    return "\n".join(lines) + "\n"
-
-
-def shown_default(cls: type, name: str) -> str:
-    """Return a key's default in TOML, or an example where the default is nothing or depends on the machine."""
-    _, rule = _hint_and_key(cls, name)
-    # JSON's strings, numbers and lists of them are TOML's too.
-    return json.dumps(_field(cls, name).default if rule.example is None else rule.example)
-
-
-def help_of(cls: type, name: str) -> Key:
-    """Return the description of a key."""
-    return _hint_and_key(cls, name)[1]
 
 
 def line_of(text: str, at: tuple[str, ...]) -> int:
@@ -203,15 +194,39 @@ def _has(data: Any, at: tuple[str, ...]) -> bool:
 # ---- values --------------------------------------------------------------------------------------------------
 
 
-def _field(cls: type, name: str) -> "dataclasses.Field[Any]":
+def field_of(cls: type, name: str) -> "dataclasses.Field[Any]":
+    """Return a field of a dataclass by its name."""
     return next(f for f in dataclasses.fields(cls) if f.name == name)
 
 
-def _hint_and_key(cls: type, name: str) -> tuple[Any, Key]:
+def hint_and_key(cls: type, name: str) -> tuple[Any, Key]:
+    """Return the type of a key's value, and the key's description."""
     hint = typing.get_type_hints(cls)[name]
     if isinstance(hint, types.UnionType):  # TYPE | None: None is the absence of the key
         hint = typing.get_args(hint)[0]
-    return hint, _field(cls, name).metadata["key"]
+    return hint, field_of(cls, name).metadata["key"]
+
+
+def table_by_name(hint: Any) -> type | None:
+    """Return the class of tables that a person names, or None for any other type."""
+    return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
+
+
+def required(cls: type) -> list[str]:
+    """Return the keys that have to be set."""
+    missing = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing]
+
+
+def schema_of(hint: Any, rule: Key) -> dict[str, Any]:
+    """Return the JSON schema of a key's value."""
+    if typing.get_origin(hint) is tuple:
+        items = {"type": _JSON_TYPES[typing.get_args(hint)[0]], **rule.rules.get("items", {})}
+        return {"type": "array", **rule.rules, "items": items}
+    return {"type": _JSON_TYPES[hint], **rule.rules}
+
+
+_JSON_TYPES = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def _converted(hint: Any, value: Any) -> Any:
@@ -265,37 +280,3 @@ def _unknown(at: tuple[str, ...], siblings: list[str], root: type) -> str:
     else:
         message += "."
     return f"{message} Allowed {'are' if table else 'are the tables'} {', '.join(siblings)}"
-
-
-# ---- schema and text -----------------------------------------------------------------------------------------
-
-
-def _table_schema(cls: type) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint):
-            properties[name] = _table_schema(typing.cast("type", hint))
-        else:
-            field, (bare, rule) = _field(cls, name), _hint_and_key(cls, name)
-            described = {"description": f"{rule.help} Allowed: {rule.allowed}.".strip(), **_schema_of(bare, rule)}
-            default = {} if field.default in (dataclasses.MISSING, None) else {"default": field.default}
-            properties[name] = described | default
-    return {"description": _doc(cls), "type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _schema_of(hint: Any, rule: Key) -> dict[str, Any]:
-    if typing.get_origin(hint) is tuple:
-        items = {"type": _JSON_TYPES[typing.get_args(hint)[0]], **rule.rules.get("items", {})}
-        return {"type": "array", **rule.rules, "items": items}
-    return {"type": _JSON_TYPES[hint], **rule.rules}
-
-
-_JSON_TYPES = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean"}
-
-
-def _doc(cls: type) -> str:
-    return (cls.__doc__ or "").replace("``", "`")
-
-
-def _comment(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)

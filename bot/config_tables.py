@@ -325,6 +325,83 @@ class HfJobs:
     )
 
 
+RUNNERS = key(
+    "Machines of your own that jobs may be planned on, by names that you give them.",
+    allowed="a name of letters, digits, - _ and ., at most 40",
+    rules={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRunner:
+    """A machine of your own, as a self-hosted or larger runner of GitHub. A plan may put jobs on own/NAME."""
+
+    system: str = field(
+        metadata=key(
+            "Its operating system.",
+            allowed='"linux", "macos" or "windows"',
+            rules={"pattern": r"^(linux|macos|windows)$"},
+            example="linux",
+        ),
+    )
+    architecture: str = field(
+        default="x86_64",
+        metadata=key("Its processor.", allowed='"x86_64" or "arm64"', rules={"pattern": r"^(x86_64|arm64)$"}),
+    )
+    cores: int = field(
+        metadata=key(
+            "How many cores it has.",
+            allowed="a whole number from 1 to 1024",
+            rules={"minimum": 1, "maximum": 1024},
+            example=16,
+        ),
+    )
+    memory: float = field(
+        metadata=key(
+            "Its memory, in GB.",
+            allowed="a number from 1 to 100000",
+            rules={"minimum": 1, "maximum": 100000},
+            example=64,
+        ),
+    )
+    disk: float = field(
+        metadata=key(
+            "The disk that a job finds free, in GB.",
+            allowed="a number from 1 to 1000000",
+            rules={"minimum": 1, "maximum": 1000000},
+            example=500,
+        ),
+    )
+    accelerator: str = field(
+        default="none",
+        metadata=key("Its GPU.", allowed='"none", "nvidia" or "apple"', rules={"pattern": r"^(none|nvidia|apple)$"}),
+    )
+    accelerator_memory: float = field(
+        default=0.0,
+        metadata=key(
+            "The memory of its GPU, in GB.",
+            allowed="a number from 0 to 100000",
+            rules={"minimum": 0, "maximum": 100000},
+        ),
+    )
+    price: float = field(
+        default=0.0,
+        metadata=key(
+            "What an hour on it costs, in US dollars.",
+            allowed="a number from 0 to 10000",
+            rules={"minimum": 0, "maximum": 10000},
+        ),
+    )
+    labels: tuple[str, ...] = field(
+        default=(),
+        metadata=key(
+            "What a workflow's `runs-on` says to get it. Without it, self-hosted and its name.",
+            allowed="a list of labels",
+            rules={"items": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"}},
+        ),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Publish:
     """Where finished files go: into the repo NAMESPACE/MODEL with the format's suffix."""

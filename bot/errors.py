@@ -204,6 +204,12 @@ class NotReadyError(PhiBotError):
     exit_code = 46
 
 
+class NoRunnerError(PhiBotError):
+    """No runner has what a job needs."""
+
+    exit_code = 47
+
+
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
     """Ctrl-C, or the time limit of a runner."""
 

@@ -74,6 +74,24 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, tables.Gates().int8)
 
 
+def test_a_table_of_a_name_of_the_persons_own_is_a_runner() -> None:
+    got = load(
+        """
+        [runner.big-one]
+        system = "linux"
+        cores = 32
+        memory = 128
+        disk = 1000.5
+        price = 1
+        labels = ["self-hosted", "big"]
+        """
+    )
+    big = tables.OwnRunner(
+        system="linux", cores=32, memory=128.0, disk=1000.5, price=1.0, labels=("self-hosted", "big")
+    )
+    assert got.runner == {"big-one": big}
+
+
 def test_a_relative_work_folder_starts_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "other.toml").write_text('[build]\nwork = "../work"')
@@ -181,6 +199,13 @@ WRONG = {
     "[hub]\nendpoint = 'http://localhost.example.com'": (2, "hub.endpoint would send your token unencrypted"),
     "[hub]\nendpoint = 'https://h.co:port'": (2, "hub.endpoint is no URL"),
     "[hub]\nendpoint = 'https://h.co?x=1'": (2, "hub.endpoint is no URL of a Hub"),
+    # tables with names of the person's own
+    "runner = 1": (1, "runner is 1; allowed is a table [runner]"),
+    "[runner]\nbig = 1": (2, "runner.big is 1; allowed is a table [runner.big]"),
+    "[runner]\n[runner.'a b']\ncores = 1": (2, 'a table in [runner] is "a b"; allowed is a name of letters'),
+    "[runner.big]\ncores = 1\nmemory = 1\ndisk = 1": (1, '[runner.big] has no system; allowed is "linux"'),
+    "[runner.big]\nsystem = 'linux'\ncores = 0": (3, "runner.big.cores is 0; allowed is a whole number"),
+    "[runner.big]\nsystem = 'linux'\ncore = 1": (3, 'unknown key "core" in [runner.big]; did you mean cores?'),
     # no TOML at all
     "[build\n": (1, "not TOML: "),
     "[build]\nthreads = 1\nthreads = 2": (3, "not TOML: "),
@@ -264,7 +289,10 @@ def test_the_shipped_schema_is_a_schema() -> None:
 
 def test_its_defaults_are_the_defaults_of_the_code() -> None:
     def defaults(schema: dict[str, Any]) -> dict[str, Any]:
-        return {k: defaults(v) if "properties" in v else v.get("default") for k, v in schema["properties"].items()}
+        return {
+            k: defaults(v) if "properties" in v else {} if "propertyNames" in v else v.get("default")
+            for k, v in schema["properties"].items()
+        }
 
     written = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     by_code = dataclasses.asdict(Config())
@@ -289,6 +317,8 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "publish": {"namespace": owners, "private": st.booleans()},
 }
+OWN_RUNNER = {"system": st.sampled_from(["linux", "macos", "beos"]), "cores": st.integers(0, 3)}
+OWN_RUNNER |= {"memory": st.sampled_from([0, 1, 16.5, 10**6]), "disk": st.sampled_from([0.5, 100])}
 settings_of_a_file = st.fixed_dictionaries(
     {},
     optional={
@@ -296,6 +326,17 @@ settings_of_a_file = st.fixed_dictionaries(
         for table, keys in VALUES.items()
     }
     | {
+        "runner": st.dictionaries(
+            st.sampled_from(["big", "a b", ""]),
+            st.one_of(
+                st.fixed_dictionaries(OWN_RUNNER),
+                st.fixed_dictionaries(
+                    {}, optional=OWN_RUNNER | {"labels": st.lists(texts, max_size=2), "core": st.just(1)}
+                ),
+                wrong_types,
+            ),
+            max_size=2,
+        ),
         "verify": st.fixed_dictionaries(
             {},
             optional={
@@ -345,7 +386,7 @@ def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> N
     assert config.load(None, environ={}) == dataclasses.replace(Config(), run=tables.Run(dry_run=True))
     assert Draft202012Validator(config.json_schema()).is_valid(tomllib.loads(text))
 
-    set_all = re.sub(r"^# (?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
+    set_all = re.sub(r"^# (?=[a-z0-9_]+ = |\[)", "", text, flags=re.MULTILINE)
     settings = tomllib.loads(set_all)
     assert Draft202012Validator(config.json_schema()).is_valid(settings)
     assert [at for at, _ in config_file.keys(Config)] == list(_paths(settings))
@@ -354,7 +395,7 @@ def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> N
     examples |= {"plan.max_cost_per_model", "hf_jobs.namespace", "announce.repository", "run.dry_run"}
     examples |= {"build.work", "build.threads"}
     for at, _ in config_file.keys(Config):
-        if ".".join(at) not in examples:
+        if ".".join(at) not in examples and config_file.ANY_NAME not in at:
             assert _value(shown, at) == _value(Config(), at)
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import click
 import pytest
 
-from bot import catalogue, config, config_file, errors, records, toolchains
+from bot import catalogue, config, config_file, config_schema, errors, records, toolchains
 from bot.cli import cli
 from bot.cli.options import _COMMON
 from bot.errors import PhiBotError
@@ -246,21 +246,25 @@ def test_every_variant_that_is_named_is_in_the_catalogue(page: Path) -> None:
 
 def test_the_keys_of_the_configuration_are_those_of_the_code() -> None:
     expected = [
-        [f"`{'.'.join(at)}`", f"`{config_file.shown_default(cls, at[-1])}`"]
+        [f"`{'.'.join(at)}`", f"`{config_schema.shown_default(cls, at[-1])}`"]
         for at, cls in config_file.keys(config.Config)
     ]
     found = [row[:2] for table in pages.tables((DOCS / "configuration.md").read_text()) for row in table]
-    keys = [row for row in found if re.match(r"`[a-z.0-9]+`$", row[0])]
+    keys = [row for row in found if re.match(r"`[a-zA-Z_.0-9]+`$", row[0])]
     assert keys == [[k, _shown(k, default)] for k, default in expected]
 
 
 _NONE = {f"`{'.'.join(at)}`" for at, cls in config_file.keys(config.Config) if getattr(cls, at[-1], 0) is None}
+
+_NEEDED = {f"`{'.'.join(at)}`" for at, cls in config_file.keys(config.Config) if at[-1] in config_file.required(cls)}
 
 
 def _shown(key: str, default: str) -> str:
     """Return what the table shows for a key without a fixed default."""
     if key in _NONE:
         return "none"
+    if key in _NEEDED:
+        return "needed"
     return {"`build.work`": "the cache", "`build.threads`": "all"}.get(key, default)
 
 
