@@ -1,8 +1,6 @@
 """Commits on the Hub: what a published repo holds, and one commit for all that changes in it."""
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +8,8 @@ from typing import TYPE_CHECKING
 from bot import source
 from bot.errors import ForeignRepoError, RecordError
 from bot.hub.download import read_small
-from bot.hub.failures import PAUSES, conflict, is_passing, patiently
+from bot.hub.failures import conflict
+from bot.hub.patience import once
 from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records import RECORD_VERSION, MalformedRecordError, RepoRecord, SourceFile
@@ -98,11 +97,11 @@ def _new_repo(repo: Repo, *, private: bool) -> tuple[str, Mapping[str, SourceFil
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        patiently(lambda: repo.api.create_repo(repo.id, private=private, repo_type=repo.type))
+        repo.api.create_repo(repo.id, private=private, repo_type=repo.type)
     except HfHubHTTPError as error:
         if error.response.status_code != HTTPStatus.CONFLICT:
             raise  # with exist_ok, the library stumbles over a refusal by any Hub but huggingface.co
-    head, files = patiently(repo.head)
+    head, files = repo.head()
     if not files.keys() <= UNTOUCHED:
         raise conflict(repo.id)
     return head, files
@@ -129,13 +128,15 @@ def _commit_once(
     parent: str,
     message: str,
 ) -> str:
-    """Make the commit exactly once, although the answer to a request may be lost.
-
-    When it is, the head tells whether the commit was made; if it was not, the parent makes it safe to ask again.
-    """
+    """Make the commit exactly once: when an answer is lost, the head tells whether the commit was made."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    for pause in (*PAUSES, None):
+    def made() -> str | None:
+        head, files = repo.head()
+        there = all(_is_there(a, files) for a in adds) and not files.keys() & set(delete)
+        return head if head != parent and there else None
+
+    def send() -> str:
         try:
             return repo.api.create_commit(
                 repo.id,
@@ -144,28 +145,15 @@ def _commit_once(
                 parent_commit=parent,
                 repo_type=repo.type,
             ).oid
-        except Exception as error:
-            stale = isinstance(error, HfHubHTTPError) and error.response.status_code == HTTPStatus.PRECONDITION_FAILED
-            if not stale and not is_passing(error):
+        except HfHubHTTPError as error:
+            if error.response.status_code != HTTPStatus.PRECONDITION_FAILED:
                 raise
-            made = _made(repo, adds, delete, parent)
-            if made is not None:
-                return made
-            if stale:
+            head = made()  # perhaps the parent is stale because something on the way sent the request twice
+            if head is None:
                 raise conflict(repo.id) from error
-            if pause is None:
-                raise
-            time.sleep(pause)
-    raise AssertionError  # the last round returns or raises
-
-
-def _made(repo: Repo, adds: "Sequence[CommitOperationAdd]", delete: Sequence[str], parent: str) -> str | None:
-    """Return the head if it holds all that was to be committed, None if it is still the parent or cannot be asked."""
-    with suppress(Exception):  # the error that led here says more than this one
-        head, files = patiently(repo.head)
-        if head != parent and all(_is_there(a, files) for a in adds) and not files.keys() & set(delete):
             return head
-    return None
+
+    return once(send, made)
 
 
 def _head(repo: Repo) -> tuple[str, Mapping[str, SourceFile]] | None:
@@ -173,7 +161,7 @@ def _head(repo: Repo) -> tuple[str, Mapping[str, SourceFile]] | None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return patiently(repo.head)
+        return repo.head()
     except GatedRepoError:  # says that there is one
         raise
     except RepositoryNotFoundError:

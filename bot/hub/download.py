@@ -11,7 +11,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from bot.errors import AlteredDownloadError
-from bot.hub.failures import is_faltering, patiently
 from bot.hub.library import headers_of
 from bot.hub.repo import Repo
 from bot.progress import Task
@@ -139,7 +138,7 @@ def _fetch(repo: Repo, commit: str, folder: Path, progress: _Progress, file: Sou
     at = partial(progress.at, file.path)
     for _ in range(2 if part.exists() else 1):  # once more if what a killed process left was no good
         try:
-            patiently(lambda: _append(repo, commit, file, part, at), when=is_faltering)
+            _append(repo, commit, file, part, at)
             if _is_whole(part, file, progress):
                 part.replace(target)
                 return

@@ -2,7 +2,6 @@
 
 import errno
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
+PASSING = frozenset({408, 429, 500, 502, 503, 504})  # the Hub is overloaded, or something in it broke
 _AGAIN = "Run the same command again in a few minutes."
 
 
@@ -46,35 +45,23 @@ def told(endpoint: str, repo_id: str | None = None, *, revision: str | None = No
         raise translated from error
 
 
-def is_faltering(error: BaseException) -> bool:
-    """Say whether the Hub answered, but not to the request: it is overloaded, or something in it broke."""
+def is_passing(error: BaseException) -> bool:
+    """Say whether the same request may well succeed: the Hub falters, did not answer in time, or hung up."""
+    import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
-    return isinstance(error, HfHubHTTPError) and error.response.status_code in (408, 429, 500, 502, 503, 504)
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in PASSING
+    return isinstance(error, httpx2.TimeoutException | httpx2.NetworkError | httpx2.RemoteProtocolError)
 
 
-def is_passing(error: BaseException) -> bool:
-    """Say whether the same request may well succeed: the Hub falters, did not answer in time, or hung up.
-
-    A refused connection is no such case: nothing listens there.
-    """
-    import httpx2
-
-    if isinstance(error, httpx2.ConnectError):
-        return False
-    broken = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
-    return is_faltering(error) or isinstance(error, broken)
+def is_nonsense(error: BaseException) -> bool:
+    """Say whether the library stumbled over an answer: it is none of a Hub's, or one to another request."""
+    return isinstance(error, ValueError | KeyError | TypeError | AttributeError) and _is_of_library(error)
 
 
-def patiently(call: Callable[[], T], *, when: Callable[[BaseException], bool] = is_passing) -> T:
-    """Call, and up to twice again after a pause: for requests that can be repeated and that the library does not."""
-    for pause in PAUSES:
-        try:
-            return call()
-        except Exception as error:
-            if not when(error):
-                raise
-        time.sleep(pause)
+def patiently(call: Callable[[], T]) -> T:
+    """Call: every request is patient by itself."""
     return call()
 
 
@@ -109,7 +96,7 @@ def translate(
                 return HubUnreachableError(f"the connection to {endpoint} broke: {what}", hint=_AGAIN)
             case OSError(errno=errno.ENOSPC | errno.EDQUOT):
                 return DiskFullError("the disk is full", hint="Free some disk and run the same command again.")
-    if isinstance(error, ValueError | KeyError | TypeError | AttributeError) and _is_of_library(error):
+    if is_nonsense(error):
         return HubRefusedError(
             f"{endpoint} did not answer as a Hub does ({type(error).__name__}: {plain(str(error))})",
             hint="Is it a Hugging Face Hub (--endpoint, HF_ENDPOINT)?",

@@ -57,10 +57,12 @@ def _set_up() -> None:
 
 
 def _client() -> "httpx2.Client":
-    """Return the HTTP client for all requests; the library's own has no time-outs."""
+    """Return the HTTP client for all requests; the library's own has no time-outs, and little patience."""
     import httpx2
 
-    return httpx2.Client(
+    from bot.hub.patient import PatientClient
+
+    return PatientClient(
         event_hooks={"request": [_refuse_offline]},
         follow_redirects=True,  # drops the token when it leaves the host
         timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),

@@ -12,6 +12,7 @@ import pytest
 from bot.errors import ConflictError, ForeignRepoError, HubRefusedError, HubUnreachableError, PhiBotError, RecordError
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.local import RunningHub
+from bot.hub.patience import REPEATS
 from bot.progress import Silent
 from bot.records import RECORD_VERSION, RepoRecord
 from tests.hub.conftest import Log
@@ -176,7 +177,7 @@ def test_a_commit_that_was_not_made_is_asked_for_again(shaky: Hub, faulty: Proxy
 
 @pytest.mark.usefixtures("at_once")
 def test_a_hub_that_goes_on_failing_is_said_so_and_the_next_run_completes(shaky: Hub, faulty: Proxy) -> None:
-    faulty.faults.append(Fault(method="POST", path="/commit/", status=503, body=b"maintenance", times=3))
+    faulty.faults.append(Fault(method="POST", path="/commit/", status=503, body=b"maintenance", times=REPEATS + 1))
     with pytest.raises(HubRefusedError, match="status 503: maintenance") as caught:
         put(shaky, FILES)
     assert caught.value.exit_code == 32

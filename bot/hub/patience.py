@@ -1,0 +1,107 @@
+"""How often a Hub is asked again, and how long is waited before: one policy for every request.
+
+``bot.hub.patient`` applies it to each request that may simply be made again. What changes something, and would change
+it twice, goes through ``once``.
+"""
+
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from bot.hub.failures import is_nonsense, is_passing
+
+T = TypeVar("T")
+
+REPEATS = 6  # of a request to a Hub that falters: with the pauses below, about half a minute
+REFUSED_REPEATS = 3  # of one to an address where nothing listens: a Hub that starts anew takes some seconds
+LONGEST_ASKED = 330.0  # seconds; the Hub counts requests in windows of five minutes
+TOTAL = 900.0  # seconds after which no other attempt is begun
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_WORTH_SAYING = 5.0  # seconds: a person who sees nothing happen for longer wonders
+_RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def once(call: Callable[[], T], landed: Callable[[], T | None]) -> T:
+    """Change something on a Hub exactly once, although the answer to a request may be lost; return what it made.
+
+    ``call`` sends the request. When it fails in a way that leaves open whether the Hub did it (no answer in time, a
+    broken connection, a status such as 502, an answer that makes no sense), ``landed`` looks: it returns what ``call``
+    would have returned, or None if the Hub surely did not do it; then it is sent again after a pause. What ``landed``
+    raises is raised, for then nobody knows. Every other failure of ``call`` is raised as it is, and so is the last one.
+    """
+    attempt = 0
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not is_passing(error) and not is_nonsense(error):
+                raise
+            forget_connections()  # the next answer on this one may belong to the request that failed
+            made = landed()
+            if made is not None:
+                return made
+            if attempt == REPEATS:
+                raise
+        wait(pause(attempt), "The Hub falters")
+        attempt += 1
+
+
+def pause(attempt: int) -> float:
+    """Return how many seconds to wait after so many attempts that failed before this one.
+
+    Anything between nothing and a ceiling that doubles, so that many bots that failed together do not return together.
+    """
+    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311 - no secret
+
+
+def wait(seconds: float, why: str) -> None:
+    """Wait, and say so where it takes long."""
+    if seconds >= _WORTH_SAYING:
+        for say in _listeners:
+            say(f"{why}: waiting {math.ceil(seconds)} s")
+    if seconds > 0:
+        time.sleep(seconds)
+
+
+def say_waits(say: Callable[[str], None]) -> None:
+    """From now on, have ``say`` print a line before each wait of more than some seconds."""
+    _listeners[:] = [say]
+
+
+def asked_to_wait(headers: Mapping[str, str], *, refused: bool = True) -> float:
+    """Return the seconds that a Hub asks to wait before the next request: 0.0 if it does not ask.
+
+    ``Retry-After`` counts with a refusal alone; ``RateLimit`` says that the next request would be refused.
+    """
+    limits = _RATE_LIMIT.findall(headers.get("ratelimit", ""))
+    asked = [float(reset) for remaining, reset in limits if int(remaining) == 0]
+    if refused:
+        asked.append(_retry_after(headers.get("retry-after", "")))
+    return max(asked, default=0.0)
+
+
+def forget_connections() -> None:
+    """Close all connections: an answer that is still to come on one would be taken for that to a later request."""
+    from huggingface_hub import close_session
+
+    close_session()
+
+
+def _retry_after(value: str) -> float:
+    value = value.strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    at = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
