@@ -35,7 +35,7 @@ class PatientClient(httpx2.Client):
 
     def __init__(self, *, timeout: httpx2.Timeout, **options: Any) -> None:
         super().__init__(timeout=timeout, **options)
-        self._not_before: dict[str, float] = {}  # by host, on the monotonic clock
+        self._not_before: dict[str, float] = {}  # by origin, on the monotonic clock
         self._lock = threading.Lock()
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -76,17 +76,16 @@ class PatientClient(httpx2.Client):
 
     def _await_turn(self, request: httpx2.Request) -> None:
         with self._lock:
-            seconds = self._not_before.get(request.url.host, 0.0) - time.monotonic()
+            seconds = self._not_before.get(_origin(request), 0.0) - time.monotonic()
         if seconds > 0:
             patience.wait(seconds + patience.pause(0), f"{_origin(request)} asks to slow down")
 
     def _heed(self, response: httpx2.Response) -> float:
         """Note what the Hub asks of the next request to it, and return the seconds."""
         asked = patience.asked_to_wait(response.headers, refused=_is_passing(response))
-        if asked:
+        if 0 < asked <= patience.LONGEST_ASKED:
             with self._lock:
-                until = time.monotonic() + min(asked, patience.LONGEST_ASKED)
-                self._not_before[response.url.host] = until
+                self._not_before[_origin(response.request)] = time.monotonic() + asked
         return asked
 
 
