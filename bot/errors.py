@@ -159,6 +159,12 @@ class LocalHubError(PhiBotError):
     exit_code = 36
 
 
+class GithubError(PhiBotError):
+    """GitHub does not answer, or refuses an issue."""
+
+    exit_code = 37
+
+
 # ---- the machine ---------------------------------------------------------------------------------------------
 
 
