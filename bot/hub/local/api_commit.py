@@ -8,6 +8,7 @@ from typing import Any
 
 from bot.hub.local import changes, discussions, front_matter
 from bot.hub.local.access import visible, writer, writer_of
+from bot.hub.local.api_webhooks import tell_of_commit
 from bot.hub.local.changes import Change
 from bot.hub.local.names import check_path, is_commit, is_sha256, title_of
 from bot.hub.local.objects import lfs_file, regular_file
@@ -40,6 +41,7 @@ def commit(request: Request, revision: str, **where: str) -> Response:
 
 def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant) -> Response:
     with repo.changing():
+        before = repo.resolve(ref.full).id
         landed = repo.land(
             ref,
             lambda tree: changes.apply(made, tree),
@@ -48,6 +50,7 @@ def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
             title=header["title"],
             description=header["description"],
         )
+    tell_of_commit(request, repo, ref.full, before, landed.id)
     return _answer(request, repo, landed.id)
 
 

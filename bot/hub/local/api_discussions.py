@@ -6,6 +6,7 @@ from typing import Any
 from bot.hub.local import discussions
 from bot.hub.local.access import readable, visible, writer, writer_of
 from bot.hub.local.api_repos import instant
+from bot.hub.local.api_webhooks import tell_of_commit
 from bot.hub.local.diff import as_text, changes_between
 from bot.hub.local.discussions import Discussion, Event
 from bot.hub.local.names import title_of
@@ -111,7 +112,9 @@ def merge(request: Request, number: str, **where: str) -> Response:
     """Put a pull request on main."""
     repo, author = visible(request, **where), writer_of(request, where["namespace"]).name
     text = string(request.json(), "comment", "")
+    before = repo.resolve(MAIN.full).id
     merged = discussions.merge(repo, discussions.numbered(repo, number).number, author=author, comment=text)
+    tell_of_commit(request, repo, MAIN.full, before, repo.resolve(MAIN.full).id)
     return json_response(_summary(repo, merged))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bot.hub.local import access, front_matter
 from bot.hub.local.access import readable, repo_type, visible, writable, writer, writer_of
+from bot.hub.local.api_webhooks import tell_of_creation
 from bot.hub.local.lists import page_of
 from bot.hub.local.metadata import Metadata, Seen, look
 from bot.hub.local.objects import File, lfs_pointer
@@ -67,6 +68,7 @@ def create_repo(request: Request) -> Response:
         if e.status == HTTPStatus.CONFLICT:
             e.url = f"{request.base}/{'' if kind == 'model' else f'{kind}s/'}{namespace}/{name}"
         raise
+    tell_of_creation(request, repo, private=private)
     return json_response({"url": f"{request.base}/{repo.path}", "name": repo.id, "id": repo.id})
 
 

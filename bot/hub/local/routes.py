@@ -1,11 +1,25 @@
 """Every address of the embedded Hub."""
 
-from bot.hub.local import api_commit, api_discussions, api_files, api_lfs, api_refs, api_repos, pages
+from bot.hub.local import (
+    api_commit,
+    api_discussions,
+    api_files,
+    api_jobs,
+    api_lfs,
+    api_refs,
+    api_repos,
+    api_schedules,
+    api_webhooks,
+    pages,
+)
 from bot.hub.local.refused import RefusedError
 from bot.hub.local.web import Handler, Response, Route, json_response
 
 _REPO = "/api/{types}/{namespace}/{name}"
 _LFS = ".git/info/lfs"
+_JOB = "/api/jobs/{namespace}/{job_id}"
+_SCHEDULE = "/api/scheduled-jobs/{namespace}/{schedule_id}"
+_WEBHOOKS = "/api/settings/webhooks"
 _LONGEST = 500  # characters of a message in a header; the body has all of it
 
 
@@ -31,6 +45,30 @@ ROUTES: tuple[Route, ...] = (
     _one("POST", "/api/validate-yaml", api_repos.validate_yaml),
     _one("POST", "/api/repos/create", api_repos.create_repo),
     _one("DELETE", "/api/repos/delete", api_repos.delete_repo),
+    _one("GET", "/api/jobs/hardware", api_jobs.hardware),
+    _one("GET", "/api/jobs/{namespace}", api_jobs.list_jobs),
+    _one("POST", "/api/jobs/{namespace}", api_jobs.run),
+    _one("GET", _JOB, api_jobs.inspect),
+    _one("GET", f"{_JOB}/logs", api_jobs.logs),
+    _one("POST", f"{_JOB}/cancel", api_jobs.cancel),
+    _one("POST", f"{_JOB}/duplicate", api_jobs.duplicate),
+    _one("PUT", f"{_JOB}/labels", api_jobs.relabel),
+    _one("GET", "/api/scheduled-jobs/{namespace}", api_schedules.list_schedules),
+    _one("POST", "/api/scheduled-jobs/{namespace}", api_schedules.create),
+    _one("GET", _SCHEDULE, api_schedules.inspect),
+    _one("DELETE", _SCHEDULE, api_schedules.delete),
+    _one("POST", f"{_SCHEDULE}/suspend", api_schedules.suspend),
+    _one("POST", f"{_SCHEDULE}/resume", api_schedules.resume),
+    _one("POST", f"{_SCHEDULE}/schedule", api_schedules.reschedule),
+    _one("POST", f"{_SCHEDULE}/run", api_schedules.run),
+    _one("PUT", f"{_SCHEDULE}/labels", api_schedules.relabel),
+    _one("GET", _WEBHOOKS, api_webhooks.list_webhooks),
+    _one("POST", _WEBHOOKS, api_webhooks.create),
+    _one("GET", f"{_WEBHOOKS}/{{webhook_id}}", api_webhooks.show),
+    _one("POST", f"{_WEBHOOKS}/{{webhook_id}}", api_webhooks.update),
+    _one("DELETE", f"{_WEBHOOKS}/{{webhook_id}}", api_webhooks.delete),
+    _one("POST", f"{_WEBHOOKS}/{{webhook_id}}/enable", api_webhooks.enable),
+    _one("POST", f"{_WEBHOOKS}/{{webhook_id}}/disable", api_webhooks.disable),
     _one("GET", "/api/{types}", api_repos.list_repos),
     _one("GET", _REPO, api_repos.repo_info),
     _one("GET", f"{_REPO}/revision/{{revision}}", api_repos.repo_info),

@@ -19,13 +19,14 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from bot.errors import LocalHubError
+from bot.hub.local.automation import Automation, automation
 from bot.hub.local.limits import Limits
 from bot.hub.local.refused import RefusedError, bad_request
 from bot.hub.local.requests import NOWHERE, Requests, kind_of
 from bot.hub.local.routes import ROUTES, error_response
 from bot.hub.local.store import LocalHub
 from bot.hub.local.tokens import Grant
-from bot.hub.local.web import Body, FilePart, Request, Response, route
+from bot.hub.local.web import Body, FilePart, Request, Response, Stream, route
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class RunningHub:
     token_file: Path
     hub: LocalHub
     requests: Requests
+    automation: Automation
 
 
 @contextmanager
@@ -60,25 +62,29 @@ def serve(
     port: int = 0,
     tokens: Mapping[str, Grant] | None = None,
     limits: Limits | None = None,
+    jobs: bool = False,
 ) -> Iterator[RunningHub]:
     """Run a Hub over a folder in a thread until the block ends. Port 0 takes a free one.
 
-    Raises LocalHubError when the folder is something else, or the address is taken or not loopback.
+    With ``jobs`` it runs commands of whoever has a token that may write. Raises LocalHubError when the folder is
+    something else, or the address is taken or not loopback.
     """
-    with LocalHub(folder, tokens=tokens, limits=limits) as hub, _listening(hub, host, port) as server:
+    with _listening(folder, host, port, tokens=tokens, limits=limits, jobs=jobs) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
-            yield _running(hub, server)
+            yield _running(server)
         finally:
             server.shutdown()
             thread.join()
 
 
-def serve_forever(folder: Path, host: str, port: int, on_ready: Callable[[RunningHub], None]) -> None:
+def serve_forever(
+    folder: Path, host: str, port: int, on_ready: Callable[[RunningHub], None], *, jobs: bool = False
+) -> None:
     """Run a Hub over a folder until an interrupt. ``on_ready`` is called once, when it answers."""
-    with LocalHub(folder) as hub, _listening(hub, host, port) as server:
-        on_ready(_running(hub, server))
+    with _listening(folder, host, port, jobs=jobs) as server:
+        on_ready(_running(server))
         server.serve_forever()
 
 
@@ -87,8 +93,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], hub: LocalHub) -> None:
+    def __init__(self, address: tuple[str, int], hub: LocalHub, automation: Automation) -> None:
         self.hub = hub
+        self.automation = automation
         self.requests = Requests()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
@@ -125,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
                 headers={k.lower(): v for k, v in self.headers.items()},
                 body=body,
                 grant=self._grant(),
+                automation=self.server.automation,
             )
             chosen, found = route(ROUTES, self.command, path)
             kind = kind_of(self.command, chosen.pattern, found)
@@ -144,11 +152,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, response: Response, body: Body) -> None:
         if body.left:
             self.close_connection = True
-        count = response.body.count if isinstance(response.body, FilePart) else len(response.body)
         self.send_response(response.status)
         for name, value in ({"Content-Security-Policy": _NO_PAGE} | _SAFE_HEADERS | dict(response.headers)).items():
             self.send_header(name, _header(value))
-        if response.status != HTTPStatus.NOT_MODIFIED:
+        if isinstance(response.body, Stream):
+            self.send_header("Transfer-Encoding", "chunked")
+        elif response.status != HTTPStatus.NOT_MODIFIED:
+            count = response.body.count if isinstance(response.body, FilePart) else len(response.body)
             self.send_header("Content-Length", str(count))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -158,11 +168,16 @@ class _Handler(BaseHTTPRequestHandler):
             if body.left:
                 self._linger(body)
 
-    def _send_body(self, body: bytes | FilePart) -> None:
+    def _send_body(self, body: bytes | FilePart | Stream) -> None:
         if isinstance(body, FilePart):
             with body.file:
                 if self.command != "HEAD" and body.count:
                     self.connection.sendfile(body.file, body.offset, body.count)
+        elif isinstance(body, Stream):
+            for chunk in body.chunks if self.command != "HEAD" else ():
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            if self.command != "HEAD":
+                self.wfile.write(b"0\r\n\r\n")
         elif self.command != "HEAD":
             self.wfile.write(body)
 
@@ -224,13 +239,25 @@ def _unexpected(error: Exception) -> RefusedError:
     return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, f"the embedded Hub failed: {type(error).__name__}")
 
 
-def _listening(hub: LocalHub, host: str, port: int) -> _Server:
+@contextmanager
+def _listening(
+    folder: Path,
+    host: str,
+    port: int,
+    *,
+    tokens: Mapping[str, Grant] | None = None,
+    limits: Limits | None = None,
+    jobs: bool = False,
+) -> Iterator[_Server]:
     if host != "localhost" and not _is_loopback(host):
         raise LocalHubError(f"the embedded Hub listens on loopback only, not on {host}", hint="Use --host 127.0.0.1.")
-    try:
-        return _Server((host, port), hub)
-    except (OSError, OverflowError) as e:
-        raise LocalHubError(f"{host}:{port} cannot be listened on: {e}", hint="Use --port 0 for a free one.") from e
+    with LocalHub(folder, tokens=tokens, limits=limits) as hub, automation(hub, runs=jobs) as automatic:
+        try:
+            server = _Server((host, port), hub, automatic)
+        except (OSError, OverflowError) as e:
+            raise LocalHubError(f"{host}:{port} cannot be listened on: {e}", hint="Use --port 0 for a free one.") from e
+        with server:
+            yield server
 
 
 def _is_loopback(host: str) -> bool:
@@ -240,7 +267,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _running(hub: LocalHub, server: _Server) -> RunningHub:
+def _running(server: _Server) -> RunningHub:
+    hub = server.hub
     host, port = server.server_address[:2]
     name = f"[{host!s}]" if ":" in str(host) else str(host)
     return RunningHub(
@@ -249,6 +277,7 @@ def _running(hub: LocalHub, server: _Server) -> RunningHub:
         token_file=hub.token_file,
         hub=hub,
         requests=server.requests,
+        automation=server.automation,
     )
 
 

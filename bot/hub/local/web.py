@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from bot.hub.local.automation import Automation
 from bot.hub.local.blobs import CHUNK
 from bot.hub.local.refused import RefusedError, bad_request
 from bot.hub.local.store import LocalHub
@@ -76,6 +77,7 @@ class Request:
     headers: Mapping[str, str]
     body: Body
     grant: Grant | None
+    automation: Automation
 
     def one(self, name: str) -> str | None:
         """Return a parameter of the query, or None."""
@@ -110,12 +112,19 @@ class FilePart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A body of unknown length, sent as it comes."""
+
+    chunks: Iterator[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Response:
     """One answer. A HEAD request gets the same without its body."""
 
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | FilePart = b""
+    body: bytes | FilePart | Stream = b""
 
 
 Handler = Callable[..., Response]

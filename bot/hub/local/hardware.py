@@ -1,0 +1,27 @@
+"""The machines that the embedded Hub says it has: some of the real ones. Every job runs on the one at hand."""
+
+from typing import Any
+
+
+def _flavor(name: str, words: str, cpu: int, ram: int, disk: str, micro_usd: int, **gpu: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "prettyName": words,
+        "cpu": f"{cpu} vCPU",
+        "ram": f"{ram} GB",
+        "ephemeralStorage": disk,
+        "accelerator": {"type": "gpu", "quantity": "1", "manufacturer": "Nvidia", **gpu} if gpu else None,
+        "unitCostMicroUSD": micro_usd,
+        "unitCostUSD": micro_usd / 1e6,
+        "unitLabel": "minute",
+    }
+
+
+FLAVORS = (
+    _flavor("cpu-basic", "CPU Basic", 2, 16, "50 GB", 167),
+    _flavor("cpu-upgrade", "CPU Upgrade", 8, 32, "50 GB", 500),
+    _flavor("cpu-xl", "CPU XL", 16, 124, "1000 GB", 16667),
+    _flavor("t4-small", "Nvidia T4 - small", 4, 15, "50 GB", 6667, model="T4", vram="16 GB"),
+    _flavor("l4x1", "1x Nvidia L4", 8, 30, "400 GB", 13333, model="L4", vram="24 GB"),
+    _flavor("a100-large", "Nvidia A100 - large", 12, 142, "1000 GB", 41667, model="A100", vram="80 GB"),
+)
