@@ -3,6 +3,8 @@
 # make unit     runs the fast tests, without any toolchain
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
+# make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
+# make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
 # make lint     ruff and mypy
 # make locks    renews requirements.txt and bot/toolchains/*.txt
 # make clean    removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
@@ -21,7 +23,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test unit families controls lint locks clean
+.PHONY: help demo test unit families controls bench-cycle bench-scale lint locks clean
 .NOTPARALLEL:
 
 help:
@@ -44,6 +46,12 @@ families: $(STAMP)
 
 controls: $(STAMP)
 	@$(BIN)/python -m tests.controls
+
+bench-cycle: $(STAMP)
+	@$(BIN)/python -m benchmarks.cycle
+
+bench-scale: $(STAMP)
+	@$(BIN)/python -m benchmarks.scale
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
