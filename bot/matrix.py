@@ -11,9 +11,9 @@ from bot.evidence import Distance
 from bot.families import FAMILIES
 from bot.records import Artifact, Failure, Plan, Record, Report, Variant
 from bot.steps.failures import failure
-from bot.steps.plan import is_refusal, plan
+from bot.steps.plan import is_refusal, plan_releases
 from bot.steps.run import Means, prove_all, together
-from bot.steps.watch import watch
+from bot.steps.watch import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,7 @@ def _row(family: str, variants: Sequence[Variant], folder: Path, means: Means) -
 
 
 def _run(variants: Sequence[Variant], folder: Path, means: Means) -> tuple[Plan, Report]:
-    releases = watch([str(folder)], config=means.config, hub=means.hub, display=means.display)
-    todo = plan(releases, variants, namespace=None, hub=means.hub)
+    todo = plan_releases([Reader(hub=means.hub).named(str(folder))], variants)
     report = Report()
     for job in todo.jobs:  # each alone: what one toolchain does not take, another one may
         report = together(report, prove_all((job,), means))

@@ -329,9 +329,10 @@ class Plan(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Watched(Record):
-    """The releases that watching found."""
+    """The sources that watching found, and what is new about them."""
 
-    releases: tuple[Release, ...]
+    sightings: tuple[Sighting, ...]
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

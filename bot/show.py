@@ -12,8 +12,9 @@ from rich.text import Text
 from bot.doctor import Finding
 from bot.evidence import Distance, Evidence
 from bot.matrix import Cell
+from bot.memory import Attempted
 from bot.progress import size
-from bot.records import Artifact, Failure, Job, Plan, Release, Report, Variant
+from bot.records import Artifact, Failure, Job, Plan, Report, Variant, Watched
 
 _LAST_COLUMN = 16  # the least width in which words can be read
 _ANY = 10_000  # columns: more than any line has
@@ -46,13 +47,27 @@ def _print(what: Table | str) -> None:
         console.print(Text(what))
 
 
-def releases(found: Sequence[Release]) -> None:
-    """Print releases."""
-    if not found:
+def watched(found: Watched) -> None:
+    """Print sources, and what is new about them."""
+    if not found.sightings and not found.notices:
         _print("No release found.")
         return
-    rows = [(r.repo_id, (r.commit or "a folder")[:12], size(r.weight_bytes), r.content_digest[:12]) for r in found]
-    _print(_table(("release", "commit", ">weights", "content"), rows))
+    rows = [(s.repo_id, (s.commit or "a folder")[:12], (s.content_digest or "unusable")[:12]) for s in found.sightings]
+    if rows:
+        _print(_table(("release", "commit", "content"), rows))
+    for notice in found.notices:
+        _print(f"{notice.what:<10} {notice.repo_id}: {notice.text}")
+
+
+def attempts(found: Sequence[Attempted]) -> None:
+    """Print what failed so far, how often, and when it is tried again."""
+    if not found:
+        _print("Nothing failed.")
+        return
+    for a in found:
+        when = "waits for `phi-bot retry`" if a.next is None else f"is tried again after {a.next}"
+        _print(f"{a.variant} of {a.release}, {a.attempts} times, last {a.last}, {when}: {a.message}")
+        _print(f"           {a.hint}")
 
 
 def variants(rows: Sequence[Variant], parameters: int | None) -> None:
@@ -70,6 +85,8 @@ def plan(todo: Plan) -> None:
         _print(_job_line(job))
     for planned in todo.done:
         _print(f"published  {planned.variant.name} in {planned.repo_id}")
+    for later in todo.postponed:
+        _print(f"not now    {later.planned.variant.name} of {later.release}: {later.text}")
     failures(todo.failures)
     if not todo.jobs:
         _print("Nothing to do.")

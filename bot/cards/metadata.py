@@ -78,11 +78,11 @@ def metadata(record: RepoRecord, release: Release, *, chats: bool, endpoint: str
     }
     if release.gated:
         found |= _gated(card)
-    # The lists of the Hub's API give this head without a request per repo: what is published, from what.
+    # The Hub's lists give this head without a request per repo: what is published, from what (hub/namespace.py).
     found["phi_bot"] = {
         "source": f"{release.repo_id}@{release.commit}" if release.commit else release.repo_id,
-        "content_digest": release.content_digest,
         "builds": {b.build.variant.name: b.build.build_key for b in record.builds},
+        "contents": {b.build.variant.name: b.build.source.content_digest for b in record.builds},
     }
     return {key: value for key, value in found.items() if value not in (None, "", [], {})}
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import families, steps, tools
+from bot.cli import families, memory, plan, run, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -21,7 +21,14 @@ def cli() -> None:
     """Turn Microsoft Phi releases into GGUF, ONNX, OpenVINO and MLX files, each proven against the original."""
 
 
-for command in (*steps.COMMANDS, *families.COMMANDS, *tools.COMMANDS):
+for command in (
+    *run.COMMANDS,
+    *plan.COMMANDS,
+    *steps.COMMANDS,
+    *memory.COMMANDS,
+    *families.COMMANDS,
+    *tools.COMMANDS,
+):
     cli.add_command(command)
 
 

@@ -10,7 +10,7 @@ from bot.cli.options import Options, common
 from bot.errors import NotReadyError
 from bot.families import DEFAULT, FAMILIES
 from bot.progress import display, size
-from bot.steps.watch import watch
+from bot.steps.watch import Reader
 from bot.toolchains import install, names
 
 
@@ -27,7 +27,7 @@ def variants_command(model: str | None, options: Options) -> None:
     parameters = None
     if model:
         means = options.means()
-        release = watch([model], config=means.config, hub=means.hub, display=means.display)[0]
+        release = Reader(hub=means.hub).named(model)
         parameters = release.parameters
     if options.json:
         click.echo(
@@ -153,7 +153,8 @@ def hub_group() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
-def hub_serve(folder: Path, host: str, port: int) -> None:
+@click.option("--jobs", is_flag=True, help="Run jobs: commands of whoever has a token that may write, as you.")
+def hub_serve(folder: Path, host: str, port: int, jobs: bool) -> None:
     """Serve a folder as a Hub until Ctrl-C; open its address in a browser to see the repos and their cards.
 
     \b
@@ -165,7 +166,7 @@ def hub_serve(folder: Path, host: str, port: int) -> None:
         click.echo(f"The Hub in {folder} is at {hub.url} (Ctrl-C ends it)")
         click.echo(f"Use it with: HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN=$(cat {hub.token_file})")
 
-    local.serve_forever(folder, host, port, ready)
+    local.serve_forever(folder, host, port, ready, jobs=jobs)
 
 
 @click.command("doctor")

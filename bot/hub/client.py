@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from bot.errors import ConfigError, HubRefusedError
 from bot.hub import commits, releases
+from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.download import download
 from bot.hub.failures import no_token, patiently, told
 from bot.hub.library import HUGGING_FACE, api_of
+from bot.hub.namespace import Listed, Namespace
 from bot.hub.repo import Repo, RepoType
 from bot.progress import Task
 from bot.records import Json, Release, RepoRecord
@@ -65,10 +67,15 @@ class Hub:
         """Return where a person finds a repo."""
         return f"{self.endpoint}/{repo_id}"
 
-    def find(self, author: str) -> list[str]:
-        """Return the ids of the releases in a namespace, in alphabetical order; conversions are left out."""
+    def sources(self, author: str) -> list[Listed]:
+        """Return a namespace's Phi repos in alphabetical order, by one list; conversions are left out."""
         with told(self.endpoint, author):
-            return releases.find(self.api, author)
+            return lists.sources(self.api, author)
+
+    def namespace(self, owner: str) -> Namespace:
+        """Return what is published in a namespace, by one list of its repos."""
+        with told(self.endpoint, owner):
+            return lists.namespace(self.api, owner)
 
     def release(self, repo_id: str, revision: str | None = None) -> Release:
         """Return the release that a repo holds at a branch, tag or commit (the head of main without one).

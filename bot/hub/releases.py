@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from bot import source
 from bot.hub.download import read_small
 from bot.hub.failures import patiently
-from bot.hub.library import headers_of
 from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config, parse_object
@@ -20,42 +19,29 @@ _NAMED = re.compile(rf"(^|[-_.])({_KINDS})([-_.]|$)", re.IGNORECASE)
 _TAGS = frozenset({"gguf", "mlx", "gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "quantized", "adapter"})
 
 
-def find(api: "HfApi", author: str) -> list[str]:
-    """Return the ids of the releases in a namespace, in alphabetical order, by one (paginated) list of its repos."""
-    patiently(lambda: _ask_for_one(api, author))  # where nothing listens, the list is asked for again and again
-    infos = api.list_models(
-        author=author, expand=["cardData", "config", "disabled", "gated", "sha", "siblings", "tags"]
-    )
-    return sorted(info.id for info in infos if is_release(info))
-
-
-def _ask_for_one(api: "HfApi", author: str) -> None:
-    from huggingface_hub import get_session, hf_raise_for_status
-
-    params: dict[str, str | int] = {"author": author, "limit": 1}
-    hf_raise_for_status(get_session().get(f"{api.endpoint}/api/models", params=params, headers=headers_of(api)))
-
-
-def is_release(info: "ModelInfo") -> bool:
-    """Say whether a listed repo is a base or instruct Phi with its own weights, and no conversion of another one."""
+def is_phi(info: "ModelInfo") -> bool:
+    """Say whether a listed repo is a base or instruct Phi by its configuration, and no conversion of another one."""
     config = info.config or {}
     card = _card(info)
     tags = set(info.tags or [])
-    names = {sibling.rfilename for sibling in info.siblings or []}
     name = info.id.rsplit("/", 1)[-1]
     architecture = source.architecture(config)
     return (
         architecture in NATIVE
         and config.get("model_type") == NATIVE[architecture]
         and not config.get("quantization_config")
-        and "config.json" in names
-        and any(n.endswith(".safetensors") and "/" not in n for n in names)
-        and not info.disabled
         and card.get("base_model_relation") not in ("quantized", "adapter")
         and not any(t.startswith(("base_model:quantized:", "base_model:adapter:")) for t in tags)
         and not {t.lower() for t in tags} & _TAGS
         and not _NAMED.search(name)
     )
+
+
+def is_release(info: "ModelInfo") -> bool:
+    """Say whether such a repo has its own weights, as safetensors, and may be read."""
+    names = {sibling.rfilename for sibling in info.siblings or []}
+    weights = any(n.endswith(".safetensors") and "/" not in n for n in names)
+    return is_phi(info) and "config.json" in names and weights and not info.disabled
 
 
 def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:

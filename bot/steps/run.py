@@ -1,20 +1,25 @@
 """Run: the whole way of a release, in one process."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+import bot
 from bot.config import Config
 from bot.errors import PhiBotError, SourceError
 from bot.hub.client import Hub
+from bot.memory import Memory
 from bot.progress import Display
-from bot.records import Artifact, Failure, Job, Plan, Report, Variant
+from bot.records import Artifact, Failure, Job, Plan, PlannedVariant, Report, Variant, Watched
 from bot.steps.build import build
 from bot.steps.failures import failure
-from bot.steps.plan import is_refusal, plan, require_work
+from bot.steps.plan import NOTHING, Known, is_refusal, plan, require_work, wanted_keys
 from bot.steps.publish import publish
+from bot.steps.remember import Store
 from bot.steps.verify import verify
-from bot.steps.watch import watch
+from bot.steps.watch import Reader, remembered, sighting_of, watch
 from bot.workspace import Workspace
 
 
@@ -28,51 +33,168 @@ class Means:
     display: Display
 
 
-def run(
-    models: Sequence[str], variants: Sequence[Variant], *, named: frozenset[str], means: Means
-) -> tuple[Plan, Report]:
-    """Bring the publications of the releases up to date. Return what was planned and what came of it.
+@dataclass(frozen=True, kw_only=True)
+class Cycle:
+    """What one look at the Hub gives: what is there, what is to be done, and the memory to keep it in.
 
-    A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
-    in the working folder. A variant that a toolchain refuses is a failure only if it is in
-    ``named``: asked for by its own name, not as one of a set. Raises TokenError before anything is built where the
-    token is missing or wrong, and UnsupportedArchitectureError where models are named and nothing of them can be built.
+    ``store`` is None where nothing is published, so nothing is remembered. ``paused`` says why nothing is to begin.
     """
-    releases = watch(models, config=means.config, hub=means.hub, display=means.display)
-    for release in releases:
-        means.display.say(f"Found {release.label}")
-    todo = plan(releases, variants, namespace=means.config.publish.namespace, hub=means.hub)
+
+    watched: Watched
+    todo: Plan
+    store: Store | None
+    paused: str | None = None
+
+
+def look(
+    models: Sequence[str], variants: Sequence[Variant], means: Means, *, keep: bool, given: Watched | None = None
+) -> Cycle:
+    """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
+
+    ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
+    remembered. Raises UnsupportedArchitectureError where models are named and nothing of them can be built, and
+    TokenError where something is to be published without a token.
+    """
+    config, now = means.config, _now()
+    store = _store(means)
+    if (paused := _paused(config, store)) is not None:
+        nothing = Plan(jobs=(), done=(), failures=())
+        return Cycle(watched=Watched(sightings=()), todo=nothing, store=store, paused=paused)
+    reader = Reader(hub=means.hub)
+    memory = Memory() if store is None else store.memory
+    if given is not None:
+        watched = given
+    elif models:
+        watched = Watched(sightings=tuple(sighting_of(reader.named(model)) for model in models))
+    else:
+        watched = watch(config=config, reader=reader, memory=memory, now=now, display=means.display)
+    known = Known(
+        namespace=config.publish.namespace,
+        there=NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace),
+        memory=memory,
+        outdated="now" if models else config.build.outdated,
+        now=now,
+    )
+    todo, refusals = plan(watched.sightings, variants, reader=reader, known=known)
     if models:
         require_work(todo)
-    if todo.jobs and means.config.publish.namespace:
+    if todo.jobs and config.publish.namespace and keep:
         means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
-    for refused in todo.failures:
-        means.display.say(f"Left out {refused.variant} of {refused.release}: {refused.message}")
-    for there in todo.done:
-        means.display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
-
-    done = Report(failures=tuple(f for f in todo.failures if f.variant in named or not is_refusal(f)))
-    for _, jobs in groupby(todo.jobs, key=lambda job: job.release.label):
-        done = together(done, _release(tuple(jobs), means))
-    return todo, done
+    if store is not None and keep and not models:
+        sources, wanted = remembered(watched, memory), wanted_keys(watched.sightings, variants)
+        store.update(
+            lambda m: m.with_sources(sources).with_refusals(refusals, bot_version=bot.__version__).only(wanted),
+            "Remember what was seen",
+        )
+    return Cycle(watched=watched, todo=todo, store=store)
 
 
-def _release(jobs: Sequence[Job], means: Means) -> Report:
+def run(
+    models: Sequence[str], variants: Sequence[Variant], *, named: frozenset[str], means: Means
+) -> tuple[Cycle, Report]:
+    """Bring the publications of the releases up to date. Return what was seen and planned, and what came of it.
+
+    A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
+    in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
+    own name, not as one of a set. In a dry run, and while the bot is paused, nothing is done and nothing remembered.
+    Raises what ``look`` raises.
+    """
+    dry = means.config.run.dry_run
+    cycle = look(models, variants, means, keep=not dry)
+    _say(cycle, means.display)
+    report = Report(failures=tuple(f for f in cycle.todo.failures if f.variant in named or not is_refusal(f)))
+    if dry or cycle.paused is not None:
+        return cycle, report
+    for _, jobs in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
+        if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
+            means.display.say(f"Paused: {paused}. What is left is for the next run")
+            return replace(cycle, paused=paused), report
+        report = together(report, _release(tuple(jobs), cycle.store, means))
+    return cycle, report
+
+
+def _store(means: Means) -> Store | None:
+    namespace = means.config.publish.namespace
+    if namespace is None:
+        return None
+    store = Store(hub=means.hub, repo_id=f"{namespace}/{means.config.publish.state}")
+    store.read()
+    return store
+
+
+def _paused(config: Config, store: Store | None) -> str | None:
+    if config.run.paused:
+        return "run.paused is true in the configuration"
+    return None if store is None else store.paused
+
+
+def _paused_now(store: Store) -> str | None:
+    store.read()
+    return store.paused
+
+
+def _say(cycle: Cycle, display: Display) -> None:
+    for notice in cycle.watched.notices:
+        display.say(f"{notice.repo_id} ({notice.what}): {notice.text}")
+    for label in dict.fromkeys(job.release.label for job in cycle.todo.jobs):
+        display.say(f"Found {label}")
+    for refused in cycle.todo.failures:
+        display.say(f"Left out {refused.variant} of {refused.release}: {refused.message}")
+    for later in cycle.todo.postponed:
+        display.say(f"Not now: {later.planned.variant.name} of {later.release}: {later.text}")
+    for there in cycle.todo.done:
+        display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
+
+
+def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
     """Build, verify and publish what one release asks for. It is published when all of it is known.
 
     So each repo takes one commit, and its pictures show every format.
     """
-    report = prove_all(jobs, means)
-    if not report.artifacts or not means.config.publish.namespace:
-        return report
-    published = publish(
-        report.artifacts,
-        namespace=means.config.publish.namespace,
-        private=means.config.publish.private,
-        hub=means.hub,
-        display=means.display,
-    )
-    return together(report, published)
+    with _counted(jobs, store, means) as outcome:
+        report = prove_all(jobs, means)
+        if report.artifacts and means.config.publish.namespace:
+            published = publish(
+                report.artifacts,
+                namespace=means.config.publish.namespace,
+                private=means.config.publish.private,
+                workspace=means.workspace,
+                hub=means.hub,
+                display=means.display,
+            )
+            report = together(report, published)
+        outcome.append(report)
+    return report
+
+
+@contextmanager
+def _counted(jobs: Sequence[Job], store: Store | None, means: Means) -> Iterator[list[Report]]:
+    """Count an attempt at every variant of a release, and keep what came of it: the block appends its report."""
+    outcome: list[Report] = []
+    if store is None:
+        yield outcome
+        return
+    planned: tuple[PlannedVariant, ...] = tuple(v for job in jobs for v in job.variants)
+    label, most = jobs[0].release.label, means.config.run.attempts
+
+    def keep(change: Callable[[Memory], Memory], message: str) -> None:
+        try:
+            store.update(change, message)
+        except PhiBotError as error:  # what is published counts, and not what is remembered of it
+            means.display.say(f"Not remembered: {error.message}")
+
+    keep(lambda memory: memory.begun(label, planned, now=_now(), most=most), f"Begin with {label}")
+    try:
+        yield outcome
+    except KeyboardInterrupt:
+        keep(lambda memory: memory.interrupted(planned), f"Interrupted at {label}")
+        raise
+    failures = outcome[0].failures
+    keep(lambda memory: memory.ended(planned, failures, now=_now(), most=most), f"Done with {label}")
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 def prove_all(jobs: Sequence[Job], means: Means) -> Report:

@@ -1,36 +1,60 @@
-"""Watch: which releases are there. Asks the Hub; reads no weights."""
+"""Watch: which sources are there, and what is new about them. Asks the Hub; reads no weights.
 
+A source whose head the memory knows is not asked for: a cycle over a thousand of them takes as many requests as their
+list has pages.
+"""
+
+import datetime as dt
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bot import source
 from bot.config import Config
 from bot.errors import SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
+from bot.hub.namespace import Listed
+from bot.memory import Memory, Seen, changes
 from bot.progress import Display
-from bot.records import Release
+from bot.records import Notice, Release, Sighting, Watched
 
 
-def watch(models: Sequence[str], *, config: Config, hub: Hub, display: Display) -> tuple[Release, ...]:
-    """Return the releases that ``models`` name, or without any, those that the configuration watches.
+@dataclass(kw_only=True)
+class Reader:
+    """Reads releases whole, each one once."""
 
-    A model is a repo on the Hub (``owner/name`` or ``owner/name@revision``) or a local folder. Raises UnknownModelError
-    for what is neither, and what ``hub.release`` and ``source.local_release`` raise. Of a watched namespace,
-    a repo that cannot be used is said and left out: one bad repo must not hold up the others.
-    """
-    if models:
-        return tuple(_one(model, hub) for model in models)
-    found: list[Release] = []
-    for author in config.watch.authors:
-        display.say(f"Looking for releases of {author} on {hub.endpoint}")
-        for repo_id in hub.find(author):
-            if _wanted(repo_id, config):
-                try:
-                    found.append(hub.release(repo_id))
-                except (SourceError, TokenError, UnknownModelError) as error:
-                    display.say(f"Left out {repo_id}: {error.message}. {error.hint}")
-    return tuple(found)
+    hub: Hub = field(repr=False)
+    _read: dict[tuple[str, str | None], Release] = field(default_factory=dict, init=False, repr=False)
+
+    def named(self, model: str) -> Release:
+        """Return the release that a MODEL argument names: ``owner/name``, ``owner/name@revision`` or a local folder.
+
+        Raises UnknownModelError for what is neither, and what ``hub.release`` and ``source.local_release`` raise.
+        """
+        if model and is_folder(model):
+            return self._keep(source.local_release(Path(model).expanduser()))
+        repo_id, _, revision = model.partition("@")
+        if repo_id.count("/") != 1:
+            raise UnknownModelError(
+                f"{model!r} is neither a folder here nor a repo id",
+                hint="Give owner/name, owner/name@revision, or the path of a folder.",
+            )
+        return self._keep(self.hub.release(repo_id, revision or None))
+
+    def release(self, sighting: Sighting) -> Release:
+        """Return the release that was sighted, at that commit. Raises what ``named`` raises."""
+        known = self._read.get((sighting.repo_id, sighting.commit))
+        if known is not None:
+            return known
+        if sighting.folder is not None:
+            return self._keep(source.local_release(Path(sighting.folder)))
+        return self._keep(self.hub.release(sighting.repo_id, sighting.commit))
+
+    def _keep(self, release: Release) -> Release:
+        self._read[release.repo_id, release.commit] = release
+        return release
 
 
 def is_folder(model: str) -> bool:
@@ -38,19 +62,130 @@ def is_folder(model: str) -> bool:
     return model.startswith((".", "/", "~")) or "\\" in model or Path(model).is_dir()
 
 
-def _one(model: str, hub: Hub) -> Release:
-    if model and is_folder(model):
-        return source.local_release(Path(model).expanduser())
-    repo_id, _, revision = model.partition("@")
-    if repo_id.count("/") != 1:
-        raise UnknownModelError(
-            f"{model!r} is neither a folder here nor a repo id",
-            hint="Give owner/name, owner/name@revision, or the path of a folder.",
-        )
-    return hub.release(repo_id, revision or None)
+def sighting_of(release: Release) -> Sighting:
+    """Return a release that was read as one that was seen."""
+    return Sighting(
+        repo_id=release.repo_id,
+        commit=release.commit,
+        content_digest=release.content_digest,
+        gated=release.gated,
+        private=release.private,
+        folder=release.folder,
+    )
+
+
+def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, display: Display) -> Watched:
+    """Return the sources that the configuration watches, and what is new about them since ``memory``.
+
+    A source that cannot be used has no content digest but a problem, which is said and holds up no other.
+    """
+    listed = _listed(config, reader.hub, display)
+    sightings: list[Sighting] = []
+    notices: list[Notice] = []
+    for found in listed:
+        unwanted = _unwanted(found, config, now, known=found.repo_id in memory.sources)
+        if unwanted is not None:
+            notices += [unwanted] if unwanted.text else []
+            continue
+        try:
+            sightings.append(_sighted(found, reader, memory.sources.get(found.repo_id), config, now))
+        except (TokenError, UnknownModelError) as error:  # not remembered: the right may come without a new commit
+            notices.append(Notice(repo_id=found.repo_id, what="gated", text=f"{error.message}. {error.hint}"))
+    notices += changes(_watched_before(memory, config), {s.repo_id: _seen(s) for s in sightings})
+    notices += _gone(memory, config, {found.repo_id for found in listed}, notices)
+    return Watched(sightings=tuple(sightings), notices=tuple(sorted(notices, key=lambda n: (n.repo_id, n.what))))
+
+
+def remembered(watched: Watched, memory: Memory) -> dict[str, Seen]:
+    """Return the sources to keep in mind after a look. Of those that are left out for now, what was known of them."""
+    left = {n.repo_id for n in watched.notices if n.what in ("gated", "private", "young", "disabled", "emptied")}
+    kept = {repo_id: seen for repo_id, seen in memory.sources.items() if repo_id in left}
+    return kept | {s.repo_id: _seen(s) for s in watched.sightings}
+
+
+def _listed(config: Config, hub: Hub, display: Display) -> list[Listed]:
+    found: list[Listed] = []
+    for author in config.watch.authors:
+        display.say(f"Looking for releases of {author} on {hub.endpoint}")
+        found += (listed for listed in hub.sources(author) if _wanted(listed.repo_id, config))
+    return found
 
 
 def _wanted(repo_id: str, config: Config) -> bool:
-    name = repo_id.split("/", 1)[1]
+    author, name = repo_id.split("/", 1)
     included = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.include)
-    return included and not any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.exclude)
+    excluded = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.exclude)
+    return author in config.watch.authors and included and not excluded
+
+
+def _unwanted(found: Listed, config: Config, now: dt.datetime, *, known: bool) -> Notice | None:
+    """Return why the configuration leaves a source out; the text is empty where nobody need read it."""
+
+    def because(what: Literal["disabled", "emptied", "gated", "private", "young"], text: str) -> Notice:
+        return Notice(repo_id=found.repo_id, what=what, text=text)
+
+    if found.disabled:
+        return because("disabled", "is disabled by the Hub")
+    if not found.usable:
+        return because("emptied", "has no safetensors weights any more; its publications stay" if known else "")
+    if found.gated and config.watch.gated == "leave-out":
+        since = " now; what is published of it stays as it is" if known else ""
+        return because("gated", f'is gated{since} (watch.gated = "private" takes it)')
+    if found.private and config.watch.private == "leave-out":
+        return because("private", 'is private (watch.private = "private" takes it)')
+    age = _hours_since(found.changed, now)
+    if not known and age < config.watch.minimum_age:
+        return because("young", f"was changed {age:.1f} hours ago, and is taken after {config.watch.minimum_age:g}")
+    return None
+
+
+def _hours_since(instant: str, now: dt.datetime) -> float:
+    return (now - dt.datetime.fromisoformat(instant)).total_seconds() / 3600 if instant else float("inf")
+
+
+def _sighted(found: Listed, reader: Reader, seen: Seen | None, config: Config, now: dt.datetime) -> Sighting:
+    if seen is not None and _hours_since(found.changed, now) < config.watch.minimum_age:
+        return _sighting(found, seen)  # as it was: what is new about it has not stood for long enough
+    if seen is None or seen.commit != found.commit:
+        seen = _look(found, reader)
+    return _sighting(found, seen)
+
+
+def _sighting(found: Listed, seen: Seen) -> Sighting:
+    return Sighting(
+        repo_id=found.repo_id,
+        commit=seen.commit,
+        content_digest=seen.content_digest,
+        changed=found.changed,
+        gated=found.gated,
+        private=found.private,
+        problem=seen.problem,
+    )
+
+
+def _look(found: Listed, reader: Reader) -> Seen:
+    try:
+        release = reader.release(Sighting(repo_id=found.repo_id, commit=found.commit, content_digest=None))
+    except SourceError as error:
+        return Seen(commit=found.commit, content_digest=None, problem=f"{error.message}. {error.hint}")
+    return Seen(commit=found.commit, content_digest=release.content_digest)
+
+
+def _seen(sighting: Sighting) -> Seen:
+    assert sighting.commit is not None  # noqa: S101 - what is listed has one
+    return Seen(commit=sighting.commit, content_digest=sighting.content_digest, problem=sighting.problem)
+
+
+def _watched_before(memory: Memory, config: Config) -> dict[str, Seen]:
+    """Return the sources of the memory that this configuration watches: another one may have filled it."""
+    return {repo_id: seen for repo_id, seen in memory.sources.items() if _wanted(repo_id, config)}
+
+
+def _gone(memory: Memory, config: Config, listed: set[str], notices: Sequence[Notice]) -> list[Notice]:
+    renamed = {n.text.split(" ", 1)[0] for n in notices if n.what == "renamed"}
+    text = "is not there any more, or not for this token; what is published of it stays as it is"
+    return [
+        Notice(repo_id=repo_id, what="deleted", text=text)
+        for repo_id in _watched_before(memory, config)
+        if repo_id not in listed and repo_id not in renamed
+    ]

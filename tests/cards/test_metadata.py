@@ -48,8 +48,8 @@ def test_a_head_says_what_the_hub_indexes() -> None:
         "quantized_by": "phi-bot",
         "phi_bot": {
             "source": f"microsoft/Phi-3.5-mini-instruct@{COMMIT}",
-            "content_digest": DIGEST,
             "builds": {b.build.variant.name: b.build.build_key for b in GGUF.builds},
+            "contents": {b.build.variant.name: DIGEST for b in GGUF.builds},
         },
     }
 

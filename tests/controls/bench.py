@@ -13,9 +13,9 @@ from bot.matrix import first_defaults
 from bot.progress import Silent
 from bot.records import Artifact, Variant
 from bot.steps.build import build
-from bot.steps.plan import plan
+from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
-from bot.steps.watch import watch
+from bot.steps.watch import Reader
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 from tests.controls.faults import Fault
@@ -39,8 +39,7 @@ class Bench:
         """Build a checkpoint as it is; return the artifact, with its evidence. Raises VerifyError if it fails."""
         hub = client.connect("http://127.0.0.1:9", None)  # nothing of this asks a Hub
         config, workspace = Config(), Workspace(root=self.folder / "work")
-        (release,) = watch([str(checkpoint)], config=config, hub=hub, display=Silent())
-        (job,) = plan([release], [variant(format_name)], namespace=None, hub=hub).jobs
+        (job,) = plan_releases([Reader(hub=hub).named(str(checkpoint))], [variant(format_name)]).jobs
         (artifact,) = build(job, workspace=workspace, hub=hub, threads=THREADS, display=Silent()).artifacts
         return verify(artifact, config=config, workspace=workspace, hub=hub, threads=THREADS, display=Silent())
 

@@ -1,6 +1,10 @@
 """What is to be built: recipes against what is published. Converts nothing."""
 
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
@@ -8,9 +12,11 @@ from huggingface_hub import HfApi
 from bot import catalogue, machine, source
 from bot.errors import ForeignRepoError, UnsupportedArchitectureError
 from bot.hub import client
+from bot.hub.client import Hub
 from bot.hub.local import RunningHub
-from bot.records import Estimate, Plan, Release
-from bot.steps.plan import is_refusal, plan, require_work, total
+from bot.records import Estimate, Plan, Release, Sighting
+from bot.steps.plan import Known, is_refusal, plan, require_work, total
+from bot.steps.watch import Reader, sighting_of
 from tests.source import models
 
 CONFIG = models.CONFIG | {"hidden_size": 3072, "num_attention_heads": 32, "num_hidden_layers": 2, "vocab_size": 32064}
@@ -26,8 +32,33 @@ def release(tmp_path: Path) -> Release:
     return Release.from_json(found.to_json() | {"config": CONFIG})
 
 
-def planned(hub: RunningHub, release: Release, *names: str, namespace: str | None = "me") -> Plan:
-    return plan([release], catalogue.select(names), namespace=namespace, hub=client.connect(hub.url, hub.token))
+class Given(Reader):
+    """Knows the releases that it is given, and counts what it is asked for."""
+
+    def __init__(self, hub: Hub, *releases: Release) -> None:
+        super().__init__(hub=hub)
+        self.given = {r.repo_id: r for r in releases}
+        self.asked: list[str] = []
+
+    def release(self, sighting: Sighting) -> Release:
+        self.asked.append(sighting.repo_id)
+        return self.given[sighting.repo_id]
+
+
+NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+
+
+def plan_of(hub: RunningHub, releases: Sequence[Release], *names: str, **known: Any) -> Plan:
+    connected = client.connect(hub.url, hub.token)
+    there = connected.namespace("me")
+    settings: dict[str, Any] = {"namespace": "me", "there": there, "now": NOW} | known
+    what = Known(**settings)
+    reader = Given(connected, *releases)
+    return plan([sighting_of(r) for r in releases], catalogue.select(names), reader=reader, known=what)[0]
+
+
+def planned(hub: RunningHub, release: Release, *names: str) -> Plan:
+    return plan_of(hub, [release], *names)
 
 
 def test_one_job_a_format_with_its_repos(hub: RunningHub, release: Release) -> None:
@@ -67,7 +98,7 @@ def test_a_model_that_fits_nowhere_is_an_error_of_its_own(hub: RunningHub, relea
 
 def test_one_model_that_fits_nowhere_holds_up_no_other(hub: RunningHub, release: Release) -> None:
     llama = Release.from_json(release.to_json() | {"config": CONFIG | {"architectures": ["LlamaForCausalLM"]}})
-    todo = plan([llama, release], catalogue.select(["gguf"]), namespace="me", hub=client.connect(hub.url, hub.token))
+    todo = plan_of(hub, [llama, dataclasses.replace(release, repo_id="me/other")], "gguf")
     require_work(todo)
     assert [j.format for j in todo.jobs] == ["gguf"]
     assert all(is_refusal(f) for f in todo.failures)

@@ -1,0 +1,59 @@
+"""The main job as a command."""
+
+import click
+
+from bot import catalogue, show
+from bot.cli.options import Options, chosen, common, print_json, variants_option
+from bot.records import Report
+from bot.steps.announce import announce
+from bot.steps.failures import exit_code
+from bot.steps.run import Cycle, Means, run
+
+
+@click.command("run")
+@click.argument("models", nargs=-1, metavar="[MODEL[@REVISION]]...")
+@variants_option
+@common
+def run_command(models: tuple[str, ...], wanted: tuple[str, ...], options: Options) -> int:
+    """Do the main job: watch, plan, build, verify, publish, announce.
+
+    MODEL is a repo on the Hub or a local folder; without one, the configured authors are watched. Without a namespace
+    the files are built and verified, and nothing is published.
+
+    \b
+    Example: phi-bot run microsoft/Phi-4-mini-instruct --variants gguf/q4_k_m
+    """
+    means = options.means()
+    asked = chosen(wanted, means)
+    rows = catalogue.select(asked)
+    named = frozenset(asked) & frozenset(v.name for v in rows)
+    cycle, report = run(models, rows, named=named, means=means)
+    announce(report)
+    if options.json:
+        print_json(report)
+    else:
+        _show(cycle, report, means)
+    done = bool(report.artifacts or report.publications or cycle.todo.done)
+    return exit_code(report.failures, anything_done=done)
+
+
+def _show(cycle: Cycle, report: Report, means: Means) -> None:
+    if cycle.paused is not None:
+        click.echo(f"Paused: {cycle.paused}. Nothing was begun{'' if not report.publications else ' after that'}.")
+    elif means.config.run.dry_run:
+        show.plan(cycle.todo)
+        click.echo("A dry run: nothing of it was done. Set dry_run = false in [run] to turn the bot on.")
+        return
+    if report.publications:
+        show.publications(report)
+    elif report.artifacts:
+        show.artifacts(report.artifacts)
+        if not means.config.publish.namespace:
+            click.echo("Not published: give --namespace to publish these under your name.")
+    if not cycle.todo.jobs and cycle.paused is None:
+        already = len(cycle.todo.done)
+        click.echo(f"Nothing to convert: {already} variants are published already." if already else "Nothing to do.")
+    show.failures(report.failures)
+
+
+COMMANDS = (run_command,)

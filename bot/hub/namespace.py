@@ -1,0 +1,138 @@
+"""Lists of a whole namespace: what sources are in it, and what this bot published there. No request per repo."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.errors import ForeignRepoError, RecordError
+from bot.hub import commits, releases
+from bot.hub.repo import Repo, commit_of
+from bot.records import Json, RepoRecord, Shelved
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, ModelInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A repo with a Phi in it, as the list of its owner's repos tells of it.
+
+    ``usable`` is False where it holds no weights (any more) or the Hub disabled it.
+    """
+
+    repo_id: str
+    commit: str
+    changed: str
+    gated: bool
+    private: bool
+    disabled: bool
+    usable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace:
+    """What a namespace holds: the repos that this bot made, by their ids, and those that it must not touch."""
+
+    shelved: dict[str, Shelved]
+    foreign: frozenset[str]
+
+
+def sources(api: "HfApi", author: str) -> list[Listed]:
+    """Return an owner's repos that are releases, or would be with their weights, in alphabetical order."""
+    infos = api.list_models(
+        author=author,
+        expand=["cardData", "config", "disabled", "gated", "lastModified", "private", "sha", "siblings", "tags"],
+    )
+    found = (_listed(info) for info in infos if info.sha and releases.is_phi(info))
+    return sorted(found, key=lambda listed: listed.repo_id)
+
+
+def namespace(api: "HfApi", owner: str) -> Namespace:
+    """Return what is published in a namespace, by one (paginated) list of its repos.
+
+    A repo with a record whose card does not speak of it, because somebody edited it, is asked for its record.
+    """
+    infos = api.list_models(author=owner, expand=["cardData", "lastModified", "private", "sha", "siblings"])
+    shelved: dict[str, Shelved] = {}
+    foreign = set()
+    for info in infos:
+        found = _shelved(api, info)
+        if found is None:
+            foreign.add(info.id)
+        else:
+            shelved[info.id] = found
+    return Namespace(shelved=shelved, foreign=frozenset(foreign))
+
+
+def _listed(info: "ModelInfo") -> Listed:
+    return Listed(
+        repo_id=info.id,
+        commit=str(info.sha),
+        changed=_instant(info.last_modified),
+        gated=bool(info.gated),
+        private=bool(info.private),
+        disabled=bool(info.disabled),
+        usable=releases.is_release(info),
+    )
+
+
+def _shelved(api: "HfApi", info: "ModelInfo") -> Shelved | None:
+    """Return what a repo of ours holds, None for one that is not ours."""
+    files = {sibling.rfilename for sibling in info.siblings or []}
+    said = _said(info)
+    if commits.RECORD_FILE in files and said is None:
+        try:
+            found = commits.record(Repo(api=api, id=info.id))
+        except (ForeignRepoError, RecordError):
+            return None
+        return _from_record(api, info, found[0]) if found else None
+    if commits.RECORD_FILE in files and said is not None:
+        return _shelf(api, info, *said)
+    return _shelf(api, info, "", {}, {}) if files <= commits.UNTOUCHED else None
+
+
+def _said(info: "ModelInfo") -> tuple[str, dict[str, str], dict[str, str]] | None:
+    """Return what the head of a card says of its repo's record (cards/metadata.py), None where it says nothing."""
+    data: Json = info.card_data
+    own = data.to_dict().get("phi_bot") if data else None
+    if not isinstance(own, dict):
+        return None
+    source, builds, contents = own.get("source"), _texts(own.get("builds")), _texts(own.get("contents"))
+    if not isinstance(source, str) or builds is None or contents is None or builds.keys() != contents.keys():
+        return None
+    return source, builds, contents
+
+
+def _texts(value: Json) -> dict[str, str] | None:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for pair in value.items() for v in pair):
+        return None
+    return value
+
+
+def _from_record(api: "HfApi", info: "ModelInfo", record: RepoRecord) -> Shelved:
+    builds = [b.build for b in record.builds]
+    latest = max(builds, key=lambda b: b.created, default=None)
+    source = latest.source if latest else None
+    return _shelf(
+        api,
+        info,
+        "" if source is None else f"{source.repo_id}@{source.commit}" if source.commit else source.repo_id,
+        {b.variant.name: b.build_key for b in builds},
+        {b.variant.name: b.source.content_digest for b in builds},
+    )
+
+
+def _shelf(api: "HfApi", info: "ModelInfo", source: str, builds: dict[str, str], contents: dict[str, str]) -> Shelved:
+    return Shelved(
+        repo_id=info.id,
+        commit=commit_of(info, api.endpoint),
+        changed=_instant(info.last_modified),
+        private=bool(info.private),
+        source=source,
+        builds=builds,
+        contents=contents,
+    )
+
+
+def _instant(moment: dt.datetime | None) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds") if moment else ""

@@ -1,0 +1,238 @@
+"""What the bot remembers between runs: which sources it has seen, what failed and when to try again.
+
+It is kept in one file of a dataset repo of the bot's own (see bot/steps/remember.py), never on one machine. Losing it
+loses no publication: what is published is said by the publications themselves. Nothing here knows the Hub or a clock.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from bot.errors import (
+    ConfigError,
+    ConflictError,
+    DiskFullError,
+    DiskTooSmallError,
+    HubRefusedError,
+    HubUnreachableError,
+    Interrupted,
+    NoCompilerError,
+    NotReadyError,
+    TokenError,
+)
+from bot.record import Sha256
+from bot.records import Commit, Failure, Json, MalformedRecordError, Notice, PlannedVariant, Record
+
+MEMORY_VERSION = 1
+
+# Hours before the second attempt, the third …: a day's outage of something upstream is outlasted by three attempts.
+_PAUSES = (1, 24, 72, 168)
+
+# What says nothing about the variant: the Hub, the token or this machine is at fault, and may do better next time.
+_OF_THE_MOMENT = frozenset(
+    error.exit_code
+    for error in (
+        ConfigError,
+        ConflictError,
+        DiskFullError,
+        DiskTooSmallError,
+        HubRefusedError,
+        HubUnreachableError,
+        Interrupted,
+        NoCompilerError,
+        NotReadyError,
+        TokenError,
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(Record):
+    """A source as it was when the bot last looked: its head, its content, or why it cannot be used."""
+
+    commit: Commit
+    content_digest: Sha256 | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempted(Record):
+    """A variant that failed: how often, how it ended the last time, and when it is tried again (UTC, ISO 8601).
+
+    ``next`` is None for one that waits for a person. ``step`` is "begun" while it is being built, and where a process
+    ended without a word.
+    """
+
+    release: str  # repo_id@commit
+    variant: str
+    attempts: int
+    last: str
+    next: str | None
+    step: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Record):
+    """All of it. ``sources`` by repo id; ``attempts`` and ``refusals`` by build key.
+
+    ``refusals`` say why a toolchain takes no such model, as the version ``bot_version`` of this bot knew it.
+    """
+
+    version: int = MEMORY_VERSION
+    bot_version: str = ""
+    sources: dict[str, Seen] = field(default_factory=dict)
+    attempts: dict[str, Attempted] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Read what ``to_json`` wrote. Raises MalformedRecordError for another version, among others."""
+        version = value.get("version") if isinstance(value, dict) else None
+        if type(version) is int and version != MEMORY_VERSION:
+            raise MalformedRecordError(f"$.version is {version}, not {MEMORY_VERSION}: another phi-bot wrote this")
+        return super().from_json(value)
+
+    def waits(self, build_key: str, now: dt.datetime) -> str | None:
+        """Say why a build is not tried at this moment, or return None where it may be."""
+        known = self.attempts.get(build_key)
+        if known is None:
+            return None
+        if known.next is None:
+            return f"failed {_times(known.attempts)} and waits for `phi-bot retry`: {known.message}"
+        if dt.datetime.fromisoformat(known.next) > now:
+            return f"failed {_times(known.attempts)} and is tried again after {known.next}: {known.message}"
+        return None
+
+    def with_sources(self, sources: Mapping[str, Seen]) -> "Memory":
+        """Return the memory with these sources in place of those that it knew."""
+        return replace(self, sources=dict(sorted(sources.items())))
+
+    def with_refusals(self, refusals: Mapping[str, str], *, bot_version: str) -> "Memory":
+        """Return the memory with more refusals. Those that another version of the bot found are dropped."""
+        kept = self.refusals if bot_version == self.bot_version else {}
+        return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **refusals}.items())))
+
+    def refusal(self, build_key: str, *, bot_version: str) -> str | None:
+        """Return why a toolchain refused a build, None where it did not or another version of the bot said so."""
+        return self.refusals.get(build_key) if bot_version == self.bot_version else None
+
+    def begun(self, release: str, planned: Iterable[PlannedVariant], *, now: dt.datetime, most: int) -> "Memory":
+        """Count an attempt before it is made: a machine that runs out of memory says nothing afterwards.
+
+        It may be made again at once, unless it was the last of ``most``. ``ended`` takes the count back or keeps it.
+        """
+        attempts = dict(self.attempts)
+        for variant in planned:
+            count = self._count(variant.build_key) + 1
+            attempts[variant.build_key] = Attempted(
+                release=release,
+                variant=variant.variant.name,
+                attempts=count,
+                last=_instant(now),
+                next=None if count >= most else _instant(now),
+                step="begun",
+                message="it was begun, and the process ended without a word",
+                hint="Was it out of memory, or ended by the time limit of a runner?",
+                exit_code=1,
+            )
+        return replace(self, attempts=attempts)
+
+    def ended(
+        self, planned: Iterable[PlannedVariant], failures: Iterable[Failure], *, now: dt.datetime, most: int
+    ) -> "Memory":
+        """Keep what came of attempts that were ``begun``: nothing of a success, the error and the pause of a failure.
+
+        What the Hub, the token or the machine is to blame for is no attempt.
+        """
+        failed = {f.variant: f for f in failures}
+        attempts = dict(self.attempts)
+        for variant in planned:
+            begun = attempts.pop(variant.build_key, None)
+            failure = failed.get(variant.variant.name)
+            if begun is None or failure is None:
+                continue
+            count = begun.attempts - (failure.exit_code in _OF_THE_MOMENT)
+            if count:
+                attempts[variant.build_key] = Attempted(
+                    release=begun.release,
+                    variant=begun.variant,
+                    attempts=count,
+                    last=_instant(now),
+                    next=None if count >= most else _instant(now + _pause(count)),
+                    step=failure.step,
+                    message=failure.message,
+                    hint=failure.hint,
+                    exit_code=failure.exit_code,
+                )
+        return replace(self, attempts=attempts)
+
+    def interrupted(self, planned: Iterable[PlannedVariant]) -> "Memory":
+        """Take back the count of attempts that a person ended."""
+        attempts = dict(self.attempts)
+        for variant in planned:
+            begun = attempts.pop(variant.build_key, None)
+            if begun is not None and begun.attempts > 1:
+                attempts[variant.build_key] = replace(begun, attempts=begun.attempts - 1, next=begun.last)
+        return replace(self, attempts=attempts)
+
+    def only(self, build_keys: Iterable[str]) -> "Memory":
+        """Forget the failures and refusals of builds that nobody wants any more: their release or recipe changed."""
+        wanted = frozenset(build_keys)
+        return replace(
+            self,
+            attempts={key: a for key, a in self.attempts.items() if key in wanted},
+            refusals={key: why for key, why in self.refusals.items() if key in wanted},
+        )
+
+    def forget(self, build_keys: Iterable[str]) -> "Memory":
+        """Forget failures, so that the variants are tried again."""
+        gone = frozenset(build_keys)
+        return replace(self, attempts={key: a for key, a in self.attempts.items() if key not in gone})
+
+    def _count(self, build_key: str) -> int:
+        known = self.attempts.get(build_key)
+        return known.attempts if known else 0
+
+
+def changes(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> tuple[Notice, ...]:
+    """Return what happened to sources that can be read between two looks at them, in the order of their names.
+
+    A source that is gone while another one appeared with the same content was renamed.
+    """
+    gone = {s.content_digest: repo_id for repo_id, s in before.items() if repo_id not in after and s.content_digest}
+    notices = []
+    for repo_id, seen in sorted(after.items()):
+        known = before.get(repo_id)
+        if known is not None and known.commit == seen.commit:
+            continue
+        if seen.problem:
+            notices.append(Notice(repo_id=repo_id, what="unusable", text=seen.problem))
+        elif known is None and seen.content_digest in gone:
+            old = gone[seen.content_digest]
+            text = f"{old} has this name now; what was published of it stays where it is"
+            notices.append(Notice(repo_id=repo_id, what="renamed", text=text))
+        elif known is None or known.content_digest is None:
+            notices.append(Notice(repo_id=repo_id, what="new", text="was not here before"))
+        elif known.content_digest != seen.content_digest:
+            text = "has other weights, another configuration, tokenizer or chat template than before"
+            notices.append(Notice(repo_id=repo_id, what="changed", text=text))
+        else:
+            text = "changed in files that decide nothing; there is nothing to build"
+            notices.append(Notice(repo_id=repo_id, what="edited", text=text))
+    return tuple(notices)
+
+
+def _pause(attempts: int) -> dt.timedelta:
+    return dt.timedelta(hours=_PAUSES[min(attempts, len(_PAUSES)) - 1])
+
+
+def _instant(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
