@@ -11,7 +11,10 @@ from functools import cache
 from typing import Protocol, cast
 
 from bot.evidence import KnownBehaviour
+from bot.formats._needs import Needs
 from bot.records import Estimate, Json, Release, Variant
+
+__all__ = ["Format", "Needs", "all_formats"]
 
 
 class Format(Protocol):
@@ -40,6 +43,10 @@ class Format(Protocol):
 
     def estimate(self, release: Release, variant: Variant) -> Estimate:
         """Estimate one variant's output, scratch disk (beyond source and output) and peak memory, in bytes."""
+        ...
+
+    def needs(self, variant: Variant) -> Needs:
+        """Return what building and verifying a variant needs of a machine, beside memory and disk."""
         ...
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:

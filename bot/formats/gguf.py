@@ -2,6 +2,7 @@
 
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
+from bot.formats._needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
 from bot.records import Estimate, Json, Release, Variant
 
 # What conversion/phi.py of the pinned llama.cpp registers as text models. Phi4ForCausalLMV is left out: it becomes two
@@ -63,6 +64,10 @@ class Gguf:
             disk=release.weight_bytes + _VOCABULARY if quantized else 0,
             memory=max(converter, output + _RUNTIME),
         )
+
+    def needs(self, variant: Variant) -> Needs:
+        """Return every platform that llama.cpp is compiled on."""
+        return needs(variant, LINUX, LINUX_ARM, MACOS, WINDOWS)
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:
         """Name what a context past the switch of LongRoPE does to short texts; no gate applies to it.

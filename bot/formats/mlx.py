@@ -2,6 +2,7 @@
 
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
+from bot.formats._needs import LINUX, LINUX_ARM, MACOS, Needs, needs
 from bot.records import Estimate, Json, Release, Variant
 
 # The models of the pinned mlx-lm. It has phi3small too, whose tokenizer exists only as code in the model's repo.
@@ -50,6 +51,10 @@ class Mlx:
         output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
         converter = _INTERPRETER + output + 2 * _phi.largest_tensor(release.config)
         return Estimate(output=output, disk=0, memory=max(converter, output + _RUNTIME))
+
+    def needs(self, variant: Variant) -> Needs:
+        """Return Macs first, which these files are for; MLX computes the same on processors."""
+        return needs(variant, MACOS, LINUX, LINUX_ARM)
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:
         """Name the long factors at every position, where a model has short ones too."""

@@ -2,6 +2,7 @@
 
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
+from bot.formats._needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
 from bot.records import Estimate, Json, Release, Variant
 
 # What the pinned builder makes and transformers reads without code from the model's repo. Phi-3-small, Phi-3-vision and
@@ -54,6 +55,10 @@ class Onnx:
             computed = release.parameters * (4 if variant.target == "cpu" else 2)
             builder = 1.1 * (release.weight_bytes + computed + output)
         return Estimate(output=output, disk=0, memory=max(_INTERPRETER + int(builder), output + _RUNTIME))
+
+    def needs(self, variant: Variant) -> Needs:
+        """Return what its target needs: files for a GPU are verified on one."""
+        return needs(variant, LINUX, LINUX_ARM, MACOS, WINDOWS)
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002
         """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""

@@ -2,6 +2,7 @@
 
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
+from bot.formats._needs import LINUX, WINDOWS, Needs, needs
 from bot.records import Estimate, Json, Release, Variant
 
 # What the pinned optimum-intel exports as text models. It has Phi-3-vision and Phi-4-multimodal too, as several models
@@ -65,6 +66,10 @@ class OpenVino:
             disk=release.weight_bytes if compressed else 0,
             memory=max(exporter, output + _RUNTIME),
         )
+
+    def needs(self, variant: Variant) -> Needs:
+        """Return the platforms of Intel's processors, on which OpenVINO computes as it was measured."""
+        return needs(variant, LINUX, WINDOWS)
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002
         """Return nothing: on both sides of a LongRoPE switch the runtime predicts what the original does."""

@@ -19,7 +19,7 @@ from bot.source.names import check_name
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_HEADER_BYTES = 25_000_000  # the limit of the Hub's own reader; Phi's largest is below 1 MB
+HEADER_BYTES = 25_000_000  # the limit of the Hub's own reader; Phi's largest is below 1 MB
 _INDEX_BYTES = 25_000_000
 _DIMENSIONS = 16
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -120,14 +120,14 @@ def read_header(path: Path) -> dict[str, Tensor]:
             raise DamagedWeightsError(
                 f"{path.name} is a Git LFS pointer, not the file itself", hint="Run `git lfs pull` in the folder."
             )
-        if size < 8 or 8 + min(length, _HEADER_BYTES) > size:
+        if size < 8 or 8 + min(length, HEADER_BYTES) > size:
             raise _damaged(path.name, f"is truncated in its header: it has {size} bytes")
-        if length > _HEADER_BYTES:
-            raise _damaged(path.name, f"has a header of {length} bytes, more than {_HEADER_BYTES}")
+        if length > HEADER_BYTES:
+            raise _damaged(path.name, f"has a header of {length} bytes, more than {HEADER_BYTES}")
         file.seek(8)
         raw = file.read(length)
     tensors = parse_header(raw, name=path.name)
-    _check_layout(tensors, size - 8 - length, path.name)
+    check_layout(tensors, size - 8 - length, path.name)
     return tensors
 
 
@@ -170,7 +170,7 @@ def _are_sizes(value: Json) -> bool:
     return isinstance(value, list) and all(type(v) is int and 0 <= v < 1 << 63 for v in value)
 
 
-def _check_layout(tensors: dict[str, Tensor], data_bytes: int, name: str) -> None:
+def check_layout(tensors: dict[str, Tensor], data_bytes: int, name: str) -> None:
     """Tensors must follow one another without a gap and fill the data: then every byte has one meaning."""
     expected = 0
     for tensor, t in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):

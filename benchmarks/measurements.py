@@ -1,0 +1,231 @@
+"""Measure what building, verifying and references take, on checkpoints of several sizes: ``make measurements``.
+
+Writes bot/estimates/measurements.json, which the estimates are fitted to, and then docs/estimates.md. Processor seconds
+and resident memory hardly depend on what else the machine does; seconds by the clock do, and are not kept.
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import os
+import platform
+import resource
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.checkpoints import Size, make
+from bot import catalogue, machine, source
+from bot.estimates import report
+from bot.estimates.measured import FILE, Measured, Measurements, measurements
+from bot.progress import Silent
+from bot.records import Json, Record
+from bot.sample import make_sample
+from bot.source.shape import local_shape
+from bot.tasks import BuildTask, ReferenceTask, Target, VerifyTask
+from bot.toolchains.enter import run_worker
+from bot.toolchains.install import ensure
+
+T = TypeVar("T")
+
+_SMALL, _LARGE = 32064, 200064  # tokens of Phi-3.5 and of Phi-4-mini
+SIZES = (
+    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=256, layers=4, feed_forward=1024),
+    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=512, layers=8, feed_forward=2048),
+    Size(family="phi-4-mini", vocabulary=_LARGE, hidden=512, layers=8, feed_forward=2048),
+    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=1024, layers=8, feed_forward=4096),
+    Size(family="phi-4-mini", vocabulary=_LARGE, hidden=1024, layers=8, feed_forward=4096),
+    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=1536, layers=13, feed_forward=6144),
+)
+FIRST = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")  #: built of every size
+OTHERS = ("gguf/q8_0", "gguf/bf16", "onnx/cpu-int8", "onnx/cpu-fp32", "openvino/int8", "openvino/fp16", "mlx/8bit")
+_OF_OTHERS = SIZES[1:4]
+_VERIFIED = (SIZES[0], SIZES[1], SIZES[2], SIZES[3])
+_THREADS = 2
+
+
+def main() -> None:
+    """Measure what is not measured yet in the working folder, and write all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path(".measurements"), help="folder for checkpoints and results")
+    work: Path = parser.parse_args().work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    found = [measured for size in SIZES for measured in _size(size, work)]
+    kept = measurements().large if FILE.exists() else ()
+    words = f"{_processor()}, {os.cpu_count()} cores, {machine.memory() / 1e9:.0f} GB, {platform.system()}"
+    taken = dt.datetime.now(dt.UTC).date().isoformat()
+    everything = Measurements(machine=words, taken=taken, rows=tuple(found), large=kept)
+    FILE.write_text(json.dumps(everything.to_json(), indent=1) + "\n", encoding="utf-8")
+    measurements.cache_clear()
+    report.write()
+
+
+def _size(size: Size, work: Path) -> Iterator[Measured]:
+    """Measure all runs of one size. Each result is kept as a file, so that a killed sweep goes on where it was."""
+    results = work / "results" / size.name
+    results.mkdir(parents=True, exist_ok=True)
+
+    def once(name: str, run: Callable[[], Measured]) -> Measured:
+        kept = results / f"{name.replace('/', '-')}.json"
+        if not kept.exists():
+            measured = run()
+            kept.write_text(json.dumps(measured.to_json()), encoding="utf-8")
+            print(size.name, name, measured.to_json(), flush=True)
+        return Measured.from_json(json.loads(kept.read_text(encoding="utf-8")))
+
+    names = [*FIRST, *(OTHERS if size in _OF_OTHERS else ())]
+    wanted = [f"build-{n}" for n in names] + ([f"verify-{n}" for n in FIRST] if size in _VERIFIED else [])
+    if all((results / f"{n.replace('/', '-')}.json").exists() for n in [*wanted, "reference"]):
+        yield from (once(n, _never) for n in [*wanted, "reference"])
+        return
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        here = Path(folder)
+        staged = _staged(size, here, work)
+        yield once("reference", partial(_reference, staged, here))
+        for name in names:
+            built = here / name.replace("/", "-")
+            yield once(f"build-{name}", partial(_build, name, staged, built))
+            if f"verify-{name}" in wanted:
+                yield once(f"verify-{name}", partial(_verify, name, staged, built, here))
+            shutil.rmtree(built, ignore_errors=True)
+
+
+def _never() -> Measured:
+    raise AssertionError("its result is there")
+
+
+def _staged(size: Size, here: Path, work: Path) -> Path:
+    sample = work / "samples" / size.family
+    if not sample.exists():
+        make_sample(sample, Silent(), family=size.family)
+    folder = make(size, sample, here / "source")
+    source.check(folder)
+    source.stage(folder, here / "staged")
+    return here / "staged"
+
+
+def _build(name: str, staged: Path, built: Path) -> Measured:
+    variant = catalogue.all_variants()[name]
+    out, scratch = built / "files", built / "scratch"
+    for folder in (out, scratch):
+        folder.mkdir(parents=True)
+    task = BuildTask(
+        source=str(staged),
+        model_name="Phi",
+        targets=(Target(variant=variant, out=str(out)),),
+        scratch=str(scratch),
+        threads=_THREADS,
+    )
+    measured, events = _run("build", variant.format, task, staged, built, scratch)
+    if failed := [e["message"] for e in events if e["event"] == "failed"]:
+        raise RuntimeError(f"{name}: {failed[0]}")
+    return replace(measured, variant=name, output=_bytes(out))
+
+
+def _verify(name: str, staged: Path, built: Path, here: Path) -> Measured:
+    variant = catalogue.all_variants()[name]
+    if not built.exists():
+        _build(name, staged, built)
+    if not (here / "reference").exists():
+        _reference(staged, here)
+    task = VerifyTask(
+        artifact=str(built / "files"),
+        variant=variant,
+        source=str(staged),
+        reference=str(here / "reference"),
+        threads=_THREADS,
+    )
+    measured, _ = _run("verify", variant.format, task, staged, built, built / "verifying")
+    return replace(measured, variant=name, disk=None)
+
+
+def _reference(staged: Path, here: Path) -> Measured:
+    out = here / "reference"
+    out.mkdir(exist_ok=True)
+    task = ReferenceTask(source=str(staged), out=str(out), threads=_THREADS)
+    measured, _ = _run("reference", "reference", task, staged, here, here / "scratch")
+    return replace(measured, output=_bytes(out), disk=None)
+
+
+_COMMANDS = {"build": "build", "verify": "verify", "reference": "compute"}
+
+
+def _run(
+    what: str, toolchain: str, task: Record, staged: Path, folder: Path, scratch: Path
+) -> tuple[Measured, list[Json]]:
+    """Run a worker in a process of its own, whose children's resources are those of the worker alone."""
+    scratch.mkdir(exist_ok=True)
+    ensure(toolchain, Silent())
+    with _watched(scratch) as peaks, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        cpu_seconds, memory, events = pool.submit(
+            _alone, toolchain, _COMMANDS[what], task, folder / "worker.log", scratch
+        ).result()
+    config = json.loads((staged / "config.json").read_text(encoding="utf-8"))
+    return (
+        Measured.from_json(
+            {
+                "what": what,
+                "variant": "",
+                "shape": local_shape(staged, config).to_json(),
+                "disk": max(peaks),
+                "memory": memory,
+                "cpu_seconds": round(cpu_seconds, 2),
+            }
+        ),
+        events,
+    )
+
+
+def _alone(toolchain: str, command: str, task: Record, log: Path, scratch: Path) -> tuple[float, int, list[Json]]:
+    os.environ["TMPDIR"] = str(scratch)  # so that what a tool writes there is counted
+    tempfile.tempdir = None
+    events: list[Json] = []
+    run_worker(ensure(toolchain, Silent()), toolchain, command, task, log=log, on_event=events.append)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * unit, [e for e in events if e["event"] != "progress"]
+
+
+@contextlib.contextmanager
+def _watched(folder: Path) -> Iterator[list[int]]:
+    """Note the bytes under a folder ten times a second while the block runs."""
+    sizes, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            sizes.append(_bytes(folder))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield sizes
+    finally:
+        done.set()
+        thread.join()
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # it went while we looked
+            if file.is_file() and not file.is_symlink():
+                total += file.stat().st_size
+    return total
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names: Sequence[str] = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else ()
+    return next((n.partition(":")[2].strip() for n in names if n.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What builds were measured to take: measurements.json, which ``make measurements`` writes."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from bot.records import Record
+from bot.source.shape import Shape
+
+FILE = Path(__file__).with_name("measurements.json")
+
+What = Literal["build", "verify", "reference"]
+Quantity = Literal["output", "disk", "memory", "cpu_seconds"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Record):
+    """What one run of a worker took: bytes of ``output``, peaks of scratch ``disk`` and of ``memory``, processor time.
+
+    ``variant`` is "" for a reference, which is that of all variants. What was not measured is None.
+    """
+
+    what: What
+    variant: str
+    shape: Shape
+    output: int | None = None
+    disk: int | None = None
+    memory: int | None = None
+    cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurements(Record):
+    """All measurements on one machine. ``large`` are single ones of a real size, that nothing is fitted to."""
+
+    machine: str
+    taken: str
+    rows: tuple[Measured, ...]
+    large: tuple[Measured, ...]
+
+
+@cache
+def measurements() -> Measurements:
+    """Return what was measured."""
+    return Measurements.from_json(json.loads(FILE.read_text(encoding="utf-8")))

@@ -1,0 +1,5 @@
+"""docs/estimates.md."""
+
+
+def write() -> None:
+    """Write it."""

@@ -1,0 +1,78 @@
+"""The shape of a model: what its tensors are, as far as planning needs to know, without their data."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.records import Json, Record, Release
+from bot.source.weights import Tensor, check_weights
+
+_LARGEST_LAYERS = 10_000  # more than any model has; a config may say anything
+_LARGEST_VOCABULARY = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape(Record):
+    """How large a model is.
+
+    ``parameters`` are by dtype, as safetensors names it, and tied weights count once. ``bytes`` is what all tensors
+    take, ``largest`` the number of elements of the largest one. ``layers`` and ``vocabulary`` are the config's.
+    """
+
+    parameters: dict[str, int]
+    bytes: int
+    largest: int
+    layers: int
+    vocabulary: int
+
+    @property
+    def count(self) -> int:
+        """The number of parameters of all types."""
+        return sum(self.parameters.values())
+
+
+def shape_of(tensors: Iterable[Tensor], config: dict[str, Json]) -> Shape:
+    """Return the shape of a model from the headers of its weights and its config.json."""
+    parameters: Counter[str] = Counter()
+    size = largest = 0
+    for tensor in tensors:
+        elements = math.prod(tensor.shape)
+        parameters[tensor.dtype] += elements
+        size += tensor.end - tensor.begin
+        largest = max(largest, elements)
+    return Shape(
+        parameters=dict(sorted(parameters.items())),
+        bytes=size,
+        largest=largest,
+        layers=_number(config, "num_hidden_layers", _LARGEST_LAYERS),
+        vocabulary=_number(config, "vocab_size", _LARGEST_VOCABULARY),
+    )
+
+
+def local_shape(folder: Path, config: dict[str, Json]) -> Shape:
+    """Return the shape of a model in a folder, checking every header. Raises DamagedWeightsError, PicklesOnlyError."""
+    return shape_of(check_weights(folder).values(), config)
+
+
+def guessed_shape(release: Release) -> Shape:
+    """Return the shape that a release seems to have, by the sizes of its files and its config alone."""
+    config = release.config
+    hidden, vocabulary = _number(config, "hidden_size", 1 << 20), _number(config, "vocab_size", _LARGEST_VOCABULARY)
+    wide = hidden * max(vocabulary, 2 * _number(config, "intermediate_size", 1 << 24))
+    parameters = release.parameters
+    single = release.weight_bytes // max(parameters, 1) == 4
+    return Shape(
+        parameters={"F32" if single else "BF16": parameters},
+        bytes=release.weight_bytes,
+        largest=min(wide, parameters),
+        layers=_number(config, "num_hidden_layers", _LARGEST_LAYERS),
+        vocabulary=vocabulary,
+    )
+
+
+def _number(config: dict[str, Json], key: str, most: int) -> int:
+    """Return a whole number of a config, at least 1 and at most ``most``: it is a stranger's."""
+    value = config.get(key)
+    return min(max(value, 1), most) if type(value) is int else 1

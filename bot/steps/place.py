@@ -1,0 +1,168 @@
+"""Place: which runner builds each job, what that takes and costs, and how much of it one run may begin."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bot import toolchains
+from bot.config import Config
+from bot.errors import NoRunnerError
+from bot.estimates import estimate
+from bot.formats import Needs, all_formats
+from bot.machine import lacks
+from bot.progress import size
+from bot.records import Failure, Job, Placement, Plan, PlannedVariant, Variant
+from bot.runners import LOCAL, Runner, built_in
+from bot.source.shape import Shape, guessed_shape
+from bot.steps.bounds import within
+from bot.steps.failures import failure
+from bot.toolchains import lock
+
+_SPARE = 0.9  # of a runner's memory; the rest is the system's
+_BYTES_A_SECOND = 50e6  # of downloads and uploads: what data centres give at least
+_USEFUL_CORES = 8  # more of them hardly help: much of a build is one thread's
+_COMPILING = 600.0  # processor seconds of compiling a toolchain that is compiled
+_INSTALLING = 30.0  # seconds of installing any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a job takes of a fresh machine, in bytes and seconds. ``moved`` is downloaded and uploaded."""
+
+    needs: Needs
+    targets: frozenset[str]
+    memory: int
+    disk: int
+    moved: int
+    cpu_seconds: float
+
+
+def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape], config: Config) -> Plan:
+    """Give every job the cheapest of the runners that has what it needs, and postpone what is over the bounds.
+
+    ``shapes`` are by content digest; a release that has none is estimated by the sizes of its files. A job whose
+    variants need different machines, or do not fit together, is split. What fits nowhere becomes a Failure of
+    NoRunnerError. Where several runners cost the same, a format's preference decides, then the time, then the name.
+    """
+    placed: list[Job] = []
+    failures: list[Failure] = []
+    for job in todo.jobs:
+        shape = shapes.get(job.release.content_digest) or guessed_shape(job.release)
+        for part in _by_needs(job):
+            whole = _placed(part, shape, runners)
+            for one in [whole] if whole else _one_by_one(part):
+                found = whole or _placed(one, shape, runners)
+                if found is not None:
+                    placed.append(found)
+                else:
+                    failures += _nowhere(one, shape, runners)
+    kept, postponed = within(placed, config.plan)
+    return replace(
+        todo, jobs=tuple(kept), failures=(*todo.failures, *failures), postponed=(*todo.postponed, *postponed)
+    )
+
+
+def demand(job: Job) -> Demand:
+    """Return what a job with an estimate takes of a machine that has nothing yet, toolchains included."""
+    release, e = job.release, job.estimate
+    wanted = sum(f.size for f in release.files)
+    locks = [lock.read(toolchains.lock_file(name)) for name in (job.format, "reference")]
+    return Demand(
+        needs=all_formats()[job.format].needs(job.variants[0].variant),
+        targets=frozenset(v.variant.target for v in job.variants),
+        memory=e.memory,
+        disk=wanted + e.disk + e.output + sum(found.disk for found in locks),
+        moved=wanted + e.output,
+        cpu_seconds=e.cpu_seconds + sum(_COMPILING for found in locks if found.build is not None),
+    )
+
+
+def fits(wanted: Demand, runner: Runner) -> bool:
+    """Say whether a runner has what a job takes.
+
+    The machine at hand may run what ``machine.lacks`` says it can, and its disk is looked at when the job begins: some
+    of what it takes may be there already.
+    """
+    if wanted.memory > _SPARE * runner.memory:
+        return False
+    if runner.name == LOCAL:
+        return all(lacks(target) is None for target in wanted.targets)
+    needs = wanted.needs
+    able = (runner.system, runner.architecture) in needs.platforms and wanted.disk <= runner.disk
+    return able and needs.accelerator in ("none", runner.accelerator)
+
+
+def placement(wanted: Demand, runner: Runner) -> Placement:
+    """Return what a job takes on a runner. Its cost is by the minute, as GitHub and Hugging Face count."""
+    seconds = wanted.cpu_seconds / min(runner.cores, _USEFUL_CORES)
+    if runner.name != LOCAL:
+        seconds += wanted.moved / _BYTES_A_SECOND + 2 * _INSTALLING
+    minutes = math.ceil(seconds / 60)
+    return Placement(runner=runner.name, seconds=round(seconds, 1), cost=round(minutes * runner.price / 60, 6))
+
+
+def _by_needs(job: Job) -> Iterator[Job]:
+    form = all_formats()[job.format]
+    groups: dict[Needs, list[PlannedVariant]] = {}
+    for planned in job.variants:
+        groups.setdefault(form.needs(planned.variant), []).append(planned)
+    yield from (replace(job, variants=tuple(group)) for group in groups.values())
+
+
+def _one_by_one(job: Job) -> Iterator[Job]:
+    yield from (replace(job, variants=(planned,)) for planned in job.variants)
+
+
+def _placed(job: Job, shape: Shape, runners: Sequence[Runner]) -> Job | None:
+    """Return a job with its estimate and its runner, or None where none fits."""
+    job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants]))
+    wanted = demand(job)
+    able = [(_rank(wanted, r), r) for r in runners if fits(wanted, r)]
+    if not able:
+        return None
+    _, best = min(able, key=lambda pair: pair[0])
+    return replace(job, placement=placement(wanted, best))
+
+
+def _rank(wanted: Demand, runner: Runner) -> tuple[float, int, float, str]:
+    found = placement(wanted, runner)
+    platform, platforms = (runner.system, runner.architecture), wanted.needs.platforms
+    preference = platforms.index(platform) if platform in platforms else len(platforms)
+    return found.cost, preference, found.seconds, runner.name
+
+
+def _nowhere(job: Job, shape: Shape, runners: Sequence[Runner]) -> Iterator[Failure]:
+    job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants]))
+    wanted = demand(job)
+    would_do = sorted((_rank(wanted, r), r.name) for r in built_in() if fits(wanted, r))
+    hint = "Describe a machine of yours that has it, in a table [runner.NAME] (docs/planning.md)."
+    if would_do:
+        hint = f"{would_do[0][1]} would do (--on {would_do[0][1]})."
+    for planned in job.variants:
+        error = NoRunnerError(f"needs {_in_words(wanted, planned.variant)}; {_best_of(wanted, runners)}", hint=hint)
+        yield failure(job.release.label, planned.variant.name, "plan", error)
+
+
+_NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows", "nvidia": "an NVIDIA GPU"}
+
+
+def _in_words(wanted: Demand, variant: Variant) -> str:
+    if not wanted.needs.platforms:
+        return f"a runtime for {variant.target}, which no runner has"
+    platforms = " or ".join(f"{_NAMES[system]} {architecture}" for system, architecture in wanted.needs.platforms)
+    gpu = "" if wanted.needs.accelerator == "none" else f", {_NAMES[wanted.needs.accelerator]}"
+    return f"{platforms}{gpu} with {size(wanted.memory / _SPARE)} of memory and {size(wanted.disk)} of disk"
+
+
+def _best_of(wanted: Demand, runners: Sequence[Runner]) -> str:
+    needs = wanted.needs
+    able = [
+        r
+        for r in runners
+        if r.name == LOCAL
+        or ((r.system, r.architecture) in needs.platforms and needs.accelerator in ("none", r.accelerator))
+    ]
+    if not able:
+        return "none of the runners is such a machine"
+    largest = max(able, key=lambda r: (r.memory, r.disk, r.name))
+    return f"the largest runner known, {largest.name}, has {size(largest.memory)} and {size(largest.disk)}"
