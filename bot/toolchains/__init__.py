@@ -37,11 +37,13 @@ def lock_digest(name: str) -> str:
     The rest of a lock (how much disk it takes, on which systems it was found to install) may change without anything
     being built or installed anew.
     """
-    return _digest(lock_file(name).read_text(encoding="utf-8"))
+    file = lock_file(name)
+    known = file.stat()
+    return _digest(file, known.st_mtime_ns, known.st_size)  # asked for each of ten thousand publications
 
 
 @cache
-def _digest(text: str) -> str:
-    lock = parse(text)
+def _digest(file: Path, _changed: int, _size: int) -> str:
+    lock = parse(file.read_text(encoding="utf-8"))
     requirements = [" ".join(r.text.replace("\\\n", " ").split()) for r in lock.requirements]
     return digest_of([requirements, dataclasses.asdict(lock.build) if lock.build else None])
