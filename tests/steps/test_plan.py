@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
+import bot
 from bot import catalogue, machine, source
-from bot.errors import ForeignRepoError, UnsupportedArchitectureError
+from bot.errors import BuildError, ForeignRepoError, UnsupportedArchitectureError
 from bot.hub import client
 from bot.hub.client import Hub
 from bot.hub.local import RunningHub
-from bot.records import Estimate, Plan, Release, Sighting
-from bot.steps.plan import Known, is_refusal, plan, require_work, total
+from bot.hub.namespace import Namespace
+from bot.memory import Memory
+from bot.records import Estimate, Plan, Release, Shelved, Sighting
+from bot.steps.failures import failure
+from bot.steps.plan import Known, is_refusal, plan, require_work, total, wanted_keys
 from bot.steps.watch import Reader, sighting_of
 from tests.source import models
 
@@ -116,3 +120,103 @@ def test_a_repo_that_is_not_ours_is_left_alone_and_holds_up_no_other(hub: Runnin
 def test_a_job_needs_all_its_outputs_and_the_largest_of_its_scratch() -> None:
     estimates = [Estimate(output=2, disk=10, memory=5), Estimate(output=3, disk=7, memory=8)]
     assert total(estimates) == Estimate(output=5, disk=10, memory=8)
+
+
+# ---- what is published, and what is remembered -----------------------------------------------------------------
+
+
+def shelf(*repos: Shelved) -> Namespace:
+    return Namespace(shelved={r.repo_id: r for r in repos}, foreign=frozenset())
+
+
+def published(job_plan: Plan, *, content: str, key: str | None = None, changed: str = "2026-01-01") -> Namespace:
+    """Return the namespace in which everything that a plan builds is published, under other keys if one is given."""
+    repos: dict[str, Shelved] = {}
+    for job in job_plan.jobs:
+        for v in job.variants:
+            old = repos.get(v.repo_id)
+            repos[v.repo_id] = Shelved(
+                repo_id=v.repo_id,
+                commit="0" * 40,
+                changed=changed,
+                private=False,
+                source=job.release.label,
+                builds={**(old.builds if old else {}), v.variant.name: key or v.build_key},
+                contents={**(old.contents if old else {}), v.variant.name: content},
+            )
+    return Namespace(shelved=repos, foreign=frozenset())
+
+
+def test_what_is_published_with_its_key_is_done_and_its_release_is_not_read(hub: RunningHub, release: Release) -> None:
+    there = published(planned(hub, release, "default"), content=release.content_digest)
+    reader = Given(client.connect(hub.url, hub.token))
+    known = Known(namespace="me", there=there, now=NOW)
+    todo, refusals = plan([sighting_of(release)], catalogue.select(["default"]), reader=reader, known=known)
+    assert (todo.jobs, todo.failures, refusals, reader.asked) == ((), (), {}, [])
+    assert len(todo.done) == len(catalogue.select(["default"]))
+
+
+def test_other_content_is_a_changed_release_and_another_recipe_is_outdated(hub: RunningHub, release: Release) -> None:
+    new = planned(hub, release, "mlx/4bit")
+    for content, reason in ((release.content_digest, "outdated"), ("9" * 64, "changed")):
+        there = published(new, content=content, key="8" * 64)
+        todo = plan_of(hub, [release], "mlx/4bit", there=there)
+        assert [v.reason for j in todo.jobs for v in j.variants] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("policy", "built", "postponed"), [("now", ["me/a", "me/b"], 0), ("slowly", ["me/b"], 1), ("never", [], 2)]
+)
+def test_outdated_publications_are_built_as_the_policy_says(
+    hub: RunningHub, release: Release, policy: str, built: list[str], postponed: int
+) -> None:
+    both = [dataclasses.replace(release, repo_id=name) for name in ("me/a", "me/b")]
+    there: dict[str, Shelved] = {}
+    for one, changed in zip(both, ("2026-02-01", "2026-01-01"), strict=True):
+        new = plan_of(hub, [one], "mlx/4bit")
+        there |= published(new, content=one.content_digest, key="8" * 64, changed=changed).shelved
+    todo = plan_of(hub, both, "mlx/4bit", there=shelf(*there.values()), outdated=policy)
+    assert [j.release.repo_id for j in todo.jobs] == built
+    assert [p.why for p in todo.postponed] == ["outdated"] * postponed
+
+
+def test_outdated_publications_wait_while_there_is_something_new(hub: RunningHub, release: Release) -> None:
+    old, new = (dataclasses.replace(release, repo_id=name) for name in ("me/old", "me/new"))
+    there = published(plan_of(hub, [old], "mlx/4bit"), content=old.content_digest, key="8" * 64)
+    todo = plan_of(hub, [old, new], "mlx/4bit", there=there, outdated="slowly")
+    assert [j.release.repo_id for j in todo.jobs] == ["me/new"]
+    assert [p.release for p in todo.postponed] == [old.label]
+
+
+def test_what_failed_waits_and_the_rest_goes_on(hub: RunningHub, release: Release) -> None:
+    (job,) = planned(hub, release, "gguf/q4_k_m", "gguf/q8_0").jobs
+    broken = failure(release.label, "gguf/q8_0", "build", BuildError("it broke", hint="Look."))
+    memory = Memory().begun(release.label, job.variants[1:], now=NOW, most=3)
+    memory = memory.ended(job.variants[1:], [broken], now=NOW, most=3)
+    todo = plan_of(hub, [release], "gguf/q4_k_m", "gguf/q8_0", memory=memory)
+    assert [v.variant.name for j in todo.jobs for v in j.variants] == ["gguf/q4_k_m"]
+    assert [(p.planned.variant.name, p.why) for p in todo.postponed] == [("gguf/q8_0", "failed")]
+    later = plan_of(hub, [release], "gguf/q8_0", memory=memory, now=NOW + dt.timedelta(days=1))
+    assert [v.variant.name for j in later.jobs for v in j.variants] == ["gguf/q8_0"]
+
+
+def test_a_refusal_that_is_remembered_needs_no_look_at_the_release(hub: RunningHub, release: Release) -> None:
+    llama = Release.from_json(release.to_json() | {"config": CONFIG | {"architectures": ["LlamaForCausalLM"]}})
+    known = Known(namespace="me", now=NOW)
+    rows = catalogue.select(["gguf"])
+    connected = client.connect(hub.url, hub.token)
+    first, refusals = plan([sighting_of(llama)], rows, reader=Given(connected, llama), known=known)
+    memory = Memory().with_refusals(refusals, bot_version=bot.__version__)
+    reader = Given(connected)
+    second, _ = plan([sighting_of(llama)], rows, reader=reader, known=dataclasses.replace(known, memory=memory))
+    assert second.failures == first.failures
+    assert reader.asked == []
+
+
+def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
+    broken = Sighting(repo_id="microsoft/Phi-9", commit="0" * 40, content_digest=None, problem="no config")
+    known = Known(namespace="me", now=NOW)
+    reader = Given(client.connect(hub.url, hub.token))
+    todo, _ = plan([broken], catalogue.select(["default"]), reader=reader, known=known)
+    assert todo == Plan(jobs=(), done=(), failures=())
+    assert wanted_keys([broken], catalogue.select(["default"])) == frozenset()
