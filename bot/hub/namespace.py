@@ -94,7 +94,7 @@ def _shelved(api: "HfApi", info: "ModelInfo") -> Shelved | None:
 def _said(info: "ModelInfo") -> tuple[str, dict[str, str], dict[str, str]] | None:
     """Return what the head of a card says of its repo's record (cards/metadata.py), None where it says nothing."""
     data: Json = info.card_data
-    own = data.to_dict().get("phi_bot") if data else None
+    own = data.get("phi_bot") if data else None
     if not isinstance(own, dict):
         return None
     source, builds, contents = own.get("source"), _texts(own.get("builds")), _texts(own.get("contents"))
