@@ -1,19 +1,22 @@
 """The pictures of a card: what is in them. They are drawn in the toolchain ``plots``."""
 
-import tempfile
+import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bot import toolchains, workers
 from bot.cards import figures
 from bot.errors import PhiBotError
 from bot.formats import all_formats
 from bot.markdown import one_line
 from bot.progress import Display
-from bot.records import ProvenBuild, Release
+from bot.records import ProvenBuild, Release, digest_of
 from bot.tasks import PlotCurve, PlotPoint, PlotTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
+from bot.workspace import Workspace
 
 QUALITY, POSITIONS = "quality.png", "positions.png"
 PICTURES = (QUALITY, POSITIONS)
@@ -23,34 +26,49 @@ _USUAL_BITS = 4.5  # for each weight: of the builds of a format, the one nearest
 
 @dataclass(kw_only=True)
 class Plotter:
-    """Draws pictures. Where that is not possible it says so once, and draws none: a card is whole without them."""
+    """Draws pictures, and keeps them: whoever has to publish once more does not draw them once more.
 
+    Where drawing is not possible it says so once, and draws none: a card is whole without them.
+    """
+
+    workspace: Workspace
     display: Display
     _failed: bool = field(default=False, init=False)
 
     def draw(self, release: Release, own: Sequence[ProvenBuild], others: Sequence[ProvenBuild]) -> dict[str, bytes]:
         """Return the pictures of the repo that holds ``own``, by their names there; see ``plot_task``."""
         task = plot_task(release, own, others)
-        if self._failed or not (task.points or task.curves):
-            return {}
-        try:
-            toolchain = ensure("plots", self.display)
-            with tempfile.TemporaryDirectory(prefix="phi-bot-") as folder:
-                out = Path(folder) / "out"
-                out.mkdir()
-                drawn: list[str] = run_worker(
-                    toolchain,
-                    "plots",
-                    "draw",
-                    replace(task, out=str(out)),
-                    log=Path(folder) / "plots.log",
-                    on_event=lambda _: None,
-                )
-                return {name: (out / name).read_bytes() for name in drawn}
-        except PhiBotError as error:
-            self._failed = True
-            self.display.say(f"The cards come without pictures: {error.message}")
-            return {}
+        kept = self.workspace.pictures(_digest(task))
+        if not kept.is_dir() and (task.points or task.curves) and not self._failed:
+            try:
+                self._draw(task, kept)
+            except PhiBotError as error:
+                self._failed = True
+                self.display.say(f"The cards come without pictures: {error.message}")
+        return {name: (kept / name).read_bytes() for name in PICTURES if (kept / name).is_file()}
+
+    def _draw(self, task: PlotTask, kept: Path) -> None:
+        toolchain = ensure("plots", self.display)
+        with self.workspace.scratch() as folder:
+            out = folder / "pictures"
+            out.mkdir()
+            run_worker(
+                toolchain,
+                "plots",
+                "draw",
+                replace(task, out=str(out)),
+                log=folder / "plots.log",
+                on_event=lambda _: None,
+            )
+            kept.parent.mkdir(exist_ok=True)
+            with suppress(OSError):  # another process drew the same ones in the meantime
+                out.rename(kept)
+
+
+def _digest(task: PlotTask) -> str:
+    """Return the digest of all that decides what pictures look like: the figures, and what draws them."""
+    drawing = hashlib.sha256((Path(workers.__file__).parent / "plots.py").read_bytes()).hexdigest()
+    return digest_of([task.to_json(), toolchains.lock_digest("plots"), drawing])
 
 
 def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[ProvenBuild]) -> PlotTask:

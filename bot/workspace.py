@@ -3,6 +3,7 @@
     sources/DIGEST/     a release's files, as they are in its repo
     staged/DIGEST/      what toolchains read of them: no code, nothing that asks for any
     references/DIGEST/  the original's log-probabilities
+    pictures/DIGEST/    those of a card
     artifacts/DIGEST/   files/, notices/, build.json, release.json, chat.json; evidence.json once it is verified
     logs/               what toolchains printed
     scratch/            everything half-made
@@ -65,6 +66,10 @@ class Workspace:
         """Return where an artifact is kept: by its build key, and by the release whose name its files carry."""
         digest = digest_of([build_key, release.repo_id, release.commit])
         return self.root / "artifacts" / digest[:_NAME_LENGTH]
+
+    def pictures(self, digest: str) -> Path:
+        """Return where the pictures of a card are kept, by the digest of all that they are drawn from."""
+        return self.root / "pictures" / digest[:_NAME_LENGTH]
 
     def log(self, name: str) -> Path:
         """Return a log file."""

@@ -13,6 +13,7 @@ from bot.records import ProvenBuild
 from bot.tasks import PlotTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
+from bot.workspace import Workspace
 from tests.cards.examples import GGUF, LONG_CONTEXT, MLX, ONNX, OPENVINO, RELEASE, proven
 
 OTHERS = (*MLX.builds, *ONNX.builds, *OPENVINO.builds)
@@ -24,6 +25,11 @@ def changed(build: ProvenBuild, name: str) -> ProvenBuild:
     return ProvenBuild(
         build=replace(build.build, variant=replace(build.build.variant, name=name)), evidence=build.evidence
     )
+
+
+def plotter(folder: Path) -> Plotter:
+    """Return a plotter that has drawn nothing, or what the one of the same folder drew."""
+    return Plotter(workspace=Workspace(root=folder), display=Silent())
 
 
 # ---- what is in them -----------------------------------------------------------------------------------------
@@ -110,37 +116,46 @@ def draw(task: PlotTask, out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.toolchain
-def test_pictures_fit_a_card_and_are_the_same_for_the_same_figures() -> None:
-    first = Plotter(display=Silent()).draw(RELEASE, GGUF.builds, OTHERS)
+def test_pictures_fit_a_card_and_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
+    first = plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS)
     assert sorted(first) == sorted(PICTURES)
     for png in first.values():
         assert size(png) == (1400, 1050)  # two pixels for each that is shown, 700 wide
         assert len(png) < 60_000
         assert has_no_dates(png)
-    assert Plotter(display=Silent()).draw(RELEASE, GGUF.builds, OTHERS) == first
-    other = Plotter(display=Silent()).draw(RELEASE, GGUF.builds[:3], OTHERS)
+    assert plotter(tmp_path / "elsewhere").draw(RELEASE, GGUF.builds, OTHERS) == first
+    other = plotter(tmp_path).draw(RELEASE, GGUF.builds[:3], OTHERS)
     assert other[QUALITY] != first[QUALITY]
     assert other[POSITIONS] == first[POSITIONS]
 
 
 @pytest.mark.toolchain
+def test_what_was_drawn_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS)
+    monkeypatch.setenv("PHI_BOT_CACHE", str(tmp_path / "without toolchains"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1")
+    assert plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS) == first
+    assert plotter(tmp_path).draw(RELEASE, GGUF.builds[:3], OTHERS) == {}
+
+
+@pytest.mark.toolchain
 def test_no_setting_of_the_user_changes_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Plotter(display=Silent()).draw(RELEASE, GGUF.builds, OTHERS)
+    before = plotter(tmp_path / "before").draw(RELEASE, GGUF.builds, OTHERS)
     settings = tmp_path / ".config" / "matplotlib" / "matplotlibrc"
     settings.parent.mkdir(parents=True)
     settings.write_text("font.size: 40\naxes.facecolor: red\n")
     monkeypatch.setenv("PHI_BOT_CACHE", str(ensure("plots", Silent()).python.parents[4]))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert Plotter(display=Silent()).draw(RELEASE, GGUF.builds, OTHERS) == before
+    assert plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS) == before
 
 
 @pytest.mark.toolchain
-def test_a_model_without_a_switch_has_one_picture() -> None:
+def test_a_model_without_a_switch_has_one_picture(tmp_path: Path) -> None:
     builds = [
         proven(f"gguf/{name}", "int8", {f"a-{name}.gguf": size}, (kl, 1.0))
         for name, size, kl in (("q8_0", 4_000_000_000, 0.0007), ("q4_k_m", 2_400_000_000, 0.02))
     ]
-    assert list(Plotter(display=Silent()).draw(PLAIN, builds, ())) == [QUALITY]
+    assert list(plotter(tmp_path).draw(PLAIN, builds, ())) == [QUALITY]
 
 
 @pytest.mark.toolchain

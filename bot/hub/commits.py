@@ -129,31 +129,19 @@ def _commit_once(
     message: str,
 ) -> str:
     """Make the commit exactly once: when an answer is lost, the head tells whether the commit was made."""
-    from huggingface_hub.errors import HfHubHTTPError
 
-    def made() -> str | None:
+    def landed() -> str | None:
         head, files = repo.head()
         there = all(_is_there(a, files) for a in adds) and not files.keys() & set(delete)
         return head if head != parent and there else None
 
     def send() -> str:
-        try:
-            return repo.api.create_commit(
-                repo.id,
-                operations=operations,
-                commit_message=message,
-                parent_commit=parent,
-                repo_type=repo.type,
-            ).oid
-        except HfHubHTTPError as error:
-            if error.response.status_code != HTTPStatus.PRECONDITION_FAILED:
-                raise
-            head = made()  # perhaps the parent is stale because something on the way sent the request twice
-            if head is None:
-                raise conflict(repo.id) from error
-            return head
+        made = repo.api.create_commit(
+            repo.id, operations=operations, commit_message=message, parent_commit=parent, repo_type=repo.type
+        )
+        return made.oid
 
-    return once(send, made)
+    return once(send, landed)
 
 
 def _head(repo: Repo) -> tuple[str, Mapping[str, SourceFile]] | None:

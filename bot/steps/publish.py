@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bot import cards, catalogue
 from bot.cards import ChatFormat
-from bot.errors import ConfigError, PhiBotError, VerifyError
+from bot.errors import ConfigError, ConflictError, PhiBotError, VerifyError
 from bot.formats import all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.plots import PICTURES, Plotter
@@ -27,18 +27,29 @@ from bot.records import (
     Variant,
 )
 from bot.steps.failures import failure
-from bot.workspace import read_record, read_release
+from bot.workspace import Workspace, read_record, read_release
+
+_ROUNDS = 9  # each one that is lost was won by someone else, who has less left to do then
 
 
 def publish(
-    artifacts: Sequence[Artifact], *, namespace: str | None, private: bool, hub: Hub, display: Display
+    artifacts: Sequence[Artifact],
+    *,
+    namespace: str | None,
+    private: bool,
+    workspace: Workspace,
+    hub: Hub,
+    display: Display,
 ) -> Report:
     """Publish artifacts, each repo in one commit on top of the head that its record was read from.
+
+    New repos are private where ``private`` says so, and where the release itself is not there for everybody.
 
     Pictures on the cards show what is known at this moment of the same release: these artifacts, and what the records
     of the repos of default variants in the namespace hold. Without them a card is whole all the same.
 
-    What a repo holds already with the same build key is not sent again; if that is all, no commit is made. A repo
+    What a repo holds already with the same build key is not sent again; if that is all, no commit is made. Where
+    someone else publishes in the same repo at the same moment, what they did is read, and the rest added to it. A repo
     that refuses becomes a Failure for each of its artifacts, and the others go on.
     """
     if not namespace:
@@ -48,7 +59,7 @@ def publish(
     publications: list[Publication] = []
     failures: list[Failure] = []
     shelf = _Shelf(hub=hub, artifacts=artifacts)
-    plotter = Plotter(display=display)
+    plotter = Plotter(workspace=workspace, display=display)
     ordered = sorted(artifacts, key=lambda a: (_repo_id(namespace, a), a.build.variant.name))
     for repo_id, group in groupby(ordered, key=lambda a: _repo_id(namespace, a)):
         members = tuple(group)
@@ -106,13 +117,32 @@ def _publish_repo(
     shelf: _Shelf,
     plotter: Plotter,
 ) -> Publication:
+    """Publish in one repo. Of several who do so at once one is first, and each of the others adds to what is there."""
+    for _ in range(_ROUNDS):
+        try:
+            return _add(repo_id, artifacts, private, hub, display, shelf, plotter)
+        except ConflictError:
+            display.say(f"Someone else published in {repo_id} at the same moment: reading what is there now")
+    return _add(repo_id, artifacts, private, hub, display, shelf, plotter)
+
+
+def _add(
+    repo_id: str,
+    artifacts: Sequence[Artifact],
+    private: bool,
+    hub: Hub,
+    display: Display,
+    shelf: _Shelf,
+    plotter: Plotter,
+) -> Publication:
+    """Add to one repo what is not in it, in one commit. Raises ConflictError when someone else was faster."""
     found = hub.record(repo_id)
     old, parent = found or (RepoRecord(version=RECORD_VERSION, builds=()), None)
     old_keys = {b.build.build_key for b in old.builds}
     new = [_proven(a) for a in artifacts if a.build.build_key not in old_keys]
     asked = {a.build.build_key for a in artifacts}
     if not new and parent is not None:
-        display.say(f"{repo_id} holds all of it already")
+        display.say(f"{repo_id} holds all of it already: nothing left to do")
         builds = tuple(b for b in old.builds if b.build.build_key in asked)
         return Publication(repo_id=repo_id, commit=parent, url=hub.repo_url(repo_id), created=False, builds=builds)
 
@@ -148,7 +178,7 @@ def _publish_repo(
             delete=[*_stale(old, record), *(p for p in PICTURES if p not in pictures)],
             parent=parent,
             message=f"Add {names} of {release.label}",
-            private=private,
+            private=private or release.gated or release.private,
             task=task,
         )
     done = tuple(b for b in record.builds if b.build.build_key in asked)

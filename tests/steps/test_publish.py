@@ -1,5 +1,9 @@
 """Proven artifacts become repos: files, card, record and pictures, in one commit each."""
 
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +14,10 @@ from bot import toolchains
 from bot.errors import ConfigError
 from bot.hub import client
 from bot.hub.local import RunningHub
-from bot.progress import Silent
+from bot.progress import Silent, Task
 from bot.records import Artifact, FileEntry, ProvenBuild, Report
 from bot.steps.publish import publish
-from bot.workspace import write_json
+from bot.workspace import Workspace, write_json
 from tests.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE, sha256
 from tests.toolchains.index import HEAD, lock, wheel
 
@@ -54,11 +58,19 @@ def artifact(folder: Path, proven: ProvenBuild) -> Artifact:
 
 def published(hub: RunningHub, *artifacts: Artifact, display: Silent | None = None) -> Report:
     there = client.connect(hub.url, hub.token)
-    return publish(artifacts, namespace="me", private=False, hub=there, display=display or Silent())
+    return publish(
+        artifacts,
+        namespace="me",
+        private=False,
+        workspace=Workspace(root=hub.hub.folder.parent / "work"),
+        hub=there,
+        display=display or Silent(),
+    )
 
 
 def files(hub: RunningHub, repo_id: str) -> set[str]:
-    return set(HfApi(endpoint=hub.url, token=hub.token).list_repo_files(repo_id))
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    return set(api.list_repo_files(repo_id)) if api.repo_exists(repo_id) else set()
 
 
 def card(hub: RunningHub, repo_id: str) -> str:
@@ -70,9 +82,16 @@ def titles(hub: RunningHub, repo_id: str) -> list[str]:
     return [c.title for c in HfApi(endpoint=hub.url, token=hub.token).list_repo_commits(repo_id)]
 
 
-def test_without_a_namespace_nothing_is_published(hub: RunningHub) -> None:
+def test_without_a_namespace_nothing_is_published(hub: RunningHub, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no namespace"):
-        publish((), namespace=None, private=False, hub=client.connect(hub.url, hub.token), display=Silent())
+        publish(
+            (),
+            namespace=None,
+            private=False,
+            workspace=Workspace(root=tmp_path),
+            hub=client.connect(hub.url, hub.token),
+            display=Silent(),
+        )
 
 
 def test_what_has_no_evidence_is_not_published(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
@@ -127,3 +146,76 @@ def test_pictures_that_cannot_be_drawn_anew_are_taken_away(
     published(hub, *(artifact(tmp_path, b) for b in GGUF.builds[2:]))
     assert not {"quality.png", "positions.png"} & files(hub, GGUF_REPO)
     assert "![" not in card(hub, GGUF_REPO)
+
+
+# ---- two at once ---------------------------------------------------------------------------------------------
+
+
+def at_once(hub: RunningHub, *shares: Sequence[Artifact]) -> list[Report]:
+    """Publish shares of artifacts at the same moment."""
+    gate = threading.Barrier(len(shares))
+
+    def work(share: Sequence[Artifact]) -> Report:
+        gate.wait()
+        return published(hub, *share)
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        reports = list(pool.map(work, shares))
+    assert not any(r.failures for r in reports)
+    return reports
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_of_two_with_the_same_artifacts_one_commits_and_the_other_sees_it(hub: RunningHub, tmp_path: Path) -> None:
+    share = [artifact(tmp_path, b) for b in (*GGUF.builds, *MLX.builds)]
+    one, other = at_once(hub, share, share)
+    assert len(titles(hub, GGUF_REPO)) == len(titles(hub, MLX_REPO)) == 2
+    assert [(p.repo_id, p.commit, p.builds) for p in one.publications] == [
+        (p.repo_id, p.commit, p.builds) for p in other.publications
+    ]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_who_was_slower_is_told_that_nothing_is_left_to_do(hub: RunningHub, tmp_path: Path) -> None:
+    late = artifact(tmp_path, MLX.builds[0])
+
+    class Overtaken(Said):
+        """Somebody else publishes the same in the moment before this one does."""
+
+        @contextmanager
+        def task(self, title: str) -> Iterator[Task]:
+            if title.startswith("Publishing") and not files(hub, MLX_REPO):
+                published(hub, artifact(tmp_path / "other", MLX.builds[0]))
+            with super().task(title) as task:
+                yield task
+
+    said = Overtaken()
+    (publication,) = published(hub, late, display=said).publications
+    assert not publication.created
+    assert [line.partition(MLX_REPO)[2] for line in said.lines if MLX_REPO in line] == [
+        " at the same moment: reading what is there now",
+        " holds all of it already: nothing left to do",
+    ]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_of_four_with_different_variants_of_one_repo_all_are_in_it(hub: RunningHub, tmp_path: Path) -> None:
+    shares = [[artifact(tmp_path, b)] for b in GGUF.builds]
+    at_once(hub, *shares)
+    found = client.connect(hub.url, hub.token).record(GGUF_REPO)
+    assert found is not None
+    assert [b.build.build_key for b in found[0].builds] == [b.build.build_key for b in GGUF.builds]
+    assert {f"{b.build.variant.short_name}.bin" for b in GGUF.builds} <= files(hub, GGUF_REPO)
+    assert len(titles(hub, GGUF_REPO)) == 1 + len(shares)
+    for b in GGUF.builds:
+        assert b.build.variant.name in card(hub, GGUF_REPO)
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("kind", ["gated", "private"])
+def test_what_not_everybody_may_read_is_published_in_private(hub: RunningHub, tmp_path: Path, kind: str) -> None:
+    made = artifact(tmp_path, MLX.builds[0])
+    release = replace(RELEASE, gated=kind == "gated", private=kind == "private")
+    write_json(Path(made.folder) / "release.json", release.to_json())
+    published(hub, made)
+    assert HfApi(endpoint=hub.url, token=hub.token).model_info(MLX_REPO).private is True
