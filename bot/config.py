@@ -16,7 +16,7 @@ from bot import config_file, config_schema
 from bot.config_tables import RUNNERS, Announce, Build, HfJobs, Hub, OwnRunner, Planning, Publish, Run, Verify, Watch
 from bot.errors import ConfigError
 
-FILE_NAME = "phi-bot.toml"
+FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"
 _HINT = "docs/configuration.md explains every key; so does the file that `phi-bot init` writes."
 
 
@@ -60,11 +60,13 @@ class Config:
 def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:
     """Read a config file; None stands for ./phi-bot.toml, or the defaults where there is none.
 
-    HF_ENDPOINT and PHI_BOT_CACHE of ``environ`` fill in what the file leaves out. Raises ConfigError for a file that
-    cannot be read, an unknown key or a wrong value; the message names file, line, key and what is allowed.
+    Where there is no file, ``environ`` may hold its text as PHI_BOT_TOML: jobs on other machines get it so. HF_ENDPOINT
+    and PHI_BOT_CACHE fill in what the file leaves out. Raises ConfigError for a file that cannot be read, an unknown
+    key or a wrong value; the message names file, line, key and what is allowed.
     """
     if path is None and not Path(FILE_NAME).exists():
-        config, given, folder = Config(), dict[str, Any](), Path()
+        given, source = config_file.parse_text(environ.get(TEXT_VARIABLE, ""), f"${TEXT_VARIABLE}", hint=_HINT)
+        config, folder = config_file.read(Config, given, source), Path()
     else:
         path = path or Path(FILE_NAME)
         given, source = config_file.parse(path, hint=_HINT)

@@ -77,6 +77,15 @@ def parse(path: Path, *, hint: str) -> tuple[dict[str, Any], Source]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: is not encoded as UTF-8", hint="Save the file as UTF-8.") from None
+    return _parsed(source)
+
+
+def parse_text(text: str, name: str, *, hint: str) -> tuple[dict[str, Any], Source]:
+    """Read the text of a TOML file that is called ``name``. Raises ConfigError if it is no TOML."""
+    return _parsed(Source(path=Path(name), text=text, hint=hint))
+
+
+def _parsed(source: Source) -> tuple[dict[str, Any], Source]:
     try:
         return tomllib.loads(source.text), source
     except ValueError as error:  # tomllib raises more kinds of it than TOMLDecodeError, for an absurdly long number

@@ -415,3 +415,12 @@ def test_init_never_overwrites() -> None:
     assert Path("phi-bot.toml").read_text() == "# mine"
     with pytest.raises(ConfigError, match=r"^cannot write missing/phi-bot\.toml: No such file"):
         config.init(Path("missing/phi-bot.toml"))
+
+
+def test_a_machine_without_the_file_takes_its_text_from_the_environment() -> None:
+    environ = {"PHI_BOT_TOML": '[publish]\nnamespace = "me"\n'}
+    assert config.load(None, environ=environ).publish.namespace == "me"
+    with pytest.raises(ConfigError, match=r"^\$PHI_BOT_TOML:2: unknown key"):
+        config.load(None, environ={"PHI_BOT_TOML": "[publish]\nnamesapce = 1"})
+    Path("phi-bot.toml").write_text('[publish]\nnamespace = "file"')
+    assert config.load(None, environ=environ).publish.namespace == "file"
