@@ -18,7 +18,7 @@ from bot.hub.local import RunningHub, serve
 # A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.toolchain_fixtures"]
+pytest_plugins = ["tests.browsing", "tests.toolchain_fixtures"]
 
 settings.register_profile("phi-bot", deadline=None)  # how long an example takes depends on the machine's other work
 settings.load_profile("phi-bot")

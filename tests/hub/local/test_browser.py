@@ -1,20 +1,14 @@
 """The pages in Chromium, at the width of a desktop and of a phone, light and dark."""
 
-import importlib
-import shutil
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot.hub.local import RunningHub
+from tests.browsing import Browser, appear, waiting
 
 pytestmark = pytest.mark.browser
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-Browser = Any  # of selenium, which may be missing
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 CARD = """---
 license: mit
@@ -36,20 +30,6 @@ llama-cli -m Phi-4-mini-instruct-Q4_K_M.gguf -p "Why is the sky blue?" --temp 0 
 <img src="x" onerror="document.title = 'owned'"><svg onload="document.title = 'owned'"></svg>
 <a id="trap" href="javascript:document.title = 'owned'">press here</a>
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("Chromium or its driver is not installed (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
@@ -76,20 +56,13 @@ def paths(api: HfApi, repo: str) -> list[str]:
     ]  # fmt: skip
 
 
-def appear(browser: Browser, width: int, scheme: str) -> None:
-    """Give the browser a width and a colour scheme."""
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-
-
 def go(browser: Browser, step: Callable[[], object]) -> None:
     """Do something that leads to another page, and wait for it."""
     before = browser.current_url
     step()
-    wait = importlib.import_module("selenium.webdriver.support.ui").WebDriverWait(browser, 20)
-    wait.until(lambda b: b.current_url != before and b.execute_script("return document.readyState") == "complete")
+    waiting(browser).until(
+        lambda b: b.current_url != before and b.execute_script("return document.readyState") == "complete"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
