@@ -165,6 +165,12 @@ class GithubError(PhiBotError):
     exit_code = 37
 
 
+class RemoteJobError(PhiBotError):
+    """A job on Hugging Face Jobs ended without having published what it was to."""
+
+    exit_code = 38
+
+
 # ---- the machine ---------------------------------------------------------------------------------------------
 
 
