@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bot import toolchains, workers
+from bot import toolchains
 from bot.cards import figures
 from bot.errors import PhiBotError
 from bot.formats import all_formats
@@ -67,7 +67,7 @@ class Plotter:
 
 def _digest(task: PlotTask) -> str:
     """Return the digest of all that decides what pictures look like: the figures, and what draws them."""
-    drawing = hashlib.sha256((Path(workers.__file__).parent / "plots.py").read_bytes()).hexdigest()
+    drawing = hashlib.sha256((Path(__file__).parent / "workers" / "plots.py").read_bytes()).hexdigest()
     return digest_of([task.to_json(), toolchains.lock_digest("plots"), drawing])
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from bot import config
-from bot.hub import client
+from bot.hub import client, patience
 from bot.progress import Display, display
 from bot.records import Artifact, Record, Report
 from bot.steps.run import Means
@@ -36,11 +36,13 @@ class Options:
         settings = config.load(self.config, environ=os.environ).replace(
             endpoint=self.endpoint, work=self.work, namespace=self.namespace
         )
+        shown = self.display()
+        patience.say_waits(shown.say)
         return Means(
             config=settings,
             workspace=Workspace(root=settings.build.work),
             hub=client.connect(settings.hub.endpoint, None),
-            display=self.display(),
+            display=shown,
         )
 
     def display(self) -> Display:

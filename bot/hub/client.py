@@ -12,7 +12,7 @@ from bot.hub import commits, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.download import download
-from bot.hub.failures import no_token, patiently, told
+from bot.hub.failures import no_token, told
 from bot.hub.library import HUGGING_FACE, api_of
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.repo import Repo, RepoType
@@ -53,7 +53,7 @@ class Hub:
         if self.api.token is False:
             raise no_token(self.endpoint)
         with told(self.endpoint):
-            account: Json = patiently(self.api.whoami)
+            account: Json = self.api.whoami()
         if not isinstance(account, dict) or not isinstance(account.get("name"), str):
             raise HubRefusedError(f"{self.endpoint} names no account", hint="Is it a Hugging Face Hub?")
         return str(account["name"])
@@ -61,7 +61,7 @@ class Hub:
     def check(self) -> None:
         """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""
         with told(self.endpoint):
-            patiently(lambda: list(self.api.list_models(limit=1)))
+            list(self.api.list_models(limit=1))
 
     def repo_url(self, repo_id: str) -> str:
         """Return where a person finds a repo."""

@@ -2,9 +2,9 @@
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from bot.errors import (
     ConflictError,
@@ -20,8 +20,6 @@ from bot.hub.library import HUGGING_FACE
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
-
-T = TypeVar("T")
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})  # the Hub is overloaded, or something in it broke
 _AGAIN = "Run the same command again in a few minutes."
@@ -58,11 +56,6 @@ def is_passing(error: BaseException) -> bool:
 def is_nonsense(error: BaseException) -> bool:
     """Say whether the library stumbled over an answer: it is none of a Hub's, or one to another request."""
     return isinstance(error, ValueError | KeyError | TypeError | AttributeError) and _is_of_library(error)
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """Call: every request is patient by itself."""
-    return call()
 
 
 def translate(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from bot import source
 from bot.hub.download import read_small
-from bot.hub.failures import patiently
 from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config, parse_object
@@ -49,7 +48,7 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
 
     Raises what ``bot.source`` raises for unsafe names, pickles, missing shards and configurations.
     """
-    info = patiently(lambda: api.model_info(repo_id, revision=revision))
+    info = api.model_info(repo_id, revision=revision)
     commit = commit_of(info, api.endpoint)
     repo = Repo(api=api, id=repo_id)
     by_path = repo.files(commit)
