@@ -1,5 +1,131 @@
-"""docs/estimates.md."""
+"""How wrong the estimates are: docs/estimates.md, by leaving out each measured model in turn. ``make measurements``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot import catalogue, templates
+from bot.estimates.measured import Measured, Quantity, What, measurements
+from bot.estimates.model import Model, caution, learn, model, rows_of
+from bot.formats import all_formats
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "estimates.md"
+
+QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
+    ("build", ("output", "disk", "memory", "cpu_seconds")),
+    ("verify", ("memory", "cpu_seconds")),
+    ("reference", ("memory", "cpu_seconds")),
+)
+_LEAST: dict[Quantity, float] = {"output": 1e6, "disk": 1e7, "memory": 1e7, "cpu_seconds": 0.5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errors:
+    """How far a model is off for models that it did not see.
+
+    Relative errors: the ``typical`` one (the median of sizes), and the worst in either direction, signs kept:
+    ``too_little`` is 0 or below.
+    """
+
+    what: What
+    format: str
+    quantity: Quantity
+    count: int
+    typical: float
+    too_little: float
+    too_much: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Far:
+    """A single measurement of a real size beside what the estimate says of it, and the factor that follows from it."""
+
+    row: Measured
+    quantity: Quantity
+    measured: float
+    said: float
+    factor: float
+
+
+def errors() -> Iterator[Errors]:
+    """Leave out each measured model in turn, fit to the others, and return how far off the fit is for it."""
+    for what, quantities in QUANTITIES:
+        for name in [""] if what == "reference" else list(all_formats()):
+            rows = rows_of(what, name)
+            for quantity in quantities:
+                if found := _left_out(rows, quantity):
+                    yield Errors(
+                        what=what,
+                        format=name,
+                        quantity=quantity,
+                        count=len(found),
+                        typical=sorted(abs(e) for e in found)[len(found) // 2],
+                        too_little=min(0.0, *found),
+                        too_much=max(0.0, *found),
+                    )
+
+
+def _left_out(rows: Sequence[Measured], quantity: Quantity) -> list[float]:
+    """Return the relative errors. All rows of a model are left out together, for its variants are alike."""
+    found = []
+    for count in sorted({r.shape.count for r in rows}):
+        rest, mine = [r for r in rows if r.shape.count != count], [r for r in rows if r.shape.count == count]
+        fitted = learn(rest, quantity)
+        for row in mine:
+            measured = getattr(row, quantity)
+            if measured is not None and measured >= _LEAST[quantity]:
+                found.append(_said(fitted, row) / measured - 1)
+    return found
+
+
+def far() -> Iterator[Far]:
+    """Return what was measured once of a real size, and is fitted to nothing."""
+    for row in measurements().large:
+        name = row.variant.partition("/")[0]
+        for quantity in ("output", "disk", "memory", "cpu_seconds"):
+            if (measured := getattr(row, quantity)) is not None:
+                yield Far(
+                    row=row,
+                    quantity=quantity,
+                    measured=measured,
+                    said=_said(model(row.what, name, quantity), row),
+                    factor=caution(row.what, name, quantity),
+                )
+
+
+def render() -> str:
+    """Return the page in Markdown."""
+    found = measurements()
+    shapes = {r.shape.count: r.shape for r in found.rows}
+    fits = [
+        model(what, name, quantity)
+        for what, quantities in QUANTITIES
+        for name in ([""] if what == "reference" else list(all_formats()))
+        for quantity in quantities
+    ]
+    return (
+        templates.environment()
+        .get_template("estimates.md.j2")
+        .render(
+            measured=found,
+            shapes=[shapes[count] for count in sorted(shapes)],
+            variants=list(dict.fromkeys(r.variant for r in found.rows if r.variant)),
+            errors=list(errors()),
+            far=list(far()),
+            fits=fits,
+            titles={name: form.title for name, form in all_formats().items()} | {"": "all"},
+        )
+    )
 
 
 def write() -> None:
-    """Write it."""
+    """Write the page."""
+    PAGE.write_text(render(), encoding="utf-8")
+
+
+def _said(fitted: Model, row: Measured) -> float:
+    return fitted.at(row.shape, catalogue.all_variants()[row.variant] if row.variant else None)
+
+
+if __name__ == "__main__":
+    write()

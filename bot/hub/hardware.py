@@ -23,14 +23,14 @@ def flavors(api: "HfApi") -> tuple[Runner, ...]:
     """
     found = (
         flavor(
-            name=hardware.name,
-            cpu=hardware.cpu,
-            ram=hardware.ram,
-            disk=hardware.ephemeral_storage,
-            vram=hardware.accelerator.vram if hardware.accelerator else None,
-            maker=hardware.accelerator.manufacturer if hardware.accelerator else None,
-            price=hardware.unit_cost_usd,
-            unit=hardware.unit_label,
+            name=str(hardware.name),
+            cpu=str(hardware.cpu),
+            ram=str(hardware.ram),
+            disk=str(hardware.ephemeral_storage),
+            vram=str(hardware.accelerator.vram) if hardware.accelerator else None,
+            maker=str(hardware.accelerator.manufacturer) if hardware.accelerator else None,
+            price=hardware.unit_cost_usd if isinstance(hardware.unit_cost_usd, int | float) else -1.0,
+            unit=str(hardware.unit_label),
         )
         for hardware in api.list_jobs_hardware()
     )
@@ -47,7 +47,14 @@ def flavor(
     """
     cores, memory = _CORES.fullmatch(cpu.strip()), amount(ram)
     hours = _HOURS.get(unit)
-    if cores is None or int(cores[1]) == 0 or not memory or hours is None or price < 0 or not _NAME.fullmatch(name):
+    if (
+        cores is None
+        or int(cores[1]) == 0
+        or not memory
+        or hours is None
+        or not 0 <= price < 1e6
+        or not _NAME.fullmatch(name)
+    ):
         return None
     if maker is not None and maker.lower() != "nvidia":
         return None

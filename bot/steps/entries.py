@@ -6,11 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bot import toolchains
 from bot.records import Job, Plan
 from bot.runners import Runner
-from bot.steps.place import demand, placement
-from bot.toolchains import lock
+from bot.steps.place import demand, lock_of, placement
 
 MOST = 256  #: what GitHub takes of entries
 _LONGEST = 360  # minutes that GitHub lets a job run
@@ -93,6 +91,6 @@ def _disk(batch: Sequence[Job]) -> int:
 
     So do toolchains. The source and the reference's toolchain are there once.
     """
-    shared = sum(f.size for f in batch[0].release.files) + lock.read(toolchains.lock_file("reference")).disk
-    own = sum(job.estimate.output + lock.read(toolchains.lock_file(job.format)).disk for job in batch)
+    shared = sum(f.size for f in batch[0].release.files) + lock_of("reference").disk
+    own = sum(job.estimate.output + lock_of(job.format).disk for job in batch)
     return shared + own + max(job.estimate.disk for job in batch)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from bot import toolchains
 from bot.config import Config
@@ -16,7 +17,7 @@ from bot.runners import LOCAL, Runner, built_in
 from bot.source.shape import Shape, guessed_shape
 from bot.steps.bounds import within
 from bot.steps.failures import failure
-from bot.toolchains import lock
+from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
 _BYTES_A_SECOND = 50e6  # of downloads and uploads: what data centres give at least
@@ -66,7 +67,7 @@ def demand(job: Job) -> Demand:
     """Return what a job with an estimate takes of a machine that has nothing yet, toolchains included."""
     release, e = job.release, job.estimate
     wanted = sum(f.size for f in release.files)
-    locks = [lock.read(toolchains.lock_file(name)) for name in (job.format, "reference")]
+    locks = [lock_of(name) for name in (job.format, "reference")]
     return Demand(
         needs=all_formats()[job.format].needs(job.variants[0].variant),
         targets=frozenset(v.variant.target for v in job.variants),
@@ -75,6 +76,12 @@ def demand(job: Job) -> Demand:
         moved=wanted + e.output,
         cpu_seconds=e.cpu_seconds + sum(_COMPILING for found in locks if found.build is not None),
     )
+
+
+@cache
+def lock_of(toolchain: str) -> Lock:
+    """Return the lock of a toolchain, read once."""
+    return read(toolchains.lock_file(toolchain))
 
 
 def fits(wanted: Demand, runner: Runner) -> bool:

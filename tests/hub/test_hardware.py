@@ -1,0 +1,85 @@
+"""The flavors of Hugging Face Jobs, as the Hub describes them in words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.hub.client import Hub
+from bot.hub.hardware import amount, flavor, flavors
+from bot.runners import Runner, built_in
+
+GB = 10**9
+CPU_BASIC = {"name": "cpu-basic", "cpu": "2 vCPU", "ram": "16 GB", "disk": "50 GB", "vram": None, "maker": None}
+A_MINUTE = {"price": 0.000167, "unit": "minute"}
+
+
+def test_a_flavor_in_words_is_a_runner() -> None:
+    assert flavor(**CPU_BASIC, **A_MINUTE) == Runner(
+        name="hf-jobs/cpu-basic",
+        kind="hf-jobs",
+        system="linux",
+        architecture="x86_64",
+        cores=2,
+        memory=16 * GB,
+        disk=50 * GB,
+        price=0.01002,
+    )
+
+
+def test_one_with_a_gpu_has_its_memory() -> None:
+    words = {"name": "l4x1", "cpu": "8 vCPU", "ram": "30 GB", "disk": "400 GB", "vram": "24 GB", "maker": "Nvidia"}
+    found = flavor(**words, price=0.8, unit="hour")
+    assert found is not None
+    assert (found.accelerator, found.accelerator_memory, found.price) == ("nvidia", 24 * GB, 0.8)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cpu": "two"},
+        {"cpu": "0 vCPU"},
+        {"ram": "N/A"},
+        {"ram": ""},
+        {"unit": "fortnight"},
+        {"price": -1},
+        {"price": float("nan")},
+        {"name": "x; rm -rf /"},
+        {"name": "../x"},
+        {"maker": "Habana"},
+    ],
+    ids=str,
+)
+def test_one_that_is_described_in_another_way_is_left_out(changes: dict[str, str]) -> None:
+    assert flavor(**(CPU_BASIC | A_MINUTE | changes)) is None
+
+
+def test_one_that_does_not_tell_its_disk_counts_with_little() -> None:
+    found = flavor(**(CPU_BASIC | A_MINUTE | {"disk": "N/A"}))
+    assert found is not None
+    assert found.disk == 20 * GB
+
+
+@given(
+    st.integers(1, 10**6),
+    st.sampled_from([("MB", 10**6), ("GB", 10**9), ("TB", 10**12), ("GiB", 2**30)]),
+    st.sampled_from(["{} {}", "{}{}", " {} {} "]),
+)
+def test_amounts_in_words_are_read(number: int, unit: tuple[str, int], words: str) -> None:
+    assert amount(words.format(number, unit[0])) == number * unit[1]
+
+
+@given(st.text(max_size=20))
+def test_any_words_at_all_are_an_amount_or_none(words: str) -> None:
+    found = amount(words)
+    assert found is None or (isinstance(found, int) and found >= 0)
+
+
+def test_what_the_hub_lists_is_what_is_built_in(client: Hub) -> None:
+    """The embedded Hub has the real list's words; prices there are rounded to a millionth of a dollar a minute."""
+    rows = {r.name: r for r in built_in()}
+    found = flavors(client.api)
+    assert {"hf-jobs/cpu-basic", "hf-jobs/cpu-upgrade", "hf-jobs/t4-small"} <= {r.name for r in found}
+    for runner in found:
+        row = rows[runner.name]
+        assert runner.price == pytest.approx(row.price, rel=0.01)
+        assert runner.to_json() | {"price": 0} == row.to_json() | {"price": 0}
