@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import families, memory, plan, run, steps, tools
+from bot.cli import families, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -25,6 +25,7 @@ for command in (
     *run.COMMANDS,
     *plan.COMMANDS,
     *steps.COMMANDS,
+    *status.COMMANDS,
     *memory.COMMANDS,
     *families.COMMANDS,
     *tools.COMMANDS,
