@@ -1,0 +1,173 @@
+"""A bot's cycle on the embedded Hub, with models that fail before any toolchain is asked."""
+
+import dataclasses
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+
+from bot import catalogue
+from bot.config import Config
+from bot.config_tables import Build, Publish, Run, Watch
+from bot.hub import client
+from bot.hub.local import RunningHub
+from bot.memory import Memory
+from bot.progress import Silent
+from bot.records import Report
+from bot.steps import run as steps
+from bot.steps.remember import Store
+from bot.steps.run import Cycle, Means, run
+from bot.workspace import Workspace
+from tests.source import models
+
+STATE = "me/phi-bot-state"
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def api(hub: RunningHub) -> HfApi:
+    return HfApi(endpoint=hub.url, token=hub.token)
+
+
+@pytest.fixture
+def broken(api: HfApi) -> str:
+    """A release whose weights turn out to be damaged when they are there."""
+    api.create_repo("microsoft/Phi-9")
+    for name, content in models.files(model__safetensors=b"no header").items():
+        api.upload_file(repo_id="microsoft/Phi-9", path_in_repo=name, path_or_fileobj=content)
+    return "microsoft/Phi-9"
+
+
+def means(hub: RunningHub, work: Path, **bot: Any) -> Means:
+    config = Config(
+        run=Run(**bot),
+        watch=Watch(authors=("microsoft",)),
+        build=Build(work=work),
+        publish=Publish(namespace="me"),
+    )
+    return Means(config=config, workspace=Workspace(root=work), hub=client.connect(hub.url, hub.token), display=Heard())
+
+
+def cycle(hub: RunningHub, work: Path, *models_: str, **bot: Any) -> tuple[Cycle, Report]:
+    return run(models_, catalogue.select(["mlx"]), named=frozenset(), means=means(hub, work, **bot))
+
+
+def remembered(hub: RunningHub) -> Store:
+    store = Store(hub=client.connect(hub.url, hub.token), repo_id=STATE)
+    store.read()
+    return store
+
+
+def test_a_dry_run_plans_and_leaves_no_trace(hub: RunningHub, api: HfApi, broken: str, tmp_path: Path) -> None:
+    seen, report = cycle(hub, tmp_path / "work", dry_run=True)
+    assert [j.release.repo_id for j in seen.todo.jobs] == [broken]
+    assert report == Report()
+    assert list(api.list_datasets(author="me")) == []
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_line_in_the_configuration_pauses_it(hub: RunningHub, broken: str, tmp_path: Path) -> None:
+    seen, report = cycle(hub, tmp_path / "work", paused=True)
+    assert (seen.paused, seen.todo.jobs, report) == ("run.paused is true in the configuration", (), Report())
+
+
+def test_a_file_on_the_hub_pauses_every_machine(hub: RunningHub, api: HfApi, broken: str, tmp_path: Path) -> None:
+    api.create_repo(STATE, repo_type="dataset")
+    api.upload_file(repo_id=STATE, repo_type="dataset", path_in_repo="PAUSED", path_or_fileobj=b"too many failures\n")
+    for machine in ("one", "other"):
+        seen, report = cycle(hub, tmp_path / machine)
+        assert (seen.paused, report) == ("too many failures", Report())
+    remembered(hub).resume()
+    seen, _ = cycle(hub, tmp_path / "one")
+    assert seen.paused is None
+
+
+def test_a_run_that_is_at_work_stops_after_the_model_it_is_at(
+    hub: RunningHub, api: HfApi, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.create_repo("microsoft/Phi-8")
+    for name, content in models.files(tokenizer__json=b'{"a": 1}', model__safetensors=b"no header").items():
+        api.upload_file(repo_id="microsoft/Phi-8", path_in_repo=name, path_or_fileobj=content)
+    real = steps.prove_all
+
+    def prove_and_pause(*arguments: Any) -> Report:
+        remembered(hub).pause("enough for today")
+        return real(*arguments)
+
+    monkeypatch.setattr(steps, "prove_all", prove_and_pause)
+    seen, report = cycle(hub, tmp_path / "work")
+    assert len({j.release.repo_id for j in seen.todo.jobs}) == 2
+    assert (seen.paused, len({f.release for f in report.failures})) == ("enough for today", 1)
+
+
+def test_what_failed_on_one_machine_is_not_tried_at_once_on_another_one(
+    hub: RunningHub, broken: str, tmp_path: Path
+) -> None:
+    _, report = cycle(hub, tmp_path / "one")
+    assert [(f.variant, f.exit_code) for f in report.failures] == [("mlx/4bit", 22)]
+    seen, report = cycle(hub, tmp_path / "other")
+    assert (seen.todo.jobs, report.failures) == ((), ())
+    assert [(p.why, p.planned.variant.name) for p in seen.todo.postponed] == [("failed", "mlx/4bit")]
+    (attempt,) = remembered(hub).memory.attempts.values()
+    assert (attempt.attempts, attempt.step, attempt.exit_code) == (1, "build", 22)
+
+
+def test_after_three_attempts_it_waits_for_a_person(hub: RunningHub, broken: str, tmp_path: Path) -> None:
+    store = remembered(hub)
+    for _ in range(3):
+        _, report = cycle(hub, tmp_path / "work")
+        assert len(report.failures) == 1
+        store.read()
+        store.update(_later, "Let time pass")
+    seen, report = cycle(hub, tmp_path / "work")
+    assert "waits for `phi-bot retry`" in seen.todo.postponed[0].text
+    store.read()
+    store.update(lambda m: m.forget(m.attempts), "Retry")
+    _, report = cycle(hub, tmp_path / "work")
+    assert len(report.failures) == 1
+
+
+def _later(memory: Memory) -> Memory:
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC).isoformat()
+    due = {key: dataclasses.replace(a, next=a.next and past) for key, a in memory.attempts.items()}
+    return dataclasses.replace(memory, attempts=due)
+
+
+def test_a_failure_is_forgotten_when_the_model_changes(
+    hub: RunningHub, api: HfApi, broken: str, tmp_path: Path
+) -> None:
+    cycle(hub, tmp_path / "work")
+    (before,) = remembered(hub).memory.attempts
+    api.upload_file(repo_id=broken, path_in_repo="tokenizer.json", path_or_fileobj=b'{"mended": true}')
+    _, report = cycle(hub, tmp_path / "work")
+    assert len(report.failures) == 1
+    (after,) = remembered(hub).memory.attempts
+    assert before != after
+
+
+def test_ctrl_c_counts_as_no_attempt(
+    hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Report:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "prove_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cycle(hub, tmp_path / "work")
+    assert remembered(hub).memory.attempts == {}
+
+
+def test_a_cycle_without_anything_new_writes_nothing(hub: RunningHub, api: HfApi, broken: str, tmp_path: Path) -> None:
+    cycle(hub, tmp_path / "work")
+    commits = [c.commit_id for c in api.list_repo_commits(STATE, repo_type="dataset")]
+    cycle(hub, tmp_path / "work")
+    assert [c.commit_id for c in api.list_repo_commits(STATE, repo_type="dataset")] == commits
