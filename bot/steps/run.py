@@ -71,7 +71,7 @@ def look(
     known = Known(
         namespace=config.publish.namespace,
         there=NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace),
-        memory=memory,
+        memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
         outdated="now" if models else config.build.outdated,
         now=now,
     )

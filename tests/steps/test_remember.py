@@ -50,7 +50,7 @@ def test_bots_that_write_at_once_lose_nothing(hub: RunningHub) -> None:
     names = [f"a/{n}" for n in range(4)]
     stores = [store(hub) for _ in names]  # all have read the same before any writes
     threads = [
-        threading.Thread(target=lambda s=s, n=n: s.update(lambda m: seen(m, n), "Remember"))  # type: ignore[misc]
+        threading.Thread(target=lambda s=s, n=n: s.update(lambda m: seen(m, n), "Remember"))
         for s, n in zip(stores, names, strict=True)
     ]
     for thread in threads:

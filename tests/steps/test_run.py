@@ -121,6 +121,14 @@ def test_what_failed_on_one_machine_is_not_tried_at_once_on_another_one(
     assert (attempt.attempts, attempt.step, attempt.exit_code) == (1, "build", 22)
 
 
+def test_who_names_a_model_does_not_wait(hub: RunningHub, broken: str, tmp_path: Path) -> None:
+    for _ in range(4):
+        _, report = cycle(hub, tmp_path / "work", broken)
+        assert len(report.failures) == 1
+    seen, _ = cycle(hub, tmp_path / "work")
+    assert "failed 4 times and waits for `phi-bot retry`" in seen.todo.postponed[0].text
+
+
 def test_after_three_attempts_it_waits_for_a_person(hub: RunningHub, broken: str, tmp_path: Path) -> None:
     store = remembered(hub)
     for _ in range(3):
