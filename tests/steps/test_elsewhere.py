@@ -77,7 +77,7 @@ def job(name: str, *, release: Release = RELEASE, runner: str | None = "hf-jobs/
         variants=(planned,),
         toolchain_digest="f" * 64,
         estimate=Estimate(output=1, disk=1, memory=1),
-        placement=(runner and Placement(runner=runner, seconds=seconds, cost=0.0)) or None,
+        placement=Placement(runner=runner, seconds=seconds, cost=0.0) if runner else None,
     )
 
 
