@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bot.runners import GB, Runner
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, JobHardwareInfo
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?([A-Za-z]{1,4})")
@@ -21,59 +21,48 @@ def flavors(api: "HfApi") -> tuple[Runner, ...]:
 
     Raises what huggingface_hub raises: see ``bot.hub.failures.told``.
     """
-    found = (
-        flavor(
-            name=str(hardware.name),
-            cpu=str(hardware.cpu),
-            ram=str(hardware.ram),
-            disk=str(hardware.ephemeral_storage),
-            vram=str(hardware.accelerator.vram) if hardware.accelerator else None,
-            maker=str(hardware.accelerator.manufacturer) if hardware.accelerator else None,
-            price=hardware.unit_cost_usd if isinstance(hardware.unit_cost_usd, int | float) else -1.0,
-            unit=str(hardware.unit_label),
-        )
-        for hardware in api.list_jobs_hardware()
-    )
-    return tuple(runner for runner in found if runner is not None)
+    return tuple(runner for listed in api.list_jobs_hardware() if (runner := flavor(listed)) is not None)
 
 
-def flavor(
-    *, name: str, cpu: str, ram: str, disk: str, vram: str | None, maker: str | None, price: float, unit: str
-) -> Runner | None:
+def flavor(listed: "JobHardwareInfo") -> Runner | None:
     """Return the runner that a flavor is, described in words as the Hub does it ("2 vCPU", "16 GB"), if it is one.
 
     What another accelerator than NVIDIA's is for is not known here. A flavor that does not tell its disk counts with
     the smallest disk that any has.
     """
-    cores, memory = _CORES.fullmatch(cpu.strip()), amount(ram)
-    hours = _HOURS.get(unit)
-    if (
-        cores is None
-        or int(cores[1]) == 0
-        or not memory
-        or hours is None
-        or not 0 <= price < 1e6
-        or not _NAME.fullmatch(name)
-    ):
+    gpu = listed.accelerator
+    cores, memory = _CORES.fullmatch(str(listed.cpu).strip()), amount(listed.ram)
+    price = _price(listed)
+    if cores is None or int(cores[1]) == 0 or not memory or price is None or not _NAME.fullmatch(str(listed.name)):
         return None
-    if maker is not None and maker.lower() != "nvidia":
+    if gpu is not None and gpu.manufacturer != "Nvidia":
         return None
     return Runner(
-        name=f"hf-jobs/{name}",
+        name=f"hf-jobs/{listed.name}",
         kind="hf-jobs",
         system="linux",
         architecture="x86_64",
         cores=int(cores[1]),
         memory=memory,
-        disk=amount(disk) or _UNSAID_DISK,
-        accelerator="none" if maker is None else "nvidia",
-        accelerator_memory=(amount(vram) or 0) if vram else 0,
-        price=round(price / hours, 6),
+        disk=amount(listed.ephemeral_storage) or _UNSAID_DISK,
+        accelerator="none" if gpu is None else "nvidia",
+        accelerator_memory=0 if gpu is None else amount(gpu.vram) or 0,
+        price=price,
     )
 
 
-def amount(words: str) -> int | None:
+def _price(listed: "JobHardwareInfo") -> float | None:
+    """Return what an hour costs, in US dollars."""
+    hours = _HOURS.get(str(listed.unit_label))
+    try:
+        price = float(listed.unit_cost_usd)
+    except (TypeError, ValueError):
+        return None
+    return round(price / hours, 6) if hours and 0 <= price < 1e6 else None
+
+
+def amount(words: object) -> int | None:
     """Return the bytes that words like "16 GB" or "1.5 TB" say, or None for any others."""
-    found = _AMOUNT.fullmatch(words.strip())
+    found = _AMOUNT.fullmatch(str(words).strip())
     unit = _UNITS.get(found[2].upper()) if found else None
     return round(float(found[1]) * unit) if found and unit else None
