@@ -11,17 +11,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.namespace import OWNER, Shape, fill
-from bot.hub.local import Limits, LocalHub, RunningHub, serve
+from bot.hub.local import Limits, RunningHub, serve
 
 MOST_REQUESTS = 30
 SHAPE = Shape(sources=500)
 PAGES = (1000, 100)  # entries of a list in one answer: the Hub's usual ones, and those of lists with much in them
+_USUAL = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +34,6 @@ class Measured:
     output: str
 
 
-@contextmanager
-def serving(folder: Path, limits: Limits) -> Iterator[RunningHub]:
-    """Serve a Hub that knows its repos already, as one that has run for long does."""
-    with serve(folder, limits=limits) as hub:
-        hub.hub.index.all("model")
-        yield hub
-
-
 def configure(folder: Path, shape: Shape) -> Path:
     """Write a phi-bot.toml for such a namespace into a new folder; return the folder."""
     folder.mkdir()
@@ -53,8 +44,13 @@ def configure(folder: Path, shape: Shape) -> Path:
     return folder
 
 
-def phi_bot(hub: RunningHub, folder: Path, *arguments: str) -> Measured:
-    """Run phi-bot in a process of its own, in a folder with a phi-bot.toml; it must succeed."""
+def phi_bot(hub: RunningHub, folder: Path, *arguments: str, limits: Limits = _USUAL) -> Measured:
+    """Run phi-bot in a process of its own, in a folder with a phi-bot.toml; it must succeed.
+
+    The Hub keeps to ``limits`` meanwhile, and has read its repos before, as one that has run for long.
+    """
+    hub.hub.limits = limits
+    hub.hub.index.all("model")
     before, out, began = hub.requests.counts(), folder / "measured.json", time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.measured", str(out), *arguments],
@@ -83,29 +79,22 @@ def phi_bot(hub: RunningHub, folder: Path, *arguments: str) -> Measured:
 
 def main() -> int:
     """Measure, print, and return the exit code."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        print(f"Making {SHAPE.sources} sources and {SHAPE.publications} publications")
-        with LocalHub(folder / "hub") as hub:
-            fill(hub, SHAPE)
-        settings = configure(folder / "settings", SHAPE)
-        worst = _measure(folder / "hub", settings)
+    with tempfile.TemporaryDirectory() as temporary, serve(Path(temporary) / "hub") as hub:
+        print(f"Making {SHAPE.sources} sources and {SHAPE.publications} publications", flush=True)
+        fill(hub.hub, SHAPE)
+        settings = configure(Path(temporary) / "settings", SHAPE)
+        print("The first cycle, which reads every source once:", flush=True)
+        _show(phi_bot(hub, settings, "run"))
+        worst = max((_idle(hub, settings, page) for page in PAGES), key=lambda m: m.requests.total())
     print(f"requests={worst.requests.total()} seconds={worst.seconds:.1f}")
     return int(worst.requests.total() > MOST_REQUESTS)
 
 
-def _measure(hub_folder: Path, settings: Path) -> Measured:
-    """Run the first cycle, which looks at every source, and one with each length of pages; return the costliest."""
-    with serving(hub_folder, Limits()) as hub:
-        print("The first cycle, which reads every source once:")
-        _show(phi_bot(hub, settings, "run"))
-    found = []
-    for page in PAGES:
-        with serving(hub_folder, Limits(page=page)) as hub:
-            found.append(phi_bot(hub, settings, "run"))
-        print(f"A cycle with nothing to do, lists in pages of {page}:")
-        _show(found[-1])
-    return max(found, key=lambda m: m.requests.total())
+def _idle(hub: RunningHub, settings: Path, page: int) -> Measured:
+    print(f"A cycle with nothing to do, lists in pages of {page}:", flush=True)
+    measured = phi_bot(hub, settings, "run", limits=Limits(page=page))
+    _show(measured)
+    return measured
 
 
 def _show(measured: Measured) -> None:

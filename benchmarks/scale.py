@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from benchmarks.cycle import PAGES, Measured, configure, phi_bot, serving
+from benchmarks.cycle import PAGES, Measured, configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
 from bot import machine
-from bot.hub.local import Limits, LocalHub
+from bot.hub.local import Limits, RunningHub, serve
 from bot.records import Plan, Record
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -53,9 +53,13 @@ class Row(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Record):
-    """All of it, and the machine that both the bot and the Hub ran on."""
+    """All of it, and the machine that both the bot and the Hub ran on.
+
+    ``load`` is how many processes waited for its cores, on average over the last minute before it began.
+    """
 
     machine: str
+    load: float
     latency: float
     rows: tuple[Row, ...]
 
@@ -63,7 +67,8 @@ class Results(Record):
 def main() -> None:
     """Measure, or only write the table."""
     if sys.argv[1:] != ["--table"]:
-        results = Results(machine=_machine(), latency=LATENCY, rows=tuple(_measure()))
+        busy = round(os.getloadavg()[0], 1)
+        results = Results(machine=_machine(), load=busy, latency=LATENCY, rows=tuple(_measure()))
         RESULTS.write_text(json.dumps(results.to_json(), indent=1) + "\n", encoding="utf-8")
     README.write_text(with_table(README.read_text(encoding="utf-8"), load()), encoding="utf-8")
 
@@ -81,8 +86,9 @@ def with_table(readme: str, results: Results) -> str:
 
 def table(results: Results) -> str:
     """Return the results as Markdown."""
+    where = f"Machine: {results.machine}; {results.load} processes were at work on it before it began."
     lines = [
-        f"Machine: {results.machine}. Latency: {results.latency * 1000:.0f} ms an answer.",
+        f"{where} Latency: {results.latency * 1000:.0f} ms an answer.",
         "",
         "| publications | sources | entries a page | to do | requests | seconds | of a processor | MB at most |",
         "|---:|---:|---:|---|---:|---:|---:|---:|",
@@ -102,14 +108,14 @@ def table(results: Results) -> str:
     for page, work in sorted({(r.page, r.work) for r in results.rows}):
         rows = sorted((r for r in results.rows if (r.page, r.work) == (page, work)), key=lambda r: r.publications)
         grown = (
-            f"{_exponent(rows, values):.2f}, {_exponent(rows[-2:], values[-2:]):.2f}"
+            f"{exponent(rows, values):.2f}, {exponent(rows[-2:], values[-2:]):.2f}"
             for values in ([r.requests for r in rows], [r.seconds for r in rows], [r.peak_memory for r in rows])
         )
         lines.append(f"| {page:,} | {work} | {' | '.join(grown)} |")
     return "\n".join(lines)
 
 
-def _exponent(rows: Sequence[Row], values: Sequence[float]) -> float:
+def exponent(rows: Sequence[Row], values: Sequence[float]) -> float:
     """Return the slope of a straight line through the logarithms, by least squares."""
     points = [(math.log(r.publications), math.log(v)) for r, v in zip(rows, values, strict=True)]
     middle_x, middle_y = (sum(p[i] for p in points) / len(points) for i in (0, 1))
@@ -117,32 +123,29 @@ def _exponent(rows: Sequence[Row], values: Sequence[float]) -> float:
 
 
 def _measure() -> Iterable[Row]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, already = Path(temporary) / "hub", 0
-        settings = configure(Path(temporary) / "settings", Shape(sources=0, variants=VARIANTS))
+    with tempfile.TemporaryDirectory() as temporary, serve(Path(temporary) / "hub") as hub:
+        settings, already = configure(Path(temporary) / "settings", Shape(sources=0, variants=VARIANTS)), 0
         for sources in SOURCES:
             shape = Shape(sources=sources, variants=VARIANTS)
             print(f"{shape.publications} publications of {sources} sources", flush=True)
-            with LocalHub(folder) as hub:
-                fill(hub, shape, already=already)
+            fill(hub.hub, shape, already=already)
             already = sources
-            with serving(folder, Limits()) as near:
-                phi_bot(near, settings, "run")  # sees the new sources, and remembers them
+            phi_bot(hub, settings, "run")  # sees the new sources, and remembers them
             for page in PAGES:
-                yield from _cycles(folder, settings, shape, page)
+                yield from _cycles(hub, settings, shape, Limits(page=page, latency=LATENCY))
 
 
-def _cycles(folder: Path, settings: Path, shape: Shape, page: int) -> Iterable[Row]:
-    with serving(folder, Limits(page=page, latency=LATENCY)) as hub:
-        idle = [phi_bot(hub, settings, "run", "--json") for _ in range(_ROUNDS)]
-        yield _row(shape, page, "nothing", idle)
-        with changed_source(hub.hub) as changed:
-            busy = [phi_bot(hub, settings, "plan", "--json") for _ in range(_ROUNDS)]
-        planned = Plan.from_json(json.loads(busy[-1].output))
-        found = {job.release.repo_id for job in planned.jobs}
-        if found != {changed} or len(planned.done) != (shape.sources - 1) * len(VARIANTS):
-            raise SystemExit(f"the plan is for {found or 'nothing'}, not for {changed} alone")
-        yield _row(shape, page, "one source changed", busy)
+def _cycles(hub: RunningHub, settings: Path, shape: Shape, limits: Limits) -> Iterable[Row]:
+    idle = [phi_bot(hub, settings, "run", "--json", limits=limits) for _ in range(_ROUNDS)]
+    yield _row(shape, limits.page, "nothing", idle)
+    with changed_source(hub.hub) as changed:
+        busy = [phi_bot(hub, settings, "plan", "--json", limits=limits) for _ in range(_ROUNDS)]
+    planned = Plan.from_json(json.loads(busy[-1].output))
+    found = {job.release.repo_id for job in planned.jobs}
+    if found != {changed} or len(planned.done) != (shape.sources - 1) * len(VARIANTS):
+        raise SystemExit(f"the plan is for {found or 'nothing'}, not for {changed} alone")
+    phi_bot(hub, settings, "run")  # the old weights are back, in a new commit
+    yield _row(shape, limits.page, "one source changed", busy)
 
 
 def _row(shape: Shape, page: int, work: Work, runs: Sequence[Measured]) -> Row:
