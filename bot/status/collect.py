@@ -15,6 +15,7 @@ _TEXTS = {
     "changed": "The model changed since; what is published was made from its former content.",
     "outdated": "An older toolchain or recipe made what is published.",
 }
+_LEFT_BEHIND = "The model changed since, and the configuration does not ask for this variant any more."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,14 @@ def collect(
     """Return the status of all models. Unless ``private``, what is private or gated is left out: pages are public."""
     hidden = set() if private else _hidden(known)
     shown = [s for s in known.shelved if private or (not s.private and _model(s.source) not in hidden)]
+    contents = {s.repo_id: s.content_digest for s in known.sightings}
     entries: dict[str, dict[str, Entry]] = {s.repo_id: {} for s in known.sightings}
     for shelf in shown:
+        content = contents.get(_model(shelf.source))
         for variant in shelf.builds:
             entry = Entry(variant=variant, state="published", repo_id=shelf.repo_id, published=True)
+            if content is not None and shelf.contents.get(variant) != content:
+                entry = replace(entry, state="changed", text=_LEFT_BEHIND)
             entries.setdefault(_model(shelf.source) or shelf.repo_id, {})[variant] = entry
     _add_plan(entries, known, closed=set() if private else {s.repo_id for s in known.shelved if s.private})
     before = {s.repo_id: s for s in known.previous.shelves} if known.previous else {}

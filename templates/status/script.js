@@ -31,8 +31,9 @@
 
   at("find").hidden = false;
   at("find").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["words", "format", "state"]) at(id).addEventListener("input", show);
-  at("order").addEventListener("input", order);
+  at("words").addEventListener("input", show);
+  for (const id of ["format", "state"]) at(id).addEventListener("change", show);
+  at("order").addEventListener("change", order);
   at("clear").addEventListener("click", () => {
     at("find").reset();
     order();

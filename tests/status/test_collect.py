@@ -69,6 +69,14 @@ def test_a_published_file_stays_published_when_a_newer_build_of_it_is_refused() 
     assert entry(status(replace(what, plan=plan)), "Phi-3.5-mini-instruct", "onnx/cpu-int4").state == "published"
 
 
+def test_a_file_of_a_changed_model_that_nobody_asks_for_any_more_says_so() -> None:
+    what = known()
+    moved = [replace(s, content_digest="0" * 64) if s.name == "phi-4" else s for s in what.sightings]
+    left = entry(status(replace(what, sightings=moved)), "phi-4", "gguf/q8_0")
+    assert (left.state, left.published) == ("changed", True)
+    assert "does not ask for this variant" in left.text
+
+
 def test_a_model_that_cannot_be_used_says_why() -> None:
     (model,) = (m for m in status(known()).models if m.name == "Phi-4-multimodal-instruct")
     assert (model.problem, model.entries) == ("it asks for code from its repo to be run", ())
