@@ -55,6 +55,10 @@ def is_passing(error: BaseException) -> bool:
 
 def is_nonsense(error: BaseException) -> bool:
     """Say whether the library stumbled over an answer: it is none of a Hub's, or one to another request."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):  # a 400 is a ValueError too, and a plain answer
+        return False
     return isinstance(error, ValueError | KeyError | TypeError | AttributeError) and _is_of_library(error)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import TokenError
+from bot.errors import HubRefusedError, TokenError
 from bot.hub import jobs
 from bot.hub.client import Hub, connect
 from bot.hub.jobs import Order
@@ -98,6 +98,12 @@ def test_a_hub_that_falters_starts_one_job(
     assert is_new
     assert fault.times == 0
     assert [j.id for j in client.api.list_jobs(namespace=NAMESPACE)] == [job.id]
+
+
+def test_what_the_hub_refuses_is_not_asked_again(shaky: Hub, faulty: Proxy) -> None:
+    with pytest.raises(HubRefusedError, match="flavor"):
+        jobs.start(shaky, NAMESPACE, replace(order(), flavor="quantum"))
+    assert faulty.count("POST", "/api/jobs/") == 1
 
 
 def test_jobs_of_strangers_are_out_of_reach(hub: RunningHub) -> None:
