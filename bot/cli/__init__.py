@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import families, memory, plan, run, status, steps, tools
+from bot.cli import elsewhere, families, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -27,6 +27,7 @@ for command in (
     *steps.COMMANDS,
     *status.COMMANDS,
     *memory.COMMANDS,
+    *elsewhere.COMMANDS,
     *families.COMMANDS,
     *tools.COMMANDS,
 ):
