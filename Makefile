@@ -5,6 +5,7 @@
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
+# make measurements  measures builds of several sizes (half an hour), and writes docs/estimates.md
 # make lint     ruff and mypy
 # make locks    renews requirements.txt and bot/toolchains/*.txt
 # make clean    removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
@@ -23,7 +24,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test unit families controls bench-cycle bench-scale lint locks clean
+.PHONY: help demo test unit families controls bench-cycle bench-scale measurements lint locks clean
 .NOTPARALLEL:
 
 help:
@@ -53,6 +54,9 @@ bench-cycle: $(STAMP)
 bench-scale: $(STAMP)
 	@$(BIN)/python -m benchmarks.scale
 
+measurements: $(STAMP)
+	@$(BIN)/python -m benchmarks.measurements --work .measurements
+
 lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -62,7 +66,7 @@ locks: $(STAMP)
 	@$(BIN)/python -m bot.toolchains.relock
 
 clean:
-	rm -rf $(VENV) .demo .families .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .families .measurements .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): requirements.txt pyproject.toml
 	@python=$$($(FIND_PYTHON)) || { \

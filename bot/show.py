@@ -13,7 +13,7 @@ from bot.doctor import Finding
 from bot.evidence import Distance, Evidence
 from bot.matrix import Cell
 from bot.memory import Attempted
-from bot.progress import size
+from bot.progress import duration, size
 from bot.records import Artifact, Failure, Job, Plan, Report, Variant, Watched
 
 _LAST_COLUMN = 16  # the least width in which words can be read
@@ -83,6 +83,8 @@ def plan(todo: Plan) -> None:
     """Print what there is to do."""
     for job in todo.jobs:
         _print(_job_line(job))
+    if len(todo.jobs) > 1 and all(job.placement is not None for job in todo.jobs):
+        _print(f"in all     {_totals(todo.jobs)}")
     for planned in todo.done:
         _print(f"published  {planned.variant.name} in {planned.repo_id}")
     for later in todo.postponed:
@@ -92,12 +94,30 @@ def plan(todo: Plan) -> None:
         _print("Nothing to do.")
 
 
+_WORTH_SAYING = 1_000_000  # bytes of scratch
+
+
 def _job_line(job: Job) -> str:
     e = job.estimate
     names = ", ".join(v.variant.name for v in job.variants)
-    return (
+    scratch = f"{size(e.disk)} of scratch, " if e.disk >= _WORTH_SAYING else ""
+    line = (
         f"build      {names} of {job.release.label}: about {size(e.output)} to publish, "
-        f"{size(e.disk)} of scratch, {size(e.memory)} of memory"
+        f"{scratch}{size(e.memory)} of memory"
+    )
+    if (there := job.placement) is not None:
+        cost = f", ${there.cost:.2f}" if there.cost else ""
+        line += f", {duration(there.seconds)} on {there.runner}{cost}"
+    return line
+
+
+def _totals(jobs: Sequence[Job]) -> str:
+    placed = [job.placement for job in jobs if job.placement is not None]
+    cost = sum(p.cost for p in placed)
+    published = size(sum(job.estimate.output for job in jobs))
+    return (
+        f"{len(jobs)} jobs: about {published} to publish, {duration(sum(p.seconds for p in placed))} of machines, "
+        f"{f'${cost:.2f}' if cost else 'at no cost'}"
     )
 
 

@@ -79,3 +79,20 @@ def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match="there is no runner 'hf'") as caught:
         chosen(ROWS, ["hf"])
     assert all(kind in caught.value.hint for kind in (*KINDS, "github/macos-15"))
+
+
+def test_the_documentation_shows_every_row() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "planning.md").read_text(encoding="utf-8")
+    names = {"linux": "Linux", "macos": "macOS", "windows": "Windows", "x86_64": "x86-64", "arm64": "arm64"}
+    for row in ROWS:
+        gpu = {"none": "", "apple": "Apple", "nvidia": f"NVIDIA, {row.accelerator_memory // GB} GB"}[row.accelerator]
+        cells = [
+            f"`{row.name}`",
+            f"{names[row.system]} {names[row.architecture]}",
+            str(row.cores),
+            f"{row.memory // GB} GB",
+            f"{row.disk // GB} GB",
+            gpu,
+            f"${row.price:.2f}" if row.price else "free",
+        ]
+        assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in text

@@ -1,11 +1,16 @@
 """What is there and what is to be done, as commands: watch and plan."""
 
+import json
+
 import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, chosen, common, print_json, read_input, variants_option
 from bot.records import Watched
+from bot.runners import known_runners
+from bot.steps.entries import matrix
 from bot.steps.run import look
+from bot.steps.settle import HERE
 
 
 @click.command("watch")
@@ -28,10 +33,25 @@ def watch_command(models: tuple[str, ...], options: Options) -> None:
 @click.command("plan")
 @click.argument("models", nargs=-1, metavar="[MODEL[@REVISION]]...")
 @click.option("--releases", metavar="FILE", help="What `phi-bot watch --json` printed; - for standard input.")
+@click.option(
+    "--on",
+    "where",
+    multiple=True,
+    metavar="RUNNER",
+    help="local, github, hf-jobs, own, any or a runner's name; may be repeated. Default: local, with --matrix github.",
+)
+@click.option("--matrix", "as_matrix", is_flag=True, help="Print the matrix of a GitHub workflow, as JSON.")
 @variants_option
 @common
-def plan_command(models: tuple[str, ...], releases: str | None, wanted: tuple[str, ...], options: Options) -> None:
-    """Say what is to be built, and what is published already. Converts nothing.
+def plan_command(
+    models: tuple[str, ...],
+    releases: str | None,
+    where: tuple[str, ...],
+    as_matrix: bool,
+    wanted: tuple[str, ...],
+    options: Options,
+) -> None:
+    """Say what is to be built, where, and what that takes; and what is published already. Converts nothing.
 
     \b
     Example: phi-bot plan microsoft/Phi-4-mini-instruct --variants gguf,mlx/4bit --json > plan.json
@@ -39,8 +59,16 @@ def plan_command(models: tuple[str, ...], releases: str | None, wanted: tuple[st
     means = options.means()
     given: Watched | None = read_input(releases, Watched) if releases else None
     rows = catalogue.select(chosen(wanted, means))
-    cycle = look(models, rows, means, keep=False, given=given)
-    if options.json:
+    on = where or (("github", "own") if as_matrix else HERE)
+    cycle = look(models, rows, means, keep=False, given=given, on=on, exact=True)
+    if as_matrix:
+        found = matrix(cycle.todo, runners=known_runners(means.config))
+        for reason in found.left_out:
+            click.echo(f"Left out: {reason}", err=True)
+        for failed in cycle.todo.failures:
+            click.echo(f"Left out: {failed.variant} of {failed.release}: {failed.message}", err=True)
+        click.echo(json.dumps({"include": found.entries}))
+    elif options.json:
         print_json(cycle.todo)
     else:
         show.plan(cycle.todo)

@@ -16,6 +16,8 @@ QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
     ("verify", ("memory", "cpu_seconds")),
     ("reference", ("memory", "cpu_seconds")),
 )
+_WORDS = {"output": "output", "disk": "scratch", "memory": "memory", "cpu_seconds": "time"}
+_NAMES = {"int4": "to 5 bits", "int8": "to 8 bits", "float": "each stored byte:", "stored": "each stored byte:"}
 _LEAST: dict[Quantity, float] = {"output": 1e6, "disk": 1e7, "memory": 1e7, "cpu_seconds": 0.5}
 
 
@@ -37,10 +39,20 @@ class Errors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A model and what it is of. ``format`` is "" for references."""
+
+    what: What
+    format: str
+    model: Model
+
+
+@dataclass(frozen=True, kw_only=True)
 class Far:
-    """A single measurement of a real size beside what the estimate says of it, and the factor that follows from it."""
+    """A single measurement of a real size beside what the fit says of it, and the factor that follows from it."""
 
     row: Measured
+    format: str
     quantity: Quantity
     measured: float
     said: float
@@ -49,20 +61,23 @@ class Far:
 
 def errors() -> Iterator[Errors]:
     """Leave out each measured model in turn, fit to the others, and return how far off the fit is for it."""
+    for what, name, quantity in _all():
+        if found := _left_out(rows_of(what, name), quantity):
+            yield Errors(
+                what=what,
+                format=name,
+                quantity=quantity,
+                count=len(found),
+                typical=sorted(abs(e) for e in found)[len(found) // 2],
+                too_little=min([0.0, *found]),
+                too_much=max([0.0, *found]),
+            )
+
+
+def _all() -> Iterator[tuple[What, str, Quantity]]:
     for what, quantities in QUANTITIES:
-        for name in [""] if what == "reference" else list(all_formats()):
-            rows = rows_of(what, name)
-            for quantity in quantities:
-                if found := _left_out(rows, quantity):
-                    yield Errors(
-                        what=what,
-                        format=name,
-                        quantity=quantity,
-                        count=len(found),
-                        typical=sorted(abs(e) for e in found)[len(found) // 2],
-                        too_little=min(0.0, *found),
-                        too_much=max(0.0, *found),
-                    )
+        for name in [""] if what == "reference" else all_formats():
+            yield from ((what, name, quantity) for quantity in quantities)
 
 
 def _left_out(rows: Sequence[Measured], quantity: Quantity) -> list[float]:
@@ -86,6 +101,7 @@ def far() -> Iterator[Far]:
             if (measured := getattr(row, quantity)) is not None:
                 yield Far(
                     row=row,
+                    format=name,
                     quantity=quantity,
                     measured=measured,
                     said=_said(model(row.what, name, quantity), row),
@@ -97,12 +113,7 @@ def render() -> str:
     """Return the page in Markdown."""
     found = measurements()
     shapes = {r.shape.count: r.shape for r in found.rows}
-    fits = [
-        model(what, name, quantity)
-        for what, quantities in QUANTITIES
-        for name in ([""] if what == "reference" else list(all_formats()))
-        for quantity in quantities
-    ]
+    fits = [Fitted(what=w, format=name, model=model(w, name, quantity)) for w, name, quantity in _all()]
     return (
         templates.environment()
         .get_template("estimates.md.j2")
@@ -114,6 +125,8 @@ def render() -> str:
             far=list(far()),
             fits=fits,
             titles={name: form.title for name, form in all_formats().items()} | {"": "all"},
+            words=_WORDS,
+            names=_NAMES,
         )
     )
 

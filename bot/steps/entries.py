@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from bot.records import Job, Plan
 from bot.runners import Runner
-from bot.steps.place import demand, lock_of, placement
+from bot.steps.batches import batches
+from bot.steps.place import demand, placement
 
 MOST = 256  #: what GitHub takes of entries
 _LONGEST = 360  # minutes that GitHub lets a job run
@@ -36,19 +37,15 @@ def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
     the number of entries that GitHub takes.
     """
     by_name = {r.name: r for r in runners}
-    groups: dict[tuple[str, str], list[list[Job]]] = {}
+    fit: list[Job] = []
     left_out: list[str] = []
     for job in todo.jobs:
         runner = by_name.get(job.placement.runner) if job.placement is not None else None
         if (reason := _unfit(job, runner)) is not None or runner is None:
             left_out.append(f"{job.format} of {job.release.label}: {reason}")
-            continue
-        batches = groups.setdefault((f"{job.release.repo_id}@{job.release.commit}", runner.name), [])
-        if batches and _disk([*batches[-1], job]) <= runner.disk:
-            batches[-1].append(job)
         else:
-            batches.append([job])
-    found = [(by_name[name], batch) for (_, name), batches in groups.items() for batch in batches]
+            fit.append(job)
+    found = [(by_name[name], batch) for name, batch in batches(fit, {r.name: r.disk for r in runners})]
     left_out += [
         f"{', '.join(_names(batch))} of {batch[0].release.label}: GitHub takes {MOST} entries"
         for _, batch in found[MOST:]
@@ -84,13 +81,3 @@ def _entry(runner: Runner, batch: Sequence[Job]) -> dict[str, str]:
 
 def _names(batch: Sequence[Job]) -> list[str]:
     return [v.variant.name for job in batch for v in job.variants]
-
-
-def _disk(batch: Sequence[Job]) -> int:
-    """Return what jobs of one release take of a disk: outputs stay until all are published, scratch does not.
-
-    So do toolchains. The source and the reference's toolchain are there once.
-    """
-    shared = sum(f.size for f in batch[0].release.files) + lock_of("reference").disk
-    own = sum(job.estimate.output + lock_of(job.format).disk for job in batch)
-    return shared + own + max(job.estimate.disk for job in batch)

@@ -7,7 +7,7 @@ from functools import cache
 
 from bot import toolchains
 from bot.config import Config
-from bot.errors import NoRunnerError
+from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
 from bot.estimates import estimate
 from bot.formats import Needs, all_formats
 from bot.machine import lacks
@@ -43,7 +43,8 @@ def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape],
 
     ``shapes`` are by content digest; a release that has none is estimated by the sizes of its files. A job whose
     variants need different machines, or do not fit together, is split. What fits nowhere becomes a Failure of
-    NoRunnerError. Where several runners cost the same, a format's preference decides, then the time, then the name.
+    NoRunnerError, or of UnsupportedArchitectureError where none of the runners is such a machine at all. Where several
+    runners cost the same, a format's preference decides, then the time, then the name.
     """
     placed: list[Job] = []
     failures: list[Failure] = []
@@ -92,11 +93,16 @@ def fits(wanted: Demand, runner: Runner) -> bool:
     """
     if wanted.memory > _SPARE * runner.memory:
         return False
+    return _is_of_its_kind(wanted, runner) and (runner.name == LOCAL or wanted.disk <= runner.disk)
+
+
+def _is_of_its_kind(wanted: Demand, runner: Runner) -> bool:
+    """Say whether a runner has the system, the processor and the GPU."""
     if runner.name == LOCAL:
         return all(lacks(target) is None for target in wanted.targets)
     needs = wanted.needs
-    able = (runner.system, runner.architecture) in needs.platforms and wanted.disk <= runner.disk
-    return able and needs.accelerator in ("none", runner.accelerator)
+    platform = (runner.system, runner.architecture)
+    return platform in needs.platforms and needs.accelerator in ("none", runner.accelerator)
 
 
 def placement(wanted: Demand, runner: Runner) -> Placement:
@@ -141,12 +147,20 @@ def _rank(wanted: Demand, runner: Runner) -> tuple[float, int, float, str]:
 def _nowhere(job: Job, shape: Shape, runners: Sequence[Runner]) -> Iterator[Failure]:
     job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants]))
     wanted = demand(job)
+    able = [r for r in runners if _is_of_its_kind(wanted, r)]
     would_do = sorted((_rank(wanted, r), r.name) for r in built_in() if fits(wanted, r))
     hint = "Describe a machine of yours that has it, in a table [runner.NAME] (docs/planning.md)."
     if would_do:
         hint = f"{would_do[0][1]} would do (--on {would_do[0][1]})."
     for planned in job.variants:
-        error = NoRunnerError(f"needs {_in_words(wanted, planned.variant)}; {_best_of(wanted, runners)}", hint=hint)
+        words = f"needs {_in_words(wanted, planned.variant)}"
+        error: PhiBotError
+        if able:
+            best = max(able, key=lambda r: (r.memory, r.disk, r.name))
+            largest = f"the largest runner known, {best.name}, has {size(best.memory)} and {size(best.disk)}"
+            error = NoRunnerError(f"{words}; {largest}", hint=hint)
+        else:  # no machine of that kind: no fault of anybody's
+            error = UnsupportedArchitectureError(f"{words}; none of the runners is such a machine", hint=hint)
         yield failure(job.release.label, planned.variant.name, "plan", error)
 
 
@@ -159,17 +173,3 @@ def _in_words(wanted: Demand, variant: Variant) -> str:
     platforms = " or ".join(f"{_NAMES[system]} {architecture}" for system, architecture in wanted.needs.platforms)
     gpu = "" if wanted.needs.accelerator == "none" else f", {_NAMES[wanted.needs.accelerator]}"
     return f"{platforms}{gpu} with {size(wanted.memory / _SPARE)} of memory and {size(wanted.disk)} of disk"
-
-
-def _best_of(wanted: Demand, runners: Sequence[Runner]) -> str:
-    needs = wanted.needs
-    able = [
-        r
-        for r in runners
-        if r.name == LOCAL
-        or ((r.system, r.architecture) in needs.platforms and needs.accelerator in ("none", r.accelerator))
-    ]
-    if not able:
-        return "none of the runners is such a machine"
-    largest = max(able, key=lambda r: (r.memory, r.disk, r.name))
-    return f"the largest runner known, {largest.name}, has {size(largest.memory)} and {size(largest.disk)}"

@@ -39,13 +39,15 @@ class Known:
     """What a plan is made from, beside releases and variants.
 
     ``namespace`` is where it will be published, None where nothing is; ``there`` what that holds. ``outdated`` is the
-    policy for publications of an older toolchain or recipe: ``now``, ``slowly`` or ``never``.
+    policy for publications of an older toolchain or recipe: ``now``, ``slowly`` or ``never``. ``here`` says whether
+    the machine at hand does the work, and so has to have what that needs.
     """
 
     namespace: str | None = None
     there: Namespace = NOTHING
     memory: Memory = field(default_factory=Memory)
     outdated: str = "now"
+    here: bool = True
     now: dt.datetime
 
 
@@ -71,7 +73,7 @@ def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> P
     todo = Plan(jobs=(), done=(), failures=())
     for release in releases:
         planned = [_planned(release.repo_id, release.content_digest, v, None) for v in variants]
-        jobs, failures, _ = _jobs(release, planned)
+        jobs, failures, _ = _jobs(release, planned, here=True)
         todo = _both(todo, Plan(jobs=tuple(jobs), done=(), failures=tuple(failures)))
     return todo
 
@@ -135,7 +137,7 @@ def _plan_one(
     refusals: dict[str, str] = {}
     if todo:
         try:
-            jobs, more, refusals = _jobs(reader.release(sighting), todo)
+            jobs, more, refusals = _jobs(reader.release(sighting), todo, here=known.here)
         except PhiBotError as error:
             if not isinstance(error, SourceError) and sighting.folder is None:
                 raise  # the Hub's fault is not this release's
@@ -145,7 +147,9 @@ def _plan_one(
     return found, refusals
 
 
-def _jobs(release: Release, todo: Sequence[PlannedVariant]) -> tuple[list[Job], list[Failure], dict[str, str]]:
+def _jobs(
+    release: Release, todo: Sequence[PlannedVariant], *, here: bool
+) -> tuple[list[Job], list[Failure], dict[str, str]]:
     """Return a job for each format, what cannot be built, and which of that a toolchain refuses, by build key."""
     jobs, failures, refusals = [], [], {}
     for name, group in groupby(todo, key=lambda v: v.variant.format):
@@ -155,7 +159,7 @@ def _jobs(release: Release, todo: Sequence[PlannedVariant]) -> tuple[list[Job], 
             refused = form.refusal(release.config, planned.variant)
             if refused is not None:
                 refusals[planned.build_key] = refused
-            reason = refused or lacks(planned.variant.target)
+            reason = refused or (lacks(planned.variant.target) if here else None)
             if reason is not None:
                 failures.append(_refusal(release.label, planned.variant, reason))
             else:

@@ -14,10 +14,12 @@ from bot.memory import Memory
 from bot.progress import Display
 from bot.records import Artifact, Failure, Job, Plan, PlannedVariant, Report, Variant, Watched
 from bot.steps.build import build
+from bot.steps.elsewhere import submit
 from bot.steps.failures import failure
 from bot.steps.plan import NOTHING, Known, is_refusal, plan, require_work, wanted_keys
 from bot.steps.publish import publish
 from bot.steps.remember import Store
+from bot.steps.settle import HERE, settle
 from bot.steps.verify import verify
 from bot.steps.watch import Reader, remembered, sighting_of, watch
 from bot.workspace import Workspace
@@ -47,13 +49,20 @@ class Cycle:
 
 
 def look(
-    models: Sequence[str], variants: Sequence[Variant], means: Means, *, keep: bool, given: Watched | None = None
+    models: Sequence[str],
+    variants: Sequence[Variant],
+    means: Means,
+    *,
+    keep: bool,
+    given: Watched | None = None,
+    on: Sequence[str] = HERE,
+    exact: bool = False,
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
     ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
-    remembered. Raises UnsupportedArchitectureError where models are named and nothing of them can be built, and
-    TokenError where something is to be published without a token.
+    remembered. ``on`` and ``exact`` are as ``settle`` takes them. Raises UnsupportedArchitectureError where models are
+    named and nothing of them can be built, and TokenError where something is to be published without a token.
     """
     config, now = means.config, _now()
     store = _store(means)
@@ -73,11 +82,13 @@ def look(
         there=NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace),
         memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
         outdated="now" if models else config.build.outdated,
+        here=tuple(on) == HERE,
         now=now,
     )
     todo, refusals = plan(watched.sightings, variants, reader=reader, known=known)
     if models:
         require_work(todo)
+    todo = settle(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
     if todo.jobs and config.publish.namespace and keep:
         means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
     if store is not None and keep and not models:
@@ -90,9 +101,16 @@ def look(
 
 
 def run(
-    models: Sequence[str], variants: Sequence[Variant], *, named: frozenset[str], means: Means
+    models: Sequence[str],
+    variants: Sequence[Variant],
+    *,
+    named: frozenset[str],
+    means: Means,
+    on: Sequence[str] = HERE,
 ) -> tuple[Cycle, Report]:
     """Bring the publications of the releases up to date. Return what was seen and planned, and what came of it.
+
+    ``on`` says where it is built: on this machine, or on Hugging Face Jobs (``hf-jobs``, or a flavor of them).
 
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
@@ -100,11 +118,15 @@ def run(
     Raises what ``look`` raises.
     """
     dry = means.config.run.dry_run
-    cycle = look(models, variants, means, keep=not dry)
-    _say(cycle, means.display)
+    here = tuple(on) == HERE
+    cycle = look(models, variants, means, keep=not dry, on=on, exact=not here)
+    _say(cycle, means.display, named=bool(models))
     report = Report(failures=tuple(f for f in cycle.todo.failures if f.variant in named or not is_refusal(f)))
     if dry or cycle.paused is not None:
         return cycle, report
+    if not here:
+        sent = submit(cycle.todo, config=means.config, hub=means.hub, display=means.display)
+        return cycle, together(report, sent)
     for _, jobs in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
             means.display.say(f"Paused: {paused}. What is left is for the next run")
@@ -133,7 +155,7 @@ def _paused_now(store: Store) -> str | None:
     return store.paused
 
 
-def _say(cycle: Cycle, display: Display) -> None:
+def _say(cycle: Cycle, display: Display, *, named: bool) -> None:
     for notice in cycle.watched.notices:
         display.say(f"{notice.repo_id} ({notice.what}): {notice.text}")
     for label in dict.fromkeys(job.release.label for job in cycle.todo.jobs):
@@ -142,7 +164,7 @@ def _say(cycle: Cycle, display: Display) -> None:
         display.say(f"Left out {refused.variant} of {refused.release}: {refused.message}")
     for later in cycle.todo.postponed:
         display.say(f"Not now: {later.planned.variant.name} of {later.release}: {later.text}")
-    for there in cycle.todo.done:
+    for there in cycle.todo.done if named else ():  # of all that is watched, their number is enough
         display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
 
 
