@@ -8,12 +8,10 @@ import click
 from bot.cli.options import Options, common
 from bot.errors import ConfigError
 from bot.hub import standing as hub_standing
-from bot.hub.failures import told
-from bot.hub.hardware import flavors
 from bot.hub.standing import Schedule, Webhook
-from bot.runners import Runner, known_runners
 from bot.steps.elsewhere import KIND, payer
 from bot.steps.run import Means
+from bot.steps.settle import candidates
 from bot.steps.standing import HOURS, Standing, standing
 
 _flavor = click.option("--flavor", default="cpu-basic", show_default=True, help="The machine of the bot itself.")
@@ -134,18 +132,8 @@ def webhook_remove(options: Options) -> None:
 
 
 def _standing(purpose: str, flavor: str, on: str, means: Means) -> Standing:
-    runner = _runner(flavor, means)
+    (runner,) = candidates((f"{KIND}{flavor}",), config=means.config, hub=means.hub, display=means.display)
     return standing(purpose, on=on, runner=runner, config=means.config, hub=means.hub)
-
-
-def _runner(flavor: str, means: Means) -> Runner:
-    with told(means.hub.endpoint):
-        listed = flavors(means.hub.api)
-    found = {r.name: r for r in known_runners(means.config, flavors=listed)}
-    if f"{KIND}{flavor}" not in found:
-        names = ", ".join(n.removeprefix(KIND) for n in found if n.startswith(KIND))
-        raise ConfigError(f"Hugging Face Jobs has no flavor {flavor!r}", hint=f"There are {names}.")
-    return found[f"{KIND}{flavor}"]
 
 
 def _namespace(means: Means) -> str:

@@ -3,10 +3,9 @@
 import dataclasses
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 
 from bot.config import TEXT_VARIABLE, Config
 from bot.config_text import text_of
@@ -18,8 +17,10 @@ from bot.memory import Attempted
 from bot.printable import printable
 from bot.progress import Display
 from bot.records import Failure, Job, Plan, PlannedVariant, Publication, Release, RepoRecord, Report, digest_of
+from bot.steps.batches import batches
 from bot.steps.failures import failure
 from bot.steps.remember import Store
+from bot.steps.settle import candidates
 
 KIND = "hf-jobs/"
 SHORTEST = 30 * 60  # seconds: installing toolchains takes its time, whatever the estimate
@@ -69,7 +70,8 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display) -> Report:
     failures: list[Failure] = []
     running: list[tuple[Errand, RemoteJob]] = []
     token = jobs.token_of(hub)
-    for errand in errands(todo.jobs):
+    flavors = candidates((KIND.rstrip("/"),), config=config, hub=hub, display=display)
+    for errand in errands(todo.jobs, {r.name: r.disk for r in flavors}):
         try:
             job, is_new = jobs.start(hub, payer(config), _order(errand, config, hub, token))
         except PhiBotError as error:
@@ -77,20 +79,23 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display) -> Report:
             continue
         display.say(f"{errand.name}: {'started' if is_new else 'is running already,'} {job.url}")
         running.append((errand, job))
-    failures += [f for job in todo.jobs if not _can_travel(job) for f in _stays(job)]
+    failures += [f for job in todo.jobs if not can_travel(job) for f in _stays(job)]
     ended = _follow(running, hub, display)
     return collect(ended, failures, hub=hub, state=f"{namespace}/{config.publish.state}")
 
 
-def errands(planned: Sequence[Job]) -> Iterator[Errand]:
-    """Yield what each Hugging Face job is to do: what one release has for one flavor."""
+def errands(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[Errand]:
+    """Yield what each Hugging Face job is to do: what one release has for one flavor, if its disk holds all of it.
 
-    def key(job: Job) -> tuple[str, str]:
-        return job.release.label, job.placement.runner if job.placement else ""
+    ``disks`` has the bytes of flavors by the names of their runners.
+    """
+    for runner, batch in batches(filter(can_travel, planned), disks):
+        yield Errand(release=batch[0].release, jobs=batch, flavor=runner.removeprefix(KIND))
 
-    for (_, runner), group in groupby(sorted(filter(_can_travel, planned), key=key), key=key):
-        members = tuple(group)
-        yield Errand(release=members[0].release, jobs=members, flavor=runner.removeprefix(KIND))
+
+def can_travel(job: Job) -> bool:
+    """Say whether a job may run on Hugging Face Jobs: it is placed there, and its release is on the Hub."""
+    return job.release.commit is not None and job.placement is not None and job.placement.runner.startswith(KIND)
 
 
 def payer(config: Config) -> str:
@@ -162,10 +167,6 @@ class _Records:
         builds = tuple(b for b in record.builds if b.build.build_key in keys)
         url = self.hub.repo_url(repo_id)
         return Publication(repo_id=repo_id, commit=head, url=url, created=True, builds=builds)
-
-
-def _can_travel(job: Job) -> bool:
-    return job.release.commit is not None and job.placement is not None and job.placement.runner.startswith(KIND)
 
 
 def _stays(job: Job) -> Iterator[Failure]:

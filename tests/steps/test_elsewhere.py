@@ -89,16 +89,25 @@ def there(client: Hub) -> list[str]:
     return [j.id for j in client.api.list_jobs(namespace="demo")]
 
 
+DISKS = {"hf-jobs/cpu-basic": 50 * 10**9, "hf-jobs/cpu-xl": 10**12}
+
+
 def test_one_download_serves_what_a_release_has_for_a_flavor() -> None:
     other = replace(RELEASE, repo_id="microsoft/Phi-5")
     given = [job("gguf/q4_k_m"), job("mlx/4bit"), job("openvino/int4", runner="hf-jobs/cpu-xl")]
-    found = list(errands([*given, job("gguf/q4_k_m", release=other)]))
+    found = list(errands([*given, job("gguf/q4_k_m", release=other)], DISKS))
     assert [(e.release.name, e.flavor, [j.format for j in e.jobs]) for e in found] == [
         ("Phi-4", "cpu-basic", ["gguf", "mlx"]),
         ("Phi-4", "cpu-xl", ["openvino"]),
         ("Phi-5", "cpu-basic", ["gguf"]),
     ]
     assert found[0].seconds == 120
+
+
+def test_what_would_fill_a_disk_goes_to_two() -> None:
+    large = Estimate(output=30 * 10**9, disk=0, memory=1)
+    given = [replace(job(name), estimate=large) for name in ("gguf/q4_k_m", "mlx/4bit")]
+    assert [[j.format for j in e.jobs] for e in errands(given, DISKS)] == [["gguf"], ["mlx"]]
 
 
 def test_arguments_never_become_part_of_the_script() -> None:
