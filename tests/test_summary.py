@@ -2,10 +2,11 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from bot.records import Failure, ProvenBuild, Publication
-from bot.summary import render_summary
+from bot.records import Failure, Notice, Postponed, ProvenBuild, Publication
+from bot.summary import LARGEST, render_summary
 from tests.cards.examples import GGUF, MLX
 from tests.markdown_reader import blocks, headings, hostile_text, inlines, plain, tables
+from tests.status.examples import planned, release
 
 URL = "https://huggingface.co/someone/Phi-3.5-mini-instruct-GGUF"
 NEW = Publication(
@@ -62,6 +63,44 @@ def test_a_build_without_a_gated_distance_says_so() -> None:
     first = MLX.builds[0]
     unmeasured = ProvenBuild(build=first.build, evidence=replace(first.evidence, distances=()))
     assert tables(render_summary([replace(NEW, builds=(unmeasured,))], []))[0][1][3] == "not measured"
+
+
+POSTPONED = Postponed(
+    release="microsoft/phi-4@0123456789ab",
+    planned=planned(release("phi-4"), "gguf/q4_k_m", "outdated"),
+    why="outdated",
+    text="an older toolchain made it",
+)
+NOTICE = Notice(repo_id="microsoft/Phi-5", what="new", text="was not here before")
+
+
+def test_what_is_put_off_and_what_is_new_about_the_models_is_listed() -> None:
+    said = render_summary([NEW], [], postponed=[POSTPONED], notices=[NOTICE])
+    assert headings(said) == ["Published", "Postponed", "Found"]
+    assert tables(said)[1][1] == ["`microsoft/phi-4@0123456789ab`", "`gguf/q4_k_m`", "an older toolchain made it"]
+    assert tables(said)[2][1] == ["`microsoft/Phi-5`", "new", "was not here before"]
+
+
+def test_what_is_only_put_off_is_nothing_to_do_now() -> None:
+    said = render_summary([], [], postponed=[POSTPONED])
+    assert headings(said) == ["Postponed"]
+    assert "Nothing to do now." in said
+
+
+def test_the_status_page_is_linked_where_there_is_one() -> None:
+    said = render_summary([], [], status_page="https://someone.github.io/status/")
+    assert said.endswith("How everything stands: <https://someone.github.io/status/>\n")
+
+
+def test_a_summary_stays_below_what_github_takes_and_counts_what_is_left_out() -> None:
+    long = replace(FAILURE, message="word " * 300, hint="|" * 900)
+    said = render_summary([], [long] * 10_000, postponed=[POSTPONED] * 10_000, notices=[NOTICE] * 10_000)
+    assert len(said.encode()) <= LARGEST
+    rows = [len(table) - 1 for table in tables(said)]
+    assert len(rows) == 3
+    assert rows[0] >= 20
+    for count in rows:
+        assert f"And {10_000 - count} more" in said
 
 
 @given(hostile_text, hostile_text, hostile_text)

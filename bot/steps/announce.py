@@ -3,15 +3,46 @@
 import os
 from pathlib import Path
 
-from bot.records import Report
+from bot import github
+from bot.config_tables import Announce
+from bot.errors import PhiBotError
+from bot.progress import Display
+from bot.records import Plan, Report, Watched
+from bot.release_issues import release_issues
 from bot.summary import render_summary
 
 
-def announce(report: Report) -> str:
-    """Return the summary of a run as Markdown; on GitHub Actions, add it to the job's summary too."""
-    text = render_summary(report.publications, report.failures)
+def announce(report: Report, *, todo: Plan | None = None, watched: Watched | None = None) -> str:
+    """Return the summary of a run as Markdown; on GitHub Actions, add it to the job's summary too.
+
+    ``todo`` and ``watched`` are what was planned and seen, where that is known.
+    """
+    text = render_summary(
+        report.publications,
+        report.failures,
+        postponed=todo.postponed if todo else (),
+        notices=watched.notices if watched else (),
+    )
     summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary_file:
         with Path(summary_file).open("a", encoding="utf-8") as file:
             file.write(text + "\n")
     return text
+
+
+def announce_releases(
+    report: Report, *, todo: Plan, watched: Watched, settings: Announce, hub: str, display: Display
+) -> None:
+    """Bring the issues of the releases up to date in the repository that ``settings`` names, if it names one.
+
+    ``hub`` is the address of the Hub. What goes wrong is said, and fails nothing: the files are published.
+    """
+    if settings.repository is None:
+        return
+    try:
+        wanted = release_issues(report, todo, watched, hub=hub)
+        if wanted:
+            for address in github.connect(settings.repository).put(wanted):
+                display.say(f"Announced in {address}")
+    except PhiBotError as error:
+        display.say(f"Not announced on GitHub: {error.message}. {error.hint}")

@@ -1,0 +1,69 @@
+"""Where a run is announced."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.config_tables import Announce
+from bot.records import Report
+from bot.steps.announce import announce, announce_releases
+from tests import test_release_issues as given
+from tests.github_server import Fault, GitHub, serve
+from tests.status.examples import HUB
+
+
+class Said:
+    """A display that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, title: str) -> object:
+        raise AssertionError(title)
+
+
+REPORT = Report(publications=(given.GGUF,), failures=(given.FAILURE,))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    with serve() as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def say(settings: Announce, report: Report = REPORT) -> list[str]:
+    said = Said()
+    announce_releases(report, todo=given.PLAN, watched=given.SEEN, settings=settings, hub=HUB, display=said)  # type: ignore[arg-type]
+    return said.lines
+
+
+def test_a_release_is_announced_in_the_configured_repository(server: GitHub) -> None:
+    assert say(Announce(repository="o/r")) == ["Announced in https://github.com/o/r/issues/1"]
+    assert [issue["title"][:20] for issue in server.issues] == ["Phi-4-mini-instruct "]
+
+
+def test_without_a_repository_github_is_not_asked(server: GitHub) -> None:
+    assert say(Announce()) == []
+    assert server.seen == []
+
+
+def test_what_goes_wrong_is_said_and_fails_nothing(server: GitHub) -> None:
+    server.faults = [Fault(method="GET", path="/user", status=401, message="Bad credentials")]
+    (line,) = say(Announce(repository="o/r"))
+    assert line.startswith("Not announced on GitHub: GitHub refused an issue in o/r (401: Bad credentials)")
+
+
+def test_the_summary_is_added_to_the_jobs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "summary.md"
+    file.write_text("# Before\n\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
+    text = announce(REPORT, todo=given.PLAN, watched=given.SEEN)
+    assert file.read_text() == f"# Before\n\n{text}\n"
+    assert "max_jobs is 2" in text.replace("\\", "")
+    assert "was not here before" in text
