@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from bot.evidence import KnownBehaviour
 from bot.formats._needs import Needs
-from bot.records import Estimate, Json, Release, Variant
+from bot.records import Json, Variant
 
 __all__ = ["Format", "Needs", "all_formats"]
 
@@ -39,10 +39,6 @@ class Format(Protocol):
 
     def path_in_repo(self, variant: Variant) -> str:
         """Return the folder of the repo in which the artifact's files lie; "" is the top."""
-        ...
-
-    def estimate(self, release: Release, variant: Variant) -> Estimate:
-        """Estimate one variant's output, scratch disk (beyond source and output) and peak memory, in bytes."""
         ...
 
     def needs(self, variant: Variant) -> Needs:

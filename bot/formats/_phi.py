@@ -34,14 +34,6 @@ def number(config: dict[str, Json], key: str, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else otherwise
 
 
-def largest_tensor(config: dict[str, Json]) -> int:
-    """Return the number of elements of the largest single tensor: the embedding, or a feed-forward layer."""
-    hidden = number(config, "hidden_size", 3072)
-    vocabulary = number(config, "vocab_size", 32064)
-    feed_forward = 2 * number(config, "intermediate_size", 4 * hidden)
-    return hidden * max(vocabulary, feed_forward)
-
-
 def unsupported(config: dict[str, Json], tool: str, supported: dict[str, str]) -> str | None:
     """Say in one line why ``tool`` cannot build such a model, or return None.
 

@@ -3,7 +3,7 @@
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
 from bot.formats._needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
-from bot.records import Estimate, Json, Release, Variant
+from bot.records import Json, Variant
 
 # What conversion/phi.py of the pinned llama.cpp registers as text models. Phi4ForCausalLMV is left out: it becomes two
 # files, of which this would make only the one without vision.
@@ -15,11 +15,6 @@ _SUPPORTED = {
 _ROPE_TYPES = ("default", "longrope", "yarn")
 _CL100K, _O200K = 100_000, 200_000  # tokens, about: no other tokenizers of a Phi have as many
 _LLAMA_CPP = "https://github.com/ggml-org/llama.cpp"
-_TENSORS_AS_THEY_ARE = ("F16", "BF16", "F32")  # written by the converter itself
-
-_VOCABULARY = 16 << 20  # bytes of a tokenizer and of metadata; 200,064 tokens take 9 MB
-_INTERPRETER = 700 << 20  # bytes resident with torch and transformers imported
-_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
 
 
 class Gguf:
@@ -49,21 +44,6 @@ class Gguf:
     def path_in_repo(self, variant: Variant) -> str:  # noqa: ARG002
         """Return the top of the repo."""
         return ""
-
-    def estimate(self, release: Release, variant: Variant) -> Estimate:
-        """Estimate from the number of parameters: see ``bits_per_weight`` of the row.
-
-        Scratch is the converted checkpoint, in its own type, that variants are quantized from. Memory is that of the
-        converter, which holds its largest tensor in float32 and in the type it writes, or of the runtime.
-        """
-        output = int(release.parameters * variant.bits_per_weight / 8) + _VOCABULARY
-        quantized = variant.options["ftype"] not in _TENSORS_AS_THEY_ARE
-        converter = _INTERPRETER + 8 * _phi.largest_tensor(release.config)
-        return Estimate(
-            output=output,
-            disk=release.weight_bytes + _VOCABULARY if quantized else 0,
-            memory=max(converter, output + _RUNTIME),
-        )
 
     def needs(self, variant: Variant) -> Needs:
         """Return every platform that llama.cpp is compiled on."""

@@ -3,7 +3,7 @@
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
 from bot.formats._needs import LINUX, LINUX_ARM, MACOS, Needs, needs
-from bot.records import Estimate, Json, Release, Variant
+from bot.records import Json, Variant
 
 # The models of the pinned mlx-lm. It has phi3small too, whose tokenizer exists only as code in the model's repo.
 _SUPPORTED = {
@@ -14,10 +14,6 @@ _SUPPORTED = {
 }
 _MODEL_TYPES = ("phi", "phi3", "phimoe")  # it finds its model by this, and not by the architecture
 _ROPE_TYPES = ("default", "longrope", "linear")
-
-_TOKENIZER = 20 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json
-_INTERPRETER = 500 << 20  # bytes resident with mlx-lm and transformers imported
-_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
 
 
 class Mlx:
@@ -45,12 +41,6 @@ class Mlx:
     def path_in_repo(self, variant: Variant) -> str:  # noqa: ARG002
         """Return the top of the repo, where mlx-lm looks."""
         return ""
-
-    def estimate(self, release: Release, variant: Variant) -> Estimate:
-        """Estimate from the number of parameters: see ``bits_per_weight`` of the row. There is no scratch."""
-        output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
-        converter = _INTERPRETER + output + 2 * _phi.largest_tensor(release.config)
-        return Estimate(output=output, disk=0, memory=max(converter, output + _RUNTIME))
 
     def needs(self, variant: Variant) -> Needs:
         """Return Macs first, which these files are for; MLX computes the same on processors."""

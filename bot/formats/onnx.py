@@ -3,7 +3,7 @@
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
 from bot.formats._needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
-from bot.records import Estimate, Json, Release, Variant
+from bot.records import Json, Variant
 
 # What the pinned builder makes and transformers reads without code from the model's repo. Phi-3-small, Phi-3-vision and
 # Phi-4-multimodal need such code; of the latter two it would make only the text part.
@@ -12,10 +12,6 @@ _MIXTURES = ("PhiMoEForCausalLM", "PhimoeForCausalLM")
 _ROPE_TYPES = ("default", "longrope")
 _ROTATED = {"PhiForCausalLM": 0.5}  # the part of a head that is rotated, where a config does not say
 _PAIRED_BLOCKS = 64  # k_quant packs the zero points of two blocks of 32 weights into a byte
-
-_TOKENIZER = 20 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json
-_INTERPRETER = 600 << 20  # bytes resident with torch, transformers and the builder imported
-_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
 
 
 class Onnx:
@@ -43,18 +39,6 @@ class Onnx:
     def path_in_repo(self, variant: Variant) -> str:
         """Return the target's folder: ``cpu-int4``."""
         return variant.short_name
-
-    def estimate(self, release: Release, variant: Variant) -> Estimate:
-        """Estimate from the number of parameters: see ``bits_per_weight`` of the row. There is no scratch.
-
-        For integers the builder holds the weights as they are, in the type it computes in, and packed, all at once.
-        """
-        output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
-        builder = 1.6 * release.weight_bytes
-        if variant.precision.startswith("int"):
-            computed = release.parameters * (4 if variant.target == "cpu" else 2)
-            builder = 1.1 * (release.weight_bytes + computed + output)
-        return Estimate(output=output, disk=0, memory=max(_INTERPRETER + int(builder), output + _RUNTIME))
 
     def needs(self, variant: Variant) -> Needs:
         """Return what its target needs: files for a GPU are verified on one."""

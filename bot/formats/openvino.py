@@ -3,7 +3,7 @@
 from bot.evidence import KnownBehaviour
 from bot.formats import _phi
 from bot.formats._needs import LINUX, WINDOWS, Needs, needs
-from bot.records import Estimate, Json, Release, Variant
+from bot.records import Json, Variant
 
 # What the pinned optimum-intel exports as text models. It has Phi-3-vision and Phi-4-multimodal too, as several models
 # each, which need code from their repos.
@@ -14,10 +14,6 @@ _SUPPORTED = {
     "PhimoeForCausalLM": "Phi-3.5-MoE",  # as transformers saves it
 }
 _ROPE_TYPES = ("default", "longrope")
-
-_TOKENIZER = 40 << 20  # bytes; 200,064 tokens take 15 MB in tokenizer.json and as much in the converted one
-_INTERPRETER = 700 << 20  # bytes resident with torch, transformers, nncf and openvino imported
-_RUNTIME = 1 << 30  # bytes beside the weights: a context and its logits
 
 
 class OpenVino:
@@ -52,20 +48,6 @@ class OpenVino:
     def path_in_repo(self, variant: Variant) -> str:  # noqa: ARG002
         """Return the top of the repo, where openvino-genai looks."""
         return ""
-
-    def estimate(self, release: Release, variant: Variant) -> Estimate:
-        """Estimate from the number of parameters: see ``bits_per_weight`` of the row.
-
-        Scratch is the exported model in the source's own type, from which integers are made.
-        """
-        output = int(release.parameters * variant.bits_per_weight / 8) + _TOKENIZER
-        compressed = variant.precision.startswith("int")
-        exporter = _INTERPRETER + int(1.3 * release.weight_bytes)
-        return Estimate(
-            output=output,
-            disk=release.weight_bytes if compressed else 0,
-            memory=max(exporter, output + _RUNTIME),
-        )
 
     def needs(self, variant: Variant) -> Needs:
         """Return the platforms of Intel's processors, on which OpenVINO computes as it was measured."""

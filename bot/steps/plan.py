@@ -12,12 +12,12 @@ from typing import Literal
 import bot
 from bot import toolchains
 from bot.errors import ForeignRepoError, PhiBotError, SourceError, UnsupportedArchitectureError
+from bot.estimates import estimate
 from bot.formats import Format, all_formats
 from bot.hub.namespace import Namespace
 from bot.machine import lacks
 from bot.memory import Memory
 from bot.records import (
-    Estimate,
     Failure,
     Job,
     Plan,
@@ -28,6 +28,7 @@ from bot.records import (
     Variant,
     build_key,
 )
+from bot.source.shape import guessed_shape
 from bot.steps.failures import failure
 from bot.steps.watch import Reader
 
@@ -98,17 +99,6 @@ def require_work(todo: Plan) -> None:
 def is_refusal(failure: Failure) -> bool:
     """Say whether a toolchain, or this machine, cannot do it: no fault of anybody's."""
     return failure.exit_code == UnsupportedArchitectureError.exit_code
-
-
-def total(estimates: Iterable[Estimate]) -> Estimate:
-    """Add up what variants of one job need: outputs and time pile up, scratch and memory are used by one at a time."""
-    found = list(estimates)
-    return Estimate(
-        output=sum(e.output for e in found),
-        disk=max((e.disk for e in found), default=0),
-        memory=max((e.memory for e in found), default=0),
-        cpu_seconds=sum(e.cpu_seconds for e in found),
-    )
 
 
 def _plan_one(
@@ -259,5 +249,5 @@ def _job(release: Release, form: Format, todo: Sequence[PlannedVariant]) -> Job:
         format=form.name,
         variants=tuple(todo),
         toolchain_digest=toolchains.lock_digest(form.name),
-        estimate=total(form.estimate(release, p.variant) for p in todo),
+        estimate=estimate(guessed_shape(release), [p.variant for p in todo]),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from bot import catalogue
 from bot.formats.openvino import FORMAT
-from tests.formats.examples import PHI_4_MINI, release
+from tests.formats.examples import PHI_4_MINI
 
 ROWS = [v for v in catalogue.all_variants().values() if v.format == "openvino"]
 INT4, CHANNELS, INT8, FP16 = (catalogue.all_variants()[f"openvino/{n}"] for n in ("int4", "int4-cw", "int8", "fp16"))
@@ -41,15 +41,6 @@ def test_refuses_rows_that_do_not_divide_into_groups() -> None:
 def test_each_precision_has_a_repo_of_its_own() -> None:
     assert [FORMAT.repo_suffix(v) for v in ROWS] == ["-int4-ov", "-int4-cw-ov", "-int8-ov", "-fp16-ov", "-fp32-ov"]
     assert {FORMAT.path_in_repo(v) for v in ROWS} == {""}
-
-
-def test_the_estimate_holds_what_was_measured() -> None:
-    """3.8 billion parameters in 4 bits took 10.2 GB of memory, and the exported bfloat16 model on disk."""
-    estimate = FORMAT.estimate(release(PHI_4_MINI, 7_640_000_000), INT4)
-    assert estimate.disk == 7_640_000_000
-    assert 10.2e9 < estimate.memory < 12e9
-    assert 2.1e9 < estimate.output < 2.5e9
-    assert FORMAT.estimate(release(PHI_4_MINI, 7_640_000_000), FP16).disk == 0
 
 
 def test_nothing_is_left_out_of_the_gate() -> None:

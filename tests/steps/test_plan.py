@@ -17,9 +17,9 @@ from bot.hub.client import Hub
 from bot.hub.local import RunningHub
 from bot.hub.namespace import Namespace
 from bot.memory import Memory
-from bot.records import Estimate, Plan, Release, Shelved, Sighting
+from bot.records import Plan, Release, Shelved, Sighting
 from bot.steps.failures import failure
-from bot.steps.plan import Known, is_refusal, plan, require_work, total, wanted_keys
+from bot.steps.plan import Known, is_refusal, plan, require_work, wanted_keys
 from bot.steps.watch import Reader, sighting_of
 from tests.source import models
 
@@ -115,11 +115,6 @@ def test_a_repo_that_is_not_ours_is_left_alone_and_holds_up_no_other(hub: Runnin
     todo = planned(hub, release, "default")
     assert [j.format for j in todo.jobs] == ["gguf", "openvino", "mlx"]
     assert [(f.variant, f.exit_code) for f in todo.failures] == [("onnx/cpu-int4", ForeignRepoError.exit_code)]
-
-
-def test_a_job_needs_all_its_outputs_and_the_largest_of_its_scratch() -> None:
-    estimates = [Estimate(output=2, disk=10, memory=5), Estimate(output=3, disk=7, memory=8)]
-    assert total(estimates) == Estimate(output=5, disk=10, memory=8)
 
 
 # ---- what is published, and what is remembered -----------------------------------------------------------------
