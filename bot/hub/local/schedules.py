@@ -1,5 +1,6 @@
 """Jobs that start by the clock, in UTC."""
 
+import logging
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from bot.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 _NAMED = {
     "@hourly": "0 * * * *",
@@ -191,7 +194,10 @@ class Schedules:
 
     def _watch_the_clock(self) -> None:
         while not self._ended.wait(_TICK_SECONDS):
-            self.tick(time.time())
+            try:
+                self.tick(time.time())
+            except Exception:  # a disk that is full now may not be so in an hour: the clock goes on
+                log.exception("scheduled jobs were not started")
 
     def _file(self, namespace: str, schedule_id: str) -> Path:
         return self._folder / namespace / f"{schedule_id}.json"

@@ -157,3 +157,17 @@ def test_a_stranger_sees_none(api: HfApi, client: Callable[[Grant], HfApi]) -> N
         with pytest.raises(HfHubHTTPError) as raised:
             attempt()
         assert raised.value.response.status_code == 403
+
+
+def test_the_clock_goes_on_after_what_cannot_be_started(
+    api: HfApi, hub: RunningHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = scheduled(api)
+    due = made.status.next_job_run_at
+    assert due is not None
+    broken = hub.hub.folder / "schedules" / NAMESPACE / "broken.json"
+    broken.write_text("{")
+    monkeypatch.setattr("bot.hub.local.schedules.time.time", lambda: due.timestamp() + 1)
+    eventually(lambda: "not started" in caplog.text)
+    broken.unlink()
+    eventually(lambda: bool(list(api.list_jobs(namespace=NAMESPACE))))
