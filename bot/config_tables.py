@@ -439,3 +439,12 @@ class Announce:
             example="your-name/phi-releases",
         ),
     )
+    status_page: str | None = field(
+        default=None,
+        metadata=key(
+            "Where people find the site that `phi-bot status` makes. Summaries and issues link to it.",
+            allowed="an https:// address",
+            rules={"pattern": r"^https?://[^\s]+$"},
+            example="https://your-name.github.io/phi-status/",
+        ),
+    )

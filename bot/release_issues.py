@@ -29,8 +29,12 @@ class Standing:
         return self.state in ("published", "outdated", "not possible")
 
 
-def release_issues(report: Report, todo: Plan, watched: Watched, *, hub: str) -> tuple[ReleaseIssue, ...]:
-    """Return the issue of each release that this run did something for, or failed to; ``hub`` is the Hub's address.
+def release_issues(
+    report: Report, todo: Plan, watched: Watched, *, hub: str, status_page: str | None = None
+) -> tuple[ReleaseIssue, ...]:
+    """Return the issue of each release that this run did something for, or failed to.
+
+    ``hub`` is the Hub's address, ``status_page`` that of the site that says how everything stands.
 
     A local folder has none, nor has what is private or gated: a repository on GitHub may be public.
     """
@@ -38,7 +42,7 @@ def release_issues(report: Report, todo: Plan, watched: Watched, *, hub: str) ->
     touched |= {f.release for f in report.failures if not is_refusal(f)} | {job.release.label for job in todo.jobs}
     shut = {job.release.label for job in todo.jobs if job.release.private or job.release.gated}
     return tuple(
-        _issue(sighting, sighting.content_digest, tuple(_standings(sighting, report, todo, hub)), hub)
+        _issue(sighting, sighting.content_digest, tuple(_standings(sighting, report, todo, hub)), hub, status_page)
         for sighting in watched.sightings
         if sighting.label in touched - shut
         and sighting.content_digest is not None
@@ -46,7 +50,9 @@ def release_issues(report: Report, todo: Plan, watched: Watched, *, hub: str) ->
     )
 
 
-def _issue(sighting: Sighting, digest: str, standings: tuple[Standing, ...], hub: str) -> ReleaseIssue:
+def _issue(
+    sighting: Sighting, digest: str, standings: tuple[Standing, ...], hub: str, status_page: str | None
+) -> ReleaseIssue:
     text = (
         templates.environment()
         .get_template("release.md.j2")
@@ -57,6 +63,7 @@ def _issue(sighting: Sighting, digest: str, standings: tuple[Standing, ...], hub
             published=sum(s.state in ("published", "outdated") for s in standings),
             possible=sum(s.state != "not possible" for s in standings),
             most=_LONGEST_TEXT,
+            status_page=status_page,
         )
     )
     name, commit = one_line(sighting.name)[:150], (sighting.commit or "")[:12]

@@ -86,6 +86,11 @@ def test_private_gated_and_local_models_have_none() -> None:
     assert release_issues(report, shut, SEEN, hub=HUB) == ()
 
 
+def test_the_status_page_is_linked_where_there_is_one() -> None:
+    (issue,) = release_issues(Report(), PLAN, SEEN, hub=HUB, status_page="https://me.github.io/status/")
+    assert issue.text.endswith("[the status page](<https://me.github.io/status/>).")
+
+
 def test_a_long_message_is_cut() -> None:
     report = Report(failures=(replace(FAILURE, message="word " * 100_000),))
     (issue,) = release_issues(report, PLAN, SEEN, hub=HUB)

@@ -106,7 +106,7 @@ def announce_command(published: str, options: Options) -> None:
     Example: phi-bot announce published.json
     """
     report: Report = read_input(published, Report)
-    text = announce(report)
+    text = announce(report, status_page=options.means().config.announce.status_page)
     click.echo(json.dumps({"markdown": text}) if options.json else text)
 
 

@@ -12,16 +12,19 @@ from bot.release_issues import release_issues
 from bot.summary import render_summary
 
 
-def announce(report: Report, *, todo: Plan | None = None, watched: Watched | None = None) -> str:
+def announce(
+    report: Report, *, todo: Plan | None = None, watched: Watched | None = None, status_page: str | None = None
+) -> str:
     """Return the summary of a run as Markdown; on GitHub Actions, add it to the job's summary too.
 
-    ``todo`` and ``watched`` are what was planned and seen, where that is known.
+    ``todo`` and ``watched`` are what was planned and seen, where that is known; ``status_page`` is an address.
     """
     text = render_summary(
         report.publications,
         report.failures,
         postponed=todo.postponed if todo else (),
         notices=watched.notices if watched else (),
+        status_page=status_page,
     )
     summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary_file:
@@ -40,7 +43,7 @@ def announce_releases(
     if settings.repository is None:
         return
     try:
-        wanted = release_issues(report, todo, watched, hub=hub)
+        wanted = release_issues(report, todo, watched, hub=hub, status_page=settings.status_page)
         if wanted:
             for address in github.connect(settings.repository).put(wanted):
                 display.say(f"Announced in {address}")
