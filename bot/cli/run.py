@@ -5,16 +5,20 @@ import click
 from bot import catalogue, show
 from bot.cli.options import Options, chosen, common, print_json, variants_option
 from bot.records import Report
-from bot.steps.announce import announce
+from bot.runners import LOCAL
+from bot.steps.announce import announce, announce_releases
 from bot.steps.failures import exit_code
 from bot.steps.run import Cycle, Means, run
 
 
 @click.command("run")
 @click.argument("models", nargs=-1, metavar="[MODEL[@REVISION]]...")
+@click.option(
+    "--on", "where", default=LOCAL, metavar="RUNNER", help="Where it builds: local, hf-jobs or hf-jobs/FLAVOR."
+)
 @variants_option
 @common
-def run_command(models: tuple[str, ...], wanted: tuple[str, ...], options: Options) -> int:
+def run_command(models: tuple[str, ...], where: str, wanted: tuple[str, ...], options: Options) -> int:
     """Do the main job: watch, plan, build, verify, publish, announce.
 
     MODEL is a repo on the Hub or a local folder; without one, the configured authors are watched. Without a namespace
@@ -27,8 +31,21 @@ def run_command(models: tuple[str, ...], wanted: tuple[str, ...], options: Optio
     asked = chosen(wanted, means)
     rows = catalogue.select(asked)
     named = frozenset(asked) & frozenset(v.name for v in rows)
-    cycle, report = run(models, rows, named=named, means=means)
-    announce(report)
+    if where != LOCAL and where.partition("/")[0] != "hf-jobs":
+        raise click.UsageError(
+            f"--on is local, hf-jobs or hf-jobs/FLAVOR, not {where}; `phi-bot plan` knows other runners"
+        )
+    cycle, report = run(models, rows, named=named, means=means, on=(where,))
+    announce(report, todo=cycle.todo, watched=cycle.watched)
+    if not means.config.run.dry_run:
+        announce_releases(
+            report,
+            todo=cycle.todo,
+            watched=cycle.watched,
+            settings=means.config.announce,
+            hub=means.hub.endpoint,
+            display=means.display,
+        )
     if options.json:
         print_json(report)
     else:
