@@ -1,36 +1,23 @@
-"""A plan that is built on Hugging Face Jobs, whole: here on those of an embedded Hub, with the real client."""
+"""A bot that runs on Hugging Face Jobs and builds there: here on those of an embedded Hub, with the real client."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
-from bot import config
 from bot.hub import client
 from bot.hub.local import serve
 from bot.progress import Silent
-from bot.records import Placement, Plan, Report
-from bot.steps.elsewhere import submit
+from bot.records import Report
 from bot.toolchains.install import cache_folder
 from tests.e2e.world import MODEL, World, make_world
 
 pytestmark = pytest.mark.toolchain
 
 VARIANT = "gguf/q4_k_m"
-
-
-class Said(Silent):
-    """A display that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        """Remember."""
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -50,34 +37,33 @@ def world(tmp_path: Path, sample: Path, image: str, unsynced: None) -> Iterator[
         with Silent().task("release") as task:
             hub.commit(MODEL, files=files, parent=None, message="Release", task=task)
         made = make_world(running, tmp_path / "world")
-        with (made.folder / "phi-bot.toml").open("a") as file:
-            file.write(f"\n[hf_jobs]\nsetup = {json.dumps(image)}\n")
+        path = made.folder / "phi-bot.toml"
+        text = path.read_text().replace("[build]", f'[build]\nvariants = ["{VARIANT}"]')
+        path.write_text(f"{text}\n[hf_jobs]\nsetup = {json.dumps(image)}\n")
         yield made
 
 
-def planned(world: World) -> Plan:
-    """Return the plan for the release, as it would be placed."""
-    found = Plan.from_json(world.json("plan", MODEL, "--variants", VARIANT))
-    placement = Placement(runner="hf-jobs/cpu-basic", seconds=60, cost=0.01)
-    return dataclasses.replace(found, jobs=tuple(dataclasses.replace(j, placement=placement) for j in found.jobs))
+def test_a_bot_on_the_hub_sends_its_jobs_elsewhere_and_they_are_published(world: World) -> None:
+    (made,) = world.json("schedule", "install")
+    api = HfApi(endpoint=world.hub.url, token=world.hub.token)
+    cycle = api.trigger_scheduled_job(scheduled_job_id=made["id"], namespace="demo")
+    log = list(api.fetch_job_logs(job_id=cycle.id, namespace="demo", follow=True))
+    assert api.inspect_job(job_id=cycle.id, namespace="demo").status.stage == "COMPLETED", log
+    (sent,) = [j for j in api.list_jobs(namespace="demo") if j.id != cycle.id]
+    assert sent.status.stage == "COMPLETED"
+    assert any(sent.url in line for line in log)
+    assert any(" | " in line and VARIANT in line for line in log)  # the job's own log was followed
+    found = client.connect(world.hub.url, world.hub.token).record("demo/Phi-3.5-sample-instruct-GGUF")
+    assert found is not None
+    (proven,) = found[0].builds
+    assert (proven.build.variant.name, proven.evidence.passed) == (VARIANT, True)
 
+    # The laptop has nothing left to do, and starts nothing.
+    assert world.run("--on", "hf-jobs") == Report()
+    assert len(list(api.list_jobs(namespace="demo"))) == 2
 
-def test_a_release_goes_to_jobs_and_comes_back_published(world: World) -> None:
-    found = config.load(world.folder / "phi-bot.toml", environ=world.environment)
-    hub, said = client.connect(world.hub.url, world.hub.token), Said()
-    todo = planned(world)
-    report = submit(todo, config=found, hub=hub, display=said)
-    assert report.failures == (), said.lines
-    (publication,) = report.publications
-    assert publication.repo_id == "demo/Phi-3.5-sample-instruct-GGUF"
-    (proven,) = publication.builds
-    assert proven.build.build_key == todo.jobs[0].variants[0].build_key
-    assert proven.evidence.passed
-    assert any(VARIANT in line and "|" in line for line in said.lines)  # its log was followed
-
-    # Another bot finds nothing to do; the token was in no answer, no log and no file but that of the Hub itself.
-    assert world.run(MODEL, "--variants", VARIANT) == Report()
-    assert all(world.hub.token not in line for line in said.lines)
+    # The token was in no answer, no log and no file but that of the Hub itself; the jobs' folders went with them.
+    assert world.hub.token not in repr((cycle, sent, log))
     kept = [p for p in world.hub.hub.folder.rglob("*") if p.is_file() and p != world.hub.token_file]
     assert all(world.hub.token.encode() not in p.read_bytes() for p in kept)
-    assert [p.name for p in world.hub.hub.scratch.folder.iterdir()] == ["lock"]  # the job's folder went with it
+    assert [p.name for p in world.hub.hub.scratch.folder.iterdir()] == ["lock"]
