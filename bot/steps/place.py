@@ -22,20 +22,26 @@ from bot.toolchains.lock import Lock, read
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
 _BYTES_A_SECOND = 50e6  # of downloads and uploads: what data centres give at least
 _USEFUL_CORES = 8  # more of them hardly help: much of a build is one thread's
+_BESIDE_WEIGHTS = 10**9  # bytes on a GPU: a context and its logits
 _COMPILING = 600.0  # processor seconds of compiling a toolchain that is compiled
 _INSTALLING = 30.0  # seconds of installing any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What a job takes of a fresh machine, in bytes and seconds. ``moved`` is downloaded and uploaded."""
+    """What a job takes of a fresh machine, in bytes and processor seconds.
+
+    ``gpu_memory`` is 0 where it takes no GPU. ``moved`` is downloaded and uploaded, ``setup`` what compiling takes.
+    """
 
     needs: Needs
     targets: frozenset[str]
     memory: int
+    gpu_memory: int
     disk: int
     moved: int
     cpu_seconds: float
+    setup: float
 
 
 def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape], config: Config) -> Plan:
@@ -52,10 +58,13 @@ def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape],
         shape = shapes.get(job.release.content_digest) or guessed_shape(job.release)
         for part in _by_needs(job):
             whole = _placed(part, shape, runners)
-            for one in [whole] if whole else _one_by_one(part):
-                found = whole or _placed(one, shape, runners)
-                if found is not None:
-                    placed.append(found)
+            if whole is not None:
+                placed.append(whole)
+                continue
+            for one in _one_by_one(part):
+                alone = _placed(one, shape, runners)
+                if alone is not None:
+                    placed.append(alone)
                 else:
                     failures += _nowhere(one, shape, runners)
     kept, postponed = within(placed, config.plan)
@@ -69,13 +78,16 @@ def demand(job: Job) -> Demand:
     release, e = job.release, job.estimate
     wanted = sum(f.size for f in release.files)
     locks = [lock_of(name) for name in (job.format, "reference")]
+    needs = all_formats()[job.format].needs(job.variants[0].variant)
     return Demand(
-        needs=all_formats()[job.format].needs(job.variants[0].variant),
+        needs=needs,
         targets=frozenset(v.variant.target for v in job.variants),
         memory=e.memory,
+        gpu_memory=0 if needs.accelerator == "none" else e.output + _BESIDE_WEIGHTS,
         disk=wanted + e.disk + e.output + sum(found.disk for found in locks),
         moved=wanted + e.output,
-        cpu_seconds=e.cpu_seconds + sum(_COMPILING for found in locks if found.build is not None),
+        cpu_seconds=e.cpu_seconds,
+        setup=sum(_COMPILING for found in locks if found.build is not None),
     )
 
 
@@ -91,7 +103,7 @@ def fits(wanted: Demand, runner: Runner) -> bool:
     The machine at hand may run what ``machine.lacks`` says it can, and its disk is looked at when the job begins: some
     of what it takes may be there already.
     """
-    if wanted.memory > _SPARE * runner.memory:
+    if wanted.memory > _SPARE * runner.memory or wanted.gpu_memory > runner.accelerator_memory:
         return False
     return _is_of_its_kind(wanted, runner) and (runner.name == LOCAL or wanted.disk <= runner.disk)
 
@@ -101,15 +113,17 @@ def _is_of_its_kind(wanted: Demand, runner: Runner) -> bool:
     if runner.name == LOCAL:
         return all(lacks(target) is None for target in wanted.targets)
     needs = wanted.needs
-    platform = (runner.system, runner.architecture)
-    return platform in needs.platforms and needs.accelerator in ("none", runner.accelerator)
+    if (runner.system, runner.architecture) not in needs.platforms:
+        return False
+    return needs.accelerator in ("none", runner.accelerator)
 
 
 def placement(wanted: Demand, runner: Runner) -> Placement:
     """Return what a job takes on a runner. Its cost is by the minute, as GitHub and Hugging Face count."""
-    seconds = wanted.cpu_seconds / min(runner.cores, _USEFUL_CORES)
+    cores = min(runner.cores, _USEFUL_CORES)
+    seconds = wanted.cpu_seconds / cores
     if runner.name != LOCAL:
-        seconds += wanted.moved / _BYTES_A_SECOND + 2 * _INSTALLING
+        seconds += wanted.setup / cores + wanted.moved / _BYTES_A_SECOND + 2 * _INSTALLING
     minutes = math.ceil(seconds / 60)
     return Placement(runner=runner.name, seconds=round(seconds, 1), cost=round(minutes * runner.price / 60, 6))
 
@@ -171,5 +185,6 @@ def _in_words(wanted: Demand, variant: Variant) -> str:
     if not wanted.needs.platforms:
         return f"a runtime for {variant.target}, which no runner has"
     platforms = " or ".join(f"{_NAMES[system]} {architecture}" for system, architecture in wanted.needs.platforms)
-    gpu = "" if wanted.needs.accelerator == "none" else f", {_NAMES[wanted.needs.accelerator]}"
+    accelerator = wanted.needs.accelerator
+    gpu = "" if accelerator == "none" else f", {_NAMES[accelerator]} of {size(wanted.gpu_memory)},"
     return f"{platforms}{gpu} with {size(wanted.memory / _SPARE)} of memory and {size(wanted.disk)} of disk"

@@ -70,6 +70,17 @@ def test_variants_of_a_gpu_go_to_one_and_the_others_do_not() -> None:
     assert where(found) == {"onnx/cpu-int4": "local", "onnx/cuda-int4": "hf-jobs/t4-small"}
 
 
+def test_the_file_has_to_fit_into_the_memory_of_the_gpu() -> None:
+    flavors = [*chosen(STANDING, ["hf-jobs"])]
+    found = placed([job(release(14_660_000_000), "onnx/cuda-fp16")], flavors)
+    taken = {r.name: r for r in flavors}[where(found)["onnx/cuda-fp16"]]
+    assert taken.accelerator_memory >= 40 * GB
+    [failure] = placed(
+        [job(release(MINI), "onnx/cuda-fp16")], [runner("own/small", memory=300, gpu=True, disk=5)]
+    ).failures
+    assert "an NVIDIA GPU of" in failure.message
+
+
 def test_what_fits_nowhere_says_what_it_would_need() -> None:
     found = placed([job(release(MINI), "onnx/cpu-int4")], chosen(STANDING, ["github"]))
     assert found.jobs == ()
