@@ -6,6 +6,7 @@
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
 # make measurements  measures builds of several sizes (half an hour), and writes docs/estimates.md
+# make faults   breaks every call of a whole run in every way, and counts what is half or twice published (half an hour)
 # make lint     ruff and mypy
 # make locks    renews requirements.txt and bot/toolchains/*.txt
 # make clean    removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
@@ -56,6 +57,9 @@ bench-scale: $(STAMP)
 
 measurements: $(STAMP)
 	@$(BIN)/python -m benchmarks.measurements --work .measurements
+
+faults: $(STAMP)
+	@$(BIN)/python -m tests.faults
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

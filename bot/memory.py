@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from bot.errors import (
+    AlteredDownloadError,
     ConfigError,
     ConflictError,
     DiskFullError,
@@ -33,6 +34,7 @@ _PAUSES = (1, 24, 72, 168)
 _OF_THE_MOMENT = frozenset(
     error.exit_code
     for error in (
+        AlteredDownloadError,
         ConfigError,
         ConflictError,
         DiskFullError,

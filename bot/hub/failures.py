@@ -59,7 +59,8 @@ def is_nonsense(error: BaseException) -> bool:
 
     if isinstance(error, HfHubHTTPError):  # a 400 is a ValueError too, and a plain answer
         return False
-    return isinstance(error, ValueError | KeyError | TypeError | AttributeError) and _is_of_library(error)
+    kinds = ValueError | LookupError | TypeError | AttributeError | NameError
+    return isinstance(error, kinds) and _is_of_library(error)
 
 
 def translate(

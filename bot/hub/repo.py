@@ -24,10 +24,21 @@ class Repo:
     type: RepoType = "model"
 
     def head(self) -> tuple[str, Mapping[str, SourceFile]]:
-        """Return the commit that main is at, and the files there by their paths."""
+        """Return the commit that main is at, and the files there by their paths.
+
+        Raises HubRefusedError where the Hub contradicts itself, among what the library raises.
+        """
+        from huggingface_hub.errors import RevisionNotFoundError
+
         ask = self.api.dataset_info if self.type == "dataset" else self.api.model_info
         commit = commit_of(ask(self.id), self.api.endpoint)
-        return commit, self.files(commit)
+        try:
+            return commit, self.files(commit)
+        except RevisionNotFoundError as error:
+            raise HubRefusedError(
+                f"{self.api.endpoint} names a commit of {self.id} that it does not have",
+                hint="Run the same command again in a few minutes; if it happens again, report it to the Hub.",
+            ) from error
 
     def files(self, commit: str) -> dict[str, SourceFile]:
         """Return all files at a commit by their paths, in the order of these. Raises UnsafeFileNameError."""
