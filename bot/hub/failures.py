@@ -16,7 +16,7 @@ from bot.errors import (
     UnknownModelError,
     UnknownRevisionError,
 )
-from bot.hub.library import HUGGING_FACE
+from bot.hub.library import HUGGING_FACE, forget_connections
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -37,6 +37,8 @@ def told(endpoint: str, repo_id: str | None = None, *, revision: str | None = No
     except PhiBotError:
         raise
     except Exception as error:
+        if is_nonsense(error):
+            forget_connections()
         translated = translate(error, endpoint, repo_id, revision)
         if translated is None:
             raise

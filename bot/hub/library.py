@@ -45,6 +45,13 @@ def headers_of(api: "HfApi") -> dict[str, str]:
     )
 
 
+def forget_connections() -> None:
+    """Close all connections: an answer that is still to come on one would be taken for that to a later request."""
+    from huggingface_hub import close_session
+
+    close_session()
+
+
 @cache
 def _set_up() -> None:
     from huggingface_hub import constants, set_client_factory

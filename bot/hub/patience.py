@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from bot.hub.failures import is_nonsense, is_passing
+from bot.hub.library import forget_connections
 
 T = TypeVar("T")
 
@@ -86,13 +87,6 @@ def asked_to_wait(headers: Mapping[str, str], *, refused: bool = True) -> float:
     if refused:
         asked.append(_retry_after(headers.get("retry-after", "")))
     return max(asked, default=0.0)
-
-
-def forget_connections() -> None:
-    """Close all connections: an answer that is still to come on one would be taken for that to a later request."""
-    from huggingface_hub import close_session
-
-    close_session()
 
 
 def _retry_after(value: str) -> float:

@@ -12,7 +12,7 @@ from unittest import mock
 from bot import catalogue
 from bot.config import Config
 from bot.errors import PhiBotError
-from bot.hub import client, library, patience
+from bot.hub import client, library
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
 from bot.records import Report
@@ -59,7 +59,7 @@ class Bench:
         """
         for name in ("sources", "staged"):
             shutil.rmtree(self.work / name, ignore_errors=True)
-        patience.forget_connections()
+        library.forget_connections()
         settings = Config()
         settings = replace(
             settings,

@@ -137,6 +137,14 @@ def test_what_is_no_hub_is_said_so(shaky: Hub, faulty: Proxy, ask: Callable[[Hub
         ask(shaky)
 
 
+def test_an_answer_that_came_twice_spoils_no_later_call(shaky: Hub, faulty: Proxy) -> None:
+    faulty.faults.append(Fault(method="GET", path="/api/models", twice=True, times=1))
+    shaky.check()
+    with pytest.raises(HubRefusedError):  # that was the list once more
+        shaky.whoami()
+    assert shaky.whoami()
+
+
 @pytest.mark.usefixtures("at_once")
 def test_a_hub_that_falters_is_asked_again(shaky: Hub, faulty: Proxy) -> None:
     for ask in (ASK["commit"], ASK["whoami"], ASK["sources"]):

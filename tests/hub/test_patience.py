@@ -10,7 +10,7 @@ from email.utils import format_datetime
 import pytest
 
 from bot.errors import HubRefusedError, HubUnreachableError
-from bot.hub import library, patience
+from bot.hub import library
 from bot.hub.client import Hub
 from bot.hub.patience import LONGEST_ASKED, REPEATS, asked_to_wait, once, pause, say_waits
 from tests.hub.conftest import Log
@@ -31,9 +31,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have requests time out after a part of a second."""
     monkeypatch.setattr(library, "_SILENCE_SECONDS", 0.3)
-    patience.forget_connections()  # the next request is made by a client with that time-out
+    library.forget_connections()  # the next request is made by a client with that time-out
     yield
-    patience.forget_connections()
+    library.forget_connections()
 
 
 # ---- requests that are made again ----------------------------------------------------------------------------
