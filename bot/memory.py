@@ -75,20 +75,34 @@ class Attempted(Record):
     message: str
     hint: str
     exit_code: int
+    run: str = ""  # the address of the run that it failed in, where it has one
+
+    @property
+    def repo_id(self) -> str:
+        """The source's repo."""
+        return self.release.partition("@")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused(Record):
+    """Why a toolchain takes no such model."""
+
+    repo_id: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory(Record):
     """All of it. ``sources`` by repo id; ``attempts`` and ``refusals`` by build key.
 
-    ``refusals`` say why a toolchain takes no such model, as the version ``bot_version`` of this bot knew it.
+    ``refusals`` are as the version ``bot_version`` of this bot knew them.
     """
 
     version: int = MEMORY_VERSION
     bot_version: str = ""
     sources: dict[str, Seen] = field(default_factory=dict)
     attempts: dict[str, Attempted] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
+    refusals: dict[str, Refused] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
@@ -113,19 +127,23 @@ class Memory(Record):
         """Return the memory with these sources in place of those that it knew."""
         return replace(self, sources=dict(sorted(sources.items())))
 
-    def with_refusals(self, refusals: Mapping[str, str], *, bot_version: str) -> "Memory":
+    def with_refusals(self, refusals: Mapping[str, Refused], *, bot_version: str) -> "Memory":
         """Return the memory with more refusals. Those that another version of the bot found are dropped."""
         kept = self.refusals if bot_version == self.bot_version else {}
         return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **refusals}.items())))
 
     def refusal(self, build_key: str, *, bot_version: str) -> str | None:
         """Return why a toolchain refused a build, None where it did not or another version of the bot said so."""
-        return self.refusals.get(build_key) if bot_version == self.bot_version else None
+        known = self.refusals.get(build_key)
+        return known.reason if known is not None and bot_version == self.bot_version else None
 
-    def begun(self, release: str, planned: Iterable[PlannedVariant], *, now: dt.datetime, most: int) -> "Memory":
+    def begun(
+        self, release: str, planned: Iterable[PlannedVariant], *, now: dt.datetime, most: int, run: str = ""
+    ) -> "Memory":
         """Count an attempt before it is made: a machine that runs out of memory says nothing afterwards.
 
         It may be made again at once, unless it was the last of ``most``. ``ended`` takes the count back or keeps it.
+        ``run`` is the address where what it prints can be read, if there is one.
         """
         attempts = dict(self.attempts)
         for variant in planned:
@@ -140,6 +158,7 @@ class Memory(Record):
                 message="it was begun, and the process ended without a word",
                 hint="Was it out of memory, or ended by the time limit of a runner?",
                 exit_code=1,
+                run=run,
             )
         return replace(self, attempts=attempts)
 
@@ -169,6 +188,7 @@ class Memory(Record):
                     message=failure.message,
                     hint=failure.hint,
                     exit_code=failure.exit_code,
+                    run=begun.run,
                 )
         return replace(self, attempts=attempts)
 
@@ -181,13 +201,13 @@ class Memory(Record):
                 attempts[variant.build_key] = replace(begun, attempts=begun.attempts - 1, next=begun.last)
         return replace(self, attempts=attempts)
 
-    def only(self, build_keys: Iterable[str]) -> "Memory":
-        """Forget the failures and refusals of builds that nobody wants any more: their release or recipe changed."""
-        wanted = frozenset(build_keys)
+    def only(self, build_keys: Iterable[str], *, of: Iterable[str]) -> "Memory":
+        """Forget what is known of other builds of the repos ``of``: their content, recipe or toolchain changed."""
+        wanted, repos = frozenset(build_keys), frozenset(of)
         return replace(
             self,
-            attempts={key: a for key, a in self.attempts.items() if key in wanted},
-            refusals={key: why for key, why in self.refusals.items() if key in wanted},
+            attempts={key: a for key, a in self.attempts.items() if key in wanted or a.repo_id not in repos},
+            refusals={key: r for key, r in self.refusals.items() if key in wanted or r.repo_id not in repos},
         )
 
     def forget(self, build_keys: Iterable[str]) -> "Memory":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot import catalogue
 from bot.errors import BuildError, HubUnreachableError, PhiBotError
-from bot.memory import Memory, Seen, changes
+from bot.memory import Memory, Refused, Seen, changes
 from bot.records import MalformedRecordError, PlannedVariant
 from bot.steps.failures import failure
 
@@ -31,6 +31,7 @@ def attempt(memory: Memory, error: PhiBotError | None, now: dt.datetime = NOW) -
     return begun.ended([planned()], failures, now=now, most=MOST)
 
 
+REFUSED = Refused(repo_id="microsoft/Phi-9", reason="no such rope")
 BROKEN = BuildError("it broke", hint="Look at it.")
 KEY = planned().build_key
 
@@ -77,15 +78,16 @@ def test_what_a_person_ends_is_no_attempt() -> None:
 
 
 def test_another_build_key_is_another_build() -> None:
-    memory = attempt(Memory(), BROKEN).with_refusals({"b" * 64: "no"}, bot_version="1")
+    memory = attempt(Memory(), BROKEN).with_refusals({"b" * 64: REFUSED}, bot_version="1")
     other = "c" * 64
     assert memory.waits(other, NOW) is None
-    assert memory.only([other]) == Memory(bot_version="1")
-    assert memory.only([KEY, "b" * 64]) == memory
+    assert memory.only([other], of=["microsoft/Phi-9"]) == Memory(bot_version="1")
+    assert memory.only([KEY, "b" * 64], of=["microsoft/Phi-9"]) == memory
+    assert memory.only([other], of=["microsoft/Phi-8"]) == memory
 
 
 def test_a_refusal_is_that_of_a_version_of_the_bot() -> None:
-    memory = Memory().with_refusals({KEY: "no such rope"}, bot_version="1")
+    memory = Memory().with_refusals({KEY: REFUSED}, bot_version="1")
     assert memory.refusal(KEY, bot_version="1") == "no such rope"
     assert memory.refusal(KEY, bot_version="2") is None
     assert memory.with_refusals({}, bot_version="2").refusals == {}

@@ -9,7 +9,7 @@ from bot.cli.options import Options, chosen, common, print_json, read_input, var
 from bot.records import Watched
 from bot.runners import known_runners
 from bot.steps.entries import matrix
-from bot.steps.run import look
+from bot.steps.run import Cycle, Means, look
 from bot.steps.settle import HERE
 
 
@@ -62,16 +62,27 @@ def plan_command(
     on = where or (("github", "own") if as_matrix else HERE)
     cycle = look(models, rows, means, keep=False, given=given, on=on, exact=True)
     if as_matrix:
-        found = matrix(cycle.todo, runners=known_runners(means.config))
-        for reason in found.left_out:
-            click.echo(f"Left out: {reason}", err=True)
-        for failed in cycle.todo.failures:
-            click.echo(f"Left out: {failed.variant} of {failed.release}: {failed.message}", err=True)
-        click.echo(json.dumps({"include": found.entries}))
+        _print_matrix(cycle, means)
     elif options.json:
         print_json(cycle.todo)
     else:
         show.plan(cycle.todo)
+        if cycle.paused is not None:
+            click.echo(f"Paused: {cycle.paused}. Nothing of it is begun.")
+
+
+def _print_matrix(cycle: Cycle, means: Means) -> None:
+    """Print what a workflow is to begin: nothing while the bot is paused, or in a dry run."""
+    found = matrix(cycle.todo, runners=known_runners(means.config))
+    for reason in found.left_out:
+        click.echo(f"Left out: {reason}", err=True)
+    for failed in cycle.todo.failures:
+        click.echo(f"Left out: {failed.variant} of {failed.release}: {failed.message}", err=True)
+    entries = found.entries
+    if entries and (still := "a dry run" if means.config.run.dry_run else cycle.paused):
+        click.echo(f"Left out: {len(entries)} entries: {still}", err=True)
+        entries = ()
+    click.echo(json.dumps({"include": entries}))
 
 
 COMMANDS = (watch_command, plan_command)

@@ -36,13 +36,14 @@ def run_command(models: tuple[str, ...], where: str, wanted: tuple[str, ...], op
             f"--on is local, hf-jobs or hf-jobs/FLAVOR, not {where}; `phi-bot plan` knows other runners"
         )
     cycle, report = run(models, rows, named=named, means=means, on=(where,))
-    announce(report, todo=cycle.todo, watched=cycle.watched)
+    settings = means.config.announce
+    announce(report, todo=cycle.todo, watched=cycle.watched, status_page=settings.status_page)
     if not means.config.run.dry_run:
         announce_releases(
             report,
             todo=cycle.todo,
             watched=cycle.watched,
-            settings=means.config.announce,
+            settings=settings,
             hub=means.hub.endpoint,
             display=means.display,
         )

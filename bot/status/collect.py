@@ -140,6 +140,7 @@ def _tried(entry: Entry, tried: Attempted) -> Entry:
         step=tried.step,
         attempts=tried.attempts,
         next=tried.next,
+        run=tried.run,
     )
 
 

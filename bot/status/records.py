@@ -82,7 +82,8 @@ class Entry(Record):
     """How a variant of a model stands. ``repo_id`` is where it is or will be published; "" where it never will.
 
     ``published`` is True if a file of it is there, be it outdated. ``text`` says why it stands so, ``hint`` what to do;
-    ``attempts`` failed so far, and ``next`` (UTC, ISO 8601) is when it is tried again, None where that is not known.
+    ``attempts`` failed so far, the last one in the ``run`` of that address, and ``next`` (UTC, ISO 8601) is when it is
+    tried again, None where that is not known.
     """
 
     variant: str
@@ -94,6 +95,7 @@ class Entry(Record):
     step: str = ""
     attempts: int = 0
     next: str | None = None
+    run: str = ""
 
     @property
     def format(self) -> str:

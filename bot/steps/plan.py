@@ -10,13 +10,13 @@ from itertools import groupby
 from typing import Literal
 
 import bot
-from bot import toolchains
+from bot import catalogue, toolchains
 from bot.errors import ForeignRepoError, PhiBotError, SourceError, UnsupportedArchitectureError
 from bot.estimates import estimate
 from bot.formats import Format, all_formats
 from bot.hub.namespace import Namespace
 from bot.machine import lacks
-from bot.memory import Memory
+from bot.memory import Memory, Refused
 from bot.records import (
     Failure,
     Job,
@@ -54,14 +54,14 @@ class Known:
 
 def plan(
     sightings: Sequence[Sighting], variants: Sequence[Variant], *, reader: Reader, known: Known
-) -> tuple[Plan, dict[str, str]]:
+) -> tuple[Plan, dict[str, Refused]]:
     """Return the jobs that bring every release's publications up to date, and the refusals to remember by build key.
 
     Without a namespace nothing can be published, so nothing counts as done. What a toolchain refuses, and what would
     go into a repo that is not ours, becomes a Failure, and holds up nothing else.
     """
     todo = Plan(jobs=(), done=(), failures=())
-    refusals: dict[str, str] = {}
+    refusals: dict[str, Refused] = {}
     for sighting in sightings:
         if sighting.content_digest is not None:
             one, refused = _plan_one(sighting, sighting.content_digest, variants, reader, known)
@@ -79,8 +79,9 @@ def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> P
     return todo
 
 
-def wanted_keys(sightings: Iterable[Sighting], variants: Sequence[Variant]) -> frozenset[str]:
-    """Return the build keys of all that may be asked for now; what has another one is of the past."""
+def current_keys(sightings: Iterable[Sighting]) -> frozenset[str]:
+    """Return the build keys of all that could be made of these sources now; what has another one is of the past."""
+    variants = catalogue.all_variants().values()
     return frozenset(
         _key(s.content_digest, variant) for s in sightings if s.content_digest is not None for variant in variants
     )
@@ -103,7 +104,7 @@ def is_refusal(failure: Failure) -> bool:
 
 def _plan_one(
     sighting: Sighting, content_digest: str, variants: Sequence[Variant], reader: Reader, known: Known
-) -> tuple[Plan, dict[str, str]]:
+) -> tuple[Plan, dict[str, Refused]]:
     """Plan one release. It is read only if something of it is to be built."""
     done: list[PlannedVariant] = []
     postponed: list[Postponed] = []
@@ -124,7 +125,7 @@ def _plan_one(
         else:
             todo.append(replace(planned, reason=reason))
     jobs: list[Job] = []
-    refusals: dict[str, str] = {}
+    refusals: dict[str, Refused] = {}
     if todo:
         try:
             jobs, more, refusals = _jobs(reader.release(sighting), todo, here=known.here)
@@ -139,16 +140,18 @@ def _plan_one(
 
 def _jobs(
     release: Release, todo: Sequence[PlannedVariant], *, here: bool
-) -> tuple[list[Job], list[Failure], dict[str, str]]:
+) -> tuple[list[Job], list[Failure], dict[str, Refused]]:
     """Return a job for each format, what cannot be built, and which of that a toolchain refuses, by build key."""
-    jobs, failures, refusals = [], [], {}
+    jobs: list[Job] = []
+    failures: list[Failure] = []
+    refusals: dict[str, Refused] = {}
     for name, group in groupby(todo, key=lambda v: v.variant.format):
         form = all_formats()[name]
         able = []
         for planned in group:
             refused = form.refusal(release.config, planned.variant)
             if refused is not None:
-                refusals[planned.build_key] = refused
+                refusals[planned.build_key] = Refused(repo_id=release.repo_id, reason=refused)
             reason = refused or (lacks(planned.variant.target) if here else None)
             if reason is not None:
                 failures.append(_refusal(release.label, planned.variant, reason))

@@ -1,7 +1,8 @@
 """Run: the whole way of a release, in one process."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -9,14 +10,16 @@ from itertools import groupby
 import bot
 from bot.config import Config
 from bot.errors import PhiBotError, SourceError
+from bot.github import run_address
 from bot.hub.client import Hub
-from bot.memory import Memory
+from bot.hub.namespace import Namespace
+from bot.memory import Memory, Refused
 from bot.progress import Display
 from bot.records import Artifact, Failure, Job, Plan, PlannedVariant, Report, Variant, Watched
 from bot.steps.build import build
 from bot.steps.elsewhere import submit
 from bot.steps.failures import failure
-from bot.steps.plan import NOTHING, Known, is_refusal, plan, require_work, wanted_keys
+from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.publish import publish
 from bot.steps.remember import Store
 from bot.steps.settle import HERE, settle
@@ -39,11 +42,13 @@ class Means:
 class Cycle:
     """What one look at the Hub gives: what is there, what is to be done, and the memory to keep it in.
 
-    ``store`` is None where nothing is published, so nothing is remembered. ``paused`` says why nothing is to begin.
+    ``there`` is what the namespace holds. ``store`` is None where nothing is published, so nothing is remembered.
+    ``paused`` says why nothing is to begin.
     """
 
     watched: Watched
     todo: Plan
+    there: Namespace
     store: Store | None
     paused: str | None = None
 
@@ -66,9 +71,9 @@ def look(
     """
     config, now = means.config, _now()
     store = _store(means)
-    if (paused := _paused(config, store)) is not None:
+    if keep and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())
-        return Cycle(watched=Watched(sightings=()), todo=nothing, store=store, paused=paused)
+        return Cycle(watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, paused=paused)
     reader = Reader(hub=means.hub)
     memory = Memory() if store is None else store.memory
     if given is not None:
@@ -77,9 +82,10 @@ def look(
         watched = Watched(sightings=tuple(sighting_of(reader.named(model)) for model in models))
     else:
         watched = watch(config=config, reader=reader, memory=memory, now=now, display=means.display)
+    there = NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace)
     known = Known(
         namespace=config.publish.namespace,
-        there=NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace),
+        there=there,
         memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
         outdated="now" if models else config.build.outdated,
         here=tuple(on) == HERE,
@@ -92,12 +98,19 @@ def look(
     if todo.jobs and config.publish.namespace and keep:
         means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
     if store is not None and keep and not models:
-        sources, wanted = remembered(watched, memory), wanted_keys(watched.sightings, variants)
-        store.update(
-            lambda m: m.with_sources(sources).with_refusals(refusals, bot_version=bot.__version__).only(wanted),
-            "Remember what was seen",
-        )
-    return Cycle(watched=watched, todo=todo, store=store)
+        _keep(store, watched, refusals, config)
+    return Cycle(watched=watched, todo=todo, there=there, store=store, paused=_paused(config, store))
+
+
+def _keep(store: Store, watched: Watched, refusals: Mapping[str, Refused], config: Config) -> None:
+    """Remember what was seen, and forget what it makes a thing of the past."""
+    current, seen = current_keys(watched.sightings), [s.repo_id for s in watched.sightings]
+
+    def change(memory: Memory) -> Memory:
+        known = memory.with_sources(remembered(watched, memory, config))
+        return known.with_refusals(refusals, bot_version=bot.__version__).only(current, of=seen)
+
+    store.update(change, "Remember what was seen")
 
 
 def run(
@@ -205,7 +218,8 @@ def _counted(jobs: Sequence[Job], store: Store | None, means: Means) -> Iterator
         except PhiBotError as error:  # what is published counts, and not what is remembered of it
             means.display.say(f"Not remembered: {error.message}")
 
-    keep(lambda memory: memory.begun(label, planned, now=_now(), most=most), f"Begin with {label}")
+    address = run_address(os.environ)
+    keep(lambda memory: memory.begun(label, planned, now=_now(), most=most, run=address), f"Begin with {label}")
     try:
         yield outcome
     except KeyboardInterrupt:

@@ -96,10 +96,13 @@ def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, d
     return Watched(sightings=tuple(sightings), notices=tuple(sorted(notices, key=lambda n: (n.repo_id, n.what))))
 
 
-def remembered(watched: Watched, memory: Memory) -> dict[str, Seen]:
-    """Return the sources to keep in mind after a look. Of those that are left out for now, what was known of them."""
+def remembered(watched: Watched, memory: Memory, config: Config) -> dict[str, Seen]:
+    """Return the sources to keep in mind after a look.
+
+    Of those that are left out for now, what was known of them; of those that another configuration watches, too.
+    """
     left = {n.repo_id for n in watched.notices if n.what in ("gated", "private", "young", "disabled", "emptied")}
-    kept = {repo_id: seen for repo_id, seen in memory.sources.items() if repo_id in left}
+    kept = {r: seen for r, seen in memory.sources.items() if r in left or not _wanted(r, config)}
     return kept | {s.repo_id: _seen(s) for s in watched.sightings}
 
 

@@ -72,6 +72,17 @@ def test_a_workflow_reads_a_matrix(hub: RunningHub, model: str, tmp_path: Path) 
     assert "Left out: onnx/webgpu-int4" in done.stderr
 
 
+@pytest.mark.parametrize(("key", "why"), [("dry_run", "a dry run"), ("paused", "run.paused is true")])
+def test_a_workflow_begins_nothing_while_the_bot_is_off(
+    hub: RunningHub, model: str, tmp_path: Path, key: str, why: str
+) -> None:
+    (tmp_path / "phi-bot.toml").write_text(f"[run]\n{key} = true\n")
+    done = plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m", "--matrix")
+    assert json.loads(done.stdout) == {"include": []}
+    assert f"Left out: 1 entries: {why}" in done.stderr
+    assert "build      gguf/q4_k_m" in plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m").stdout
+
+
 def test_what_fits_nowhere_is_said_with_what_it_needs(hub: RunningHub, model: str, tmp_path: Path) -> None:
     config = tmp_path / "phi-bot.toml"
     config.write_text("[runner.tiny]\nsystem = 'linux'\ncores = 1\nmemory = 1\ndisk = 1\n")

@@ -19,7 +19,7 @@ from bot.hub.namespace import Namespace
 from bot.memory import Memory
 from bot.records import Plan, Release, Shelved, Sighting
 from bot.steps.failures import failure
-from bot.steps.plan import Known, is_refusal, plan, require_work, wanted_keys
+from bot.steps.plan import Known, current_keys, is_refusal, plan, require_work
 from bot.steps.watch import Reader, sighting_of
 from tests.source import models
 
@@ -214,4 +214,4 @@ def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
     reader = Given(client.connect(hub.url, hub.token))
     todo, _ = plan([broken], catalogue.select(["default"]), reader=reader, known=known)
     assert todo == Plan(jobs=(), done=(), failures=())
-    assert wanted_keys([broken], catalogue.select(["default"])) == frozenset()
+    assert current_keys([broken]) == frozenset()

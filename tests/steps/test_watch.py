@@ -52,7 +52,7 @@ class Asking(Reader):
 
 
 def remember(found: Watched, memory: Memory | None = None) -> Memory:
-    return (memory or Memory()).with_sources(remembered(found, memory or Memory()))
+    return (memory or Memory()).with_sources(remembered(found, memory or Memory(), Config()))
 
 
 def said(found: Watched) -> list[tuple[str, str]]:
