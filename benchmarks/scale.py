@@ -1,7 +1,7 @@
 """How the cost of a cycle grows with what there is to look after: ``python -m benchmarks.scale``.
 
-Measures cycles over 100 to 10,000 publications, writes results/scale.json and the table in README.md. That takes about
-ten minutes. ``python -m benchmarks.scale --table`` writes the table again from the results that are there.
+Measures cycles over 100 to 10,000 publications, writes results/scale.json and the table in README.md. That takes ten
+to twenty minutes. ``python -m benchmarks.scale --table`` writes the table again from the results that are there.
 """
 
 import json
@@ -102,15 +102,13 @@ def table(results: Results) -> str:
         "",
         "How each figure grows, as a power of the number of publications: over all sizes, and between the two largest.",
         "",
-        "| entries a page | to do | requests | seconds | MB at most |",
-        "|---:|---|---:|---:|---:|",
+        "| entries a page | to do | requests | seconds | of a processor | MB at most |",
+        "|---:|---|---:|---:|---:|---:|",
     ]
     for page, work in sorted({(r.page, r.work) for r in results.rows}):
         rows = sorted((r for r in results.rows if (r.page, r.work) == (page, work)), key=lambda r: r.publications)
-        grown = (
-            f"{exponent(rows, values):.2f}, {exponent(rows[-2:], values[-2:]):.2f}"
-            for values in ([r.requests for r in rows], [r.seconds for r in rows], [r.peak_memory for r in rows])
-        )
+        figures = zip(*((r.requests, r.seconds, r.cpu_seconds, r.peak_memory) for r in rows), strict=True)
+        grown = (f"{exponent(rows, values):.2f}, {exponent(rows[-2:], values[-2:]):.2f}" for values in figures)
         lines.append(f"| {page:,} | {work} | {' | '.join(grown)} |")
     return "\n".join(lines)
 
