@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _CONNECTIONS = 4
+_STOP_SECONDS = 15.0  # longer than the library waits for a piece of a file
 _INCOMPLETE = ".incomplete"
 
 
@@ -95,9 +96,10 @@ class _Bar:
 
 
 def _all_of(fetch: Callable[[SourceFile], None], files: Sequence[SourceFile], progress: _Progress) -> None:
-    """Fetch all files, some at a time. Ctrl-C and the first error end it at once.
+    """Fetch all files, some at a time. Ctrl-C and the first error end it.
 
-    The threads are not waited for then: one that hears nothing from the Hub could take a minute to notice.
+    After an error the threads are waited for, because another job may begin with the same folder at once; but not for
+    long, and not at all after Ctrl-C: one that hears nothing from the Hub could take a minute to notice.
     """
     todo: SimpleQueue[SourceFile] = SimpleQueue()
     done: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -117,12 +119,18 @@ def _all_of(fetch: Callable[[SourceFile], None], files: Sequence[SourceFile], pr
                 return
             done.put(None)
 
-    for _ in range(min(_CONNECTIONS, len(files))):
-        threading.Thread(target=work, daemon=True).start()
+    threads = [threading.Thread(target=work, name="download", daemon=True) for _ in files[:_CONNECTIONS]]
+    for thread in threads:
+        thread.start()
     try:
         for _ in files:
             if (error := done.get()) is not None:
                 raise error
+    except Exception:
+        progress.stopped = True
+        for thread in threads:
+            thread.join(_STOP_SECONDS)
+        raise
     finally:
         progress.stopped = True
 
@@ -139,11 +147,12 @@ def _fetch(repo: Repo, commit: str, folder: Path, progress: _Progress, file: Sou
     for _ in range(2 if part.exists() else 1):  # once more if what a killed process left was no good
         try:
             _append(repo, commit, file, part, at)
+            progress.check()  # whoever gave up may have begun anew in this folder
             if _is_whole(part, file, progress):
                 part.replace(target)
                 return
         except AlteredDownloadError:
-            pass
+            progress.check()
         part.unlink()
     raise _altered(file, repo.id)
 

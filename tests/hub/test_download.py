@@ -3,12 +3,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from bot.errors import AlteredDownloadError, DiskFullError, HubUnreachableError
+from bot.errors import AlteredDownloadError, DiskFullError, HubRefusedError, HubUnreachableError
 from bot.hub.client import Hub
 from bot.hub.local import RunningHub
 from bot.progress import Silent
@@ -124,6 +125,16 @@ def test_a_file_of_another_size_is_removed_and_named(shaky: Hub, faulty: Proxy, 
     with pytest.raises(AlteredDownloadError, match=r"^model.safetensors"):
         shaky.download(release, folder, Log())
     assert not [n for n in names(folder) if "safetensors" in n]
+
+
+def test_after_an_error_nobody_goes_on_in_the_folder(shaky: Hub, faulty: Proxy, folder: Path) -> None:
+    """The next job may begin to download the same release at once."""
+    release = put(shaky, files(model__safetensors=LARGE))
+    faulty.faults.append(Fault(method="GET", path="config.json", status=404))
+    with pytest.raises(HubRefusedError):
+        shaky.download(release, folder, Log())
+    assert not [t for t in threading.enumerate() if t.name == "download"]
+    assert not (folder / "model.safetensors").exists()
 
 
 @pytest.mark.usefixtures("at_once")
