@@ -20,7 +20,8 @@ from benchmarks.cycle import PAGES, Measured, configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
 from bot import machine
 from bot.hub.local import Limits, RunningHub, serve
-from bot.records import Plan, Record
+from bot.plans import Plan
+from bot.records import Record
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 README = Path(__file__).parent / "README.md"

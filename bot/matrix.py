@@ -9,7 +9,8 @@ from bot import catalogue, templates
 from bot.errors import SourceError
 from bot.evidence import Distance
 from bot.families import FAMILIES
-from bot.records import Artifact, Failure, Plan, Record, Report, Variant
+from bot.plans import Plan
+from bot.records import Artifact, Failure, Record, Report, Variant
 from bot.steps.failures import failure
 from bot.steps.plan import is_refusal, plan_releases
 from bot.steps.run import Means, prove_all, together

@@ -22,8 +22,9 @@ from bot.errors import (
     NotReadyError,
     TokenError,
 )
+from bot.plans import Notice, PlannedVariant
 from bot.record import Sha256
-from bot.records import Commit, Failure, Json, MalformedRecordError, Notice, PlannedVariant, Record
+from bot.records import Commit, Failure, Json, MalformedRecordError, Record
 
 MEMORY_VERSION = 1
 

@@ -72,7 +72,7 @@ class Release(Record):
     @property
     def label(self) -> str:
         """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
-        return _label(self.repo_id, self.commit)
+        return label_of(self.repo_id, self.commit)
 
     @property
     def weight_bytes(self) -> int:
@@ -84,48 +84,6 @@ class Release(Record):
         """About how many parameters the model has: the bytes of its weights over those of their declared type."""
         declared = self.config.get("torch_dtype") or self.config.get("dtype")
         return self.weight_bytes // (4 if declared in ("float32", "torch.float32") else 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sighting(Record):
-    """What a list of models and the bot's memory tell of a source: enough to know whether there is anything to do.
-
-    ``commit`` and ``folder`` are as in Release. ``content_digest`` is None where the model cannot be used, and
-    ``problem`` says why. ``changed`` is when its last commit was made (UTC, ISO 8601; "" for a folder).
-    """
-
-    repo_id: str
-    commit: Commit | None
-    content_digest: Sha256 | None
-    changed: str = ""
-    gated: bool = False
-    private: bool = False
-    folder: str | None = None
-    problem: str = ""
-
-    @property
-    def name(self) -> str:
-        """The model's name without its owner."""
-        return self.repo_id.rsplit("/", 1)[-1]
-
-    @property
-    def label(self) -> str:
-        """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
-        return _label(self.repo_id, self.commit)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Notice(Record):
-    """Something that happened to a source since the bot last looked, for people to read.
-
-    ``edited`` changed files that decide nothing, as a README; ``unusable`` cannot be read (``text`` says why).
-    """
-
-    repo_id: str
-    what: Literal[
-        "new", "changed", "edited", "renamed", "deleted", "emptied", "disabled", "gated", "private", "young", "unusable"
-    ]
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,55 +115,6 @@ class Variant(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate(Record):
-    """What a job is expected to need, in bytes. ``disk`` is scratch, beyond the source and the output.
-
-    ``cpu_seconds`` is the processor time of building and verifying.
-    """
-
-    output: int
-    disk: int
-    memory: int
-    cpu_seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedVariant(Record):
-    """A variant to build: its row, its build key, and the repo and folder it will be published in.
-
-    ``reason``: nothing of it is published yet, or what is was made from other content (``changed``), or by an older
-    toolchain or recipe (``outdated``).
-    """
-
-    variant: Variant
-    build_key: Sha256
-    repo_id: str
-    path_in_repo: Folder
-    reason: Literal["new", "changed", "outdated"] = "new"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement(Record):
-    """The runner of a job: its name (see bot/runners.py), and what it will take there: seconds, and US dollars."""
-
-    runner: str
-    seconds: float
-    cost: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(Record):
-    """A release and the variants of one format to build from it. ``placement`` is None until it has a runner."""
-
-    release: Release
-    format: str
-    variants: tuple[PlannedVariant, ...]
-    toolchain_digest: Sha256
-    estimate: Estimate
-    placement: Placement | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class SourceRef(Record):
     """Where an artifact came from, as records and cards say it."""
 
@@ -216,7 +125,7 @@ class SourceRef(Record):
     @property
     def label(self) -> str:
         """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
-        return _label(self.repo_id, self.commit)
+        return label_of(self.repo_id, self.commit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,55 +214,6 @@ class Failure(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Postponed(Record):
-    """A variant that is to be built, but not now. ``why``: it failed, it is outdated, or a bound was reached."""
-
-    release: str  # repo_id@commit
-    planned: PlannedVariant
-    why: Literal["failed", "outdated", "bound"]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan(Record):
-    """What there is to do.
-
-    ``jobs``, what is ``done`` (published with the same build key), what cannot be done, and what is ``postponed``.
-    """
-
-    jobs: tuple[Job, ...]
-    done: tuple[PlannedVariant, ...]
-    failures: tuple[Failure, ...]
-    postponed: tuple[Postponed, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched(Record):
-    """The sources that watching found, and what is new about them."""
-
-    sightings: tuple[Sighting, ...]
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shelved(Record):
-    """A repo of the namespace as one list of all of them tells it: its card's own word on what it holds.
-
-    ``source`` is the model it was made from (``repo_id@commit``); ``builds`` maps the names of variants to their build
-    keys, ``contents`` to the content digests of what they were built from. ``changed`` is when its last commit was made
-    (UTC, ISO 8601).
-    """
-
-    repo_id: str
-    commit: Commit
-    changed: str
-    private: bool
-    source: str
-    builds: dict[str, str]
-    contents: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Artifact(Record):
     """A folder that a build left, and what is known of it. ``evidence`` is None until it is verified."""
 
@@ -371,7 +231,8 @@ class Report(Record):
     failures: tuple[Failure, ...] = ()
 
 
-def _label(repo_id: str, commit: str | None) -> str:
+def label_of(repo_id: str, commit: str | None) -> str:
+    """Return ``repo_id@commit``, the commit cut to 12 digits; without one, the repo alone."""
     return f"{repo_id}@{commit[:12]}" if commit else repo_id
 
 

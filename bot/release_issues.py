@@ -8,7 +8,8 @@ from bot import templates
 from bot.formats import all_formats
 from bot.github import ReleaseIssue
 from bot.markdown import one_line
-from bot.records import Plan, PlannedVariant, Report, Sighting, Watched
+from bot.plans import Plan, PlannedVariant, Sighting, Watched
+from bot.records import Report
 from bot.steps.plan import is_refusal
 
 _LONGEST_TEXT = 600  # characters of a message: a body holds 65,536, and all rows of the catalogue must fit

@@ -13,8 +13,9 @@ from bot.doctor import Finding
 from bot.evidence import Distance, Evidence
 from bot.matrix import Cell
 from bot.memory import Attempted
+from bot.plans import Job, Plan, Watched
 from bot.progress import duration, size
-from bot.records import Artifact, Failure, Job, Plan, Report, Variant, Watched
+from bot.records import Artifact, Failure, Report, Variant
 
 _LAST_COLUMN = 16  # the least width in which words can be read
 _ANY = 10_000  # columns: more than any line has

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from bot import templates
 from bot.cards.figures import nats
-from bot.records import Failure, Notice, Postponed, Publication
+from bot.plans import Notice, Postponed
+from bot.records import Failure, Publication
 
 LARGEST = 1_000_000  # bytes: GitHub takes 1 MiB from a step
 _MOST_ROWS = (2000, 500, 100, 20)  # of a table: the most with which all of it has room

@@ -12,7 +12,7 @@ from benchmarks import scale
 from benchmarks.cycle import configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
 from bot.hub.local import Limits, RunningHub, check, serve
-from bot.records import Plan
+from bot.plans import Plan
 
 SHAPE = Shape(sources=30)
 MEMORY = {

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from bot import catalogue
 from bot.errors import BuildError, HubUnreachableError, PhiBotError
 from bot.memory import Memory, Refused, Seen, changes
-from bot.records import MalformedRecordError, PlannedVariant
+from bot.plans import PlannedVariant
+from bot.records import MalformedRecordError
 from bot.steps.failures import failure
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from bot.records import Failure, Notice, Plan, Postponed, Publication, Report, Watched
+from bot.plans import Notice, Plan, Postponed, Watched
+from bot.records import Failure, Publication, Report
 from bot.release_issues import release_issues
 from tests.cards import examples as cards
 from tests.markdown_reader import blocks, hostile_text, inlines, tables

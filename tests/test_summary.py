@@ -2,7 +2,8 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from bot.records import Failure, Notice, Postponed, ProvenBuild, Publication
+from bot.plans import Notice, Postponed
+from bot.records import Failure, ProvenBuild, Publication
 from bot.summary import LARGEST, render_summary
 from tests.cards.examples import GGUF, MLX
 from tests.markdown_reader import blocks, headings, hostile_text, inlines, plain, tables

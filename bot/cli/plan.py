@@ -6,7 +6,7 @@ import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, chosen, common, print_json, read_input, variants_option
-from bot.records import Watched
+from bot.plans import Watched
 from bot.runners import known_runners
 from bot.steps.entries import matrix
 from bot.steps.run import Cycle, Means, look

@@ -7,7 +7,8 @@ import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, artifacts_of, chosen, common, print_json, read_input, variants_option
-from bot.records import Artifact, Plan, Report
+from bot.plans import Plan
+from bot.records import Artifact, Report
 from bot.steps.announce import announce
 from bot.steps.build import build
 from bot.steps.failures import exit_code

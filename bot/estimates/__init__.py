@@ -5,8 +5,9 @@ Linear models (model.py), fitted to builds that were measured (measurements.json
 
 from collections.abc import Sequence
 
-from bot.estimates.model import expected
-from bot.records import Estimate, Variant
+from bot.estimates.model import expected, model
+from bot.plans import Estimate
+from bot.records import Variant
 from bot.source.shape import Shape
 
 
@@ -20,6 +21,7 @@ def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
     memories = [expected("reference", shape, None, "memory")]
     for variant in variants:
         outputs.append(expected("build", shape, variant, "output"))
+        memories.append(outputs[-1] + model("verify", variant.format, "memory").fixed)  # a runtime holds all of a file
         disks.append(expected("build", shape, variant, "disk"))
         for what in ("build", "verify"):
             memories.append(expected(what, shape, variant, "memory"))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from bot import catalogue
 from bot.estimates.fit import fit
@@ -12,29 +13,31 @@ from bot.source.shape import Shape
 
 _FLOORS: Mapping[Quantity, float] = {"output": 1e6, "disk": 1e7, "memory": 1e8, "cpu_seconds": 0.5}
 _CLASSES = {"int2": "int4", "int3": "int4", "int4": "int4", "int5": "int4", "int6": "int8", "int8": "int8"}
-FLOAT = "float"
+FLOAT, STORED, LAYER = "float", "stored", "layer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A sum: a fixed part, so much for each element of the largest tensor, and so much for each parameter.
+    """A sum: a fixed part, so much for what the vocabulary makes large, and so much for each parameter.
 
-    ``slopes`` are for the classes of precision (``int4``, ``int8``) that were measured; those of ``float`` are for each
-    byte that is stored. ``upto`` is the largest number of parameters that was measured.
+    ``wide`` says what the second part is for: each ``element`` of the largest tensor, which is the embedding, or each
+    ``token`` of the vocabulary. ``slopes`` are by class of precision (``int4``, ``int8``). Those of ``float`` and
+    ``stored`` are for each byte that is stored, that of ``layer`` for each parameter of one layer. ``upto`` is the
+    largest number of parameters that was measured.
     """
 
     quantity: Quantity
+    wide: Literal["element", "token"]
     fixed: float
-    per_element: float
+    per_wide: float
     slopes: dict[str, float]
     upto: int
 
     def at(self, shape: Shape, variant: Variant | None) -> float:
         """Return what the model says. Of a class that was not measured, the dearest that was."""
-        base = self.fixed * _unit(self.quantity, shape) + self.per_element * _largest(self.quantity, shape, variant)
-        name = class_of(variant)
-        names = [name] if name in self.slopes else list(self.slopes)
-        return base + max((self.slopes[n] * _amount(n, shape, variant) for n in names), default=0.0)
+        names = [n for n in self.slopes if n in _names(self.quantity, variant)] or list(self.slopes)
+        slope = max((self.slopes[n] * _amount(n, shape, variant) for n in names), default=0.0)
+        return self.fixed + self.per_wide * _width(self.wide, shape) + slope
 
 
 def class_of(variant: Variant | None) -> str:
@@ -43,22 +46,27 @@ def class_of(variant: Variant | None) -> str:
 
 
 def learn(rows: Sequence[Measured], quantity: Quantity) -> Model:
-    """Fit the model of a quantity to measurements of one format and one kind of run."""
+    """Fit the model of a quantity to measurements of one format and one kind of run.
+
+    Time goes into reading a tokenizer, and so by tokens; everything else is about how large the tensors are.
+    """
     known = [(r, _variant(r)) for r in rows if getattr(r, quantity) is not None]
-    names = ["stored"] if quantity == "output" else sorted({class_of(v) for _, v in known})
+    names = sorted({n for _, v in known for n in _names(quantity, v)})
+    wide: Literal["element", "token"] = "token" if quantity == "cpu_seconds" else "element"
     table = [
         [
-            _unit(quantity, r.shape),
-            _largest(quantity, r.shape, v),
-            *(_amount(n, r.shape, v) if n in (class_of(v), "stored") else 0.0 for n in names),
+            1.0,
+            _width(wide, r.shape),
+            *(_amount(n, r.shape, v) if n in _names(quantity, v) else 0.0 for n in names),
         ]
         for r, v in known
     ]
-    fixed, per_element, *slopes = fit(table, [getattr(r, quantity) for r, _ in known], floor=_FLOORS[quantity])
+    fixed, per_wide, *slopes = fit(table, [getattr(r, quantity) for r, _ in known], floor=_FLOORS[quantity])
     return Model(
         quantity=quantity,
+        wide=wide,
         fixed=fixed,
-        per_element=per_element,
+        per_wide=per_wide,
         slopes=dict(zip(names, slopes, strict=True)),
         upto=max(r.shape.count for r, _ in known),
     )
@@ -77,10 +85,13 @@ def model(what: What, format_name: str, quantity: Quantity) -> Model:
 
 @cache
 def caution(what: What, format_name: str, quantity: Quantity) -> float:
-    """Return by how much the models say too little of a real size, at least 1.
+    """Return by how much the models say too little of a real size, at least 1; for an output it is 1.
 
-    What they say of models beyond those that they were fitted to is multiplied with it.
+    What they say of models beyond those that they were fitted to is multiplied with it: too little memory or disk ends
+    a job, and too much costs a little. What is published is to be told as it will be.
     """
+    if quantity == "output":
+        return 1.0
     found: list[float] = [
         getattr(r, quantity) / model(what, format_name, quantity).at(r.shape, _variant(r))
         for r in measurements().large
@@ -101,16 +112,21 @@ def _variant(row: Measured) -> Variant | None:
     return catalogue.all_variants()[row.variant] if row.variant else None
 
 
-def _unit(quantity: Quantity, shape: Shape) -> float:
-    """A tokenizer grows with the vocabulary; everything else has a part that is always there."""
-    return float(shape.vocabulary) if quantity == "output" else 1.0
+def _names(quantity: Quantity, variant: Variant | None) -> tuple[str, ...]:
+    """Return the class that a run counts in."""
+    if quantity == "output" and variant is not None:
+        return (STORED,)  # whatever the class
+    if quantity == "memory" and variant is None:
+        return (LAYER,)  # a reference holds one layer at a time
+    return (class_of(variant),)
 
 
-def _largest(quantity: Quantity, shape: Shape, variant: Variant | None) -> float:
-    stored = variant.bits_per_weight / 8 if variant is not None and quantity == "output" else 1.0
-    return shape.largest * stored
+def _width(wide: Literal["element", "token"], shape: Shape) -> float:
+    return float(shape.largest if wide == "element" else shape.vocabulary)
 
 
 def _amount(name: str, shape: Shape, variant: Variant | None) -> float:
-    bits = variant.bits_per_weight if variant is not None and name in (FLOAT, "stored") else 8.0
+    if name == LAYER:
+        return shape.count / shape.layers
+    bits = variant.bits_per_weight if variant is not None and name in (FLOAT, STORED) else 8.0
     return shape.count * bits / 8

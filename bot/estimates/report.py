@@ -17,8 +17,15 @@ QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
     ("reference", ("memory", "cpu_seconds")),
 )
 _WORDS = {"output": "output", "disk": "scratch", "memory": "memory", "cpu_seconds": "time"}
-_NAMES = {"int4": "to 5 bits", "int8": "to 8 bits", "float": "each stored byte:", "stored": "each stored byte:"}
-_LEAST: dict[Quantity, float] = {"output": 1e6, "disk": 1e7, "memory": 1e7, "cpu_seconds": 0.5}
+_NAMES = {
+    "": "",
+    "int4": "up to 5 bits",
+    "int8": "up to 8 bits",
+    "float": "a million stored bytes",
+    "stored": "a million stored bytes",
+    "layer": "of one layer",
+}
+_LEAST: dict[Quantity, float] = {"output": 1e6, "disk": 5e7, "memory": 1e7, "cpu_seconds": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)

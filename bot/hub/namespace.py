@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from bot.errors import ForeignRepoError, RecordError
 from bot.hub import commits, releases
 from bot.hub.repo import Repo, commit_of
-from bot.records import Json, RepoRecord, Shelved
+from bot.plans import Shelved
+from bot.records import Json, RepoRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo

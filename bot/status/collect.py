@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bot.memory import Attempted, Memory
-from bot.records import Plan, PlannedVariant, ProvenBuild, RepoRecord, Shelved, Sighting
+from bot.plans import Plan, PlannedVariant, Shelved, Sighting
+from bot.records import ProvenBuild, RepoRecord
 from bot.status.records import STATUS_VERSION, Entry, Made, Model, Quality, Shelf, State, Status
 from bot.steps.plan import is_refusal
 

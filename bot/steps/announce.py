@@ -6,8 +6,9 @@ from pathlib import Path
 from bot import github
 from bot.config_tables import Announce
 from bot.errors import PhiBotError
+from bot.plans import Plan, Watched
 from bot.progress import Display
-from bot.records import Plan, Report, Watched
+from bot.records import Report
 from bot.release_issues import release_issues
 from bot.summary import render_summary
 

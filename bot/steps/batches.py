@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bot.records import Job
+from bot.plans import Job
 from bot.steps.place import lock_of
 
 

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from bot.config_tables import Planning
-from bot.records import Job, Postponed
+from bot.plans import Job, Postponed
 
 _URGENCY = ("new", "changed", "outdated")
 

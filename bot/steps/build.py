@@ -10,19 +10,9 @@ from bot import cards, formats, source
 from bot.errors import BuildError
 from bot.fetch import fetch, missing_bytes
 from bot.hub.client import Hub
+from bot.plans import Job, PlannedVariant
 from bot.progress import Display, Task
-from bot.records import (
-    BuildRecord,
-    Cost,
-    Failure,
-    Job,
-    Json,
-    PlannedVariant,
-    Release,
-    Report,
-    SourceRef,
-    ToolchainRef,
-)
+from bot.records import BuildRecord, Cost, Failure, Json, Release, Report, SourceRef, ToolchainRef
 from bot.steps.failures import failure
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain

@@ -14,9 +14,10 @@ from bot.hub import jobs
 from bot.hub.client import Hub
 from bot.hub.jobs import Order, RemoteJob
 from bot.memory import Attempted
+from bot.plans import Job, Plan, PlannedVariant
 from bot.printable import printable
 from bot.progress import Display
-from bot.records import Failure, Job, Plan, PlannedVariant, Publication, Release, RepoRecord, Report, digest_of
+from bot.records import Failure, Publication, Release, RepoRecord, Report, digest_of
 from bot.steps.batches import batches
 from bot.steps.failures import failure
 from bot.steps.remember import Store

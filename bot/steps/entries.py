@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bot.records import Job, Plan
+from bot.plans import Job, Plan
 from bot.runners import Runner
 from bot.steps.batches import batches
 from bot.steps.place import demand, placement

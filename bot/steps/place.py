@@ -11,8 +11,9 @@ from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
 from bot.estimates import estimate
 from bot.formats import Needs, all_formats
 from bot.machine import lacks
+from bot.plans import Job, Placement, Plan, PlannedVariant
 from bot.progress import size
-from bot.records import Failure, Job, Placement, Plan, PlannedVariant, Variant
+from bot.records import Failure, Variant
 from bot.runners import LOCAL, Runner, built_in
 from bot.source.shape import Shape, guessed_shape
 from bot.steps.bounds import within

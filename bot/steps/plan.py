@@ -17,17 +17,8 @@ from bot.formats import Format, all_formats
 from bot.hub.namespace import Namespace
 from bot.machine import lacks
 from bot.memory import Memory, Refused
-from bot.records import (
-    Failure,
-    Job,
-    Plan,
-    PlannedVariant,
-    Postponed,
-    Release,
-    Sighting,
-    Variant,
-    build_key,
-)
+from bot.plans import Job, Plan, PlannedVariant, Postponed, Sighting
+from bot.records import Failure, Release, Variant, build_key
 from bot.source.shape import guessed_shape
 from bot.steps.failures import failure
 from bot.steps.watch import Reader

@@ -14,8 +14,9 @@ from bot.github import run_address
 from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
 from bot.memory import Memory, Refused
+from bot.plans import Job, Plan, PlannedVariant, Watched
 from bot.progress import Display
-from bot.records import Artifact, Failure, Job, Plan, PlannedVariant, Report, Variant, Watched
+from bot.records import Artifact, Failure, Report, Variant
 from bot.steps.build import build
 from bot.steps.elsewhere import submit
 from bot.steps.failures import failure

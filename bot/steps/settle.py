@@ -9,8 +9,9 @@ from bot.errors import PhiBotError, SourceError, TokenError
 from bot.hub import hardware, headers
 from bot.hub.client import Hub
 from bot.hub.failures import told
+from bot.plans import Plan
 from bot.progress import Display
-from bot.records import Failure, Plan, Release
+from bot.records import Failure, Release
 from bot.runners import LOCAL, Runner, chosen, known_runners
 from bot.source.shape import Shape, local_shape
 from bot.steps.failures import failure

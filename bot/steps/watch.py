@@ -17,8 +17,9 @@ from bot.errors import SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.namespace import Listed
 from bot.memory import Memory, Seen, changes
+from bot.plans import Notice, Sighting, Watched
 from bot.progress import Display
-from bot.records import Notice, Release, Sighting, Watched
+from bot.records import Release
 
 
 @dataclass(kw_only=True)

@@ -11,8 +11,8 @@ import pytest
 from bot.errors import ConfigError, NoRunnerError
 from bot.hub.client import connect
 from bot.hub.local import RunningHub
+from bot.plans import Plan
 from bot.progress import Silent
-from bot.records import Json, Plan
 from tests.source import models
 
 MODEL = "microsoft/Phi-tiny"
@@ -64,7 +64,7 @@ def test_the_next_step_reads_records(hub: RunningHub, model: str, tmp_path: Path
 
 def test_a_workflow_reads_a_matrix(hub: RunningHub, model: str, tmp_path: Path) -> None:
     done = plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m,openvino/int4,mlx/4bit,onnx/webgpu-int4", "--matrix")
-    found: Json = json.loads(done.stdout)
+    found = json.loads(done.stdout)
     assert [(e["runs_on"], e["variants"], e["release"]) for e in found["include"]] == [
         ('["ubuntu-24.04"]', "gguf/q4_k_m,openvino/int4", model),
         ('["macos-15"]', "mlx/4bit", model),

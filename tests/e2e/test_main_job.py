@@ -12,7 +12,8 @@ from huggingface_hub import HfApi, hf_hub_download
 from bot import catalogue
 from bot.errors import IncompleteError
 from bot.evidence import Evidence
-from bot.records import Plan, RepoRecord, Report
+from bot.plans import Plan
+from bot.records import RepoRecord, Report
 from tests.e2e.world import MODEL, World
 
 pytestmark = pytest.mark.toolchain

@@ -7,19 +7,8 @@ from dataclasses import replace
 from bot import catalogue
 from bot.formats import all_formats
 from bot.memory import Attempted, Memory
-from bot.records import (
-    Estimate,
-    Failure,
-    Job,
-    Plan,
-    PlannedVariant,
-    Postponed,
-    ProvenBuild,
-    Release,
-    RepoRecord,
-    Shelved,
-    Sighting,
-)
+from bot.plans import Estimate, Job, Plan, PlannedVariant, Postponed, Shelved, Sighting
+from bot.records import Failure, ProvenBuild, Release, RepoRecord
 from bot.status.collect import Known, collect
 from bot.status.records import Status
 from tests.cards import examples as cards

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bot.records import Plan
+from bot.plans import Plan
 from bot.status.collect import Known, collect, unread
 from bot.status.records import STATES, Entry, Status
 from tests.cards import examples as cards

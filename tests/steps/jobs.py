@@ -4,7 +4,8 @@ from typing import Literal
 
 from bot import catalogue
 from bot.estimates import estimate
-from bot.records import Job, PlannedVariant, Release, SourceFile
+from bot.plans import Job, PlannedVariant
+from bot.records import Release, SourceFile
 from bot.runners import GB, Runner
 from bot.source.shape import Shape
 

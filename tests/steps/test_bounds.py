@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.config_tables import Planning
-from bot.records import Job, Placement
+from bot.plans import Job, Placement
 from bot.steps.bounds import within
 from tests.steps.jobs import job, release
 

@@ -14,8 +14,9 @@ from bot.errors import ConfigError, RemoteJobError, TokenError
 from bot.hub import jobs
 from bot.hub.client import Hub, connect
 from bot.hub.local import RunningHub, serve
+from bot.plans import Estimate, Job, Placement, Plan, PlannedVariant
 from bot.progress import Silent
-from bot.records import Estimate, Job, Placement, Plan, PlannedVariant, Release, digest_of
+from bot.records import Release, digest_of
 from bot.steps import elsewhere
 from bot.steps.elsewhere import environment, errands, phi_bot, submit
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.config import Config
-from bot.records import Job, Plan
+from bot.plans import Job, Plan
 from bot.runners import GB, Runner, built_in, chosen
 from bot.steps.entries import MOST, matrix
 from bot.steps.place import demand, place

@@ -10,7 +10,7 @@ from bot import catalogue
 from bot.config import Config
 from bot.errors import NoRunnerError
 from bot.machine import lacks
-from bot.records import Job, Plan
+from bot.plans import Job, Plan
 from bot.runners import GB, Runner, built_in, chosen
 from bot.steps.place import demand, fits, place, placement
 from bot.steps.plan import is_refusal

@@ -17,7 +17,8 @@ from bot.hub.client import Hub
 from bot.hub.local import RunningHub
 from bot.hub.namespace import Namespace
 from bot.memory import Memory
-from bot.records import Plan, Release, Shelved, Sighting
+from bot.plans import Plan, Shelved, Sighting
+from bot.records import Release
 from bot.steps.failures import failure
 from bot.steps.plan import Known, current_keys, is_refusal, plan, require_work
 from bot.steps.watch import Reader, sighting_of

@@ -11,8 +11,8 @@ from bot.config_tables import OwnRunner, Planning
 from bot.errors import ConfigError, DamagedWeightsError, HubUnreachableError
 from bot.hub.client import Hub, connect
 from bot.hub.local import RunningHub
+from bot.plans import Plan
 from bot.progress import Silent
-from bot.records import Plan
 from bot.runners import built_in
 from bot.steps.plan import plan_releases
 from bot.steps.settle import candidates, settle

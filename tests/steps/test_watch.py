@@ -14,8 +14,9 @@ from bot.errors import PicklesOnlyError, UnknownModelError
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.memory import Memory
+from bot.plans import Sighting, Watched
 from bot.progress import Silent
-from bot.records import Release, Sighting, Watched
+from bot.records import Release
 from bot.steps.watch import Reader, is_folder, remembered, watch
 from tests.source import models
 
