@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 480.0, 300.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 14.0, 12.0, 44.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 20.0, 12.0, 44.0
 _LEAST = 1e-6  # nats: on a logarithmic axis, nothing is nearer than this
 _LETTER, _LINE = 7.4, 13.0  # the size of a letter of a label, where the chart is small and its words are large
 
