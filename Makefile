@@ -5,7 +5,7 @@
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
-# make measurements  measures builds of several sizes (half an hour), and writes docs/estimates.md
+# make measurements  measures builds of several sizes (20 minutes of a processor), and writes docs/estimates.md
 # make faults   breaks every call of a whole run in every way, and counts what is half or twice published (half an hour)
 # make lint     ruff and mypy
 # make locks    renews requirements.txt and bot/toolchains/*.txt
