@@ -11,7 +11,7 @@ from bot.runners import Runner
 from bot.steps.batches import batches
 from bot.steps.place import demand, placement
 
-MOST = 256  #: what GitHub takes of entries
+MOST = 255  #: of entries: GitHub takes no more than 256 jobs of a matrix
 _LONGEST = 360  # minutes that GitHub lets a job run
 _SHORTEST = 30  # minutes that any job gets
 _TIMES = 3.0  # the time limit is so many times the estimate
@@ -47,7 +47,7 @@ def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
             fit.append(job)
     found = [(by_name[name], batch) for name, batch in batches(fit, {r.name: r.disk for r in runners})]
     left_out += [
-        f"{', '.join(_names(batch))} of {batch[0].release.label}: GitHub takes {MOST} entries"
+        f"{', '.join(_names(batch))} of {batch[0].release.label}: a matrix has {MOST} entries at most"
         for _, batch in found[MOST:]
     ]
     return Matrix(entries=tuple(_entry(r, batch) for r, batch in found[:MOST]), left_out=tuple(left_out))
