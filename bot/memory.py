@@ -124,6 +124,11 @@ class Memory(Record):
             return f"failed {_times(known.attempts)} and is tried again after {known.next}: {known.message}"
         return None
 
+    @property
+    def repos(self) -> frozenset[str]:
+        """The sources of which something failed or was refused."""
+        return frozenset(known.repo_id for known in (*self.attempts.values(), *self.refusals.values()))
+
     def with_sources(self, sources: Mapping[str, Seen]) -> "Memory":
         """Return the memory with these sources in place of those that it knew."""
         return replace(self, sources=dict(sorted(sources.items())))

@@ -105,11 +105,12 @@ def look(
 
 def _keep(store: Store, watched: Watched, refusals: Mapping[str, Refused], config: Config) -> None:
     """Remember what was seen, and forget what it makes a thing of the past."""
-    current, seen = current_keys(watched.sightings), [s.repo_id for s in watched.sightings]
 
     def change(memory: Memory) -> Memory:
         known = memory.with_sources(remembered(watched, memory, config))
-        return known.with_refusals(refusals, bot_version=bot.__version__).only(current, of=seen)
+        known = known.with_refusals(refusals, bot_version=bot.__version__)
+        affected = [s for s in watched.sightings if s.repo_id in known.repos]
+        return known.only(current_keys(affected), of=[s.repo_id for s in affected])
 
     store.update(change, "Remember what was seen")
 
