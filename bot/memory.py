@@ -127,7 +127,7 @@ class Memory(Record):
     @property
     def repos(self) -> frozenset[str]:
         """The sources of which something failed or was refused."""
-        return frozenset(known.repo_id for known in (*self.attempts.values(), *self.refusals.values()))
+        return frozenset([*(a.repo_id for a in self.attempts.values()), *(r.repo_id for r in self.refusals.values())])
 
     def with_sources(self, sources: Mapping[str, Seen]) -> "Memory":
         """Return the memory with these sources in place of those that it knew."""
