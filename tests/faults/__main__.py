@@ -1,4 +1,7 @@
-"""Play every fault (`make faults`). Ends with the line ``N faults, H half-published, D duplicated``."""
+"""Play every fault (`make faults`), or a spread of so many: ``python -m tests.faults [COUNT]``.
+
+Ends with the line ``N faults, H half-published, D duplicated``.
+"""
 
 import multiprocessing
 import os
@@ -10,15 +13,13 @@ from pathlib import Path
 
 from bot.progress import Silent
 from bot.sample import make_sample
-from tests.faults.bench import make_bench, open_bench
-from tests.faults.judge import Judge
-from tests.faults.scenarios import Outcome, Scenario, play, scenarios
-
-_SAY_EVERY = 50
+from tests.faults.bench import make_bench
+from tests.faults.shard import play_shard
 
 
 def main() -> int:
-    """Play all faults on all cores, print what came of them, and return 1 if anything is wrong."""
+    """Play faults on all cores, print what came of them, and return 1 if anything is wrong."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else None
     os.environ["HF_HUB_DISABLE_XET"] = "1"
     shards = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="phi-bot-faults-") as folder:
@@ -28,7 +29,7 @@ def main() -> int:
         for number in range(shards):
             shutil.copytree(made, Path(folder) / str(number))
         with multiprocessing.get_context("spawn").Pool(shards) as pool:
-            outcomes = pool.starmap(_work, [(Path(folder) / str(n), n, shards) for n in range(shards)])
+            outcomes = pool.starmap(play_shard, [(Path(folder) / str(n), n, shards, count) for n in range(shards)])
     wrong = [line for outcome in outcomes for line in outcome.wrong]
     ends = sum((outcome.ends for outcome in outcomes), Counter[str]())
     print(*wrong, sep="\n")
@@ -37,19 +38,6 @@ def main() -> int:
     half, twice = sum(o.half_published for o in outcomes), sum(o.duplicated for o in outcomes)
     print(f"{sum(o.faults for o in outcomes)} faults, {half} half-published, {twice} duplicated")
     return int(bool(wrong or half or twice))
-
-
-def _work(folder: Path, shard: int, shards: int) -> Outcome:
-    os.fsync = lambda handle: None  # type: ignore[assignment]  # as in the tests: nobody cuts the power here
-    outcome = Outcome()
-    with open_bench(folder) as bench:
-        judge = Judge(bench.hub)
-        todo: list[Scenario] = scenarios(bench.calls("nothing-wrong"))[shard::shards]
-        for number, scenario in enumerate(todo):
-            play(scenario, f"fault-{number}", bench, judge, outcome)
-            if (number + 1) % _SAY_EVERY == 0:
-                print(f"{number + 1} of {len(todo)}", file=sys.stderr, flush=True)
-    return outcome
 
 
 if __name__ == "__main__":
