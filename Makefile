@@ -56,7 +56,7 @@ bench-scale: $(STAMP)
 	@$(BIN)/python -m benchmarks.scale
 
 measurements: $(STAMP)
-	@$(BIN)/python -m benchmarks.measurements --work .measurements
+	@$(BIN)/python -m benchmarks.estimates.measure --work .measurements
 
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults

@@ -1,6 +1,7 @@
 """What building and verifying will take, before anything is downloaded: from the shape of a model alone.
 
-Linear models (model.py), fitted to builds that were measured (measurements.json). docs/estimates.md has their errors.
+Linear models (model.py), fitted to builds that were measured (benchmarks/estimates). Their errors are in
+docs/estimates.md.
 """
 
 from collections.abc import Sequence

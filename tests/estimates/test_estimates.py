@@ -1,5 +1,6 @@
 """What building and verifying is estimated to take, against what it took."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -8,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.estimates.learn import learn, learn_all
+from benchmarks.estimates.measured import Measured, measurements
+from benchmarks.estimates.report import PAGE, errors, render
 from bot import catalogue
 from bot.estimates import estimate
-from bot.estimates.measured import Measured, measurements
-from bot.estimates.model import class_of, expected, learn
-from bot.estimates.report import PAGE, errors, render
+from bot.estimates.model import FILE, Models, class_of, expected
 from bot.records import Release, Variant
 from bot.source.shape import Shape, guessed_shape
 from tests.steps.jobs import release, shape
@@ -54,7 +56,17 @@ def test_models_that_are_left_out_are_estimated_as_the_page_says() -> None:
 
 
 def test_the_page_is_what_the_measurements_give() -> None:
-    assert render() == PAGE.read_text(encoding="utf-8"), "python -m bot.estimates.report"
+    assert render() == PAGE.read_text(encoding="utf-8"), "make measurements"
+
+
+def test_the_models_are_those_that_the_measurements_give() -> None:
+    kept = Models.from_json(json.loads(FILE.read_text(encoding="utf-8")))
+    for old, new in zip(kept.models, learn_all().models, strict=True):
+        assert (old.what, old.format, old.quantity) == (new.what, new.format, new.quantity)
+        if (old.what, old.format) != ("verify", "mlx"):  # of which two sizes were measured: many fits would do
+            assert new.fixed == pytest.approx(old.fixed, rel=1e-6, abs=1e-3)
+            assert new.slopes == pytest.approx(old.slopes, rel=1e-6)
+            assert new.caution == pytest.approx(old.caution, rel=1e-6)
 
 
 # ---- what an estimate is -----------------------------------------------------------------------------------------
@@ -127,7 +139,7 @@ def test_what_made_the_measurements_is_learnt() -> None:
 
 def test_a_class_that_was_not_measured_takes_the_dearest_that_was() -> None:
     made = learn(rows_that_take({"gguf/q4_k_m": 3.0, "gguf/q8_0": 5.0}), "memory")
-    assert class_of(ROWS["gguf/f16"]) not in made.slopes
+    assert class_of("memory", ROWS["gguf/f16"]) not in made.slopes
     assert made.at(shape(2 * 10**9), ROWS["gguf/f16"]) == made.at(shape(2 * 10**9), Q8)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.estimates.fit import fit, value
+from benchmarks.estimates.fit import fit, value
 
 sizes = st.floats(0.1, 10)
 rows_of_three = st.lists(st.tuples(st.just(1.0), sizes, sizes), min_size=6, max_size=12)

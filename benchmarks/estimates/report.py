@@ -4,18 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot import catalogue, templates
-from bot.estimates.measured import Measured, Quantity, What, measurements
-from bot.estimates.model import Model, caution, learn, model, rows_of
+from benchmarks.estimates.learn import format_of, kinds, learn, rows_of, variant_of
+from benchmarks.estimates.measured import Measured, measurements
+from bot import templates
+from bot.estimates.model import Model, Quantity, What, model
 from bot.formats import all_formats
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "estimates.md"
+PAGE = Path(__file__).parents[2] / "docs" / "estimates.md"
 
-QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
-    ("build", ("output", "disk", "memory", "cpu_seconds")),
-    ("verify", ("memory", "cpu_seconds")),
-    ("reference", ("memory", "cpu_seconds")),
-)
 _WORDS = {"output": "output", "disk": "scratch", "memory": "memory", "cpu_seconds": "time"}
 _NAMES = {
     "": "",
@@ -46,15 +42,6 @@ class Errors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """A model and what it is of. ``format`` is "" for references."""
-
-    what: What
-    format: str
-    model: Model
-
-
-@dataclass(frozen=True, kw_only=True)
 class Far:
     """A single measurement of a real size beside what the fit says of it, and the factor that follows from it."""
 
@@ -68,7 +55,7 @@ class Far:
 
 def errors() -> Iterator[Errors]:
     """Leave out each measured model in turn, fit to the others, and return how far off the fit is for it."""
-    for what, name, quantity in _all():
+    for what, name, quantity in kinds():
         if found := _left_out(rows_of(what, name), quantity):
             yield Errors(
                 what=what,
@@ -81,18 +68,17 @@ def errors() -> Iterator[Errors]:
             )
 
 
-def _all() -> Iterator[tuple[What, str, Quantity]]:
-    for what, quantities in QUANTITIES:
-        for name in [""] if what == "reference" else all_formats():
-            yield from ((what, name, quantity) for quantity in quantities)
-
-
 def _left_out(rows: Sequence[Measured], quantity: Quantity) -> list[float]:
-    """Return the relative errors. All rows of a model are left out together, for its variants are alike."""
+    """Return the relative errors. All rows of a model are left out together, for its variants are alike.
+
+    Where fewer are left than there are coefficients, nothing is said: any of many fits would do.
+    """
     found = []
     for count in sorted({r.shape.count for r in rows}):
         rest, mine = [r for r in rows if r.shape.count != count], [r for r in rows if r.shape.count == count]
         fitted = learn(rest, quantity)
+        if len(rest) < len(fitted.slopes) + 2:
+            continue
         for row in mine:
             measured = getattr(row, quantity)
             if measured is not None and measured >= _LEAST[quantity]:
@@ -103,7 +89,7 @@ def _left_out(rows: Sequence[Measured], quantity: Quantity) -> list[float]:
 def far() -> Iterator[Far]:
     """Return what was measured once of a real size, and is fitted to nothing."""
     for row in measurements().large:
-        name = row.variant.partition("/")[0]
+        name = format_of(row)
         for quantity in ("output", "disk", "memory", "cpu_seconds"):
             if (measured := getattr(row, quantity)) is not None:
                 yield Far(
@@ -112,7 +98,7 @@ def far() -> Iterator[Far]:
                     quantity=quantity,
                     measured=measured,
                     said=_said(model(row.what, name, quantity), row),
-                    factor=caution(row.what, name, quantity),
+                    factor=model(row.what, name, quantity).caution,
                 )
 
 
@@ -120,7 +106,6 @@ def render() -> str:
     """Return the page in Markdown."""
     found = measurements()
     shapes = {r.shape.count: r.shape for r in found.rows}
-    fits = [Fitted(what=w, format=name, model=model(w, name, quantity)) for w, name, quantity in _all()]
     return (
         templates.environment()
         .get_template("estimates.md.j2")
@@ -130,7 +115,7 @@ def render() -> str:
             variants=list(dict.fromkeys(r.variant for r in found.rows if r.variant)),
             errors=list(errors()),
             far=list(far()),
-            fits=fits,
+            models=[model(*kind) for kind in kinds()],
             titles={name: form.title for name, form in all_formats().items()} | {"": "all"},
             words=_WORDS,
             names=_NAMES,
@@ -144,7 +129,7 @@ def write() -> None:
 
 
 def _said(fitted: Model, row: Measured) -> float:
-    return fitted.at(row.shape, catalogue.all_variants()[row.variant] if row.variant else None)
+    return fitted.at(row.shape, variant_of(row))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,12 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
+from bot.estimates.model import What
 from bot.records import Record
 from bot.source.shape import Shape
 
 FILE = Path(__file__).with_name("measurements.json")
-
-What = Literal["build", "verify", "reference"]
-Quantity = Literal["output", "disk", "memory", "cpu_seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)

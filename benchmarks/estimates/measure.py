@@ -1,7 +1,8 @@
 """Measure what building, verifying and references take, on checkpoints of several sizes: ``make measurements``.
 
-Writes bot/estimates/measurements.json, which the estimates are fitted to, and then docs/estimates.md. Processor seconds
-and resident memory hardly depend on what else the machine does; seconds by the clock do, and are not kept.
+Writes measurements.json beside it, bot/estimates/models.json, which is fitted to that, and docs/estimates.md.
+Processor seconds and resident memory hardly depend on what else the machine does; seconds by the clock do, and are not
+kept.
 """
 
 import argparse
@@ -22,10 +23,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.checkpoints import Size, make
+from benchmarks.estimates import learn, report
+from benchmarks.estimates.checkpoints import Size, make
+from benchmarks.estimates.measured import FILE, Measured, Measurements, measurements
 from bot import catalogue, machine, source
-from bot.estimates import report
-from bot.estimates.measured import FILE, Measured, Measurements, measurements
 from bot.progress import Silent
 from bot.records import Json, Record
 from bot.sample import make_sample
@@ -66,6 +67,7 @@ def main() -> None:
     everything = Measurements(machine=words, taken=taken, rows=tuple(found), large=kept)
     FILE.write_text(json.dumps(everything.to_json(), indent=1) + "\n", encoding="utf-8")
     measurements.cache_clear()
+    learn.write()
     report.write()
 
 

@@ -1,0 +1,1 @@
+"""What builds take: measured, fitted and written down for bot/estimates."""
