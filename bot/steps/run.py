@@ -99,15 +99,16 @@ def look(
     if todo.jobs and config.publish.namespace and keep:
         means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
     if store is not None and keep and not models:
-        _keep(store, watched, refusals, config)
+        _keep(store, watched, todo, refusals, config)
     return Cycle(watched=watched, todo=todo, there=there, store=store, paused=_paused(config, store))
 
 
-def _keep(store: Store, watched: Watched, refusals: Mapping[str, Refused], config: Config) -> None:
-    """Remember what was seen, and forget what it makes a thing of the past."""
+def _keep(store: Store, watched: Watched, todo: Plan, refusals: Mapping[str, Refused], config: Config) -> None:
+    """Remember what was seen, and forget what it makes a thing of the past, and what is published by now."""
+    done = [planned.build_key for planned in todo.done]
 
     def change(memory: Memory) -> Memory:
-        known = memory.with_sources(remembered(watched, memory, config))
+        known = memory.with_sources(remembered(watched, memory, config)).forget(done)
         known = known.with_refusals(refusals, bot_version=bot.__version__)
         affected = [s for s in watched.sightings if s.repo_id in known.repos]
         return known.only(current_keys(affected), of=[s.repo_id for s in affected])

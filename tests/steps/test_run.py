@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import HfApi
 
 from bot import catalogue
@@ -179,3 +180,24 @@ def test_a_cycle_without_anything_new_writes_nothing(hub: RunningHub, api: HfApi
     commits = [c.commit_id for c in api.list_repo_commits(STATE, repo_type="dataset")]
     cycle(hub, tmp_path / "work")
     assert [c.commit_id for c in api.list_repo_commits(STATE, repo_type="dataset")] == commits
+
+
+def test_what_is_published_by_now_is_no_attempt_any_more(
+    hub: RunningHub, api: HfApi, broken: str, tmp_path: Path
+) -> None:
+    """A run that was cut off after its commit, before it could say so, or another bot that was faster."""
+    planned = cycle(hub, tmp_path / "work", dry_run=True)[0].todo.jobs[0].variants[0]
+    store = remembered(hub)
+    store.update(lambda m: m.begun(broken, [planned], now=dt.datetime.now(dt.UTC), most=3), "Begin")
+    said = {
+        "source": broken,
+        "builds": {planned.variant.name: planned.build_key},
+        "contents": {planned.variant.name: "0" * 64},
+    }
+    head = f"---\n{yaml.safe_dump({'phi_bot': said})}---\n".encode()
+    api.create_repo(planned.repo_id)
+    for name, content in (("README.md", head), ("phi-bot.json", b"{}")):
+        api.upload_file(repo_id=planned.repo_id, path_in_repo=name, path_or_fileobj=content)
+    seen, _ = cycle(hub, tmp_path / "work")
+    assert [p.build_key for p in seen.todo.done] == [planned.build_key]
+    assert remembered(hub).memory.attempts == {}
