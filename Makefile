@@ -40,7 +40,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser"
+	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser and not process"
 
 families: $(STAMP)
 	@$(BIN)/phi-bot families --work .families --markdown > .families.md

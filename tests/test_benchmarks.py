@@ -14,6 +14,8 @@ from benchmarks.namespace import Shape, changed_source, fill
 from bot.hub.local import Limits, RunningHub, check, serve
 from bot.plans import Plan
 
+pytestmark = pytest.mark.process
+
 SHAPE = Shape(sources=30)
 MEMORY = {
     "GET /api/datasets/{namespace}/{name}": 1,

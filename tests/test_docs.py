@@ -179,6 +179,7 @@ def _task() -> Any:
         return task
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a Unix shell")
 @pytest.mark.parametrize("block", RUN, ids=[b.name for b in RUN])
 def test_an_example_that_is_marked_to_run_prints_what_is_shown(

@@ -15,6 +15,8 @@ from bot.hub.local import RunningHub
 from bot.source import check
 from tests.source import models
 
+pytestmark = pytest.mark.process
+
 MODEL = "microsoft/Phi-tiny"
 
 

@@ -13,6 +13,8 @@ from bot.cli import cli
 from bot.errors import ConfigError, PhiBotError, TokenError
 from bot.hub.local import RunningHub, serve
 
+pytestmark = pytest.mark.process
+
 CONFIG = """
 [watch]
 authors = ["microsoft", "friends"]

@@ -15,6 +15,8 @@ from bot.plans import Plan
 from bot.progress import Silent
 from tests.source import models
 
+pytestmark = pytest.mark.process
+
 MODEL = "microsoft/Phi-tiny"
 CONFIG = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256, "num_hidden_layers": 2}
 TENSORS = {"model.embed_tokens.weight": ("BF16", [1000, 64]), "model.norm.weight": ("BF16", [64])}

@@ -17,6 +17,8 @@ from tests.e2e.world import World, make_world
 from tests.source import models
 from tests.status.examples import built, release
 
+pytestmark = pytest.mark.process
+
 SOURCE = "microsoft/Phi-3.5-mini-instruct"
 
 

@@ -12,6 +12,8 @@ from huggingface_hub import HfApi
 
 from bot.hub.local import RunningHub
 
+pytestmark = pytest.mark.process
+
 Hf = Callable[..., str]
 
 

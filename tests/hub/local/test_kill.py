@@ -26,6 +26,8 @@ from bot.hub.local.changes import apply, drop, put
 from bot.hub.local.objects import lfs_file, regular_file
 from bot.hub.local.repo import MAIN, Ref, Repo
 
+pytestmark = pytest.mark.process
+
 PARTS = [os.urandom(1000), os.urandom(1000), os.urandom(500)]
 WEIGHTS = b"".join(PARTS)
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
