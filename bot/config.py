@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from bot import config_file, config_schema
-from bot.config_tables import RUNNERS, Announce, Build, HfJobs, Hub, OwnRunner, Planning, Publish, Run, Verify, Watch
+from bot.config_tables import (
+    RUNNERS,
+    Announce,
+    Build,
+    HfJobs,
+    Hub,
+    OwnRunner,
+    Planning,
+    Publish,
+    Reconvert,
+    Run,
+    Verify,
+    Watch,
+)
 from bot.errors import ConfigError
 
 FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"
@@ -33,6 +46,7 @@ class Config:
     hf_jobs: HfJobs = field(default_factory=HfJobs)
     runner: dict[str, OwnRunner] = field(default_factory=dict, metadata=RUNNERS)
     publish: Publish = field(default_factory=Publish)
+    reconvert: Reconvert = field(default_factory=Reconvert)
     announce: Announce = field(default_factory=Announce)
 
     def gate(self, precision: str) -> float:
@@ -41,20 +55,28 @@ class Config:
         return bounds[precision]
 
     def replace(
-        self, *, endpoint: str | None = None, work: Path | None = None, namespace: str | None = None
+        self,
+        *,
+        endpoint: str | None = None,
+        work: Path | None = None,
+        namespace: str | None = None,
+        dry_run: bool | None = None,
     ) -> "Config":
         """Return the config with what the command line said in place of it; None leaves a value as it is.
 
         Raises ConfigError, naming the option, for a value that the file could not hold either.
         """
-        hub, build, publish = self.hub, self.build, self.publish
+        hub, build, publish, run = self.hub, self.build, self.publish, self.run
+        if dry_run is not None:
+            run = dataclasses.replace(run, dry_run=dry_run)
         if endpoint is not None:
             hub = _with(hub, "endpoint", endpoint, "--endpoint")
         if work is not None:
             build = _with(build, "work", str(work), "--work")
         if namespace is not None:
             publish = _with(publish, "namespace", namespace, "--namespace")
-        return dataclasses.replace(self, hub=_trimmed(hub), build=_placed(build, Path.cwd()), publish=publish)
+        build = _placed(build, Path.cwd())
+        return dataclasses.replace(self, hub=_trimmed(hub), build=build, publish=publish, run=run)
 
 
 def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:

@@ -416,12 +416,44 @@ class Publish:
         ),
     )
     private: bool = field(default=False, metadata=key("Make new repos private.", allowed="true or false"))
+    staging: str = field(
+        default="phi-bot-staging",
+        metadata=key(
+            "The repo, in the same namespace, that `phi-bot stage` writes to and `phi-bot promote` publishes from.",
+            allowed="the name of a repo, without its owner",
+            rules={"pattern": _NAME},
+        ),
+    )
+    trusted_publishers: bool = field(
+        default=False,
+        metadata=key(
+            "Write with the tokens that the Hub gives a workflow for one repo at a time (Trusted Publishers), not with "
+            "HF_TOKEN. Every repo has to be there already.",
+            allowed="true or false",
+        ),
+    )
     state: str = field(
         default="phi-bot-state",
         metadata=key(
             "The dataset repo, in the same namespace, in which the bot keeps what failed and what it has seen.",
             allowed="the name of a repo, without its owner",
             rules={"pattern": _NAME},
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconvert:
+    """What a pull request on GitHub may ask for."""
+
+    models: tuple[str, ...] = field(
+        default=(),
+        metadata=key(
+            "Models that the label convert:all converts from a pull request, for people to try on the Hub. "
+            "convert:OWNER/NAME converts any other one.",
+            allowed="a list of: owner/name of a model on the Hub",
+            rules={"items": {"pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$"}},
+            example=("microsoft/Phi-4-mini-instruct",),
         ),
     )
 

@@ -207,7 +207,7 @@ class Failure(Record):
 
     release: str  # repo_id@commit
     variant: str
-    step: Literal["plan", "build", "verify", "publish"]
+    step: Literal["plan", "build", "verify", "stage", "publish"]
     message: str
     hint: str
     exit_code: int = 3  # of the error, see errors.py
@@ -223,10 +223,32 @@ class Artifact(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Staged(Record):
+    """An artifact in the staging repo ``repo_id``: its ``folder`` there, at ``commit``."""
+
+    repo_id: str
+    commit: Commit
+    folder: Folder
+    build: BuildRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal(Record):
+    """Artifacts as a pull request on the Hub: people can try them at ``refs/pr/NUMBER`` of ``repo_id``."""
+
+    repo_id: str
+    number: int
+    url: str
+    builds: tuple[ProvenBuild, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report(Record):
     """What a step hands to the next one: what came through, and what failed on the way so far."""
 
     artifacts: tuple[Artifact, ...] = ()
+    staged: tuple[Staged, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
     publications: tuple[Publication, ...] = ()
     failures: tuple[Failure, ...] = ()
 

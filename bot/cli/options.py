@@ -28,13 +28,14 @@ class Options:
     endpoint: str | None
     namespace: str | None
     work: Path | None
+    dry_run: bool | None
     json: bool
     quiet: bool
 
     def means(self) -> Means:
         """Read the configuration and return what the steps work with. Makes no request."""
         settings = config.load(self.config, environ=os.environ).replace(
-            endpoint=self.endpoint, work=self.work, namespace=self.namespace
+            endpoint=self.endpoint, work=self.work, namespace=self.namespace, dry_run=self.dry_run
         )
         shown = self.display()
         patience.say_waits(shown.say)
@@ -55,6 +56,9 @@ _COMMON = (
     click.option("--endpoint", help="The Hub's address, in place of the configured one."),
     click.option("--namespace", help="The user or organisation to publish under."),
     click.option("--work", type=click.Path(path_type=Path), help="The folder for downloads and artifacts."),
+    click.option(
+        "--dry-run/--no-dry-run", "dry_run", default=None, help="Say what would be done, and do nothing of it."
+    ),
     click.option("--json", "json_", is_flag=True, help="Print records as JSON."),
     click.option("--quiet", is_flag=True, help="Show no progress."),
 )
@@ -65,7 +69,7 @@ def common(function: F) -> F:
 
     @wraps(function)
     def wrapped(json_: bool, **given: Any) -> Any:
-        keys = ("config", "endpoint", "namespace", "work", "quiet")
+        keys = ("config", "endpoint", "namespace", "work", "dry_run", "quiet")
         options = Options(json=json_, **{k: given.pop(k) for k in keys})
         return function(options=options, **given)
 

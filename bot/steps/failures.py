@@ -8,7 +8,7 @@ from bot.records import Failure
 
 
 def failure(
-    release: str, variant: str, step: Literal["plan", "build", "verify", "publish"], error: PhiBotError
+    release: str, variant: str, step: Literal["plan", "build", "verify", "stage", "publish"], error: PhiBotError
 ) -> Failure:
     """Return what is kept of an error."""
     return Failure(

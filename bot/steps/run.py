@@ -256,6 +256,8 @@ def together(one: Report, other: Report) -> Report:
     """Return what two reports say."""
     return Report(
         artifacts=one.artifacts + other.artifacts,
+        staged=one.staged + other.staged,
+        proposals=one.proposals + other.proposals,
         publications=one.publications + other.publications,
         failures=one.failures + other.failures,
     )
