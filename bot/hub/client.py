@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.errors import ConfigError, HubRefusedError
-from bot.hub import commits, releases
+from bot.hub import commits, contents, proposals, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
+from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
 from bot.hub.failures import no_token, told
 from bot.hub.library import HUGGING_FACE, api_of
 from bot.hub.namespace import Listed, Namespace
+from bot.hub.proposals import HubPull
 from bot.hub.repo import Repo, RepoType
 from bot.progress import Task
-from bot.records import Json, Release, RepoRecord
+from bot.records import Json, Release, RepoRecord, SourceFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["RECORD_FILE", "Hub", "connect"]
+__all__ = ["RECORD_FILE", "Hub", "HubFile", "HubPull", "connect"]
 
 
 def connect(endpoint: str | None = None, token: str | None = None) -> "Hub":
@@ -102,7 +104,7 @@ class Hub:
         files but no record, and RecordError for a record that cannot be read.
         """
         with told(self.endpoint, repo_id):
-            return commits.record(Repo(api=self.api, id=repo_id))
+            return commits.record(self._repo(repo_id))
 
     def read_files(
         self, repo_id: str, names: Sequence[str], *, repo_type: RepoType = "model"
@@ -112,13 +114,31 @@ class Hub:
         Raises RecordError for a file of more than 10 MB.
         """
         with told(self.endpoint, repo_id):
-            return commits.read_files(Repo(api=self.api, id=repo_id, type=repo_type), names)
+            return commits.read_files(self._repo(repo_id, repo_type), names)
+
+    def files(
+        self, repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model"
+    ) -> tuple[str, dict[str, SourceFile]] | None:
+        """Return the commit that a revision is at (main, or ``refs/pr/N``), and all files there by their paths.
+
+        None if there is no such repo. Raises UnknownRevisionError for a revision that it does not have.
+        """
+        with told(self.endpoint, repo_id, revision=revision):
+            return commits.head_of(self._repo(repo_id, repo_type), revision)
+
+    def read(self, repo_id: str, commit: str, file: SourceFile, *, repo_type: RepoType = "model") -> bytes:
+        """Return the content of a small file at a commit, as ``files`` listed it.
+
+        Raises AlteredDownloadError for another content, and RecordError for a file of more than 10 MB.
+        """
+        with told(self.endpoint, repo_id, revision=commit):
+            return contents.read(self._repo(repo_id, repo_type), commit, file)
 
     def commit(
         self,
         repo_id: str,
         *,
-        files: Mapping[str, Path | bytes],
+        files: Mapping[str, Content],
         delete: Sequence[str] = (),
         parent: str | None,
         message: str,
@@ -128,17 +148,90 @@ class Hub:
     ) -> str:
         """Put files into a repo, by their paths there, and take ``delete`` out, in one commit; return its id.
 
-        ``parent`` is the head that ``record`` returned, None for a repo that is not there yet: it is made, ``private``
-        or not. If nothing changes, no commit is made and the parent is returned. Raises ConflictError when someone else
-        was faster.
+        A large ``HubFile`` is copied by the Hub. ``parent`` is the head that ``record`` or ``files`` returned, None for
+        a repo that is not there yet: it is made, ``private`` or not. If nothing changes, no commit is made and the
+        parent is returned. Raises ConflictError when someone else was faster.
         """
         with told(self.endpoint, repo_id):
             return commits.commit(
-                Repo(api=self.api, id=repo_id, type=repo_type),
+                self._repo(repo_id, repo_type),
                 files=files,
                 delete=delete,
                 parent=parent,
                 message=message,
                 private=private,
                 task=task,
+                reader=self._repo,
             )
+
+    # ---- pull requests on the Hub --------------------------------------------------------------------------------
+
+    def proposals(self, repo_id: str) -> list[HubPull]:
+        """Return the open pull requests of this account in a model repo, newest first; none if there is no repo."""
+        with told(self.endpoint, repo_id):
+            return proposals.mine(self._repo(repo_id), self.whoami())
+
+    def propose(
+        self,
+        repo_id: str,
+        *,
+        files: Mapping[str, Content],
+        delete: Sequence[str] = (),
+        parent: str,
+        title: str,
+        description: str,
+        task: Task,
+    ) -> int:
+        """Open a pull request with one commit on top of ``parent``, a commit of main; return its number.
+
+        If one of this account's with that title and that content is open, it is returned. Raises ConflictError for a
+        parent that is not in main, HubRefusedError where nothing would change.
+        """
+        with told(self.endpoint, repo_id):
+            return proposals.propose(
+                self._repo(repo_id),
+                self.whoami(),
+                files=files,
+                delete=delete,
+                parent=parent,
+                title=title,
+                description=description,
+                task=task,
+                reader=self._repo,
+            )
+
+    def update_proposal(
+        self,
+        repo_id: str,
+        number: int,
+        *,
+        files: Mapping[str, Content],
+        delete: Sequence[str] = (),
+        message: str,
+        task: Task,
+    ) -> str:
+        """Put a further commit onto an open pull request where its content differs; return the head that it has then.
+
+        Raises ConflictError when someone else was faster.
+        """
+        with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
+            return proposals.update(
+                self._repo(repo_id), number, files=files, delete=delete, message=message, task=task, reader=self._repo
+            )
+
+    def merge(self, repo_id: str, number: int, comment: str = "", *, commit: str | None = None) -> str:
+        """Merge a pull request, if that is not done yet; return the commit on main.
+
+        With ``commit``, only if that is its head. Raises ConflictError where main or the pull request was changed,
+        HubRefusedError for a closed one.
+        """
+        with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
+            return proposals.merge(self._repo(repo_id), number, comment, commit=commit)
+
+    def close(self, repo_id: str, number: int, comment: str = "") -> str:
+        """Close a pull request, if it is open; return what it is then: closed, or merged by somebody."""
+        with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
+            return proposals.close(self._repo(repo_id), number, comment)
+
+    def _repo(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
+        return Repo(api=self.api, id=repo_id, type=repo_type)

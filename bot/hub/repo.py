@@ -1,7 +1,6 @@
 """A repo on the Hub, of a type: where its head is, what is in it, and the content of small files."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,15 +22,15 @@ class Repo:
     id: str
     type: RepoType = "model"
 
-    def head(self) -> tuple[str, Mapping[str, SourceFile]]:
-        """Return the commit that main is at, and the files there by their paths.
+    def head(self, revision: str | None = None) -> tuple[str, dict[str, SourceFile]]:
+        """Return the commit that a branch, tag or pull request is at (main without one), and the files there by path.
 
         Raises HubRefusedError where the Hub contradicts itself, among what the library raises.
         """
         from huggingface_hub.errors import RevisionNotFoundError
 
         ask = self.api.dataset_info if self.type == "dataset" else self.api.model_info
-        commit = commit_of(ask(self.id), self.api.endpoint)
+        commit = commit_of(ask(self.id, revision=revision), self.api.endpoint)
         try:
             return commit, self.files(commit)
         except RevisionNotFoundError as error:
