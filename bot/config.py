@@ -54,6 +54,12 @@ class Config:
         bounds: dict[str, float] = dataclasses.asdict(self.verify.gates)
         return bounds[precision]
 
+    def namespace(self, why: str) -> str:
+        """Return the namespace to publish in. Raises ConfigError, which says ``why`` there has to be one."""
+        if not self.publish.namespace:
+            raise ConfigError(why, hint="Give --namespace NAME, or set [publish] namespace.")
+        return self.publish.namespace
+
     def replace(
         self,
         *,

@@ -4,7 +4,7 @@
     staged/DIGEST/      what toolchains read of them: no code, nothing that asks for any
     references/DIGEST/  the original's log-probabilities
     pictures/DIGEST/    those of a card
-    artifacts/DIGEST/   files/, notices/, build.json, release.json, chat.json; evidence.json once it is verified
+    artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; evidence.json once it is verified
     logs/               what toolchains printed
     scratch/            everything half-made
 

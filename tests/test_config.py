@@ -377,6 +377,13 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def test_what_needs_a_namespace_says_what_for() -> None:
+    assert Config().replace(namespace="me").namespace("nothing can be published") == "me"
+    with pytest.raises(ConfigError, match="nothing can be published") as refused:
+        Config().namespace("nothing can be published")
+    assert "--namespace" in refused.value.hint
+
+
 # ---- phi-bot init --------------------------------------------------------------------------------------------
 
 
@@ -393,7 +400,7 @@ def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> N
     shown = load(set_all)
     examples = {"publish.namespace", *(f"plan.max_{what}" for what in ("jobs", "cost", "jobs_per_model"))}
     examples |= {"plan.max_cost_per_model", "hf_jobs.namespace", "announce.repository", "announce.status_page"}
-    examples |= {"run.dry_run"}
+    examples |= {"run.dry_run", "reconvert.models"}
     examples |= {"build.work", "build.threads"}
     for at, _ in config_file.keys(Config):
         if ".".join(at) not in examples and config_file.ANY_NAME not in at:

@@ -1,21 +1,17 @@
 """Model cards: README.md of a published repo, made of its record, the source's metadata and its chat template."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from urllib.parse import quote
 
 from bot import templates
 from bot.cards import figures, metadata
-from bot.cards.chat import ChatFormat, ChatTemplateError, chat_format, render_prompt
+from bot.cards.chat import ChatFormat, chat_format
+from bot.cards.prompt import Prompt, prompt_of
 from bot.errors import RecordError
 from bot.formats import Format, all_formats
 from bot.records import Json, Release, RepoRecord
 
-__all__ = ["ChatFormat", "ChatTemplateError", "chat_format", "render_card", "render_prompt"]
-
-_SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
-_USER = {"role": "user", "content": "What is the capital of France?"}
+__all__ = ["ChatFormat", "Prompt", "chat_format", "prompt_of", "render_card"]
 
 
 def render_card(
@@ -23,20 +19,19 @@ def render_card(
     record: RepoRecord,
     repo_id: str,
     release: Release,
-    chat: ChatFormat | None,
+    prompt: Prompt,
     pictures: Collection[str] = (),
     endpoint: str = "https://huggingface.co",
 ) -> str:
     """Return the card of the repo ``repo_id``, which holds what ``record`` says.
 
-    ``release`` is the source of the newest build in it, ``chat`` that source's prompt format, ``pictures`` the names
-    of those that lie beside the card (see bot/plots.py), ``endpoint`` the Hub that the source is on. Equal arguments
-    give equal text. Raises RecordError when the builds are not all of one known format.
+    ``release`` is the source of the newest build in it, ``prompt`` an example in that source's prompt format,
+    ``pictures`` the names of those that lie beside the card (see bot/plots.py), ``endpoint`` the Hub that the source is
+    on. Equal arguments give equal text. Raises RecordError when the builds are not all of one known format.
     """
     form = _format(record)
     rows = figures.rows(record.builds, release)
     choices = figures.choices(rows)
-    prompt = _prompt(chat, max(r.build.created for r in rows))
     head = metadata.head(record, release, chats=prompt.chats, endpoint=endpoint)
     template = templates.environment().get_template(f"{form.name}.md.j2")
     return f"{head}\n" + template.render(
@@ -63,20 +58,6 @@ def render_card(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Prompt:
-    """What a card says of the prompt format: ``text``, or the ``problem`` with it, or neither if there is none."""
-
-    text: str | None = None
-    problem: str | None = None
-    takes_system: bool = True
-
-    @property
-    def chats(self) -> bool:
-        """Say whether clients can be given messages."""
-        return self.text is not None
-
-
 def _format(record: RepoRecord) -> Format:
     names = {b.build.variant.format for b in record.builds}
     known = all_formats()
@@ -86,25 +67,6 @@ def _format(record: RepoRecord) -> Format:
             hint=f"A repo holds one format: {', '.join(known)}.",
         )
     return known[names.pop()]
-
-
-def _prompt(chat: ChatFormat | None, created: str) -> _Prompt:
-    if chat is None:
-        return _Prompt()
-    try:
-        now = datetime.fromisoformat(created)
-    except ValueError:
-        return _Prompt(problem=f"{created} is no date")
-    try:
-        text = render_prompt(chat, [_SYSTEM, _USER], now=now)
-        if _SYSTEM["content"] in text:
-            return _Prompt(text=text)
-    except ChatTemplateError:
-        pass  # many templates refuse system messages
-    try:
-        return _Prompt(text=render_prompt(chat, [_USER], now=now), takes_system=False)
-    except ChatTemplateError as error:
-        return _Prompt(problem=str(error))
 
 
 def _links(release: Release, endpoint: str) -> dict[str, str | None]:

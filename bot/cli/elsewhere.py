@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import click
 
 from bot.cli.options import Options, common
-from bot.errors import ConfigError
 from bot.hub import standing as hub_standing
 from bot.hub.standing import Schedule, Webhook
 from bot.steps.elsewhere import KIND, payer
@@ -137,12 +136,7 @@ def _standing(purpose: str, flavor: str, on: str, means: Means) -> Standing:
 
 
 def _namespace(means: Means) -> str:
-    if not means.config.publish.namespace:
-        raise ConfigError(
-            "a bot is found by the namespace that it publishes in",
-            hint="Give --namespace NAME, or set [publish] namespace.",
-        )
-    return means.config.publish.namespace
+    return means.config.namespace("a bot is found by the namespace that it publishes in")
 
 
 def _say(what: str, made: Standing, flavor: str, options: Options) -> None:

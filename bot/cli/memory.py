@@ -7,21 +7,13 @@ import click
 
 from bot import show
 from bot.cli.options import Options, common
-from bot.errors import ConfigError
 from bot.memory import Attempted
-from bot.steps.remember import Store
+from bot.steps.remember import Store, store_of
 
 
 def _store(options: Options) -> Store:
     means = options.means()
-    namespace = means.config.publish.namespace
-    if not namespace:
-        raise ConfigError(
-            "without a namespace nothing is remembered", hint="Give --namespace NAME, or set [publish] namespace."
-        )
-    store = Store(hub=means.hub, repo_id=f"{namespace}/{means.config.publish.state}")
-    store.read()
-    return store
+    return store_of(means.hub, means.config.namespace("without a namespace nothing is remembered"), means.config)
 
 
 @click.command("retry")

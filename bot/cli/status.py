@@ -8,7 +8,7 @@ import click
 
 from bot import catalogue
 from bot.cli.options import Options, common, print_json
-from bot.errors import ConfigError, ForeignRepoError, RecordError
+from bot.errors import ForeignRepoError, RecordError
 from bot.github import run_address
 from bot.hub.client import Hub
 from bot.memory import Memory
@@ -34,11 +34,7 @@ def status_command(out: Path, previous: Path | None, private: bool, options: Opt
     Example: phi-bot status --namespace my-org --out site
     """
     means = options.means()
-    namespace = means.config.publish.namespace
-    if not namespace:
-        raise ConfigError(
-            "without a namespace nothing is published", hint="Give --namespace NAME, or set [publish] namespace."
-        )
+    namespace = means.config.namespace("without a namespace nothing is published")
     if not options.json:
         write.check(out)
     before = write.previous(out, previous)

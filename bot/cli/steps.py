@@ -83,7 +83,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     settings = means.config.publish
     report = publish(
         artifacts_of(sources),
-        namespace=settings.namespace,
+        namespace=means.config.namespace("there is no namespace to publish in"),
         private=settings.private,
         workspace=means.workspace,
         hub=means.hub,

@@ -115,6 +115,7 @@ def _keep(
 ) -> None:
     """Write the records beside the files and give the artifact its name."""
     form = formats.all_formats()[planned.variant.format]
+    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     record = BuildRecord(
         build_key=planned.build_key,
         source=SourceRef(repo_id=release.repo_id, commit=release.commit, content_digest=release.content_digest),
@@ -127,14 +128,14 @@ def _keep(
         files=hash_files(folder / "files", task),
         cost=cost,
         bot_version=bot.__version__,
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        created=created,
         path_in_repo=planned.path_in_repo,
     )
     write_json(folder / "build.json", record.to_json())
     write_json(folder / "release.json", release.to_json())
-    chat = cards.chat_format(staged)
-    if chat is not None:
-        write_json(folder / "chat.json", chat.to_json())
+    # Here, where the model is read: who publishes later renders no template of a stranger's.
+    prompt = cards.prompt_of(cards.chat_format(staged), created)
+    write_json(folder / "prompt.json", prompt.to_json())
     _copy_notices(staged, folder / "notices")
     final = _folder(workspace, planned, release)
     final.parent.mkdir(parents=True, exist_ok=True)

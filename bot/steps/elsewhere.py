@@ -62,12 +62,7 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display) -> Report:
     why the rest is not, is read from the Hub when a job has ended. A KeyboardInterrupt is passed on; the jobs go on,
     and how to see and end them is said. Raises ConfigError without a namespace to publish in, and TokenError.
     """
-    namespace = config.publish.namespace
-    if not namespace:
-        raise ConfigError(
-            "jobs that run elsewhere need a namespace to publish in",
-            hint="Give --namespace NAME, or set [publish] namespace.",
-        )
+    namespace = config.namespace("jobs that run elsewhere need a namespace to publish in")
     failures: list[Failure] = []
     running: list[tuple[Errand, RemoteJob]] = []
     token = jobs.token_of(hub)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from bot.config import Config
 from bot.errors import ConflictError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.memory import Memory
@@ -104,6 +105,13 @@ class Store:
                 f"{MEMORY_FILE} of {self.repo_id} {error}",
                 hint="Was it written by another version of phi-bot, or by hand? Mend it, or delete the file.",
             ) from error
+
+
+def store_of(hub: Hub, namespace: str, config: Config) -> Store:
+    """Return the memory of the bot that publishes in a namespace, as it is now. Raises what ``Store.read`` raises."""
+    store = Store(hub=hub, repo_id=f"{namespace}/{config.publish.state}")
+    store.read()
+    return store
 
 
 def _encoded(memory: Memory) -> bytes:

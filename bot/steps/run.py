@@ -22,7 +22,7 @@ from bot.steps.elsewhere import submit
 from bot.steps.failures import failure
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.publish import publish
-from bot.steps.remember import Store
+from bot.steps.remember import Store, store_of
 from bot.steps.settle import HERE, settle
 from bot.steps.verify import verify
 from bot.steps.watch import Reader, remembered, sighting_of, watch
@@ -155,9 +155,7 @@ def _store(means: Means) -> Store | None:
     namespace = means.config.publish.namespace
     if namespace is None:
         return None
-    store = Store(hub=means.hub, repo_id=f"{namespace}/{means.config.publish.state}")
-    store.read()
-    return store
+    return store_of(means.hub, namespace, means.config)
 
 
 def _paused(config: Config, store: Store | None) -> str | None:

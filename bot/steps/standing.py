@@ -4,7 +4,6 @@ import dataclasses
 from dataclasses import dataclass
 
 from bot.config import Config
-from bot.errors import ConfigError
 from bot.hub.client import Hub
 from bot.hub.jobs import Order, token_of
 from bot.hub.standing import labels
@@ -30,12 +29,7 @@ def standing(purpose: str, *, on: str, runner: Runner, config: Config, hub: Hub)
 
     Raises ConfigError without a namespace or for a runner that is none of Hugging Face Jobs, and TokenError.
     """
-    namespace = config.publish.namespace
-    if not namespace:
-        raise ConfigError(
-            "a bot that runs by itself needs a namespace to publish in",
-            hint="Give --namespace NAME, or set [publish] namespace.",
-        )
+    namespace = config.namespace("a bot that runs by itself needs a namespace to publish in")
     here = dataclasses.replace(config, hub=dataclasses.replace(config.hub, endpoint=hub.endpoint))
     command = phi_bot(("run", "--on", on), here)
     told = environment(here)

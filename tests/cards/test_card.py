@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.cards import render_card
+from bot.cards import Prompt, prompt_of, render_card
 from bot.cards.chat import ChatFormat
 from bot.cards.figures import with_error
 from bot.errors import RecordError
@@ -35,6 +35,7 @@ from tests.cards.examples import (
 from tests.markdown_reader import blocks, fences, headings, hostile_text, inlines, plain, tables
 
 SIDES = ("short", "long")
+CREATED = GGUF.builds[0].build.created
 
 
 def card(repo: RepoRecord = GGUF, *, release: Release = RELEASE, chat: ChatFormat | None = None, name: str = "") -> str:
@@ -42,7 +43,7 @@ def card(repo: RepoRecord = GGUF, *, release: Release = RELEASE, chat: ChatForma
     repo_id = next(
         n for n, r in REPOS.values() if r.builds[0].build.variant.format == repo.builds[0].build.variant.format
     )
-    text = render_card(record=repo, repo_id=name or repo_id, release=release, chat=chat)
+    text = render_card(record=repo, repo_id=name or repo_id, release=release, prompt=prompt_of(chat, CREATED))
     return text.split("\n---\n\n", 1)[1]
 
 
@@ -66,7 +67,7 @@ def one(repo: RepoRecord, **changes: Any) -> RepoRecord:
 @pytest.mark.parametrize("format_name", REPOS)
 def test_a_card_goes_from_what_it_is_to_how_it_was_made(format_name: str) -> None:
     repo_id, repo = REPOS[format_name]
-    text = render_card(record=repo, repo_id=repo_id, release=RELEASE, chat=CHAT)
+    text = render_card(record=repo, repo_id=repo_id, release=RELEASE, prompt=prompt_of(CHAT, CREATED))
     assert yaml.safe_load(text.split("---\n")[1])["base_model"] == RELEASE.repo_id
     body = text.split("\n---\n\n", 1)[1]
     assert [h for h in headings(body) if h != "Which one"] == [
@@ -166,7 +167,7 @@ def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
 
 
 def test_pictures_are_shown_where_they_are_and_say_what_they_show() -> None:
-    body = render_card(record=GGUF, repo_id="me/x", release=RELEASE, chat=None, pictures=("quality.png",))
+    body = render_card(record=GGUF, repo_id="me/x", release=RELEASE, prompt=Prompt(), pictures=("quality.png",))
     (shown,) = [t for t in inlines(body) if t.type == "image"]
     assert shown.attrs["src"] == "quality.png"
     assert shown.content.startswith("Bits stored for each weight against mean KL")
@@ -221,7 +222,7 @@ def test_a_check_that_failed_is_not_hidden() -> None:
 
 def test_a_hub_shows_its_pictures_and_what_is_folded_away() -> None:
     pictures = ("quality.png", "positions.png")
-    text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, chat=CHAT, pictures=pictures)
+    text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, prompt=prompt_of(CHAT, CREATED), pictures=pictures)
     tree = make_tree(regular_file(name, b"x") for name in pictures)
     shown = render(text.split("\n---\n\n", 1)[1], Place(page="/me/x", commit=COMMIT, folder="", tree=tree))
     assert shown.left_out == 0
@@ -375,7 +376,7 @@ def test_a_local_folder_is_not_said_to_be_on_the_hub() -> None:
 
 
 def test_links_lead_to_the_hub_that_the_source_is_on() -> None:
-    text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, chat=None, endpoint="http://127.0.0.1:8000")
+    text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, prompt=Prompt(), endpoint="http://127.0.0.1:8000")
     assert f"http://127.0.0.1:8000/microsoft/Phi-3.5-mini-instruct/tree/{COMMIT}" in text
 
 
@@ -386,7 +387,7 @@ def test_a_gated_source_binds_its_readers() -> None:
 @pytest.mark.parametrize("builds", [(), (GGUF.builds[0], MLX.builds[0])], ids=["none", "two formats"])
 def test_a_record_that_is_no_repo_of_one_format_is_refused(builds: tuple[ProvenBuild, ...]) -> None:
     with pytest.raises(RecordError, match="a record with builds of"):
-        render_card(record=record(*builds), repo_id="me/x", release=RELEASE, chat=None)
+        render_card(record=record(*builds), repo_id="me/x", release=RELEASE, prompt=Prompt())
 
 
 # ---- text from strangers -------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from bot import toolchains
-from bot.errors import ConfigError
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.progress import Silent, Task
@@ -80,18 +79,6 @@ def card(hub: RunningHub, repo_id: str) -> str:
 
 def titles(hub: RunningHub, repo_id: str) -> list[str]:
     return [c.title for c in HfApi(endpoint=hub.url, token=hub.token).list_repo_commits(repo_id)]
-
-
-def test_without_a_namespace_nothing_is_published(hub: RunningHub, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no namespace"):
-        publish(
-            (),
-            namespace=None,
-            private=False,
-            workspace=Workspace(root=tmp_path),
-            hub=client.connect(hub.url, hub.token),
-            display=Silent(),
-        )
 
 
 def test_what_has_no_evidence_is_not_published(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:

@@ -1,0 +1,129 @@
+"""Changes: what a repo holds after the next commit in it: its record, its card with pictures, and the new files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from bot import cards, catalogue
+from bot.errors import PhiBotError
+from bot.formats import all_formats
+from bot.hub.client import RECORD_FILE, Hub
+from bot.hub.contents import Content
+from bot.plots import PICTURES, Plotter
+from bot.records import RECORD_VERSION, ProvenBuild, Release, RepoRecord, SourceRef, Variant
+from bot.steps.candidates import Candidate
+
+EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One commit: what is put in, what is taken out, what the record says then, and the names of what is new."""
+
+    files: Mapping[str, Content] = field(repr=False)
+    delete: tuple[str, ...]
+    record: RepoRecord
+    names: str
+    release: Release
+
+    @property
+    def message(self) -> str:
+        """What the commit says."""
+        return f"Add {self.names} of {self.release.label}"
+
+
+def repo_of(namespace: str, source: SourceRef | Release, variant: Variant) -> str:
+    """Return the repo that a variant of a source belongs in."""
+    model = source.repo_id.rsplit("/", 1)[-1]
+    return f"{namespace}/{model}{all_formats()[variant.format].repo_suffix(variant)}"
+
+
+def path_in_repo(folder: str, path: str) -> str:
+    """Return where a file of an artifact lies in its repo."""
+    return f"{folder}/{path}" if folder else path
+
+
+@dataclass(kw_only=True)
+class Shelf:
+    """What is known of a release beside one repo of it. Each repo is looked up once."""
+
+    hub: Hub
+    candidates: Sequence[Candidate]
+    _records: dict[str, tuple[ProvenBuild, ...]] = field(default_factory=dict, init=False)
+
+    def beside(self, repo_id: str, own: Sequence[ProvenBuild], source: SourceRef) -> list[ProvenBuild]:
+        """Return the proven builds of the same content that ``own``, what ``repo_id`` holds, lacks."""
+        namespace = repo_id.split("/")[0]
+        siblings = {repo_of(namespace, source, v) for v in catalogue.select(["default"])} - {repo_id}
+        known = [b for sibling in sorted(siblings) for b in self._published(sibling)]
+        known += [c.proven for c in self.candidates]
+        held = {b.build.build_key for b in own}
+        same = (b for b in known if b.build.source.content_digest == source.content_digest)
+        return list({b.build.build_key: b for b in same if b.build.build_key not in held}.values())
+
+    def _published(self, repo_id: str) -> tuple[ProvenBuild, ...]:
+        if repo_id not in self._records:
+            self._records[repo_id] = ()
+            with suppress(PhiBotError):  # not ours, or not readable: then a picture has fewer points
+                found = self.hub.record(repo_id)
+                self._records[repo_id] = found[0].builds if found else ()
+        return self._records[repo_id]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composer:
+    """Makes changes: what it takes beside the candidates of a repo."""
+
+    endpoint: str
+    shelf: Shelf
+    plotter: Plotter
+
+    def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> Change | None:
+        """Return what adds those of the candidates that a repo does not hold yet; None where it holds all of them."""
+        old_keys = {b.build.build_key for b in old.builds}
+        new = [c for c in candidates if c.build_key not in old_keys]
+        if not new:
+            return None
+        record = _merged(old, [c.proven for c in new])
+        latest = candidates[-1]
+        beside = self.shelf.beside(repo_id, record.builds, latest.proven.build.source)
+        pictures = self.plotter.draw(latest.release, record.builds, beside)
+        files: dict[str, Content] = {}
+        for candidate in new:
+            files |= candidate.notices
+            folder = candidate.proven.build.path_in_repo
+            files |= {path_in_repo(folder, path): content for path, content in candidate.files.items()}
+        # Ours come last: no file of an artifact takes the place of the card or the record.
+        files |= pictures
+        files[RECORD_FILE] = (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
+        files["README.md"] = cards.render_card(
+            record=record,
+            repo_id=repo_id,
+            release=latest.release,
+            prompt=latest.prompt,
+            pictures=pictures.keys(),
+            endpoint=self.endpoint,
+        ).encode()
+        return Change(
+            files=files,
+            delete=(*_stale(old, record), *(p for p in PICTURES if p not in pictures)),
+            record=record,
+            names=", ".join(c.name for c in new),
+            release=latest.release,
+        )
+
+
+def _merged(old: RepoRecord, new: Sequence[ProvenBuild]) -> RepoRecord:
+    """Return the record with the new builds in place of those of the same variants, in the order of names."""
+    builds = {b.build.variant.name: b for b in (*old.builds, *new)}
+    return RepoRecord(version=RECORD_VERSION, builds=tuple(builds[n] for n in sorted(builds)))
+
+
+def _stale(old: RepoRecord, record: RepoRecord) -> list[str]:
+    """Return the files that only the old record knows: a rebuilt variant may have other ones."""
+    return sorted(_paths(old) - _paths(record))
+
+
+def _paths(record: RepoRecord) -> set[str]:
+    return {path_in_repo(b.build.path_in_repo, f.path) for b in record.builds for f in b.build.files}
