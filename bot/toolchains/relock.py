@@ -2,7 +2,8 @@
 
 Each NAME.in names what a toolchain is for, with versions; NAME.txt is the whole of what that pulls in, for every
 system and Python, with hashes. uv resolves it from the index that uv is configured for. ``requirements.txt`` at the
-top, the environment of the bot itself, is made in the same way from pyproject.toml.
+top, the environment of the bot itself, is made in the same way from pyproject.toml; and from it
+``bot/action/requirements.txt``, that part of it which the GitHub Action installs.
 
 To raise a version: change it in NAME.in, run ``make locks``, then ``make test``. A changed lock is a changed toolchain:
 it is installed anew, and every model is built anew with it.
@@ -58,6 +59,11 @@ _CORE_HEADER = """\
 # pyproject.toml; do not edit. `make locks` also takes in what has come out since.
 """
 
+_ACTION_HEADER = """\
+# The environment in which the GitHub Action runs the bot: its dependencies and nothing else, in the versions and with
+# the hashes of requirements.txt at the top, of which this is a part. Written by `make locks`; do not edit.
+"""
+
 
 def main(names: list[str]) -> None:
     """Write the locks of the named toolchains, or of all, and that of the bot itself."""
@@ -70,6 +76,8 @@ def main(names: list[str]) -> None:
     if not names:
         _say("requirements.txt …")
         _relock_core()
+        _say("bot/action/requirements.txt …")
+        relock_action()
 
 
 def relock(name: str) -> None:
@@ -97,6 +105,13 @@ def _relock_core() -> None:
         arguments = ["--extra", "hub", "--group", str(_ROOT / "pyproject.toml") + ":dev"]
         requirements = _compile([_ROOT / "pyproject.toml", Path(build.name)], *arguments)
     (_ROOT / "requirements.txt").write_text(_CORE_HEADER + requirements, encoding="utf-8")
+
+
+def relock_action() -> None:
+    """Write the part of requirements.txt that running the bot takes."""
+    core = _ROOT / "requirements.txt"
+    requirements = _compile([_ROOT / "pyproject.toml"], "--constraints", str(core))
+    (_ROOT / "bot" / "action" / "requirements.txt").write_text(_ACTION_HEADER + requirements, encoding="utf-8")
 
 
 def _compile(sources: list[Path], *arguments: str) -> str:
