@@ -42,7 +42,7 @@ class Options:
         return Means(
             config=settings,
             workspace=Workspace(root=settings.build.work),
-            hub=client.connect(settings.hub.endpoint, None),
+            hub=client.connect(settings.hub.endpoint, None, trusted_publishers=settings.publish.trusted_publishers),
             display=shown,
         )
 

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bot.errors import ConfigError, HubRefusedError
+from bot.errors import ConfigError
 from bot.hub import commits, contents, proposals, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
-from bot.hub.failures import no_token, told
+from bot.hub.failures import told
 from bot.hub.library import HUGGING_FACE, api_of
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
-from bot.hub.repo import Repo, RepoType
+from bot.hub.repo import Repo, RepoType, account_of
+from bot.hub.trusted import Publishers
 from bot.progress import Task
-from bot.records import Json, Release, RepoRecord, SourceFile
+from bot.records import Release, RepoRecord, SourceFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["RECORD_FILE", "Hub", "HubFile", "HubPull", "connect"]
 
 
-def connect(endpoint: str | None = None, token: str | None = None) -> "Hub":
+def connect(endpoint: str | None = None, token: str | None = None, *, trusted_publishers: bool = False) -> "Hub":
     """Return the client of the Hub at ``endpoint``, or at HF_ENDPOINT, or of huggingface.co. Asks it nothing yet.
 
-    Without ``token``, HF_TOKEN or the login of this machine is used (see ``bot.hub.library``). Raises ConfigError for
-    an endpoint that is no address.
+    Without ``token``, HF_TOKEN or the login of this machine is used (see ``bot.hub.library``). With
+    ``trusted_publishers``, repos are written to with tokens for one repo each (see ``bot.hub.trusted``). Raises
+    ConfigError for an endpoint that is no address.
     """
     endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")
     parts = urlsplit(endpoint)
@@ -40,7 +42,8 @@ def connect(endpoint: str | None = None, token: str | None = None) -> "Hub":
             f"{parts.scheme or 'the endpoint'}://{parts.hostname or ''} is no address of a Hub",
             hint=f"Give one like {HUGGING_FACE}, without a password in it (--endpoint, HF_ENDPOINT).",
         )
-    return Hub(endpoint=endpoint, api=api_of(endpoint, token or None))
+    publishers = Publishers(endpoint) if trusted_publishers else None
+    return Hub(endpoint=endpoint, api=api_of(endpoint, token or None), publishers=publishers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +52,19 @@ class Hub:
 
     endpoint: str
     api: "HfApi" = field(repr=False, compare=False)
+    publishers: Publishers | None = field(default=None, repr=False, compare=False)
 
     def whoami(self) -> str:
         """Return the name of the account whose token is used. Raises TokenError without one, or with a wrong one."""
-        if self.api.token is False:
-            raise no_token(self.endpoint)
         with told(self.endpoint):
-            account: Json = self.api.whoami()
-        if not isinstance(account, dict) or not isinstance(account.get("name"), str):
-            raise HubRefusedError(f"{self.endpoint} names no account", hint="Is it a Hugging Face Hub?")
-        return str(account["name"])
+            return account_of(self.api)
+
+    def check_rights(self) -> None:
+        """Make sure that there is something to write with: a token, or a workflow's identity. Raises TokenError."""
+        if self.publishers:
+            self.publishers.check()
+        else:
+            self.whoami()
 
     def check(self) -> None:
         """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""
@@ -104,7 +110,7 @@ class Hub:
         files but no record, and RecordError for a record that cannot be read.
         """
         with told(self.endpoint, repo_id):
-            return commits.record(self._repo(repo_id))
+            return commits.record(self._read(repo_id))
 
     def read_files(
         self, repo_id: str, names: Sequence[str], *, repo_type: RepoType = "model"
@@ -114,7 +120,7 @@ class Hub:
         Raises RecordError for a file of more than 10 MB.
         """
         with told(self.endpoint, repo_id):
-            return commits.read_files(self._repo(repo_id, repo_type), names)
+            return commits.read_files(self._read(repo_id, repo_type), names)
 
     def files(
         self, repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model"
@@ -124,7 +130,7 @@ class Hub:
         None if there is no such repo. Raises UnknownRevisionError for a revision that it does not have.
         """
         with told(self.endpoint, repo_id, revision=revision):
-            return commits.head_of(self._repo(repo_id, repo_type), revision)
+            return commits.head_of(self._read(repo_id, repo_type), revision)
 
     def read(self, repo_id: str, commit: str, file: SourceFile, *, repo_type: RepoType = "model") -> bytes:
         """Return the content of a small file at a commit, as ``files`` listed it.
@@ -132,7 +138,7 @@ class Hub:
         Raises AlteredDownloadError for another content, and RecordError for a file of more than 10 MB.
         """
         with told(self.endpoint, repo_id, revision=commit):
-            return contents.read(self._repo(repo_id, repo_type), commit, file)
+            return contents.read(self._read(repo_id, repo_type), commit, file)
 
     def commit(
         self,
@@ -154,14 +160,14 @@ class Hub:
         """
         with told(self.endpoint, repo_id):
             return commits.commit(
-                self._repo(repo_id, repo_type),
+                self._write(repo_id, repo_type),
                 files=files,
                 delete=delete,
                 parent=parent,
                 message=message,
                 private=private,
                 task=task,
-                reader=self._repo,
+                reader=self._read,
             )
 
     # ---- pull requests on the Hub --------------------------------------------------------------------------------
@@ -169,7 +175,7 @@ class Hub:
     def proposals(self, repo_id: str) -> list[HubPull]:
         """Return the open pull requests of this account in a model repo, newest first; none if there is no repo."""
         with told(self.endpoint, repo_id):
-            return proposals.mine(self._repo(repo_id), self.whoami())
+            return proposals.mine(self._read(repo_id))
 
     def propose(
         self,
@@ -189,15 +195,14 @@ class Hub:
         """
         with told(self.endpoint, repo_id):
             return proposals.propose(
-                self._repo(repo_id),
-                self.whoami(),
+                self._write(repo_id),
                 files=files,
                 delete=delete,
                 parent=parent,
                 title=title,
                 description=description,
                 task=task,
-                reader=self._repo,
+                reader=self._read,
             )
 
     def update_proposal(
@@ -216,7 +221,7 @@ class Hub:
         """
         with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
             return proposals.update(
-                self._repo(repo_id), number, files=files, delete=delete, message=message, task=task, reader=self._repo
+                self._write(repo_id), number, files=files, delete=delete, message=message, task=task, reader=self._read
             )
 
     def merge(self, repo_id: str, number: int, comment: str = "", *, commit: str | None = None) -> str:
@@ -226,12 +231,17 @@ class Hub:
         HubRefusedError for a closed one.
         """
         with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
-            return proposals.merge(self._repo(repo_id), number, comment, commit=commit)
+            return proposals.merge(self._write(repo_id), number, comment, commit=commit)
 
     def close(self, repo_id: str, number: int, comment: str = "") -> str:
         """Close a pull request, if it is open; return what it is then: closed, or merged by somebody."""
         with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
-            return proposals.close(self._repo(repo_id), number, comment)
+            return proposals.close(self._write(repo_id), number, comment)
 
-    def _repo(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        return Repo(api=self.api, id=repo_id, type=repo_type)
+    def _read(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
+        api = self.publishers.reading(repo_id, repo_type) if self.publishers else None
+        return Repo(api=api or self.api, id=repo_id, type=repo_type)
+
+    def _write(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
+        api = self.publishers.writing(repo_id, repo_type) if self.publishers else self.api
+        return Repo(api=api, id=repo_id, type=repo_type)

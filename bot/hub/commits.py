@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from bot.errors import ForeignRepoError
-from bot.hub.contents import Change, Content, HubFile, check_sources, prepare, read, unreadable, upload
+from bot.hub.contents import Change, Content, HubFile, check_sources, copying, prepare, read, unreadable, upload
 from bot.hub.failures import conflict
 from bot.hub.patience import once
 from bot.hub.repo import Repo
@@ -89,14 +89,15 @@ def commit_once(repo: Repo, change: Change, *, parent: str, message: str, revisi
         return head if head != parent and change.is_done(files) else None
 
     def send() -> str:
-        made = repo.api.create_commit(
-            repo.id,
-            operations=change.operations(repo),
-            commit_message=message,
-            parent_commit=parent,
-            repo_type=repo.type,
-            revision=revision,
-        )
+        with copying(repo):
+            made = repo.api.create_commit(
+                repo.id,
+                operations=change.operations(repo),
+                commit_message=message,
+                parent_commit=parent,
+                repo_type=repo.type,
+                revision=revision,
+            )
         return made.oid
 
     return once(send, landed)

@@ -1,15 +1,16 @@
 """What goes into a commit: files of this machine, bytes, and files of other repos, which the Hub copies itself."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot import source
-from bot.errors import AlteredDownloadError, HubRefusedError, RecordError
+from bot.errors import AlteredDownloadError, HubRefusedError, RecordError, TokenError, UnknownModelError
 from bot.hub.download import read_small
-from bot.hub.failures import told
+from bot.hub.failures import plain, told
 from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records import SourceFile
@@ -17,6 +18,7 @@ from bot.records import SourceFile
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
+_DUPLICATE = "/lfs-files/duplicate"
 READ_BYTES = 10_000_000
 _SMALL_BYTES = 10_000_000  # smaller files go up together
 
@@ -129,8 +131,11 @@ def check_sources(target: Repo, copies: Iterable[HubFile]) -> None:
     by_source = sorted(copies, key=lambda f: (f.repo_id, f.commit))
     for (repo_id, commit), group in groupby(by_source, key=lambda f: (f.repo_id, f.commit)):
         wanted = {f.file.path: f.file for f in group}
-        with told(target.api.endpoint, repo_id, revision=commit):
-            found = target.api.get_paths_info(repo_id, list(wanted), revision=commit)
+        try:
+            with told(target.api.endpoint, repo_id, revision=commit):
+                found = target.api.get_paths_info(repo_id, list(wanted), revision=commit)
+        except (TokenError, UnknownModelError) as error:
+            raise _unreadable_source(repo_id, target) from error
         listed = {f.path: f for f in found if isinstance(f, RepoFile)}
         for path, file in wanted.items():
             entry = listed.get(path)
@@ -144,6 +149,26 @@ def check_sources(target: Repo, copies: Iterable[HubFile]) -> None:
                     f"{path} of {repo_id} is kept in the Hub's old storage, out of which it copies nothing",
                     hint=f"Delete {path} there and upload it again.",
                 )
+
+
+@contextmanager
+def copying(target: Repo) -> Iterator[None]:
+    """Raise errors of ours where the Hub does not copy what a commit in the block needs."""
+    from huggingface_hub.errors import FileDuplicationError, HfHubHTTPError
+
+    try:
+        yield
+    except FileDuplicationError as error:
+        raise HubRefusedError(
+            f"the Hub did not copy all files to {target.id}: {plain(str(error))}",
+            hint="It copies within one storage region alone: are both repos in the same one?",
+        ) from error
+    except HfHubHTTPError as error:
+        path = error.response.request.url.path
+        if path.endswith(_DUPLICATE) and error.response.status_code in (401, 403, 404):
+            source_id = path.removesuffix(_DUPLICATE).removeprefix("/api/models/")
+            raise _unreadable_source(source_id, target) from error
+        raise
 
 
 def upload(repo: Repo, change: Change, task: Task, *, revision: str | None = None, create_pr: bool = False) -> None:
@@ -178,6 +203,13 @@ def unreadable(repo: Repo, name: str, what: str) -> RecordError:
     return RecordError(
         f"{name} of {repo.id} {what}",
         hint="Was it written by another version of phi-bot, or by hand? Nothing in the repo is changed.",
+    )
+
+
+def _unreadable_source(repo_id: str, target: Repo) -> TokenError:
+    return TokenError(
+        f"the token that writes to {target.id} cannot read {repo_id}, out of which files are to be copied",
+        hint=f"Make {repo_id} public, or set HF_TOKEN to a token that may read it (without Trusted Publishers).",
     )
 
 

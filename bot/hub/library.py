@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,32 @@ def api_of(endpoint: str, token: str | None) -> "HfApi":
     if token is None and endpoint not in (HUGGING_FACE, os.environ.get("HF_ENDPOINT", "").rstrip("/")):
         use = os.environ.get("HF_TOKEN", "").strip() or False
     return HfApi(endpoint=endpoint, token=use, library_name="phi-bot", library_version=bot.__version__)
+
+
+def renewing_api(endpoint: str, token: Callable[[], str]) -> "HfApi":
+    """Return a client that asks for its token at every request: an upload may take longer than a token is good for."""
+    plain = api_of(endpoint, None)
+    return _renewing()(token, endpoint, plain.library_name, plain.library_version)
+
+
+@cache
+def _renewing() -> "Callable[[Callable[[], str], str, str | None, str | None], HfApi]":
+    from huggingface_hub import HfApi
+
+    class RenewingApi(HfApi):
+        def __init__(self, current: Callable[[], str], endpoint: str, name: str | None, version: str | None) -> None:
+            self._current = current
+            super().__init__(endpoint, library_name=name, library_version=version)
+
+        @property
+        def token(self) -> str:
+            return self._current()
+
+        @token.setter
+        def token(self, value: object) -> None:
+            """Take nothing: the library sets what it was given, which is none."""
+
+    return RenewingApi
 
 
 def headers_of(api: "HfApi") -> dict[str, str]:

@@ -16,7 +16,7 @@ from bot.hub.failures import PASSING, translate
 
 # POSTs that only ask, or that a second one does not change. Whoever makes a repo twice is told that it is there.
 _ASKING = re.compile(
-    r"/api/(?:[a-z]+/.+/(?:preupload|paths-info)/|validate-yaml$|repos/create$)"
+    r"/api/(?:[a-z]+/.+/(?:preupload|paths-info)/|[a-z]+/.+/lfs-files/duplicate$|validate-yaml$|repos/create$)"
     r"|\.git/info/lfs/(?:objects/)?(?:batch|verify)$"
 )
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})

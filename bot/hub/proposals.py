@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from bot.errors import ConflictError, HubRefusedError
 from bot.hub.commits import commit_once
-from bot.hub.contents import Change, Content, check_sources, prepare, upload
+from bot.hub.contents import Change, Content, check_sources, copying, prepare, upload
 from bot.hub.patience import once
-from bot.hub.repo import Repo
+from bot.hub.repo import Repo, account_of
 from bot.progress import Task
 from bot.records import Record
 
@@ -37,10 +37,11 @@ def revision_of(number: int) -> str:
     return f"refs/pr/{number}"
 
 
-def mine(repo: Repo, account: str) -> list[HubPull]:
-    """Return the open pull requests of an account, newest first; none if there is no such repo."""
+def mine(repo: Repo) -> list[HubPull]:
+    """Return the open pull requests of the token's account, newest first; none if there is no such repo."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    account = account_of(repo.api)
     try:
         found = list(
             repo.api.get_repo_discussions(
@@ -62,7 +63,6 @@ def mine(repo: Repo, account: str) -> list[HubPull]:
 
 def propose(
     repo: Repo,
-    account: str,
     *,
     files: Mapping[str, Content],
     delete: Sequence[str],
@@ -79,19 +79,20 @@ def propose(
     title = " ".join(title.split())  # as the Hub keeps it
 
     def landed() -> int | None:
-        same = (p for p in mine(repo, account) if p.title == title)
+        same = (p for p in mine(repo) if p.title == title)
         return next((p.number for p in same if change.is_done(repo.head(p.revision)[1])), None)
 
     def send() -> int:
-        made = repo.api.create_commit(
-            repo.id,
-            operations=change.operations(repo),
-            commit_message=title,
-            commit_description=description,
-            parent_commit=parent,
-            repo_type=repo.type,
-            create_pr=True,
-        )
+        with copying(repo):
+            made = repo.api.create_commit(
+                repo.id,
+                operations=change.operations(repo),
+                commit_message=title,
+                commit_description=description,
+                parent_commit=parent,
+                repo_type=repo.type,
+                create_pr=True,
+            )
         if made.pr_num is None:
             raise HubRefusedError(
                 f"{repo.api.endpoint} opened no pull request in {repo.id}", hint="Is it a Hugging Face Hub?"

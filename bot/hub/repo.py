@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from bot import source
 from bot.errors import HubRefusedError
-from bot.records import SourceFile
+from bot.hub.failures import no_token
+from bot.records import Json, SourceFile
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetInfo, HfApi, ModelInfo
@@ -64,3 +65,13 @@ def commit_of(info: "ModelInfo | DatasetInfo", endpoint: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
         raise HubRefusedError(f"{endpoint} names no commit of {info.id}", hint="Is it a Hugging Face Hub?")
     return str(info.sha)
+
+
+def account_of(api: "HfApi") -> str:
+    """Return the name of the account that a client's token is of. Raises HubRefusedError when the Hub names none."""
+    if api.token is False:
+        raise no_token(api.endpoint)
+    account: Json = api.whoami()
+    if not isinstance(account, dict) or not isinstance(account.get("name"), str):
+        raise HubRefusedError(f"{api.endpoint} names no account", hint="Is it a Hugging Face Hub?")
+    return str(account["name"])
