@@ -90,7 +90,7 @@ def common() -> set[str]:
 
 def test_the_common_options_are_described(common: set[str]) -> None:
     (rows,) = pages.tables(pages.sections(DOCS / "command-line.md")["Options of every step"])
-    assert {re.match(r"`(--[a-z]+)", row[0])[1] for row in rows} == common  # type: ignore[index]
+    assert {re.match(r"`(--[a-z-]+)", row[0])[1] for row in rows} == common  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", ALL_COMMANDS)
@@ -99,7 +99,7 @@ def test_every_command_is_described_with_its_own_options(name: str, common: set[
     options = _options(ALL_COMMANDS[name])
     shared = common if common <= options else set()
     assert ("options of every step" in section.lower()) == bool(shared)
-    described = {re.match(r"`(--[a-z]+)", row[0])[1] for table in pages.tables(section) for row in table}  # type: ignore[index]
+    described = {re.match(r"`(--[a-z-]+)", row[0])[1] for table in pages.tables(section) for row in table}  # type: ignore[index]
     assert described == options - shared
     examples = [c for b in CONSOLE for c in pages.commands(b) if f"phi-bot {name}" in c.text and b.text in section]
     assert examples, "an example"

@@ -1,5 +1,7 @@
 """The main job as a command."""
 
+from dataclasses import replace
+
 import click
 
 from bot import catalogue, show
@@ -16,9 +18,12 @@ from bot.steps.run import Cycle, Means, run
 @click.option(
     "--on", "where", default=LOCAL, metavar="RUNNER", help="Where it builds: local, hf-jobs or hf-jobs/FLAVOR."
 )
+@click.option("--no-publish", is_flag=True, help="Build and verify, and publish nothing, whatever is configured.")
 @variants_option
 @common
-def run_command(models: tuple[str, ...], where: str, wanted: tuple[str, ...], options: Options) -> int:
+def run_command(
+    models: tuple[str, ...], where: str, no_publish: bool, wanted: tuple[str, ...], options: Options
+) -> int:
     """Do the main job: watch, plan, build, verify, publish, announce.
 
     MODEL is a repo on the Hub or a local folder; without one, the configured authors are watched. Without a namespace
@@ -28,6 +33,8 @@ def run_command(models: tuple[str, ...], where: str, wanted: tuple[str, ...], op
     Example: phi-bot run microsoft/Phi-4-mini-instruct --variants gguf/q4_k_m
     """
     means = options.means()
+    if no_publish:
+        means = _unpublished(means)
     asked = chosen(wanted, means)
     rows = catalogue.select(asked)
     named = frozenset(asked) & frozenset(v.name for v in rows)
@@ -38,7 +45,7 @@ def run_command(models: tuple[str, ...], where: str, wanted: tuple[str, ...], op
     cycle, report = run(models, rows, named=named, means=means, on=(where,))
     settings = means.config.announce
     announce(report, todo=cycle.todo, watched=cycle.watched, status_page=settings.status_page)
-    if not means.config.run.dry_run:
+    if not means.config.run.dry_run and not no_publish:
         announce_releases(
             report,
             todo=cycle.todo,
@@ -53,6 +60,11 @@ def run_command(models: tuple[str, ...], where: str, wanted: tuple[str, ...], op
         _show(cycle, report, means)
     done = bool(report.artifacts or report.publications or cycle.todo.done)
     return exit_code(report.failures, anything_done=done)
+
+
+def _unpublished(means: Means) -> Means:
+    publish = replace(means.config.publish, namespace=None)
+    return replace(means, config=replace(means.config, publish=publish))
 
 
 def _show(cycle: Cycle, report: Report, means: Means) -> None:
