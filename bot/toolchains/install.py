@@ -92,6 +92,11 @@ def ensure(name: str, display: Display) -> Toolchain:
     return found
 
 
+def folder_of(name: str) -> Path:
+    """Return the folder that a toolchain has in the cache, or gets there when it is installed."""
+    return _slot(name)
+
+
 def installed() -> list[Installed]:
     """Return the toolchains that are installed, of the locks and the Python at hand, in alphabetical order."""
     found = []

@@ -1,0 +1,190 @@
+"""Run phi-bot as a step of a job: its progress in the log, what failed as annotations, its report as outputs.
+
+It runs as a process of its own, so that outputs, summary and annotations come whatever becomes of it.
+"""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from bot.action import outputs
+from bot.action.commands import arguments
+from bot.action.inputs import Inputs
+from bot.errors import PhiBotError
+from bot.records import Json, MalformedRecordError, Report
+
+_KEPT_LINES = 200  # of what was printed, to find the error in
+_ERROR = re.compile(r"phi-bot: (?P<message>.+)\n {9}(?P<hint>.+)")
+_BUG = "Please report it, with the log of this job."
+
+# The bot's own files of the runner: what runs in the bot cannot set outputs or variables of the steps behind it.
+_KEPT_BACK = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a run of phi-bot ended: its exit code, what it printed as its result, and the end of what else it said."""
+
+    code: int
+    result: str
+    said: str
+
+
+def run(inputs: Inputs, environ: Mapping[str, str]) -> int:
+    """Run what was asked for; set the outputs, the summary and the annotations. Return phi-bot's exit code."""
+    folder = Path(tempfile.mkdtemp(prefix="phi-bot-run-", dir=environ["RUNNER_TEMP"]))
+    summary = folder / "summary.md"
+    summary.touch()
+    try:
+        words = arguments(inputs)
+        ended = _phi_bot(words, _environment(environ, summary), folder / "result.json")
+        fatal = _fatal(ended)
+    except PhiBotError as error:
+        ended, fatal = Ended(code=error.exit_code, result="", said=""), (error.message, error.hint)
+    _hand_on(inputs, ended, fatal, folder, summary, environ)
+    return ended.code
+
+
+def stop(error: PhiBotError, environ: Mapping[str, str]) -> int:
+    """End the step before anything was run. Return the error's exit code."""
+    outputs.error(error.message, error.hint)
+    outputs.add_summary(outputs.file_of(environ, "GITHUB_STEP_SUMMARY"), outputs.failed(error.message, error.hint))
+    return error.exit_code
+
+
+def _environment(environ: Mapping[str, str], summary: Path) -> dict[str, str]:
+    """Return the environment of phi-bot: ours, tokens included, with a summary of its own."""
+    kept = {k: v for k, v in environ.items() if not k.startswith("INPUT_") and k not in _KEPT_BACK}
+    return kept | {"GITHUB_STEP_SUMMARY": str(summary)}
+
+
+def _phi_bot(words: list[str], environ: dict[str, str], result: Path) -> Ended:
+    """Run phi-bot to its end. What it says goes to the log line by line, its result to a file."""
+    said: deque[str] = deque(maxlen=_KEPT_LINES)
+    command = [sys.executable, "-I", "-X", "utf8", "-m", "bot.cli", *words]
+    with result.open("wb") as out, outputs.folded(shlex.join(["phi-bot", *words])):
+        process = subprocess.Popen(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        _pass_on_signals(process)
+        assert process.stderr is not None  # noqa: S101 - it is a pipe
+        for line in process.stderr:
+            said.append(line)
+            outputs.say(line.rstrip("\r\n"))
+        code = process.wait()
+        printed = result.read_text(encoding="utf-8", errors="replace")
+        if _json(printed) is None:  # it is for people
+            outputs.say(printed.rstrip())
+    return Ended(code=code if code >= 0 else 128 - code, result=printed, said="".join(said))
+
+
+def _pass_on_signals(process: subprocess.Popen[str]) -> None:
+    """Have phi-bot end as it does on Ctrl-C when the job is cancelled, and end with it."""
+
+    def passed_on(number: int, _frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if sys.platform != "win32":  # there Ctrl-C reaches both
+            signal.signal(number, passed_on)
+
+
+def _fatal(ended: Ended) -> tuple[str, str] | None:
+    """Return the error that ended phi-bot and what to do about it; None where it came to its end."""
+    if ended.code == 0 or _json(ended.result) is not None:
+        return None
+    if found := list(_ERROR.finditer(ended.said)):
+        return found[-1]["message"], found[-1]["hint"]
+    lines = [line.strip() for line in ended.said.splitlines() if line.strip()]
+    what = lines[-1] if lines else "it said nothing"
+    return f"phi-bot ended with exit code {ended.code}: {what}", _BUG
+
+
+def _json(text: str) -> Json:
+    """Return what a text says as JSON; None for one that is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _report(inputs: Inputs, ended: Ended) -> Report:
+    """Return the report that phi-bot printed; an empty one for a command that prints none, or did not come to it."""
+    if inputs.command in ("run", "promote", "propose", "conclude"):
+        try:
+            return Report.from_json(_json(ended.result))
+        except MalformedRecordError:
+            pass
+    return Report()
+
+
+def _entries(inputs: Inputs, ended: Ended) -> list[dict[str, str]]:
+    value = _json(ended.result) if inputs.command == "plan" else None
+    include = value.get("include") if isinstance(value, dict) else None
+    return include if isinstance(include, list) else []
+
+
+def _hand_on(
+    inputs: Inputs,
+    ended: Ended,
+    fatal: tuple[str, str] | None,
+    folder: Path,
+    summary: Path,
+    environ: Mapping[str, str],
+) -> None:
+    """Write the outputs, the summary and the annotations."""
+    report = _report(inputs, ended)
+    entries = _entries(inputs, ended)
+    report_file = folder / "report.json"
+    report_file.write_text(f"{json.dumps(report.to_json(), indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+    comparison: Path | str = ""
+    if inputs.command == "compare" and isinstance(_json(ended.result), dict):
+        comparison = folder / "comparison.json"
+        comparison.write_text(ended.result, encoding="utf-8")
+    with summary.open("a", encoding="utf-8") as file:
+        if inputs.command == "plan" and fatal is None:
+            file.write(outputs.matrix(entries))
+        if fatal is not None:
+            file.write(outputs.failed(*fatal))
+    outputs.set_outputs(
+        outputs.file_of(environ, "GITHUB_OUTPUT"),
+        {
+            "report": report_file,
+            "artifacts": [artifact.folder for artifact in report.artifacts],
+            "records": _records(report),
+            "publications": [publication.url for publication in report.publications],
+            "matrix": {"include": list(entries)},
+            "empty": "false" if entries else "true",
+            "summary": summary,
+            "comparison": comparison,
+        },
+    )
+    outputs.add_summary(
+        outputs.file_of(environ, "GITHUB_STEP_SUMMARY"), summary.read_text(encoding="utf-8", errors="replace")
+    )
+    if fatal is not None:
+        outputs.error(*fatal)
+    outputs.failures(report.failures)
+    if ended.code and fatal is None and not report.failures:
+        outputs.error(f"phi-bot ended with exit code {ended.code}", "docs/exit-codes.md says what it means.")
+
+
+def _records(report: Report) -> list[str]:
+    """Return the paths of the records beside artifacts: how each was built, and what was measured on it."""
+    files = [Path(a.folder) / name for a in report.artifacts for name in ("build.json", "evidence.json")]
+    return [str(file) for file in files if file.is_file()]
