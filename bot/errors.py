@@ -171,6 +171,12 @@ class RemoteJobError(PhiBotError):
     exit_code = 38
 
 
+class PromotionError(PhiBotError):
+    """What another machine left to be published is not what this bot would publish."""
+
+    exit_code = 39
+
+
 # ---- the machine ---------------------------------------------------------------------------------------------
 
 

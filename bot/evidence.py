@@ -14,6 +14,20 @@ EVIDENCE_VERSION = 2  # of evidence.json; raised when what is measured, or what 
 Side = Literal["short", "long"]  # of the LongRoPE switch; every window of a model without one is short
 
 
+CHECKS = (
+    "integrity",
+    "loading",
+    "tokenizer",
+    "chat template",
+    "stop tokens",
+    "generation",
+    "predictions",
+    "weights",
+    "rotary",
+)
+"""What every artifact has to pass, beside the gate on its distances."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figures(Record):
     """How far predictions are from the reference's; as standard errors, how far these figures may be off.

@@ -180,22 +180,20 @@ class Memory(Record):
         for variant in planned:
             begun = attempts.pop(variant.build_key, None)
             failure = failed.get(variant.variant.name)
-            if begun is None or failure is None:
-                continue
-            count = begun.attempts - (failure.exit_code in _OF_THE_MOMENT)
-            if count:
-                attempts[variant.build_key] = Attempted(
-                    release=begun.release,
-                    variant=begun.variant,
-                    attempts=count,
-                    last=_instant(now),
-                    next=None if count >= most else _instant(now + _pause(count)),
-                    step=failure.step,
-                    message=failure.message,
-                    hint=failure.hint,
-                    exit_code=failure.exit_code,
-                    run=begun.run,
-                )
+            if begun is not None and failure is not None and (known := _ended(begun, failure, now, most)):
+                attempts[variant.build_key] = known
+        return replace(self, attempts=attempts)
+
+    def failed(self, failures: Iterable[Failure], *, now: dt.datetime, most: int) -> "Memory":
+        """Keep why attempts failed that other machines made. Of those, only what was ``begun`` is known here."""
+        found = {(f.release, f.variant): f for f in failures}
+        attempts: dict[str, Attempted] = {}
+        for key, attempt in self.attempts.items():
+            failure = found.get((attempt.release, attempt.variant)) if attempt.step == "begun" else None
+            if failure is None:
+                attempts[key] = attempt
+            elif known := _ended(attempt, failure, now, most):
+                attempts[key] = known
         return replace(self, attempts=attempts)
 
     def interrupted(self, planned: Iterable[PlannedVariant]) -> "Memory":
@@ -252,6 +250,23 @@ def changes(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> tuple[Noti
             text = "changed in files that decide nothing; there is nothing to build"
             notices.append(Notice(repo_id=repo_id, what="edited", text=text))
     return tuple(notices)
+
+
+def _ended(begun: Attempted, failure: Failure, now: dt.datetime, most: int) -> Attempted | None:
+    """Return an attempt as it failed, None for a first one that says nothing about the variant."""
+    count = begun.attempts - (failure.exit_code in _OF_THE_MOMENT)
+    if not count:
+        return None
+    return replace(
+        begun,
+        attempts=count,
+        last=_instant(now),
+        next=None if count >= most else _instant(now + _pause(count)),
+        step=failure.step,
+        message=failure.message,
+        hint=failure.hint,
+        exit_code=failure.exit_code,
+    )
 
 
 def _pause(attempts: int) -> dt.timedelta:

@@ -103,11 +103,12 @@ class Job(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Postponed(Record):
-    """A variant that is to be built, but not now. ``why``: it failed, it is outdated, or a bound was reached."""
+    """A variant that is to be built, but not now. ``why``: it failed, it is outdated, a bound was
+    reached, or it is built already and waits to be promoted."""
 
     release: str  # repo_id@commit
     planned: PlannedVariant
-    why: Literal["failed", "outdated", "bound"]
+    why: Literal["failed", "outdated", "bound", "staged"]
     text: str
 
 

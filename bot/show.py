@@ -15,7 +15,7 @@ from bot.matrix import Cell
 from bot.memory import Attempted
 from bot.plans import Job, Plan, Watched
 from bot.progress import duration, size
-from bot.records import Artifact, Failure, Report, Variant
+from bot.records import Artifact, Failure, Report, Staged, Variant
 
 _LAST_COLUMN = 16  # the least width in which words can be read
 _ANY = 10_000  # columns: more than any line has
@@ -138,6 +138,13 @@ def publications(report: Report) -> None:
     ]
     if rows:
         _print(_table(("variant", ">size", *_FIGURES, "published in"), rows))
+
+
+def staged(found: Sequence[Staged]) -> None:
+    """Print what waits to be promoted."""
+    if found:
+        rows = [(s.build.variant.name, size(s.build.size), f"{s.repo_id}/{s.folder}") for s in found]
+        _print(_table(("variant", ">size", "staged in"), rows))
 
 
 _FIGURES = (">mean KL", ">beyond the switch", ">same top token")

@@ -8,6 +8,7 @@ from bot import catalogue, show
 from bot.cli.options import Options, chosen, common, print_json, read_input, variants_option
 from bot.plans import Watched
 from bot.runners import known_runners
+from bot.steps import reports
 from bot.steps.entries import matrix
 from bot.steps.run import Cycle, Means, look
 from bot.steps.settle import HERE
@@ -41,6 +42,7 @@ def watch_command(models: tuple[str, ...], options: Options) -> None:
     help="local, github, hf-jobs, own, any or a runner's name; may be repeated. Default: local, with --matrix github.",
 )
 @click.option("--matrix", "as_matrix", is_flag=True, help="Print the matrix of a GitHub workflow, as JSON.")
+@click.option("--begin", is_flag=True, help="Count an attempt at each entry of the matrix, and remember what was seen.")
 @variants_option
 @common
 def plan_command(
@@ -48,6 +50,7 @@ def plan_command(
     releases: str | None,
     where: tuple[str, ...],
     as_matrix: bool,
+    begin: bool,
     wanted: tuple[str, ...],
     options: Options,
 ) -> None:
@@ -60,9 +63,12 @@ def plan_command(
     given: Watched | None = read_input(releases, Watched) if releases else None
     rows = catalogue.select(chosen(wanted, means))
     on = where or (("github", "own") if as_matrix else HERE)
-    cycle = look(models, rows, means, keep=False, given=given, on=on, exact=True)
+    if begin and not as_matrix:
+        raise click.UsageError("--begin goes with --matrix")
+    begin = begin and not means.config.run.dry_run
+    cycle = look(models, rows, means, keep=begin, given=given, on=on, exact=True, staged=as_matrix)
     if as_matrix:
-        _print_matrix(cycle, means)
+        _print_matrix(cycle, means, begin=begin)
     elif options.json:
         print_json(cycle.todo)
     else:
@@ -71,7 +77,7 @@ def plan_command(
             click.echo(f"Paused: {cycle.paused}. Nothing of it is begun.")
 
 
-def _print_matrix(cycle: Cycle, means: Means) -> None:
+def _print_matrix(cycle: Cycle, means: Means, *, begin: bool) -> None:
     """Print what a workflow is to begin: nothing while the bot is paused, or in a dry run."""
     found = matrix(cycle.todo, runners=known_runners(means.config))
     for reason in found.left_out:
@@ -82,6 +88,8 @@ def _print_matrix(cycle: Cycle, means: Means) -> None:
     if entries and (still := "a dry run" if means.config.run.dry_run else cycle.paused):
         click.echo(f"Left out: {len(entries)} entries: {still}", err=True)
         entries = ()
+    if begin and entries and cycle.store is not None:
+        reports.begin(found.jobs, cycle.store, means.config)
     click.echo(json.dumps({"include": entries}))
 
 

@@ -19,10 +19,11 @@ from bot.steps.run import Cycle, Means, run
     "--on", "where", default=LOCAL, metavar="RUNNER", help="Where it builds: local, hf-jobs or hf-jobs/FLAVOR."
 )
 @click.option("--no-publish", is_flag=True, help="Build and verify, and publish nothing, whatever is configured.")
+@click.option("--stage", "staged", is_flag=True, help="Stage what is proven, for `phi-bot promote` to publish.")
 @variants_option
 @common
 def run_command(
-    models: tuple[str, ...], where: str, no_publish: bool, wanted: tuple[str, ...], options: Options
+    models: tuple[str, ...], where: str, no_publish: bool, staged: bool, wanted: tuple[str, ...], options: Options
 ) -> int:
     """Do the main job: watch, plan, build, verify, publish, announce.
 
@@ -42,7 +43,11 @@ def run_command(
         raise click.UsageError(
             f"--on is local, hf-jobs or hf-jobs/FLAVOR, not {where}; `phi-bot plan` knows other runners"
         )
-    cycle, report = run(models, rows, named=named, means=means, on=(where,))
+    if staged and (where != LOCAL or no_publish):
+        raise click.UsageError("--stage stages what this machine built; it goes with neither --on nor --no-publish")
+    if staged:
+        means.config.namespace("there is no namespace to stage in")
+    cycle, report = run(models, rows, named=named, means=means, on=(where,), staged=staged)
     settings = means.config.announce
     announce(report, todo=cycle.todo, watched=cycle.watched, status_page=settings.status_page)
     if not means.config.run.dry_run and not no_publish:
@@ -58,7 +63,7 @@ def run_command(
         print_json(report)
     else:
         _show(cycle, report, means)
-    done = bool(report.artifacts or report.publications or cycle.todo.done)
+    done = bool(report.artifacts or report.staged or report.publications or cycle.todo.done)
     return exit_code(report.failures, anything_done=done)
 
 
@@ -76,6 +81,8 @@ def _show(cycle: Cycle, report: Report, means: Means) -> None:
         return
     if report.publications:
         show.publications(report)
+    elif report.staged:
+        show.staged(report.staged)
     elif report.artifacts:
         show.artifacts(report.artifacts)
         if not means.config.publish.namespace:

@@ -13,8 +13,11 @@ from bot.steps.announce import announce
 from bot.steps.build import build
 from bot.steps.failures import exit_code
 from bot.steps.plan import plan_releases, require_work
+from bot.steps.promote import promote
 from bot.steps.publish import publish
-from bot.steps.run import verify_all
+from bot.steps.reports import count, failures_in
+from bot.steps.run import together, verify_all
+from bot.steps.stage import stage
 from bot.steps.watch import Reader
 from bot.workspace import read_artifact
 
@@ -97,6 +100,56 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     return exit_code(report.failures, anything_done=bool(report.publications))
 
 
+@click.command("stage")
+@click.argument("sources", nargs=-1, required=True, metavar="PROVEN.json|FOLDER...")
+@common
+def stage_command(sources: tuple[str, ...], options: Options) -> int:
+    """Put proven artifacts into the staging repo, from which `phi-bot promote` publishes them elsewhere.
+
+    \b
+    Example: phi-bot stage proven.json --namespace my-org --json > staged.json
+    """
+    means = options.means()
+    report = stage(artifacts_of(sources), config=means.config, hub=means.hub, display=means.display)
+    if options.json:
+        print_json(report)
+    else:
+        show.staged(report.staged)
+        show.failures(report.failures)
+    return exit_code(report.failures, anything_done=bool(report.staged))
+
+
+@click.command("promote")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder with what `phi-bot run --stage --json` printed: failures in it are remembered.",
+)
+@common
+def promote_command(models: tuple[str, ...], reports: Path | None, options: Options) -> int:
+    """Check what is staged, and publish it: the Hub copies the files, nothing of a model is read here.
+
+    Without a MODEL, what the configuration watches.
+
+    \b
+    Example: phi-bot promote --namespace my-org
+    """
+    means = options.means()
+    built = failures_in(reports) if reports is not None else ()
+    report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
+    if not means.config.run.dry_run:
+        count(built, report, config=means.config, hub=means.hub, display=means.display)
+    report = together(report, Report(failures=built))
+    announce(report, status_page=means.config.announce.status_page)
+    if options.json:
+        print_json(report)
+    else:
+        show.publications(report)
+        show.failures(report.failures)
+    return exit_code(report.failures, anything_done=bool(report.publications))
+
+
 @click.command("announce")
 @click.argument("published", metavar="PUBLISHED.json")
 @common
@@ -120,4 +173,4 @@ def _finish(report: Report, options: Options) -> int:
     return exit_code(report.failures, anything_done=bool(report.artifacts))
 
 
-COMMANDS = (build_command, verify_command, publish_command, announce_command)
+COMMANDS = (build_command, verify_command, publish_command, stage_command, promote_command, announce_command)

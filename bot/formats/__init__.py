@@ -25,6 +25,7 @@ class Format(Protocol):
     library: str  #: the Hub's ``library_name``
     version: int  #: part of the build key: raise it when the same recipe gives other bytes
     packages: tuple[str, ...]  #: the packages whose versions a record names
+    suffixes: tuple[str, ...]  #: how the names of an artifact's files may end; nothing else is promoted
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why the toolchain cannot build this, or return None if it can.

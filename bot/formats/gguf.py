@@ -29,6 +29,7 @@ class Gguf:
     library = "gguf"
     version = 2
     packages = ("llama-cpp-python", "transformers", "torch")
+    suffixes = (".gguf",)
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why llama.cpp cannot build this, or return None if it can."""

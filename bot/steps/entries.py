@@ -23,9 +23,13 @@ _VARIANT = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9._-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """Entries of ``strategy.matrix.include``, all of whose values are strings, and in words what is left out."""
+    """Entries of ``strategy.matrix.include``, all of whose values are strings, and in words what is left out.
+
+    ``jobs`` are what the entries do.
+    """
 
     entries: tuple[dict[str, str], ...]
+    jobs: tuple[Job, ...]
     left_out: tuple[str, ...]
 
 
@@ -50,7 +54,11 @@ def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
         f"{', '.join(_names(batch))} of {batch[0].release.label}: a matrix has {MOST} entries at most"
         for _, batch in found[MOST:]
     ]
-    return Matrix(entries=tuple(_entry(r, batch) for r, batch in found[:MOST]), left_out=tuple(left_out))
+    return Matrix(
+        entries=tuple(_entry(r, batch) for r, batch in found[:MOST]),
+        jobs=tuple(job for _, batch in found[:MOST] for job in batch),
+        left_out=tuple(left_out),
+    )
 
 
 def _unfit(job: Job, runner: Runner | None) -> str | None:

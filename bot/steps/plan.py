@@ -20,6 +20,7 @@ from bot.memory import Memory, Refused
 from bot.plans import Job, Plan, PlannedVariant, Postponed, Sighting
 from bot.records import Failure, Release, Variant, build_key
 from bot.source.shape import guessed_shape
+from bot.staging import folder_name
 from bot.steps.failures import failure
 from bot.steps.watch import Reader
 
@@ -30,13 +31,15 @@ NOTHING = Namespace(shelved={}, foreign=frozenset())
 class Known:
     """What a plan is made from, beside releases and variants.
 
-    ``namespace`` is where it will be published, None where nothing is; ``there`` what that holds. ``outdated`` is the
-    policy for publications of an older toolchain or recipe: ``now``, ``slowly`` or ``never``. ``here`` says whether
-    the machine at hand does the work, and so has to have what that needs.
+    ``namespace`` is where it will be published, None where nothing is; ``there`` what that holds, ``staged`` the
+    folders of its staging repo. ``outdated`` is the policy for publications of an older toolchain or recipe: ``now``,
+    ``slowly`` or ``never``. ``here`` says whether the machine at hand does the work, and so has to have what that
+    needs.
     """
 
     namespace: str | None = None
     there: Namespace = NOTHING
+    staged: frozenset[str] = frozenset()
     memory: Memory = field(default_factory=Memory)
     outdated: str = "now"
     here: bool = True
@@ -111,6 +114,9 @@ def _plan_one(
             done.append(planned)
         elif refused := known.memory.refusal(planned.build_key, bot_version=bot.__version__):
             failures.append(_refusal(sighting.label, variant, refused))
+        elif folder_name(planned.build_key, sighting.repo_id, sighting.commit) in known.staged:
+            text = "it is staged, and waits for `phi-bot promote`"
+            postponed.append(Postponed(release=sighting.label, planned=planned, why="staged", text=text))
         elif waits := known.memory.waits(planned.build_key, known.now):
             postponed.append(Postponed(release=sighting.label, planned=planned, why="failed", text=waits))
         else:

@@ -24,6 +24,7 @@ from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, requi
 from bot.steps.publish import publish
 from bot.steps.remember import Store, store_of
 from bot.steps.settle import HERE, settle
+from bot.steps.stage import stage, staged_folders
 from bot.steps.verify import verify
 from bot.steps.watch import Reader, remembered, sighting_of, watch
 from bot.workspace import Workspace
@@ -63,12 +64,14 @@ def look(
     given: Watched | None = None,
     on: Sequence[str] = HERE,
     exact: bool = False,
+    staged: bool = False,
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
     ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
-    remembered. ``on`` and ``exact`` are as ``settle`` takes them. Raises UnsupportedArchitectureError where models are
-    named and nothing of them can be built, and TokenError where something is to be published without a token.
+    remembered. ``on`` and ``exact`` are as ``settle`` takes them. Where it is to be ``staged``, what waits to be
+    promoted is not built again. Raises UnsupportedArchitectureError where models are named and nothing of them can be
+    built, and TokenError where something is to be published without a token.
     """
     config, now = means.config, _now()
     store = _store(means)
@@ -87,6 +90,7 @@ def look(
     known = Known(
         namespace=config.publish.namespace,
         there=there,
+        staged=staged_folders(config, means.hub) if staged and config.publish.namespace else frozenset(),
         memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
         outdated="now" if models else config.build.outdated,
         here=tuple(on) == HERE,
@@ -123,10 +127,12 @@ def run(
     named: frozenset[str],
     means: Means,
     on: Sequence[str] = HERE,
+    staged: bool = False,
 ) -> tuple[Cycle, Report]:
     """Bring the publications of the releases up to date. Return what was seen and planned, and what came of it.
 
-    ``on`` says where it is built: on this machine, or on Hugging Face Jobs (``hf-jobs``, or a flavor of them).
+    ``on`` says where it is built: on this machine, or on Hugging Face Jobs (``hf-jobs``, or a flavor of them). What is
+    to be ``staged`` is not published: another machine does that (``promote``), and keeps count of what failed.
 
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
@@ -135,7 +141,7 @@ def run(
     """
     dry = means.config.run.dry_run
     here = tuple(on) == HERE
-    cycle = look(models, variants, means, keep=not dry, on=on, exact=not here)
+    cycle = look(models, variants, means, keep=not dry and not staged, on=on, exact=not here, staged=staged)
     _say(cycle, means.display, named=bool(models))
     report = Report(failures=tuple(f for f in cycle.todo.failures if f.variant in named or not is_refusal(f)))
     if dry or cycle.paused is not None:
@@ -143,11 +149,12 @@ def run(
     if not here:
         sent = submit(cycle.todo, config=means.config, hub=means.hub, display=means.display)
         return cycle, together(report, sent)
-    for _, jobs in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
+    for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
+        jobs = tuple(group)
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
             means.display.say(f"Paused: {paused}. What is left is for the next run")
             return replace(cycle, paused=paused), report
-        report = together(report, _release(tuple(jobs), cycle.store, means))
+        report = together(report, _staged(jobs, means) if staged else _release(jobs, cycle.store, means))
     return cycle, report
 
 
@@ -200,6 +207,14 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
             )
             report = together(report, published)
         outcome.append(report)
+    return report
+
+
+def _staged(jobs: Sequence[Job], means: Means) -> Report:
+    """Build and verify what one release asks for, and stage what is proven."""
+    report = prove_all(jobs, means)
+    if report.artifacts:
+        report = together(report, stage(report.artifacts, config=means.config, hub=means.hub, display=means.display))
     return report
 
 

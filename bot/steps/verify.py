@@ -42,7 +42,7 @@ def verify(
     measured = artifact.evidence
     if measured is None or measured.reference_digest != digest:
         measured = _measure(artifact, release, digest, workspace, hub, threads, display)
-    evidence = _judge(measured, gate)
+    evidence = judge(measured, gate)
     write_json(folder / "evidence.json", evidence.to_json())
     if not evidence.passed:
         reasons = "; ".join(f"{c.name}: {c.detail}" for c in evidence.checks if not c.passed)
@@ -88,7 +88,7 @@ def _measure(
         "reference_digest": digest,
         "known_behaviours": [k.to_json() for k in form.known_behaviours(release.config)],
         "read_differently": [r | {"reference": readings[r["kind"]]} for r in measured["read_differently"]],
-        "gate": 0.0,  # set by _judge
+        "gate": 0.0,  # set by judge
         "seconds": round(time.monotonic() - started, 3),
     }
     return Evidence.from_json(measured)
@@ -138,7 +138,7 @@ def _failed(name: str, reason: str) -> Json:
     }
 
 
-def _judge(measured: Evidence, gate: float) -> Evidence:
+def judge(measured: Evidence, gate: float) -> Evidence:
     """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
     kept = tuple(c for c in measured.checks if not c.name.startswith(_DISTANCE))
     known = {b.side: b for b in measured.known_behaviours if not b.setting}

@@ -103,7 +103,7 @@ def remembered(watched: Watched, memory: Memory, config: Config) -> dict[str, Se
     Of those that are left out for now, what was known of them; of those that another configuration watches, too.
     """
     left = {n.repo_id for n in watched.notices if n.what in ("gated", "private", "young", "disabled", "emptied")}
-    kept = {r: seen for r, seen in memory.sources.items() if r in left or not _wanted(r, config)}
+    kept = {r: seen for r, seen in memory.sources.items() if r in left or not is_watched(r, config)}
     return kept | {s.repo_id: _seen(s) for s in watched.sightings}
 
 
@@ -111,11 +111,12 @@ def _listed(config: Config, hub: Hub, display: Display) -> list[Listed]:
     found: list[Listed] = []
     for author in config.watch.authors:
         display.say(f"Looking for releases of {author} on {hub.endpoint}")
-        found += (listed for listed in hub.sources(author) if _wanted(listed.repo_id, config))
+        found += (listed for listed in hub.sources(author) if is_watched(listed.repo_id, config))
     return found
 
 
-def _wanted(repo_id: str, config: Config) -> bool:
+def is_watched(repo_id: str, config: Config) -> bool:
+    """Say whether a repo is one of those that the configuration watches, by its name."""
     author, name = repo_id.split("/", 1)
     included = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.include)
     excluded = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.exclude)
@@ -182,7 +183,7 @@ def _seen(sighting: Sighting) -> Seen:
 
 def _watched_before(memory: Memory, config: Config) -> dict[str, Seen]:
     """Return the sources of the memory that this configuration watches: another one may have filled it."""
-    return {repo_id: seen for repo_id, seen in memory.sources.items() if _wanted(repo_id, config)}
+    return {repo_id: seen for repo_id, seen in memory.sources.items() if is_watched(repo_id, config)}
 
 
 def _gone(memory: Memory, config: Config, listed: set[str], notices: Sequence[Notice]) -> list[Notice]:

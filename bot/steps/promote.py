@@ -1,0 +1,142 @@
+"""Promote: what is staged into the repos that people download from. Runs no model code.
+
+Nothing of what the staging machine says is taken on trust that can be known here: see bot/steps/check.py. The files
+themselves never pass through this machine; the Hub copies them, by the hashes that were compared.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from bot import staging
+from bot.cards import Prompt
+from bot.config import Config
+from bot.errors import PhiBotError, PromotionError, RecordError
+from bot.evidence import Evidence
+from bot.hub.client import Hub
+from bot.progress import Display
+from bot.records import BuildRecord, Failure, MalformedRecordError, Record, Release, Report, SourceFile
+from bot.source.config import parse_object
+from bot.steps import check
+from bot.steps.candidates import PROMPT_FILE, Candidate
+from bot.steps.failures import failure
+from bot.steps.publish import put
+from bot.steps.stage import folder_of, published_folders, staging_repo
+from bot.steps.watch import is_watched
+from bot.workspace import Workspace
+
+R = TypeVar("R", bound=Record)
+
+_LONGEST_PROMPT = 20_000  # characters
+
+
+def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub: Hub, display: Display) -> Report:
+    """Publish what is staged and not published yet, of the named models, or of those that the configuration watches.
+
+    Each repo takes one commit. An artifact that does not pass the checks becomes a Failure, and the others go on; it
+    stays in the staging repo, for a person to look at. In a dry run all is checked, and nothing published. Raises
+    ConfigError without a namespace, and ForeignRepoError for a staging repo that is none.
+    """
+    repo_id = staging_repo(config)
+    found = hub.files(repo_id)
+    if found is None:
+        display.say(f"There is no {repo_id}: nothing is staged")
+        return Report()
+    commit, there = found
+    staging.check_staging(repo_id, there)
+    reader = _Reader(repo_id=repo_id, commit=commit, hub=hub, config=config, models=tuple(models))
+    published = published_folders(there, hub, repo_id)
+    candidates: list[Candidate] = []
+    failures: list[Failure] = []
+    for folder, files in sorted(staging.folders(there).items()):
+        if folder in published:
+            continue
+        with display.task(f"Checking {folder}"):
+            try:
+                candidates.append(reader.candidate(folder, files))
+            except PhiBotError as error:
+                failures.append(reader.failure(folder, error))
+    if config.run.dry_run:
+        for candidate in candidates:
+            display.say(f"A dry run: {candidate.name} of {candidate.release.label} passes, and is not published")
+        return Report(failures=tuple(failures))
+    report = put(
+        candidates,
+        namespace=config.namespace("there is no namespace to publish in"),
+        private=config.publish.private,
+        workspace=workspace,
+        hub=hub,
+        display=display,
+    )
+    return Report(publications=report.publications, failures=(*failures, *report.failures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Reads what is staged at one commit of the staging repo, and checks it."""
+
+    repo_id: str
+    commit: str
+    hub: Hub
+    config: Config
+    models: tuple[str, ...]
+    builds: dict[str, BuildRecord] = field(default_factory=dict)
+    releases: dict[tuple[str, str | None], Release] = field(default_factory=dict)
+
+    def candidate(self, folder: str, files: Mapping[str, SourceFile]) -> Candidate:
+        """Return an artifact as a candidate whose files are on the Hub. Raises PromotionError among others."""
+        build = self.builds[folder] = self._read(BuildRecord, staging.BUILD_FILE, files)
+        if folder != folder_of(build):
+            raise PromotionError(f"{folder} of {self.repo_id} holds another build", hint="It is not published.")
+        self._check_wanted(build)
+        check.check_shape(build, now=dt.datetime.now(dt.UTC))
+        check.check_build(build)
+        release = self._release(build)
+        proven = check.check_evidence(build, self._read(Evidence, staging.EVIDENCE_FILE, files), release, self.config)
+        prompt = self._read(Prompt, PROMPT_FILE, files)
+        if len(prompt.text or "") + len(prompt.problem or "") > _LONGEST_PROMPT:
+            prompt = replace(prompt, text=None, problem="its text is too long to show")
+        return Candidate(
+            proven=proven,
+            release=release,
+            prompt=prompt,
+            files=check.check_files(
+                build, staging.below(staging.FILES, files), repo_id=self.repo_id, commit=self.commit, hub=self.hub
+            ),
+            notices=check.check_notices(
+                staging.below(staging.NOTICES, files), release, repo_id=self.repo_id, commit=self.commit, hub=self.hub
+            ),
+        )
+
+    def failure(self, folder: str, error: PhiBotError) -> Failure:
+        """Return an error as a Failure of the build, as far as it is known."""
+        build = self.builds.get(folder)
+        label, name = (build.source.label, build.variant.name) if build else (self.repo_id, folder)
+        return failure(label, name, "publish", error)
+
+    def _check_wanted(self, build: BuildRecord) -> None:
+        """Refuse a model that nobody asked for: whoever can stage must not choose what is published here."""
+        source = build.source.repo_id
+        if source not in self.models if self.models else not is_watched(source, self.config):
+            raise PromotionError(
+                f"{source} is no model that is {'named' if self.models else 'watched'} here",
+                hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
+            )
+
+    def _release(self, build: BuildRecord) -> Release:
+        key = (build.source.repo_id, build.source.commit)
+        if key not in self.releases:
+            self.releases[key] = check.check_release(build, self.hub)
+        return self.releases[key]
+
+    def _read(self, kind: type[R], name: str, files: Mapping[str, SourceFile]) -> R:
+        if name not in files:
+            raise RecordError(f"{name} is missing in {self.repo_id}", hint="It is not published.")
+        content = self.hub.read(self.repo_id, self.commit, files[name])
+        try:
+            return kind.from_json(parse_object(content))
+        except (MalformedRecordError, ValueError) as error:
+            raise RecordError(
+                f"{files[name].path} of {self.repo_id}: {error}", hint="Was it staged by another version of phi-bot?"
+            ) from error

@@ -1,0 +1,149 @@
+"""Stage: proven artifacts into the staging repo, from which another machine, with another right, publishes them.
+
+Whoever may write there can publish nothing: see bot/steps/promote.py.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from bot.config import Config
+from bot.errors import ConflictError, PhiBotError, PromotionError, TokenError, UnknownModelError
+from bot.hub.client import Hub
+from bot.hub.contents import Content
+from bot.progress import Display
+from bot.records import Artifact, BuildRecord, Failure, Record, Report, SourceFile, Staged
+from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
+from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of
+from bot.steps.failures import failure
+
+_ROUNDS = 9
+_CARD = b"""---
+tags: [phi-bot]
+---
+Files that a phi-bot built and proved, on their way to the repos in which they are published. Nothing here is meant to
+be downloaded: it is checked once more before it is published, and taken out of here afterwards.
+"""
+
+
+def staging_repo(config: Config) -> str:
+    """Return the staging repo's id. Raises ConfigError without a namespace."""
+    return f"{config.namespace('there is no namespace to stage in')}/{config.publish.staging}"
+
+
+def folder_of(build: BuildRecord) -> str:
+    """Return the name of a build's folder in the staging repo."""
+    return folder_name(build.build_key, build.source.repo_id, build.source.commit)
+
+
+def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: Display) -> Report:
+    """Put proven artifacts into the staging repo, in one commit. What is published by now is taken out of it.
+
+    An artifact without evidence that it passed, of a folder of this machine, or of a model that not everybody may read
+    where the staging repo is public, becomes a Failure. So does each of them where the repo refuses the commit. Raises
+    ConfigError without a namespace.
+    """
+    repo_id = staging_repo(config)
+    failures: list[Failure] = []
+    candidates: list[Candidate] = []
+    for artifact in artifacts:
+        try:
+            candidates.append(_to_stage(artifact, repo_id, hub))
+        except PhiBotError as error:
+            failures.append(failure(artifact.build.source.label, artifact.build.variant.name, "stage", error))
+    if not candidates:
+        return Report(failures=tuple(failures))
+    try:
+        commit = _put(repo_id, candidates, hub, display)
+    except PhiBotError as error:
+        failures += [failure(c.release.label, c.name, "stage", error) for c in candidates]
+        return Report(failures=tuple(failures))
+    staged = tuple(
+        Staged(repo_id=repo_id, commit=commit, folder=folder_of(c.proven.build), build=c.proven.build)
+        for c in candidates
+    )
+    return Report(staged=staged, failures=tuple(failures))
+
+
+def _to_stage(artifact: Artifact, repo_id: str, hub: Hub) -> Candidate:
+    candidate = candidate_of(artifact)
+    release = candidate.release
+    if release.commit is None:
+        raise PromotionError(
+            f"{release.label} is a folder of this machine: who promotes could not see what was built from it",
+            hint="Upload the model to the Hub, or publish from here (`phi-bot publish`).",
+        )
+    if (release.gated or release.private) and not hub.is_private(repo_id):
+        raise TokenError(
+            f"{repo_id} can be read by everybody, and {release.label} cannot",
+            hint=f"Make {repo_id} private, or stage in another repo (publish.staging).",
+        )
+    return candidate
+
+
+def _put(repo_id: str, candidates: Sequence[Candidate], hub: Hub, display: Display) -> str:
+    for left in reversed(range(_ROUNDS)):
+        try:
+            return _add(repo_id, candidates, hub, display)
+        except ConflictError:
+            if not left:
+                raise
+            display.say(f"Someone else staged in {repo_id} at the same moment: reading what is there now")
+    raise AssertionError("the last round returns or raises")
+
+
+def _add(repo_id: str, candidates: Sequence[Candidate], hub: Hub, display: Display) -> str:
+    head, there = hub.files(repo_id) or (None, {})
+    check_staging(repo_id, there)
+    files: dict[str, Content] = {"README.md": _CARD, MARKER: b'{"version": 1}\n'}
+    for candidate in candidates:
+        files |= {f"{folder_of(candidate.proven.build)}/{p}": c for p, c in _contents(candidate).items()}
+    names = ", ".join(c.name for c in candidates)
+    own = {folder_of(c.proven.build) for c in candidates}
+    gone = [
+        path
+        for path in there
+        if path not in files and path.partition("/")[0] in own | published_folders(there, hub, repo_id)
+    ]
+    with display.task(f"Staging {names} in {repo_id}") as task:
+        return hub.commit(
+            repo_id,
+            files=files,
+            delete=gone,
+            parent=head,
+            message=f"Stage {names} of {candidates[0].release.label}",
+            private=True,
+            task=task,
+        )
+
+
+def _contents(candidate: Candidate) -> dict[str, Content]:
+    proven = candidate.proven
+    return {
+        BUILD_FILE: _encoded(proven.build),
+        EVIDENCE_FILE: _encoded(proven.evidence),
+        PROMPT_FILE: _encoded(candidate.prompt),
+        **{f"{FILES}/{path}": content for path, content in candidate.files.items()},
+        **{f"{NOTICES}/{name}": content for name, content in candidate.notices.items()},
+    }
+
+
+def published_folders(there: Mapping[str, SourceFile], hub: Hub, repo_id: str) -> set[str]:
+    """Return the folders of a staging repo whose builds are published by now, as the namespace's list tells it."""
+    staged = folders(there)
+    if not staged:
+        return set()
+    shelved = hub.namespace(repo_id.partition("/")[0]).shelved
+    return built_as(staged, (key for s in shelved.values() for key in s.builds.values()))
+
+
+def staged_folders(config: Config, hub: Hub) -> frozenset[str]:
+    """Return the names of all folders of the staging repo, none if there is no such repo (for this token)."""
+    try:
+        found = hub.files(staging_repo(config))
+    except (TokenError, UnknownModelError):
+        return frozenset()
+    return frozenset(folders(found[1]) if found else ())
+
+
+def _encoded(record: Record) -> bytes:
+    return (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
