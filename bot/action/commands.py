@@ -29,12 +29,19 @@ def arguments(inputs: Inputs) -> list[str]:
             model = [] if inputs.model is None else [f"--model={inputs.model}"]
             return ["compare", *sides, *model, *_out(inputs), *_common(inputs), "--json"]
         case "comment":
-            return ["comment", f"--pull={inputs.pull_request}", "--", str(_comparison(inputs.reports))]
+            return ["comment", *_pull(inputs), "--", str(_comparison(inputs.reports))]
         case "propose":
-            where = [f"--pull={inputs.pull_request}", f"--head={inputs.head}"]
-            return ["propose", *where, *_common(inputs), "--json", "--", *_artifacts(inputs.reports)]
+            return [
+                "propose",
+                f"--head={inputs.head}",
+                *_pull(inputs),
+                *_common(inputs),
+                "--json",
+                "--",
+                *_artifacts(inputs.reports),
+            ]
         case "conclude":
-            return ["conclude", f"--pull={inputs.pull_request}", *_common(inputs), "--json"]
+            return ["conclude", *_pull(inputs), *_common(inputs), "--json"]
         case "status":
             return ["status", *_out(inputs), *_common(inputs)]
 
@@ -58,6 +65,10 @@ def _variants(inputs: Inputs) -> list[str]:
 
 def _out(inputs: Inputs) -> list[str]:
     return [] if inputs.out is None else [f"--out={inputs.out}"]
+
+
+def _pull(inputs: Inputs) -> list[str]:
+    return [] if inputs.pull_request is None else [f"--pull={inputs.pull_request}"]
 
 
 def _comparison(reports: Path | None) -> Path:

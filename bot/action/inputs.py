@@ -35,7 +35,7 @@ _NEEDED_BY: dict[str, tuple[Command, ...]] = {
     "reports": ("propose", "comment"),
     "base": ("compare",),
     "head": ("compare", "propose"),
-    "pull-request": ("comment", "propose", "conclude"),
+    "pull-request": ("comment", "conclude"),
 }
 
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*(?:@[A-Za-z0-9_][A-Za-z0-9._/-]*)?")
@@ -54,7 +54,8 @@ class Inputs:
     """What the action was asked for. Paths are absolute, and exist unless something is to be written there.
 
     ``models`` are repos with or without a revision, and folders. ``dry_run`` is None where the configuration decides.
-    ``pull_request`` is ``OWNER/REPO#N``. ``head`` is a folder to compare, or the commit to propose for.
+    ``pull_request`` is ``OWNER/REPO#N``, or None to propose for that of a fork, which is found by its commit. ``head``
+    is a folder to compare, or the commit to propose for.
     """
 
     command: Command
