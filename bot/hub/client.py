@@ -132,6 +132,11 @@ class Hub:
         with told(self.endpoint, repo_id, revision=revision):
             return commits.head_of(self._read(repo_id, repo_type), revision)
 
+    def is_private(self, repo_id: str) -> bool:
+        """Say whether a repo is hidden from those who are not of its namespace. One that is not there yet would be."""
+        with told(self.endpoint, repo_id):
+            return commits.is_private(self._read(repo_id))
+
     def read(self, repo_id: str, commit: str, file: SourceFile, *, repo_type: RepoType = "model") -> bytes:
         """Return the content of a small file at a commit, as ``files`` listed it.
 

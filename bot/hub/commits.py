@@ -38,6 +38,16 @@ def record(repo: Repo) -> tuple[RepoRecord, str] | None:
         raise unreadable(repo, RECORD_FILE, str(error)) from error
 
 
+def is_private(repo: Repo) -> bool:
+    """Say whether a repo is private; True for one that is not there (yet)."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return bool(repo.api.repo_info(repo.id, repo_type=repo.type).private)
+    except RepositoryNotFoundError:
+        return True
+
+
 def read_files(repo: Repo, names: Sequence[str]) -> tuple[dict[str, bytes], str] | None:
     """Return the content of those of the files that are there, and the head; None if there is no such repo.
 

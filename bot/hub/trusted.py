@@ -4,20 +4,23 @@ GitHub signs who the workflow is, and the Hub trades that for a token that may w
 owner of the repo told it to trust that workflow. The tokens are kept in the memory of this process alone.
 """
 
+import os
 import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bot.errors import HubRefusedError, HubUnreachableError, PhiBotError, TokenError
-from bot.hub.failures import told, translate
+from bot.errors import HubRefusedError, PhiBotError, TokenError
+from bot.hub.failures import told
 from bot.hub.library import renewing_api
 from bot.hub.patience import once
 from bot.hub.repo import RepoType
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+    from bot.records import Json
 
 _EARLY = 300.0  # seconds before the end of a token at which another one is asked for
 _REFUSED_FOR = 300.0  # seconds for which a refusal is believed, where the repo can be read without a token as well
@@ -98,31 +101,39 @@ def _exchanged(endpoint: str, resource: str) -> _Token:
 
 
 def _identity(endpoint: str) -> str:
-    """Return GitHub's word on which workflow this is, for this Hub alone."""
-    from huggingface_hub import _oidc
-    from huggingface_hub.errors import HfHubHTTPError, OIDCError
+    """Return GitHub's word on which workflow this is, for this Hub alone.
 
-    if _oidc.detect_provider() is None:
+    huggingface_hub asks for it too, but its way of adding the audience takes GitHub's own parameters off the address.
+    """
+    import httpx2
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if os.environ.get("GITHUB_ACTIONS") != "true":
         raise TokenError(
             "publish.trusted_publishers is on, and this is no workflow of GitHub Actions",
             hint="Run it there, or turn publish.trusted_publishers off and set HF_TOKEN.",
         )
-    try:
-        found: Any = _oidc.get_oidc_token(audience=endpoint)
-    except OIDCError as error:
+    address = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
+    token = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    if not address or not token:
         raise TokenError(
             "GitHub gives this job no identity, which publish.trusted_publishers needs",
             hint="Add `id-token: write` to the permissions of the job.",
-        ) from error
+        )
+    try:
+        url = httpx2.URL(address).copy_merge_params({"audience": endpoint})
+        response = get_session().get(url, headers={"authorization": f"Bearer {token}"})
+        hf_raise_for_status(response)
+        found: Json = response.json()["value"]
     except HfHubHTTPError as error:
         raise _no_identity(f"status {error.response.status_code}") from error
-    except Exception as error:
-        ours = error if isinstance(error, PhiBotError) else translate(error, "GitHub's identity service")
-        if ours is None or isinstance(ours, HubRefusedError):
-            raise _no_identity(type(error).__name__) from error
-        raise HubUnreachableError(ours.message, hint=ours.hint) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise _no_identity("its answer makes no sense") from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, PhiBotError) as error:
+        raise _no_identity(type(error).__name__) from error
     if not isinstance(found, str) or not found:
-        raise _no_identity("an empty one")
+        raise _no_identity("its answer holds none")
     return found
 
 

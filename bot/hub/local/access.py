@@ -26,7 +26,7 @@ def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
         if e.status != HTTPStatus.BAD_REQUEST:
             raise
         repo = None
-    if repo is not None and sees(request.grant, repo.namespace, repo.settings()):
+    if repo is not None and sees(request.grant, repo, repo.settings()):
         return repo
     if request.grant is None:  # as the real Hub: without a token, "not there" and "not yours" are the same
         message = "Repository not found, or private and no token was given"
@@ -34,16 +34,16 @@ def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
     raise not_found("RepoNotFound", "Repository not found")
 
 
-def sees(grant: Grant | None, namespace: str, settings: Settings) -> bool:
+def sees(grant: Grant | None, repo: Repo, settings: Settings) -> bool:
     """Say whether a caller may know of a repo with such settings."""
-    return not settings.private or (grant is not None and grant.belongs_to(namespace))
+    return not settings.private or (grant is not None and grant.may_read(repo.namespace, repo.path))
 
 
 def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
     """Return a repo of which the caller may read the files."""
     repo = visible(request, types, namespace, name)
     settings, grant = repo.settings(), request.grant
-    if settings.gated and not (grant and (grant.belongs_to(namespace) or grant.name in settings.access)):
+    if settings.gated and not (grant and (grant.may_read(namespace, repo.path) or grant.name in settings.access)):
         raise RefusedError(
             HTTPStatus.FORBIDDEN if grant else HTTPStatus.UNAUTHORIZED,
             f"Access to {repo.id} is restricted and you are not in the authorized list. Ask its owner for access.",
@@ -53,7 +53,14 @@ def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
 
 
 def writable(request: Request, types: str, namespace: str, name: str) -> Repo:
-    """Return a repo that the caller may change."""
+    """Return a repo of which the caller may change the files."""
+    repo = visible(request, types, namespace, name)
+    writer_to(request, repo)
+    return repo
+
+
+def owned(request: Request, types: str, namespace: str, name: str) -> Repo:
+    """Return a repo of which the caller may change everything: who sees it, whom it trusts, whether it is there."""
     repo = visible(request, types, namespace, name)
     writer_of(request, namespace)
     return repo
@@ -71,7 +78,7 @@ def listed(request: Request, kind: str) -> list[Seen]:
 
 def known_to(grant: Grant | None, repos: Iterable[Seen]) -> list[Seen]:
     """Return those of the repos that a caller may know of."""
-    return [s for s in repos if sees(grant, s.repo.namespace, s.settings)]
+    return [s for s in repos if sees(grant, s.repo, s.settings)]
 
 
 def known(request: Request) -> Grant:
@@ -89,8 +96,24 @@ def writer(request: Request) -> Grant:
     return grant
 
 
+def contributor(request: Request, repo: Repo) -> Grant:
+    """Return who calls, with a token that may open pull requests in a repo, and comment on them."""
+    grant = writer(request)
+    if not grant.may_propose(repo.namespace, repo.path):
+        raise forbidden(f"this token is not for {repo.id}")
+    return grant
+
+
+def writer_to(request: Request, repo: Repo) -> Grant:
+    """Return who calls, with a token that may change the files of a repo."""
+    grant = writer(request)
+    if not grant.may_change(repo.namespace, repo.path):
+        raise forbidden(f"You don't have the rights to write in {repo.id}")
+    return grant
+
+
 def writer_of(request: Request, namespace: str) -> Grant:
-    """Return who calls, with a token that may write in a namespace."""
+    """Return who calls, with a token that may do everything in a namespace."""
     grant = writer(request)
     if not grant.may_write(namespace):
         raise forbidden(f"You don't have the rights to write in the namespace {namespace!r}")

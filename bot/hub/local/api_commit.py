@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from bot.hub.local import changes, discussions, front_matter
-from bot.hub.local.access import visible, writer, writer_of
+from bot.hub.local.access import contributor, visible, writer_to
 from bot.hub.local.api_webhooks import tell_of_commit
 from bot.hub.local.changes import Change
 from bot.hub.local.names import check_path, is_commit, is_sha256, title_of
@@ -20,7 +20,8 @@ from bot.hub.local.web import Request, Response, json_object, json_response, str
 
 def commit(request: Request, revision: str, **where: str) -> Response:
     """Put one commit on a branch or a pull request, or open a pull request with it."""
-    repo, grant = visible(request, **where), writer(request)
+    repo = visible(request, **where)
+    grant = contributor(request, repo)
     as_pull_request = request.flag("create_pr")
     ref = repo.find_ref(revision)
     if ref is None and not is_commit(revision):
@@ -95,7 +96,7 @@ def _may_land(request: Request, repo: Repo, ref: Ref, grant: Grant) -> None:
             raise bad_request(f"pull request {ref.name} is {opened.status}")
         if opened.author == grant.name:
             return
-    writer_of(request, repo.namespace)
+    writer_to(request, repo)
 
 
 def _lines(request: Request) -> Iterator[dict[str, Any]]:

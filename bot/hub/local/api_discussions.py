@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from bot.hub.local import discussions
-from bot.hub.local.access import readable, visible, writer, writer_of
+from bot.hub.local.access import contributor, readable, visible, writer_to
 from bot.hub.local.api_repos import instant
 from bot.hub.local.api_webhooks import tell_of_commit
 from bot.hub.local.diff import as_text, changes_between
@@ -42,7 +42,8 @@ def show_discussion(request: Request, number: str, **where: str) -> Response:
 
 def create_discussion(request: Request, **where: str) -> Response:
     """Open a discussion, or a draft of a pull request that has no commits yet."""
-    repo, wanted, author = visible(request, **where), request.json(), writer(request).name
+    repo, wanted = visible(request, **where), request.json()
+    author = contributor(request, repo).name
     title = title_of(string(wanted, "title"))
     if not 3 <= len(title) <= 200:
         raise bad_request("a title has 3 to 200 characters")
@@ -62,7 +63,8 @@ def create_discussion(request: Request, **where: str) -> Response:
 
 def comment(request: Request, number: str, **where: str) -> Response:
     """Add a comment."""
-    repo, author = visible(request, **where), writer(request).name
+    repo = visible(request, **where)
+    author = contributor(request, repo).name
     news = discussions.event("comment", author, _comment(request))
     _change(repo, number, lambda d: replace(d, events=(*d.events, news)))
     return json_response({"newMessage": _event(news)})
@@ -83,7 +85,7 @@ def rename(request: Request, number: str, **where: str) -> Response:
     repo = visible(request, **where)
     title = title_of(string(request.json(), "title"))
     found = _mine(request, repo, number)
-    news = discussions.event("title-change", writer(request).name, title, before=found.title)
+    news = discussions.event("title-change", contributor(request, repo).name, title, before=found.title)
     _change(repo, number, lambda d: replace(d, title=title, events=(*d.events, news)))
     return json_response({"newTitle": _event(news)})
 
@@ -95,7 +97,7 @@ def change_status(request: Request, number: str, **where: str) -> Response:
     if status not in ("open", "closed"):
         raise bad_request("'status' is open or closed")
     _mine(request, repo, number)
-    author = writer(request).name
+    author = contributor(request, repo).name
     news = [discussions.event("comment", author, text)] if (text := string(wanted, "comment", "")) else []
     news.append(discussions.event("status-change", author, status))
 
@@ -110,7 +112,8 @@ def change_status(request: Request, number: str, **where: str) -> Response:
 
 def merge(request: Request, number: str, **where: str) -> Response:
     """Put a pull request on main."""
-    repo, author = visible(request, **where), writer_of(request, where["namespace"]).name
+    repo = visible(request, **where)
+    author = writer_to(request, repo).name
     text = string(request.json(), "comment", "")
     before = repo.resolve(MAIN.full).id
     merged = discussions.merge(repo, discussions.numbered(repo, number).number, author=author, comment=text)
@@ -119,14 +122,15 @@ def merge(request: Request, number: str, **where: str) -> Response:
 
 
 def _rewrite(request: Request, number: str, comment_id: str, where: dict[str, str], *, text: str | None) -> Response:
-    repo, author = visible(request, **where), writer(request).name
+    repo = visible(request, **where)
+    author = contributor(request, repo).name
 
     def change(found: Discussion) -> Discussion:
         old = next((e for e in found.events if e.id == comment_id and e.type == "comment" and not e.hidden), None)
         if old is None:
             raise not_found("EntryNotFound", f"discussion {number} has no comment {comment_id}")
         if old.author != author:
-            writer_of(request, repo.namespace)
+            writer_to(request, repo)
         new = replace(old, text="", hidden=True) if text is None else replace(old, text=text, edited=True)
         return replace(found, events=tuple(new if e == old else e for e in found.events))
 
@@ -143,8 +147,8 @@ def _comment(request: Request) -> str:
 
 def _mine(request: Request, repo: Repo, number: str) -> Discussion:
     found = discussions.numbered(repo, number)
-    if found.author != writer(request).name:
-        writer_of(request, repo.namespace)
+    if found.author != contributor(request, repo).name:
+        writer_to(request, repo)
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, quote
 
-from bot.hub.local.access import readable, visible, writer
+from bot.hub.local.access import contributor, readable, visible
 from bot.hub.local.api_repos import file_json, instant
 from bot.hub.local.lists import paged
 from bot.hub.local.names import check_path
@@ -56,7 +56,7 @@ def paths_info(request: Request, revision: str, **where: str) -> Response:
 def preupload(request: Request, revision: str, **where: str) -> Response:
     """Say of each file whether it is to come in the commit, or as an LFS file before it."""
     repo = visible(request, **where)
-    writer(request)
+    contributor(request, repo)
     commit = repo.resolve(revision)
     tree = repo.tree(commit)
     files = request.json().get("files")

@@ -7,7 +7,7 @@ import shutil
 from http import HTTPStatus
 from typing import Any
 
-from bot.hub.local.access import readable, visible, writable, writer
+from bot.hub.local.access import contributor, readable, visible, writable
 from bot.hub.local.names import is_sha256
 from bot.hub.local.refused import RefusedError, bad_request, not_found
 from bot.hub.local.repo import Repo
@@ -22,7 +22,7 @@ _TYPE = {"Content-Type": "application/vnd.git-lfs+json"}
 def batch(request: Request, **where: str) -> Response:
     """Say of each LFS file where to put it, or that it is here."""
     repo = visible(request, **where)
-    writer(request)
+    contributor(request, repo)
     wanted = request.json()
     if wanted.get("operation") != "upload":
         raise bad_request("the embedded Hub takes the operation 'upload'; files are downloaded from /resolve/")
@@ -65,7 +65,7 @@ def complete(request: Request) -> Response:
 def verify(request: Request, **where: str) -> Response:
     """Say whether an LFS file is here, and whole."""
     repo = visible(request, **where)
-    writer(request)
+    contributor(request, repo)
     wanted = request.json()
     sha256 = string(wanted, "oid")
     if not is_sha256(sha256) or not repo.owns(sha256) or repo.blobs.size(sha256) != wanted.get("size"):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from bot.hub.local.access import readable, visible, writable, writer
+from bot.hub.local.access import owned, readable, visible, writable, writer
 from bot.hub.local.api_repos import instant
 from bot.hub.local.lists import page_of
 from bot.hub.local.names import title_of
@@ -65,7 +65,7 @@ def list_commits(request: Request, revision: str, **where: str) -> Response:
 
 def squash(request: Request, branch: str, **where: str) -> Response:
     """Make one commit of a branch's whole history."""
-    repo, wanted, author = writable(request, **where), request.json(), writer(request).name
+    repo, wanted, author = owned(request, **where), request.json(), writer(request).name
     ref = Ref(kind="heads", name=branch)
     with repo.changing():
         if repo.target(ref) is None:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from bot.hub.local import access, front_matter
-from bot.hub.local.access import readable, repo_type, visible, writable, writer, writer_of
+from bot.hub.local.access import owned, readable, repo_type, visible, writable, writer, writer_of
 from bot.hub.local.api_webhooks import tell_of_creation
 from bot.hub.local.lists import page_of
 from bot.hub.local.metadata import Metadata, Seen, look
@@ -27,7 +27,7 @@ _SORTS = {"createdAt", "downloads", "lastModified", "likes", "trendingScore"}
 def whoami(request: Request) -> Response:
     """Say whose token this is."""
     grant = access.known(request)
-    namespaces = [n for n in grant.namespaces if n not in (EVERY_NAMESPACE, grant.name)]
+    namespaces = [n for n in grant.namespaces if n not in (EVERY_NAMESPACE, grant.name) and "/" not in n]
     return json_response(
         {
             "type": "user",
@@ -77,13 +77,13 @@ def delete_repo(request: Request) -> Response:
     wanted = request.json()
     namespace = _namespace(wanted, writer(request))
     types = string(wanted, "type", "model") + "s"
-    request.hub.delete_repo(writable(request, types, namespace, string(wanted, "name")))
+    request.hub.delete_repo(owned(request, types, namespace, string(wanted, "name")))
     return Response()
 
 
 def change_settings(request: Request, **where: str) -> Response:
     """Change who may see and read a repo."""
-    repo, wanted = writable(request, **where), request.json()
+    repo, wanted = owned(request, **where), request.json()
 
     def change(old: Settings) -> Settings:
         new = {
@@ -100,7 +100,7 @@ def change_settings(request: Request, **where: str) -> Response:
 
 def grant_access(request: Request, **where: str) -> Response:
     """Let a user pass the gate of a repo."""
-    repo, user = writable(request, **where), string(request.json(), "user")
+    repo, user = owned(request, **where), string(request.json(), "user")
     if repo.settings().gated is None:
         raise bad_request(f"{repo.id} is not gated")
 

@@ -9,7 +9,7 @@ from bot.hub.local.refused import bad_request
 REPO_TYPES = ("model", "dataset")
 
 _WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
-_RESERVED = frozenset({"api", "datasets", "login", "models", "spaces", "static"})
+_RESERVED = frozenset({"api", "datasets", "login", "models", "oauth", "spaces", "static"})
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, separators of lines

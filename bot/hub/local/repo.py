@@ -20,6 +20,14 @@ RefKind = Literal["heads", "tags", "pr"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Publisher(Record):
+    """Whose tokens may be traded for one of a repo: those of an issuer that make exactly these ``claims``, and more."""
+
+    issuer: str
+    claims: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(Record):
     """What may change about a repo besides its files. ``access`` lists who passed the gate; times are in seconds."""
 
@@ -27,6 +35,7 @@ class Settings(Record):
     created: int
     gated: Literal["auto", "manual"] | None = None
     access: tuple[str, ...] = ()
+    publishers: tuple[Publisher, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from bot.hub.local import (
     api_refs,
     api_repos,
     api_schedules,
+    api_trust,
     api_webhooks,
     pages,
 )
@@ -42,6 +43,7 @@ def _one(method: str, pattern: str, handler: Handler) -> Route:
 
 ROUTES: tuple[Route, ...] = (
     _one("GET", "/api/whoami-v2", api_repos.whoami),
+    _one("POST", "/oauth/token", api_trust.exchange),
     _one("POST", "/api/validate-yaml", api_repos.validate_yaml),
     _one("POST", "/api/repos/create", api_repos.create_repo),
     _one("DELETE", "/api/repos/delete", api_repos.delete_repo),
@@ -74,6 +76,8 @@ ROUTES: tuple[Route, ...] = (
     _one("GET", f"{_REPO}/revision/{{revision}}", api_repos.repo_info),
     _one("PUT", f"{_REPO}/settings", api_repos.change_settings),
     _one("POST", f"{_REPO}/user-access-request/grant", api_repos.grant_access),
+    _one("GET", f"{_REPO}/trusted-publishers", api_trust.list_publishers),
+    _one("PUT", f"{_REPO}/trusted-publishers", api_trust.set_publishers),
     _one("GET", f"{_REPO}/auth-check", api_repos.auth_check),
     _one("GET", f"{_REPO}/auth-check/write", api_repos.auth_check_write),
     _one("GET", f"{_REPO}/refs", api_refs.list_refs),

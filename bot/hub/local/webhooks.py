@@ -128,7 +128,7 @@ class Webhooks:
     def tell(self, change: Change, base: str) -> None:
         """Start the jobs of the webhooks that watch a repo. ``base`` is this Hub's address."""
         for webhook in self.all() if self.jobs.runs else ():
-            seen = not change.private or webhook.grant.belongs_to(change.repo.namespace)
+            seen = not change.private or webhook.grant.may_read(change.repo.namespace, change.repo.path)
             watched = "repo" in webhook.domains and any(w.covers(change.repo) for w in webhook.watched)
             if seen and watched and not webhook.disabled:
                 try:
