@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import elsewhere, families, memory, plan, run, status, steps, tools
+from bot.cli import compare, elsewhere, families, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -29,6 +29,7 @@ for command in (
     *memory.COMMANDS,
     *elsewhere.COMMANDS,
     *families.COMMANDS,
+    *compare.COMMANDS,
     *tools.COMMANDS,
 ):
     cli.add_command(command)
