@@ -8,6 +8,8 @@
 # make measurements  measures builds of several sizes (20 minutes of a processor), and writes docs/estimates.md
 # make faults   breaks every call of a whole run in every way, and counts what is half or twice published (half an hour)
 # make lint     ruff and mypy
+# make workflows  audits the workflows of GitHub, the action and the examples: zizmor, schemas and the project's own rules
+# make dist     makes the source distribution and the wheel, in dist/
 # make locks    renews requirements.txt and bot/toolchains/*.txt
 # make clean    removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
 #
@@ -25,7 +27,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test unit families controls bench-cycle bench-scale measurements lint locks clean
+.PHONY: help demo test unit families controls bench-cycle bench-scale measurements lint workflows dist locks clean
 .NOTPARALLEL:
 
 help:
@@ -66,11 +68,18 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+workflows: $(STAMP)
+	@$(BIN)/python -m pytest tests/workflows
+
+dist: $(STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build -d dist
+
 locks: $(STAMP)
 	@$(BIN)/python -m bot.toolchains.relock
 
 clean:
-	rm -rf $(VENV) .demo .families .measurements .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist .demo .families .measurements .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): requirements.txt pyproject.toml
 	@python=$$($(FIND_PYTHON)) || { \
