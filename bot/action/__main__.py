@@ -4,30 +4,29 @@ import os
 import sys
 
 from bot.action import caches, inputs, outputs
-from bot.action.run import run, stop
+from bot.action.run import run
 from bot.errors import PhiBotError
 from bot.progress import display
 
 
 def main(step: str) -> int:
     """Do one step; return its exit code. Everything it needs is in the environment."""
-    environ = os.environ
-    environ.setdefault("PHI_BOT_CACHE", str(caches.default_folder(environ)))
-    try:
-        match step:
-            case "keys":
-                return _keys()
-            case "toolchains":
-                return _toolchains()
-            case "run":
-                return run(inputs.read(environ), environ)
-    except PhiBotError as error:
-        return stop(error, environ)
+    os.environ.setdefault("PHI_BOT_CACHE", str(caches.default_folder(os.environ)))
+    match step:
+        case "keys":
+            return _keys()
+        case "toolchains":
+            return _toolchains()
+        case "run":
+            return run(os.environ)
     raise SystemExit(f"python -m bot.action keys|toolchains|run, not {step!a}")
 
 
 def _keys() -> int:
-    names = caches.needed(inputs.read(os.environ), os.environ)
+    try:
+        names = caches.needed(inputs.read(os.environ), os.environ)
+    except PhiBotError:  # the step that runs phi-bot says it, and sets the outputs
+        names = ()
     outputs.set_outputs(
         outputs.file_of(os.environ, "GITHUB_OUTPUT"),
         {"key": caches.key(names), "paths": caches.paths(names), "toolchains": list(names)},

@@ -74,15 +74,24 @@ def failures(found: Sequence[Failure]) -> None:
 
 
 @contextmanager
-def folded(title: str) -> Iterator[None]:
-    """Fold what the block prints into a group of the log in which nothing is read as a command."""
+def as_text() -> Iterator[None]:
+    """Have nothing that the block prints read as a command."""
     word = secrets.token_hex(16)
-    say(f"::group::{_data(printable(title))}")
     say(f"::stop-commands::{word}")
     try:
         yield
     finally:
         say(f"::{word}::")
+
+
+@contextmanager
+def folded(title: str) -> Iterator[None]:
+    """Fold what the block prints into a group of the log, as text."""
+    say(f"::group::{_data(printable(title))}")
+    try:
+        with as_text():
+            yield
+    finally:
         say("::endgroup::")
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bot.action import outputs
+from bot import show
+from bot.action import inputs, outputs
 from bot.action.commands import arguments
-from bot.action.inputs import Inputs
+from bot.action.inputs import Command
 from bot.errors import PhiBotError
 from bot.records import Json, MalformedRecordError, Report
 
@@ -39,26 +40,21 @@ class Ended:
     said: str
 
 
-def run(inputs: Inputs, environ: Mapping[str, str]) -> int:
-    """Run what was asked for; set the outputs, the summary and the annotations. Return phi-bot's exit code."""
+def run(environ: Mapping[str, str]) -> int:
+    """Run what the inputs ask for; set outputs, summary and annotations, however it ends. Return the exit code."""
     folder = Path(tempfile.mkdtemp(prefix="phi-bot-run-", dir=environ["RUNNER_TEMP"]))
     summary = folder / "summary.md"
     summary.touch()
+    command: Command | None = None
     try:
-        words = arguments(inputs)
-        ended = _phi_bot(words, _environment(environ, summary), folder / "result.json")
+        asked = inputs.read(environ)
+        command = asked.command
+        ended = _phi_bot(arguments(asked), _environment(environ, summary), folder / "result.json")
         fatal = _fatal(ended)
     except PhiBotError as error:
         ended, fatal = Ended(code=error.exit_code, result="", said=""), (error.message, error.hint)
-    _hand_on(inputs, ended, fatal, folder, summary, environ)
+    _hand_on(command, ended, fatal, folder, environ)
     return ended.code
-
-
-def stop(error: PhiBotError, environ: Mapping[str, str]) -> int:
-    """End the step before anything was run. Return the error's exit code."""
-    outputs.error(error.message, error.hint)
-    outputs.add_summary(outputs.file_of(environ, "GITHUB_STEP_SUMMARY"), outputs.failed(error.message, error.hint))
-    return error.exit_code
 
 
 def _environment(environ: Mapping[str, str], summary: Path) -> dict[str, str]:
@@ -88,7 +84,7 @@ def _phi_bot(words: list[str], environ: dict[str, str], result: Path) -> Ended:
             outputs.say(line.rstrip("\r\n"))
         code = process.wait()
         printed = result.read_text(encoding="utf-8", errors="replace")
-        if _json(printed) is None:  # it is for people
+        if printed.strip() and _json(printed) is None:  # it is for people
             outputs.say(printed.rstrip())
     return Ended(code=code if code >= 0 else 128 - code, result=printed, said="".join(said))
 
@@ -123,9 +119,9 @@ def _json(text: str) -> Json:
         return None
 
 
-def _report(inputs: Inputs, ended: Ended) -> Report:
+def _report(command: Command | None, ended: Ended) -> Report:
     """Return the report that phi-bot printed; an empty one for a command that prints none, or did not come to it."""
-    if inputs.command in ("run", "promote", "propose", "conclude"):
+    if command in ("run", "promote", "propose", "conclude"):
         try:
             return Report.from_json(_json(ended.result))
         except MalformedRecordError:
@@ -133,34 +129,32 @@ def _report(inputs: Inputs, ended: Ended) -> Report:
     return Report()
 
 
-def _entries(inputs: Inputs, ended: Ended) -> list[dict[str, str]]:
-    value = _json(ended.result) if inputs.command == "plan" else None
+def _entries(command: Command | None, ended: Ended) -> list[dict[str, str]]:
+    value = _json(ended.result) if command == "plan" else None
     include = value.get("include") if isinstance(value, dict) else None
     return include if isinstance(include, list) else []
 
 
+def _comparison(command: Command | None, ended: Ended, folder: Path) -> Path | str:
+    if command != "compare" or not isinstance(_json(ended.result), dict):
+        return ""
+    file = folder / "comparison.json"
+    file.write_text(ended.result, encoding="utf-8")
+    return file
+
+
 def _hand_on(
-    inputs: Inputs,
-    ended: Ended,
-    fatal: tuple[str, str] | None,
-    folder: Path,
-    summary: Path,
-    environ: Mapping[str, str],
+    command: Command | None, ended: Ended, fatal: tuple[str, str] | None, folder: Path, environ: Mapping[str, str]
 ) -> None:
-    """Write the outputs, the summary and the annotations."""
-    report = _report(inputs, ended)
-    entries = _entries(inputs, ended)
+    """Write outputs, summary and annotations. ``fatal`` is the one error that ended it, if one did."""
+    report, entries, summary = _report(command, ended), _entries(command, ended), folder / "summary.md"
     report_file = folder / "report.json"
     report_file.write_text(f"{json.dumps(report.to_json(), indent=2, ensure_ascii=False)}\n", encoding="utf-8")
-    comparison: Path | str = ""
-    if inputs.command == "compare" and isinstance(_json(ended.result), dict):
-        comparison = folder / "comparison.json"
-        comparison.write_text(ended.result, encoding="utf-8")
     with summary.open("a", encoding="utf-8") as file:
-        if inputs.command == "plan" and fatal is None:
-            file.write(outputs.matrix(entries))
         if fatal is not None:
             file.write(outputs.failed(*fatal))
+        elif command == "plan":
+            file.write(outputs.matrix(entries))
     outputs.set_outputs(
         outputs.file_of(environ, "GITHUB_OUTPUT"),
         {
@@ -171,12 +165,16 @@ def _hand_on(
             "matrix": {"include": list(entries)},
             "empty": "false" if entries else "true",
             "summary": summary,
-            "comparison": comparison,
+            "comparison": _comparison(command, ended, folder),
         },
     )
     outputs.add_summary(
         outputs.file_of(environ, "GITHUB_STEP_SUMMARY"), summary.read_text(encoding="utf-8", errors="replace")
     )
+    if report.publications or report.artifacts:
+        with outputs.as_text():
+            show.publications(report)
+            show.artifacts(() if report.publications else report.artifacts)
     if fatal is not None:
         outputs.error(*fatal)
     outputs.failures(report.failures)
