@@ -1,6 +1,33 @@
 """GitHub, through PyGithub: no other room of the bot imports it."""
 
-from bot.github.client import run_address
+from bot.github.client import Repository, open_repository, run_address
+from bot.github.comments import put_comment
 from bot.github.issues import Issues, ReleaseIssue, connect
+from bot.github.pulls import (
+    Labeled,
+    Permission,
+    Pull,
+    find_pull,
+    permission_of,
+    read_pull,
+    remove_label,
+    who_labeled,
+)
 
-__all__ = ["Issues", "ReleaseIssue", "connect", "run_address"]
+__all__ = [
+    "Issues",
+    "Labeled",
+    "Permission",
+    "Pull",
+    "ReleaseIssue",
+    "Repository",
+    "connect",
+    "find_pull",
+    "open_repository",
+    "permission_of",
+    "put_comment",
+    "read_pull",
+    "remove_label",
+    "run_address",
+    "who_labeled",
+]

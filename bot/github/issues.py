@@ -1,22 +1,17 @@
 """An issue for every release, made once and then kept up to date."""
 
 import os
-import re
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bot.errors import GithubError
-from bot.github.client import TRIES, no_issues, open_repository, told, wait_before_another_try
-
-if TYPE_CHECKING:
-    from github.Issue import Issue
-    from github.NamedUser import NamedUser
-    from github.Repository import Repository
+from bot.github.answers import Answer
+from bot.github.bodies import cut_title, marked, marker_of, plain
+from bot.github.client import Repository, open_repository
 
 LABEL = "phi-bot"
-_MARKER = re.compile(r"\A<!-- phi-bot: release ([0-9a-f]{64}) -->")
+_WHAT = "an issue"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,24 +27,26 @@ class ReleaseIssue:
     closed: bool
 
     @property
+    def marker(self) -> str:
+        """By what the issue is found again."""
+        return f"release {self.key}"
+
+    @property
     def body(self) -> str:
-        """The text behind the marker by which the issue is found again."""
-        return f"<!-- phi-bot: release {self.key} -->\n{self.text}"
+        """The text behind the marker."""
+        return marked(self.marker, self.text)
 
 
 def connect(repository: str, environ: Mapping[str, str] = os.environ) -> "Issues":
     """Return the issues of a repository (owner/name). Asks GitHub nothing yet. Raises GithubError without a token."""
-    opened, login = open_repository(repository, environ)
-    return Issues(name=repository, repository=opened, login=login)
+    return Issues(repository=open_repository(repository, environ))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Issues:
-    """The issues that this bot has in one repository. ``login`` asks who it is, None where the token may not know."""
+    """The issues that this bot has in one repository."""
 
-    name: str
-    repository: "Repository" = field(repr=False)
-    login: Callable[[], str | None] = field(repr=False)
+    repository: Repository
 
     def put(self, wanted: Sequence[ReleaseIssue]) -> list[str]:
         """Make or update an issue for each release, and return their addresses. What is as it should be is left alone.
@@ -59,78 +56,67 @@ class Issues:
         """
         if not wanted:
             return []
-        with told(self.name):
-            login = self.login()
-            found = self._found(login)
-            addresses = []
-            for one in wanted:
-                known = found.get(one.key) or self._create(one, login)
-                addresses.append(self._settle(known, one).html_url)
-            return addresses
+        found = self._found()
+        addresses = []
+        for one in wanted:
+            known = found.get(one.marker) or self._create(one)
+            addresses.append(self._settle(known, one)["html_url"].address())
+        return addresses
 
-    def _found(self, login: str | None) -> dict[str, list["Issue"]]:
-        """Return the bot's issues, open and closed, by release, each with the first one first."""
-        found: dict[str, list[Issue]] = {}
-        try:
-            listed = list(self.repository.get_issues(state="all", labels=[LABEL], sort="created", direction="desc"))
-        except (AttributeError, KeyError, TypeError) as error:  # PyGithub takes what it gets for issues, unchecked
-            raise no_issues(self.name) from error
-        for issue in listed:
-            marker = _MARKER.match(issue.body or "")
-            if marker and "/pull/" not in issue.html_url and _is_ours(issue, login):
-                found.setdefault(marker[1], []).insert(0, issue)
-        return {key: sorted(issues, key=lambda issue: issue.number) for key, issues in found.items()}
+    def _found(self) -> dict[str, list[Answer]]:
+        """Return the bot's issues, open and closed, by marker, each with the first one first."""
+        found: dict[str, list[Answer]] = {}
+        for issue in self.repository.pages("/issues", _WHAT, state="all", labels=LABEL):
+            body = issue.get("body")
+            marker = marker_of(body.text()) if body is not None else None
+            if marker and issue.get("pull_request") is None and self.repository.wrote(issue):
+                found.setdefault(marker, []).append(issue)
+        return {marker: sorted(issues, key=_number) for marker, issues in found.items()}
 
-    def _create(self, one: ReleaseIssue, login: str | None) -> list["Issue"]:
+    def _create(self, one: ReleaseIssue) -> list[Answer]:
         """Make an issue, and return all of its release: another bot may have made one at the same moment."""
-        from github.GithubException import GithubException
-        from requests.exceptions import RequestException
+        body = {"title": cut_title(one.title), "body": one.body, "labels": [LABEL]}
+        made = self.repository.post(
+            "/issues", body, _WHAT, found=lambda: next(iter(self._found().get(one.marker, ())), None)
+        )
+        if LABEL not in [label["name"].text() for label in made["labels"]]:
+            self._edit(made, {"state": "closed", "state_reason": "not_planned"})
+            raise GithubError(
+                f"the token may not put the label {LABEL} on issues of {self.repository.name}, by which they are found",
+                hint=f"Give it the right to write issues. #{_number(made)} was closed.",
+            )
+        everyone = {_number(issue): issue for issue in (made, *self._found().get(one.marker, ()))}
+        return [issue for _, issue in sorted(everyone.items())]
 
-        for left in reversed(range(TRIES)):
-            try:
-                made = self.repository.create_issue(one.title, body=one.body, labels=[LABEL])
-            except (GithubException, RequestException) as error:
-                wait = wait_before_another_try(error)
-                if not left or wait is None:
-                    raise
-                time.sleep(wait)
-                if there := self._found(login).get(one.key):  # the answer was lost, not the issue
-                    return there
-                continue
-            if LABEL not in [label.name for label in made.labels]:
-                made.edit(state="closed", state_reason="not_planned")
-                raise GithubError(
-                    f"the token may not put the label {LABEL} on issues of {self.name}, by which they are found again",
-                    hint=f"Give it the right to write issues. #{made.number} was closed.",
-                )
-            there = self._found(login).get(one.key, [])
-            return sorted({issue.number: issue for issue in (made, *there)}.values(), key=lambda issue: issue.number)
-        raise AssertionError("the last try returns or raises")
-
-    def _settle(self, known: Sequence["Issue"], one: ReleaseIssue) -> "Issue":
+    def _settle(self, known: Sequence[Answer], one: ReleaseIssue) -> Answer:
         """Make the first issue of a release say what it should, and close the others."""
         first, *others = known
         for other in others:
-            if other.state == "open":
-                text = f"<!-- phi-bot: release {one.key} -->\nThe same release as #{first.number}."
-                other.edit(body=text, state="closed", state_reason="not_planned")
+            if other["state"].text() == "open":
+                text = marked(one.marker, f"The same release as #{_number(first)}.")
+                self._edit(other, {"body": text, "state": "closed", "state_reason": "not_planned"})
         changes: dict[str, Any] = {}
-        if first.title != one.title:
-            changes["title"] = one.title
-        if (first.body or "").replace("\r\n", "\n") != one.body:
+        if first["title"].text() != cut_title(one.title):
+            changes["title"] = cut_title(one.title)
+        if plain(first["body"].text()) != one.body:
             changes["body"] = one.body
-        if one.closed and first.state == "open":
+        reason = first.get("state_reason")
+        if one.closed and first["state"].text() == "open":
             changes |= {"state": "closed", "state_reason": "completed"}
-        elif not one.closed and first.state == "closed" and first.state_reason != "not_planned":
-            changes |= {"state": "open", "state_reason": "reopened"}  # what a person gave up stays closed
+        elif (
+            not one.closed
+            and first["state"].text() == "closed"
+            and (reason is None or reason.text() != "not_planned")  # what a person gave up stays closed
+        ):
+            changes |= {"state": "open", "state_reason": "reopened"}
         if changes:
-            first.edit(**changes)
+            self._edit(first, changes)
         return first
 
+    def _edit(self, issue: Answer, changes: Mapping[str, Any]) -> None:
+        if self.repository.patch(f"/issues/{_number(issue)}", changes, _WHAT) is None:
+            raise GithubError(f"issue #{_number(issue)} was deleted in between", hint="The next run makes another one.")
 
-def _is_ours(issue: "Issue", login: str | None) -> bool:
-    """Say whether the bot wrote an issue: a stranger could write the marker, and a template set the label."""
-    user: NamedUser | None = issue.user  # an account can be deleted
-    if user is None:
-        return False
-    return user.type == "Bot" if login is None else user.login == login
+
+def _number(issue: Answer) -> int:
+    return issue["number"].number()

@@ -54,9 +54,9 @@ def test_without_a_repository_github_is_not_asked(server: GitHub) -> None:
 
 
 def test_what_goes_wrong_is_said_and_fails_nothing(server: GitHub) -> None:
-    server.faults = [Fault(method="GET", path="/user", status=401, message="Bad credentials")]
+    server.faults = [Fault(method="GET", path="/repos/o/r", status=401, message="Bad credentials")]
     (line,) = say(Announce(repository="o/r"))
-    assert line.startswith("Not announced on GitHub: GitHub refused an issue in o/r (401: Bad credentials)")
+    assert line.startswith("Not announced on GitHub: GitHub refused anything in o/r (401: Bad credentials)")
 
 
 def test_the_summary_is_added_to_the_jobs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,91 @@
+"""Answers of GitHub, read with every value checked: a stranger may have written it, or something else answered."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from bot.errors import GithubError
+from bot.markdown import is_web_address
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+LOGIN = re.compile(r"[A-Za-z0-9_-]{1,100}(\[bot\])?")
+REPOSITORY = re.compile(r"[A-Za-z0-9_-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+HINT = "Is GITHUB_API_URL the address of GitHub's API? If it is, try again later."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A value out of an answer. ``what`` names the whole for people, ``where`` is the way from there to the value.
+
+    Every reading function raises GithubError where the value is of another kind.
+    """
+
+    what: str
+    value: object
+    where: str = ""
+
+    def __getitem__(self, name: str) -> "Answer":
+        if not isinstance(self.value, dict):
+            raise self._wrong("is no object")
+        within = Answer(what=self.what, value=self.value.get(name), where=f"{self.where}.{name}".lstrip("."))
+        if name not in self.value:
+            raise within._wrong("is missing")
+        return within
+
+    def __iter__(self) -> Iterator["Answer"]:
+        if not isinstance(self.value, list):
+            raise self._wrong("is no list")
+        for place, value in enumerate(self.value):
+            yield Answer(what=self.what, value=value, where=f"{self.where}[{place}]")
+
+    def get(self, name: str) -> "Answer | None":
+        """Return what an object has under a name, None where that is null or missing."""
+        if isinstance(self.value, dict) and self.value.get(name) is None:
+            return None
+        return self[name]
+
+    def text(self, pattern: re.Pattern[str] | None = None) -> str:
+        """Return a string that can be written anywhere, and that the whole ``pattern`` matches."""
+        if not isinstance(self.value, str) or not _is_unicode(self.value):
+            raise self._wrong("is no text")
+        if pattern is not None and not pattern.fullmatch(self.value):
+            raise self._wrong(f"is {self.value[:100]!r}")
+        return self.value
+
+    def number(self) -> int:
+        """Return a whole number above zero, as GitHub counts."""
+        if not isinstance(self.value, int) or isinstance(self.value, bool) or not 0 < self.value < 2**63:
+            raise self._wrong("is no number")
+        return self.value
+
+    def time(self) -> datetime:
+        """Return a moment, with its time zone."""
+        try:
+            moment = datetime.fromisoformat(self.text())
+        except ValueError as error:
+            raise self._wrong("is no time") from error
+        if moment.tzinfo is None:
+            raise self._wrong("has no time zone")
+        return moment
+
+    def address(self) -> str:
+        """Return an address on the web."""
+        if not is_web_address(self.value):
+            raise self._wrong("is no address")
+        return str(self.value)
+
+    def _wrong(self, why: str) -> GithubError:
+        return GithubError(
+            f"GitHub answered something else than {self.what}: {self.where or 'it'} {why}",
+            hint=HINT,
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether text has no half of a surrogate pair: JSON can hold one, no file or terminal takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
