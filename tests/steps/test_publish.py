@@ -1,5 +1,6 @@
 """Proven artifacts become repos: files, card, record and pictures, in one commit each."""
 
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ class Said(Silent):
 def no_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this a machine on which the toolchain ``plots`` cannot be installed."""
     folder = tmp_path / "toolchains"
-    folder.mkdir()
+    shutil.copytree(toolchains.FOLDER, folder, ignore=lambda _, names: [n for n in names if not n.endswith(".txt")])
     text = lock(wheel(tmp_path, "first"))
     nowhere = "# /// toolchain\n# disk = 1\n# imports = []\n# platforms = {}\n# ///\n"
     (folder / "plots.txt").write_text(text.replace(HEAD.format(disk=1, imports=""), nowhere))

@@ -1,0 +1,362 @@
+"""What is staged by one machine and published by another, which believes nothing that it can know."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+
+from bot.config import Config
+from bot.config_tables import Build, Gates, Publish, Run, Verify, Watch
+from bot.errors import ConfigError, ForeignRepoError
+from bot.evidence import Check, KnownBehaviour
+from bot.hub import client
+from bot.hub.local import RunningHub
+from bot.progress import Silent
+from bot.records import Artifact, FileEntry, Report
+from bot.steps.promote import promote
+from bot.steps.publish import publish
+from bot.steps.stage import stage
+from bot.workspace import Workspace, read_artifact, write_json
+from tests.steps import proven
+from tests.steps.test_publish import no_plots as no_plots
+
+STAGING = "me/phi-bot-staging"
+GGUF_REPO = "me/Phi-9-mini-GGUF"
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(
+        watch=Watch(authors=("microsoft",)), build=Build(work=tmp_path / "work"), publish=Publish(namespace="me")
+    )
+
+
+@pytest.fixture
+def api(hub: RunningHub) -> HfApi:
+    return HfApi(endpoint=hub.url, token=hub.token)
+
+
+class World:
+    """A machine that stages and one that promotes."""
+
+    def __init__(self, hub: RunningHub, config: Config, tmp_path: Path) -> None:
+        self.hub, self.config, self.tmp_path = hub, config, tmp_path
+        self.client = client.connect(hub.url, hub.token)
+        self.release = proven.release(hub)
+
+    def build(self, name: str = "gguf/q4_k_m", **how: Any) -> Artifact:
+        return proven.artifact(self.tmp_path / "artifacts", self.release, name, **how)
+
+    def stage(self, *artifacts: Artifact) -> Report:
+        return stage(artifacts, config=self.config, hub=self.client, display=Silent())
+
+    def promote(self, *models: str, config: Config | None = None) -> Report:
+        config = config or self.config
+        work = Workspace(root=config.build.work)
+        return promote(models, config=config, workspace=work, hub=self.client, display=Silent())
+
+
+@pytest.fixture
+def world(hub: RunningHub, config: Config, tmp_path: Path) -> World:
+    return World(hub, config, tmp_path)
+
+
+def rewrite(artifact: Artifact, name: str, change: Callable[[dict[str, Any]], Any]) -> Artifact:
+    """Change a record of an artifact, as whoever holds the builder could."""
+    file = Path(artifact.folder) / name
+    value = json.loads(file.read_text(encoding="utf-8"))
+    change(value)
+    write_json(file, value)
+    return artifact
+
+
+def why(report: Report) -> str:
+    """Return why the only artifact was not published."""
+    assert report.publications == ()
+    (failure,) = report.failures
+    return failure.message
+
+
+# ---- the honest way ------------------------------------------------------------------------------------------
+
+
+def test_what_is_staged_is_published_as_if_it_had_been_published_at_once(world: World, api: HfApi) -> None:
+    artifacts = [world.build(name, kl=0.001) for name in ("gguf/q4_k_m", "gguf/q8_0", "onnx/cpu-int4")]
+    staged = world.stage(*artifacts)
+    assert {s.build.variant.name for s in staged.staged} == {"gguf/q4_k_m", "gguf/q8_0", "onnx/cpu-int4"}
+    assert not api.repo_exists(GGUF_REPO)
+
+    report = world.promote()
+    assert report.failures == ()
+    assert [p.repo_id for p in report.publications] == [GGUF_REPO, "me/Phi-9-mini-onnx"]
+    assert len(api.list_repo_commits(GGUF_REPO)) == 2  # that which made the repo, and one for all files
+
+    promoted = {n: api.list_repo_files(n) for n in (GGUF_REPO, "me/Phi-9-mini-onnx")}
+    card = client.connect(world.hub.url, world.hub.token).read_files(GGUF_REPO, ("README.md", "phi-bot.json"))
+    for repo_id in promoted:
+        api.delete_repo(repo_id)
+    at_once = publish(
+        artifacts,
+        namespace="me",
+        private=False,
+        workspace=Workspace(root=world.config.build.work),
+        hub=world.client,
+        display=Silent(),
+    )
+    assert at_once.failures == ()
+    assert {n: api.list_repo_files(n) for n in promoted} == promoted
+    again = client.connect(world.hub.url, world.hub.token).read_files(GGUF_REPO, ("README.md", "phi-bot.json"))
+    assert card is not None
+    assert again is not None
+    assert again[0] == card[0]
+
+
+def test_promoted_again_nothing_is_done_and_staging_takes_out_what_is_published(world: World, api: HfApi) -> None:
+    world.stage(world.build())
+    first = world.promote().publications[0]
+    assert world.promote().publications == ()
+    assert api.model_info(GGUF_REPO).sha == first.commit
+    (second,) = world.stage(world.build("gguf/q8_0")).staged
+    folders = {f.partition("/")[0] for f in api.list_repo_files(STAGING) if "/" in f}
+    assert folders == {second.folder}
+
+
+def test_staged_twice_there_is_one_commit(world: World, api: HfApi) -> None:
+    artifact = world.build()
+    first, second = world.stage(artifact), world.stage(artifact)
+    assert first.staged == second.staged
+    assert len(api.list_repo_commits(STAGING)) == 2
+
+
+def test_nothing_staged_is_nothing_to_promote(world: World) -> None:
+    assert world.promote() == Report()
+
+
+def test_one_that_is_not_what_it_says_holds_up_no_other(world: World) -> None:
+    bad = rewrite(world.build("gguf/q8_0"), "build.json", lambda b: b["toolchain"].update(lock_digest="0" * 64))
+    world.stage(world.build(), proven_again(bad))
+    report = world.promote()
+    assert [b.build.variant.name for p in report.publications for b in p.builds] == ["gguf/q4_k_m"]
+    assert [f.variant for f in report.failures] == ["gguf/q8_0"]
+    assert "another toolchain" in report.failures[0].message
+
+
+def test_in_a_dry_run_all_is_checked_and_nothing_published(world: World, api: HfApi) -> None:
+    world.stage(world.build())
+    assert world.promote(config=replace(world.config, run=Run(dry_run=True))) == Report()
+    assert not api.repo_exists(GGUF_REPO)
+
+
+# ---- what a machine that was taken over could try --------------------------------------------------------------
+
+
+def proven_again(artifact: Artifact) -> Artifact:
+    """Return an artifact as its own files say it now."""
+    return read_artifact(Path(artifact.folder))
+
+
+def alter(world: World, record: str, change: Callable[[dict[str, Any]], Any]) -> str:
+    """Stage an artifact with a record that was changed, and return why it is not published."""
+    world.stage(proven_again(rewrite(world.build(), record, change)))
+    return why(world.promote())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda b: b["variant"]["options"].update(type="Q2_K"), "another recipe"),
+        (lambda b: b["variant"].update(summary="The best of all."), "another recipe"),
+        (lambda b: b["toolchain"].update(lock_digest="0" * 64), "another toolchain"),
+        (lambda b: b["toolchain"].update(versions={"torch": "2<script>"}), "a version that is none"),
+        (lambda b: b["toolchain"].update(versions={"evil": "1"}), "not of its format"),
+        (lambda b: b.update(path_in_repo="docs"), "does not put it"),
+        (lambda b: b.update(created="2999-01-01T00:00:00+00:00"), "no moment of the past"),
+        (lambda b: b.update(created="yesterday"), "no moment of the past"),
+        (lambda b: b.update(bot_version="1.0\n- evil"), "a version that is none"),
+        (lambda b: b["source"].update(content_digest="0" * 64), "another build key"),
+        (lambda b: b["source"].update(repo_id="evil/Phi-9-mini"), "no model that is watched"),
+        (lambda b: b["files"].clear(), "names no files"),
+        (lambda b: b["files"].append(dict(b["files"][0])), "names no files, or one twice"),
+    ],
+)
+def test_a_build_that_is_not_ours(world: World, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
+    assert reason in alter(world, "build.json", change)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md.gguf/../x.gguf", "..\\x.gguf", "con.gguf", "x.py", "phi-bot.json", "README.md", "model.bin"]
+)
+def test_a_file_that_no_artifact_of_the_format_has(world: World, name: str) -> None:
+    artifact = world.build()
+    content = b"evil"
+    entry = FileEntry(path="placeholder.gguf", size=4, sha256=hashlib.sha256(content).hexdigest()).to_json()
+    folder = world.stage(artifact).staged[0].folder
+    build = json.loads((Path(artifact.folder) / "build.json").read_text())
+    build["files"].append(entry | {"path": name})
+    api = HfApi(endpoint=world.hub.url, token=world.hub.token)
+    api.upload_file(repo_id=STAGING, path_in_repo=f"{folder}/build.json", path_or_fileobj=json.dumps(build).encode())
+    assert name.rsplit("/", 1)[-1].split("\\")[-1] in why(world.promote()).replace("\\\\", "\\")
+
+
+def test_a_release_that_the_hub_does_not_have(world: World) -> None:
+    reason = alter(world, "build.json", lambda b: b["source"].update(commit="0" * 40))
+    assert "holds another build" in reason or "0000000" in reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda e: e.update(build_key="0" * 64), "has no evidence that it passed"),
+        (lambda e: e.update(reference_digest="0" * 64), "another reference"),
+        (lambda e: e["checks"].pop(8), "has not been checked for: rotary"),
+        (lambda e: e["checks"].append(e["checks"][0]), "has not been checked for: integrity"),
+        (lambda e: e["distances"].clear(), "has not been measured"),
+        (lambda e: e["distances"][0].update(tokens=0), "has not been measured"),
+        (lambda e: e["distances"][0]["figures"].update(mean_kl=-1.0), "has not been measured"),
+        (lambda e: e["distances"][0]["figures"].update(mean_kl=0.5), "outside the gates"),
+        (
+            lambda e: e.update(known_behaviours=[KnownBehaviour(name="n", side="short", reference="r").to_json()]),
+            "known",
+        ),
+        (lambda e: e.update(read_differently=[{"kind": "all", "differing": 1, "texts": 1, "reference": "r"}]), "known"),
+    ],
+)
+def test_evidence_that_proves_nothing(world: World, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
+    artifact = world.build()
+    rewrite(artifact, "evidence.json", change)
+    report = world.stage(proven_again(artifact))
+    if report.staged:
+        report = world.promote()
+    assert reason in why(report)
+
+
+def test_the_gates_are_those_of_who_promotes(world: World) -> None:
+    world.stage(world.build(kl=0.1))
+    strict = replace(world.config, verify=Verify(gates=Gates(int4=0.05)))
+    assert "at most 0.05 allowed" in why(world.promote(config=strict))
+    assert world.promote().failures == ()
+
+
+def test_a_check_that_failed_is_not_talked_away(world: World) -> None:
+    failed = Check(name="weights", passed=False, detail="one row is another").to_json()
+    artifact = rewrite(world.build(), "evidence.json", lambda e: e["checks"].__setitem__(7, failed))
+    assert "no evidence that it passed" in why(world.stage(proven_again(artifact)))
+
+
+def test_a_file_that_was_exchanged_after_verifying(world: World, api: HfApi) -> None:
+    folder = world.stage(world.build()).staged[0].folder
+    path = f"{folder}/files/Phi-9-mini-q4_k_m.gguf"
+    api.upload_file(repo_id=STAGING, path_in_repo=path, path_or_fileobj=b"The weights of q4_k_X.")
+    assert "has another size or sha256" in why(world.promote())
+
+
+def test_a_file_that_was_added_or_taken_away(world: World, api: HfApi) -> None:
+    folder = world.stage(world.build()).staged[0].folder
+    api.upload_file(repo_id=STAGING, path_in_repo=f"{folder}/files/more.gguf", path_or_fileobj=b"more")
+    assert "more.gguf was not there when it was built" in why(world.promote())
+    api.delete_file(repo_id=STAGING, path_in_repo=f"{folder}/files/more.gguf")
+    api.delete_file(repo_id=STAGING, path_in_repo=f"{folder}/files/Phi-9-mini-q4_k_m.gguf")
+    assert "is missing" in why(world.promote())
+
+
+def test_a_licence_that_is_not_the_models_own(world: World) -> None:
+    artifact = world.build()
+    (Path(artifact.folder) / "notices" / "LICENSE").write_bytes(b"Public domain, all of it.\n")
+    world.stage(artifact)
+    assert why(world.promote()).startswith("LICENSE is not that of microsoft/Phi-9-mini")
+
+
+def test_a_configuration_that_asks_for_code(world: World) -> None:
+    artifact = world.build("mlx/4bit")
+    content = json.dumps({"auto_map": {"AutoModel": "evil/repo--modeling.Model"}}).encode()
+    (Path(artifact.folder) / "files" / "config.json").write_bytes(content)
+
+    def change(build: dict[str, Any]) -> None:
+        entry = next(f for f in build["files"] if f["path"] == "config.json")
+        entry.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    world.stage(proven_again(rewrite(artifact, "build.json", change)))
+    assert "asks for code" in why(world.promote())
+
+
+def test_a_folder_under_the_name_of_another_build(world: World, api: HfApi) -> None:
+    first = world.stage(world.build()).staged[0].folder
+    second = world.stage(world.build("gguf/q8_0")).staged[0].folder
+    for name in ("build.json", "evidence.json"):
+        content = api.hf_hub_download(STAGING, f"{first}/{name}")
+        api.upload_file(repo_id=STAGING, path_in_repo=f"{second}/{name}", path_or_fileobj=content)
+    report = world.promote()
+    assert [f.message for f in report.failures] == [f"{second} of {STAGING} holds another build"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"version": 1}', b"[" * 100_000])
+@pytest.mark.parametrize("name", ["build.json", "evidence.json", "prompt.json"])
+def test_a_record_that_is_none(world: World, api: HfApi, name: str, content: bytes) -> None:
+    folder = world.stage(world.build()).staged[0].folder
+    api.upload_file(repo_id=STAGING, path_in_repo=f"{folder}/{name}", path_or_fileobj=content)
+    assert f"{name} of {STAGING}" in why(world.promote())
+
+
+def test_a_model_that_nobody_watches_is_published_only_by_its_name(world: World) -> None:
+    world.stage(world.build())
+    other = replace(world.config, watch=Watch(authors=("someone",)))
+    assert "no model that is watched here" in why(world.promote(config=other))
+    assert world.promote("microsoft/Phi-9-mini", config=other).failures == ()
+
+
+def test_a_long_prompt_is_left_out_of_the_card(world: World, api: HfApi) -> None:
+    artifact = rewrite(world.build(), "prompt.json", lambda p: p.update(text="a" * 30_000))
+    world.stage(artifact)
+    world.promote()
+    assert "too long to show" in Path(api.hf_hub_download(GGUF_REPO, "README.md")).read_text(encoding="utf-8")
+
+
+# ---- repos of others ---------------------------------------------------------------------------------------------
+
+
+def test_a_repo_with_something_else_is_no_staging_repo(world: World, api: HfApi) -> None:
+    api.create_repo(STAGING)
+    api.upload_file(repo_id=STAGING, path_in_repo="model.safetensors", path_or_fileobj=b"mine")
+    assert "did not put there" in why(world.stage(world.build()))
+    with pytest.raises(ForeignRepoError):
+        world.promote()
+    assert api.list_repo_files(STAGING) == [".gitattributes", "model.safetensors"]
+
+
+def test_a_repo_without_a_record_of_ours_is_never_overwritten(world: World, api: HfApi) -> None:
+    api.create_repo(GGUF_REPO)
+    api.upload_file(repo_id=GGUF_REPO, path_in_repo="mine.gguf", path_or_fileobj=b"mine")
+    world.stage(world.build())
+    assert "did not put there" in why(world.promote())
+    assert api.list_repo_files(GGUF_REPO) == [".gitattributes", "mine.gguf"]
+
+
+def test_what_not_everybody_may_read_is_not_staged_where_everybody_can(
+    hub: RunningHub, config: Config, tmp_path: Path, api: HfApi
+) -> None:
+    world = World(hub, config, tmp_path)
+    api.create_repo(STAGING, private=False)
+    world.release = replace(world.release, gated=True)
+    assert "can be read by everybody" in why(world.stage(world.build()))
+    api.update_repo_settings(STAGING, private=True)
+    assert world.stage(world.build("gguf/q8_0")).failures == ()
+
+
+def test_a_folder_of_this_machine_is_not_staged(world: World) -> None:
+    world.release = replace(world.release, repo_id="local/Phi-9-mini", commit=None)
+    assert "is a folder of this machine" in why(world.stage(world.build()))
+
+
+def test_without_a_namespace_nothing_is_staged_or_promoted(world: World) -> None:
+    world.config = replace(world.config, publish=Publish())
+    with pytest.raises(ConfigError, match="no namespace"):
+        world.stage(world.build())
+    with pytest.raises(ConfigError, match="no namespace"):
+        world.promote()
