@@ -1,0 +1,113 @@
+"""What a side is: equal for all that changes no published file, and different where something does."""
+
+from pathlib import Path
+
+import pytest
+
+from bot.compare.affected import changes
+from bot.compare.child import ChildError, code_of
+from bot.compare.sides import fingerprints
+from tests.compare.trees import Q4_K_M, change, checkout, extend
+from tests.pages import ROOT
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Path:
+    """A checkout like ours."""
+    return checkout(tmp_path / "head")
+
+
+def differences(head: Path) -> list[tuple[str, str]]:
+    return [(c.what, c.name) for c in changes(*fingerprints(code_of(ROOT), code_of(head)))]
+
+
+def test_what_changes_no_published_file_changes_nothing(head: Path) -> None:
+    extend(head, "bot/workers/gguf.py", "\n# A comment.\n")
+    change(head, "bot/formats/gguf.py", '"""GGUF, for llama.cpp and everything built on it."""', '"""GGUF."""')
+    extend(head, "bot/status/pages.py", "\nANOTHER = 1\n")
+    change(head, "bot/variants.toml", "The smallest; for machines where nothing else fits", "Small")
+    (head / "README.md").write_text("# Another one\n")
+    assert differences(head) == []
+
+
+def test_a_recipe_is_its_variant_alone(head: Path) -> None:
+    change(head, "bot/variants.toml", Q4_K_M, 'options = { ftype = "Q4_K_M", imatrix = true }')
+    assert differences(head) == [("recipe", "gguf/q4_k_m")]
+
+
+def test_the_version_of_a_format_is_the_recipe_of_all_its_variants(head: Path) -> None:
+    change(head, "bot/formats/mlx.py", "    version = ", "    version = 1")
+    found = differences(head)
+    recipes = [name for what, name in found if what == "recipe"]
+    assert len(recipes) > 3
+    assert all(name.startswith("mlx/") for name in recipes)
+    assert ("code", "mlx") in found
+
+
+def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> None:
+    change(head, "bot/toolchains/mlx.txt", "# disk = ", "# disk = 1")
+    assert differences(head) == []
+    text = (head / "bot/toolchains/mlx.txt").read_text()
+    (head / "bot/toolchains/mlx.txt").write_text(text.replace("--hash=sha256:0", "--hash=sha256:1", 1))
+    assert differences(head) == [("lock", "mlx")]
+
+
+def test_code_is_that_of_the_formats_that_import_it(head: Path) -> None:
+    extend(head, "bot/workers/onnx_rotary.py", "\nANOTHER = 1\n")
+    assert differences(head) == [("code", "onnx")]
+    extend(head, "bot/workers/distance.py", "\nANOTHER = 1\n")
+    assert [name for what, name in differences(head) if what == "code"] == ["gguf", "mlx", "onnx", "openvino"]
+
+
+def test_code_that_does_not_parse_is_another_one(head: Path) -> None:
+    extend(head, "bot/workers/mlx_cpu.py", "\n" + "(" * 5000)
+    assert differences(head) == [("code", "mlx")]
+
+
+def test_a_template_is_its_format_and_a_shared_one_all(head: Path) -> None:
+    extend(head, "templates/gguf.md.j2", "\nAnother line.\n")
+    assert differences(head) == [("cards", "gguf")]
+    extend(head, "templates/_files.md.j2", "\nAnother line.\n")
+    assert [name for what, name in differences(head) if what == "cards"] == ["gguf", "mlx", "onnx", "openvino"]
+
+
+def test_a_configuration_is_its_keys_and_its_gates(head: Path) -> None:
+    (head / "phi-bot.toml").write_text('[watch]\ninclude = ["phi-4*"]\n[verify.gates]\nint4 = 0.1\n')
+    found = changes(*fingerprints(code_of(ROOT), code_of(head)))
+    assert [(c.what, c.name, c.before, c.after) for c in found] == [
+        ("gate", "int4", "0.2", "0.1"),
+        ("config", "verify.gates.int4", "", "0.1"),
+        ("config", "watch.include", "", '["phi-4*"]'),
+    ]
+
+
+def test_a_repository_of_a_publisher_is_its_configuration(tmp_path: Path) -> None:
+    for name, variants in (("base", "gguf"), ("head", "mlx")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "phi-bot.toml").write_text(f'[build]\nvariants = ["{variants}"]\n')
+    found = changes(*fingerprints(code_of(tmp_path / "base"), code_of(tmp_path / "head")))
+    assert [(c.what, c.name, c.before, c.after) for c in found] == [("config", "build.variants", '["gguf"]', '["mlx"]')]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("bot/catalogue.py", "def all_variants(:\n", "SyntaxError"),
+        ("bot/catalogue.py", "raise SystemExit(7)\n", "it ended with code 7"),
+        ("bot/catalogue.py", "print('[' * 100000)\nraise SystemExit(0)\n", ""),
+        ("phi-bot.toml", "[watch]\nauthours = []\n", "authours"),
+        ("bot/variants.toml", "", "KeyError"),
+    ],
+    ids=["syntax", "exit", "nonsense", "config", "catalogue"],
+)
+def test_a_head_that_cannot_be_read_is_named(head: Path, path: str, content: str, said: str) -> None:
+    (head / path).write_text(content)
+    with pytest.raises(ChildError, match=f"^the head cannot be read: .*{said}"):
+        fingerprints(code_of(ROOT), code_of(head))
+
+
+def test_links_and_devices_in_a_checkout_are_not_read(head: Path) -> None:
+    (head / "templates" / "_zero.md.j2").symlink_to("/dev/zero")
+    assert {name for _, name in differences(head)} == {"gguf", "mlx", "onnx", "openvino"}  # another file, of nothing
