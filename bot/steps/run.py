@@ -101,7 +101,7 @@ def look(
         require_work(todo)
     todo = settle(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
     if todo.jobs and config.publish.namespace and keep:
-        means.hub.whoami()  # a token that is missing or wrong is better said now than after hours of building
+        means.hub.check_rights()  # a token that is missing or wrong is better said now than after hours of building
     if store is not None and keep and not models:
         _keep(store, watched, todo, refusals, config)
     return Cycle(watched=watched, todo=todo, there=there, store=store, paused=_paused(config, store))
