@@ -178,6 +178,8 @@ def promotes_without_building(workflow: Workflow) -> Iterator[str]:
                 yield f"{job.id}: builds in the environment {job.environment}"
             if command == "run" and job.environment == "stage" and step.inputs.get("publish") != "stage":
                 yield f"{job.id}: holds a token, and does more than stage"
+            if command == "plan" and (job.environment == "plan") != (step.inputs.get("publish") == "stage"):
+                yield f"{job.id}: counts attempts without a token for it, or has one and does not count"
             if command in ("promote", "propose", "conclude") and job.environment != "promote":
                 yield f"{job.id}: publishes outside of the environment promote"
 

@@ -77,6 +77,8 @@ BREAKS = [
     (rules.fetches_no_head_with_rights, "candidates.yml", "uses: ./.phi-bot", "run: make"),
     (rules.promotes_without_building, "promote.yml", "command: promote", "command: run"),
     (rules.promotes_without_building, "build.yml", "publish: stage", 'publish: "yes"'),
+    (rules.promotes_without_building, "watch.yml", "          publish: stage\n", ""),
+    (rules.promotes_without_building, "convert.yml", "command: plan", "command: plan\n          publish: stage"),
     (rules.promotes_without_building, "build.yml", "command: run", "command: promote"),
     (rules.fetches_the_bot_at_its_own_commit, "watch.yml", "${{ job.workflow_sha }}", "main"),
     (rules.fetches_the_bot_at_its_own_commit, "watch.yml", "          path: .phi-bot\n", ""),
