@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import compare, elsewhere, families, memory, plan, run, status, steps, tools
+from bot.cli import compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -31,6 +31,7 @@ for command in (
     *families.COMMANDS,
     *compare.COMMANDS,
     *tools.COMMANDS,
+    *local_hub.COMMANDS,
 ):
     cli.add_command(command)
 

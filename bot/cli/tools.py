@@ -1,4 +1,4 @@
-"""The commands beside the main job: toolchains, the sample, the embedded Hub, the doctor."""
+"""The commands beside the main job: toolchains, the sample, the doctor."""
 
 import json
 from pathlib import Path
@@ -144,31 +144,6 @@ def sample_command(folder: Path, family: str, shards: int, keys: str, quiet: boo
     click.echo(f"The sample checkpoint is in {folder}")
 
 
-@click.group("hub")
-def hub_group() -> None:
-    """The embedded Hub: a real one in a folder, for trying things and for looking at what would be published."""
-
-
-@hub_group.command("serve")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
-@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
-@click.option("--jobs", is_flag=True, help="Run jobs: commands of whoever has a token that may write, as you.")
-def hub_serve(folder: Path, host: str, port: int, jobs: bool) -> None:
-    """Serve a folder as a Hub until Ctrl-C; open its address in a browser to see the repos and their cards.
-
-    \b
-    Example: phi-bot hub serve ./my-hub --port 8080
-    """
-    from bot.hub import local  # its pages need the extra "hub"
-
-    def ready(hub: local.RunningHub) -> None:
-        click.echo(f"The Hub in {folder} is at {hub.url} (Ctrl-C ends it)")
-        click.echo(f"Use it with: HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN=$(cat {hub.token_file})")
-
-    local.serve_forever(folder, host, port, ready, jobs=jobs)
-
-
 @click.command("doctor")
 @common
 def doctor_command(options: Options) -> int:
@@ -212,4 +187,4 @@ def demo_command(folder: Path) -> int:
     return demo(folder)
 
 
-COMMANDS = (variants_command, toolchain_group, sample_command, hub_group, doctor_command, init_command, demo_command)
+COMMANDS = (variants_command, toolchain_group, sample_command, doctor_command, init_command, demo_command)

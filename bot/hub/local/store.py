@@ -18,8 +18,9 @@ from bot.hub.local.index import Index
 from bot.hub.local.limits import Limits
 from bot.hub.local.objects import make_tree, regular_file
 from bot.hub.local.refused import conflict, not_found
-from bot.hub.local.repo import MAIN, Repo, Settings
+from bot.hub.local.repo import MAIN, Publisher, Repo, Settings
 from bot.hub.local.tokens import Grant, Scope, Tokens, digest_of
+from bot.hub.local.trust import check_publisher
 
 FORMAT = 1  # of the folder
 LFS_SUFFIXES = (
@@ -175,3 +176,14 @@ def make_token(folder: Path, name: str, scope: Scope, namespaces: Iterable[str])
     """
     with LocalHub(folder) as hub:
         return hub.tokens.make(name, scope, tuple(namespaces))
+
+
+def trust(folder: Path, path: str, issuer: str, claims: Mapping[str, str]) -> None:
+    """Let a repo (``owner/name``, ``datasets/owner/name``) trust workflows, beside those that it trusts already."""
+    publisher = check_publisher(Publisher(issuer=issuer, claims=dict(claims)))
+    namespace, _, name = path.removeprefix("datasets/").partition("/")
+    with LocalHub(folder) as hub:
+        repo = hub.repo("dataset" if path.startswith("datasets/") else "model", namespace, name)
+        if repo is None:
+            raise not_found("RepoNotFound", f"there is no repo {path} in this Hub")
+        repo.change_settings(lambda old: replace(old, publishers=(*old.publishers, publisher)))
