@@ -31,12 +31,12 @@ def _changes(base: Fingerprint, head: Fingerprint) -> Iterator[Change]:
     both = [f for f in forms if f in new_forms]
     for name in [n for n in rows if n in new_rows]:
         if rows[name].recipe != new_rows[name].recipe:
-            yield Change(what="recipe", name=name)
+            yield Change(what="recipe", name=name, before=rows[name].options, after=new_rows[name].options)
     for name in both:
         if forms[name].lock != new_forms[name].lock:
             yield Change(what="lock", name=name, before=forms[name].lock[:12], after=new_forms[name].lock[:12])
-    yield from (Change(what="added", name=name) for name in new_rows if name not in rows)
-    yield from (Change(what="removed", name=name) for name in rows if name not in new_rows)
+    yield from (Change(what="added", name=n, after=row.options) for n, row in new_rows.items() if n not in rows)
+    yield from (Change(what="removed", name=n, before=row.options) for n, row in rows.items() if n not in new_rows)
     yield from (Change(what="code", name=name) for name in both if forms[name].code != new_forms[name].code)
     if base.steps != head.steps:
         yield Change(what="steps", name="every format")

@@ -29,6 +29,7 @@ def main() -> None:
             "name": v.name,
             "precision": v.precision,
             "default": v.default,
+            "options": json.dumps(v.options | {"version": forms[v.format].version}, ensure_ascii=False),
             "recipe": build_key(
                 content_digest=_SAME, variant=v, toolchain_digest=_SAME, format_version=forms[v.format].version
             ),

@@ -21,11 +21,15 @@ Verdict = Literal["better", "worse", "same", "same bytes", "new", "gone", "refus
 
 @dataclass(frozen=True, kw_only=True)
 class RecipePrint(Record):
-    """A row of the catalogue. ``recipe`` is the digest of what of it, and of its format, goes into a build key."""
+    """A row of the catalogue. ``recipe`` is the digest of what of it, and of its format, goes into a build key.
+
+    ``options`` are those of the recipe and the version of its format, as JSON for people to read.
+    """
 
     name: VariantName
     precision: str
     default: bool
+    options: str
     recipe: Sha256
 
 

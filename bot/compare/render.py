@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from bot import templates
 from bot.cards.figures import nats, percent
-from bot.compare.records import Comparison, Figure, Rebuilds, Row, What
+from bot.compare.records import Comparison, Figure, Measured, Rebuilds, Row, What
 from bot.compare.verdict import ERRORS, ORDER, SIZE, resized
 from bot.progress import duration, size
+from bot.record import Json
 
 MARKER = "reconversion"  #: of the one comment on a pull request
 LARGEST = 65_000  # characters: GitHub takes 65,536 of a comment, and its marker takes some
 _ROOM = ((200, 12_000, 500), (60, 4_000, 200), (20, 1_000, 100), (5, 200, 60))  # rows, a diff, a text
 
+_LARGEST_NUMBER, _LONGEST = 10**15, 50_000
 _NOTHING = "\u2013"  # a dash
 _VERDICTS = {
     "better": "better",
@@ -44,6 +46,7 @@ _WHAT: dict[What, str] = {
 
 def render(comparison: Comparison) -> str:
     """Return a comparison as Markdown of at most 65,000 characters: what has no room is counted, or cut and said so."""
+    comparison = Comparison.from_json(_sane(comparison.to_json()))
     template = templates.environment().get_template("comparison.md.j2")
     text = ""
     for rows, diff, longest in _ROOM:
@@ -54,6 +57,8 @@ def render(comparison: Comparison) -> str:
             what=_WHAT,
             verdicts=_VERDICTS,
             sizes=_sizes,
+            seconds=_seconds,
+            memory=_memory,
             reasons=_reasons(comparison.rows),
             sides=[s for s in ("short", "long") if any(_figure(r, s) for r in comparison.rows)],
             kl=_kl,
@@ -68,6 +73,22 @@ def render(comparison: Comparison) -> str:
         if len(text) <= LARGEST:
             break
     return f"{text.strip()[:LARGEST]}\n"
+
+
+def _sane(value: Json) -> Json:
+    """Return a JSON value with nothing in it that is too large to be shown: a stranger may have written it."""
+    match value:
+        case bool() | None:
+            return value
+        case int() | float():
+            return max(-_LARGEST_NUMBER, min(value, _LARGEST_NUMBER))
+        case str():
+            return value[:_LONGEST]
+        case list():
+            return [_sane(v) for v in value]
+        case dict():
+            return {k: _sane(v) for k, v in value.items()}
+    raise TypeError(type(value))
 
 
 def _headline(c: Comparison) -> str:
@@ -113,7 +134,7 @@ def _rebuilt(c: Comparison) -> str:
 
 def _takes(plan: Rebuilds) -> str:
     seconds, cost = sum(j.seconds for j in plan.jobs), sum(j.cost for j in plan.jobs)
-    return f"about {duration(min(max(seconds, 0), 1e9))} of runners, ${cost:.2f}"
+    return f"about {duration(seconds)} of runners, ${cost:.2f}"
 
 
 def _figure(row: Row, side: str) -> bool:
@@ -136,10 +157,19 @@ def _top(figure: Figure | None) -> str:
     return _NOTHING if figure is None else f"{_with_error(percent(figure.top1), 100 * figure.top1_error)} %"
 
 
+def _seconds(measured: Measured | None, name: str) -> str:
+    value = getattr(measured, name, 0.0)
+    return f"{value:.1f}" if value else _NOTHING
+
+
+def _memory(measured: Measured | None) -> str:
+    return size(measured.peak_memory) if measured is not None and measured.peak_memory else _NOTHING
+
+
 def _with_error(text: str, error: float) -> str:
     """Return a figure with its standard error, rounded up to the figure's last digit."""
     decimals = len(text.partition(".")[2])
-    return f"{text} ± {math.ceil(round(min(error, 1e6) * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
+    return f"{text} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
 
 
 def _sizes(row: Row) -> str:
