@@ -228,6 +228,12 @@ class NoRunnerError(PhiBotError):
     exit_code = 47
 
 
+class ApprovalError(PhiBotError):
+    """Nobody who may asked for what would be done for a pull request, or not at that commit of it."""
+
+    exit_code = 48
+
+
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
     """Ctrl-C, or the time limit of a runner."""
 

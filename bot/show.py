@@ -15,7 +15,7 @@ from bot.matrix import Cell
 from bot.memory import Attempted
 from bot.plans import Job, Plan, Watched
 from bot.progress import duration, size
-from bot.records import Artifact, Failure, Report, Staged, Variant
+from bot.records import Artifact, Failure, Proposal, Report, Staged, Variant
 
 _LAST_COLUMN = 16  # the least width in which words can be read
 _ANY = 10_000  # columns: more than any line has
@@ -145,6 +145,13 @@ def staged(found: Sequence[Staged]) -> None:
     if found:
         rows = [(s.build.variant.name, size(s.build.size), f"{s.repo_id}/{s.folder}") for s in found]
         _print(_table(("variant", ">size", "staged in"), rows))
+
+
+def proposals(found: Sequence[Proposal]) -> None:
+    """Print what can be tried in pull requests on the Hub."""
+    rows = [(b.build.variant.name, size(b.build.size), *_figures(b.evidence), p.url) for p in found for b in p.builds]
+    if rows:
+        _print(_table(("variant", ">size", *_FIGURES, "proposed in"), rows))
 
 
 _FIGURES = (">mean KL", ">beyond the switch", ">same top token")

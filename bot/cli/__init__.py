@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
+from bot.cli import candidates, compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -25,6 +25,7 @@ for command in (
     *run.COMMANDS,
     *plan.COMMANDS,
     *steps.COMMANDS,
+    *candidates.COMMANDS,
     *status.COMMANDS,
     *memory.COMMANDS,
     *elsewhere.COMMANDS,

@@ -1,7 +1,7 @@
 """GitHub, through PyGithub: no other room of the bot imports it."""
 
 from bot.github.client import Repository, open_repository, run_address
-from bot.github.comments import put_comment
+from bot.github.comments import put_comment, read_comment
 from bot.github.issues import Issues, ReleaseIssue, connect
 from bot.github.pulls import (
     Labeled,
@@ -26,6 +26,7 @@ __all__ = [
     "open_repository",
     "permission_of",
     "put_comment",
+    "read_comment",
     "read_pull",
     "remove_label",
     "run_address",

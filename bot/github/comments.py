@@ -27,6 +27,13 @@ def put_comment(repository: Repository, number: int, marker: str, text: str | No
     return first["html_url"].address()
 
 
+def read_comment(repository: Repository, number: int, marker: str) -> str | None:
+    """Return the text of the bot's own comment of a marker, None where there is none. Raises GithubError."""
+    key = f"comment {marker}"
+    found = next(iter(_found(repository, number, key)), None)
+    return None if found is None else plain(found["body"].text()).partition("\n")[2]
+
+
 def _found(repository: Repository, number: int, key: str) -> list[Answer]:
     """Return the bot's own comments of a key, the first one first."""
     listed = repository.pages(f"/issues/{number}/comments", _WHAT)

@@ -21,8 +21,7 @@ def announce(
     ``todo`` and ``watched`` are what was planned and seen, where that is known; ``status_page`` is an address.
     """
     text = render_summary(
-        report.publications,
-        report.failures,
+        report,
         postponed=todo.postponed if todo else (),
         notices=watched.notices if watched else (),
         status_page=status_page,

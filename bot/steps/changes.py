@@ -33,10 +33,9 @@ class Change:
         return f"Add {self.names} of {self.release.label}"
 
 
-def repo_of(namespace: str, source: SourceRef | Release, variant: Variant) -> str:
-    """Return the repo that a variant of a source belongs in."""
-    model = source.repo_id.rsplit("/", 1)[-1]
-    return f"{namespace}/{model}{all_formats()[variant.format].repo_suffix(variant)}"
+def repo_of(namespace: str, source: str, variant: Variant) -> str:
+    """Return the repo that a variant of a source, a repo id, belongs in."""
+    return f"{namespace}/{source.rsplit('/', 1)[-1]}{all_formats()[variant.format].repo_suffix(variant)}"
 
 
 def path_in_repo(folder: str, path: str) -> str:
@@ -55,7 +54,7 @@ class Shelf:
     def beside(self, repo_id: str, own: Sequence[ProvenBuild], source: SourceRef) -> list[ProvenBuild]:
         """Return the proven builds of the same content that ``own``, what ``repo_id`` holds, lacks."""
         namespace = repo_id.split("/")[0]
-        siblings = {repo_of(namespace, source, v) for v in catalogue.select(["default"])} - {repo_id}
+        siblings = {repo_of(namespace, source.repo_id, v) for v in catalogue.select(["default"])} - {repo_id}
         known = [b for sibling in sorted(siblings) for b in self._published(sibling)]
         known += [c.proven for c in self.candidates]
         held = {b.build.build_key for b in own}
@@ -122,8 +121,9 @@ def _merged(old: RepoRecord, new: Sequence[ProvenBuild]) -> RepoRecord:
 
 def _stale(old: RepoRecord, record: RepoRecord) -> list[str]:
     """Return the files that only the old record knows: a rebuilt variant may have other ones."""
-    return sorted(_paths(old) - _paths(record))
+    return sorted(paths(old) - paths(record))
 
 
-def _paths(record: RepoRecord) -> set[str]:
+def paths(record: RepoRecord) -> set[str]:
+    """Return where in its repo all files of the builds of a record lie."""
     return {path_in_repo(b.build.path_in_repo, f.path) for b in record.builds for f in b.build.files}

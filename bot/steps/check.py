@@ -9,9 +9,10 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bot import catalogue, reference, source, toolchains
-from bot.cards import figures
+from bot.cards import Prompt, figures
 from bot.config import Config
 from bot.errors import PromotionError
 from bot.evidence import CHECKS, EVIDENCE_VERSION, Evidence
@@ -27,6 +28,7 @@ from bot.steps.verify import judge
 _RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, *PICTURES, *source.NOTICES})
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]{0,60}")
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")  # what asks for code, where it does
+_LONGEST_PROMPT = 20_000  # characters
 _LEAST_KL = -1e-6  # nats: rounding, and no more
 _CLOCKS_DIFFER = dt.timedelta(hours=1)
 
@@ -150,6 +152,13 @@ def check_notices(
         if name not in wanted or source.bytes_digest(content, lfs=_is_lfs(wanted[name])) != wanted[name].digest:
             raise PromotionError(f"{name} is not that of {release.label}", hint="It is not published.")
     return {name: HubFile(repo_id=repo_id, commit=commit, file=file) for name, file in found.items()}
+
+
+def bounded(prompt: Prompt) -> Prompt:
+    """Return a prompt as a card may show it: without its text, if that is very long."""
+    if len(prompt.text or "") + len(prompt.problem or "") <= _LONGEST_PROMPT:
+        return prompt
+    return replace(prompt, text=None, problem="its text is too long to show")
 
 
 def _is_lfs(file: SourceFile) -> bool:

@@ -6,7 +6,7 @@ themselves never pass through this machine; the Hub copies them, by the hashes t
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bot import staging
@@ -27,8 +27,6 @@ from bot.steps.watch import is_watched
 from bot.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
-
-_LONGEST_PROMPT = 20_000  # characters
 
 
 def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub: Hub, display: Display) -> Report:
@@ -94,13 +92,10 @@ class _Reader:
         check.check_build(build)
         release = self._release(build)
         proven = check.check_evidence(build, self._read(Evidence, staging.EVIDENCE_FILE, files), release, self.config)
-        prompt = self._read(Prompt, PROMPT_FILE, files)
-        if len(prompt.text or "") + len(prompt.problem or "") > _LONGEST_PROMPT:
-            prompt = replace(prompt, text=None, problem="its text is too long to show")
         return Candidate(
             proven=proven,
             release=release,
-            prompt=prompt,
+            prompt=check.bounded(self._read(Prompt, PROMPT_FILE, files)),
             files=check.check_files(
                 build, staging.below(staging.FILES, files), repo_id=self.repo_id, commit=self.commit, hub=self.hub
             ),

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
-from bot.plots import Plotter
+from bot.plots import PICTURES, Plotter
 from bot.progress import Display
 from bot.records import Artifact, Failure, Publication, Report
 from bot.steps.candidates import Candidate, candidate_of
@@ -62,7 +62,7 @@ def put(
     failures: list[Failure] = []
 
     def home(candidate: Candidate) -> str:
-        return repo_of(namespace, candidate.release, candidate.proven.build.variant)
+        return repo_of(namespace, candidate.release.repo_id, candidate.proven.build.variant)
 
     composer = Composer(
         endpoint=hub.endpoint,
@@ -96,10 +96,13 @@ def _add(
     """Add to one repo what is not in it, in one commit. Raises ConflictError when someone else was faster."""
     old, parent = hub.record(repo_id) or (EMPTY, None)
     change = composer.change(repo_id, candidates, old)
+    pictures: tuple[str, ...] = ()
     if change is None and parent is not None:
         display.say(f"{repo_id} holds all of it already: nothing left to do")
         commit, record = parent, old
     elif change is not None:
+        hidden = private or change.release.gated or change.release.private
+        pictures = tuple(name for name in PICTURES if name in change.files and not hidden)
         with display.task(f"Publishing {change.names} in {repo_id}") as task:
             commit = hub.commit(
                 repo_id,
@@ -107,7 +110,7 @@ def _add(
                 delete=change.delete,
                 parent=parent,
                 message=change.message,
-                private=private or change.release.gated or change.release.private,
+                private=hidden,
                 task=task,
             )
         record = change.record
@@ -116,5 +119,10 @@ def _add(
     asked = {c.build_key for c in candidates}
     builds = tuple(b for b in record.builds if b.build.build_key in asked)
     return Publication(
-        repo_id=repo_id, commit=commit, url=hub.repo_url(repo_id), created=change is not None, builds=builds
+        repo_id=repo_id,
+        commit=commit,
+        url=hub.repo_url(repo_id),
+        created=change is not None,
+        builds=builds,
+        pictures=pictures,
     )

@@ -1,0 +1,122 @@
+"""Conclude: merge or close the pull requests on the Hub of one on GitHub that was merged or closed.
+
+What is merged is published, so it is checked as what is promoted: by the recipes that are merged by now. Where those
+give another build key than the proposed files carry, they are closed, and the next run of the bot builds them anew.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+from bot import catalogue, staging
+from bot.config import Config
+from bot.errors import PhiBotError, PromotionError, RecordError
+from bot.github import Pull
+from bot.hub.client import RECORD_FILE, Hub
+from bot.hub.proposals import HubPull
+from bot.plots import PICTURES
+from bot.progress import Display
+from bot.records import (
+    Failure,
+    MalformedRecordError,
+    ProvenBuild,
+    Publication,
+    RepoRecord,
+    Report,
+    SourceFile,
+)
+from bot.source import NOTICES
+from bot.source.config import parse_object
+from bot.steps import check
+from bot.steps.changes import EMPTY, paths, repo_of
+from bot.steps.failures import failure
+from bot.steps.propose import prefix_of, title_of
+
+_OURS = frozenset({"README.md", RECORD_FILE, *PICTURES, *NOTICES})
+
+
+def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hub: Hub, display: Display) -> Report:
+    """Merge what was proposed for a pull request that was merged, and close what was for one that was not.
+
+    ``name`` is OWNER/REPO#N, ``models`` are those that it was proposed for. Where a pull request on the Hub was made
+    from another commit than the one that was merged, or does not pass the checks, it is closed, with the reason, and
+    is a Failure. Raises ConfigError without a namespace, and what the Hub refuses.
+    """
+    namespace = config.namespace("there is no namespace to conclude in")
+    publications: list[Publication] = []
+    failures: list[Failure] = []
+    for repo_id in _repos(namespace, models):
+        for proposal in hub.proposals(repo_id):
+            if not proposal.title.startswith(prefix_of(name)):
+                continue
+            if not pull.merged:
+                hub.close(repo_id, proposal.number, f"{name} was closed.")
+                display.say(f"Closed #{proposal.number} of {repo_id}: {name} was closed")
+                continue
+            try:
+                publications.append(_merge(repo_id, proposal, pull, name, config, hub))
+                display.say(f"Merged #{proposal.number} of {repo_id}")
+            except PhiBotError as error:
+                hub.close(repo_id, proposal.number, f"Not merged: {error.message}")
+                failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
+    return Report(publications=tuple(publications), failures=tuple(failures))
+
+
+def _repos(namespace: str, models: Sequence[str]) -> list[str]:
+    """Return the repos that anything made from models may be in."""
+    rows = catalogue.all_variants().values()
+    return sorted({repo_of(namespace, model, row) for model in models for row in rows})
+
+
+def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, hub: Hub) -> Publication:
+    names = proposal.title.partition(": ")[2]
+    if proposal.title != title_of(name, pull.head_sha, names):
+        raise PromotionError(f"it was built from another commit than {pull.head_sha[:12]}", hint="It is built anew.")
+    found, main = hub.files(repo_id, proposal.revision), hub.files(repo_id)
+    if found is None or main is None:
+        raise PromotionError(f"{repo_id} is not there any more", hint="It is built anew.")
+    commit, files = found
+    record = _record(repo_id, commit, files, hub)
+    old = (hub.record(repo_id) or (EMPTY, None))[0]
+    known = {b.build.build_key for b in old.builds}
+    new = tuple(b for b in record.builds if b.build.build_key not in known)
+    if not new or any(b not in old.builds for b in record.builds if b not in new):
+        raise PromotionError("its record is not what is published and something new", hint="It is built anew.")
+    for proven in new:
+        _check(repo_id, commit, files, proven, config, hub)
+    _check_rest(files, main[1], record, old)
+    merged = hub.merge(repo_id, proposal.number, f"{name} was merged.", commit=commit)
+    return Publication(repo_id=repo_id, commit=merged, url=hub.repo_url(repo_id), created=True, builds=new)
+
+
+def _record(repo_id: str, commit: str, files: Mapping[str, SourceFile], hub: Hub) -> RepoRecord:
+    if RECORD_FILE not in files:
+        raise RecordError(f"{RECORD_FILE} is missing in {repo_id}", hint="It is built anew.")
+    try:
+        return RepoRecord.from_json(parse_object(hub.read(repo_id, commit, files[RECORD_FILE])))
+    except (MalformedRecordError, ValueError) as error:
+        raise RecordError(f"{RECORD_FILE} of {repo_id}: {error}", hint="It is built anew.") from error
+
+
+def _check(
+    repo_id: str, commit: str, files: Mapping[str, SourceFile], proven: ProvenBuild, config: Config, hub: Hub
+) -> None:
+    build = proven.build
+    check.check_shape(build, now=dt.datetime.now(dt.UTC))
+    check.check_build(build)
+    release = check.check_release(build, hub)
+    check.check_evidence(build, proven.evidence, release, config)
+    own = {f.path for f in build.files}
+    there = staging.below(build.path_in_repo, files) if build.path_in_repo else dict(files)
+    check.check_files(build, {p: f for p, f in there.items() if p in own}, repo_id=repo_id, commit=commit, hub=hub)
+    notices = {p: f for p, f in files.items() if p in NOTICES}
+    check.check_notices(notices, release, repo_id=repo_id, commit=commit, hub=hub)
+
+
+def _check_rest(
+    files: Mapping[str, SourceFile], main: Mapping[str, SourceFile], record: RepoRecord, old: RepoRecord
+) -> None:
+    """Refuse what a pull request on the Hub changes beside the files of its builds, its card and its record."""
+    put = {p for p, file in files.items() if main.get(p) != file} - paths(record) - _OURS
+    gone = main.keys() - files.keys() - paths(old) - set(PICTURES)
+    if odd := sorted(put | gone):
+        raise PromotionError(f"it changes {odd[0]!a}, which is no file of what was built", hint="It is built anew.")

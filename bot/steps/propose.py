@@ -1,0 +1,152 @@
+"""Propose: what a pull request's own code built, as pull requests on the Hub, where people can try it.
+
+The recipes are the pull request's, so they cannot be compared with those here, and nothing of it is published. What
+holds for any recipe is checked: where files go and what they are called, their hashes, the release, the licence.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from bot.approval import Approval
+from bot.config import Config
+from bot.errors import PhiBotError, PromotionError, UnknownModelError
+from bot.hub.client import Hub
+from bot.plots import Plotter
+from bot.progress import Display, Task
+from bot.records import Artifact, Failure, Proposal, Report
+from bot.source import NOTICES, bytes_digest
+from bot.steps import check
+from bot.steps.candidates import Candidate, candidate_of
+from bot.steps.changes import Composer, Shelf, repo_of
+from bot.steps.failures import failure
+from bot.workspace import Workspace, hash_files
+
+_LARGEST_NOTICE = 1_000_000  # bytes
+
+
+def title_of(pull: str, head: str, names: str) -> str:
+    """Return the title of a pull request on the Hub. ``pull`` is OWNER/REPO#N on GitHub, ``head`` its commit."""
+    return f"{prefix_of(pull)}{head[:12]}: {names}"
+
+
+def prefix_of(pull: str) -> str:
+    """Return how the titles of all pull requests on the Hub begin that belong to one on GitHub."""
+    return f"{pull}@"
+
+
+def propose(
+    artifacts: Sequence[Artifact],
+    *,
+    pull: str,
+    approval: Approval,
+    config: Config,
+    workspace: Workspace,
+    hub: Hub,
+    display: Display,
+) -> Report:
+    """Open a pull request on the Hub for each repo in which artifacts of this machine differ from what is published.
+
+    ``approval`` says from which commit, and which models. Those of an older commit are closed. An artifact that does
+    not pass the checks becomes a Failure; so does each of a repo that is not there yet, or refuses. Raises ConfigError
+    without a namespace.
+    """
+    namespace = config.namespace("there is no namespace to propose in")
+    candidates: list[Candidate] = []
+    failures: list[Failure] = []
+    for artifact in artifacts:
+        build = artifact.build
+        try:
+            with display.task(f"Checking {build.variant.name} of {build.source.label}") as task:
+                candidates.append(_checked(artifact, approval, hub, task))
+        except PhiBotError as error:
+            failures.append(failure(build.source.label, build.variant.name, "publish", error))
+
+    def home(candidate: Candidate) -> str:
+        return repo_of(namespace, candidate.release.repo_id, candidate.proven.build.variant)
+
+    composer = Composer(
+        endpoint=hub.endpoint,
+        shelf=Shelf(hub=hub, candidates=candidates),
+        plotter=Plotter(workspace=workspace, display=display),
+    )
+    proposals: list[Proposal] = []
+    for repo_id, group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
+        members = tuple(group)
+        try:
+            made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
+            proposals += [made] if made is not None else []
+        except PhiBotError as error:
+            failures += [failure(c.release.label, c.name, "publish", error) for c in members]
+    return Report(proposals=tuple(proposals), failures=tuple(failures))
+
+
+def _checked(artifact: Artifact, approval: Approval, hub: Hub, task: Task) -> Candidate:
+    build = artifact.build
+    if build.source.repo_id not in approval.models:
+        raise PromotionError(
+            f"{build.source.repo_id} is no model that {approval.by} asked for", hint="It is not proposed."
+        )
+    check.check_shape(build, now=dt.datetime.now(dt.UTC))
+    release = check.check_release(build, hub)
+    candidate = candidate_of(artifact)
+    if hash_files(Path(artifact.folder) / "files", task) != tuple(sorted(build.files, key=lambda f: Path(f.path))):
+        raise PromotionError(f"{build.variant.name} is not as it was built", hint="It is not proposed.")
+    wanted = {f.path: f.digest for f in release.files if f.path in NOTICES}
+    for name, content in candidate.notices.items():
+        path = Path(str(content))
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_NOTICE:
+            raise PromotionError(f"{name!a} is no licence", hint="It is not proposed.")
+        digest = wanted.get(name, "")
+        if bytes_digest(path.read_bytes(), lfs=digest.startswith("sha256:")) != digest:
+            raise PromotionError(f"{name} is not that of {release.label}", hint="It is not proposed.")
+    return Candidate(
+        proven=candidate.proven,
+        release=release,
+        prompt=check.bounded(candidate.prompt),
+        files=candidate.files,
+        notices=candidate.notices,
+    )
+
+
+def _propose(
+    repo_id: str,
+    candidates: Sequence[Candidate],
+    pull: str,
+    head: str,
+    composer: Composer,
+    hub: Hub,
+    display: Display,
+) -> Proposal | None:
+    found = hub.record(repo_id)
+    if found is None:
+        raise UnknownModelError(
+            f"there is no {repo_id} to propose anything in", hint="It is made when the model is first published."
+        )
+    record, parent = found
+    change = composer.change(repo_id, candidates, record)
+    if change is None:
+        display.say(f"{repo_id} holds the same already: nothing to propose")
+        return None
+    title = title_of(pull, head, change.names)
+    with display.task(f"Proposing {change.names} in {repo_id}") as task:
+        number = hub.propose(
+            repo_id,
+            files=change.files,
+            delete=change.delete,
+            parent=parent,
+            title=title,
+            description=f"Built by the code of {pull} at {head}, which is not merged. To try it: --revision refs/pr/N.",
+            task=task,
+        )
+    for other in hub.proposals(repo_id):
+        if other.number != number and other.title.startswith(prefix_of(pull)):
+            hub.close(repo_id, other.number, f"A newer one is #{number}.")
+    new = {c.build_key for c in candidates} - {b.build.build_key for b in record.builds}
+    return Proposal(
+        repo_id=repo_id,
+        number=number,
+        url=f"{hub.repo_url(repo_id)}/discussions/{number}",
+        builds=tuple(b for b in change.record.builds if b.build.build_key in new),
+    )
