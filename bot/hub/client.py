@@ -163,7 +163,7 @@ class Hub:
         a repo that is not there yet: it is made, ``private`` or not. If nothing changes, no commit is made and the
         parent is returned. Raises ConflictError when someone else was faster.
         """
-        with told(self.endpoint, repo_id):
+        with told(self.endpoint, repo_id, revision=parent):
             return commits.commit(
                 self._write(repo_id, repo_type),
                 files=files,
@@ -195,10 +195,10 @@ class Hub:
     ) -> int:
         """Open a pull request with one commit on top of ``parent``, a commit of main; return its number.
 
-        If one of this account's with that title and that content is open, it is returned. Raises ConflictError for a
-        parent that is not in main, HubRefusedError where nothing would change.
+        If one of this account's with that title and that content is open, it is returned. Raises UnknownRevisionError
+        or ConflictError for a parent that is not in main, HubRefusedError where nothing would change.
         """
-        with told(self.endpoint, repo_id):
+        with told(self.endpoint, repo_id, revision=parent):
             return proposals.propose(
                 self._write(repo_id),
                 files=files,

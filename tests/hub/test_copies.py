@@ -1,8 +1,12 @@
 """What was staged in one repo is published in another: the Hub copies it, in one commit, and nobody sends it again."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -201,6 +205,39 @@ def test_a_promotion_that_was_given_up_leaves_the_old_commit_and_can_be_repeated
     faulty.faults.clear()
     promote(shaky, staged, old)
     assert titles(client) == ["Promote", "Publish", "initial commit"]
+
+
+PROMOTE = """
+import json, os, sys
+from bot.hub.client import HubFile, connect
+from bot.progress import Silent
+from bot.records import SourceFile
+endpoint, public, repo, commit, file = sys.argv[1:]
+files = {"model.gguf": HubFile(repo_id=repo, commit=commit, file=SourceFile.from_json(json.loads(file)))}
+with Silent().task("") as task:
+    hub = connect(endpoint, os.environ["TOKEN"])
+    hub.commit(public, files=files, parent=None, message="Promote", task=task)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("path", ["/api/repos/create", "/lfs-files/duplicate", "/commit/"])
+def test_a_promotion_that_was_killed_anywhere_does_not_trip_the_next_one(
+    shaky: Hub, faulty: Proxy, hub: RunningHub, staged: Mapping[str, HubFile], path: str
+) -> None:
+    faulty.faults.append(Fault(method="POST", path=path, stall=0, times=1))
+    file = staged[LARGE]
+    said = (PUBLIC, file.repo_id, file.commit, json.dumps(file.file.to_json()))
+    arguments = [sys.executable, "-c", PROMOTE, faulty.url, *said]
+    process = subprocess.Popen(arguments, env=os.environ | {"TOKEN": hub.token})
+    while not any(path in seen for _, seen, _ in faulty.seen):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    found = shaky.files(PUBLIC)
+    promote(shaky, staged, found[0] if found else None)
+    assert listing(shaky, PUBLIC)[1]["model.gguf"].digest == staged[LARGE].file.digest
 
 
 # ---- others at the same moment -----------------------------------------------------------------------------------

@@ -34,6 +34,12 @@ def propose(hub: Hub, parent: str, content: bytes = b"# Better\n", title: str = 
     )
 
 
+def head(hub: Hub, revision: str | None = None) -> str:
+    found = hub.files(REPO, revision)
+    assert found is not None
+    return found[0]
+
+
 def paths(hub: Hub, revision: str | None = None) -> set[str]:
     found = hub.files(REPO, revision)
     assert found is not None
@@ -57,7 +63,7 @@ def test_a_proposal_is_one_commit_beside_main(client: Hub, main: str) -> None:
     assert paths(client, pull.revision) == {"README.md", "model.gguf"}
     assert content(client, pull.revision, "README.md") == b"# Better\n"
     assert [c.title for c in client.api.list_repo_commits(REPO, revision=pull.revision)][:2] == [TITLE, "Publish"]
-    assert client.files(REPO)[0] == main  # type: ignore[index]
+    assert head(client) == main
 
 
 def test_what_was_staged_is_proposed_without_an_upload(shaky: Hub, faulty: Proxy, client: Hub, main: str) -> None:
@@ -90,6 +96,14 @@ def test_what_is_on_main_already_is_not_proposed(client: Hub, main: str) -> None
     with pytest.raises(HubRefusedError, match="holds all of it already"):
         client.propose(REPO, files={"README.md": b"# Phi\n"}, parent=main, title=TITLE, description="", task=Log())
     assert client.proposals(REPO) == []
+
+
+def test_a_proposal_starts_from_main(client: Hub, main: str) -> None:
+    with pytest.raises(UnknownRevisionError, match="0000"):
+        propose(client, "0" * 40)
+    aside = head(client, f"refs/pr/{propose(client, main)}")
+    with pytest.raises(ConflictError):
+        propose(client, aside, b"# On top of another\n")
 
 
 def test_a_proposal_whose_answer_was_lost_is_found_again(shaky: Hub, faulty: Proxy, main: str) -> None:
@@ -132,16 +146,16 @@ def test_no_repo_has_no_proposals(client: Hub) -> None:
 
 def test_a_proposal_is_changed_only_where_its_content_differs(client: Hub, main: str) -> None:
     number = propose(client, main)
-    before = client.files(REPO, f"refs/pr/{number}")[0]  # type: ignore[index]
+    before = head(client, f"refs/pr/{number}")
     same = client.update_proposal(REPO, number, files={"README.md": b"# Better\n"}, message="Update", task=Log())
     assert same == before
     after = client.update_proposal(
         REPO, number, files={"README.md": b"# Best\n"}, delete=("model.gguf",), message="Update", task=Log()
     )
-    assert client.files(REPO, f"refs/pr/{number}")[0] == after != before  # type: ignore[index]
+    assert head(client, f"refs/pr/{number}") == after != before
     assert content(client, f"refs/pr/{number}", "README.md") == b"# Best\n"
     assert paths(client, f"refs/pr/{number}") == {"README.md"}
-    assert client.files(REPO)[0] == main  # type: ignore[index]
+    assert head(client) == main
 
 
 @pytest.mark.usefixtures("at_once")
@@ -166,9 +180,7 @@ def test_a_change_of_no_proposal_is_refused(client: Hub, main: str) -> None:
 def test_what_is_merged_is_on_main_and_stays_so(client: Hub, main: str) -> None:
     number = propose(client, main)
     commit = client.merge(REPO, number, "Merged with the pull request on GitHub.")
-    found = client.files(REPO)
-    assert found is not None
-    assert found[0] == commit != main
+    assert head(client) == commit != main
     assert paths(client) == {"README.md", "model.gguf"}
     assert client.merge(REPO, number, "Again") == commit
     assert client.close(REPO, number, "Too late") == "merged"
@@ -183,7 +195,7 @@ def test_what_is_closed_is_not_merged(client: Hub, main: str) -> None:
     assert client.close(REPO, number, "Again") == "closed"
     with pytest.raises(HubRefusedError, match=f"pull request {number} of {REPO} is closed"):
         client.merge(REPO, number)
-    assert client.files(REPO)[0] == main  # type: ignore[index]
+    assert head(client) == main
 
 
 @pytest.mark.usefixtures("at_once")
@@ -205,16 +217,16 @@ def test_a_merge_that_would_overwrite_a_newer_main_is_a_conflict(client: Hub, ma
     newer = client.commit(REPO, files={"README.md": b"# Newer\n"}, parent=main, message="Publish", task=Log())
     with pytest.raises(ConflictError, match="main changed in the same files"):
         client.merge(REPO, number)
-    assert client.files(REPO)[0] == newer  # type: ignore[index]
+    assert head(client) == newer
 
 
 def test_what_was_changed_after_it_was_checked_is_not_merged(client: Hub, main: str) -> None:
     number = propose(client, main)
-    checked = client.files(REPO, f"refs/pr/{number}")[0]  # type: ignore[index]
+    checked = head(client, f"refs/pr/{number}")
     later = client.update_proposal(REPO, number, files={"README.md": b"# Evil\n"}, message="Slip it in", task=Log())
     with pytest.raises(ConflictError, match="since it was checked"):
         client.merge(REPO, number, commit=checked)
-    assert client.files(REPO)[0] == main  # type: ignore[index]
+    assert head(client) == main
     client.merge(REPO, number, commit=later)
 
 
@@ -225,7 +237,7 @@ def test_only_who_may_write_merges(hub: RunningHub, client: Hub, main: str) -> N
     with pytest.raises(PhiBotError) as caught:
         guest.merge(REPO, number)
     assert caught.value.exit_code == 30
-    assert client.files(REPO)[0] == main  # type: ignore[index]
+    assert head(client) == main
 
 
 @pytest.mark.parametrize("number", [7, 1])

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import _oidc
 
 from bot.errors import HubRefusedError, TokenError
+from bot.hub import trusted
 from bot.hub.client import Hub, HubFile, connect
 from bot.hub.local import RunningHub
 from bot.toolchains.enter import child_environment
@@ -192,6 +193,19 @@ def test_one_token_does_for_an_hour_and_is_renewed_before_it_ends(
     clock.now += 2
     assert api.token != first  # the same client goes on with another token: an upload may take hours
     assert workflow.minted == 2
+
+
+def test_every_request_of_a_commit_takes_the_token_of_its_moment(
+    hub: RunningHub, keyless: Hub, repos: str, workflow: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(hub, PUBLIC, workflow)
+    monkeypatch.setattr(trusted, "_EARLY", 3600.0)  # as if each token ran out at once
+    source = staged(keyless)
+    before = workflow.minted
+    files: dict[str, bytes | HubFile] = {"model": source, "other.gguf": WEIGHTS[1:], "README.md": b"# Phi\n"}
+    commit = keyless.commit(PUBLIC, files=files, parent=repos, message="Publish", task=Log())
+    assert head_of(keyless, PUBLIC) == commit
+    assert workflow.minted - before > 8
 
 
 @pytest.mark.usefixtures("at_once")
