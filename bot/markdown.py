@@ -66,6 +66,12 @@ def link(text: object, address: str) -> Markup:
     return Markup(f"[{escape(text)}](<{target}>)")  # noqa: S704 - escaped and quoted
 
 
+def picture(address: str, text: object) -> Markup:
+    """Return a picture that shows ``text`` in its place, or that text alone when the address is not a web one."""
+    shown = link(one_line(text) or "picture", address)
+    return Markup(f"!{shown}") if shown.startswith("[") else shown  # noqa: S704 - a link is escaped
+
+
 def is_web_address(text: object) -> bool:
     """Say whether text is an http or https address with a host and without credentials or white space."""
     if not isinstance(text, str) or len(text) > 2000 or re.search(r"[\s\x00-\x20\x7f\\<>\"]", text):

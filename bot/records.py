@@ -192,13 +192,17 @@ class RepoRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Publication(Record):
-    """Artifacts on the Hub. ``commit`` is the head; ``created`` is False when all of it was there already."""
+    """Artifacts on the Hub. ``commit`` is the head; ``created`` is False when all of it was there already.
+
+    ``pictures`` are the paths of those that this commit put beside the card, where anybody can see them.
+    """
 
     repo_id: str
     commit: Commit
     url: str
     created: bool
     builds: tuple[ProvenBuild, ...]
+    pictures: tuple[RelativePath, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The Jinja2 templates of cards, summaries and pages, with escaping that nothing has to ask for.
 
 In a template named ``*.html`` or ``*.html.j2`` every value is escaped as HTML, in one named ``*.md.j2`` as Markdown
-(bot/markdown.py). The filters ``code``, ``fence``, ``link``, ``unbroken``, ``sh`` and
-``py`` put a value in its own kind of place.
+(bot/markdown.py). The filters ``code``, ``fence``, ``link``, ``picture``, ``unbroken``, ``sh`` and ``py`` put a value
+in its own kind of place.
 """
 
 from functools import cache
@@ -32,6 +32,7 @@ def environment() -> jinja2.Environment:
         code=markdown.code,
         fence=markdown.fence,
         link=markdown.link,
+        picture=markdown.picture,
         sh=markdown.shell,
         py=markdown.python,
         md=markdown.escape,
