@@ -6,6 +6,7 @@ give another build key than the proposed files carry, they are closed, and the n
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bot import catalogue, staging
 from bot.config import Config
@@ -83,7 +84,7 @@ def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Confi
         raise PromotionError("its record is not what is published and something new", hint="It is built anew.")
     for proven in new:
         _check(repo_id, commit, files, proven, config, hub)
-    _check_rest(files, main[1], record, old)
+    _check_rest(files, main[1], replace(record, builds=new), old)
     merged = hub.merge(repo_id, proposal.number, f"{name} was merged.", commit=commit)
     return Publication(repo_id=repo_id, commit=merged, url=hub.repo_url(repo_id), created=True, builds=new)
 
@@ -113,10 +114,10 @@ def _check(
 
 
 def _check_rest(
-    files: Mapping[str, SourceFile], main: Mapping[str, SourceFile], record: RepoRecord, old: RepoRecord
+    files: Mapping[str, SourceFile], main: Mapping[str, SourceFile], new: RepoRecord, old: RepoRecord
 ) -> None:
-    """Refuse what a pull request on the Hub changes beside the files of its builds, its card and its record."""
-    put = {p for p, file in files.items() if main.get(p) != file} - paths(record) - _OURS
+    """Refuse what a pull request on the Hub changes beside the files of its new builds, its card and its record."""
+    put = {p for p, file in files.items() if main.get(p) != file} - paths(new) - _OURS
     gone = main.keys() - files.keys() - paths(old) - set(PICTURES)
     if odd := sorted(put | gone):
         raise PromotionError(f"it changes {odd[0]!a}, which is no file of what was built", hint="It is built anew.")
