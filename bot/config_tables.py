@@ -453,7 +453,6 @@ class Reconvert:
             "convert:OWNER/NAME converts any other one.",
             allowed="a list of: owner/name of a model on the Hub",
             rules={"items": {"pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$"}},
-            example=("microsoft/Phi-4-mini-instruct",),
         ),
     )
 

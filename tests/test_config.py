@@ -400,7 +400,7 @@ def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> N
     shown = load(set_all)
     examples = {"publish.namespace", *(f"plan.max_{what}" for what in ("jobs", "cost", "jobs_per_model"))}
     examples |= {"plan.max_cost_per_model", "hf_jobs.namespace", "announce.repository", "announce.status_page"}
-    examples |= {"run.dry_run", "reconvert.models"}
+    examples |= {"run.dry_run"}
     examples |= {"build.work", "build.threads"}
     for at, _ in config_file.keys(Config):
         if ".".join(at) not in examples and config_file.ANY_NAME not in at:

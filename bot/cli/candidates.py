@@ -55,7 +55,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     Without --pull, it is the one that the workflow run of the event was of.
 
     \b
-    Example: phi-bot propose artifacts/* --pull my-org/phi-bot#7 --head 2fe192450127e6a83f7441aef6e3ca586c338b77
+    Example: phi-bot propose artifacts/* --head 2fe192450127e6a83f7441aef6e3ca586c338b77 --pull my-org/phi-bot#7
     """
     means = options.means()
     if not _HEAD.fullmatch(head):
