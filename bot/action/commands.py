@@ -23,13 +23,15 @@ def arguments(inputs: Inputs) -> list[str]:
             return ["plan", "--matrix", *begin, *on, *_variants(inputs), *_common(inputs), "--", *inputs.models]
         case "promote":
             reports = [] if inputs.reports is None else [f"--reports={inputs.reports}"]
-            return ["promote", *reports, *_common(inputs), "--json"]
+            return ["promote", *reports, *_common(inputs), "--json", "--", *inputs.models]
         case "compare":
             sides = [f"--base={inputs.base}", f"--head={inputs.head}"]
             model = [] if inputs.model is None else [f"--model={inputs.model}"]
-            return ["compare", *sides, *model, *_out(inputs), *_common(inputs), "--json"]
+            return ["compare", *sides, *model, *_variants(inputs), *_out(inputs), *_common(inputs), "--json"]
         case "comment":
-            return ["comment", *_pull(inputs), "--", str(_comparison(inputs.reports))]
+            return ["comment", *_pull(inputs), *_common(inputs), "--", str(_comparison(inputs.reports))]
+        case "approve":
+            return ["approve", *_common(inputs), "--json"]
         case "propose":
             return [
                 "propose",

@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 
 from bot.errors import ConfigError
 
-Command = Literal["run", "plan", "promote", "compare", "comment", "propose", "conclude", "status"]
+Command = Literal["run", "plan", "promote", "compare", "comment", "approve", "propose", "conclude", "status"]
 Publish = Literal["no", "stage", "yes"]
 Kind = Literal["file", "folder", "any", "new"]  # of what a path names
 
@@ -21,8 +21,8 @@ COMMANDS: tuple[Command, ...] = get_args(Command)
 
 #: Which commands take an input, for those that not every command takes.
 TAKEN_BY: dict[str, tuple[Command, ...]] = {
-    "models": ("run", "plan"),
-    "variants": ("run", "plan"),
+    "models": ("run", "plan", "promote"),
+    "variants": ("run", "plan", "compare"),
     "runner": ("plan",),
     "reports": ("promote", "propose", "comment"),
     "base": ("compare",),
@@ -35,7 +35,7 @@ _NEEDED_BY: dict[str, tuple[Command, ...]] = {
     "reports": ("propose", "comment"),
     "base": ("compare",),
     "head": ("compare", "propose"),
-    "pull-request": ("comment", "conclude"),
+    "pull-request": ("comment",),
 }
 
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*(?:@[A-Za-z0-9_][A-Za-z0-9._/-]*)?")
@@ -46,6 +46,7 @@ _PULL = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+#[1-9][0-9]{0,9}")
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,9})")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ENDPOINT = re.compile(r"https?://[\x21-\x7e]+")
+_MODEL = "OWNER/NAME, OWNER/NAME@REVISION or a folder in the workspace"
 _SHOWN = 80  # characters of a wrong value
 
 
@@ -54,8 +55,8 @@ class Inputs:
     """What the action was asked for. Paths are absolute, and exist unless something is to be written there.
 
     ``models`` are repos with or without a revision, and folders. ``dry_run`` is None where the configuration decides.
-    ``pull_request`` is ``OWNER/REPO#N``, or None to propose for that of a fork, which is found by its commit. ``head``
-    is a folder to compare, or the commit to propose for.
+    ``pull_request`` is ``OWNER/REPO#N``, or None for the one that the event of the workflow is about. ``head`` is a
+    folder to compare, or the commit to propose for.
     """
 
     command: Command
@@ -150,7 +151,9 @@ class _Reader:
 
     def _models(self) -> tuple[str, ...]:
         found: list[str] = []
-        for line in filter(None, (line.strip() for line in self._text("models").splitlines())):
+        for line in filter(None, (line.replace("\t", " ").strip() for line in self._text("models").splitlines())):
+            if not line.isprintable():
+                raise _wrong("models", line, _MODEL)
             # A folder's name may hold spaces, where it has a line of its own.
             found += [line] if _is(self._below(line), "folder") else line.split()
         return tuple(self._model(text) for text in found)
@@ -160,7 +163,7 @@ class _Reader:
         if looks_like_a_path or _is(self._below(text), "folder"):
             return str(self._existing("models", text, "folder"))
         if not _REPO.fullmatch(text):
-            raise _wrong("models", text, "OWNER/NAME, OWNER/NAME@REVISION or a folder in the workspace")
+            raise _wrong("models", text, _MODEL)
         return text
 
     def _head(self, command: Command) -> Path | str | None:
