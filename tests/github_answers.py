@@ -1,6 +1,7 @@
 """What GitHub's API answers, whole: every value that GitHub's own description requires. The repository is ``o/r``."""
 
 from typing import Any
+from urllib.parse import quote
 from zlib import crc32
 
 MOMENT = "2026-01-02T03:04:05Z"
@@ -19,7 +20,7 @@ def identity(kind: str, name: object) -> dict[str, Any]:
 
 
 def account(api: str, login: str, kind: str = "User") -> dict[str, Any]:
-    url = f"{api}/users/{login}"
+    url = f"{api}/users/{quote(login)}"
     return {
         **identity("U", login),
         "login": login,
@@ -27,7 +28,7 @@ def account(api: str, login: str, kind: str = "User") -> dict[str, Any]:
         "site_admin": False,
         "gravatar_id": "",
         "url": url,
-        "html_url": f"{WEB}/{login}",
+        "html_url": f"{WEB}/{quote(login)}",
         **addresses(url, "avatar events followers following gists organizations received_events repos starred"),
         "subscriptions_url": f"{url}/subscriptions",
     }
@@ -46,7 +47,9 @@ def repository(api: str, name: str) -> dict[str, Any]:
         **identity("R", name),
         **addresses(url, many),
         **{f"{count}_count": 0 for count in counts.split()},
-        **dict.fromkeys(("has_issues", "has_projects", "has_wiki", "has_pages", "has_discussions"), True),
+        **dict.fromkeys(
+            ("has_issues", "has_projects", "has_wiki", "has_pages", "has_discussions", "has_downloads"), True
+        ),
         **dict.fromkeys(("private", "fork", "archived", "disabled"), False),
         **dict.fromkeys(("description", "homepage", "language", "license"), None),
         **dict.fromkeys(("forks", "open_issues", "watchers", "size"), 0),
@@ -65,7 +68,7 @@ def label(api: str, name: str) -> dict[str, Any]:
         **identity("L", name),
         "url": f"{api}/repos/o/r/labels/x",
         "name": name,
-        "description": None,
+        "description": "",
         "color": "ededed",
         "default": False,
     }

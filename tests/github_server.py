@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from tests import github_answers as answers
 
+VIEWER = "query { viewer { login } }"
 _PAGE = 3  # items, so that a few of them make several pages
 Answered = tuple[int, Any, dict[str, str]]
 
@@ -64,6 +65,7 @@ class GitHub:
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, authorization
     unknown: list[tuple[str, str]] = field(default_factory=list)  # requests that no route is for
+    asked: list[tuple[str, str, set[str], set[str]]] = field(default_factory=list)  # method, template, names given
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -121,12 +123,13 @@ class GitHub:
         """Do what a request asks."""
         below = path.removeprefix(self.prefix)
         if (method, path) == ("POST", re.sub("/v3$", "", self.prefix) + "/graphql"):
-            assert body["query"] == "query { viewer { login } }"
+            assert body == {"query": VIEWER}
             return 200, {"data": {"viewer": {"login": self.login}}}, {}
         for (known, template), handle in ROUTES.items():
             found = re.fullmatch(re.sub(r"{\w+}", "([^/]+)", template), below)
             if found and method == known and path.startswith(self.prefix):
                 given = [unquote(part) for part in found.groups()]
+                self.asked.append((method, template, set(query), set(body or ())))
                 return handle(self, given, query, body) if given[:2] == ["o", "r"] else _missing()
         self.unknown.append((method, path))
         return 500, {"message": f"no route for {method} {path}"}, {}
