@@ -50,6 +50,7 @@ class World:
         self.hub, self.config, self.tmp_path = hub, config, tmp_path
         self.client = client.connect(hub.url, hub.token)
         self.release = proven.release(hub)
+        self.artifacts: list[Artifact] = []
 
     def build(self, name: str = "gguf/q4_k_m", **how: Any) -> Artifact:
         return proven.artifact(self.tmp_path / "artifacts", self.release, name, **how)
