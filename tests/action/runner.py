@@ -159,7 +159,7 @@ class Runner:
             file.touch()
         script = self.temp / f"{number}.sh"
         script.write_text(step["run"], encoding="utf-8")
-        env = self._machine() | {name: str(file) for name, file in files.items()} | dict(environment)
+        env = self.machine() | {name: str(file) for name, file in files.items()} | dict(environment)
         done = subprocess.run(
             [*_SHELLS[step["shell"]], str(script)],
             cwd=self.workspace,
@@ -184,7 +184,7 @@ class Runner:
             code=done.returncode,
         )
 
-    def _machine(self) -> dict[str, str]:
+    def machine(self) -> dict[str, str]:
         """Return the environment that every step has."""
         kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
         index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}

@@ -1,17 +1,21 @@
 """The action as a whole: its steps executed as a runner does, against an embedded Hub."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
 
-from bot.errors import DamagedWeightsError
+from bot.errors import DamagedWeightsError, HubUnreachableError, Interrupted
 from bot.hub.local import RunningHub
 from bot.records import BuildRecord, Report
 from tests.action.conftest import RELEASE, on_hub
-from tests.action.runner import Runner
+from tests.action.log import commands
+from tests.action.runner import Runner, read_pairs
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.process]
 
@@ -91,9 +95,8 @@ def test_a_broken_model_is_an_annotation_an_exit_code_and_outputs(
     message, hint = annotation.data.split("\n")
     assert "model.safetensors" in message
     assert hint
-    (failure,) = report_of(done.outputs["report"]).failures or [None]
-    if failure is not None:
-        assert (failure.message, failure.hint) == (message, hint)
+    (failure,) = report_of(done.outputs["report"]).failures
+    assert (failure.message, failure.hint) == (message, hint)
     assert json.loads(done.outputs["artifacts"]) == []
     assert json.loads(done.outputs["records"]) == []
     assert "model.safetensors" in done.summary
@@ -129,3 +132,74 @@ def test_a_plan_without_work_is_empty(runner: Runner, released: RunningHub) -> N
     assert json.loads(done.outputs["matrix"]) == {"include": []}
     assert done.outputs["empty"] == "true"
     assert "Nothing is to be built" in done.summary
+
+
+def test_what_one_job_stages_another_one_promotes(runner: Runner, released: RunningHub, work: Path) -> None:
+    configure(runner, released, namespace="halves")
+    staging = runner.use(models=RELEASE, publish="stage", work=str(work))
+    assert not staging.failed, staging.log
+    (staged,) = report_of(staging.outputs["report"]).staged
+    assert staged.repo_id == "halves/phi-bot-staging"
+    assert "## Staged" in staging.summary
+    assert json.loads(staging.outputs["publications"]) == []
+
+    reports = runner.temp / "reports"
+    reports.mkdir()
+    Path(staging.outputs["report"]).rename(reports / "report.json")
+    promoting = runner.use(command="promote", models=RELEASE, reports=str(reports), work=str(work))
+    assert not promoting.failed, promoting.log
+    assert json.loads(promoting.outputs["publications"]) == [f"{released.url}/halves/Phi-3.5-sample-instruct-GGUF"]
+    assert "## Published" in promoting.summary
+    assert (promoting.wanted, promoting.saved) == ((), ())
+
+
+def test_two_sides_with_the_same_model_compare_at_once(
+    runner: Runner, released: RunningHub, fine_tune: Callable[[str], Path]
+) -> None:
+    configure(runner, released)
+    fine_tune("base/model")
+    fine_tune("head/model")
+    done = runner.use(command="compare", base="base", head="head", model="model", work="work")
+    assert not done.failed, done.log
+    assert json.loads(Path(done.outputs["comparison"]).read_text())
+    assert done.summary
+
+
+def test_a_hub_that_is_away_is_one_annotation(runner: Runner, released: RunningHub) -> None:
+    configure(runner, released)
+    done = runner.use(publish="yes", endpoint="http://127.0.0.1:9")
+    assert done.code == HubUnreachableError.exit_code
+    (annotation,) = done.errors
+    assert annotation.data.startswith("http://127.0.0.1:9 is not reachable: ")
+    assert annotation.data.splitlines()[1].startswith("Check the address")
+    assert report_of(done.outputs["report"]) == Report()
+    assert "## Nothing was done" in done.summary
+
+
+def test_a_job_that_is_cancelled_ends_tidily(
+    runner: Runner, released: RunningHub, fine_tune: Callable[[str], Path], tmp_path: Path
+) -> None:
+    configure(runner, released)
+    fine_tune("model")
+    files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    inputs = {"INPUT_MODELS": "model", "INPUT_WORK": "work"}
+    process = subprocess.Popen(
+        [sys.executable, "-X", "utf8", "-m", "bot.action", "run"],
+        cwd=runner.workspace,
+        env=runner.machine() | files | inputs,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    before = []
+    for line in process.stdout:
+        before.append(line)
+        if line.startswith("Building "):
+            process.send_signal(signal.SIGINT)
+            break
+    said = "".join([*before, process.stdout.read()])
+    assert process.wait() == Interrupted.exit_code
+    (error,) = [c for c in commands(said) if c.name == "error"]
+    assert error.data.startswith("interrupted\n")
+    outputs = read_pairs(Path(files["GITHUB_OUTPUT"]).read_text())
+    assert json.loads(outputs["artifacts"]) == []
