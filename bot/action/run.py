@@ -171,15 +171,23 @@ def _hand_on(
     outputs.add_summary(
         outputs.file_of(environ, "GITHUB_STEP_SUMMARY"), summary.read_text(encoding="utf-8", errors="replace")
     )
-    if report.publications or report.artifacts:
+    if report != Report():
         with outputs.as_text():
-            show.publications(report)
-            show.artifacts(() if report.publications else report.artifacts)
+            _show(report)
     if fatal is not None:
         outputs.error(*fatal)
     outputs.failures(report.failures)
     if ended.code and fatal is None and not report.failures:
         outputs.error(f"phi-bot ended with exit code {ended.code}", "docs/exit-codes.md says what it means.")
+
+
+def _show(report: Report) -> None:
+    """Print what the summary has in full: where files have come to, or else where they lie."""
+    show.publications(report)
+    show.proposals(report.proposals)
+    show.staged(report.staged)
+    if not (report.publications or report.proposals or report.staged):
+        show.artifacts(report.artifacts)
 
 
 def _records(report: Report) -> list[str]:
