@@ -169,7 +169,11 @@ class Repository:
         found = [link["url"] for link in parse_header_links(links) if link.get("rel") == "next"] if links else []
         if not found:
             return None
-        api, parts = urlsplit(self.requester.base_url), urlsplit(found[0])
+        api = urlsplit(self.requester.base_url)
+        try:
+            parts = urlsplit(found[0])
+        except ValueError as error:
+            raise GithubError("GitHub's next page has no address", hint=HINT) from error
         if (parts.scheme, parts.netloc) != (api.scheme, api.netloc):
             raise GithubError("GitHub's next page is on another host", hint=HINT)
         return dict(parse_qsl(parts.query))
