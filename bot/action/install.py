@@ -112,7 +112,7 @@ def main(environ: Mapping[str, str]) -> int:
         sys.stdout.write(f"::error title=phi-bot::{text}\n")
         return 46  # NotReadyError's, see docs/exit-codes.md
     with Path(environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as file:
-        file.write(f"python={python}\n")
+        file.write(f"python={python.as_posix()}\n")  # Bash runs it, on Windows too
     return 0
 
 
