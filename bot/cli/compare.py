@@ -52,6 +52,8 @@ def compare_command(
             raise ConfigError(f"there is no folder {side}", hint="Name two checkouts, or two folders of a model.")
     canary = not means.config.run.dry_run
     before, after = _model(base, model), _model(head, model)
+    if model and after is None:
+        raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
     if after is not None:
         names = [v.name for v in catalogue.select(chosen(wanted, means))]
         found = compare_models(before, after, names, workspace=means.workspace, display=means.display, canary=canary)

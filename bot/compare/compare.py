@@ -17,11 +17,10 @@ from bot.compare.cards import difference
 from bot.compare.child import ChildError, Code
 from bot.compare.rebuilds import rebuilds
 from bot.compare.records import COMPARISON_VERSION, CardDiff, Change, Comparison, Fingerprint, Measured, Row
-from bot.compare.sides import fingerprints
+from bot.compare.sides import fingerprints, identical
 from bot.compare.verdict import verdict
 from bot.families import DEFAULT, FAMILIES
 from bot.progress import Display
-from bot.records import digest_of
 from bot.workspace import Workspace
 
 _NAMESPACE = "your-name"  # on cards, where none is known
@@ -47,6 +46,8 @@ def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, di
     """
     started = time.monotonic()
     one, other = child.code_of(base), child.code_of(head)
+    if identical(one, other):
+        return Comparison(version=COMPARISON_VERSION, kind="code", seconds=_since(started))
     try:
         before, after = fingerprints(one, other)
     except ChildError as error:
@@ -164,11 +165,15 @@ def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Worksp
     return replace(found, rows=tuple(measured), cards=diffs, notes=tuple(notes))
 
 
+def kept_sample(workspace: Workspace, side: Fingerprint, family: str) -> Path:
+    """Return the folder of a family's sample in a working folder: another one for each code that makes samples."""
+    return workspace.root / "samples" / side.sample[:16] / family
+
+
 def _sample(sides: _Sides, workspace: Workspace, scratch: Path, family: str, display: Display) -> Path:
     """Return the sample of a family, kept until what makes it changes. It is made by the base unless that changes."""
     same = sides.before.sample == sides.after.sample
-    kept = workspace.root / "samples" / digest_of(sides.before.sample)[:16] / family
-    folder = kept if same else scratch / "samples" / family
+    folder = kept_sample(workspace, sides.before, family) if same else scratch / "samples" / family
     if not folder.exists():
         display.say(f"Making a small {FAMILIES[family].title}")
         make_sample(sides.base if same else sides.head, folder, family)

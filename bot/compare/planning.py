@@ -1,7 +1,7 @@
 """Print, as JSON, what a side would build in a namespace: ``python planning.py TASK.json``.
 
 Run as a script with the code of that side on its path (bot/compare/rebuilds.py), in its folder. Reads the Hub without a
-token, builds nothing, writes nothing. A task has ``namespace``, ``work``, and ``except``: build keys to leave out.
+token, builds nothing, writes nothing. A task has ``namespace``, ``work``, and ``except``: what is due in any case.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from bot import catalogue, config
 from bot.config_tables import Planning
 from bot.errors import PhiBotError
 from bot.hub import client
+from bot.plans import Job
 from bot.progress import Silent
 from bot.steps.run import Means, look
 from bot.steps.settle import settle
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def plan(namespace: str, work: Path, known: frozenset[str]) -> dict[str, object]:
-    """Return the models that are watched, the jobs that are due but for known build keys, and all build keys due."""
+    """Return the models that are watched, what is due of them, and the jobs of that which is not known to be due."""
     settings = config.load(None, environ=os.environ).replace(namespace=namespace, work=work)
     # All that is outdated, and no bound on a run: what merging leads to in the end.
     settings = dataclasses.replace(settings, build=dataclasses.replace(settings.build, outdated="now"), plan=Planning())
@@ -44,10 +45,12 @@ def plan(namespace: str, work: Path, known: frozenset[str]) -> dict[str, object]
         display=Silent(),
     )
     cycle = look((), catalogue.select(settings.build.variants), means, keep=False, on=_ON)
-    due = [v.build_key for job in cycle.todo.jobs for v in job.variants]
-    jobs = []
+    jobs: list[Job] = []
+    due: list[str] = []
     for job in cycle.todo.jobs:
-        left = tuple(v for v in job.variants if v.build_key not in known)
+        names = {v.variant.name: f"{job.release.content_digest} {v.variant.name}" for v in job.variants}
+        due += names.values()
+        left = tuple(v for v in job.variants if names[v.variant.name] not in known)
         if left:
             jobs.append(dataclasses.replace(job, variants=left, placement=None))
     todo = settle(

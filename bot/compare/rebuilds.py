@@ -9,7 +9,7 @@ from pathlib import Path
 from bot.compare import child, foreign
 from bot.compare.child import ChildError, Code
 from bot.compare.records import Rebuild, Rebuilds
-from bot.record import Record, Sha256
+from bot.record import Record
 
 _SCRIPT = Path(__file__).with_name("planning.py")
 _SECONDS = 900.0
@@ -21,7 +21,7 @@ class _Planned(Record):
     """What bot/compare/planning.py prints."""
 
     models: tuple[str, ...] = ()
-    due: tuple[Sha256, ...] = ()
+    due: tuple[str, ...] = ()  # each a release's content digest and a variant
     jobs: tuple[Rebuild, ...] = ()
     problem: str = ""
 

@@ -1,12 +1,13 @@
 """What a side is: equal for all that changes no published file, and different where something does."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bot.compare.affected import changes
 from bot.compare.child import ChildError, code_of
-from bot.compare.sides import fingerprints
+from bot.compare.sides import fingerprints, identical
 from tests.compare.trees import Q4_K_M, change, checkout, extend
 from tests.pages import ROOT
 
@@ -106,6 +107,16 @@ def test_a_head_that_cannot_be_read_is_named(head: Path, path: str, content: str
     (head / path).write_text(content)
     with pytest.raises(ChildError, match=f"^the head cannot be read: .*{said}"):
         fingerprints(code_of(ROOT), code_of(head))
+
+
+def test_sides_that_are_the_same_byte_for_byte_are_told_without_running_them(head: Path) -> None:
+    extend(head, "bot/__init__.py", "\nraise SystemExit('run')\n")
+    both = code_of(head), code_of(checkout(head.parent / "other"))
+    assert not identical(*both)
+    shutil.copyfile(head / "bot/__init__.py", head.parent / "other/bot/__init__.py")
+    assert identical(*both)
+    (head / "phi-bot.toml").write_text("")
+    assert not identical(*both)
 
 
 def test_links_and_devices_in_a_checkout_are_not_read(head: Path) -> None:
