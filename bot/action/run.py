@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bot import show
+from bot import config, show
 from bot.action import inputs, outputs
 from bot.action.commands import arguments
-from bot.action.inputs import Command
+from bot.action.inputs import Command, Inputs
 from bot.errors import PhiBotError
 from bot.records import Json, MalformedRecordError, Report
 
@@ -49,12 +49,20 @@ def run(environ: Mapping[str, str]) -> int:
     try:
         asked = inputs.read(environ)
         command = asked.command
+        _require_namespace(asked, environ)
         ended = _phi_bot(arguments(asked), _environment(environ, summary), folder / "result.json")
         fatal = _fatal(ended)
     except PhiBotError as error:
         ended, fatal = Ended(code=error.exit_code, result="", said=""), (error.message, error.hint)
     _hand_on(command, ended, fatal, folder, environ)
     return ended.code
+
+
+def _require_namespace(asked: Inputs, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError where something is to be published and nowhere to publish it: better now than after hours."""
+    if asked.command == "run" and asked.publish != "no" and asked.namespace is None:
+        settings = config.load(asked.config, environ=environ)
+        settings.namespace(f"the input publish is {asked.publish}, and there is no namespace to publish in")
 
 
 def _environment(environ: Mapping[str, str], summary: Path) -> dict[str, str]:

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 
-from bot.errors import DamagedWeightsError, HubUnreachableError, Interrupted
+from bot.compare.records import Comparison
+from bot.errors import ConfigError, DamagedWeightsError, HubUnreachableError, Interrupted
 from bot.hub.local import RunningHub
 from bot.records import BuildRecord, Report
+from tests import github_server
 from tests.action.conftest import RELEASE, on_hub
 from tests.action.log import commands
 from tests.action.runner import Runner, read_pairs
@@ -51,6 +54,11 @@ def test_a_scheduled_run_publishes_what_is_new(runner: Runner, released: Running
     assert "## Published" in done.summary
     assert "Verifying gguf/q4_k_m" in done.log, "progress is in the log"
     assert (done.wanted, done.saved) == ((), ()), "no cache where files are published"
+    (publication,) = report.publications
+    assert publication.pictures == ("positions.png",), "one file is nothing to compare its size with"
+    picture = f"{publication.url}/resolve/{publication.commit}/positions.png"
+    assert f"![{publication.repo_id}](<{picture}>)" in done.summary
+    assert httpx2.get(picture, follow_redirects=True).content.startswith(b"\x89PNG")
 
     again = runner.use(publish="yes", work=str(work))
     assert not again.failed, again.log
@@ -153,7 +161,7 @@ def test_what_one_job_stages_another_one_promotes(runner: Runner, released: Runn
     assert (promoting.wanted, promoting.saved) == ((), ())
 
 
-def test_two_sides_with_the_same_model_compare_at_once(
+def test_a_comparison_becomes_the_comment_of_a_pull_request(
     runner: Runner, released: RunningHub, fine_tune: Callable[[str], Path]
 ) -> None:
     configure(runner, released)
@@ -161,8 +169,15 @@ def test_two_sides_with_the_same_model_compare_at_once(
     fine_tune("head/model")
     done = runner.use(command="compare", base="base", head="head", model="model", work="work")
     assert not done.failed, done.log
-    assert json.loads(Path(done.outputs["comparison"]).read_text())
+    comparison = Path(done.outputs["comparison"])
+    Comparison.from_json(json.loads(comparison.read_text()))
     assert done.summary
+    with github_server.serve() as github:
+        runner.environment |= github.environ
+        said = runner.use(command="comment", reports=str(comparison.parent), pull_request="o/r#7")
+        assert not said.failed, said.log
+        (comment,) = github.comments[7]
+    assert done.summary.strip() in comment["body"]
 
 
 def test_a_hub_that_is_away_is_one_annotation(runner: Runner, released: RunningHub) -> None:
@@ -174,6 +189,17 @@ def test_a_hub_that_is_away_is_one_annotation(runner: Runner, released: RunningH
     assert annotation.data.splitlines()[1].startswith("Check the address")
     assert report_of(done.outputs["report"]) == Report()
     assert "## Nothing was done" in done.summary
+
+
+def test_publishing_without_a_namespace_is_an_error_before_anything_is_built(
+    runner: Runner, released: RunningHub, fine_tune: Callable[[str], Path]
+) -> None:
+    runner.environment |= on_hub(released, runner.temp)
+    fine_tune("model")
+    done = runner.use(models="model", publish="yes")
+    assert done.code == ConfigError.exit_code
+    (annotation,) = done.errors
+    assert annotation.data.startswith("the input publish is yes, and there is no namespace to publish in\n")
 
 
 def test_a_job_that_is_cancelled_ends_tidily(
