@@ -160,7 +160,7 @@ class LocalHubError(PhiBotError):
 
 
 class GithubError(PhiBotError):
-    """GitHub does not answer, or refuses an issue."""
+    """GitHub does not answer, or refuses an issue, a comment or a look at a pull request."""
 
     exit_code = 37
 

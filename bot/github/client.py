@@ -47,7 +47,7 @@ def open_repository(name: str, environ: Mapping[str, str] = os.environ) -> "Repo
         raise GithubError(f"{name[:200]!r} names no repository", hint="A repository is named OWNER/NAME.")
     token = environ.get("GITHUB_TOKEN", "").strip()
     if not token:
-        raise GithubError(f"no token for {name}", hint="Set GITHUB_TOKEN, with issues: write.")
+        raise GithubError(f"no token for {name}", hint="Set GITHUB_TOKEN: issues: write, or pull-requests: write.")
     if not (token.isascii() and token.isprintable()):
         raise GithubError("GITHUB_TOKEN is no token: it holds more than printable ASCII", hint="Copy it again.")
     client = github.Github(
