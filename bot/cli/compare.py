@@ -3,11 +3,12 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from bot import catalogue, github
+from bot import catalogue, config, github
 from bot.cli.options import Options, chosen, common, print_json, read_input, variants_option
 from bot.compare import cards
 from bot.compare.child import ChildError
@@ -46,17 +47,28 @@ def compare_command(
     \b
     Example: phi-bot compare --base ../main --head . --family phi-4-mini
     """
-    means = options.means()
     for side in (base, head):
         if not side.is_dir():
             raise ConfigError(f"there is no folder {side}", hint="Name two checkouts, or two folders of a model.")
-    canary = not means.config.run.dry_run
+    own = base / config.FILE_NAME
+    if options.config is None and own.is_file() and not Path(config.FILE_NAME).exists():
+        options = replace(options, config=own)  # the base's: a head could say that everything passes
+    means = options.means()
+    canary = not options.dry_run  # nothing is published, so a configuration that says so means something else
     before, after = _model(base, model), _model(head, model)
     if model and after is None:
         raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
     if after is not None:
         names = [v.name for v in catalogue.select(chosen(wanted, means))]
-        found = compare_models(before, after, names, workspace=means.workspace, display=means.display, canary=canary)
+        found = compare_models(
+            before,
+            after,
+            names,
+            config=options.config.absolute() if options.config else None,
+            workspace=means.workspace,
+            display=means.display,
+            canary=canary,
+        )
     else:
         named = tuple(v.name for v in catalogue.select(chosen(wanted, means))) if wanted else ()
         wish = Wish(namespace=means.config.publish.namespace, families=families, variants=named, canary=canary)

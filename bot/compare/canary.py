@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.compare import child, foreign
-from bot.compare.child import ChildError, Code
+from bot.compare.child import ChildError, Code, StoppedError
 from bot.compare.records import Figure, Measured
 from bot.errors import PhiBotError, UnsupportedArchitectureError
 from bot.evidence import Evidence
@@ -13,23 +13,30 @@ from bot.progress import Silent
 from bot.records import BuildRecord, Report, digest_of
 from bot.workspace import hash_files
 
-_STEP_SECONDS = 3600.0 * 3  # of building, or of verifying, all variants of one model
+_STEP_SECONDS = 2700.0  # of building, or of verifying, all variants of one model
 _SAMPLE_SECONDS = 1800.0
 _REASON = 500  # characters
 
 
 @dataclass(kw_only=True)
 class Bench:
-    """One side at work: its code, and the working folder of its own."""
+    """One side at work: its code, and the working folder of its own. Once ``stopped``, it is asked nothing more.
+
+    Without a ``config`` it takes the phi-bot.toml of its folder.
+    """
 
     code: Code
     work: Path
+    config: Path | None = None
     proven: dict[tuple[str, str], Path] = field(default_factory=dict)  #: folders of artifacts, by model and variant
+    stopped: str = ""
 
     def measure(
         self, model: str, source: Path, variants: Sequence[str], say: Callable[[str], None]
     ) -> dict[str, Measured]:
         """Build and verify variants of a model, and return what became of each. ``say`` is told what goes on."""
+        if self.stopped:
+            return {v: Measured(status="failed", reason=f"not tried: {self.stopped}") for v in variants}
         found: dict[str, Measured] = {}
         say(f"Building {len(variants)} variants of {model}")
         try:
@@ -40,6 +47,8 @@ class Bench:
         except _RefusedError as refused:
             return {v: Measured(status="refused", reason=_reason(str(refused), source, model)) for v in variants}
         except ChildError as error:
+            if isinstance(error, StoppedError):
+                self.stopped = f"with {model}, {error}"
             return {v: Measured(status="failed", reason=_reason(str(error), source, model)) for v in variants}
         failures = {f.variant: f for f in (*report.failures, *verified.failures)}
         for name in variants:
@@ -59,9 +68,10 @@ class Bench:
         return found
 
     def _step(self, step: str, arguments: Sequence[str]) -> Report:
+        config = ["--config", str(self.config)] if self.config else []
         done = child.run(
             self.code,
-            ["-m", "bot.cli", step, *arguments, "--work", str(self.work), "--json", "--quiet"],
+            ["-m", "bot.cli", step, *arguments, *config, "--work", str(self.work), "--no-dry-run", "--json", "--quiet"],
             seconds=_STEP_SECONDS,
         )
         if done.stdout.strip():  # whatever its exit code: that of what failed is in there too

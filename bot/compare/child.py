@@ -31,6 +31,10 @@ class ChildError(Exception):
     """A side's code failed, took too long or printed too much. One line, for a person."""
 
 
+class StoppedError(ChildError):
+    """It took too long, or printed too much: it would do so again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Code:
     """Code to run: ``root`` is the folder with ``bot/`` in it, ``folder`` the one with phi-bot.toml."""
@@ -62,8 +66,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python ARGUMENTS`` with a side's code, from its folder, and return how that ended and what it printed.
 
-    It and all that it started are dead when this returns or raises. Raises ChildError where it takes more than
-    ``seconds`` or prints more than 32 MiB.
+    It and all that it started are dead when this returns or raises. Raises StoppedError where it takes more
+    than ``seconds`` or prints more than 32 MiB.
     """
     with (
         tempfile.TemporaryDirectory(prefix="phi-bot-side-") as home,
@@ -83,9 +87,9 @@ def run(
         try:
             while process.poll() is None:
                 if time.monotonic() > deadline:
-                    raise ChildError(f"it was stopped after {seconds:.0f} seconds")
+                    raise StoppedError(f"it was stopped after {seconds:.0f} seconds")
                 if os.fstat(out.fileno()).st_size + os.fstat(err.fileno()).st_size > _PRINTED:
-                    raise ChildError("it was stopped because of all that it printed")
+                    raise StoppedError("it was stopped because of all that it printed")
                 _wait(process)
         finally:
             _kill(process)

@@ -1,6 +1,5 @@
 """Compare two sides, from a look at what they are to the figures of what they build."""
 
-import json
 import os
 import shutil
 import time
@@ -56,8 +55,6 @@ def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, di
         return Comparison(version=COMPARISON_VERSION, kind="code", problem=str(error), seconds=_since(started))
     changes = affected.changes(before, after)
     found = Comparison(version=COMPARISON_VERSION, kind="code", changes=changes)
-    if wish.namespace is None:
-        wish = replace(wish, namespace=_configured(before))
     if wish.namespace and affected.alter_builds(changes):
         with display.task(f"Planning what would be built in {wish.namespace}"):
             found = replace(found, rebuilds=rebuilds(one, other, wish.namespace))
@@ -71,13 +68,15 @@ def compare_models(
     head: Path,
     variants: Sequence[str],
     *,
+    config: Path | None,
     workspace: Workspace,
     display: Display,
     canary: bool = True,
 ) -> Comparison:
     """Compare two folders of a model, both built by this code, each against its own original weights.
 
-    Without a base it is a report on the head alone. Raises what ``source.local_release`` raises for the head.
+    Without a base it is a report on the head alone. ``config`` is the phi-bot.toml that says the gates. Raises what
+    ``source.local_release`` raises for the head.
     """
     started = time.monotonic()
     with display.task("Reading the model") as task:
@@ -97,18 +96,12 @@ def compare_models(
         with workspace.scratch() as scratch:
             results = []
             for side, folder in (("base", base), ("head", head)):
-                bench = Bench(code=code, work=scratch / side)
+                bench = Bench(code=code, work=scratch / side, config=config)
                 with display.task(f"Measuring the {side}"):
                     measured = bench.measure(after.name, folder.resolve(), variants, display.say) if folder else {}
                 results.append(measured)
         found = replace(found, rows=tuple(_row(after.name, v, results[0].get(v), results[1].get(v)) for v in variants))
     return replace(found, seconds=_since(started))
-
-
-def _configured(side: Fingerprint) -> str | None:
-    """Return the namespace that a side publishes in, by its configuration."""
-    value = json.loads(side.config.get("publish.namespace", "null"))
-    return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from bot import catalogue, config
 from bot.config_tables import Planning
 from bot.errors import PhiBotError
 from bot.hub import client
-from bot.plans import Job
+from bot.plans import PlannedVariant
 from bot.progress import Silent
+from bot.records import Release
 from bot.steps.run import Means, look
 from bot.steps.settle import settle
 from bot.workspace import Workspace
@@ -45,12 +46,10 @@ def plan(namespace: str, work: Path, known: frozenset[str]) -> dict[str, object]
         display=Silent(),
     )
     cycle = look((), catalogue.select(settings.build.variants), means, keep=False, on=_ON)
-    jobs: list[Job] = []
-    due: list[str] = []
+    due = [_name(job.release, v) for job in cycle.todo.jobs for v in job.variants]
+    jobs = []
     for job in cycle.todo.jobs:
-        names = {v.variant.name: f"{job.release.content_digest} {v.variant.name}" for v in job.variants}
-        due += names.values()
-        left = tuple(v for v in job.variants if names[v.variant.name] not in known)
+        left = tuple(v for v in job.variants if _name(job.release, v) not in known)
         if left:
             jobs.append(dataclasses.replace(job, variants=left, placement=None))
     todo = settle(
@@ -76,6 +75,11 @@ def plan(namespace: str, work: Path, known: frozenset[str]) -> dict[str, object]
             }
         )
     return {"models": [s.repo_id for s in cycle.watched.sightings], "due": due, "jobs": rows}
+
+
+def _name(release: Release, planned: PlannedVariant) -> str:
+    """Return what says that a variant of a release is due, by whatever recipe."""
+    return f"{release.content_digest} {planned.variant.name}"
 
 
 if __name__ == "__main__":
