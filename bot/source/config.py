@@ -19,7 +19,10 @@ NATIVE = {
 }
 
 # Keys that make a library fetch or run code, wherever in the file they stand.
-_CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "code_revision"})
+_CODE_KEYS = frozenset(
+    {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "code_revision"}  # transformers
+    | {"model_file", "custom_ops_library"}  # mlx-lm, onnxruntime-genai
+)
 # Keys of a tokenizer's configuration that hold paths on its maker's disk, which some loaders follow.
 _PATH_KEYS = frozenset(
     {"vocab_file", "merges_file", "tokenizer_file"}
@@ -116,7 +119,7 @@ def check_config(config: dict[str, Json], *, where: str) -> tuple[str, ...]:
             f"{where} is quantized already ({ascii(method or 'quantization_config')[:40]})",
             hint="Give the original model with its full-precision weights.",
         )
-    if not _asks_for_code(config):
+    if not asks_for_code(config):
         return ()
     name = architecture(config)
     if name not in NATIVE or config.get("model_type") != NATIVE[name]:
@@ -140,7 +143,8 @@ def _clean(value: Json) -> Json:
     return value
 
 
-def _asks_for_code(value: Json) -> bool:
+def asks_for_code(value: Json) -> bool:
+    """Say whether a configuration has a library run code that is not its own, anywhere in it."""
     if isinstance(value, dict):
-        return any(v for k, v in value.items() if k in _CODE_KEYS) or any(_asks_for_code(v) for v in value.values())
-    return isinstance(value, list) and any(_asks_for_code(v) for v in value)
+        return any(v for k, v in value.items() if k in _CODE_KEYS) or any(asks_for_code(v) for v in value.values())
+    return isinstance(value, list) and any(asks_for_code(v) for v in value)

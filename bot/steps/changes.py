@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bot import cards, catalogue
-from bot.errors import PhiBotError
+from bot.errors import PhiBotError, PromotionError
 from bot.formats import all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import Content
@@ -79,12 +79,16 @@ class Composer:
     plotter: Plotter
 
     def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> Change | None:
-        """Return what adds those of the candidates that a repo does not hold yet; None where it holds all of them."""
+        """Return what adds those of the candidates that a repo does not hold yet; None where it holds all of them.
+
+        Raises PromotionError where one of them has a file in the place of another build's.
+        """
         old_keys = {b.build.build_key for b in old.builds}
         new = [c for c in candidates if c.build_key not in old_keys]
         if not new:
             return None
         record = _merged(old, [c.proven for c in new])
+        check_apart(record)
         latest = candidates[-1]
         beside = self.shelf.beside(repo_id, record.builds, latest.proven.build.source)
         pictures = self.plotter.draw(latest.release, record.builds, beside)
@@ -122,6 +126,18 @@ def _merged(old: RepoRecord, new: Sequence[ProvenBuild]) -> RepoRecord:
 def _stale(old: RepoRecord, record: RepoRecord) -> list[str]:
     """Return the files that only the old record knows: a rebuilt variant may have other ones."""
     return sorted(paths(old) - paths(record))
+
+
+def check_apart(record: RepoRecord) -> None:
+    """Raise PromotionError where two builds of a repo have a file in the same place: one would overwrite the other."""
+    owners: dict[str, str] = {}
+    for proven in record.builds:
+        name = proven.build.variant.name
+        for path in paths(replace(record, builds=(proven,))):
+            if (owner := owners.setdefault(path, name)) != name:
+                raise PromotionError(
+                    f"{path} is a file of {owner} and of {name}", hint="Neither is published. Who built the newer one?"
+                )
 
 
 def paths(record: RepoRecord) -> set[str]:

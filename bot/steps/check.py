@@ -21,13 +21,13 @@ from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import HubFile
 from bot.plots import PICTURES
 from bot.records import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant, build_key
-from bot.source.config import parse_object
+from bot.source.config import asks_for_code, parse_object
 from bot.steps.changes import path_in_repo
 from bot.steps.verify import judge
 
 _RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, *PICTURES, *source.NOTICES})
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]{0,60}")
-_CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")  # what asks for code, where it does
+_VOCABULARIES = ("tokenizer.json", "vocab.json")  # large, and nothing in them asks for code
 _LONGEST_PROMPT = 20_000  # characters
 _LEAST_KL = -1e-6  # nats: rounding, and no more
 _CLOCKS_DIFFER = dt.timedelta(hours=1)
@@ -77,8 +77,11 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         raise _odd(build, f"was built at {build.created!r}, which is no moment of the past")
 
 
-def check_release(build: BuildRecord, hub: Hub) -> Release:
+def check_release(build: BuildRecord, hub: Hub, revision: str | None = None) -> Release:
     """Return the release that a build says it was made from, as the Hub has it. Raises PromotionError for another one.
+
+    Its content must be what the repo has at ``revision`` (None: on its main branch). A commit alone says little: anyone
+    can open a pull request on a public repo, and its commits are commits of that repo.
 
     A folder of another machine is refused: nobody here can see what it holds.
     """
@@ -87,9 +90,17 @@ def check_release(build: BuildRecord, hub: Hub) -> Release:
             f"{build.variant.name} was made from {build.source.label}, a folder of another machine",
             hint="Upload the model to the Hub, or publish where the folder is (`phi-bot publish`).",
         )
-    release = hub.release(build.source.repo_id, build.source.commit)
+    current = hub.release(build.source.repo_id, revision)
+    same = current.commit == build.source.commit
+    release = current if same else hub.release(build.source.repo_id, build.source.commit)
     if release.content_digest != build.source.content_digest:
         raise _odd(build, f"was made from other content than {release.label} has")
+    if current.content_digest != release.content_digest:
+        where = f"at {revision}" if revision else "on its main branch"
+        raise PromotionError(
+            f"{release.label} is not what {release.repo_id} has {where}",
+            hint="It is not published. What the repo has by now is built by the next run.",
+        )
     return release
 
 
@@ -137,7 +148,7 @@ def check_files(
         digest = there.digest if content is None else f"sha256:{hashlib.sha256(content).hexdigest()}"
         if (there.size, digest) != (entry.size, f"sha256:{entry.sha256}"):
             raise _odd(build, f"is not in {repo_id} as it was built: {path} has another size or sha256")
-        if path.rsplit("/", 1)[-1] in _CONFIGS:
+        if path.endswith(".json") and path.rsplit("/", 1)[-1] not in _VOCABULARIES:
             _check_config(build, path, hub.read(repo_id, commit, there) if content is None else content)
     return {path: HubFile(repo_id=repo_id, commit=commit, file=found[path]) for path in wanted}
 
@@ -170,8 +181,8 @@ def _check_config(build: BuildRecord, path: str, content: bytes) -> None:
         value: Json = parse_object(content)
     except ValueError as error:
         raise _odd(build, f"has a file {path!r} that is no JSON object") from error
-    if "auto_map" in value:
-        raise _odd(build, f"asks for code from a repo in {path!r}")
+    if asks_for_code(value):
+        raise _odd(build, f"asks for code from elsewhere in {path!r}")
 
 
 def _known(build: BuildRecord) -> tuple[Variant, Format]:

@@ -28,7 +28,7 @@ from bot.records import (
 from bot.source import NOTICES
 from bot.source.config import parse_object
 from bot.steps import check
-from bot.steps.changes import EMPTY, paths, repo_of
+from bot.steps.changes import EMPTY, check_apart, paths, repo_of
 from bot.steps.failures import failure
 from bot.steps.propose import prefix_of, title_of
 
@@ -82,6 +82,7 @@ def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Confi
     new = tuple(b for b in record.builds if b.build.build_key not in known)
     if not new or any(b not in old.builds for b in record.builds if b not in new):
         raise PromotionError("its record is not what is published and something new", hint="It is built anew.")
+    check_apart(record)
     for proven in new:
         _check(repo_id, commit, files, proven, config, hub)
     _check_rest(files, main[1], replace(record, builds=new), old)

@@ -32,6 +32,8 @@ R = TypeVar("R", bound=Record)
 def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub: Hub, display: Display) -> Report:
     """Publish what is staged and not published yet, of the named models, or of those that the configuration watches.
 
+    A model is REPO, as its main branch is now, or REPO@REVISION.
+
     Each repo takes one commit. An artifact that does not pass the checks becomes a Failure, and the others go on; it
     stays in the staging repo, for a person to look at. In a dry run all is checked, and nothing published. Raises
     ConfigError without a namespace, and ForeignRepoError for a staging repo that is none.
@@ -87,10 +89,10 @@ class _Reader:
         build = self.builds[folder] = self._read(BuildRecord, staging.BUILD_FILE, files)
         if folder != folder_of(build):
             raise PromotionError(f"{folder} of {self.repo_id} holds another build", hint="It is not published.")
-        self._check_wanted(build)
+        revision = self._wanted(build)
         check.check_shape(build, now=dt.datetime.now(dt.UTC))
         check.check_build(build)
-        release = self._release(build)
+        release = self._release(build, revision)
         proven = check.check_evidence(build, self._read(Evidence, staging.EVIDENCE_FILE, files), release, self.config)
         return Candidate(
             proven=proven,
@@ -110,19 +112,24 @@ class _Reader:
         label, name = (build.source.label, build.variant.name) if build else (self.repo_id, folder)
         return failure(label, name, "publish", error)
 
-    def _check_wanted(self, build: BuildRecord) -> None:
-        """Refuse a model that nobody asked for: whoever can stage must not choose what is published here."""
+    def _wanted(self, build: BuildRecord) -> str | None:
+        """Return the revision at which a model was asked for, None for its main branch.
+
+        Refuses one that nobody asked for: whoever can stage must not choose what is published here.
+        """
         source = build.source.repo_id
-        if source not in self.models if self.models else not is_watched(source, self.config):
+        named = dict(model.partition("@")[::2] for model in self.models)
+        if source not in named if named else not is_watched(source, self.config):
             raise PromotionError(
-                f"{source} is no model that is {'named' if self.models else 'watched'} here",
+                f"{source} is no model that is {'named' if named else 'watched'} here",
                 hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
             )
+        return named.get(source) or None
 
-    def _release(self, build: BuildRecord) -> Release:
+    def _release(self, build: BuildRecord, revision: str | None) -> Release:
         key = (build.source.repo_id, build.source.commit)
         if key not in self.releases:
-            self.releases[key] = check.check_release(build, self.hub)
+            self.releases[key] = check.check_release(build, self.hub, revision)
         return self.releases[key]
 
     def _read(self, kind: type[R], name: str, files: Mapping[str, SourceFile]) -> R:
