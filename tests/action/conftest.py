@@ -1,6 +1,5 @@
 """What the tests of the action share: a Hub with a release, the environment that the action installs, and a runner."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory, temp: Path) -> Path:
+def work(temp: Path) -> Path:
     """A working folder of all uses, so that the sample's reference is computed once."""
     return temp / "work"
 
@@ -65,5 +64,4 @@ def on_hub(hub: RunningHub, folder: Path) -> dict[str, str]:
         "HF_TOKEN": hub.token,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HOME": str(folder / "hf-home"),
-        "PATH": os.environ["PATH"],
     }
