@@ -79,7 +79,8 @@ locks: $(STAMP)
 	@$(BIN)/python -m bot.toolchains.relock
 
 clean:
-	rm -rf $(VENV) dist .demo .families .measurements .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist .demo .families .measurements .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		tests/github/contract/node_modules
 
 $(STAMP): requirements.txt pyproject.toml
 	@python=$$($(FIND_PYTHON)) || { \

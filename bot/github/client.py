@@ -54,7 +54,7 @@ def open_repository(name: str, environ: Mapping[str, str] = os.environ) -> "Repo
         auth=github.Auth.Token(token),
         base_url=_checked_api(environ.get("GITHUB_API_URL") or _API),
         timeout=_TIMEOUT,
-        retry=None,  # see Repository.ask
+        retry=None,  # Repository._ask does: it knows what can be asked twice
         seconds_between_requests=0,
         seconds_between_writes=_PAUSE,
     )

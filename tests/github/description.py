@@ -38,6 +38,8 @@ def install() -> None:
         installed = _MODULES / ".package-lock.json"  # written last
         if not installed.is_file() or installed.stat().st_mtime < (CONTRACT / "package-lock.json").stat().st_mtime:
             subprocess.run([npm, "ci"], cwd=CONTRACT, check=True, timeout=600)
+            for unused in _DESCRIPTIONS.glob("*.deref.json"):
+                unused.unlink()  # the same with every reference written out: most of the half a gigabyte
             installed.touch()
 
 
@@ -46,7 +48,6 @@ def names() -> list[str]:
     servers = {
         tuple(map(int, path.stem.removeprefix("ghes-").split("."))): path.stem
         for path in _DESCRIPTIONS.glob("ghes-*.json")
-        if ".deref" not in path.name
     }
     return ["api.github.com", servers[max(servers)]]
 
