@@ -101,6 +101,8 @@ def keeps_secrets_in_environments(workflow: Workflow) -> Iterator[str]:
         if job.uses:
             if job.secrets and job.calls is None:
                 yield f"{job.id}: hands secrets to {job.uses}"
+            if "*" in job.secrets:
+                yield f"{job.id}: hands on every secret"
             continue
         own = {SECRETS[job.environment]} if job.environment in SECRETS else set()
         if job.secrets - own:
