@@ -11,6 +11,7 @@ from huggingface_hub import HfApi
 from bot.config import Config
 from bot.errors import TokenError
 from bot.hub import client
+from bot.memory import Attempted
 from bot.records import Report
 from bot.steps import check
 from bot.steps.remember import store_of
@@ -64,8 +65,9 @@ def test_three_machines_with_three_tokens_publish_what_one_would(
     newest = next(iter(owner.list_repo_commits(REPO)))
     assert newest.title == f"Add gguf/q8_0 of {MODEL}@{entry['release'][-40:-28]}"
     [file] = artifact.build.files
-    [there] = [f for f in owner.list_repo_tree(REPO) if f.path == file.path]
-    assert there.lfs is None or there.lfs.sha256 == file.sha256
+    there = client.connect(world.hub.url, to_promote).files(REPO)
+    assert there is not None
+    assert there[1][file.path].digest == f"sha256:{file.sha256}"
     assert memory(world) == []
 
     again = world.phi_bot("promote", HF_TOKEN=to_promote)
@@ -73,7 +75,7 @@ def test_three_machines_with_three_tokens_publish_what_one_would(
     assert owner.model_info(REPO).sha == publication.commit
 
 
-def memory(world: World) -> list[object]:
+def memory(world: World) -> list[Attempted]:
     hub = client.connect(world.hub.url, world.hub.token)
     return list(store_of(hub, OWNER, Config()).memory.attempts.values())
 
