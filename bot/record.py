@@ -5,6 +5,7 @@ and wrong shapes, naming the path (``$.files[2].size``): a record may be another
 """
 
 import dataclasses
+import json
 import math
 import re
 import types
@@ -15,6 +16,8 @@ from functools import cache
 from typing import Annotated, Any, Self
 
 Json = Any  # a value that json.dumps takes
+
+_DEPTH = 100  # levels of nesting: what walks through a value is recursive. A config.json has 64 at most
 
 
 class MalformedRecordError(ValueError):
@@ -47,6 +50,29 @@ class Record:
         Raises MalformedRecordError on a missing or unknown key or a value of another type.
         """
         return typing.cast("Self", _read(cls, value, "$"))
+
+
+def parse(text: str) -> Json:
+    """Return the value of a JSON text. Raises ValueError for one that is none, too deep, or holds half a character.
+
+    Half of a surrogate pair can be written in JSON, and then neither printed nor written to a file.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_DEPTH):
+        inner = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [v for values in inner for v in values]
+    if level:
+        raise ValueError(f"it is nested more than {_DEPTH} levels deep")
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half a surrogate pair, which is no text") from error
+    return value
 
 
 def _plain(value: Any) -> Json:

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.evidence import EVIDENCE_VERSION, Evidence
 from bot.progress import Display, Task, size
+from bot.record import parse
 from bot.records import (
     Artifact,
     BuildRecord,
@@ -41,6 +42,7 @@ from bot.records import (
 
 R = TypeVar("R", bound=Record)
 
+_JSON_BYTES = 100_000_000  # the report of a run has some kB for each artifact
 _NAME_LENGTH = 32  # hex digits of a digest in a folder's name: 128 bits
 
 
@@ -183,9 +185,13 @@ def read_record(path: Path, kind: type[R]) -> R:
 
 
 def read_json(path: Path) -> Json:
-    """Read a JSON file. Raises RecordError, naming it, when it is not there or no JSON."""
+    """Read a JSON file. Raises RecordError, naming it, when it is not there, no JSON, or larger than 100 MB."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_JSON_BYTES + 1)
+        if len(content) > _JSON_BYTES:
+            raise RecordError(f"{path} has more than {_JSON_BYTES} bytes", hint="Is it the right file?")
+        return parse(content.decode())
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}", hint="Is it the right folder or file?") from error
     except ValueError as error:

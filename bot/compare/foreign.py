@@ -1,14 +1,13 @@
 """Read records that another version of the bot wrote: what is not known here is left out, all else read strictly."""
 
 import dataclasses
-import json
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.compare.child import ChildError
-from bot.record import Json, MalformedRecordError, Record, fields_of
+from bot.record import Json, Record, fields_of, parse
 
 R = TypeVar("R", bound=Record)
 
@@ -18,8 +17,8 @@ _FILE_BYTES = 16 << 20
 def read(kind: type[R], text: str) -> R:
     """Return the record that a side printed. Raises ChildError for what is none."""
     try:
-        return kind.from_json(known(kind, json.loads(text)))
-    except (MalformedRecordError, ValueError, RecursionError) as error:
+        return kind.from_json(known(kind, parse(text)))
+    except ValueError as error:
         raise ChildError(f"what it says cannot be read: {error}") from error
 
 
