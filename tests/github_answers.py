@@ -113,21 +113,6 @@ def comment(api: str, issue: int, number: int, *, body: str, user: Any) -> dict[
     }
 
 
-def event(api: str, number: int, kind: str, *, label: str, user: Any, at: str = MOMENT) -> dict[str, Any]:
-    return {
-        "id": number,
-        "node_id": f"E_{number}",
-        "url": f"{api}/repos/o/r/issues/events/{number}",
-        "actor": user,
-        "event": kind,
-        "commit_id": None,
-        "commit_url": None,
-        "created_at": at,
-        "performed_via_github_app": None,
-        "label": {"name": label, "color": "ededed"},
-    }
-
-
 def pull(
     api: str,
     number: int,

@@ -60,7 +60,6 @@ class GitHub:
     issues: list[dict[str, Any]] = field(default_factory=list)
     comments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by issue
     pulls: list[dict[str, Any]] = field(default_factory=list)
-    events: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by issue
     permissions: dict[str, tuple[str, str]] = field(default_factory=dict)  # of a login: permission, role
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, authorization
@@ -113,11 +112,6 @@ class GitHub:
         comment = answers.comment(self.api, issue, number, body=body, user=self.account(login or self.login))
         there.append(comment)
         return comment
-
-    def add_event(self, issue: int, kind: str, label: str, login: str, at: str) -> None:
-        """Have someone set a label ("labeled") or take it off ("unlabeled")."""
-        there = self.events.setdefault(issue, [])
-        there.append(answers.event(self.api, len(there) + 1, kind, label=label, user=self.account(login), at=at))
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Answered:
         """Do what a request asks."""
@@ -196,10 +190,6 @@ def _delete_comment(server: GitHub, given: list[str], query: dict[str, list[str]
     return _missing()
 
 
-def _events(server: GitHub, given: list[str], query: dict[str, list[str]], body: Any) -> Answered:
-    return server.page(f"issues/{given[2]}/events", query, server.events.get(int(given[2]), []))
-
-
 def _remove_label(server: GitHub, given: list[str], query: dict[str, list[str]], body: Any) -> Answered:
     for labeled in (p for p in server.pulls if p["number"] == int(given[2])):
         kept = [label for label in labeled["labels"] if label["name"] != given[3]]
@@ -240,7 +230,6 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("POST", f"{_BASE}/issues/{{issue_number}}/comments"): _new_comment,
     ("PATCH", f"{_BASE}/issues/comments/{{comment_id}}"): _edit_comment,
     ("DELETE", f"{_BASE}/issues/comments/{{comment_id}}"): _delete_comment,
-    ("GET", f"{_BASE}/issues/{{issue_number}}/events"): _events,
     ("DELETE", f"{_BASE}/issues/{{issue_number}}/labels/{{name}}"): _remove_label,
     ("GET", f"{_BASE}/pulls"): _pulls,
     ("GET", f"{_BASE}/pulls/{{pull_number}}"): _pull,

@@ -4,19 +4,16 @@ from bot.github.client import Repository, open_repository, run_address
 from bot.github.comments import put_comment, read_comment
 from bot.github.issues import Issues, ReleaseIssue, connect
 from bot.github.pulls import (
-    Labeled,
     Permission,
     Pull,
     find_pull,
     permission_of,
     read_pull,
     remove_label,
-    who_labeled,
 )
 
 __all__ = [
     "Issues",
-    "Labeled",
     "Permission",
     "Pull",
     "ReleaseIssue",
@@ -30,5 +27,4 @@ __all__ = [
     "read_pull",
     "remove_label",
     "run_address",
-    "who_labeled",
 ]

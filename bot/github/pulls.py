@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, get_args
 from urllib.parse import quote
 
@@ -34,14 +33,6 @@ class Pull:
     is_fork: bool
     labels: tuple[str, ...]
     merge_commit: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labeled:
-    """Who set a label, and when."""
-
-    login: str
-    at: datetime
 
 
 def read_pull(repository: Repository, number: int) -> Pull:
@@ -88,17 +79,6 @@ def permission_of(repository: Repository, login: str) -> Permission:
     if role is not None and _INCLUDED.get(role.text()) == permission:
         return _permission(role.text())
     return permission
-
-
-def who_labeled(repository: Repository, number: int, label: str) -> Labeled | None:
-    """Return who set a label last, None where nobody has, or it was taken off since, or the account is deleted."""
-    listed = repository.pages(f"/issues/{number}/events", "an event")
-    ours = [e for e in listed if e["event"].text() in ("labeled", "unlabeled") and e["label"]["name"].text() == label]
-    last = max(ours, key=lambda event: (event["created_at"].time(), event["id"].number()), default=None)
-    if last is None or last["event"].text() == "unlabeled":
-        return None
-    actor = last.get("actor")
-    return Labeled(login=actor["login"].text(LOGIN), at=last["created_at"].time()) if actor is not None else None
 
 
 def remove_label(repository: Repository, number: int, label: str) -> None:

@@ -19,7 +19,6 @@ from bot.github import (
     put_comment,
     read_pull,
     remove_label,
-    who_labeled,
 )
 from tests import github_answers as answers
 from tests.github import description
@@ -59,7 +58,7 @@ def server(proxied: GitHub) -> GitHub:
     """Return the server without what an earlier test left there."""
     for left in (proxied.issues, proxied.pulls, proxied.faults, proxied.seen, proxied.asked):
         left.clear()
-    for held in (proxied.comments, proxied.events, proxied.permissions):
+    for held in (proxied.comments, proxied.permissions):
         held.clear()
     return proxied
 
@@ -96,12 +95,6 @@ def journey(server: GitHub, repository: Repository) -> None:
     server.permissions |= {"maintainer": ("write", "maintain")}
     assert permission_of(repository, "maintainer") == "maintain"
     assert permission_of(repository, "an-app[bot]") == "none"
-    for number in range(4):
-        server.add_event(5, "labeled", "convert:o/m", "maintainer", f"2026-01-0{number + 1}T00:00:00Z")
-    server.add_event(5, "unlabeled", "other", "an-app[bot]", "2026-01-09T00:00:00Z")
-    labeled = who_labeled(repository, 5, "convert:o/m")
-    assert labeled is not None
-    assert labeled.at.day == 4
 
 
 def test_every_request_and_every_answer_is_as_described(server: GitHub, described: dict[str, Any]) -> None:

@@ -22,7 +22,6 @@ from bot.github import (
     read_comment,
     read_pull,
     remove_label,
-    who_labeled,
 )
 from bot.github.bodies import marked, marker_of
 from tests import github_answers as answers
@@ -62,7 +61,6 @@ DOINGS: dict[str, tuple[str, Callable[[Repository], object]]] = {
     "pull": ("/repos/o/r/pulls/5", lambda r: read_pull(r, 5)),
     "pulls": ("/repos/o/r/pulls", _find),
     "permission": ("/repos/o/r/collaborators/someone/permission", lambda r: permission_of(r, "someone")),
-    "events": ("/repos/o/r/issues/5/events", lambda r: who_labeled(r, 5, "go")),
 }
 every_doing = pytest.mark.parametrize("doing", DOINGS)
 
@@ -89,7 +87,6 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def filled(server: GitHub) -> dict[str, Any]:
     """Return the whole answers that the first requests would get, to be damaged."""
-    event = answers.event(server.api, 1, "labeled", label="go", user=server.account("someone"))
     issue = {"title": "Phi-4", "body": RELEASE.body, "labels": ["phi-bot"]}
     body = marked("comment report", "text")
     rights = {"permission": "admin", "role_name": "admin", "user": server.account("someone")}
@@ -101,7 +98,6 @@ def filled(server: GitHub) -> dict[str, Any]:
         "pull": answers.whole_pull(answers.pull(server.api, 5, labels=("x",))),
         "pulls": [answers.pull(server.api, 5, labels=("x",))],
         "permission": rights,
-        "events": [event],
     }
 
 
@@ -111,11 +107,6 @@ def test_labels_and_branches_are_data(server: GitHub, repository: Repository, te
     server.pulls[0] |= {"title": text, "body": text}
     pull = read_pull(repository, 5)
     assert pull.labels == (text, "go")
-    server.add_event(5, "labeled", text, "someone", answers.MOMENT)
-    assert who_labeled(repository, 5, "go") is None
-    labeled = who_labeled(repository, 5, text)
-    assert labeled is not None
-    assert labeled.login == "someone"
     if text and len(text) < 1000:  # of that length, no address takes one
         assert find_pull(repository, head_repository="o/r", head_branch=text, head_sha=SHA) == pull
         remove_label(repository, 5, text)

@@ -1,20 +1,17 @@
 """Pull requests, labels and permissions, by the real PyGithub against a server on this machine."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from bot.errors import GithubError
 from bot.github import (
-    Labeled,
     Pull,
     Repository,
     find_pull,
     permission_of,
     read_pull,
     remove_label,
-    who_labeled,
 )
 from tests import github_answers as answers
 from tests.github_server import Fault, GitHub
@@ -117,23 +114,6 @@ def test_what_is_no_login_is_not_asked_about(server: GitHub, repository: Reposit
     with pytest.raises(GithubError, match="no login"):
         permission_of(repository, login)
     assert server.seen == []
-
-
-def test_who_labeled_is_the_last_one_who_did(server: GitHub, repository: Repository) -> None:
-    assert who_labeled(repository, 5, "go") is None
-    server.add_event(5, "labeled", "go", "first", "2026-01-01T00:00:00Z")
-    server.add_event(5, "labeled", "GO", "stranger", "2026-01-02T00:00:00Z")
-    server.add_event(5, "labeled", "go", "second", "2026-01-03T00:00:00Z")
-    server.add_event(5, "unlabeled", "other", "first", "2026-01-04T00:00:00Z")
-    assert who_labeled(repository, 5, "go") == Labeled(login="second", at=datetime(2026, 1, 3, tzinfo=UTC))
-    server.add_event(5, "unlabeled", "go", "first", "2026-01-05T00:00:00Z")
-    assert who_labeled(repository, 5, "go") is None
-    server.add_event(5, "labeled", "go", "first", "2026-01-05T00:00:00Z")  # in the same second
-    labeled = who_labeled(repository, 5, "go")
-    assert labeled is not None
-    assert labeled.login == "first"
-    server.events[5][-1]["actor"] = None
-    assert who_labeled(repository, 5, "go") is None, "nobody answers for a deleted account"
 
 
 def test_a_label_is_taken_off_once(server: GitHub, repository: Repository) -> None:
