@@ -16,6 +16,7 @@ from bot.action.inputs import Inputs
 from bot.errors import PhiBotError
 from bot.progress import Display
 from bot.records import digest_of
+from bot.runners import LOCAL
 from bot.toolchains import system
 from bot.toolchains.install import cache_folder, ensure, folder_of, installed
 
@@ -28,7 +29,8 @@ def needed(inputs: Inputs, environ: Mapping[str, str]) -> tuple[str, ...]:
     settings = config.load(inputs.config, environ=environ)
     dry = settings.run.dry_run if inputs.dry_run is None else inputs.dry_run
     rows = catalogue.select(inputs.variants or settings.build.variants)
-    if not inputs.cache or inputs.command != "run" or inputs.publish == "yes" or dry:
+    elsewhere = inputs.runner not in ((), (LOCAL,))
+    if not inputs.cache or inputs.command != "run" or inputs.publish == "yes" or dry or elsewhere:
         return ()
     return tuple(sorted({"reference", *(row.format for row in rows)}))
 

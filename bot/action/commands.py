@@ -15,12 +15,11 @@ def arguments(inputs: Inputs) -> list[str]:
         case "run":
             # `publish: no` goes for what the configuration says too: a namespace there is for other jobs.
             how = {"no": ["--no-publish"], "stage": ["--stage"], "yes": []}[inputs.publish]
-            return ["run", *how, *_variants(inputs), *_common(inputs), "--json", "--", *inputs.models]
+            return ["run", *how, *_on(inputs), *_variants(inputs), *_common(inputs), "--json", "--", *inputs.models]
         case "plan":
             # Whoever plans what is then built for the public counts the attempts: the jobs that build may not.
             begin = [] if inputs.publish == "no" else ["--begin"]
-            on = [f"--on={runner}" for runner in inputs.runner]
-            return ["plan", "--matrix", *begin, *on, *_variants(inputs), *_common(inputs), "--", *inputs.models]
+            return ["plan", "--matrix", *begin, *_on(inputs), *_variants(inputs), *_common(inputs), "--", *inputs.models]
         case "promote":
             reports = [] if inputs.reports is None else [f"--reports={inputs.reports}"]
             return ["promote", *reports, *_common(inputs), "--json", "--", *inputs.models]
@@ -63,6 +62,10 @@ def _common(inputs: Inputs) -> list[str]:
 
 def _variants(inputs: Inputs) -> list[str]:
     return [f"--variants={','.join(inputs.variants)}"] if inputs.variants else []
+
+
+def _on(inputs: Inputs) -> list[str]:
+    return [f"--on={runner}" for runner in inputs.runner]
 
 
 def _out(inputs: Inputs) -> list[str]:

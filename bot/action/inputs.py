@@ -23,7 +23,7 @@ COMMANDS: tuple[Command, ...] = get_args(Command)
 TAKEN_BY: dict[str, tuple[Command, ...]] = {
     "models": ("run", "plan", "promote"),
     "variants": ("run", "plan", "compare"),
-    "runner": ("plan",),
+    "runner": ("plan", "run"),
     "reports": ("promote", "propose", "comment"),
     "base": ("compare",),
     "head": ("compare", "propose"),

@@ -43,8 +43,8 @@ def run_command(
         raise click.UsageError(
             f"--on is local, hf-jobs or hf-jobs/FLAVOR, not {where}; `phi-bot plan` knows other runners"
         )
-    if staged and (where != LOCAL or no_publish):
-        raise click.UsageError("--stage stages what this machine built; it goes with neither --on nor --no-publish")
+    if staged and no_publish:
+        raise click.UsageError("--stage and --no-publish do not go together")
     if staged:
         means.config.namespace("there is no namespace to stage in")
     cycle, report = run(models, rows, named=named, means=means, on=(where,), staged=staged)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.plans import Job, Plan
-from bot.runners import Runner
+from bot.runners import LOCAL, Runner
 from bot.steps.batches import batches
 from bot.steps.place import demand, placement
 
 MOST = 255  #: of entries: GitHub takes no more than 256 jobs of a matrix
 _LONGEST = 360  # minutes that GitHub lets a job run
 _SHORTEST = 30  # minutes that any job gets
+_REMOTE, _ATTENDANT = "hf-jobs", "ubuntu-24.04"
 _TIMES = 3.0  # the time limit is so many times the estimate
 
 # A repo's id and a variant's name go through YAML, JSON and a shell. What is not plain is not written at all.
@@ -35,6 +36,9 @@ class Matrix:
 
 def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
     """Return the matrix that runs a placed plan.
+
+    ``on`` of an entry is what `phi-bot run --on` takes there: jobs on Hugging Face Jobs are started and followed from a
+    small runner.
 
     Jobs of one release on the same runner are one entry, as long as they fit on its disk, so that one download serves
     them all. Left out are jobs on runners that no workflow can ask for, releases without a commit, and what is beyond
@@ -64,7 +68,7 @@ def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
 def _unfit(job: Job, runner: Runner | None) -> str | None:
     if runner is None:
         return "it has no runner"
-    if not runner.labels:
+    if not runner.labels and runner.kind != _REMOTE:
         return f"no workflow can ask for {runner.name}"
     if job.release.commit is None or not _REPO.fullmatch(job.release.repo_id):
         return "it is no release on a Hub"
@@ -80,7 +84,8 @@ def _entry(runner: Runner, batch: Sequence[Job]) -> dict[str, str]:
     formats = ", ".join(dict.fromkeys(job.format for job in batch))
     return {
         "name": f"{release.name} ({formats})",
-        "runs_on": json.dumps(list(runner.labels)),
+        "runs_on": json.dumps(list(runner.labels) or [_ATTENDANT]),
+        "on": runner.name if runner.kind == _REMOTE else LOCAL,
         "release": f"{release.repo_id}@{release.commit}",
         "variants": ",".join(_names(batch)),
         "timeout_minutes": str(minutes),

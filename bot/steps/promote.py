@@ -16,13 +16,12 @@ from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.evidence import Evidence
 from bot.hub.client import Hub
 from bot.progress import Display
-from bot.records import BuildRecord, Failure, MalformedRecordError, Record, Release, Report, SourceFile
-from bot.source.config import parse_object
+from bot.records import BuildRecord, Failure, Record, Release, Report, SourceFile
 from bot.steps import check
 from bot.steps.candidates import PROMPT_FILE, Candidate
 from bot.steps.failures import failure
 from bot.steps.publish import put
-from bot.steps.stage import folder_of, published_folders, staging_repo
+from bot.steps.stage import folder_of, parsed, published_folders, staging_repo
 from bot.steps.watch import is_watched
 from bot.workspace import Workspace
 
@@ -136,9 +135,4 @@ class _Reader:
         if name not in files:
             raise RecordError(f"{name} is missing in {self.repo_id}", hint="It is not published.")
         content = self.hub.read(self.repo_id, self.commit, files[name])
-        try:
-            return kind.from_json(parse_object(content))
-        except (MalformedRecordError, ValueError) as error:
-            raise RecordError(
-                f"{files[name].path} of {self.repo_id}: {error}", hint="Was it staged by another version of phi-bot?"
-            ) from error
+        return parsed(kind, content, where=f"{files[name].path} of {self.repo_id}")

@@ -147,7 +147,7 @@ def run(
     if dry or cycle.paused is not None:
         return cycle, report
     if not here:
-        sent = submit(cycle.todo, config=means.config, hub=means.hub, display=means.display)
+        sent = submit(cycle.todo, config=means.config, hub=means.hub, display=means.display, staged=staged)
         return cycle, together(report, sent)
     for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
         jobs = tuple(group)

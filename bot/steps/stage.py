@@ -5,16 +5,29 @@ Whoever may write there can publish nothing: see bot/steps/promote.py.
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from bot.config import Config
-from bot.errors import ConflictError, PhiBotError, PromotionError, TokenError, UnknownModelError
+from bot.errors import ConflictError, PhiBotError, PromotionError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.contents import Content
 from bot.progress import Display
-from bot.records import Artifact, BuildRecord, Failure, Record, Report, SourceFile, Staged
+from bot.records import (
+    Artifact,
+    BuildRecord,
+    Failure,
+    MalformedRecordError,
+    Record,
+    Report,
+    SourceFile,
+    Staged,
+)
+from bot.source.config import parse_object
 from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
 from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of
 from bot.steps.failures import failure
+
+R = TypeVar("R", bound=Record)
 
 _ROUNDS = 9
 _CARD = b"""---
@@ -143,6 +156,14 @@ def staged_folders(config: Config, hub: Hub) -> frozenset[str]:
     except (TokenError, UnknownModelError):
         return frozenset()
     return frozenset(folders(found[1]) if found else ())
+
+
+def parsed(kind: type[R], content: bytes, *, where: str) -> R:
+    """Return a record that was staged. Raises RecordError, naming where it is."""
+    try:
+        return kind.from_json(parse_object(content))
+    except (MalformedRecordError, ValueError) as error:
+        raise RecordError(f"{where}: {error}", hint="Was it staged by another version of phi-bot?") from error
 
 
 def _encoded(record: Record) -> bytes:

@@ -2,6 +2,7 @@
 
 import _thread
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bot.progress import Silent
 from bot.records import Release, digest_of
 from bot.steps import elsewhere
 from bot.steps.elsewhere import environment, errands, phi_bot, submit
+from tests.steps import proven
 
 RELEASE = Release(repo_id="microsoft/Phi-4", commit="c" * 40, content_digest="d" * 64, files=(), config={})
 
@@ -135,6 +137,26 @@ def test_a_job_is_what_phi_bot_would_be_told_here(client: Hub, hub: RunningHub) 
     args = f"<run><microsoft/Phi-4@{'c' * 40}><--variants><gguf/q4_k_m,mlx/4bit><--namespace><demo>"
     assert said.lines[1:] == [f"{mark} | {args}", f"{mark} | {len(hub.token)} {hub.url}"]
     assert said.lines[0].startswith(f"{mark}: started {hub.url}/jobs/demo/")
+
+
+def test_a_job_stages_where_others_promote(client: Hub, hub: RunningHub, tmp_path: Path) -> None:
+    release = proven.release(hub)
+    left = proven.artifact(tmp_path, release)
+    given = replace(
+        job("gguf/q4_k_m", release=release),
+        variants=(replace(job("gguf/q4_k_m").variants[0], build_key=left.build.build_key),),
+    )
+    said = Said()
+    missing = submit(plan(given), config=settings("exit 0"), hub=client, display=said, staged=True)
+    assert [f.message for f in missing.failures] == ["its job ended as COMPLETED"]
+    setup = (
+        f"cd {tmp_path}; {sys.executable} -m bot.cli stage {left.folder} --namespace demo --quiet;"
+        ' phi-bot() { echo "${@: -1}"; }; exec() { "$@"; }'
+    )
+    report = submit(plan(given), config=settings(setup), hub=client, display=said, staged=True)
+    assert report.failures == ()
+    assert [s.build for s in report.staged] == [left.build]
+    assert said.lines[-1].endswith("| --stage")
 
 
 @pytest.mark.parametrize(("seconds", "limit"), [(60, 1800), (3600, 7200)])

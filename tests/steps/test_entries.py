@@ -31,6 +31,7 @@ def test_one_download_serves_all_formats_that_run_on_the_same_machine() -> None:
         {
             "name": "Phi-3.5-mini-instruct (gguf, onnx, openvino)",
             "runs_on": '["ubuntu-24.04"]',
+            "on": "local",
             "release": f"microsoft/Phi-3.5-mini-instruct@{'c' * 40}",
             "variants": "gguf/q4_k_m,onnx/cpu-int4,openvino/int4",
             "timeout_minutes": "30",
@@ -38,6 +39,7 @@ def test_one_download_serves_all_formats_that_run_on_the_same_machine() -> None:
         {
             "name": "Phi-3.5-mini-instruct (mlx)",
             "runs_on": '["macos-15"]',
+            "on": "local",
             "release": f"microsoft/Phi-3.5-mini-instruct@{'c' * 40}",
             "variants": "mlx/4bit",
             "timeout_minutes": "30",
@@ -70,11 +72,17 @@ def test_a_runner_of_ones_own_is_asked_for_by_its_labels() -> None:
     assert json.loads(found.entries[0]["runs_on"]) == ["self-hosted", "big"]
 
 
-def test_what_no_workflow_can_run_is_left_out_and_said() -> None:
+def test_hugging_face_jobs_are_followed_from_a_small_runner() -> None:
     flavors = chosen(built_in(), ["hf-jobs"])
-    elsewhere = matrix(plan(job(release(TINY), "gguf/q4_k_m"), runners=flavors), runners=flavors)
-    assert elsewhere.entries == ()
-    assert "no workflow can ask for hf-jobs/cpu-basic" in elsewhere.left_out[0]
+    [entry] = matrix(plan(job(release(TINY), "gguf/q4_k_m"), runners=flavors), runners=flavors).entries
+    assert (entry["runs_on"], entry["on"]) == ('["ubuntu-24.04"]', "hf-jobs/cpu-basic")
+
+
+def test_what_no_workflow_can_run_is_left_out_and_said() -> None:
+    nameless = replace(runner("own/big"), labels=())
+    unnamed = matrix(plan(job(release(TINY), "gguf/q4_k_m"), runners=(nameless,)), runners=(nameless,))
+    assert unnamed.entries == ()
+    assert "no workflow can ask for own/big" in unnamed.left_out[0]
     folder = matrix(plan(job(release(TINY, commit=None), "gguf/q4_k_m")), runners=GITHUB)
     assert folder.entries == ()
     assert "it is no release on a Hub" in folder.left_out[0]
