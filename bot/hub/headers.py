@@ -1,5 +1,6 @@
 """The shape of a release on the Hub, from the headers of its weights: a few requests for the first bytes of files."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bot.errors import DamagedWeightsError, HubRefusedError
@@ -7,7 +8,7 @@ from bot.hub.library import headers_of
 from bot.hub.patience import once
 from bot.records import Release, SourceFile
 from bot.source.shape import Shape, shape_of
-from bot.source.weights import HEADER_BYTES, Tensor, check_layout, parse_header
+from bot.source.weights import HEADER_BYTES, Tensor, added, check_layout, parse_header
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,7 +23,15 @@ def shape(api: "HfApi", release: Release) -> Shape:
     huggingface_hub raises: see ``bot.hub.failures.told``.
     """
     weights = [f for f in release.files if f.path.endswith(".safetensors") and "/" not in f.path]
-    return shape_of((t for f in weights for t in _tensors(api, release, f).values()), release.config)
+    return shape_of(_every(api, release, weights), release.config)
+
+
+def _every(api: "HfApi", release: Release, weights: Iterable[SourceFile]) -> Iterator[Tensor]:
+    total = 0
+    for file in weights:
+        tensors = _tensors(api, release, file)
+        total = added(total, file.size, tensors, file.path)
+        yield from tensors.values()
 
 
 def _tensors(api: "HfApi", release: Release, file: SourceFile) -> dict[str, Tensor]:

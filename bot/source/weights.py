@@ -20,6 +20,8 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 HEADER_BYTES = 25_000_000  # the limit of the Hub's own reader; Phi's largest is below 1 MB
+HEADERS_BYTES = 100_000_000  # of all files of a model: reading that takes 20 seconds
+_MOST_FILES = 1000  # the largest models have some 200
 _INDEX_BYTES = 25_000_000
 _DIMENSIONS = 16
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -47,6 +49,10 @@ def check_listing(paths: Iterable[str], *, where: str) -> None:
     """
     names = {p for p in paths if "/" not in p}
     weights = sorted(n for n in names if n.endswith(".safetensors"))
+    if len(weights) > _MOST_FILES:
+        raise DamagedWeightsError(
+            f"{where} has {len(weights)} files of weights", hint=f"Upload them in {_MOST_FILES} files at most."
+        )
     if not weights:
         pickles = sorted(n for n in names if n.endswith(_PICKLES))
         if pickles:
@@ -87,10 +93,12 @@ def check_weights(folder: Path) -> dict[str, Tensor]:
     check_listing((p.name for p in folder.iterdir()), where=str(folder))
     tensors: dict[str, Tensor] = {}
     owner: dict[str, str] = {}
+    total = 0
     for name in weight_files(folder):
         if not (folder / name).is_file():
             raise _missing(name, str(folder))
         found = read_header(folder / name)
+        total = added(total, (folder / name).stat().st_size, found, name)
         if twice := sorted(found.keys() & tensors.keys()):
             raise _damaged(name, f"holds {twice[0][:80]!a}, which {owner[twice[0]]} holds too")
         tensors |= found
@@ -129,6 +137,17 @@ def read_header(path: Path) -> dict[str, Tensor]:
     tensors = parse_header(raw, name=path.name)
     check_layout(tensors, size - 8 - length, path.name)
     return tensors
+
+
+def added(total: int, size: int, tensors: dict[str, Tensor], name: str) -> int:
+    """Return the bytes of a model's headers with those of one more file, of ``size`` bytes in all.
+
+    Raises DamagedWeightsError where they are more than any model has: a few bytes of a shard can claim a lot of work.
+    """
+    total += size - 8 - max((t.end for t in tensors.values()), default=0)
+    if total > HEADERS_BYTES:
+        raise _damaged(name, f"is one of files with headers of more than {HEADERS_BYTES} bytes together")
+    return total
 
 
 def parse_header(raw: bytes, *, name: str) -> dict[str, Tensor]:
