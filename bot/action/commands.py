@@ -19,7 +19,8 @@ def arguments(inputs: Inputs) -> list[str]:
         case "plan":
             # Whoever plans what is then built for the public counts the attempts: the jobs that build may not.
             begin = [] if inputs.publish == "no" else ["--begin"]
-            return ["plan", "--matrix", *begin, *_on(inputs), *_variants(inputs), *_common(inputs), "--", *inputs.models]
+            chosen = [*_on(inputs), *_variants(inputs), *_common(inputs)]
+            return ["plan", "--matrix", *begin, *chosen, "--", *inputs.models]
         case "promote":
             reports = [] if inputs.reports is None else [f"--reports={inputs.reports}"]
             return ["promote", *reports, *_common(inputs), "--json", "--", *inputs.models]
