@@ -1,5 +1,6 @@
 # make demo     makes all that is needed and runs the main job on a small model, from release to published files
-# make test     makes all that is needed and runs every test
+# make test     makes all that is needed and runs every test but the sweeps
+# make sweep    runs the rest: every fault in every format, every family
 # make unit     runs the fast tests, without any toolchain
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
@@ -27,7 +28,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test unit families controls bench-cycle bench-scale measurements lint workflows dist locks clean
+.PHONY: help demo test sweep unit families controls bench-cycle bench-scale measurements lint workflows dist locks clean
 .NOTPARALLEL:
 
 help:
@@ -39,10 +40,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "Toolchains: the first time, they take about 6 minutes on 2 cores, and 5 GB of disk"
 	@$(BIN)/phi-bot toolchain install --all
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not sweep"
+
+sweep: $(STAMP)
+	@$(BIN)/phi-bot toolchain install --all
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m sweep
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser and not process"
+	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser and not process and not sweep"
 
 families: $(STAMP)
 	@$(BIN)/phi-bot families --work .families --markdown > .families.md

@@ -36,8 +36,13 @@ def reasons() -> list[str]:
     return [text for _, text in re.findall(r"^(\d+)\. (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)]
 
 
+# One for each architecture and each kind of tokenizer with every `make test`; the others with `make sweep`.
+_ALWAYS = ("phi-2", "phi-3.5-mini", "phi-3.5-moe", "phi-3.5-vision", "phi-4", "phi-4-multimodal")
+_SWEPT = [pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep) for name in FAMILIES]
+
+
 @pytest.mark.toolchain
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", _SWEPT)
 def test_a_family_becomes_what_the_page_says(family: str, sample_of: Callable[[str], Path], tmp_path: Path) -> None:
     _assert_documented(family, sample_of, tmp_path)
 
