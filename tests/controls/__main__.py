@@ -16,8 +16,9 @@ _HEAD = """\
 
 A check is worth what it finds. Here faults are put on purpose into a checkpoint before it is converted, or into a
 converted file, and the file is verified as any other. Its record holds its own hashes, so nothing but what the file
-says and does can give it away. The table was written by running it (`make controls`); tests run it again and fail if one slips through, `make
-sweep` all of it. Each cell names the checks that failed; `n/a`: the fault makes no sense in that format.
+says and does can give it away. The table was written by running it (`make controls`); tests run it again and fail if
+one slips through, `make sweep` all of it. Each cell names the checks that failed; `n/a`: the fault makes no sense in
+that format.
 
 | Fault |{columns}
 |:------|{rules}
