@@ -17,7 +17,7 @@ from bot.compare.child import ChildError, Code
 from bot.compare.rebuilds import rebuilds
 from bot.compare.records import COMPARISON_VERSION, CardDiff, Change, Comparison, Fingerprint, Measured, Row
 from bot.compare.sides import fingerprints, identical
-from bot.compare.verdict import verdict
+from bot.compare.verdict import never, verdict
 from bot.families import DEFAULT, FAMILIES
 from bot.progress import Display
 from bot.workspace import Workspace
@@ -152,10 +152,13 @@ def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Worksp
         with display.task("Rendering cards"):
             namespace = wish.namespace or _NAMESPACE
             diffs = tuple(_card(name, sides, base, namespace) for name in cards)
+    refused = [f"{r.variant} of {r.model}" for r in measured if never(r)]
+    if refused:
+        notes.append(f"Refused by its toolchain, before and after: {', '.join(refused)}")
     left = [FAMILIES[n].title for n, f in FAMILIES.items() if f.needs_code and not wish.families and rows]
     if left:
         notes.append(f"Left out, because no toolchain reads them without code of their own: {', '.join(left)}")
-    return replace(found, rows=tuple(measured), cards=diffs, notes=tuple(notes))
+    return replace(found, rows=tuple(r for r in measured if not never(r)), cards=diffs, notes=tuple(notes))
 
 
 def kept_sample(workspace: Workspace, side: Fingerprint, family: str) -> Path:

@@ -48,6 +48,11 @@ def differences(before: Sequence[Figure], after: Sequence[Figure]) -> list[tuple
     return [(f.side, _errors(there[f.side], f)) for f in after if f.side in there]
 
 
+def never(row: Row) -> bool:
+    """Say whether the toolchain refuses it on both sides: that is no doing of the change."""
+    return all(m is not None and m.status == "refused" for m in (row.before, row.after))
+
+
 def resized(row: Row) -> float | None:
     """Return the share by which the size changes, None where it does not change enough to be said."""
     if row.before is None or row.after is None or not row.before.size or not row.after.size:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.compare.records import Measured
-from bot.compare.verdict import ERRORS, ORDER, resized, verdict
+from bot.compare.verdict import ERRORS, ORDER, never, resized, verdict
 from tests.compare.examples import figure, measured, row
 
 means = st.floats(0, 10)
@@ -83,6 +83,13 @@ def test_larger_errors_never_find_a_difference_that_smaller_ones_do_not(mean: fl
 def test_a_size_is_said_to_change_from_half_a_percent_on(before: int, after: int) -> None:
     share = resized(row("gguf/a", measured(figure(0.1), size=before), measured(figure(0.1), size=after)))
     assert (share is None) == (abs(after / before - 1) <= 0.005)
+
+
+def test_what_was_refused_before_is_no_doing_of_the_change() -> None:
+    refused = Measured(status="refused", reason="no such architecture")
+    assert never(row("onnx/a", refused, refused))
+    assert not never(row("onnx/a", measured(figure(0.1)), refused))
+    assert not never(row("onnx/a", None, refused))
 
 
 def test_every_verdict_has_its_place() -> None:

@@ -126,12 +126,16 @@ def test_code_that_writes_other_bytes_under_the_same_build_key_is_told(head: Pat
 
 def test_code_that_writes_the_same_bytes_ends_the_question(head: Path, work: Path) -> None:
     extend(head, "bot/workers/gguf_rotary.py", "\nUNUSED = 1\n")
-    found = compare(ROOT, head, work, "--family", DEFAULT, "--variants", "gguf/q8_0")
+    families = ("--family", DEFAULT, "--family", "phi-3.5-vision")
+    found = compare(ROOT, head, work, *families, "--variants", "gguf/q8_0")
+    assert found.notes[0] == "Refused by its toolchain, before and after: gguf/q8_0 of Phi-3.5-vision"
     assert [(c.what, c.name) for c in found.changes] == [("code", "gguf")]
     assert [r.verdict for r in found.rows] == ["same bytes"]
 
 
-def test_a_gate_of_the_head_has_its_verdict_and_a_dry_run_builds_the_canary_all_the_same(head: Path, work: Path) -> None:
+def test_a_gate_of_the_head_has_its_verdict_and_a_dry_run_builds_the_canary_all_the_same(
+    head: Path, work: Path
+) -> None:
     (head / "phi-bot.toml").write_text("[run]\ndry_run = true\n[verify.gates]\nint8 = 1e-9\n")
     found = compare(ROOT, head, work, "--family", DEFAULT)
     assert [(r.variant, r.verdict) for r in found.rows] == [("gguf/q8_0", "fails the gate")]
