@@ -1,6 +1,7 @@
 """Lists of a whole namespace: what sources are in it, and what this bot published there. No request per repo."""
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from bot.records import Json, RepoRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
+
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ def sources(api: "HfApi", author: str) -> list[Listed]:
         author=author,
         expand=["cardData", "config", "disabled", "gated", "lastModified", "private", "sha", "siblings", "tags"],
     )
-    found = (_listed(info) for info in infos if info.sha and releases.is_phi(info))
+    found = (_listed(i) for i in infos if i.sha and _is_of(author, i) and releases.is_phi(i))
     return sorted(found, key=lambda listed: listed.repo_id)
 
 
@@ -57,12 +61,20 @@ def namespace(api: "HfApi", owner: str) -> Namespace:
     shelved: dict[str, Shelved] = {}
     foreign = set()
     for info in infos:
+        if not _is_of(owner, info):
+            continue
         found = _shelved(api, info)
         if found is None:
             foreign.add(info.id)
         else:
             shelved[info.id] = found
     return Namespace(shelved=shelved, foreign=frozenset(foreign))
+
+
+def _is_of(owner: str, info: "ModelInfo") -> bool:
+    """Say whether a listed repo is an owner's by its id: what a list says becomes commands, paths and addresses."""
+    author, _, name = info.id.partition("/")
+    return author.casefold() == owner.casefold() and _NAME.fullmatch(name) is not None
 
 
 def _listed(info: "ModelInfo") -> Listed:
