@@ -56,9 +56,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("command", [("plan",), ("watch",), ("status", "--out", "site")], ids=lambda c: c[0])
 @pytest.mark.parametrize(
     "repo_id",
-    ["just", "", "/", "microsoft/", "microsoft/../../evil", "microsoft/Phi\n::error::x", "microsoft/Phi\u202e4"]
-    + ["evil/Phi-4", "microsoft/Phi-4@x", "microsoft/a/b", "microsoft/Phi-4\x1b[31m", "microsoft/-rf"]
-    + ["microsoft/Phi 4", "microsoft/Phi\ud800", f"microsoft/{'a' * 5000}", "microsoft/<b>", "microsoft/$(id)"],
+    [
+        "just",
+        "",
+        "/",
+        "microsoft/",
+        "microsoft/../../evil",
+        "microsoft/Phi\n::error::x",
+        "microsoft/Phi\u202e4",
+        "evil/Phi-4",
+        "microsoft/Phi-4@x",
+        "microsoft/a/b",
+        "microsoft/Phi-4\x1b[31m",
+        "microsoft/-rf",
+        "microsoft/Phi 4",
+        "microsoft/Phi\ud800",
+        f"microsoft/{'a' * 5000}",
+        "microsoft/<b>",
+        "microsoft/$(id)",
+    ],
     ids=lambda value: ascii(value)[:30],
 )
 def test_a_list_of_names_that_are_none(
@@ -92,8 +108,23 @@ def test_a_hundred_thousand_files_in_a_repo(shaky: Hub, faulty: Proxy, hub: Runn
 
 @pytest.mark.parametrize(
     "path",
-    ["a\n::set-output name=x::y.json", "\u202egpj.json", "../../x.json", "NUL.json", "a\\b.json", "\x1b]0;x\x07.json"]
-    + ["C:x.json", "aux", "a/../b.json", "a//b.json", "/etc/passwd", "a\r.json", "\u2028.json", "a.", "é" * 200],
+    [
+        "a\n::set-output name=x::y.json",
+        "\u202egpj.json",
+        "../../x.json",
+        "NUL.json",
+        "a\\b.json",
+        "\x1b]0;x\x07.json",
+        "C:x.json",
+        "aux",
+        "a/../b.json",
+        "a//b.json",
+        "/etc/passwd",
+        "a\r.json",
+        "\u2028.json",
+        "a.",
+        "é" * 200,
+    ],
     ids=lambda value: ascii(value)[:30],
 )
 def test_a_file_name_is_escaped_wherever_it_is_said(
