@@ -1,9 +1,11 @@
 """Changes: what a repo holds after the next commit in it: its record, its card with pictures, and the new files."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Self
 
 from bot import cards, catalogue
 from bot.errors import PhiBotError, PromotionError
@@ -11,8 +13,10 @@ from bot.formats import all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import Content
 from bot.plots import PICTURES, Plotter
+from bot.progress import Display
 from bot.records import RECORD_VERSION, ProvenBuild, Release, RepoRecord, SourceRef, Variant
 from bot.steps.candidates import Candidate
+from bot.workspace import Workspace
 
 EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
 
@@ -70,6 +74,16 @@ class Shelf:
         return self._records[repo_id]
 
 
+def by_repo(candidates: Iterable[Candidate], namespace: str) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
+    """Yield each repo that candidates belong in, with those, in the order of their names."""
+
+    def home(candidate: Candidate) -> str:
+        return repo_of(namespace, candidate.release.repo_id, candidate.proven.build.variant)
+
+    for repo_id, group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
+        yield repo_id, tuple(group)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Composer:
     """Makes changes: what it takes beside the candidates of a repo."""
@@ -77,6 +91,15 @@ class Composer:
     endpoint: str
     shelf: Shelf
     plotter: Plotter
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate], *, workspace: Workspace, hub: Hub, display: Display) -> Self:
+        """Return what composes the changes of all candidates of one publishing."""
+        return cls(
+            endpoint=hub.endpoint,
+            shelf=Shelf(hub=hub, candidates=candidates),
+            plotter=Plotter(workspace=workspace, display=display),
+        )
 
     def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> Change | None:
         """Return what adds those of the candidates that a repo does not hold yet; None where it holds all of them.

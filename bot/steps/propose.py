@@ -6,20 +6,18 @@ holds for any recipe is checked: where files go and what they are called, their 
 
 import datetime as dt
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from bot.approval import Approval
 from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, UnknownModelError
 from bot.hub.client import Hub
-from bot.plots import Plotter
 from bot.progress import Display, Task
 from bot.records import Artifact, Failure, Proposal, Report
 from bot.source import NOTICES, bytes_digest
 from bot.steps import check
 from bot.steps.candidates import Candidate, candidate_of
-from bot.steps.changes import Composer, Shelf, repo_of
+from bot.steps.changes import Composer, by_repo
 from bot.steps.failures import failure
 from bot.workspace import Workspace, hash_files
 
@@ -62,18 +60,9 @@ def propose(
                 candidates.append(_checked(artifact, approval, hub, task))
         except PhiBotError as error:
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
-
-    def home(candidate: Candidate) -> str:
-        return repo_of(namespace, candidate.release.repo_id, candidate.proven.build.variant)
-
-    composer = Composer(
-        endpoint=hub.endpoint,
-        shelf=Shelf(hub=hub, candidates=candidates),
-        plotter=Plotter(workspace=workspace, display=display),
-    )
+    composer = Composer.of(candidates, workspace=workspace, hub=hub, display=display)
     proposals: list[Proposal] = []
-    for repo_id, group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
-        members = tuple(group)
+    for repo_id, members in by_repo(candidates, namespace):
         try:
             made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
             proposals += [made] if made is not None else []

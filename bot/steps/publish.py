@@ -1,15 +1,14 @@
 """Publish: proven artifacts onto the Hub, one commit a repo, with card and record."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
-from bot.plots import PICTURES, Plotter
+from bot.plots import PICTURES
 from bot.progress import Display
 from bot.records import Artifact, Failure, Publication, Report
 from bot.steps.candidates import Candidate, candidate_of
-from bot.steps.changes import EMPTY, Composer, Shelf, repo_of
+from bot.steps.changes import EMPTY, Composer, by_repo
 from bot.steps.failures import failure
 from bot.workspace import Workspace
 
@@ -60,17 +59,8 @@ def put(
     """
     publications: list[Publication] = []
     failures: list[Failure] = []
-
-    def home(candidate: Candidate) -> str:
-        return repo_of(namespace, candidate.release.repo_id, candidate.proven.build.variant)
-
-    composer = Composer(
-        endpoint=hub.endpoint,
-        shelf=Shelf(hub=hub, candidates=candidates),
-        plotter=Plotter(workspace=workspace, display=display),
-    )
-    for repo_id, group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
-        members = tuple(group)
+    composer = Composer.of(candidates, workspace=workspace, hub=hub, display=display)
+    for repo_id, members in by_repo(candidates, namespace):
         try:
             publications.append(_put(repo_id, members, private, composer, hub, display))
         except PhiBotError as error:
