@@ -152,7 +152,7 @@ def test_a_fork_that_edits_a_workflow_gains_nothing_that_the_file_gave(workflow:
 
 
 def test_every_secret_is_behind_an_environment() -> None:
-    """So that a workflow on a branch of somebody who may write here passes the rules of that environment, or has none."""
+    """So a workflow on a branch, of somebody who may write here, passes the rules of that environment, or has none."""
     for workflow in (w for w in WORKFLOWS if not w.is_example):
         for job in workflow.jobs:
             if job.steps and job.secrets:
