@@ -1,7 +1,7 @@
 # make demo     makes all that is needed and runs the main job on a small model, from release to published files
 # make test     makes all that is needed and runs every test but the sweeps
 # make sweep    runs the rest: every fault in every format, every family
-# make unit     runs the fast tests, without any toolchain
+# make unit     runs the fast tests, without any toolchain or server
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
@@ -47,7 +47,7 @@ sweep: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m sweep
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser and not process and not sweep"
+	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser and not process and not server and not sweep"
 
 families: $(STAMP)
 	@$(BIN)/phi-bot families --work .families --markdown > .families.md

@@ -20,8 +20,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.browsing", "tests.toolchain_fixtures"]
 
+_SERVERS = {"hub", "server"}  # the fixtures that run an embedded Hub, and one that plays GitHub
+
 settings.register_profile("phi-bot", deadline=None)  # how long an example takes depends on the machine's other work
 settings.load_profile("phi-bot")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server: each takes a fraction of a second, and there are a thousand of them."""
+    for item in items:
+        if _SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
 
 
 @pytest.fixture

@@ -122,7 +122,8 @@ def test_a_repo_made_anew_under_the_same_name_is_another(folder: Path) -> None:
 
 
 def test_changes_within_one_tick_of_the_clock_are_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.time_ns()  # file systems give a freed inode out again, and their clocks stand still for milliseconds
+    # File systems give a freed inode out again, and their clocks stand still for milliseconds: here, for a minute.
+    now = time.time_ns() + 60 * 10**9
     monkeypatch.setattr(index_module, "_stamp", lambda folder: (now, 1, now, 2))
     with LocalHub(folder) as hub:
         repo = hub._repo("model", "org", "a")
