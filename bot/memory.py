@@ -29,6 +29,7 @@ from bot.records import Commit, Failure, Json, MalformedRecordError, Record
 MEMORY_VERSION = 1
 
 # Hours before the second attempt, the third …: a day's outage of something upstream is outlasted by three attempts.
+_LONGEST_TEXT = 2000  # characters of a message
 _PAUSES = (1, 24, 72, 168)
 
 # What says nothing about the variant: the Hub, the token or this machine is at fault, and may do better next time.
@@ -136,7 +137,8 @@ class Memory(Record):
     def with_refusals(self, refusals: Mapping[str, Refused], *, bot_version: str) -> "Memory":
         """Return the memory with more refusals. Those that another version of the bot found are dropped."""
         kept = self.refusals if bot_version == self.bot_version else {}
-        return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **refusals}.items())))
+        short = {key: replace(refused, reason=_short(refused.reason)) for key, refused in refusals.items()}
+        return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **short}.items())))
 
     def refusal(self, build_key: str, *, bot_version: str) -> str | None:
         """Return why a toolchain refused a build, None where it did not or another version of the bot said so."""
@@ -263,10 +265,15 @@ def _ended(begun: Attempted, failure: Failure, now: dt.datetime, most: int) -> A
         last=_instant(now),
         next=None if count >= most else _instant(now + _pause(count)),
         step=failure.step,
-        message=failure.message,
-        hint=failure.hint,
+        message=_short(failure.message),
+        hint=_short(failure.hint),
         exit_code=failure.exit_code,
     )
+
+
+def _short(text: str) -> str:
+    """Return a text as it is kept: a memory that is too large would not be read any more."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def _pause(attempts: int) -> dt.timedelta:

@@ -90,6 +90,8 @@ def _checked(artifact: Artifact, approval: Approval, hub: Hub, task: Task) -> Ca
         digest = wanted.get(name, "")
         if bytes_digest(path.read_bytes(), lfs=digest.startswith("sha256:")) != digest:
             raise PromotionError(f"{name} is not that of {release.label}", hint="It is not proposed.")
+    if links := [p.name for p in Path(artifact.folder).rglob("*") if p.is_symlink()]:
+        raise PromotionError(f"{links[0]!a} is a link, which no build leaves", hint="It is not proposed.")
     return Candidate(
         proven=candidate.proven,
         release=release,

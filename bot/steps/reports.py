@@ -20,10 +20,15 @@ from bot.steps.remember import Store, store_of
 from bot.workspace import read_record
 
 _MOST, _BYTES = 1000, 20_000_000  # reports, and bytes of one: they come from machines that read strangers' files
+_MOST_FAILURES = 10_000
+_EXIT_CODES = range(1, 256)
 
 
 def failures_in(folder: Path) -> tuple[Failure, ...]:
-    """Return the failures of all reports (*.json) below a folder. Raises RecordError for a file that is no report."""
+    """Return the failures of all reports (*.json) below a folder.
+
+    Raises RecordError for a file that is no report, and where there are more failures than builds can be.
+    """
     found: list[Failure] = []
     files = sorted(p for p in folder.rglob("*.json") if p.is_file() and not p.is_symlink())
     if len(files) > _MOST:
@@ -32,6 +37,10 @@ def failures_in(folder: Path) -> tuple[Failure, ...]:
         if file.stat().st_size > _BYTES:
             raise RecordError(f"{file.name} has more than {_BYTES} bytes", hint="Is it what `phi-bot run` printed?")
         found += read_record(file, Report).failures
+        if len(found) > _MOST_FAILURES:
+            raise RecordError(f"{folder} holds more than {_MOST_FAILURES} failures", hint="What left these reports?")
+        if any(one.exit_code not in _EXIT_CODES for one in found):
+            raise RecordError(f"{file.name} gives a failure an exit code that is none", hint="What left this report?")
     return tuple(found)
 
 

@@ -151,3 +151,17 @@ def test_another_revision_is_published_where_somebody_names_it(world: World, api
     world.stage(world.build())
     assert "on its main branch" in why(world.promote(proven.MODEL))
     assert world.promote(f"{proven.MODEL}@v2").failures == ()
+
+
+@pytest.mark.parametrize("name", ["files", "notices", "build.json", "evidence.json", "prompt.json", "release.json"])
+def test_a_candidate_that_links_elsewhere_hands_on_nothing_of_it(
+    reconversion: test_conclude.World, tmp_path: Path, name: str
+) -> None:
+    """What a pull request's code left is unpacked where a token is."""
+    artifact = reconversion.build("gguf/q4_k_m")
+    here, elsewhere = Path(artifact.folder) / name, tmp_path / "elsewhere"
+    here.rename(elsewhere)
+    here.symlink_to(elsewhere)
+    report = reconversion.propose(artifact)
+    assert report.proposals == ()
+    assert "link" in report.failures[0].message
