@@ -7,6 +7,7 @@ What remains is its word for the figures; docs/security.md says so.
 
 import datetime as dt
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ _RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, *PICTURES, *s
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]{0,60}")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")  # large, and nothing in them asks for code
 _LONGEST_PROMPT = 20_000  # characters
+_LARGEST_RECORD = 250_000  # bytes: build and evidence of a variant have some 30 kB
 _LEAST_KL = -1e-6  # nats: rounding, and no more
 _CLOCKS_DIFFER = dt.timedelta(hours=1)
 
@@ -75,6 +77,13 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         created = None
     if created is None or created.tzinfo is None or created > now + _CLOCKS_DIFFER:
         raise _odd(build, f"was built at {build.created!r}, which is no moment of the past")
+
+
+def check_size(build: BuildRecord, evidence: Evidence) -> None:
+    """Refuse what would make a repo's record too large to be read again: all builds of the repo are in it."""
+    size = sum(len(json.dumps(record.to_json())) for record in (build, evidence))
+    if size > _LARGEST_RECORD:
+        raise _odd(build, f"has records of {size} bytes: too large for a record")
 
 
 def check_release(build: BuildRecord, hub: Hub, revision: str | None = None) -> Release:

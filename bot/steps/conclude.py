@@ -106,6 +106,7 @@ def _check(
     check.check_shape(build, now=dt.datetime.now(dt.UTC))
     check.check_build(build)
     release = check.check_release(build, hub)
+    check.check_size(build, proven.evidence)
     check.check_evidence(build, proven.evidence, release, config)
     own = {f.path for f in build.files}
     there = staging.below(build.path_in_repo, files) if build.path_in_repo else dict(files)

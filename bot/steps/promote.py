@@ -91,8 +91,10 @@ class _Reader:
         revision = self._wanted(build)
         check.check_shape(build, now=dt.datetime.now(dt.UTC))
         check.check_build(build)
+        evidence = self._read(Evidence, staging.EVIDENCE_FILE, files)
+        check.check_size(build, evidence)
         release = self._release(build, revision)
-        proven = check.check_evidence(build, self._read(Evidence, staging.EVIDENCE_FILE, files), release, self.config)
+        proven = check.check_evidence(build, evidence, release, self.config)
         return Candidate(
             proven=proven,
             release=release,

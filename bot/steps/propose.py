@@ -80,6 +80,7 @@ def _checked(artifact: Artifact, approval: Approval, hub: Hub, task: Task) -> Ca
     check.check_shape(build, now=dt.datetime.now(dt.UTC))
     release = check.check_release(build, hub)
     candidate = candidate_of(artifact)
+    check.check_size(build, candidate.proven.evidence)
     if hash_files(Path(artifact.folder) / "files", task) != tuple(sorted(build.files, key=lambda f: Path(f.path))):
         raise PromotionError(f"{build.variant.name} is not as it was built", hint="It is not proposed.")
     wanted = {f.path: f.digest for f in release.files if f.path in NOTICES}

@@ -165,3 +165,24 @@ def test_a_candidate_that_links_elsewhere_hands_on_nothing_of_it(
     report = reconversion.propose(artifact)
     assert report.proposals == ()
     assert "link" in report.failures[0].message
+
+
+def long_detail(evidence: dict[str, Any]) -> None:
+    evidence["checks"][0]["detail"] = "a" * 4_000_000
+
+
+def test_evidence_like_a_book_does_not_make_a_record_that_nobody_reads(world: World, api: HfApi) -> None:
+    """A record above 10 MB is not read, and a repo without a readable one is never touched again."""
+    names = ("gguf/q4_k_m", "gguf/q8_0", "gguf/q5_k_m")
+    world.stage(*(proven_again(rewrite(world.build(name), "evidence.json", long_detail)) for name in names))
+    report = world.promote()
+    assert report.publications == ()
+    assert {f.message.rpartition(" ")[2] for f in report.failures} == {"record"}
+    assert not api.repo_exists(test_conclude.REPO)
+
+
+def test_evidence_like_a_book_is_not_proposed(reconversion: test_conclude.World) -> None:
+    artifact = reconversion.build("gguf/q4_k_m")
+    report = reconversion.propose(proven_again(rewrite(artifact, "evidence.json", long_detail)))
+    assert report.proposals == ()
+    assert "too large" in report.failures[0].message
