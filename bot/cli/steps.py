@@ -7,16 +7,17 @@ import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, artifacts_of, chosen, common, print_json, read_input, variants_option
+from bot.errors import PhiBotError, RecordError
 from bot.plans import Plan
-from bot.records import Artifact, Report
-from bot.steps.announce import announce
+from bot.records import Artifact, Failure, Report
+from bot.steps.announce import announce, announce_releases
 from bot.steps.build import build
-from bot.steps.failures import exit_code
+from bot.steps.failures import exit_code, failure
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.reports import count, failures_in
-from bot.steps.run import together, verify_all
+from bot.steps.run import Means, look, together, verify_all
 from bot.steps.stage import stage
 from bot.steps.watch import Reader
 from bot.workspace import read_artifact
@@ -136,18 +137,41 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     Example: phi-bot promote --namespace my-org
     """
     means = options.means()
-    built = failures_in(reports) if reports is not None else ()
+    settings, dry = means.config.announce, means.config.run.dry_run
     report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
-    if not means.config.run.dry_run:
+    built = _built(reports) if reports is not None else ()
+    if not dry:
         count(built, report, config=means.config, hub=means.hub, display=means.display)
     report = together(report, Report(failures=built))
-    announce(report, status_page=means.config.announce.status_page)
+    announce(report, status_page=settings.status_page)
+    if settings.repository is not None and not dry and (report.publications or report.failures):
+        _announce_releases(report, means)
     if options.json:
         print_json(report)
     else:
         show.publications(report)
         show.failures(report.failures)
     return exit_code(report.failures, anything_done=bool(report.publications))
+
+
+def _announce_releases(report: Report, means: Means) -> None:
+    """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
+    config, endpoint, display = means.config, means.hub.endpoint, means.display
+    try:
+        cycle = look((), catalogue.select(config.build.variants), means, keep=False, on=("github", "own"), staged=True)
+    except PhiBotError as error:
+        display.say(f"Not announced on GitHub: {error.message}. {error.hint}")
+        return
+    todo, watched = cycle.todo, cycle.watched
+    announce_releases(report, todo=todo, watched=watched, settings=config.announce, hub=endpoint, display=display)
+
+
+def _built(reports: Path) -> tuple[Failure, ...]:
+    """Return the failures that other machines report. A report that is none is one more, and holds up nothing."""
+    try:
+        return failures_in(reports)
+    except RecordError as error:
+        return (failure(reports.name, "reports", "build", error),)
 
 
 @click.command("announce")
