@@ -1,6 +1,6 @@
 # make demo     makes all that is needed and runs the main job on a small model, from release to published files
 # make test     makes all that is needed and runs every test but the sweeps
-# make sweep    runs the rest: every fault in every format, every family
+# make sweep    runs the rest: every fault in every format, every family, and more pull requests
 # make unit     runs the fast tests, without any toolchain or server
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md

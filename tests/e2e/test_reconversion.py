@@ -102,6 +102,7 @@ def test_documentation_affects_nothing_and_says_so_in_a_second(head: Path, work:
     assert min(took) < 2, took
 
 
+@pytest.mark.sweep
 def test_a_template_is_shown_as_a_diff_of_a_real_card_and_builds_nothing_anew(head: Path, work: Path) -> None:
     change(head, "templates/gguf.md.j2", "{% block run %}", "{% block run %}\nA line that is new.\n")
     found = compare(ROOT, head, work)
@@ -124,6 +125,7 @@ def test_code_that_writes_other_bytes_under_the_same_build_key_is_told(head: Pat
     assert "No publication is built anew." in render(found)
 
 
+@pytest.mark.sweep
 def test_code_that_writes_the_same_bytes_ends_the_question(head: Path, work: Path) -> None:
     extend(head, "bot/workers/gguf_rotary.py", "\nUNUSED = 1\n")
     families = ("--family", DEFAULT, "--family", "phi-3.5-vision")
@@ -133,6 +135,7 @@ def test_code_that_writes_the_same_bytes_ends_the_question(head: Path, work: Pat
     assert [r.verdict for r in found.rows] == ["same bytes"]
 
 
+@pytest.mark.sweep
 def test_a_gate_of_the_head_has_its_verdict_and_a_dry_run_builds_the_canary_all_the_same(
     head: Path, work: Path
 ) -> None:
