@@ -36,8 +36,8 @@ def reasons() -> list[str]:
     return [text for _, text in re.findall(r"^(\d+)\. (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)]
 
 
-# One for each architecture and each kind of tokenizer with every `make test`; the others with `make sweep`.
-_ALWAYS = ("phi-2", "phi-3.5-mini", "phi-3.5-moe", "phi-3.5-vision", "phi-4", "phi-4-multimodal")
+# One for each architecture with every `make test`; the others, and large vocabularies, with `make sweep`.
+_ALWAYS = ("phi-2", "phi-3.5-mini", "phi-3.5-moe", "phi-3.5-vision", "phi-4-multimodal")
 _SWEPT = [pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep) for name in FAMILIES]
 
 

@@ -60,7 +60,7 @@ def test_a_report_that_is_a_bomb(tmp_path: Path, bomb: Callable[[Path], object])
     if bomb is BOMBS["no end"]:
         assert failures_in(tmp_path) == (), "a folder's links are not followed"
         return
-    with pytest.raises(RecordError, match="report.json"):
+    with pytest.raises(RecordError, match="report"):
         failures_in(tmp_path)
 
 
