@@ -72,7 +72,7 @@ def test_a_build_without_a_gated_distance_says_so() -> None:
 
 
 def artifact(proven: ProvenBuild) -> Artifact:
-    return Artifact(folder="/work/artifacts/x", build=proven.build, evidence=proven.evidence)
+    return Artifact(folder="artifacts/x", build=proven.build, evidence=proven.evidence)
 
 
 def test_what_is_proven_and_not_published_is_listed() -> None:
