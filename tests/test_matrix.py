@@ -15,7 +15,7 @@ from bot.hub import client
 from bot.matrix import Cell, CellFigures, first_defaults, matrix, render
 from bot.progress import Silent
 from bot.sample import make_sample
-from bot.steps.run import Means
+from bot.steps.means import Means
 from bot.workspace import Workspace
 from tests import pages
 

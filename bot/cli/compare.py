@@ -17,7 +17,7 @@ from bot.compare.records import Comparison
 from bot.compare.render import MARKER, render
 from bot.errors import ConfigError
 from bot.families import FAMILIES
-from bot.steps.run import Means
+from bot.steps.means import Means
 from bot.workspace import write_json
 
 _FOLDER = click.Path(path_type=Path)

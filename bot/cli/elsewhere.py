@@ -9,7 +9,7 @@ from bot.cli.options import Options, common
 from bot.hub import standing as hub_standing
 from bot.hub.standing import Schedule, Webhook
 from bot.steps.elsewhere import KIND, payer
-from bot.steps.run import Means
+from bot.steps.means import Means
 from bot.steps.settle import candidates
 from bot.steps.standing import HOURS, Standing, standing
 

@@ -14,7 +14,7 @@ from bot import config
 from bot.hub import client, patience
 from bot.progress import Display, display
 from bot.records import Artifact, Record, Report
-from bot.steps.run import Means
+from bot.steps.means import Means
 from bot.workspace import Workspace, read_artifact, read_record
 
 F = TypeVar("F", bound=Callable[..., Any])

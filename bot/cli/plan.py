@@ -10,7 +10,8 @@ from bot.plans import Watched
 from bot.runners import known_runners
 from bot.steps import reports
 from bot.steps.entries import matrix
-from bot.steps.run import Cycle, Means, look
+from bot.steps.means import Means
+from bot.steps.run import Cycle, look
 from bot.steps.settle import HERE
 
 

@@ -10,7 +10,8 @@ from bot.records import Report
 from bot.runners import LOCAL
 from bot.steps.announce import announce, announce_releases
 from bot.steps.failures import exit_code
-from bot.steps.run import Cycle, Means, run
+from bot.steps.means import Means
+from bot.steps.run import Cycle, run
 
 
 @click.command("run")

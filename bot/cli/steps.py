@@ -13,11 +13,13 @@ from bot.records import Artifact, Failure, Report
 from bot.steps.announce import announce, announce_releases
 from bot.steps.build import build
 from bot.steps.failures import exit_code, failure
+from bot.steps.means import Means
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
+from bot.steps.prove import together, verify_all
 from bot.steps.publish import publish
 from bot.steps.reports import count, failures_in
-from bot.steps.run import Means, look, together, verify_all
+from bot.steps.run import look
 from bot.steps.stage import stage
 from bot.steps.watch import Reader
 from bot.workspace import read_artifact

@@ -17,7 +17,8 @@ from bot.hub import client
 from bot.plans import PlannedVariant
 from bot.progress import Silent
 from bot.records import Release
-from bot.steps.run import Means, look
+from bot.steps.means import Means
+from bot.steps.run import look
 from bot.steps.settle import settle
 from bot.workspace import Workspace
 

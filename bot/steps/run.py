@@ -9,35 +9,22 @@ from itertools import groupby
 
 import bot
 from bot.config import Config
-from bot.errors import PhiBotError, SourceError
+from bot.errors import PhiBotError
 from bot.github import run_address
-from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
 from bot.memory import Memory, Refused
 from bot.plans import Job, Plan, PlannedVariant, Watched
 from bot.progress import Display
-from bot.records import Artifact, Failure, Report, Variant
-from bot.steps.build import build
+from bot.records import Report, Variant
 from bot.steps.elsewhere import submit
-from bot.steps.failures import failure
+from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
+from bot.steps.prove import prove_all, together
 from bot.steps.publish import publish
 from bot.steps.remember import Store, store_of
 from bot.steps.settle import HERE, settle
 from bot.steps.stage import stage, staged_folders
-from bot.steps.verify import verify
 from bot.steps.watch import Reader, remembered, sighting_of, watch
-from bot.workspace import Workspace
-
-
-@dataclass(frozen=True, kw_only=True)
-class Means:
-    """What a run works with."""
-
-    config: Config
-    workspace: Workspace
-    hub: Hub
-    display: Display
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,67 +234,3 @@ def _counted(jobs: Sequence[Job], store: Store | None, means: Means) -> Iterator
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def prove_all(jobs: Sequence[Job], means: Means) -> Report:
-    """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried."""
-    artifacts: list[Artifact] = []
-    failures: list[Failure] = []
-    for number, job in enumerate(jobs):
-        try:
-            proven, failed = _prove(job, means)
-        except SourceError as error:  # the other formats would fail on the same file
-            left = [v.variant.name for j in jobs[number:] for v in j.variants]
-            failures += [failure(job.release.label, name, "build", error) for name in left]
-            break
-        artifacts += proven
-        failures += failed
-    return Report(artifacts=tuple(artifacts), failures=tuple(failures))
-
-
-def together(one: Report, other: Report) -> Report:
-    """Return what two reports say."""
-    return Report(
-        artifacts=one.artifacts + other.artifacts,
-        staged=one.staged + other.staged,
-        proposals=one.proposals + other.proposals,
-        publications=one.publications + other.publications,
-        failures=one.failures + other.failures,
-    )
-
-
-def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
-    """Build and verify one job. Raises SourceError where the model itself is at fault."""
-    threads = means.config.build.threads
-    try:
-        built = build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display)
-    except SourceError:
-        raise
-    except PhiBotError as error:
-        return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
-    proven = verify_all(built.artifacts, means)
-    return list(proven.artifacts), [*built.failures, *proven.failures]
-
-
-def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
-    """Verify artifacts; one that fails holds up no other. Raises SourceError where the model itself is at fault."""
-    proven: list[Artifact] = []
-    failures: list[Failure] = []
-    for artifact in artifacts:
-        try:
-            proven.append(
-                verify(
-                    artifact,
-                    config=means.config,
-                    workspace=means.workspace,
-                    hub=means.hub,
-                    threads=means.config.build.threads,
-                    display=means.display,
-                )
-            )
-        except SourceError:
-            raise
-        except PhiBotError as error:
-            build_record = artifact.build
-            failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))
-    return Report(artifacts=tuple(proven), failures=tuple(failures))

@@ -16,7 +16,8 @@ from bot.hub import client, library
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
 from bot.records import Report
-from bot.steps.run import Means, run
+from bot.steps.means import Means
+from bot.steps.run import run
 from bot.workspace import Workspace
 from tests.hub.faulty import Proxy, proxy
 

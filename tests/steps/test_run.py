@@ -17,9 +17,11 @@ from bot.hub.local import RunningHub
 from bot.memory import Memory
 from bot.progress import Silent
 from bot.records import Report
+from bot.steps import prove
 from bot.steps import run as steps
+from bot.steps.means import Means
 from bot.steps.remember import Store
-from bot.steps.run import Cycle, Means, run
+from bot.steps.run import Cycle, run
 from bot.workspace import Workspace
 from tests.source import models
 
@@ -98,7 +100,7 @@ def test_a_run_that_is_at_work_stops_after_the_model_it_is_at(
     api.create_repo("microsoft/Phi-8")
     for name, content in models.files(tokenizer__json=b'{"a": 1}', model__safetensors=b"no header").items():
         api.upload_file(repo_id="microsoft/Phi-8", path_in_repo=name, path_or_fileobj=content)
-    real = steps.prove_all
+    real = prove.prove_all
 
     def prove_and_pause(*arguments: Any) -> Report:
         remembered(hub).pause("enough for today")

@@ -1,0 +1,75 @@
+"""Prove: build and verify, job by job. What fails holds up nothing else, unless the model itself is at fault."""
+
+from collections.abc import Sequence
+
+from bot.errors import PhiBotError, SourceError
+from bot.plans import Job
+from bot.records import Artifact, Failure, Report
+from bot.steps.build import build
+from bot.steps.failures import failure
+from bot.steps.means import Means
+from bot.steps.verify import verify
+
+
+def prove_all(jobs: Sequence[Job], means: Means) -> Report:
+    """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried."""
+    artifacts: list[Artifact] = []
+    failures: list[Failure] = []
+    for number, job in enumerate(jobs):
+        try:
+            proven, failed = _prove(job, means)
+        except SourceError as error:  # the other formats would fail on the same file
+            left = [v.variant.name for j in jobs[number:] for v in j.variants]
+            failures += [failure(job.release.label, name, "build", error) for name in left]
+            break
+        artifacts += proven
+        failures += failed
+    return Report(artifacts=tuple(artifacts), failures=tuple(failures))
+
+
+def together(one: Report, other: Report) -> Report:
+    """Return what two reports say."""
+    return Report(
+        artifacts=one.artifacts + other.artifacts,
+        staged=one.staged + other.staged,
+        proposals=one.proposals + other.proposals,
+        publications=one.publications + other.publications,
+        failures=one.failures + other.failures,
+    )
+
+
+def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
+    """Build and verify one job. Raises SourceError where the model itself is at fault."""
+    threads = means.config.build.threads
+    try:
+        built = build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display)
+    except SourceError:
+        raise
+    except PhiBotError as error:
+        return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
+    proven = verify_all(built.artifacts, means)
+    return list(proven.artifacts), [*built.failures, *proven.failures]
+
+
+def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
+    """Verify artifacts; one that fails holds up no other. Raises SourceError where the model itself is at fault."""
+    proven: list[Artifact] = []
+    failures: list[Failure] = []
+    for artifact in artifacts:
+        try:
+            proven.append(
+                verify(
+                    artifact,
+                    config=means.config,
+                    workspace=means.workspace,
+                    hub=means.hub,
+                    threads=means.config.build.threads,
+                    display=means.display,
+                )
+            )
+        except SourceError:
+            raise
+        except PhiBotError as error:
+            build_record = artifact.build
+            failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))
+    return Report(artifacts=tuple(proven), failures=tuple(failures))
