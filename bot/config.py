@@ -1,8 +1,8 @@
 """``phi-bot.toml`` → one frozen Config.
 
-The dataclasses of bot/config_tables.py are the one description of that file: how it is read, its JSON schema
-(phi-bot.schema.json, by ``python -m bot.config``), the text of ``phi-bot init`` and the table in docs/configuration.md
-all come from them.
+The dataclasses of config_tables.py, config_machines.py and config_places.py are the one description of that file: how
+it is read, its JSON schema (phi-bot.schema.json, by ``python -m bot.config``), the text of ``phi-bot init`` and the
+table in docs/configuration.md all come from them.
 """
 
 import dataclasses
@@ -13,20 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bot import config_file, config_schema
-from bot.config_tables import (
-    RUNNERS,
-    Announce,
-    Build,
-    HfJobs,
-    Hub,
-    OwnRunner,
-    Planning,
-    Publish,
-    Reconvert,
-    Run,
-    Verify,
-    Watch,
-)
+from bot.config_machines import RUNNERS, HfJobs, OwnRunner, Planning
+from bot.config_places import Announce, Publish, Reconvert
+from bot.config_tables import Build, Hub, Run, Verify, Watch
 from bot.errors import ConfigError
 
 FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"

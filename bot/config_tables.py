@@ -1,4 +1,7 @@
-"""The tables of ``phi-bot.toml``: one frozen dataclass each, with what every key means and may hold."""
+"""Tables of ``phi-bot.toml``: one frozen dataclass each, with what every key means and may hold.
+
+Here is what is watched, built and verified. Where it runs is in config_machines.py, where it goes in config_places.py.
+"""
 
 import ipaddress
 import math
@@ -15,12 +18,11 @@ from bot.config_file import key
 from bot.errors import UnknownVariantError
 
 # What the Hub takes for a user's or an organisation's name.
-_OWNER = r"^(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$"
-_OWNER_IN_WORDS = "the name of a user or an organisation on the Hub (letters, digits, - _ and ., at most 96)"
+OWNER = r"^(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$"
+OWNER_IN_WORDS = "the name of a user or an organisation on the Hub (letters, digits, - _ and ., at most 96)"
 _GLOB = r"^[^/\s]+$"
 _GLOB_IN_WORDS = "a pattern on a model's name without its owner (no slash, no space)"
 _LEAVE_OUT_OR_PRIVATE = r"^(leave-out|private)$"
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 
 
 def _check_endpoint(value: str) -> str | None:
@@ -130,8 +132,8 @@ class Watch:
         default=("microsoft",),
         metadata=key(
             "Users and organisations whose models are watched.",
-            allowed=f"a list with one or more of: {_OWNER_IN_WORDS}",
-            rules={"minItems": 1, "items": {"pattern": _OWNER}},
+            allowed=f"a list with one or more of: {OWNER_IN_WORDS}",
+            rules={"minItems": 1, "items": {"pattern": OWNER}},
         ),
     )
     include: tuple[str, ...] = field(
@@ -242,240 +244,3 @@ class Verify:
     """What a file must prove before it is published."""
 
     gates: Gates = field(default_factory=Gates)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planning:
-    """How much is done in one run. What is over a bound is left for the next one, and said."""
-
-    max_jobs: int | None = field(
-        default=None,
-        metadata=key(
-            "Jobs a run begins at most; a job is a model in one format.",
-            allowed="a whole number from 1 to 10000",
-            rules={"minimum": 1, "maximum": 10000},
-            example=20,
-        ),
-    )
-    max_cost: float | None = field(
-        default=None,
-        metadata=key(
-            "What the jobs of a run may cost together, in US dollars, by the estimates.",
-            allowed="a number, 0 or above",
-            rules={"minimum": 0},
-            example=5.0,
-        ),
-    )
-    max_jobs_per_model: int | None = field(
-        default=None,
-        metadata=key(
-            "The same for each model: jobs.",
-            allowed="a whole number from 1 to 10000",
-            rules={"minimum": 1, "maximum": 10000},
-            example=4,
-        ),
-    )
-    max_cost_per_model: float | None = field(
-        default=None,
-        metadata=key(
-            "The same for each model: US dollars.",
-            allowed="a number, 0 or above",
-            rules={"minimum": 0},
-            example=1.0,
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class HfJobs:
-    """How `phi-bot run --on hf-jobs` and `phi-bot schedule install` start a phi-bot on Hugging Face Jobs."""
-
-    image: str = field(
-        default="python:3.12",
-        metadata=key(
-            "The container image, with a Python that phi-bot runs on, a C++ compiler and git.",
-            allowed="the name of an image",
-            rules={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$"},
-        ),
-    )
-    setup: str = field(
-        default="pip install -q phi-bot",
-        metadata=key(
-            "The shell command that makes phi-bot available in the image. Empty where it is there already.",
-            allowed="one line for a shell",
-            rules={"pattern": r"^[^\n\r\u0000]*$"},
-        ),
-    )
-    namespace: str | None = field(
-        default=None,
-        metadata=key(
-            "The user or organisation that pays for the jobs. Without it, the namespace of `publish`.",
-            allowed=_OWNER_IN_WORDS,
-            rules={"pattern": _OWNER},
-            example="your-name",
-        ),
-    )
-    time_factor: float = field(
-        default=3.0,
-        metadata=key(
-            "A job is ended after so many times its estimated time, and no earlier than after 30 minutes.",
-            allowed="a number from 1 to 100",
-            rules={"minimum": 1, "maximum": 100},
-        ),
-    )
-
-
-RUNNERS = key(
-    "Machines of your own that jobs may be planned on, by names that you give them.",
-    allowed="a name of letters, digits, - _ and ., at most 40",
-    rules={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"},
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnRunner:
-    """A machine of your own, as a self-hosted or larger runner of GitHub. A plan may put jobs on own/NAME."""
-
-    system: str = field(
-        metadata=key(
-            "Its operating system.",
-            allowed='"linux", "macos" or "windows"',
-            rules={"pattern": r"^(linux|macos|windows)$"},
-            example="linux",
-        ),
-    )
-    architecture: str = field(
-        default="x86_64",
-        metadata=key("Its processor.", allowed='"x86_64" or "arm64"', rules={"pattern": r"^(x86_64|arm64)$"}),
-    )
-    cores: int = field(
-        metadata=key(
-            "How many cores it has.",
-            allowed="a whole number from 1 to 1024",
-            rules={"minimum": 1, "maximum": 1024},
-            example=16,
-        ),
-    )
-    memory: float = field(
-        metadata=key(
-            "Its memory, in GB.",
-            allowed="a number from 1 to 100000",
-            rules={"minimum": 1, "maximum": 100000},
-            example=64,
-        ),
-    )
-    disk: float = field(
-        metadata=key(
-            "The disk that a job finds free, in GB.",
-            allowed="a number from 1 to 1000000",
-            rules={"minimum": 1, "maximum": 1000000},
-            example=500,
-        ),
-    )
-    accelerator: str = field(
-        default="none",
-        metadata=key("Its GPU.", allowed='"none", "nvidia" or "apple"', rules={"pattern": r"^(none|nvidia|apple)$"}),
-    )
-    accelerator_memory: float = field(
-        default=0.0,
-        metadata=key(
-            "The memory of its GPU, in GB.",
-            allowed="a number from 0 to 100000",
-            rules={"minimum": 0, "maximum": 100000},
-        ),
-    )
-    price: float = field(
-        default=0.0,
-        metadata=key(
-            "What an hour on it costs, in US dollars.",
-            allowed="a number from 0 to 10000",
-            rules={"minimum": 0, "maximum": 10000},
-        ),
-    )
-    labels: tuple[str, ...] = field(
-        default=(),
-        metadata=key(
-            "What a workflow's `runs-on` says to get it. Without it, self-hosted and its name.",
-            allowed="a list of labels",
-            rules={"items": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"}},
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Publish:
-    """Where finished files go: into the repo NAMESPACE/MODEL with the format's suffix."""
-
-    namespace: str | None = field(
-        default=None,
-        metadata=key(
-            "The user or organisation to publish under. Needed for publishing, and for nothing else.",
-            allowed=_OWNER_IN_WORDS,
-            rules={"pattern": _OWNER},
-            example="your-name",
-        ),
-    )
-    private: bool = field(default=False, metadata=key("Make new repos private.", allowed="true or false"))
-    staging: str = field(
-        default="phi-bot-staging",
-        metadata=key(
-            "The repo, in the same namespace, that `phi-bot stage` writes to and `phi-bot promote` publishes from.",
-            allowed="the name of a repo, without its owner",
-            rules={"pattern": _NAME},
-        ),
-    )
-    trusted_publishers: bool = field(
-        default=False,
-        metadata=key(
-            "Write with the tokens that the Hub gives a workflow for one repo at a time (Trusted Publishers), not with "
-            "HF_TOKEN. Every repo has to be there already.",
-            allowed="true or false",
-        ),
-    )
-    state: str = field(
-        default="phi-bot-state",
-        metadata=key(
-            "The dataset repo, in the same namespace, in which the bot keeps what failed and what it has seen.",
-            allowed="the name of a repo, without its owner",
-            rules={"pattern": _NAME},
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reconvert:
-    """What a pull request on GitHub may ask for."""
-
-    models: tuple[str, ...] = field(
-        default=(),
-        metadata=key(
-            "Models that the label convert:all converts from a pull request, for people to try on the Hub. "
-            "convert:OWNER/NAME converts any other one.",
-            allowed="a list of: owner/name of a model on the Hub",
-            rules={"items": {"pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$"}},
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Announce:
-    """Where a release is announced, beside the summary of the run."""
-
-    repository: str | None = field(
-        default=None,
-        metadata=key(
-            "The GitHub repository (owner/name) that gets an issue for every release, if GITHUB_TOKEN may write there.",
-            allowed="owner/name",
-            rules={"pattern": r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$"},
-            example="your-name/phi-releases",
-        ),
-    )
-    status_page: str | None = field(
-        default=None,
-        metadata=key(
-            "Where people find the site that `phi-bot status` makes. Summaries and issues link to it.",
-            allowed="an https:// address",
-            rules={"pattern": r"^https?://[^\s]+$"},
-            example="https://your-name.github.io/phi-status/",
-        ),
-    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bot import machine
 from bot.config import Config
-from bot.config_tables import OwnRunner
+from bot.config_machines import OwnRunner
 from bot.errors import ConfigError
 from bot.records import Record
 

@@ -9,7 +9,7 @@ import pytest
 from bot import approval
 from bot.approval import Approval, Labeling
 from bot.config import Config
-from bot.config_tables import Reconvert
+from bot.config_places import Reconvert
 from bot.errors import ApprovalError
 from bot.github import Repository, client, open_repository
 from bot.records import Proposal

@@ -19,6 +19,8 @@ from jsonschema import Draft202012Validator
 from bot import catalogue, config, config_file
 from bot import config_tables as tables
 from bot.config import Config
+from bot.config_machines import OwnRunner
+from bot.config_places import Publish
 from bot.errors import ConfigError
 
 SCHEMA_FILE = Path(config.__file__).with_name("phi-bot.schema.json")
@@ -69,7 +71,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         watch=tables.Watch(authors=("microsoft", "phi-people"), include=("Phi-4*",), exclude=("*-onnx",)),
         build=tables.Build(variants=("gguf/q4_k_m", "mlx"), work=tmp_path / "scratch", threads=3),
         verify=tables.Verify(gates=tables.Gates(int4=0.5, fp32=1.0)),
-        publish=tables.Publish(namespace="phi-people", private=True),
+        publish=Publish(namespace="phi-people", private=True),
     )
     assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, tables.Gates().int8)
 
@@ -86,9 +88,7 @@ def test_a_table_of_a_name_of_the_persons_own_is_a_runner() -> None:
         labels = ["self-hosted", "big"]
         """
     )
-    big = tables.OwnRunner(
-        system="linux", cores=32, memory=128.0, disk=1000.5, price=1.0, labels=("self-hosted", "big")
-    )
+    big = OwnRunner(system="linux", cores=32, memory=128.0, disk=1000.5, price=1.0, labels=("self-hosted", "big"))
     assert got.runner == {"big-one": big}
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bot import catalogue, config
-from bot.config_tables import Planning
+from bot.config_machines import Planning
 from bot.errors import PhiBotError
 from bot.hub import client
 from bot.plans import PlannedVariant

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from bot import github
-from bot.config_tables import Announce
+from bot.config_places import Announce
 from bot.errors import PhiBotError
 from bot.plans import Plan, Watched
 from bot.progress import Display

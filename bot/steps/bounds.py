@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from bot.config_tables import Planning
+from bot.config_machines import Planning
 from bot.plans import Job, Postponed
 
 _URGENCY = ("new", "changed", "outdated")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import Config
-from bot.config_tables import Publish
+from bot.config_places import Publish
 from bot.errors import IncompleteError
 from bot.hub import client
 from bot.hub.local import RunningHub

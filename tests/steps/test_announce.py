@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.config_tables import Announce
+from bot.config_places import Announce
 from bot.records import Report
 from bot.steps.announce import announce, announce_releases
 from tests import test_release_issues as given

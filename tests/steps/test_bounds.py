@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.config_tables import Planning
+from bot.config_machines import Planning
 from bot.plans import Job, Placement
 from bot.steps.bounds import within
 from tests.steps.jobs import job, release

@@ -9,7 +9,8 @@ from huggingface_hub import HfApi
 
 from bot.approval import Approval
 from bot.config import Config
-from bot.config_tables import Build, Publish, Watch
+from bot.config_places import Publish
+from bot.config_tables import Build, Watch
 from bot.github import Pull
 from bot.hub import client
 from bot.hub.local import RunningHub

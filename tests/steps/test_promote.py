@@ -11,7 +11,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.config import Config
-from bot.config_tables import Build, Gates, Publish, Run, Verify, Watch
+from bot.config_places import Publish
+from bot.config_tables import Build, Gates, Run, Verify, Watch
 from bot.errors import ConfigError, ForeignRepoError
 from bot.evidence import Check, KnownBehaviour
 from bot.hub import client

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import Config
-from bot.config_tables import Publish
+from bot.config_places import Publish
 from bot.errors import BuildError, DiskFullError, RecordError
 from bot.hub import client
 from bot.hub.local import RunningHub

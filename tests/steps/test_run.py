@@ -11,7 +11,8 @@ from huggingface_hub import HfApi
 
 from bot import catalogue
 from bot.config import Config
-from bot.config_tables import Build, Publish, Run, Watch
+from bot.config_places import Publish
+from bot.config_tables import Build, Run, Watch
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.memory import Memory

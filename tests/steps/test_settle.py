@@ -7,7 +7,7 @@ import pytest
 
 from bot import catalogue, source
 from bot.config import Config
-from bot.config_tables import OwnRunner, Planning
+from bot.config_machines import OwnRunner, Planning
 from bot.errors import ConfigError, DamagedWeightsError, HubUnreachableError
 from bot.hub.client import Hub, connect
 from bot.hub.local import RunningHub
