@@ -44,6 +44,11 @@ class SourceFile(Record):
     size: int
     digest: FileDigest
 
+    @property
+    def is_lfs(self) -> bool:
+        """Say whether the Hub itself knows the sha256 of its content."""
+        return self.digest.startswith("sha256:")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Release(Record):

@@ -34,7 +34,7 @@ class HubFile:
     @property
     def is_lfs(self) -> bool:
         """Say whether the Hub can copy it: a file that git itself holds is read and sent again."""
-        return self.file.digest.startswith("sha256:")
+        return self.file.is_lfs
 
 
 Content = Path | bytes | HubFile
@@ -220,7 +220,7 @@ def _is_same(content: HubFile, file: SourceFile | None) -> bool:
 def _is_added(add: "CommitOperationAdd", file: SourceFile | None) -> bool:
     if file is None or file.size != add.upload_info.size:
         return False
-    if file.digest.startswith("sha256:"):
+    if file.is_lfs:
         return file.digest == f"sha256:{add.upload_info.sha256.hex()}"
     with add.as_file() as stream:
         return source.bytes_digest(stream.read(), lfs=False) == file.digest

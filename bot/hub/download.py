@@ -46,7 +46,7 @@ def read_small(repo: Repo, commit: str, file: SourceFile) -> bytes:
     """Return the content of a small file. Raises AlteredDownloadError when it is not what the listing says."""
     content = BytesIO()
     _get(repo, commit, file, content, lambda _: None)
-    if bytes_digest(content.getvalue(), lfs=_is_lfs(file)) != file.digest:
+    if bytes_digest(content.getvalue(), lfs=file.is_lfs) != file.digest:
         raise _altered(file, repo.id)
     return content.getvalue()
 
@@ -202,11 +202,7 @@ def _get(
 def _is_whole(path: Path, file: SourceFile, progress: _Progress) -> bool:
     if path.stat().st_size != file.size:
         return False
-    return file_digest(path, lfs=_is_lfs(file), report=lambda _: progress.check()) == file.digest
-
-
-def _is_lfs(file: SourceFile) -> bool:
-    return file.digest.startswith("sha256:")
+    return file_digest(path, lfs=file.is_lfs, report=lambda _: progress.check()) == file.digest
 
 
 def _altered(file: SourceFile, repo_id: str) -> AlteredDownloadError:

@@ -153,7 +153,7 @@ def check_files(
         raise _odd(build, f"is not whole in {repo_id}: {odd[0]} {what}")
     for path, entry in wanted.items():
         there = found[path]
-        content = None if there.digest.startswith("sha256:") else hub.read(repo_id, commit, there)
+        content = None if there.is_lfs else hub.read(repo_id, commit, there)
         digest = there.digest if content is None else f"sha256:{hashlib.sha256(content).hexdigest()}"
         if (there.size, digest) != (entry.size, f"sha256:{entry.sha256}"):
             raise _odd(build, f"is not in {repo_id} as it was built: {path} has another size or sha256")
@@ -169,7 +169,7 @@ def check_notices(
     wanted = {f.path: f for f in release.files if f.path in source.NOTICES}
     for name, there in found.items():
         content = hub.read(repo_id, commit, there)
-        if name not in wanted or source.bytes_digest(content, lfs=_is_lfs(wanted[name])) != wanted[name].digest:
+        if name not in wanted or source.bytes_digest(content, lfs=wanted[name].is_lfs) != wanted[name].digest:
             raise PromotionError(f"{name} is not that of {release.label}", hint="It is not published.")
     return {name: HubFile(repo_id=repo_id, commit=commit, file=file) for name, file in found.items()}
 
@@ -179,10 +179,6 @@ def bounded(prompt: Prompt) -> Prompt:
     if len(prompt.text or "") + len(prompt.problem or "") <= _LONGEST_PROMPT:
         return prompt
     return replace(prompt, text=None, problem="its text is too long to show")
-
-
-def _is_lfs(file: SourceFile) -> bool:
-    return file.digest.startswith("sha256:")
 
 
 def _check_config(build: BuildRecord, path: str, content: bytes) -> None:
