@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
-from bot import approval, show
+from bot import approval
 from bot.approval import Labeling
-from bot.cli.options import Options, artifacts_of, common, print_json
+from bot.cli.options import Options, artifacts_of, common, finish
 from bot.errors import ApprovalError
 from bot.github import Repository, find_pull, open_repository, read_pull
 from bot.records import Json, Report
 from bot.steps.announce import announce
 from bot.steps.conclude import conclude
-from bot.steps.failures import exit_code
 from bot.steps.propose import propose
 from bot.workspace import read_json
 
@@ -83,7 +82,8 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     )
     if report.proposals:
         approval.say(repository, number, approved, report.proposals)
-    return _finish(report, options, done=bool(report.proposals))
+    announce(report)
+    return finish(report, options)
 
 
 @click.command("conclude")
@@ -108,18 +108,8 @@ def conclude_command(pull: str | None, options: Options) -> int:
         report = Report()
     else:
         report = conclude(found, pull, approved.models, config=means.config, hub=means.hub, display=means.display)
-    return _finish(report, options, done=bool(report.publications))
-
-
-def _finish(report: Report, options: Options, *, done: bool) -> int:
     announce(report)
-    if options.json:
-        print_json(report)
-    else:
-        show.proposals(report.proposals)
-        show.publications(report)
-        show.failures(report.failures)
-    return exit_code(report.failures, anything_done=done)
+    return finish(report, options)
 
 
 def _pull(name: str) -> tuple[Repository, int]:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
-from bot import config
+from bot import config, show
 from bot.hub import client, patience
 from bot.progress import Display, display
 from bot.records import Artifact, Record, Report
+from bot.steps.failures import exit_code
 from bot.steps.means import Means
 from bot.workspace import Workspace, read_artifact, read_record
 
@@ -97,6 +98,20 @@ def chosen(wanted: tuple[str, ...], means: Means) -> tuple[str, ...]:
 def print_json(record: Record) -> None:
     """Print a record for the next step."""
     click.echo(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
+
+
+def finish(report: Report, options: Options) -> int:
+    """Print what came of a step, for people or for the next one, and return the exit code."""
+    if options.json:
+        print_json(report)
+    else:
+        show.artifacts(report.artifacts)
+        show.staged(report.staged)
+        show.proposals(report.proposals)
+        show.publications(report)
+        show.failures(report.failures)
+    done = bool(report.artifacts or report.staged or report.proposals or report.publications)
+    return exit_code(report.failures, anything_done=done)
 
 
 def read_input(path: str, kind: type[Any]) -> Any:

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from bot import catalogue, show
-from bot.cli.options import Options, artifacts_of, chosen, common, print_json, read_input, variants_option
+from bot.cli.options import Options, artifacts_of, chosen, common, finish, read_input, variants_option
 from bot.errors import PhiBotError, RecordError
 from bot.plans import Plan
 from bot.records import Artifact, Failure, Report
 from bot.steps.announce import announce, announce_releases
 from bot.steps.build import build
-from bot.steps.failures import exit_code, failure
+from bot.steps.failures import failure
 from bot.steps.means import Means
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
@@ -55,7 +55,7 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], options: Op
         )
         artifacts += report.artifacts
         failures += report.failures
-    return _finish(Report(artifacts=tuple(artifacts), failures=tuple(failures)), options)
+    return finish(Report(artifacts=tuple(artifacts), failures=tuple(failures)), options)
 
 
 @click.command("verify")
@@ -73,7 +73,7 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
     if not options.json:
         for artifact in given:  # those that failed too
             show.evidence(read_artifact(Path(artifact.folder)))
-    return _finish(report, options)
+    return finish(report, options)
 
 
 @click.command("publish")
@@ -95,12 +95,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
         hub=means.hub,
         display=means.display,
     )
-    if options.json:
-        print_json(report)
-    else:
-        show.publications(report)
-        show.failures(report.failures)
-    return exit_code(report.failures, anything_done=bool(report.publications))
+    return finish(report, options)
 
 
 @click.command("stage")
@@ -114,12 +109,7 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     """
     means = options.means()
     report = stage(artifacts_of(sources), config=means.config, hub=means.hub, display=means.display)
-    if options.json:
-        print_json(report)
-    else:
-        show.staged(report.staged)
-        show.failures(report.failures)
-    return exit_code(report.failures, anything_done=bool(report.staged))
+    return finish(report, options)
 
 
 @click.command("promote")
@@ -148,12 +138,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     announce(report, status_page=settings.status_page)
     if settings.repository is not None and not dry and (report.publications or report.failures):
         _announce_releases(report, means)
-    if options.json:
-        print_json(report)
-    else:
-        show.publications(report)
-        show.failures(report.failures)
-    return exit_code(report.failures, anything_done=bool(report.publications))
+    return finish(report, options)
 
 
 def _announce_releases(report: Report, means: Means) -> None:
@@ -188,15 +173,6 @@ def announce_command(published: str, options: Options) -> None:
     report: Report = read_input(published, Report)
     text = announce(report, status_page=options.means().config.announce.status_page)
     click.echo(json.dumps({"markdown": text}) if options.json else text)
-
-
-def _finish(report: Report, options: Options) -> int:
-    if options.json:
-        print_json(report)
-    else:
-        show.artifacts(report.artifacts)
-        show.failures(report.failures)
-    return exit_code(report.failures, anything_done=bool(report.artifacts))
 
 
 COMMANDS = (build_command, verify_command, publish_command, stage_command, promote_command, announce_command)
