@@ -38,7 +38,7 @@ from bot.records import (
     build_key,
     content_digest,
 )
-from bot.workers import sample_config
+from bot.workers.sample import config
 from tests.cards import examples
 from tests.source import models
 
@@ -54,12 +54,12 @@ _CARD = {
     "library_name": "transformers",
 }
 _CONFIGS: dict[str, Callable[[], dict[str, Json]]] = {
-    "Phi-3-mini-4k-instruct": sample_config.phi_3_mini_4k,
-    "Phi-3-medium-4k-instruct": sample_config.phi_3_medium,
-    "Phi-3.5-mini-instruct": sample_config.phi_3_5_mini,
-    "phi-4": sample_config.phi_4,
-    "Phi-4-mini-instruct": sample_config.phi_4_mini,
-    "Phi-4-reasoning": sample_config.phi_4_reasoning,
+    "Phi-3-mini-4k-instruct": config.phi_3_mini_4k,
+    "Phi-3-medium-4k-instruct": config.phi_3_medium,
+    "Phi-3.5-mini-instruct": config.phi_3_5_mini,
+    "phi-4": config.phi_4,
+    "Phi-4-mini-instruct": config.phi_4_mini,
+    "Phi-4-reasoning": config.phi_4_reasoning,
 }
 _TOKENIZER = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 _FILES = {

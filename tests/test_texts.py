@@ -9,7 +9,7 @@ import pytest
 
 from bot import texts
 from bot.formats import Format, all_formats
-from bot.workers.sample_dialogue import conversations
+from bot.workers.sample.dialogue import conversations
 
 KINDS = ("prose", "dialogue", "code", "maths", "languages")
 

@@ -19,7 +19,7 @@ from bot.toolchains.enter import run_worker
 from bot.toolchains.install import cache_folder, ensure
 
 _BOT = Path(bot.__file__).parent
-_SAMPLE_MAKERS = ("workers/sample*.py", "texts/__init__.py", "texts/training.txt")
+_SAMPLE_MAKERS = ("workers/sample/*.py", "texts/__init__.py", "texts/training.txt")
 _REFERENCE = (
     "reference",
     "original",

@@ -40,7 +40,7 @@ _STEPS = (
 )
 _MEASURING = ("workers/reference.py", "reference.py")
 _TEXTS = ("texts/*.txt", "texts/*.json")
-_SAMPLE = ("workers/sample.py", "workers/sample_*.py")
+_SAMPLE = ("workers/sample/*.py",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class _Tree:
 
     def code(self, name: str) -> str:
         """Return the digest of what builds and measures a format: its two modules, and all that they import."""
-        return self.of((f"workers/{name}.py", f"formats/{name}.py"))
+        return self.of((f"workers/{name}/*.py", f"formats/{name}.py"))
 
     def cards(self, name: str) -> str:
         """Return the digest of what makes a format's cards: code and templates."""

@@ -1,7 +1,7 @@
 """The formats: one module each, all behind one small Protocol.
 
 A format is found by its module being here. To add one, write ``bot/formats/NAME.py`` with a ``FORMAT`` object,
-``bot/workers/NAME.py``, ``bot/toolchains/NAME.txt``, rows in ``bot/variants.toml`` and ``templates/NAME.md.j2``;
+``bot/workers/NAME/``, ``bot/toolchains/NAME.txt``, rows in ``bot/variants.toml`` and ``templates/NAME.md.j2``;
 nothing else changes (CONTRIBUTING.md goes through it function by function).
 """
 

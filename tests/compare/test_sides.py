@@ -25,7 +25,7 @@ def differences(head: Path) -> list[tuple[str, str]]:
 
 
 def test_what_changes_no_published_file_changes_nothing(head: Path) -> None:
-    extend(head, "bot/workers/gguf.py", "\n# A comment.\n")
+    extend(head, "bot/workers/gguf/build.py", "\n# A comment.\n")
     change(head, "bot/formats/gguf.py", '"""GGUF, for llama.cpp and everything built on it."""', '"""GGUF."""')
     extend(head, "bot/status/pages.py", "\nANOTHER = 1\n")
     change(head, "bot/variants.toml", "The smallest; for machines where nothing else fits", "Small")
@@ -56,14 +56,14 @@ def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> Non
 
 
 def test_code_is_that_of_the_formats_that_import_it(head: Path) -> None:
-    extend(head, "bot/workers/onnx_rotary.py", "\nANOTHER = 1\n")
+    extend(head, "bot/workers/onnx/rotary.py", "\nANOTHER = 1\n")
     assert differences(head) == [("code", "onnx")]
     extend(head, "bot/workers/distance.py", "\nANOTHER = 1\n")
     assert [name for what, name in differences(head) if what == "code"] == ["gguf", "mlx", "onnx", "openvino"]
 
 
 def test_code_that_does_not_parse_is_another_one(head: Path) -> None:
-    extend(head, "bot/workers/mlx_cpu.py", "\n" + "(" * 5000)
+    extend(head, "bot/workers/mlx/cpu.py", "\n" + "(" * 5000)
     assert differences(head) == [("code", "mlx")]
 
 

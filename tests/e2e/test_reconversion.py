@@ -117,7 +117,7 @@ def test_a_template_is_shown_as_a_diff_of_a_real_card_and_builds_nothing_anew(he
 
 def test_code_that_writes_other_bytes_under_the_same_build_key_is_told(head: Path, work: Path) -> None:
     first = "            writer.write_header_to_file(path=out)"
-    change(head, "bot/workers/gguf.py", first, f'            writer.add_description("Another one")\n{first}')
+    change(head, "bot/workers/gguf/build.py", first, f'            writer.add_description("Another one")\n{first}')
     found = compare(ROOT, head, work, "--family", DEFAULT, "--variants", "gguf/q8_0")
     (row,) = found.rows
     assert row.verdict == "same"
@@ -127,7 +127,7 @@ def test_code_that_writes_other_bytes_under_the_same_build_key_is_told(head: Pat
 
 @pytest.mark.sweep
 def test_code_that_writes_the_same_bytes_ends_the_question(head: Path, work: Path) -> None:
-    extend(head, "bot/workers/gguf_rotary.py", "\nUNUSED = 1\n")
+    extend(head, "bot/workers/gguf/rotary.py", "\nUNUSED = 1\n")
     families = ("--family", DEFAULT, "--family", "phi-3.5-vision")
     found = compare(ROOT, head, work, *families, "--variants", "gguf/q8_0")
     assert found.notes[0] == "Refused by its toolchain, before and after: gguf/q8_0 of Phi-3.5-vision"

@@ -14,8 +14,9 @@ import pytest
 
 from bot import texts
 from bot.errors import DamagedWeightsError
-from bot.workers import sample_config, sample_tokens
 from bot.workers.head import Head
+from bot.workers.sample import config as sample_config
+from bot.workers.sample import tokens
 from tests.toolchain_fixtures import compute_reference
 
 pytestmark = pytest.mark.toolchain
@@ -60,8 +61,8 @@ def test_prompts_are_rendered_with_the_chat_template(reference: Path) -> None:
     described = _described(reference)
     first = described["prompts"][0]
     assert first["text"] == "<|user|>\nWrite one sentence about the sea.<|end|>\n<|assistant|>\n"
-    assert first["ids"][0] == sample_tokens.ID["<|user|>"]
-    assert set(described["stop_ids"]) == {sample_tokens.ID[t] for t in ("<|end|>", "<|assistant|>", "<|endoftext|>")}
+    assert first["ids"][0] == tokens.ID["<|user|>"]
+    assert set(described["stop_ids"]) == {tokens.ID[t] for t in ("<|end|>", "<|assistant|>", "<|endoftext|>")}
 
 
 def test_conversations_are_written_as_the_template_writes_them(reference: Path) -> None:
@@ -76,7 +77,7 @@ def test_conversations_are_written_as_the_template_writes_them(reference: Path) 
 def test_answers_end_where_the_original_ends_them(reference: Path) -> None:
     endings = _described(reference)["endings"]
     assert len(endings) == 3, "the sample was taught to end its answers"
-    assert all(ids[0] == sample_tokens.ID["<|user|>"] for ids in endings if ids[0] != sample_tokens.ID["<|system|>"])
+    assert all(ids[0] == tokens.ID["<|user|>"] for ids in endings if ids[0] != tokens.ID["<|system|>"])
     assert all(ids[-1] not in _described(reference)["stop_ids"] for ids in endings)
 
 
@@ -86,7 +87,7 @@ def test_the_ids_of_all_texts_are_there_and_what_they_are_decoded_to(reference: 
     assert len(described["ids"]) == len(described["decoded"]) == len(described["texts"])
     by_text = {t: (i, d) for t, i, d in zip(*(described[k] for k in ("texts", "ids", "decoded")), strict=True)}
     assert by_text[""] == ([], "")
-    assert by_text["<|end|>"] == ([sample_tokens.ID["<|end|>"]], "<|end|>")
+    assert by_text["<|end|>"] == ([tokens.ID["<|end|>"]], "<|end|>")
     assert by_text["  Hello"][1] == "  Hello"
 
 

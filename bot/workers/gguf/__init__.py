@@ -1,0 +1,1 @@
+"""GGUF: llama.cpp converts, quantizes and runs."""

@@ -1,0 +1,1 @@
+"""MLX: mlx-lm converts, quantizes and runs."""

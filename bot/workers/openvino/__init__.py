@@ -1,0 +1,1 @@
+"""OpenVINO: optimum-intel exports, nncf compresses the weights, and OpenVINO runs them."""

@@ -1,0 +1,1 @@
+"""Samples: small checkpoints of every family of Phi, made here."""

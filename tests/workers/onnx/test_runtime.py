@@ -1,0 +1,128 @@
+"""onnxruntime-genai, asked what verifying asks: text, templates, stop tokens and rows of logits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bot
+from bot import catalogue
+from bot.progress import Silent
+from bot.records import Json
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.workers.running import Built, copy_of, failures, measure, run_python
+
+pytestmark = pytest.mark.toolchain
+
+ROOT = Path(bot.__file__).parent.parent
+INT4, FP32 = (catalogue.all_variants()[f"onnx/cpu-{p}"] for p in ("int4", "fp32"))
+
+
+@pytest.fixture(scope="module")
+def toolchain() -> Toolchain:
+    return ensure("onnx", Silent())
+
+
+RUNTIME = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import numpy as np
+from bot.workers.onnx.runtime import Runtime
+runtime = Runtime(Path(sys.argv[2]), 2, 512)  # the sample's switch
+"""
+
+
+def asked(toolchain: Toolchain, folder: Path, code: str) -> Any:
+    """What some code prints as JSON that has a folder's ``runtime``."""
+    return json.loads(run_python(toolchain, RUNTIME + code, ROOT, folder))
+
+
+@pytest.mark.parametrize("length", [100, 512, 513, 1300])
+def test_logits_are_the_same_whatever_rows_are_asked_for(onnx_files: Built, toolchain: Toolchain, length: int) -> None:
+    code = f"""
+ids = [int(i) for i in np.random.default_rng(0).integers(3, 2000, {length})]
+every = runtime._generator(ids, len(ids) + 1).get_output("logits")[0]
+found = []
+for first in (0, 4, 50, 99, {length} // 2, {length} - 1):
+    rows = runtime.logits(ids, first)
+    found.append([list(rows.shape) == [len(ids) - first, 2048], float(np.abs(rows - every[first:]).max())])
+print(json.dumps(found))
+"""
+    for shaped, difference in asked(toolchain, onnx_files.folders[FP32.name], code):
+        assert shaped
+        assert difference < 1e-4
+
+
+def test_text_is_given_back_with_its_special_tokens_and_without_a_space_before_it(
+    onnx_files: Built, toolchain: Toolchain
+) -> None:
+    texts = ["", "Hello", " Hello", "a  b\n", "naïve 😀 ไทย", "a</s> b", "<|user|> Hi there<|end|> and<|assistant|>"]
+    code = f"print(json.dumps([runtime.decode(runtime.encode(text)) for text in {texts!r}]))"
+    assert asked(toolchain, onnx_files.folders[INT4.name], code) == texts
+
+
+def test_a_list_of_tools_reaches_the_template(onnx_files: Built, toolchain: Toolchain, tmp_path: Path) -> None:
+    folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "tools")
+    (folder / "chat_template.jinja").write_text("{{ tools | tojson }}")
+    tools = [{"type": "function", "function": {"name": name}} for name in ("weather", "news")]
+    code = f"""
+messages = [{{"role": "user", "content": "Hi"}}]
+print(runtime.render(messages, tools={tools!r}, add_generation_prompt=True))
+"""
+    assert asked(toolchain, folder, code) == tools
+
+
+# ---- faults --------------------------------------------------------------------------------------------------
+
+
+def one_line_break_less(folder: Path) -> None:
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|end|>\n", "<|end|>", 1))
+
+
+def forget_the_end(folder: Path) -> None:
+    change(folder / "genai_config.json", lambda config: config["model"].update(eos_token_id=[2000, 2001]))
+
+
+def swap_two_tokens(folder: Path) -> None:
+    def swap(tokenizer: Json) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary["▁the"], vocabulary["▁and"] = vocabulary["▁and"], vocabulary["▁the"]
+
+    change(folder / "tokenizer.json", swap)
+
+
+def change(path: Path, how: Callable[[Json], None]) -> None:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    how(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "said"),
+    [
+        (one_line_break_less, "chat template", "stands where the source's template writes"),
+        (forget_the_end, "stop tokens", "generating does not end at '<|end|>'"),
+        (swap_two_tokens, "tokenizer", "texts are read differently"),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_what_is_changed_inside_the_folder_is_seen(
+    onnx_files: Built,
+    toolchain: Toolchain,
+    sample: Path,
+    reference: Path,
+    tmp_path: Path,
+    fault: Callable[[Path], None],
+    check: str,
+    said: str,
+) -> None:
+    folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "faulty")
+    fault(folder)
+    measured = measure(toolchain, folder, INT4, sample, reference, tmp_path / "log")
+    assert list(failures(measured)) == [check]
+    assert said in failures(measured)[check]
