@@ -37,7 +37,7 @@ from bot.workers.onnx import weights as onnx_weights
 from bot.workers.tensors import Tensors
 task = VerifyTask.from_json(json.loads(sys.argv[2]))
 try:
-    found = weights.compare(onnx_onnx_weights.stored(task), Tensors(Path(task.source)), tied=sys.argv[3] == "tied")
+    found = weights.compare(onnx_weights.stored(task), Tensors(Path(task.source)), tied=sys.argv[3] == "tied")
     print(json.dumps({"tensors": found.tensors, "error": found.largest_error}))
 except ValueError as error:
     print(json.dumps({"said": str(error)}))
