@@ -8,10 +8,15 @@ from bot.records import Record, Variant
 
 @dataclass(frozen=True, kw_only=True)
 class Target(Record):
-    """A variant to build, and the folder (existing, empty) to leave its files in."""
+    """A variant to build, and the folder (existing, empty) to leave its files in.
+
+    ``partial`` is a folder on the same file system, perhaps not there yet, that outlives this process: a build that is
+    killed goes on from what is in it. Without one ("") it begins anew.
+    """
 
     variant: Variant
     out: str
+    partial: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +24,8 @@ class BuildTask(Record):
     """Build ``targets`` from the model in the folder ``source``.
 
     ``source`` holds only safetensors, config and tokenizer files, with no code and no ``auto_map``. ``scratch`` is an
-    empty folder on the same file system as the outputs. ``model_name`` is safe in a file name.
+    empty folder on the same file system as the outputs. ``model_name`` is safe in a file name. ``stock`` asks for the
+    toolchain's own way, without our fast paths. A ``streamed`` source has holes for weights: see workers/feed.py.
     """
 
     source: str
@@ -27,6 +33,8 @@ class BuildTask(Record):
     targets: tuple[Target, ...]
     scratch: str
     threads: int
+    stock: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,11 @@ Events on standard output, one JSON object a line:
     {"event": "progress", "what": "quantizing", "done": 3, "total": 40, "unit": "tensors"}
     {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456}
     {"event": "failed", "variant": "gguf/q2_k", "message": "…"}
+    {"event": "note", "message": "…"}          a line for the person
     {"event": "result", "value": …}            the last one of a worker that ended well
-    {"event": "error", "kind": "source" | "disk" | "toolchain", "message": "…"}   the last one of any other
+    {"event": "error", "kind": "source" | "disk" | "whole" | "toolchain", "message": "…"}   the last one of any other
+
+A source that streams has events of its own, and answers to them on standard input: see workers/feed.py.
 
 Whatever the toolchain's own libraries print, on either stream, goes to standard error, which the bot keeps in a log.
 """
@@ -30,11 +33,16 @@ class SourceProblem(Exception):  # noqa: N818
     """The source model is at fault, not the toolchain. The message is for a person."""
 
 
+class NeedsWholeSource(Exception):  # noqa: N818
+    """A streamed source does not do for this build. The message says why; the bot then fetches all of it."""
+
+
 class Reporter:
-    """Sends events to the bot."""
+    """Sends events to the bot. ``on_answer`` is called with each of the bot's answers, in a thread of its own."""
 
     def __init__(self, stream_fd: int) -> None:
         self._fd = stream_fd
+        self.on_answer: Callable[[dict[str, Json]], None] = lambda _: None
         self._lock = threading.Lock()  # toolchains call back from their own threads
         self._last_progress = 0.0
         self._started = time.monotonic()
@@ -53,6 +61,10 @@ class Reporter:
             return
         self._last_progress = now
         self.event(event="progress", what=what, done=done, total=total, unit=unit)
+
+    def note(self, message: str) -> None:
+        """Say one line to the person."""
+        self.event(event="note", message=message)
 
     def built(self, variant: Variant) -> None:
         """Say that all files of a variant are written. Its seconds are those since the last such event."""
@@ -81,8 +93,8 @@ Command = Callable[[Json, Reporter], Json]
 
 def main(commands: dict[str, Command]) -> None:
     """Run ``commands[argv[1]]`` on the task in the file ``argv[2]`` and exit: 0 after a result, 1 after an error."""
-    _die_with_the_bot()
     reporter = Reporter(_take_stdout())
+    _listen(reporter)
     command, task_file = sys.argv[1], sys.argv[2]
     task = json.loads(Path(task_file).read_text(encoding="utf-8"))
     with _errors_reported(reporter):
@@ -92,18 +104,19 @@ def main(commands: dict[str, Command]) -> None:
     os._exit(0)  # some toolchains crash or hang in their atexit handlers, after all is done
 
 
-def _die_with_the_bot() -> None:
-    """End this process and its children when the bot dies: a killed bot must not leave a converter running.
+def _listen(reporter: Reporter) -> None:
+    """Take the bot's answers, and end this process and its children when it dies: no converter may be left running.
 
-    The bot holds the other end of standard input and writes nothing, so reading ends when it does. A worker that a
-    person started by hand has another input, and stays.
+    The bot holds the other end of standard input, so reading ends when it does. A worker that a person started by hand
+    has another input, and stays.
     """
     if os.environ.get("PHI_BOT_HOLDS_STDIN") != "1":
         return
 
     def wait() -> None:
-        with suppress(OSError):
-            os.read(0, 1)
+        with suppress(OSError), os.fdopen(os.dup(0), "rb") as answers:
+            for line in answers:
+                reporter.on_answer(json.loads(line))
         if hasattr(os, "killpg"):
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
@@ -120,7 +133,7 @@ def _take_stdout() -> int:
 
 @contextmanager
 def _errors_reported(reporter: Reporter) -> Iterator[None]:
-    kind: Literal["source", "disk", "toolchain"]
+    kind: Literal["source", "disk", "whole", "toolchain"]
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a toolchain raises becomes one event
@@ -129,6 +142,8 @@ def _errors_reported(reporter: Reporter) -> Iterator[None]:
         traceback.print_exc()
         if isinstance(error, SourceProblem):
             kind, message = "source", str(error)
+        elif isinstance(error, NeedsWholeSource):
+            kind, message = "whole", str(error)
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             kind, message = "disk", str(error)
         else:

@@ -11,11 +11,13 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from bot.records import Json
 from bot.tasks import BuildTask, Target
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import NeedsWholeSource, Reporter, SourceProblem
 
 _LAUNCHER = Path(__file__).parent / "launch.py"
 
@@ -43,8 +45,11 @@ def _run(module: str, task: BuildTask, report: Reporter) -> tuple[dict[str, Json
     file.write_text(json.dumps(task.to_json()), encoding="utf-8")
     last: dict[str, Json] | None = None
     command = [sys.executable, "-I", str(_LAUNCHER), module, "build", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None  # noqa: S101 - they are pipes
+        assert process.stdout is not None  # noqa: S101
+        answers = process.stdin
+        report.on_answer = lambda answer: _pass_on(answer, answers)
         for line in process.stdout:
             event: dict[str, Json] = json.loads(line)
             if event["event"] in ("result", "error"):
@@ -54,9 +59,17 @@ def _run(module: str, task: BuildTask, report: Reporter) -> tuple[dict[str, Json
     return last, process.returncode
 
 
+def _pass_on(answer: dict[str, Json], to: IO[bytes]) -> None:
+    with suppress(OSError):  # it is gone, and its end says why
+        to.write(json.dumps(answer).encode() + b"\n")
+        to.flush()
+
+
 def _fail(target: Target, error: dict[str, Json], report: Reporter) -> None:
     if error["kind"] == "source":
         raise SourceProblem(error["message"])
+    if error["kind"] == "whole":
+        raise NeedsWholeSource(error["message"])
     if error["kind"] == "disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target.out)
     report.failed(target.variant, error["message"])

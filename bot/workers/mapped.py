@@ -1,0 +1,102 @@
+"""The weights of a checkpoint as its files hold them, mapped and not read: what is not looked at takes no memory.
+
+Builders that are handed such views do their work tensor by tensor, in the memory of one. A page that was read counts as
+resident until it is dropped, so what is done with goes back at once; the system's cache keeps it while it has room.
+"""
+
+import json
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.workers.checkpoint import shards
+from bot.workers.feed import Feed
+from bot.workers.harness import SourceProblem
+
+_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+SMALL = 1 << 20  #: bytes; tensors up to here (norms, biases) are read whenever a library likes, so they always stay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A tensor as its file holds it: ``dtype`` as safetensors name it, ``begin`` and ``size`` in bytes of the file."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    size: int
+
+
+class Mapped:
+    """All tensors of the checkpoint in a folder. With a ``feed`` they come when they are needed, and go afterwards."""
+
+    def __init__(self, source: Path, feed: Feed | None = None) -> None:
+        """Read the headers and map the files. Raises SourceProblem, naming the file, for what is no float of 2 or 4."""
+        #: by name, in the order of the files and of the data in each
+        self.stored: Mapping[str, Stored] = {n: s for file in shards(source) for n, s in _header(file).items()}
+        self._feed = feed
+        self._maps: dict[Path, mmap.mmap] = {}
+        for file in dict.fromkeys(s.file for s in self.stored.values()):
+            with file.open("rb") as opened:
+                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        if feed is not None:
+            small = [n for n, s in self.stored.items() if s.size <= SMALL]
+            feed.order(small)
+            for name in small:
+                feed.need(name)  # and never released
+
+    def view(self, name: str) -> memoryview:
+        """Return a tensor's bytes, without reading them. Of a streamed one they are there only while it is ``held``."""
+        stored = self.stored[name]
+        return memoryview(self._maps[stored.file])[stored.begin : stored.begin + stored.size]
+
+    def order(self, names: Sequence[str]) -> None:
+        """Say which tensors will be held from now on, one after the other."""
+        if self._feed is not None:
+            self._feed.order([n for n in names if self.stored[n].size > SMALL])
+
+    @contextmanager
+    def held(self, *names: str) -> Iterator[None]:
+        """Let tensors be there for the block; after it give back their memory, and of a streamed source their disk."""
+        large = [n for n in names if self.stored[n].size > SMALL]
+        for name in large if self._feed is not None else ():
+            self._feed.need(name)  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            for name in large:
+                self.drop(name)
+                if self._feed is not None:
+                    self._feed.release(name)
+
+    def drop(self, name: str, begin: int = 0, end: int | None = None) -> None:
+        """Give back the memory of a tensor's pages that were read, or of its bytes from ``begin`` to ``end``.
+
+        Nothing is lost: they can be read again. Pages that another tensor shares stay.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):  # Windows
+            return
+        stored = self.stored[name]
+        first = -(-(stored.begin + begin) // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (stored.begin + (stored.size if end is None else end)) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            self._maps[stored.file].madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _header(file: Path) -> dict[str, Stored]:
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+    header.pop("__metadata__", None)
+    found = {}
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] not in _BYTES:
+            raise SourceProblem(f"{file.name}: {name} is stored as {entry['dtype']}, not as {', '.join(_BYTES)}")
+        found[name] = Stored(
+            file=file, dtype=entry["dtype"], shape=tuple(entry["shape"]), begin=8 + length + begin, size=end - begin
+        )
+    return found
