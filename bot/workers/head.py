@@ -3,6 +3,7 @@
 A reference holds hidden states: of a model with 200,064 tokens they take a 65th of what its log-probabilities would.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ class Head:
 
     def logits(self, hidden: Array) -> Array:
         """Return float32 logits of shape (positions, vocabulary) from hidden states of shape (positions, size)."""
+        return np.concatenate(list(self.parts(hidden)), axis=-1)
+
+    def parts(self, hidden: Array) -> Iterator[Array]:
+        """Yield the logits in parts of the vocabulary, from the first token on: the matrix is read once."""
         hidden = np.asarray(hidden, dtype=np.float32)
+        bias = None if self._bias is None else self._tensors.read(self._bias)
         vocabulary, size = self._tensors.shape(self._weight)
-        result: Array = np.empty((len(hidden), vocabulary), dtype=np.float32)
         step = max(_WIDENED // size, 1)
         for i in range(0, vocabulary, step):
-            result[:, i : i + step] = hidden @ self._tensors.read(self._weight, i, i + step).T
-        if self._bias is not None:
-            result += self._tensors.read(self._bias)
-        return result
+            part = hidden @ self._tensors.read(self._weight, i, i + step).T
+            yield part if bias is None else part + bias[i : i + step]

@@ -7,7 +7,7 @@ import json
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,36 +159,40 @@ def _cost(runtime: Runtime, reference: Json, load_seconds: float, threads: int) 
 
 def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Reporter) -> Iterator[Positions]:
     head = Head(Path(task.source), reference["head"])
-    work = list(_work(runtime, reference["windows"]))
-    expected: Array = None
-    for number, (window, setting, run) in enumerate(work):
-        report.progress("measuring", number, len(work), "windows")
-        if not setting:  # the first of each window
-            hidden = np.load(Path(task.reference) / window["file"], mmap_mode="r", allow_pickle=False)
-            expected = head.logits(hidden)
+    work = _work(runtime, reference["windows"])
+    total, done = sum(len(settings) for _, settings in work), 0
+    for window, settings in work:
+        hidden = np.load(Path(task.reference) / window["file"], mmap_mode="r", allow_pickle=False)
+        expected: Iterable[Array] = head.parts(hidden)
+        if len(settings) > 1:
+            expected = list(expected)  # up to 410 MB: computing them takes longer than comparing
         at = np.asarray(window["scored"])
-        ids, first = window["ids"], int(at[0])
-        text = [*ids, window["following"]]
-        got, following = run(ids, first)[at - first], [text[i + 1] for i in at]
-        kl, same, excess = distance.compare(expected, got, following, threads=task.threads)
-        yield Positions(
-            side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
-        )
-    report.progress("measuring", len(work), len(work), "windows")
+        text = [*window["ids"], window["following"]]
+        for setting, run in settings.items():
+            report.progress("measuring", done, total, "windows")
+            got = run(window["ids"], window["scored"])
+            kl, same, excess = distance.compare(expected, got, [text[i + 1] for i in at], threads=task.threads)
+            yield Positions(
+                side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
+            )
+            done += 1
+    report.progress("measuring", total, total, "windows")
 
 
-def _work(runtime: Runtime, windows: list[Json]) -> Iterator[tuple[Json, str, Logits]]:
-    """Yield each window, under the recommended setting and then under others.
+def _work(runtime: Runtime, windows: list[Json]) -> list[tuple[Json, dict[str, Logits]]]:
+    """Return each window, and the settings it is run under: the recommended one, whose name is "", and others.
 
     Those are about the short side of a LongRoPE switch, and one window of each kind of text shows what they do.
     """
     others = runtime.other_settings if any(w["side"] == "long" for w in windows) else {}
     shown: set[str] = set()
+    work = []
     for window in windows:
-        yield window, "", runtime.logits
-        if window["side"] == "short" and window["kind"] not in shown:
+        shows = window["side"] == "short" and window["kind"] not in shown
+        if shows:
             shown.add(window["kind"])
-            yield from ((window, setting, run) for setting, run in others.items())
+        work.append((window, {"": runtime.logits, **(others if shows else {})}))
+    return work
 
 
 def _rotary(means: Means, task: VerifyTask) -> tuple[bool, str]:

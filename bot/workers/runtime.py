@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from bot.records import Json
 
 Array = Any  # numpy is not installed where mypy runs
-Logits = Callable[[Sequence[int], int], Array]
+Logits = Callable[[Sequence[int], Sequence[int]], Array]
 
 
 class Runtime(Protocol):
@@ -34,10 +34,11 @@ class Runtime(Protocol):
         """Return the ids at which the runtime ends generating by itself."""
         ...
 
-    def logits(self, ids: Sequence[int], first: int) -> Array:
-        """Run the ids from an empty context; return float32 logits of the positions from ``first`` on.
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run the ids from an empty context; return float32 logits of some of them, by ascending positions.
 
-        Their shape is (len(ids) - first, vocabulary or more); they hold until the next call.
+        Their shape is (len(positions), vocabulary or more); they hold until the next call. All rows of a deep window
+        would take 3.3 GB with a vocabulary of 200,064, so a runtime computes, or at least keeps, no others.
         """
         ...
 

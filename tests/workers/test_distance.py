@@ -33,7 +33,7 @@ def positions(kl: Array, *, side: Side = "short", kind: str = "prose", setting: 
 
 
 def test_a_model_is_at_no_distance_from_itself() -> None:
-    kl, same, excess = compare(logits(0), logits(0), [1] * 70)
+    kl, same, excess = compare([logits(0)], logits(0), [1] * 70)
     assert np.abs(kl).max() < 1e-12
     assert same.all()
     assert np.abs(excess).max() < 1e-12
@@ -41,27 +41,29 @@ def test_a_model_is_at_no_distance_from_itself() -> None:
 
 def test_a_divergence_is_that_of_the_textbook() -> None:
     half, quarter = np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]])
-    kl, same, excess = compare(half, quarter, [0])
+    kl, same, excess = compare([half], quarter, [0])
     assert kl[0] == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(2 / 3))
     assert excess[0] == pytest.approx(np.log(2))  # the text went on with a token that was held for half as likely
     assert not same[0]
 
 
 def test_logits_count_up_to_a_constant() -> None:
-    kl, _, _ = compare(logits(0), logits(0) + 7, [1] * 70)
+    kl, _, _ = compare([logits(0)], logits(0) + 7, [1] * 70)
     assert np.abs(kl).max() < 1e-6
 
 
 def test_columns_that_padding_adds_do_not_count() -> None:
     padded = np.concatenate([logits(1), np.full((70, 3), 50, dtype=np.float32)], axis=1)
-    for plain, wide in zip(compare(logits(0), logits(1), [0] * 70), compare(logits(0), padded, [0] * 70), strict=True):
+    for plain, wide in zip(
+        compare([logits(0)], logits(1), [0] * 70), compare([logits(0)], padded, [0] * 70), strict=True
+    ):
         assert (plain == wide).all()
 
 
 @pytest.mark.parametrize("shape", [(69, VOCABULARY), (70, VOCABULARY - 1)])
 def test_too_few_logits_are_an_error(shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"the reference has \(70, 5\)"):
-        compare(logits(0), np.zeros(shape), [0] * 70)
+        compare([logits(0)], np.zeros(shape), [0] * 70)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -69,7 +71,27 @@ def test_predictions_that_are_no_numbers_are_an_error(value: float) -> None:
     broken = logits(0)
     broken[3, 1] = value
     with pytest.raises(ValueError, match="not finite numbers"), np.errstate(invalid="ignore"):
-        compare(logits(0), broken, [0] * 70)
+        compare([logits(0)], broken, [0] * 70)
+
+
+def written_out(expected: Array, got: Array, following: Array) -> tuple[Array, Array, Array]:
+    """The same figures in float64, as the definitions have them."""
+    p, q = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (expected.astype(np.float64), got.astype(np.float64)))
+    rows = np.arange(len(p))
+    kl = (np.exp(p) * (p - q)).sum(-1)
+    return kl, p.argmax(-1) == q.argmax(-1), p[rows, following] - q[rows, following]
+
+
+@pytest.mark.parametrize("columns", [1, 1365, 4096, 20_000])
+def test_parts_of_a_large_vocabulary_give_what_the_definitions_give(columns: int) -> None:
+    chance = np.random.default_rng(0)
+    expected = chance.normal(7, 4, size=(40, 20_000)).astype(np.float32)  # as sure as a model is: half a nat of entropy
+    expected[np.arange(40), chance.integers(20_000, size=40)] += 30
+    got = (expected + chance.normal(3, 0.3, size=expected.shape)).astype(np.float32)
+    following = chance.integers(20_000, size=40)
+    parts = [expected[:, i : i + columns] for i in range(0, 20_000, columns)]
+    for found, wanted in zip(compare(parts, got, following), written_out(expected, got, following), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-6)
 
 
 # ---- many positions ------------------------------------------------------------------------------------------

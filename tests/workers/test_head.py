@@ -43,3 +43,9 @@ def test_the_matrix_is_read_in_parts_of_any_size(source: Path, numbers: int, mon
     monkeypatch.setattr(head, "_WIDENED", numbers)
     logits = Head(source, {"weight": "lm_head.weight", "bias": None}).logits(HIDDEN)
     assert logits.tolist() == [[1.0, 2.0, -4.0], [-0.5, 0.25, -1.75]]
+
+
+def test_the_parts_of_the_vocabulary_lie_side_by_side(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "_WIDENED", 4)
+    parts = list(Head(source, {"weight": "lm_head.weight", "bias": "lm_head.bias"}).parts(HIDDEN))
+    assert [p.tolist() for p in parts] == [[[11.0, 22.0], [9.5, 20.25]], [[26.0], [28.25]]]

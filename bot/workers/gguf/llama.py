@@ -171,23 +171,25 @@ class Context:
         llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self.pointer)
 
-    def run(self, ids: Sequence[int], first: int) -> Array:
-        """Run ids behind those before; return float32 logits from the one at ``first`` on.
+    def run(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run ids behind those before; return float32 logits of some of them: ascending ``positions`` in ``ids``.
 
-        Their shape is (len(ids) - first, tokens of the vocabulary). Raises RuntimeError when llama.cpp fails.
+        Their shape is (len(positions), tokens of the vocabulary). llama.cpp computes those rows and no others, and the
+        last layer for them alone. Raises RuntimeError when it fails.
         """
-        rows: Array = np.empty((len(ids) - first, self._model.tokens), dtype=np.float32)
+        rows: Array = np.empty((len(positions), self._model.tokens), dtype=np.float32)
+        done = 0
         for start in range(0, len(ids), _BATCH):
             part = ids[start : start + _BATCH]
-            unwanted = min(max(first - start, 0), len(part))
-            logits = self._decode(part, unwanted)
-            begin = start + unwanted - first
-            if unwanted < len(part):
-                rows[begin : begin + len(part) - unwanted] = logits
+            wanted = [p - start for p in positions[done:] if p < start + len(part)]
+            logits = self._decode(part, wanted)
+            if wanted:
+                rows[done : done + len(wanted)] = logits
+            done += len(wanted)
         return rows
 
-    def _decode(self, ids: Sequence[int], unwanted: int) -> Array:
-        """Run one batch; return llama.cpp's own buffer of the logits behind the ``unwanted`` first ones."""
+    def _decode(self, ids: Sequence[int], wanted: Sequence[int]) -> Array:
+        """Run one batch; return llama.cpp's own buffer of the logits of some places in it, None for none."""
         import llama_cpp
 
         batch = self._batch
@@ -195,11 +197,12 @@ class Context:
         for i, token in enumerate(ids):
             batch.token[i], batch.pos[i] = token, self._used + i
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-            batch.logits[i] = i >= unwanted
+            batch.logits[i] = False
+        for i in wanted:
+            batch.logits[i] = True
         if code := llama_cpp.llama_decode(self.pointer, batch):
             raise RuntimeError(f"llama.cpp cannot run {len(ids)} tokens: llama_decode returned {code}")
         self._used += len(ids)
-        if unwanted == len(ids):
+        if not wanted:
             return None
-        shape = (len(ids) - unwanted, self._model.tokens)
-        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.pointer), shape)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.pointer), (len(wanted), self._model.tokens))

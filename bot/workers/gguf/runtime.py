@@ -56,24 +56,27 @@ class Runtime:
         """Return the ids that llama.cpp takes for the end of generating."""
         return {token for token in range(self._model.tokens) if self._model.ends_generation(token)}
 
-    def logits(self, ids: Sequence[int], first: int) -> Array:
-        """Run the ids from an empty context; return float32 logits of the positions from ``first`` on."""
-        return _read(self._model, self._threads, len(ids), ids, first)
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run the ids from an empty context; return float32 logits of some positions, as Runtime.logits.
+
+        llama.cpp runs 256 ids at a time, and computes the logits of the positions alone.
+        """
+        return _read(self._model, self._threads, len(ids), ids, positions)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue with the likeliest tokens until one at which generating ends, which is left out."""
         new: list[int] = []
         with closing(Context(self._model, len(ids) + max_new_tokens, self._threads)) as context:
-            row = context.run(ids, len(ids) - 1)
+            row = context.run(ids, [len(ids) - 1])
             while len(new) < max_new_tokens and not self._model.ends_generation(token := int(row[-1].argmax())):
                 new.append(token)
-                row = context.run([token], 0)
+                row = context.run([token], [0])
         return new
 
 
-def _read(model: Model, threads: int, size: int, ids: Sequence[int], first: int) -> Array:
+def _read(model: Model, threads: int, size: int, ids: Sequence[int], positions: Sequence[int]) -> Array:
     with closing(Context(model, size, threads)) as context:
-        return context.run(ids, first)
+        return context.run(ids, positions)
 
 
 def _other_settings(file: Path, model: Model, threads: int) -> dict[str, Logits]:
@@ -86,16 +89,16 @@ def _other_settings(file: Path, model: Model, threads: int) -> dict[str, Logits]
         return {}
     past = switch + 1
 
-    def with_long_factors(ids: Sequence[int], first: int) -> Array:
-        return _read(model, threads, past, ids, first)
+    def with_long_factors(ids: Sequence[int], positions: Sequence[int]) -> Array:
+        return _read(model, threads, past, ids, positions)
 
     @cache
     def overridden() -> Model:
         # The override is taken while loading. Weights that stay in the file's pages are not held twice.
         return Model(file, overrides={key: longest}, repacked=False)
 
-    def with_short_factors(ids: Sequence[int], first: int) -> Array:
-        return _read(overridden(), threads, past, ids, first)
+    def with_short_factors(ids: Sequence[int], positions: Sequence[int]) -> Array:
+        return _read(overridden(), threads, past, ids, positions)
 
     return {
         PAST_THE_SWITCH: with_long_factors,

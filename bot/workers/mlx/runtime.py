@@ -59,28 +59,30 @@ class Runtime:
         """Return the ids at which mlx-lm ends: those of the configs, and the tokenizer's own."""
         return {int(i) for i in self._tokenizer.eos_token_ids}
 
-    def logits(self, ids: Sequence[int], first: int) -> Array:
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
         """Run the ids from an empty context, in the steps of mlx-lm's generation, with a cache.
 
-        Return float32 logits of shape (len(ids) - first, vocabulary). The output matrix, the largest of all, is left
-        out for the positions before ``first``.
+        Return float32 logits of some positions, as Runtime.logits: the output matrix, the largest of all, is left out
+        for the others.
         """
         import mlx.core as mx
         from mlx_lm.models.cache import make_prompt_cache
 
         cache = make_prompt_cache(self._model)
         result: Array = None
+        done = 0
         with cpu.float32_products():
             for start in range(0, len(ids), _PREFILL_STEP):
                 step = mx.array(ids[start : start + _PREFILL_STEP])[None]
                 hidden = self._model.model(step, cache)
                 mx.eval(hidden, [c.state for c in cache])
-                for row in range(max(first - start, 0), step.shape[1], _ROWS):
-                    part = self._output(hidden[0, row : row + _ROWS])
+                wanted = [p - start for p in positions[done:] if p < start + step.shape[1]]
+                for row in range(0, len(wanted), _ROWS):
+                    part = self._output(hidden[0, mx.array(wanted[row : row + _ROWS])])
                     if result is None:
-                        result = np.empty((len(ids) - first, part.shape[-1]), dtype=np.float32)
-                    at = start + row - first
-                    result[at : at + len(part)] = np.asarray(part.astype(mx.float32))
+                        result = np.empty((len(positions), part.shape[-1]), dtype=np.float32)
+                    result[done : done + len(part)] = np.asarray(part.astype(mx.float32))
+                    done += len(part)
                 mx.clear_cache()
         return result
 

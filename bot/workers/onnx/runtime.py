@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 
 from bot.records import Json, Variant
 from bot.tasks import VerifyTask
+from bot.workers.onnx.files import MODEL
+from bot.workers.onnx.rows import ROWS, with_rows
 from bot.workers.runtime import Logits
 from bot.workers.windows import longrope_switch
 
 Array = Any  # numpy is not installed where mypy runs
 
-_PIECE = 512  # positions whose logits the runtime holds at once: 410 MB with 200,064 tokens
+_PIECE = 128  # positions whose logits the runtime holds at once: 102 MB with 200,064 tokens
 _DEVICES = {
     "cuda": ("an NVIDIA GPU", "CUDAExecutionProvider"),
     "dml": ("a GPU with DirectX 12 on Windows", "DmlExecutionProvider"),
@@ -33,7 +35,9 @@ def send_nothing() -> None:
 class Runtime:
     """A folder in onnxruntime-genai, on the device that it was built for.
 
-    ``switch`` is the number of positions past which the model takes its long rotary factors, or None.
+    Generation runs the files as they are. For logits, their graph is loaded once more with an output added (see
+    rows.py); only one of the two is held at a time. ``switch`` is the number of positions past which the model takes
+    its long rotary factors, or None.
     """
 
     name = f"onnxruntime-genai {importlib.metadata.version('onnxruntime-genai')}"
@@ -43,10 +47,8 @@ class Runtime:
         import onnxruntime_genai as og
 
         og.disable_telemetry_events()
-        self._og, self._switch = og, switch
-        config = og.Config(str(folder))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
-        self._model = og.Model(config)
+        self._og, self._switch, self._folder, self._threads = og, switch, folder, threads
+        self._model, self._scored = self._loaded(scored=False), False
         self._tokenizer = og.Tokenizer(self._model)
         self._special = _special_tokens(folder / "tokenizer.json")
 
@@ -82,39 +84,60 @@ class Runtime:
         """Return the ids at which the runtime ends generating by itself."""
         return {int(i) for i in self._tokenizer.eos_token_ids}
 
-    def logits(self, ids: Sequence[int], first: int) -> Array:
-        """Run the ids from an empty context; return float32 logits of shape (len(ids) - first, vocabulary).
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run the ids from an empty context; return float32 logits of some positions, as Runtime.logits.
 
-        The runtime holds the logits of all tokens that it is given at once, so it is given few. Only a text that
-        passes the switch has to do so at once: keys that are in the cache keep the factors that they were rotated with.
+        The runtime is given few ids at a time, and says the logits of as many. Only a text that passes the switch has
+        to do so at once: keys that are in the cache keep the factors that they were rotated with. Of those ids it says
+        the last few logits, and the others are not to be had: raises ValueError for a position among them.
         """
-        start = first + 1
+        first = min(_PIECE, len(ids))
         if self._switch is not None and len(ids) > self._switch:
-            start = max(start, self._switch + 1)
-        generator = self._generator(ids[:start], len(ids) + 1)
-        last = generator.get_logits()[0]
-        rows = np.empty((len(ids) - first, last.shape[-1]), dtype=np.float32)
-        rows[: start - first] = last if start == first + 1 else generator.get_output("logits")[0, first:]
-        for at in range(start, len(ids), _PIECE):
-            generator.append_tokens(np.array(ids[at : at + _PIECE], dtype=np.int32))
-            rows[at - first : at - first + _PIECE] = generator.get_output("logits")[0]
-        return rows
+            first = max(first, self._switch + 1)
+        if positions[0] < first - _PIECE:
+            raise ValueError(f"of {first} ids at once, {_PIECE} have logits: not the one at {positions[0]}")
+        generator = self._generator(ids[:first], len(ids) + 1, scored=True)
+        kept: list[Array] = []
+        for start, end in self._pieces(generator, ids, first):
+            there = generator.get_output(ROWS)[0]
+            wanted = [p - end for p in positions if start <= p < end]  # counted from the end
+            kept.append(there[wanted].astype(np.float32))
+        return np.concatenate(kept)
+
+    def _pieces(self, generator: Any, ids: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
+        """Run all ids; yield from where to where, each time that the generator has run some."""
+        yield 0, first
+        for start in range(first, len(ids), _PIECE):
+            end = min(start + _PIECE, len(ids))
+            generator.append_tokens(np.array(ids[start:end], dtype=np.int32))
+            yield start, end
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue greedily until one of the model's stop tokens, which is left out."""
-        generator = self._generator(ids, len(ids) + max_new_tokens)
+        generator = self._generator(ids, len(ids) + max_new_tokens, scored=False)
         while not generator.is_done():
             generator.generate_next_token()
         new = [int(i) for i in generator.get_sequence(0)[len(ids) :]]
         return new[:-1] if new and new[-1] in self.stop_ids() else new
 
-    def _generator(self, ids: Sequence[int], max_length: int) -> Any:
+    def _generator(self, ids: Sequence[int], max_length: int, *, scored: bool) -> Any:
+        if self._scored != scored:
+            self._model = None  # its memory goes before the other's is taken
+            self._model, self._scored = self._loaded(scored=scored), scored
         params = self._og.GeneratorParams(self._model)
         # The cache is allocated for max_length tokens; by default that is the whole context of the model.
         params.set_search_options(max_length=max_length, do_sample=False)
         generator = self._og.Generator(self._model, params)
         generator.append_tokens(np.array(ids, dtype=np.int32))
         return generator
+
+    def _loaded(self, *, scored: bool) -> Any:
+        config = self._og.Config(str(self._folder))
+        options = {"intra_op_num_threads": self._threads}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        if scored:
+            config.add_model_data(MODEL, with_rows(self._folder, _PIECE))
+        return self._og.Model(config)
 
 
 def _special_tokens(file: Path) -> dict[int, str]:

@@ -14,7 +14,7 @@ from bot.workers.runtime import Logits
 
 Array = Any  # numpy is not installed where mypy runs
 
-_FIRST = "first"  # the input that says at which position the logits begin
+_SCORED = "scored"  # the input that says at which positions logits are wanted
 
 
 def send_nothing() -> None:
@@ -57,10 +57,11 @@ class Runtime:
         """Return the ids at which generation ends by itself."""
         return set(self._generator().get_generation_config().stop_token_ids)
 
-    def logits(self, ids: Sequence[int], first: int) -> Array:
-        """Run the ids from an empty context; return float32 logits of the positions from ``first`` on.
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run the ids from an empty context; return float32 logits of some positions, as Runtime.logits.
 
-        All ids go through at once, for LongRoPE's factors are chosen for each run by the last position in it.
+        All ids go through the layers at once, for LongRoPE's factors are chosen for each run by the last position in
+        it; the positions alone go through the output matrix. The array is the runtime's own.
         """
         if self._request is None:
             self._pipeline = None
@@ -71,7 +72,7 @@ class Runtime:
             "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
             "position_ids": np.arange(len(ids), dtype=np.int64)[None],
             "beam_idx": np.zeros(1, dtype=np.int32),
-            _FIRST: np.array([first], dtype=np.int64),
+            _SCORED: np.array(positions, dtype=np.int64),
         }
         taken = {i.get_any_name() for i in self._request.model_inputs}
         self._request.infer({name: value for name, value in inputs.items() if name in taken})
@@ -111,12 +112,12 @@ class Runtime:
 
         core = openvino.Core()
         model = core.read_model(self._folder / "openvino_model.xml")
-        _leave_out_first(model)
+        _choose_rows(model)
         return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **self._settings})
 
 
-def _leave_out_first(model: Any) -> None:
-    """Give a model an input: how many positions to leave out before the product with the output matrix.
+def _choose_rows(model: Any) -> None:
+    """Give a model an input: the positions that go into the product with the output matrix.
 
     openvino-genai does the same to compute the last position alone. Raises ValueError for a model without the product.
     """
@@ -128,12 +129,11 @@ def _leave_out_first(model: Any) -> None:
         if product.get_type_name() not in ("Result", "Add", "Convert"):
             raise ValueError(f"the logits are made by {product.get_type_name()}, not by a product with a matrix")
         product = product.input_value(0).get_node()
-    first = ops.parameter([1], Type.i64, name=_FIRST)
-    first.output(0).set_names({_FIRST})
-    end, step, axis = (ops.constant([value], Type.i64) for value in (np.iinfo(np.int64).max, 1, 1))
-    kept = ops.slice(product.input_value(0), first, end, step, axis)
+    scored = ops.parameter([-1], Type.i64, name=_SCORED)
+    scored.output(0).set_names({_SCORED})
+    kept = ops.gather(product.input_value(0), scored, ops.constant(1, Type.i64))  # of (batch, positions, size)
     product.input(0).replace_source_output(kept.output(0))
-    model.add_parameters([first])
+    model.add_parameters([scored])
 
 
 def load(task: VerifyTask) -> Runtime:

@@ -247,7 +247,7 @@ def test_a_context_past_the_switch_changes_short_texts_unless_the_override_keeps
         assert abs(distances(measured, setting)["short"].figures.mean_kl) < 1e-5
 
 
-# Prints what a runtime gives for a few ids, with and without the rows before the last 300.
+# Prints by how much rows of logits differ that are asked for with and without the others.
 ROWS = f"""
 import sys
 sys.path.insert(0, {str(Path(bot.__file__).parent.parent)!r})
@@ -255,15 +255,17 @@ from pathlib import Path
 from bot.workers.gguf.runtime import Runtime
 runtime = Runtime(Path(sys.argv[1]), 2)
 ids = [(7 * i) % 1900 + 3 for i in range(700)]
-whole, rest = runtime.logits(ids, 0).copy(), runtime.logits(ids, 400)
+whole = runtime.logits(ids, range(700))
 assert whole.shape == (700, 2048), whole.shape
-assert rest.shape == (300, 2048), rest.shape
-print((whole[400:] == rest).all())
+for positions in (range(400, 700), range(4, 700, 3), [0], [255, 256, 699], [699]):
+    some = runtime.logits(ids, positions)
+    assert some.shape == (len(positions), 2048), some.shape
+    print(abs(whole[list(positions)] - some).max())  # a product with few rows sums in another order
 """
 
 
-def test_rows_of_logits_are_the_same_whether_or_not_those_before_are_asked_for(
-    built: Built, toolchain: Toolchain
-) -> None:
+def test_rows_of_logits_are_the_same_whether_or_not_others_are_asked_for(built: Built, toolchain: Toolchain) -> None:
     file = built.folders[F32.name] / f"{MODEL}-F32.gguf"
-    assert run_python(toolchain, ROWS, file).split() == ["True"]
+    differences = [float(d) for d in run_python(toolchain, ROWS, file).split()]
+    assert len(differences) == 5
+    assert max(differences) < 1e-4

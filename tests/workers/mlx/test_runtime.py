@@ -65,14 +65,21 @@ def test_rows_of_logits_are_the_same_whatever_is_left_out_and_in_steps_of_any_si
     toolchain: Toolchain, built: Path
 ) -> None:
     code = """
+from bot.workers.mlx import runtime as module
 ids = [1, *(5 + 7 * n % 1900 for n in range(599))]
-every = runtime.logits(ids, 0)
+every = runtime.logits(ids, range(600))
 said = {"shape": every.shape, "different": []}
-for step, rows, first in ((2048, 256, 590), (2048, 7, 100), (64, 256, 599), (64, 16, 63), (64, 16, 64)):
-    runtime._PREFILL_STEP, runtime._ROWS = step, rows
-    some = runtime.logits(ids, first)
-    assert some.shape == (600 - first, 2048) and some.dtype == np.float32
-    said["different"].append(float(np.abs(some - every[first:]).max()))
+for step, rows, positions in (
+    (2048, 256, range(590, 600)),
+    (2048, 7, range(100, 600)),
+    (64, 256, [599]),
+    (64, 16, [0, 63, 64, 300]),
+    (64, 16, range(4, 600, 7)),
+):
+    module._PREFILL_STEP, module._ROWS = step, rows
+    some = runtime.logits(ids, positions)
+    assert some.shape == (len(positions), 2048) and some.dtype == np.float32
+    said["different"].append(float(np.abs(some - every[list(positions)]).max()))
 """
     said = ask(toolchain, built, code)
     assert said["shape"] == [600, 2048]

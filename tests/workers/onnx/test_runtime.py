@@ -1,7 +1,7 @@
 """onnxruntime-genai, asked what verifying asks: text, templates, stop tokens and rows of logits."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.workers.running import Built, copy_of, failures, measure, run_python
 pytestmark = pytest.mark.toolchain
 
 ROOT = Path(bot.__file__).parent.parent
-INT4, FP32 = (catalogue.all_variants()[f"onnx/cpu-{p}"] for p in ("int4", "fp32"))
+INT4, INT8, FP32 = (catalogue.all_variants()[f"onnx/cpu-{p}"] for p in ("int4", "int8", "fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +41,61 @@ def asked(toolchain: Toolchain, folder: Path, code: str) -> Any:
     return json.loads(run_python(toolchain, RUNTIME + code, ROOT, folder))
 
 
-@pytest.mark.parametrize("length", [100, 512, 513, 1300])
-def test_logits_are_the_same_whatever_rows_are_asked_for(onnx_files: Built, toolchain: Toolchain, length: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "positions"),
+    [
+        (100, [0, 4, 50, 99]),
+        (100, range(100)),
+        (512, range(4, 512, 3)),
+        (513, [400, 512]),
+        (1300, range(512, 1300)),
+        (1300, [512, 513, 1000]),
+    ],
+)
+def test_logits_are_those_that_the_runtime_says_of_all_ids_at_once(
+    onnx_files: Built, toolchain: Toolchain, length: int, positions: Sequence[int]
+) -> None:
+    """On both sides of the LongRoPE switch, and of the number of ids that are run together."""
     code = f"""
 ids = [int(i) for i in np.random.default_rng(0).integers(3, 2000, {length})]
-every = runtime._generator(ids, len(ids) + 1).get_output("logits")[0]
-found = []
-for first in (0, 4, 50, 99, {length} // 2, {length} - 1):
-    rows = runtime.logits(ids, first)
-    found.append([list(rows.shape) == [len(ids) - first, 2048], float(np.abs(rows - every[first:]).max())])
-print(json.dumps(found))
+every = runtime._generator(ids, len(ids) + 1, scored=False).get_output("logits")[0]
+rows = runtime.logits(ids, {positions})
+print(json.dumps([rows.shape, str(rows.dtype), float(np.abs(rows - every[list({positions})]).max())]))
 """
-    for shaped, difference in asked(toolchain, onnx_files.folders[FP32.name], code):
-        assert shaped
-        assert difference < 1e-4
+    shape, kind, difference = asked(toolchain, onnx_files.folders[FP32.name], code)
+    assert shape == [len(positions), 2048]
+    assert kind == "float32"
+    assert difference < 1e-4
+
+
+def test_quantized_output_matrices_give_rows(onnx_files: Built, toolchain: Toolchain) -> None:
+    code = """
+ids = [int(i) for i in np.random.default_rng(0).integers(3, 2000, 300)]
+every = runtime._generator(ids, len(ids) + 1, scored=False).get_output("logits")[0].astype(np.float32)
+print(float(np.abs(runtime.logits(ids, range(300)) - every).max()))
+"""
+    for variant in (INT4, INT8):
+        assert asked(toolchain, onnx_files.folders[variant.name], code) < 0.05  # pieces are rounded otherwise
+
+
+def test_positions_that_pass_the_switch_at_once_have_no_logits(onnx_files: Built, toolchain: Toolchain) -> None:
+    code = """
+try:
+    runtime.logits([5] * 600, [100, 599])
+except ValueError as error:
+    print(json.dumps(str(error)))
+"""
+    said = asked(toolchain, onnx_files.folders[INT4.name], code)
+    assert said == "of 513 ids at once, 128 have logits: not the one at 100"
+
+
+def test_generating_between_does_not_change_logits(onnx_files: Built, toolchain: Toolchain) -> None:
+    code = """
+ids = runtime.encode("What is 12 plus 7?")
+before, answer = runtime.logits(ids, [0, 3]), runtime.generate(ids, 4)
+print(json.dumps([bool((before == runtime.logits(ids, [0, 3])).all()), answer == runtime.generate(ids, 4)]))
+"""
+    assert asked(toolchain, onnx_files.folders[INT4.name], code) == [True, True]
 
 
 def test_text_is_given_back_with_its_special_tokens_and_without_a_space_before_it(
