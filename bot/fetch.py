@@ -1,14 +1,59 @@
-"""Fetch a release: its files in the working folder, checked, and the view of them that toolchains read."""
+"""Fetch a release: its files in the working folder, checked, and the view of them that toolchains read.
+
+Where the disk is too small for the weights, only what is beside them is fetched, and they stream (bot/streams.py).
+"""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bot import source
+from bot import holes, source
 from bot.errors import ChangedSourceError
 from bot.hub.client import Hub
 from bot.progress import Display, size
 from bot.records import Release
+from bot.streams import Stream
 from bot.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtHand:
+    """A release that toolchains can read in ``folder``; with a ``stream``, its weights come through that."""
+
+    folder: Path
+    stream: Stream | None = None
+
+
+@contextmanager
+def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub, display: Display) -> Iterator[AtHand]:
+    """Have a release at hand for the block: all of it, fetched once and kept, or ``streamed`` if it is not there yet.
+
+    Raises what ``fetch`` raises.
+    """
+    if not streamed or not can_stream(release, workspace):
+        yield AtHand(folder=fetch(release, workspace=workspace, hub=hub, display=display))
+        return
+    with workspace.scratch() as scratch:
+        folder = scratch / "source"
+        folder.mkdir()
+        with display.task(f"Reading the headers of {release.label}") as task:
+            places = hub.outline(release, folder, task)
+        source.check(folder)
+        for note in source.stage(folder, scratch / "staged"):
+            display.say(f"{release.label}: {note}")
+        with Stream(places, folder, partial(hub.read_range, release)) as stream:
+            yield AtHand(folder=scratch / "staged", stream=stream)
+
+
+def can_stream(release: Release, workspace: Workspace) -> bool:
+    """Say whether a release can stream here: it is on a Hub, not here yet, and files in this folder can have holes."""
+    if release.folder or workspace.source(release).exists() or workspace.staged(release).exists():
+        return False
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    return holes.can_punch(workspace.root)
 
 
 def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display) -> Path:

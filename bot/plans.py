@@ -91,7 +91,10 @@ class Placement(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Record):
-    """A release and the variants of one format to build from it. ``placement`` is None until it has a runner."""
+    """A release and the variants of one format to build from it. ``placement`` is None until it has a runner.
+
+    ``source`` says whether the release's weights are kept on the disk there, or stream through it.
+    """
 
     release: Release
     format: str
@@ -99,6 +102,7 @@ class Job(Record):
     toolchain_digest: Sha256
     estimate: Estimate
     placement: Placement | None = None
+    source: Literal["kept", "streamed"] = "kept"
 
 
 @dataclass(frozen=True, kw_only=True)

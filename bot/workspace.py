@@ -5,17 +5,20 @@
     references/DIGEST/  the original's log-probabilities
     pictures/DIGEST/    those of a card
     artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; evidence.json once it is verified
+    partial/DIGEST/     of an artifact on its way: large files, and how much of each is whole
     logs/               what toolchains printed
     scratch/            everything half-made
 
 A folder is made in scratch/ and renamed when it is whole, so what has a name here is complete. What a killed process
-left in scratch/ is removed by the next one. Everything here can be deleted at any time: what is published is the state.
+left in scratch/ is removed by the next one; with what it left in partial/, the same build goes on. Everything here can
+be deleted at any time: what is published is the state.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +46,7 @@ from bot.records import (
 R = TypeVar("R", bound=Record)
 
 _JSON_BYTES = 100_000_000  # the report of a run has some kB for each artifact
+_PARTIAL_SECONDS = 14 * 86400.0
 _NAME_LENGTH = 32  # hex digits of a digest in a folder's name: 128 bits
 
 
@@ -68,6 +72,16 @@ class Workspace:
         """Return where an artifact is kept: by its build key, and by the release whose name its files carry."""
         digest = digest_of([build_key, release.repo_id, release.commit])
         return self.root / "artifacts" / digest[:_NAME_LENGTH]
+
+    def partial(self, build_key: str, release: Release) -> Path:
+        """Return where the large files of an artifact grow, and stay when the build is killed."""
+        return self.root / "partial" / self.artifact(build_key, release).name
+
+    def forget_partials(self) -> None:
+        """Remove what was left behind so long ago that nobody will go on from it."""
+        for folder in (self.root / "partial").glob("*"):
+            if time.time() - folder.stat().st_mtime > _PARTIAL_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def pictures(self, digest: str) -> Path:
         """Return where the pictures of a card are kept, by the digest of all that they are drawn from."""

@@ -28,8 +28,9 @@ from bot.workspace import read_artifact
 @click.command("build")
 @click.argument("sources", nargs=-1, required=True, metavar="PLAN.json|MODEL...")
 @variants_option
+@click.option("--stock", is_flag=True, help="Let the toolchains work their own way, without the fast paths.")
 @common
-def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], options: Options) -> int:
+def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool, options: Options) -> int:
     """Build what a plan says, or the variants of models. The artifacts' folders are printed.
 
     \b
@@ -52,6 +53,7 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], options: Op
             hub=means.hub,
             threads=means.config.build.threads,
             display=means.display,
+            stock=stock,
         )
         artifacts += report.artifacts
         failures += report.failures

@@ -1,26 +1,29 @@
 """The client of a Hub: the real one, or the embedded one. Everything it raises is one of bot.errors."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.errors import ConfigError
-from bot.hub import commits, contents, proposals, releases
+from bot.hub import commits, contents, headers, proposals, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
 from bot.hub.failures import told
+from bot.hub.headers import Place
 from bot.hub.library import HUGGING_FACE, api_of
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
+from bot.hub.ranges import read_range
 from bot.hub.repo import Repo, RepoType, account_of
 from bot.hub.trusted import Publishers
 from bot.progress import Task
 from bot.records import Release, RepoRecord, SourceFile
+from bot.source import is_wanted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -102,6 +105,24 @@ class Hub:
         """
         with told(self.endpoint, release.repo_id, revision=release.commit):
             download(self.api, release, folder, task)
+
+    def outline(self, release: Release, folder: Path, task: Task) -> dict[str, Place]:
+        """Bring a release into an empty folder, with holes where the data of its weights are; return what they are for.
+
+        Raises what ``download`` raises, and DamagedWeightsError for a header that is none.
+        """
+        with told(self.endpoint, release.repo_id, revision=release.commit):
+            download(self.api, release, folder, task, weights=False)
+            places: dict[str, Place] = {}
+            for file in release.files:
+                if file.path.endswith(".safetensors") and is_wanted(file.path):
+                    places |= headers.write_header(self.api, release, file, folder / file.path)
+            return places
+
+    def read_range(self, release: Release, place: Place, take: Callable[[bytes], None]) -> None:
+        """Hand the bytes of a tensor to ``take``, piece by piece. Raises DamagedWeightsError where fewer come."""
+        with told(self.endpoint, release.repo_id, revision=release.commit):
+            read_range(self.api, release, place.file, place.begin, place.end, take)
 
     def record(self, repo_id: str) -> tuple[RepoRecord, str] | None:
         """Return what is published in a repo and its head, None if there is no such repo.

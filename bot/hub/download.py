@@ -25,8 +25,10 @@ _STOP_SECONDS = 15.0  # longer than the library waits for a piece of a file
 _INCOMPLETE = ".incomplete"
 
 
-def download(api: "HfApi", release: Release, folder: Path, task: Task) -> None:
+def download(api: "HfApi", release: Release, folder: Path, task: Task, *, weights: bool = True) -> None:
     """Bring a release's files into ``folder``, which exists, and which nobody else writes to.
+
+    Without its ``weights``, the others.
 
     Files that are there already are checked, and fetched again only if they differ; a file that a killed process left
     half-way is continued. Raises AlteredDownloadError when what arrived is not what the Hub's listing says; that file
@@ -34,6 +36,7 @@ def download(api: "HfApi", release: Release, folder: Path, task: Task) -> None:
     """
     assert release.commit is not None  # noqa: S101 - a folder's release is not downloaded
     files = [f for f in release.files if is_wanted(check_name(f.path, where=release.repo_id))]
+    files = [f for f in files if weights or not f.path.endswith(".safetensors")]
     incomplete = folder / _INCOMPLETE
     incomplete.mkdir(exist_ok=True)
     progress = _Progress(task, sum(f.size for f in files))

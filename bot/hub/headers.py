@@ -1,11 +1,13 @@
 """The shape of a release on the Hub, from the headers of its weights: a few requests for the first bytes of files."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.errors import DamagedWeightsError, HubRefusedError
-from bot.hub.library import headers_of
-from bot.hub.patience import once
+from bot import holes
+from bot.errors import DamagedWeightsError
+from bot.hub.ranges import read_range
 from bot.records import Release, SourceFile
 from bot.source.shape import Shape, shape_of
 from bot.source.weights import HEADER_BYTES, Tensor, added, check_layout, parse_header
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _FIRST = 100_000  # bytes of the first request: nearly all headers are in them whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a tensor's bytes are: from ``begin`` up to ``end`` of a file."""
+
+    file: SourceFile
+    begin: int
+    end: int
 
 
 def shape(api: "HfApi", release: Release) -> Shape:
@@ -29,12 +40,25 @@ def shape(api: "HfApi", release: Release) -> Shape:
 def _every(api: "HfApi", release: Release, weights: Iterable[SourceFile]) -> Iterator[Tensor]:
     total = 0
     for file in weights:
-        tensors = _tensors(api, release, file)
+        _, tensors = _header(api, release, file)
         total = added(total, file.size, tensors, file.path)
         yield from tensors.values()
 
 
-def _tensors(api: "HfApi", release: Release, file: SourceFile) -> dict[str, Tensor]:
+def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -> dict[str, Place]:
+    """Make a file as long as one on the Hub, with its header and a hole for its data; return where each tensor is.
+
+    Raises what ``shape`` raises.
+    """
+    raw, tensors = _header(api, release, file)
+    holes.make(path, file.size)
+    with path.open("r+b") as out:
+        out.write(raw)
+    return {n: Place(file=file, begin=len(raw) + t.begin, end=len(raw) + t.end) for n, t in tensors.items()}
+
+
+def _header(api: "HfApi", release: Release, file: SourceFile) -> tuple[bytes, dict[str, Tensor]]:
+    """Return all bytes of a file before its data, and its tensors."""
     begin = _read(api, release, file, 0, min(_FIRST, file.size))
     length = int.from_bytes(begin[:8], "little")
     if file.size < 8 or 8 + min(length, HEADER_BYTES) > file.size:
@@ -46,36 +70,13 @@ def _tensors(api: "HfApi", release: Release, file: SourceFile) -> dict[str, Tens
         raw += _read(api, release, file, len(begin), 8 + length)
     tensors = parse_header(raw, name=file.path)
     check_layout(tensors, file.size - 8 - length, file.path)
-    return tensors
+    return begin[:8] + raw, tensors
 
 
 def _read(api: "HfApi", release: Release, file: SourceFile, begin: int, end: int) -> bytes:
-    """Return the bytes of a file from ``begin`` up to ``end``, which is not included. Never takes more than those."""
-    from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
-
-    if begin >= end:
-        return b""
-    url = hf_hub_url(release.repo_id, file.path, revision=release.commit, endpoint=api.endpoint)
-    wanted = {"range": f"bytes={begin}-{end - 1}", "accept-encoding": "identity"}
-
-    def ask() -> bytes:
-        with get_session().stream("GET", url, headers=headers_of(api) | wanted) as response:
-            hf_raise_for_status(response)
-            if response.status_code != 206 and (begin or end < file.size):
-                raise HubRefusedError(
-                    f"{api.endpoint} sends whole files where a part was asked for", hint="Is it a Hugging Face Hub?"
-                )
-            found = b""
-            for chunk in response.iter_bytes():
-                found += chunk
-                if len(found) > end - begin:
-                    break
-            return found
-
-    found = once(ask, landed=lambda: None)  # reading changes nothing, so it is simply done again
-    if len(found) != end - begin:
-        raise _damaged(file, f"did not come whole: {len(found)} bytes, not {end - begin}")
-    return found
+    found = bytearray()
+    read_range(api, release, file, begin, end, found.extend)
+    return bytes(found)
 
 
 def _damaged(file: SourceFile, what: str) -> DamagedWeightsError:

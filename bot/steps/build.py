@@ -7,43 +7,84 @@ from pathlib import Path
 
 import bot
 from bot import cards, formats, source
-from bot.errors import BuildError
-from bot.fetch import fetch, missing_bytes
+from bot.errors import BuildError, DiskTooSmallError
+from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
 from bot.progress import Display, Task
 from bot.records import BuildRecord, Cost, Failure, Json, Release, Report, SourceRef, ToolchainRef
 from bot.steps.failures import failure
+from bot.streams import STREAMED
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import WholeSourceError, run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
 
-def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Display) -> Report:
+def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Display, stock: bool = False) -> Report:
     """Build the variants of a job that are not built yet, and return all of its artifacts.
 
-    A variant that its toolchain cannot build becomes a Failure, and the others go on. Raises DiskTooSmallError before
-    anything is written, DiskFullError, and what ``fetch`` and ``toolchains.install.ensure`` raise.
+    With ``stock`` the toolchain works its own way, without our fast paths: the same bytes for more memory and time. A
+    variant that its toolchain cannot build becomes a Failure, and the others go on. What is killed goes on from where
+    its files were whole. Raises DiskTooSmallError before anything is written, DiskFullError, and what ``fetch`` and
+    ``toolchains.install.ensure`` raise.
     """
     release = job.release
-    _need_disk(job, workspace)
-    staged = fetch(release, workspace=workspace, hub=hub, display=display)
+    streamed = not stock and streams(job, workspace, display)
     toolchain = ensure(job.format, display)
+    workspace.forget_partials()
+    failures: list[Failure] = []
     with workspace.only_one(f"{job.format}-{release.content_digest[:16]}", display):
-        todo = [v for v in job.variants if not _folder(workspace, v, release).exists()]
-        failures = _run(job, todo, staged, toolchain, workspace, threads, display) if todo else []
+        while todo := [v for v in job.variants if not _folder(workspace, v, release).exists()]:
+            have = at_hand(release, streamed=streamed, workspace=workspace, hub=hub, display=display)
+            try:
+                with have as given:
+                    failures = _run(job, todo, given, toolchain, workspace, threads, display, stock=stock)
+            except WholeSourceError as error:
+                display.say(f"{release.label} is fetched whole for {job.format}: {error.message}")
+                streamed = False
+                _need_disk(job, workspace, missing_bytes(release, workspace))
+                continue
+            break
     failed = {f.variant for f in failures}
     built = [v for v in job.variants if v.variant.name not in failed]
     artifacts = tuple(read_artifact(_folder(workspace, v, release)) for v in built)
     return Report(artifacts=artifacts, failures=tuple(failures))
 
 
-def _need_disk(job: Job, workspace: Workspace) -> None:
-    needed = job.estimate.output + job.estimate.disk + missing_bytes(job.release, workspace)
+def streams(job: Job, workspace: Workspace, display: Display) -> bool:
+    """Say whether the source of a job is to stream: as planned, or because the disk is smaller than was thought.
+
+    Raises DiskTooSmallError where there is no room either way.
+    """
+    possible = can_stream(job.release, workspace)
+    missing = missing_bytes(job.release, workspace)
+    if possible and job.source == "streamed":
+        _need_disk(job, workspace, STREAMED)
+        return True
+    try:
+        _need_disk(job, workspace, missing)
+    except DiskTooSmallError:
+        if not possible or missing <= STREAMED:
+            raise
+        _need_disk(job, workspace, STREAMED)
+        display.say(f"The weights of {job.release.label} do not fit beside what is made of them, so they stream")
+        return True
+    return False
+
+
+def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
+    """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
+    needed = job.estimate.output + job.estimate.disk + source_bytes - _whole_already(job, workspace)
     if any(not _folder(workspace, v, job.release).exists() for v in job.variants):
         workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
+
+
+def _whole_already(job: Job, workspace: Workspace) -> int:
+    """Return how many bytes of the outputs a build that was killed has left."""
+    parts = (f for v in job.variants for f in workspace.partial(v.build_key, job.release).glob("*.part"))
+    return min(sum(f.stat().st_size for f in parts), job.estimate.output)
 
 
 def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> Path:
@@ -53,16 +94,19 @@ def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> 
 def _run(
     job: Job,
     todo: Sequence[PlannedVariant],
-    staged: Path,
+    given: AtHand,
     toolchain: Toolchain,
     workspace: Workspace,
     threads: int,
     display: Display,
+    *,
+    stock: bool,
 ) -> list[Failure]:
     """Run the worker; keep each variant as soon as it is built. Return what failed."""
     log = workspace.log(f"{job.format}-build-{job.release.content_digest[:12]}")
     title = f"Building {', '.join(v.variant.name for v in todo)}"
     failures: list[Failure] = []
+    staged, stream = given.folder, given.stream
     waiting = {v.variant.name: v for v in todo}
     with workspace.scratch() as scratch, display.task(title) as task:
         (scratch / "worker").mkdir()
@@ -75,10 +119,16 @@ def _run(
             failures.append(failure(job.release.label, planned.variant.name, "build", error))
 
         def on_event(event: dict[str, Json]) -> None:
+            if stream is not None and stream.take(event):
+                return
             if event["event"] == "progress":
                 task.update(event["what"], event["done"], event["total"], event["unit"])
                 return
+            if event["event"] == "note":
+                display.say(f"{job.format}: {event['message']}")
+                return
             planned = waiting.pop(event["variant"])
+            shutil.rmtree(workspace.partial(planned.build_key, job.release), ignore_errors=True)
             if event["event"] == "failed":
                 failed(planned, event["message"])
                 return
@@ -89,13 +139,27 @@ def _run(
         build_task = BuildTask(
             source=str(staged),
             model_name=source.safe_name(job.release.name),
-            targets=tuple(Target(variant=v.variant, out=str(outs[v.variant.name])) for v in todo),
+            targets=tuple(
+                Target(
+                    variant=v.variant,
+                    out=str(outs[v.variant.name]),
+                    partial=str(workspace.partial(v.build_key, job.release)),
+                )
+                for v in todo
+            ),
             scratch=str(scratch / "worker"),
             threads=threads,
+            stock=stock,
+            streamed=stream is not None,
         )
+        begin = stream.begin if stream is not None else lambda _: None
         try:
-            run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event)
+            run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event, on_start=begin)
+        except WholeSourceError:
+            raise
         except BuildError as error:
+            if stream is not None and stream.error is not None:
+                raise stream.error from error
             failures += [failure(job.release.label, name, "build", error) for name in waiting]
         else:
             for planned in waiting.values():

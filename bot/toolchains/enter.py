@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +16,14 @@ from bot.errors import BuildError, DamagedWeightsError, DiskFullError, PhiBotErr
 from bot.records import Json, Record
 from bot.toolchains import Toolchain
 
+Answer = Callable[[dict[str, Json]], None]  #: sends a worker a line; one that has ended hears nothing
+
 LAUNCHER = Path(__file__).parent.parent / "workers" / "launch.py"
+
+
+class WholeSourceError(BuildError):
+    """A worker needs more of the source than one that streams. The message says why."""
+
 
 # What a child may see of our environment. A list of what is allowed, not of what is forbidden: tokens have many names.
 PASSED_ON = frozenset(
@@ -55,14 +63,17 @@ def run_worker(
     *,
     log: Path,
     on_event: Callable[[dict[str, Json]], None],
+    on_start: Callable[[Answer], None] = lambda _: None,
 ) -> Json:
     """Run ``python -m bot.workers.MODULE COMMAND`` inside a toolchain and return its result.
 
-    ``log`` receives all that the toolchain prints. ``on_event`` is called for each event but the last. The worker and
-    its children are killed when this function is left by an exception, Ctrl-C among them.
+    ``log`` receives all that the toolchain prints. ``on_event`` is called for each event but the last; what answers
+    them gets the means to at the beginning, by ``on_start``, and may use it from any thread. The worker and its
+    children are killed when this function is left by an exception, Ctrl-C among them.
 
-    Raises DamagedWeightsError when the worker finds the source at fault, DiskFullError when the disk fills up, and
-    BuildError when it fails or dies in any other way; the message ends with where the log is.
+    Raises DamagedWeightsError when the worker finds the source at fault, DiskFullError when the disk fills up,
+    WholeSourceError where it needs more of the source than one that streams, and BuildError when it fails or dies in
+    any other way; the message ends with where the log is.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="phi-bot-") as folder, log.open("ab") as stderr:
@@ -70,7 +81,7 @@ def run_worker(
         task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
             [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
-            stdin=subprocess.PIPE,  # never written to: its end tells the worker that we are gone
+            stdin=subprocess.PIPE,  # for answers; its end tells the worker that we are gone
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=folder,
@@ -78,6 +89,7 @@ def run_worker(
             start_new_session=True,
         )
         try:
+            on_start(_answering(process))
             last = _follow(process, stderr, on_event)
             code = process.wait()
         except BaseException:
@@ -86,6 +98,18 @@ def run_worker(
     if last is not None and last["event"] == "result":
         return last["value"]
     raise _failure(f"{toolchain.name} {command}", last, code, log)
+
+
+def _answering(process: subprocess.Popen[bytes]) -> Answer:
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    stream, alone = process.stdin, threading.Lock()
+
+    def answer(value: dict[str, Json]) -> None:
+        with alone, suppress(OSError, ValueError):  # it is gone; how it ended is told elsewhere
+            stream.write(json.dumps(value).encode() + b"\n")
+            stream.flush()
+
+    return answer
 
 
 def child_environment(scratch: str) -> dict[str, str]:
@@ -127,6 +151,8 @@ def _failure(what: str, last: dict[str, Json] | None, code: int, log: Path) -> P
     message = str(last["message"])
     if last["kind"] == "source":
         return DamagedWeightsError(message, hint=see)
+    if last["kind"] == "whole":
+        return WholeSourceError(message, hint=see)
     if last["kind"] == "disk":
         return DiskFullError(f"{what}: {message}", hint="Free some disk and run the same command again.")
     return BuildError(f"{what}: {message}", hint=see)

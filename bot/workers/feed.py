@@ -7,7 +7,8 @@ the hole again behind. Events and answers, one JSON object a line:
     {"event": "order", "tensors": ["model.embed_tokens.weight", …]}     what comes next; replaces what was said before
     {"event": "need", "tensor": NAME}                                    I wait for this one
     {"event": "released", "tensor": NAME}                                its bytes may go
-    {"have": NAME}                                                       the bot's answer: it is there
+    {"have": NAME}                                                       the bot's answer to "need": it is there
+    {"failed": MESSAGE}                                                  … or nothing more will come
 """
 
 import threading
@@ -23,8 +24,9 @@ class Feed:
     def __init__(self, report: Reporter) -> None:
         self._report = report
         self._changed = threading.Condition()
-        self._there: set[str] = set()
         self._users: dict[str, int] = {}
+        self._there: set[str] = set()
+        self._failed = ""
         report.on_answer = self._take
 
     def order(self, names: Sequence[str]) -> None:
@@ -32,14 +34,17 @@ class Feed:
         self._report.event(event="order", tensors=list(names))
 
     def need(self, name: str) -> None:
-        """Return when a tensor's bytes are in its file. They stay until each ``need`` was met by a ``release``."""
+        """Return when a tensor's bytes are in its file. They stay until each ``need`` was met by a ``release``.
+
+        Raises ConnectionError where the bot cannot fetch it; the bot knows why.
+        """
         with self._changed:
             self._users[name] = self._users.get(name, 0) + 1
-            if name in self._there:
-                return
             if self._users[name] == 1:
                 self._report.event(event="need", tensor=name)
-            self._changed.wait_for(lambda: name in self._there)
+            self._changed.wait_for(lambda: name in self._there or self._failed)
+            if name not in self._there:
+                raise ConnectionError(f"{name} does not come: {self._failed}")
 
     def release(self, name: str) -> None:
         """Give a tensor back. What is read again later has to be needed again."""
@@ -53,5 +58,8 @@ class Feed:
 
     def _take(self, answer: dict[str, Json]) -> None:
         with self._changed:
-            self._there.add(answer["have"])
+            if "have" in answer:
+                self._there.add(answer["have"])
+            else:
+                self._failed = answer["failed"]
             self._changed.notify_all()

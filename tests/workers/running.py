@@ -5,17 +5,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from bot import catalogue
+from bot import catalogue, holes
 from bot.evidence import CHECKS, Distance
 from bot.formats import all_formats
-from bot.records import Json, Variant
+from bot.hub.headers import Place
+from bot.records import Json, SourceFile, Variant
+from bot.source import read_header
+from bot.streams import Stream
 from bot.tasks import BuildTask, Target, VerifyTask
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment, run_worker
@@ -67,10 +70,12 @@ def build(
     model: str = MODEL,
     threads: int = 2,
     log: Path,
+    stock: bool = False,
+    streamed: bool = False,
 ) -> Built:
     """Build variants under a new folder. Raises what ``run_worker`` raises."""
     built = prepare(folder, variants)
-    run_build(toolchain, source, variants, built, model=model, threads=threads, log=log)
+    run_build(toolchain, source, variants, built, model=model, threads=threads, log=log, stock=stock, streamed=streamed)
     return built
 
 
@@ -83,12 +88,64 @@ def run_build(
     model: str = MODEL,
     threads: int = 2,
     log: Path,
+    stock: bool = False,
+    streamed: bool = False,
 ) -> None:
-    """Build variants into prepared folders; the events are in ``built`` even when it raises."""
-    targets = tuple(Target(variant=v, out=str(built.folders[v.name])) for v in variants)
-    scratch = next(iter(built.folders.values())).parent / "scratch"
-    task = BuildTask(source=str(source), model_name=model, targets=targets, scratch=str(scratch), threads=threads)
-    run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
+    """Build variants into prepared folders; the events are in ``built`` even when it raises.
+
+    What is killed can go on when it is run again. A source that is ``streamed`` comes tensor by tensor out of its files.
+    """
+    folder = next(iter(built.folders.values())).parent
+    partial = folder / "partial"
+    targets = tuple(
+        Target(variant=v, out=str(built.folders[v.name]), partial=str(partial / v.short_name)) for v in variants
+    )
+    task = BuildTask(
+        source=str(source),
+        model_name=model,
+        targets=targets,
+        scratch=str(folder / "scratch"),
+        threads=threads,
+        stock=stock,
+        streamed=streamed,
+    )
+    if not streamed:
+        run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
+        return
+    with streaming(source, folder / "streamed") as stream:
+
+        def on_event(event: dict[str, Json]) -> None:
+            if not stream.take(event):
+                built.events.append(event)
+
+        task = replace(task, source=str(folder / "streamed"))
+        run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=on_event, on_start=stream.begin)
+
+
+@contextmanager
+def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stream]:
+    """Give a folder like ``source`` whose weights have holes, and come out of its files as from a Hub."""
+    folder.mkdir()
+    places: dict[str, Place] = {}
+    for file in source.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copyfile(file, folder / file.name)
+            continue
+        header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
+        listed = SourceFile(path=file.name, size=file.stat().st_size, digest="sha256:" + "0" * 64)
+        holes.make(folder / file.name, listed.size)
+        with (folder / file.name).open("r+b") as out:
+            out.write(file.read_bytes()[:header])
+        for name, t in read_header(file).items():
+            places[name] = Place(file=listed, begin=header + t.begin, end=header + t.end)
+
+    def read(place: Place, take: Callable[[bytes], None]) -> None:
+        with (source / place.file.path).open("rb") as whole:
+            whole.seek(place.begin)
+            take(whole.read(place.end - place.begin))
+
+    with Stream(places, folder, read, ahead) as stream:
+        yield stream
 
 
 def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path, reference: Path, log: Path) -> Json:

@@ -1,0 +1,164 @@
+"""Streams: tensors come when they are asked for, a little ahead, and go when they are given back."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bot import holes
+from bot.errors import HubUnreachableError
+from bot.hub.headers import Place
+from bot.records import Json, SourceFile
+from bot.streams import Stream
+
+KB = 1 << 10
+TENSOR = 64 * KB
+NAMES = [f"t{n}" for n in range(20)]
+
+
+class Worker:
+    """The other end: sends events, and waits for answers, as workers/feed.py does."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.answers, self._arrived = stream, [], threading.Condition()  # type: ignore[var-annotated]
+        stream.begin(self._take)
+
+    def _take(self, answer: dict[str, Json]) -> None:
+        with self._arrived:
+            self.answers.append(answer)
+            self._arrived.notify_all()
+
+    def say(self, event: str, **values: Json) -> None:
+        assert self.stream.take({"event": event, **values})
+
+    def need(self, name: str) -> dict[str, Json]:
+        count = len(self.answers)
+        self.say("need", tensor=name)
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.answers) > count, 10)
+        return self.answers[-1]  # type: ignore[no-any-return]
+
+
+class Source:
+    """What a Hub holds: other bytes in each tensor; counts what is fetched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        file = SourceFile(path="model.safetensors", size=len(NAMES) * TENSOR, digest="sha256:" + "0" * 64)
+        holes.make(folder / file.path, file.size)
+        self.places = {name: Place(file=file, begin=n * TENSOR, end=(n + 1) * TENSOR) for n, name in enumerate(NAMES)}
+        self.fetched: list[int] = []
+        self.error: Exception | None = None
+
+    def read(self, place: Place, take: Callable[[bytes], None]) -> None:
+        self.fetched.append(place.begin // TENSOR)
+        if self.error is not None:
+            raise self.error
+        for _ in range(4):
+            take(bytes([place.begin // TENSOR + 1]) * (TENSOR // 4))
+
+    def on_disk(self) -> list[str]:
+        """The tensors whose bytes are all there."""
+        content = (self.folder / "model.safetensors").read_bytes()
+        return [
+            name for n, name in enumerate(NAMES) if content[n * TENSOR : (n + 1) * TENSOR] == bytes([n + 1]) * TENSOR
+        ]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    if not holes.can_punch(tmp_path):
+        pytest.skip("this file system has no holes")
+    return Source(tmp_path)
+
+
+@pytest.fixture
+def stream(source: Source) -> Iterator[Stream]:
+    with Stream(source.places, source.folder, source.read, ahead=4 * TENSOR) as stream:
+        yield stream
+
+
+def settled(what: Callable[[], object]) -> object:
+    """Return a value as soon as it has not changed for a while."""
+    last = what()
+    for _ in range(100):
+        time.sleep(0.05)
+        now = what()
+        if now == last:
+            return now
+        last = now
+    raise AssertionError(last)
+
+
+def test_a_tensor_comes_when_it_is_needed_and_goes_when_it_is_released(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    assert worker.need("t7") == {"have": "t7"}
+    assert source.on_disk() == ["t7"]
+    worker.say("released", tensor="t7")
+    assert source.on_disk() == []
+    assert worker.need("t7") == {"have": "t7"}  # and comes again
+    assert source.fetched == [7, 7]
+
+
+def test_what_is_next_comes_ahead_and_no_more_than_there_is_room_for(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    worker.say("order", tensors=NAMES)
+    assert settled(source.on_disk) == NAMES[:4]
+    assert worker.need("t0") == {"have": "t0"}
+    worker.say("released", tensor="t0")
+    assert settled(source.on_disk) == NAMES[1:5]
+
+
+def test_a_whole_model_goes_through_little_disk_in_its_order(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    names = random.Random(0).sample(NAMES, len(NAMES))
+    worker.say("order", tensors=names)
+    for name in names:
+        assert worker.need(name) == {"have": name}
+        assert name in source.on_disk()
+        worker.say("released", tensor=name)
+    assert source.on_disk() == []
+    assert sorted(source.fetched) == list(range(len(NAMES)))  # each once
+    assert stream.fetched == len(NAMES) * TENSOR
+    assert stream.peak <= 5 * TENSOR
+
+
+def test_what_nobody_expected_comes_though_there_is_no_room_left(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    worker.say("order", tensors=NAMES[:10])
+    settled(source.on_disk)
+    assert worker.need("t19") == {"have": "t19"}
+
+
+def test_another_order_gives_back_what_came_for_the_old_one(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    worker.say("order", tensors=NAMES[:10])
+    assert worker.need("t1") == {"have": "t1"}
+    settled(source.on_disk)
+    worker.say("order", tensors=["t15", "t3"])
+    assert settled(source.on_disk) == ["t1", "t3", "t15"]  # t1 is still in use
+
+
+def test_another_worker_begins_with_nothing(source: Source, stream: Stream) -> None:
+    first = Worker(stream)
+    first.say("order", tensors=NAMES)
+    first.need("t0")
+    settled(source.on_disk)
+    second = Worker(stream)
+    assert settled(source.on_disk) == []
+    assert second.need("t0") == {"have": "t0"}
+
+
+def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source, stream: Stream) -> None:
+    source.error = HubUnreachableError("the Hub does not answer", hint="Wait.")
+    worker = Worker(stream)
+    assert worker.need("t0") == {"failed": "the Hub does not answer"}
+    assert worker.need("t1") == {"failed": "the Hub does not answer"}
+    assert stream.error is source.error
+
+
+def test_other_events_are_left_to_others(stream: Stream) -> None:
+    assert not stream.take({"event": "progress", "what": "writing", "done": 1, "total": 2, "unit": "bytes"})
