@@ -93,7 +93,7 @@ def run_build(
 ) -> None:
     """Build variants into prepared folders; the events are in ``built`` even when it raises.
 
-    What is killed can go on when it is run again. A source that is ``streamed`` comes tensor by tensor out of its files.
+    What is killed goes on when it is run again. A source that is ``streamed`` comes tensor by tensor out of its files.
     """
     folder = next(iter(built.folders.values())).parent
     partial = folder / "partial"

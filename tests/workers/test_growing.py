@@ -87,13 +87,14 @@ def test_what_was_written_through_the_descriptor_counts(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_a_writer_that_is_killed_at_any_moment_leaves_the_same_bytes(tmp_path: Path) -> None:
     code = textwrap.dedent("""
-        import random, sys
+        import random, sys, time
         from pathlib import Path
         from bot.workers.growing import Growing
         with Growing(Path(sys.argv[1]), "data", "plan") as file:
             for number in range(file.start // 1000, 3000):
                 file.write(random.Random(number).randbytes(1000))
                 file.mark(now=number % 7 == 0)
+                time.sleep(0.0003)
             file.finish(Path(sys.argv[1]) / "whole")
     """)
     moment, killed = random.Random(1), 0
