@@ -18,6 +18,7 @@ from bot.runners import LOCAL, Runner, built_in
 from bot.source.shape import Shape, guessed_shape
 from bot.steps.bounds import within
 from bot.steps.failures import failure
+from bot.streams import STREAMED
 from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
@@ -75,9 +76,13 @@ def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape],
 
 
 def demand(job: Job) -> Demand:
-    """Return what a job with an estimate takes of a machine that has nothing yet, toolchains included."""
+    """Return what a job with an estimate takes of a machine that has nothing yet, toolchains included.
+
+    A source that streams takes little disk, and comes again for the reference and for each verification.
+    """
     release, e = job.release, job.estimate
     wanted = sum(f.size for f in release.files)
+    streamed = job.source == "streamed"
     locks = [lock_of(name) for name in (job.format, "reference")]
     needs = all_formats()[job.format].needs(job.variants[0].variant)
     return Demand(
@@ -85,8 +90,8 @@ def demand(job: Job) -> Demand:
         targets=frozenset(v.variant.target for v in job.variants),
         memory=e.memory,
         gpu_memory=0 if needs.accelerator == "none" else e.output + _BESIDE_WEIGHTS,
-        disk=wanted + e.disk + e.output + sum(found.disk for found in locks),
-        moved=wanted + e.output,
+        disk=(min(wanted, STREAMED) if streamed else wanted) + e.disk + e.output + sum(found.disk for found in locks),
+        moved=wanted * (2 + len(job.variants) if streamed else 1) + e.output,
         cpu_seconds=e.cpu_seconds,
         setup=sum(_COMPILING for found in locks if found.build is not None),
     )
@@ -142,14 +147,30 @@ def _one_by_one(job: Job) -> Iterator[Job]:
 
 
 def _placed(job: Job, shape: Shape, runners: Sequence[Runner]) -> Job | None:
-    """Return a job with its estimate and its runner, or None where none fits."""
+    """Return a job with its estimate and its runner, or None where none fits.
+
+    Its source is kept where there is room for it, and streams where there is not.
+    """
     job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants]))
-    wanted = demand(job)
-    able = [(_rank(wanted, r), r) for r in runners if fits(wanted, r)]
+    kept, streamed = demand(job), demand(replace(job, source="streamed"))
+    able = [(_rank(kept, r), r, kept) for r in runners if fits(kept, r)]
+    if _can_stream(job):
+        there = {r.name for _, r, _ in able}
+        able += [
+            (_rank(streamed, r), r, streamed) for r in runners if r.name not in there and _fits_streamed(streamed, r)
+        ]
     if not able:
         return None
-    _, best = min(able, key=lambda pair: pair[0])
-    return replace(job, placement=placement(wanted, best))
+    _, best, wanted = min(able, key=lambda choice: choice[0])
+    return replace(job, placement=placement(wanted, best), source="streamed" if wanted is streamed else "kept")
+
+
+def _can_stream(job: Job) -> bool:
+    return job.release.folder is None
+
+
+def _fits_streamed(wanted: Demand, runner: Runner) -> bool:
+    return runner.system == "linux" and fits(wanted, runner)  # where files have holes: bot/holes.py
 
 
 def _rank(wanted: Demand, runner: Runner) -> tuple[float, int, float, str]:

@@ -1,6 +1,7 @@
 """Which runner gets which job."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -113,6 +114,35 @@ def test_variants_that_do_not_fit_on_a_disk_together_are_built_one_by_one() -> N
     assert [len(j.variants) for j in found.jobs] == [1, 1, 1, 1]
     assert found.failures == ()
     assert len(placed([many], [runner("own/large", disk=100, memory=64)]).jobs) == 1
+
+
+def roomy_and_narrow(wanted: Job, price: float = 0.0) -> tuple[Runner, Runner]:
+    """A runner with room for the source, which costs so much, and one without."""
+    kept, streamed = demand(wanted).disk, demand(replace(wanted, source="streamed")).disk
+    assert streamed < kept - 25 * GB
+    roomy = runner("own/roomy", disk=kept / GB + 1, memory=64, price=price)
+    return roomy, runner("own/narrow", disk=streamed / GB + 1, memory=64)
+
+
+def test_a_source_is_kept_where_there_is_room_and_streams_where_there_is_not() -> None:
+    wanted = job(release(14_660_000_000), "gguf/q4_k_m")
+    roomy, narrow = roomy_and_narrow(wanted)
+    [kept], [streamed] = placed([wanted], [roomy]).jobs, placed([wanted], [narrow]).jobs
+    assert (kept.source, streamed.source) == ("kept", "streamed")
+    assert demand(streamed).moved > 2 * demand(kept).moved  # it comes again for the reference and for verifying
+
+
+def test_streaming_at_no_cost_is_taken_before_a_disk_that_costs() -> None:
+    wanted = job(release(14_660_000_000), "gguf/q4_k_m")
+    [found] = placed([wanted], roomy_and_narrow(wanted, price=1)).jobs
+    assert (found.placement.runner if found.placement else "", found.source) == ("own/narrow", "streamed")
+
+
+def test_nothing_streams_where_files_have_no_holes_nor_from_a_folder() -> None:
+    narrow = runner("own/mac", disk=20, memory=64, system="macos", architecture="arm64")
+    assert placed([job(release(14_660_000_000), "gguf/q4_k_m")], [narrow]).jobs == ()
+    local = replace(release(14_660_000_000), folder="/models/phi", commit=None)
+    assert placed([job(local, "gguf/q4_k_m")], [runner("own/narrow", disk=20, memory=64)]).jobs == ()
 
 
 def test_a_job_on_the_machine_at_hand_costs_nothing_and_moves_nothing() -> None:
