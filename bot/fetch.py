@@ -15,7 +15,7 @@ from bot.errors import ChangedSourceError
 from bot.hub.client import Hub
 from bot.progress import Display, size
 from bot.records import Release
-from bot.streams import Stream
+from bot.streams import Stream, room
 from bot.workspace import Workspace
 
 
@@ -44,7 +44,8 @@ def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub,
         source.check(folder)
         for note in source.stage(folder, scratch / "staged"):
             display.say(f"{release.label}: {note}")
-        with Stream(places, folder, partial(hub.read_range, release)) as stream:
+        ahead = room(release.weight_bytes) // 4
+        with Stream(places, folder, partial(hub.read_range, release), ahead=ahead) as stream:
             yield AtHand(folder=scratch / "staged", stream=stream)
 
 

@@ -16,12 +16,17 @@ from bot import holes
 from bot.hub.headers import Place
 from bot.records import Json
 
-AHEAD = 512 << 20  #: bytes that may be on the disk before they are asked for
-STREAMED = 2_000_000_000  #: bytes of disk that a streamed source takes at most: what is ahead, and the largest tensor
+_MOST = 2_000_000_000  # bytes of disk that a streamed source takes: what is ahead, and a tensor or two in use
+_PART = 4  # … of a smaller model so much of its weights, for none of Phi's tensors is larger than a sixth of them
 _CONNECTIONS = 4  # a Hub gives each one so much and no more
 _STOP_SECONDS = 15.0
 
 ReadRange = Callable[[Place, Callable[[bytes], None]], None]
+
+
+def room(weights: int) -> int:
+    """Return the bytes of disk that weights of so many bytes take when they stream."""
+    return min(weights // _PART, _MOST)
 
 
 class _StoppedError(Exception):
@@ -31,11 +36,12 @@ class _StoppedError(Exception):
 class Stream:
     """Fetches tensors into the files of ``folder``, in the order that a worker gives, and a little ahead of it.
 
-    ``places`` are the tensors by name, and ``read`` fetches one. ``peak`` is the most bytes of weights that were on the
+    ``places`` are the tensors by name, and ``read`` fetches one. ``ahead`` is how many bytes may be on the disk before
+    they are asked for. ``peak`` is the most bytes of weights that were on the
     disk at once, and ``fetched`` all that came. What makes fetching fail is kept in ``error``, and the worker told.
     """
 
-    def __init__(self, places: Mapping[str, Place], folder: Path, read: ReadRange, ahead: int = AHEAD) -> None:
+    def __init__(self, places: Mapping[str, Place], folder: Path, read: ReadRange, *, ahead: int) -> None:
         self.error: Exception | None = None
         self.peak = self.fetched = 0
         self._places, self._read, self._ahead = places, read, ahead

@@ -14,7 +14,7 @@ from bot.plans import Job, PlannedVariant
 from bot.progress import Display, Task
 from bot.records import BuildRecord, Cost, Failure, Json, Release, Report, SourceRef, ToolchainRef
 from bot.steps.failures import failure
-from bot.streams import STREAMED
+from bot.streams import room
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import WholeSourceError, run_worker
@@ -59,16 +59,16 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
     Raises DiskTooSmallError where there is no room either way.
     """
     possible = can_stream(job.release, workspace)
-    missing = missing_bytes(job.release, workspace)
+    missing, least = missing_bytes(job.release, workspace), room(job.release.weight_bytes)
     if possible and job.source == "streamed":
-        _need_disk(job, workspace, STREAMED)
+        _need_disk(job, workspace, least)
         return True
     try:
         _need_disk(job, workspace, missing)
     except DiskTooSmallError:
-        if not possible or missing <= STREAMED:
+        if not possible:
             raise
-        _need_disk(job, workspace, STREAMED)
+        _need_disk(job, workspace, least)
         display.say(f"The weights of {job.release.label} do not fit beside what is made of them, so they stream")
         return True
     return False

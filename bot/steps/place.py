@@ -18,7 +18,7 @@ from bot.runners import LOCAL, Runner, built_in
 from bot.source.shape import Shape, guessed_shape
 from bot.steps.bounds import within
 from bot.steps.failures import failure
-from bot.streams import STREAMED
+from bot.streams import room
 from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
@@ -90,7 +90,7 @@ def demand(job: Job) -> Demand:
         targets=frozenset(v.variant.target for v in job.variants),
         memory=e.memory,
         gpu_memory=0 if needs.accelerator == "none" else e.output + _BESIDE_WEIGHTS,
-        disk=(min(wanted, STREAMED) if streamed else wanted) + e.disk + e.output + sum(found.disk for found in locks),
+        disk=(room(wanted) if streamed else wanted) + e.disk + e.output + sum(found.disk for found in locks),
         moved=wanted * (2 + len(job.variants) if streamed else 1) + e.output,
         cpu_seconds=e.cpu_seconds,
         setup=sum(_COMPILING for found in locks if found.build is not None),

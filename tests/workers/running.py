@@ -144,7 +144,7 @@ def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stre
             whole.seek(place.begin)
             take(whole.read(place.end - place.begin))
 
-    with Stream(places, folder, read, ahead) as stream:
+    with Stream(places, folder, read, ahead=ahead) as stream:
         yield stream
 
 
