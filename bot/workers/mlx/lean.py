@@ -1,0 +1,143 @@
+"""MLX in the memory of a few rows: what ``mlx_lm.convert`` writes, computed chunk by chunk, each put at its place.
+
+mlx-lm itself reads the config, builds the model and says what becomes of each parameter; all of that is lazy, and takes
+no memory. Only its last step is another one here: it computes all arrays of a file and then writes them, so that they
+are all held (3.0 GB for 3.8 B parameters in 4 bits, 7.6 GB in 16). Here MLX quantizes and casts chunks of rows, which
+gives the same numbers, for its groups lie in a row; and all variants take their chunk from one reading.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bot.records import Json
+from bot.tasks import BuildTask, Target
+from bot.workers.fast import NotCovered, require_versions
+from bot.workers.feed import Feed
+from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.mapped import Mapped
+from bot.workers.mlx import model as models
+from bot.workers.mlx.layout import Layout, index, layout
+from bot.workers.mlx.placed import Placed
+from bot.workers.mlx.writing import Output, Parameter, Recipe, write
+
+PINNED = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
+_MODELS = ("phi", "phi3", "phimoe")  # whose weights mlx-lm takes as they are, or stacks experts of, and no more
+_EXPERTS = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is made of a model for a target, and the parameters that it is made of."""
+
+    target: Target
+    recipe: Recipe
+    parameters: tuple[Parameter, ...]
+    layout: Layout
+    config: dict[str, Json]
+    index: dict[str, Json]
+
+    def begin(self, scratch: Path) -> Placed:
+        """Open the files, new ones or those of a build that was killed."""
+        folder = Path(self.target.partial) if self.target.partial else scratch / self.target.variant.short_name
+        headers = {name: header.hex() for name, header in self.layout.headers.items()}
+        recipe = {"cast": self.recipe.cast, "quantized": dict(self.recipe.quantized)}
+        files = Placed(folder, self.layout.sizes, {"versions": PINNED, "recipe": recipe, "headers": headers})
+        for name, header in self.layout.headers.items():
+            files.write(name, 0, header)
+        return files
+
+    def finish(self, files: Placed, source: Path, stop: Sequence[int]) -> None:
+        """Leave all files in the target's folder."""
+        out = Path(self.target.out)
+        models.write_beside(source, out, self.config, stop)
+        (out / "model.safetensors.index.json").write_text(json.dumps(self.index, indent=4), encoding="utf-8")
+        files.finish(out)
+
+
+def build(task: BuildTask, source: Path, report: Reporter) -> None:
+    """Build all targets in one pass over the weights. One that mlx-lm cannot make fails alone.
+
+    Raises NotCovered, SourceProblem when mlx-lm cannot read the model, and OSError when the disk fills up.
+    """
+    require_versions(PINNED)
+    scratch = Path(task.scratch)
+    mapped = Mapped(Path(task.source), Feed(report) if task.streamed else None)
+    plans = []
+    for target in task.targets:
+        try:
+            plans.append(_plan(source, target, mapped, scratch))
+        except (NotCovered, SourceProblem):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever mlx-lm says of this variant
+            report.failed(target.variant, f"mlx-lm failed: {models.one_line(error)}")
+    if not plans:
+        return
+    stop = models.stops(source)
+    what = f"converting to {', '.join(plan.target.variant.short_name for plan in plans)}"
+    with ExitStack() as opened:
+        files = [opened.enter_context(plan.begin(scratch)) for plan in plans]
+        outputs = [
+            Output(recipe=plan.recipe, places=plan.layout.places, files=f) for plan, f in zip(plans, files, strict=True)
+        ]
+        write(
+            outputs,
+            plans[0].parameters,
+            mapped,
+            threads=task.threads,
+            progress=lambda done, total: report.progress(what, done, total, "bytes"),
+        )
+        for plan, placed in zip(plans, files, strict=True):
+            plan.finish(placed, source, stop)
+    for plan in plans:
+        report.built(plan.target.variant)
+
+
+def _plan(source: Path, target: Target, mapped: Mapped, scratch: Path) -> _Plan:
+    from mlx.utils import tree_flatten
+
+    model, config = models.lazy(source, target.variant)
+    if config.get("model_type") not in _MODELS:
+        raise NotCovered(f"it does not know models of type {config.get('model_type')}")
+    quantized = _quantized(model)
+    made = {f"{name.removesuffix('weight')}{part}" for name in quantized for part in ("scales", "biases")}
+    found = layout(model, scratch)
+    return _Plan(
+        target=target,
+        recipe=Recipe(cast=models.dtype(target.variant, config), quantized=quantized),
+        parameters=tuple(_parameter(n, mapped) for n, _ in tree_flatten(model.parameters()) if n not in made),
+        layout=found,
+        config=config,
+        index=index(model, found.places),
+    )
+
+
+def _quantized(model: Any) -> dict[str, tuple[int, int]]:
+    """Return the group size and bits of each parameter that mlx-lm quantizes."""
+    from mlx import nn
+    from mlx.utils import tree_flatten
+
+    found = {}
+    for path, module in tree_flatten(model.leaf_modules(), is_leaf=lambda m: isinstance(m, nn.Module)):
+        if "scales" in module:
+            if module.mode != "affine":
+                raise NotCovered(f"it does not know the quantization {module.mode}")
+            found[f"{path}.weight"] = (module.group_size, module.bits)
+    return found
+
+
+def _parameter(name: str, mapped: Mapped) -> Parameter:
+    """Return where a parameter comes from: the tensor of its name or, of the experts of a layer, all of them."""
+    if name in mapped.stored:
+        return Parameter(name=name, sources=(name,))
+    layer, experts, matrix = name.partition(".switch_mlp.")
+    kind, _, rest = matrix.partition(".")
+    if experts and kind in _EXPERTS:
+        numbered = (f"{layer}.experts.{n}.{_EXPERTS[kind]}.{rest}" for n in itertools.count())
+        if sources := tuple(itertools.takewhile(lambda source: source in mapped.stored, numbered)):
+            return Parameter(name=name, sources=sources)
+    raise NotCovered(f"it does not know where {name} comes from")
