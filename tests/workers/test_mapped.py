@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from bot import holes
+from bot.records import Json
 from bot.streams import Stream
 from bot.workers.feed import Feed
 from bot.workers.harness import Reporter, SourceProblem
@@ -44,13 +46,16 @@ def feed_of() -> Iterator[Callable[[Stream], Feed]]:
         reading, writing = os.pipe()
         ends.append(writing)
         report = Reporter(writing)
-        stream.begin(lambda answer: report.on_answer(answer))
+
+        def answer(value: dict[str, Json]) -> None:
+            report.on_answer(value)
 
         def serve() -> None:
             with os.fdopen(reading) as events:
                 for line in events:
                     assert stream.take(json.loads(line))
 
+        stream.begin(answer)
         threading.Thread(target=serve, daemon=True).start()
         return Feed(report)
 
@@ -107,12 +112,16 @@ def test_a_streamed_tensor_is_there_while_it_is_held_and_the_small_ones_always(
         for name in "cab":
             with mapped.held(name):
                 assert mapped.view(name) == whole.view(name)
-            if name == "c":
-                assert mapped.view("c") == bytes(4 * SMALL)  # a hole again
         with mapped.held("a"), mapped.held("a"):
             pass
         assert stream.fetched == sum(s.size for s in whole.stored.values()) + 4 * SMALL
-    assert (tmp_path / "streamed" / "model.safetensors").stat().st_blocks * 512 < 6 * SMALL
+        file = tmp_path / "streamed" / "model.safetensors"
+        for _ in range(100):
+            if file.stat().st_blocks * 512 < SMALL:
+                break
+            time.sleep(0.05)  # it goes as soon as the bot hears that it is done with
+        else:
+            raise AssertionError(file.stat().st_blocks)
 
 
 def test_what_cannot_be_fetched_raises_where_it_is_needed(
@@ -123,5 +132,5 @@ def test_what_cannot_be_fetched_raises_where_it_is_needed(
     with streaming(source, tmp_path / "streamed") as stream:
         mapped = Mapped(tmp_path / "streamed", feed_of(stream))
         (source / "model.safetensors").unlink()
-        with pytest.raises(ConnectionError, match="a does not come: .*No such file"), mapped.held("a"):
+        with pytest.raises(ConnectionError, match=r"a does not come: .*No such file"), mapped.held("a"):
             pass
