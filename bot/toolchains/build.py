@@ -1,4 +1,4 @@
-"""Compile the one package of a toolchain that comes as a source archive, and keep what else it carries."""
+"""Compile the one package of a toolchain that comes as a source archive, and keep what else it carries or helps it."""
 
 import os
 import tarfile
@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from bot.progress import Task
 from bot.toolchains import system
 from bot.toolchains.lock import Requirement, SourceBuild
+from bot.toolchains.native import compile_kquants
 from bot.toolchains.pip import compilation, run
 
 
@@ -51,10 +52,12 @@ def build(
     install = ["install", "--verbose", "--no-index", "--no-cache-dir", str(archive)]
     run([*pip, *install, *options], log=log, env=env, follow=follow)
 
-    kept = python.parent.parent / "src" / PurePosixPath(package.source).name
+    environment = python.parent.parent
+    kept = environment / "src" / PurePosixPath(package.source).name
     keep(archive, package.source, package.keep, into=kept)
     lines = "".join(f"{kept / path}\n" for path in package.paths)
     (site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
+    compile_kquants(kept / package.kquants, into=environment / "lib" / "phi-bot", scratch=scratch, log=log, env=env)
 
 
 def keep(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> None:

@@ -51,7 +51,7 @@ class SourceBuild:
     ``arguments`` go to CMake. ``variables`` are set where the CMake ``project`` begins, and so win over what its own
     files force into CMake's cache. ``processors`` are by platform. ``keep`` are files and folders below ``source`` in
     the archive, left in ``src/`` of the environment under the last name of ``source``; ``paths`` of them go on the
-    environment's import path.
+    environment's import path, and ``kquants`` is the folder of them with ggml's headers.
     """
 
     package: str
@@ -62,6 +62,7 @@ class SourceBuild:
     source: str
     keep: tuple[str, ...]
     paths: tuple[str, ...]
+    kquants: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,4 +142,5 @@ def _build(table: dict[str, Any]) -> SourceBuild:
         source=table["source"],
         keep=tuple(table["keep"]),
         paths=tuple(table["paths"]),
+        kquants=table["kquants"],
     )

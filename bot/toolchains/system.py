@@ -53,7 +53,8 @@ def refusal(lock: Lock) -> str | None:
         what = "macOS" if sys.platform == "darwin" else "glibc"
         return f"it needs {what} {row.since} or newer, and this is {_system_version()}"
     if lock.build is not None and name() in lock.build.processors:
-        missing = set(lock.build.processors[name()].flags) - _processor_flags()
+        wanted = set(lock.build.processors[name()].flags)
+        missing = wanted and wanted - _processor_flags()  # a Mac shows none, and none are wanted of it
         if missing:
             return f"it is built for a processor with {', '.join(sorted(missing))}, which this one lacks"
     return None

@@ -294,8 +294,9 @@ static inline int has_unusual(const floats *x) {
     return any(found);
 }
 
-// The number of this interface, raised when it changes or an error in what is behind it is mended.
-int phi_bot_kquants_version(void) { return 1; }
+// What is read before anything is called. The version is raised when the interface changes or an error is mended.
+const int phi_bot_kquants_version = 1, phi_bot_kquants_lanes = LANES;
+const char phi_bot_kquants_instructions[] = INSTRUCTIONS, phi_bot_kquants_processor[] = PROCESSOR;
 
 // Do what `ggml`, ggml_quantize_chunk, does for whole rows of a multiple of 256 numbers, and return 0; or return 1, and
 // do nothing, for a type that is not here. Calls `ggml` itself for super-blocks of unusual numbers.

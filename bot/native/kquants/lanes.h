@@ -8,12 +8,18 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define LANES 16
+#define INSTRUCTIONS "AVX-512"
+#define PROCESSOR "avx512f avx512bw avx512dq avx512vl f16c"  // what it must have, as /proc/cpuinfo names it
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define LANES 8
+#define INSTRUCTIONS "AVX2"
+#define PROCESSOR "avx2 f16c"
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #define LANES 4
+#define INSTRUCTIONS "NEON"
+#define PROCESSOR ""  // every 64-bit ARM has it
 #else
 #error "neither AVX-512, AVX2 nor NEON"
 #endif

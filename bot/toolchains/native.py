@@ -1,0 +1,66 @@
+"""Compile, beside what a toolchain brings, what the bot has in C: the search for k-quants of ``bot/native``.
+
+It gains time and nothing else. So a failure to compile it is no failure of the installation: it is in the log, and
+whoever would use it takes the toolchain's own way.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from bot.toolchains import system
+from bot.toolchains.pip import Failed, run
+
+_SOURCE = Path(__file__).parent.parent / "native" / "kquants" / "kquants.c"
+
+# One library for each, and the extensions of the processor that it is compiled for: by name, as /proc/cpuinfo and
+# compilers have them, and not those of this machine, for a toolchain may be cached and move to another one.
+_INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "linux-x86_64": {
+        "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "f16c"),
+        "avx2": ("avx2", "f16c"),
+    },
+    "linux-aarch64": {"neon": ()},
+    "macos-arm64": {"neon": ()},
+}
+
+# -ffp-contract=off: compilers else fuse multiplications with additions, which round once where ggml rounds twice.
+# -Wno-psabi: GCC warns that other versions of it pass vectors otherwise; here none leaves the one file.
+_OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-psabi")
+
+
+def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]) -> None:
+    """Compile the search for k-quants against ggml's headers, as ``into/kquants-SET-SHA256.so`` for each set.
+
+    The name has the digest of the file, so that a damaged one is told from a whole one. What fails is in the log.
+    """
+    compilers = list(_compilers(env))
+    for name, extensions in _INSTRUCTION_SETS.get(system.name(), {}).items():
+        library = scratch / f"kquants-{name}.so"
+        options = [*_OPTIONS, *(f"-m{extension}" for extension in extensions), f"-I{headers}"]
+        for compiler in compilers:
+            try:
+                run([compiler, *options, str(_SOURCE), "-o", str(library)], log=log, env=env, follow=lambda _: None)
+            except Failed:
+                continue
+            into.mkdir(parents=True, exist_ok=True)
+            digest = hashlib.sha256(library.read_bytes()).hexdigest()
+            shutil.move(library, into / f"kquants-{name}-{digest}.so")
+            break
+        else:
+            tried = ", ".join(compilers) or "no C compiler was found"
+            _note(log, f"The search for k-quants is not compiled for {name} ({tried}): ggml's own is taken.")
+
+
+def _compilers(env: dict[str, str]) -> Iterator[str]:
+    asked = env.get("CC")
+    for candidate in [asked] if asked else ["cc", "gcc", "clang"]:
+        if found := shutil.which(candidate, path=env.get("PATH", os.defpath)):
+            yield found
+
+
+def _note(log: Path, line: str) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
