@@ -196,6 +196,14 @@ class Hub:
                 reader=self._read,
             )
 
+    def upload_ahead(self, repo_id: str, files: Mapping[str, Path], *, private: bool) -> None:
+        """Send the content of large files that a later commit is to hold, so that it is quick; it may never come.
+
+        Makes the repo, ``private`` or not, where there is none.
+        """
+        with told(self.endpoint, repo_id):
+            commits.upload_ahead(self._write(repo_id), files, private=private)
+
     # ---- pull requests on the Hub --------------------------------------------------------------------------------
 
     def proposals(self, repo_id: str) -> list[HubPull]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
 
 from bot.errors import ForeignRepoError
 from bot.hub.contents import Change, Content, HubFile, check_sources, copying, prepare, read, unreadable, upload
@@ -86,6 +87,19 @@ def commit(
         return parent
     upload(repo, change, task)
     return commit_once(repo, change, parent=parent, message=message)
+
+
+def upload_ahead(repo: Repo, files: Mapping[str, Path], *, private: bool) -> None:
+    """Send the content of files that a later commit is to hold. Without a repo, it is made.
+
+    Content that no commit names changes nothing in a repo, so whether it is ours is left to that commit.
+    """
+    from huggingface_hub import CommitOperationAdd
+
+    if head_of(repo) is None:
+        _new_repo(repo, private=private)
+    adds = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()]
+    repo.api.preupload_lfs_files(repo.id, additions=adds, repo_type=repo.type, free_memory=False)
 
 
 def commit_once(repo: Repo, change: Change, *, parent: str, message: str, revision: str | None = None) -> str:

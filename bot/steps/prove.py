@@ -1,6 +1,6 @@
 """Prove: build and verify, job by job. What fails holds up nothing else, unless the model itself is at fault."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bot.errors import PhiBotError, SourceError
 from bot.plans import Job
@@ -11,13 +11,16 @@ from bot.steps.means import Means
 from bot.steps.verify import verify
 
 
-def prove_all(jobs: Sequence[Job], means: Means) -> Report:
-    """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried."""
+def prove_all(jobs: Sequence[Job], means: Means, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
+    """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried.
+
+    ``on_proven`` is called with each artifact as soon as it is.
+    """
     artifacts: list[Artifact] = []
     failures: list[Failure] = []
     for number, job in enumerate(jobs):
         try:
-            proven, failed = _prove(job, means)
+            proven, failed = _prove(job, means, on_proven)
         except SourceError as error:  # the other formats would fail on the same file
             left = [v.variant.name for j in jobs[number:] for v in j.variants]
             failures += [failure(job.release.label, name, "build", error) for name in left]
@@ -38,7 +41,7 @@ def together(one: Report, other: Report) -> Report:
     )
 
 
-def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
+def _prove(job: Job, means: Means, on_proven: Callable[[Artifact], None]) -> tuple[list[Artifact], list[Failure]]:
     """Build and verify one job. Raises SourceError where the model itself is at fault."""
     threads = means.config.build.threads
     try:
@@ -47,11 +50,13 @@ def _prove(job: Job, means: Means) -> tuple[list[Artifact], list[Failure]]:
         raise
     except PhiBotError as error:
         return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
-    proven = verify_all(built.artifacts, means)
+    proven = verify_all(built.artifacts, means, on_proven)
     return list(proven.artifacts), [*built.failures, *proven.failures]
 
 
-def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
+def verify_all(
+    artifacts: Sequence[Artifact], means: Means, on_proven: Callable[[Artifact], None] = lambda _: None
+) -> Report:
     """Verify artifacts; one that fails holds up no other. Raises SourceError where the model itself is at fault."""
     proven: list[Artifact] = []
     failures: list[Failure] = []
@@ -72,4 +77,6 @@ def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
         except PhiBotError as error:
             build_record = artifact.build
             failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))
+        else:
+            on_proven(proven[-1])
     return Report(artifacts=tuple(proven), failures=tuple(failures))

@@ -1,14 +1,16 @@
 """Publish: proven artifacts onto the Hub, one commit a repo, with card and record."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
 from bot.plots import PICTURES
 from bot.progress import Display
 from bot.records import Artifact, Failure, Publication, Report
+from bot.steps.ahead import Placed
 from bot.steps.candidates import Candidate, candidate_of
-from bot.steps.changes import EMPTY, Composer, by_repo
+from bot.steps.changes import EMPTY, Composer, by_repo, path_in_repo, repo_of
 from bot.steps.failures import failure
 from bot.workspace import Workspace
 
@@ -35,6 +37,15 @@ def publish(
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
     report = put(candidates, namespace=namespace, private=private, workspace=workspace, hub=hub, display=display)
     return Report(publications=report.publications, failures=(*failures, *report.failures))
+
+
+def placed(artifact: Artifact, *, namespace: str, private: bool) -> Placed:
+    """Return where an artifact of this machine will be published, as ``Ahead`` takes it."""
+    candidate = candidate_of(artifact)
+    build, release = candidate.proven.build, candidate.release
+    repo_id = repo_of(namespace, release.repo_id, build.variant)
+    files = {path_in_repo(build.path_in_repo, f.path): Path(artifact.folder) / "files" / f.path for f in build.files}
+    return repo_id, private or release.gated or release.private, files
 
 
 def put(

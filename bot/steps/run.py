@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import bot
@@ -16,13 +17,16 @@ from bot.memory import Memory, Refused
 from bot.plans import Job, Plan, PlannedVariant, Watched
 from bot.progress import Display
 from bot.records import Report, Variant
+from bot.steps.ahead import Ahead
 from bot.steps.elsewhere import submit
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.prove import prove_all, together
+from bot.steps.publish import placed as placed_to_publish
 from bot.steps.publish import publish
 from bot.steps.remember import Store, store_of
 from bot.steps.settle import HERE, settle
+from bot.steps.stage import placed as placed_to_stage
 from bot.steps.stage import stage, staged_folders
 from bot.steps.watch import Reader, remembered, sighting_of, watch
 
@@ -179,15 +183,21 @@ def _say(cycle: Cycle, display: Display, *, named: bool) -> None:
 def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
     """Build, verify and publish what one release asks for. It is published when all of it is known.
 
-    So each repo takes one commit, and its pictures show every format.
+    So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
     """
     with _counted(jobs, store, means) as outcome:
-        report = prove_all(jobs, means)
-        if report.artifacts and means.config.publish.namespace:
+        namespace, private = means.config.publish.namespace, means.config.publish.private
+        if namespace is None:
+            report = prove_all(jobs, means)
+        else:
+            where = partial(placed_to_publish, namespace=namespace, private=private)
+            with Ahead(means.hub, where, means.display) as ahead:
+                report = prove_all(jobs, means, ahead.offer)
+        if report.artifacts and namespace:
             published = publish(
                 report.artifacts,
-                namespace=means.config.publish.namespace,
-                private=means.config.publish.private,
+                namespace=namespace,
+                private=private,
                 workspace=means.workspace,
                 hub=means.hub,
                 display=means.display,
@@ -199,7 +209,9 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
 
 def _staged(jobs: Sequence[Job], means: Means) -> Report:
     """Build and verify what one release asks for, and stage what is proven."""
-    report = prove_all(jobs, means)
+    where = partial(placed_to_stage, config=means.config, hub=means.hub)
+    with Ahead(means.hub, where, means.display) as ahead:
+        report = prove_all(jobs, means, ahead.offer)
     if report.artifacts:
         report = together(report, stage(report.artifacts, config=means.config, hub=means.hub, display=means.display))
     return report

@@ -5,6 +5,7 @@ Whoever may write there can publish nothing: see bot/steps/promote.py.
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from bot.config import Config
@@ -24,6 +25,7 @@ from bot.records import (
 )
 from bot.source.config import parse_object
 from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
+from bot.steps.ahead import Placed
 from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of
 from bot.steps.failures import failure
 
@@ -75,6 +77,15 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
         for c in candidates
     )
     return Report(staged=staged, failures=tuple(failures))
+
+
+def placed(artifact: Artifact, *, config: Config, hub: Hub) -> Placed:
+    """Return where an artifact of this machine will be staged, as ``Ahead`` takes it."""
+    repo_id = staging_repo(config)
+    candidate = _to_stage(artifact, repo_id, hub)
+    folder = folder_of(candidate.proven.build)
+    files = {f"{folder}/{FILES}/{f.path}": Path(artifact.folder) / "files" / f.path for f in artifact.build.files}
+    return repo_id, True, files
 
 
 def _to_stage(artifact: Artifact, repo_id: str, hub: Hub) -> Candidate:

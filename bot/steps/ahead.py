@@ -1,0 +1,62 @@
+"""Ahead: the large files of what is proven go to the Hub while the rest is still being built and verified.
+
+Nothing is published by that: files that no commit names are seen by nobody. What publishes afterwards finds them there.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Self
+
+from bot.errors import PhiBotError
+from bot.hub.client import Hub
+from bot.progress import Display, duration, size
+from bot.records import Artifact
+
+LARGE_BYTES = 10_000_000  #: smaller files go with the commit
+
+
+class Ahead:
+    """Uploads in a thread of its own, one artifact after the other, until the block is left.
+
+    ``place`` returns the repo that an artifact belongs in, whether that would be private, and its files by their paths
+    there. What fails is said, and left to what publishes: it knows what to do about it.
+    """
+
+    def __init__(self, hub: Hub, place: "Callable[[Artifact], Placed]", display: Display) -> None:
+        self._hub, self._place, self._display = hub, place, display
+        self._waiting: SimpleQueue[Artifact | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._waiting.put(None)
+        if kind is None:  # who is interrupted does not wait for an upload
+            self._thread.join()
+
+    def offer(self, artifact: Artifact) -> None:
+        """Upload what is large of an artifact as soon as it has its turn."""
+        self._waiting.put(artifact)
+
+    def _work(self) -> None:
+        while (artifact := self._waiting.get()) is not None:
+            name, started = artifact.build.variant.name, time.monotonic()
+            try:
+                repo_id, private, files = self._place(artifact)
+                large = {path: f for path, f in files.items() if f.stat().st_size >= LARGE_BYTES}
+                if not large:
+                    continue
+                self._hub.upload_ahead(repo_id, large, private=private)
+            except PhiBotError as problem:
+                self._display.say(f"{name} was not uploaded ahead: {problem.message}")
+            else:
+                total = sum(f.stat().st_size for f in large.values())
+                self._display.say(f"Uploaded {name} ahead: {size(total)} in {duration(time.monotonic() - started)}")
+
+
+Placed = tuple[str, bool, Mapping[str, Path]]
