@@ -13,7 +13,7 @@ from pathlib import Path
 from bot.toolchains import system
 from bot.toolchains.pip import Failed, run
 
-_SOURCE = Path(__file__).parent.parent / "native" / "kquants" / "kquants.c"
+SOURCE = Path(__file__).parent.parent / "native" / "kquants" / "kquants.c"
 
 # One library for each, and the extensions of the processor that it is compiled for: by name, as /proc/cpuinfo and
 # compilers have them, and not those of this machine, for a toolchain may be cached and move to another one.
@@ -42,7 +42,7 @@ def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env:
         options = [*_OPTIONS, *(f"-m{extension}" for extension in extensions), f"-I{headers}"]
         for compiler in compilers:
             try:
-                run([compiler, *options, str(_SOURCE), "-o", str(library)], log=log, env=env, follow=lambda _: None)
+                run([compiler, *options, str(SOURCE), "-o", str(library)], log=log, env=env, follow=lambda _: None)
             except Failed:
                 continue
             into.mkdir(parents=True, exist_ok=True)

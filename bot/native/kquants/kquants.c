@@ -1,8 +1,8 @@
 // llama.cpp's k-quants, to the same bytes, several super-blocks of 256 weights at a time: one in each lane of a vector.
 //
-// Nearly all of the time of quantizing goes into trying one scale after another, and ggml does that with one number at a
-// time, because the sums of a block must be added up in one order. Super-blocks have nothing to do with each other: so
-// here a lane adds up its own in that order, and what is written down for one super-block runs for all lanes.
+// Nearly all of the time of quantizing goes into trying one scale after another. ggml does that with one number at a
+// time, for the sums of a block are added up in one order. But super-blocks have nothing to do with each other: so here
+// a lane adds up its own in that order, and what is written down for one super-block runs for all lanes.
 //
 // Compiled without -ffast-math, and with -ffp-contract=off: a fused multiply-add rounds once where ggml rounds twice.
 
@@ -162,8 +162,8 @@ static void quantize_q3_K(const floats *x, const floats *importance, ints *out) 
 // ---- Q4_K and Q5_K --------------------------------------------------------------------------------------------------
 
 // Levels up to `top`, scales of 8 blocks of 32, and minima, in six bits each: what the two types share.
-SEARCH void quantize_q4_or_q5_K(int top, grid tried, const floats *x, const floats *importance, ints *level, ints *scales,
-                                ints *d, ints *dmin) {
+SEARCH void quantize_q4_or_q5_K(int top, grid tried, const floats *x, const floats *importance, ints *level,
+                                ints *scales, ints *d, ints *dmin) {
     ints scale_level[8], min_level[8];
     floats scale[8], minimum[8];
     if (importance) {

@@ -102,8 +102,8 @@ static inline floats from_half(ints h) {
 #define IN_TURN(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
 #endif
 
-// Turn LANES rows of LANES numbers into columns. One pass moves the highest bit of a number's row to the lowest of its
-// column and every other bit one up: after as many passes as a row's number has bits, rows and columns have changed places.
+// Turn LANES rows of LANES numbers into columns. Take a number's place as the bits of its row before those of its
+// column: one pass turns these bits round by one, and after as many as a row has bits the two have changed places.
 static inline void transpose(ints *square) {
     for (int size = 1; size < LANES; size *= 2) {
         ints turned[LANES];

@@ -1,0 +1,79 @@
+"""What the bot has in C is compiled where that can be done, and nothing fails where it cannot."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from bot.toolchains import lock_file, native, system
+from bot.toolchains.lock import read
+
+COUNT = {"linux-x86_64": 2, "linux-aarch64": 1, "macos-arm64": 1}
+
+
+@pytest.fixture
+def headers(tmp_path: Path) -> Path:
+    """ggml's, as far as they are needed to compile: blocks of the right sizes."""
+    folder = tmp_path / "headers"
+    folder.mkdir()
+    (folder / "ggml-common.h").write_text(
+        """
+        #include <stdint.h>
+        #define QK_K 256
+        typedef uint16_t ggml_half;
+        typedef struct { uint8_t scales[16], qs[64]; ggml_half d, dmin; } block_q2_K;
+        typedef struct { uint8_t hmask[32], qs[64], scales[12]; ggml_half d; } block_q3_K;
+        typedef struct { ggml_half d, dmin; uint8_t scales[12], qs[128]; } block_q4_K;
+        typedef struct { ggml_half d, dmin; uint8_t scales[12], qh[32], qs[128]; } block_q5_K;
+        typedef struct { uint8_t ql[128], qh[64]; int8_t scales[16]; ggml_half d; } block_q6_K;
+        """
+    )
+    return folder
+
+
+def compile_in(folder: Path, headers: Path, **env: str) -> tuple[list[Path], str]:
+    """Compile with the variables of an environment; return the libraries, and what is in the log."""
+    scratch, log = folder / "scratch", folder / "log"
+    scratch.mkdir()
+    log.write_text("")
+    native.compile_kquants(headers, into=folder / "lib", scratch=scratch, log=log, env=env)
+    return sorted((folder / "lib").glob("*")), log.read_text()
+
+
+@pytest.mark.skipif(system.name() not in COUNT, reason="there are no lanes for this system")
+def test_each_library_is_named_by_its_digest(tmp_path: Path, headers: Path) -> None:
+    made, _ = compile_in(tmp_path, headers, PATH="/usr/local/bin:/usr/bin:/bin")
+    assert len(made) == COUNT[system.name()]
+    for file in made:
+        assert file.stem.rpartition("-")[2] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(system.name() not in COUNT, reason="there are no lanes for this system")
+def test_without_a_compiler_nothing_is_compiled_and_the_log_says_so(tmp_path: Path, headers: Path) -> None:
+    made, log = compile_in(tmp_path, headers, PATH=str(tmp_path))
+    assert made == []
+    assert log.count("(no C compiler was found): ggml's own is taken.") == COUNT[system.name()]
+
+
+@pytest.mark.skipif(system.name() not in COUNT, reason="there are no lanes for this system")
+def test_a_compiler_that_fails_is_no_failure_and_what_it_said_is_in_the_log(tmp_path: Path, headers: Path) -> None:
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho unknown option: $1\nexit 1\n")
+    broken.chmod(0o755)
+    made, log = compile_in(tmp_path, headers, PATH="/usr/bin:/bin", CC=str(broken))
+    assert made == []
+    assert "unknown option: -O3" in log
+    assert f"({broken}): ggml's own is taken." in log
+
+
+def test_on_a_system_without_lanes_nothing_is_tried(
+    tmp_path: Path, headers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "name", lambda: "plan9-mips")
+    assert compile_in(tmp_path, headers, PATH="/usr/local/bin:/usr/bin:/bin") == ([], "")
+
+
+def test_the_gguf_toolchain_keeps_the_header_that_is_compiled_against() -> None:
+    build = read(lock_file("gguf")).build
+    assert build is not None
+    assert f"{build.kquants}/ggml-common.h" in build.keep
