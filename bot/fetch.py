@@ -4,18 +4,20 @@ Where the disk is too small for the weights, only what is beside them is fetched
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bot import holes, source
-from bot.errors import ChangedSourceError
+from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.progress import Display, size
-from bot.records import Release
+from bot.records import Json, Record, Release
 from bot.streams import Stream, room
+from bot.toolchains import Toolchain
+from bot.toolchains.enter import run_worker
 from bot.workspace import Workspace
 
 
@@ -25,6 +27,32 @@ class AtHand:
 
     folder: Path
     stream: Stream | None = None
+
+    def run_worker(
+        self,
+        toolchain: Toolchain,
+        module: str,
+        command: str,
+        task: Record,
+        *,
+        log: Path,
+        on_event: Callable[[dict[str, Json]], None],
+    ) -> Json:
+        """Run a worker that reads the release. Raises what ``run_worker`` itself does, or the stream's error."""
+        stream = self.stream
+        if stream is None:
+            return run_worker(toolchain, module, command, task, log=log, on_event=on_event)
+
+        def served(event: dict[str, Json]) -> None:
+            if not stream.take(event):
+                on_event(event)
+
+        try:
+            return run_worker(toolchain, module, command, task, log=log, on_event=served, on_start=stream.begin)
+        except BuildError as error:
+            if stream.error is not None:  # which is what it failed of
+                raise stream.error from error
+            raise
 
 
 @contextmanager

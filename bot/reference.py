@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from bot import texts, toolchains
+from bot.fetch import AtHand
 from bot.progress import Display, duration, size
 from bot.records import Json, Release, digest_of
 from bot.tasks import ReferenceTask
-from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
 
@@ -18,7 +18,7 @@ def digest(release: Release) -> str:
     return digest_of([_VERSION, release.content_digest, texts.digest(), toolchains.lock_digest("reference")])
 
 
-def reference(release: Release, staged: Path, *, workspace: Workspace, threads: int, display: Display) -> Path:
+def reference(release: Release, given: AtHand, *, workspace: Workspace, threads: int, display: Display) -> Path:
     """Return the folder of a release's reference, computing it first if that is not done yet."""
     folder = workspace.reference(digest(release))
     if folder.exists():
@@ -31,11 +31,14 @@ def reference(release: Release, staged: Path, *, workspace: Workspace, threads: 
         with workspace.scratch() as scratch, display.task(title) as task:
             out = scratch / "reference"
             out.mkdir()
-            done: Json = run_worker(
+            request = ReferenceTask(
+                source=str(given.folder), out=str(out), threads=threads, streamed=given.stream is not None
+            )
+            done: Json = given.run_worker(
                 toolchain,
                 "reference",
                 "compute",
-                ReferenceTask(source=str(staged), out=str(out), threads=threads),
+                request,
                 log=workspace.log(f"reference-{folder.name[:12]}"),
                 on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
             )

@@ -42,7 +42,8 @@ class VerifyTask(Record):
     """Measure one artifact against its source and the reference in ``reference`` (see workers/reference.py).
 
     ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
-    of unusual text (see texts/unusual.json) that the runtime is known to read differently.
+    of unusual text (see texts/unusual.json) that the runtime is known to read differently. ``streamed`` is as in
+    BuildTask.
     """
 
     artifact: str
@@ -51,15 +52,20 @@ class VerifyTask(Record):
     reference: str
     threads: int
     read_differently: tuple[str, ...] = ()
+    streamed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceTask(Record):
-    """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty)."""
+    """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty).
+
+    ``streamed`` is as in BuildTask.
+    """
 
     source: str
     out: str
     threads: int
+    streamed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,10 +122,14 @@ class Workspace:
         finally:
             lock.release()
 
+    def free(self) -> int:
+        """Return the bytes that are free where this workspace is."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.root).free
+
     def need_disk(self, needed: int, what: str) -> None:
         """Raise DiskTooSmallError unless ``needed`` bytes are free where this workspace is."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.root).free
+        free = self.free()
         if free < needed:
             raise DiskTooSmallError(
                 f"{what} needs about {size(needed)} of disk and {size(free)} are free in {self.root}",

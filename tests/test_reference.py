@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bot.fetch import AtHand
 from bot.progress import Lines
 from bot.reference import digest, reference
 from bot.workspace import Workspace
@@ -27,7 +28,7 @@ def test_it_is_computed_once_and_says_what_that_took(sample: Path, tmp_path: Pat
     for _ in range(2):
         with (tmp_path / "said").open("w") as file:
             display = Lines(Console(file=file, width=200))
-            folder = reference(RELEASE, sample, workspace=workspace, threads=2, display=display)
+            folder = reference(RELEASE, AtHand(folder=sample), workspace=workspace, threads=2, display=display)
         said.append((tmp_path / "said").read_text())
     assert (folder / "reference.json").exists()
     assert re.search(r"^Reference: 3284 positions, peak memory \d+\.\d MB, .* s$", said[0], re.MULTILINE)

@@ -17,7 +17,7 @@ from bot.steps.failures import failure
 from bot.streams import room
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import WholeSourceError, run_worker
+from bot.toolchains.enter import WholeSourceError
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
@@ -106,7 +106,7 @@ def _run(
     log = workspace.log(f"{job.format}-build-{job.release.content_digest[:12]}")
     title = f"Building {', '.join(v.variant.name for v in todo)}"
     failures: list[Failure] = []
-    staged, stream = given.folder, given.stream
+    staged = given.folder
     waiting = {v.variant.name: v for v in todo}
     with workspace.scratch() as scratch, display.task(title) as task:
         (scratch / "worker").mkdir()
@@ -119,8 +119,6 @@ def _run(
             failures.append(failure(job.release.label, planned.variant.name, "build", error))
 
         def on_event(event: dict[str, Json]) -> None:
-            if stream is not None and stream.take(event):
-                return
             if event["event"] == "progress":
                 task.update(event["what"], event["done"], event["total"], event["unit"])
                 return
@@ -150,16 +148,13 @@ def _run(
             scratch=str(scratch / "worker"),
             threads=threads,
             stock=stock,
-            streamed=stream is not None,
+            streamed=given.stream is not None,
         )
-        begin = stream.begin if stream is not None else lambda _: None
         try:
-            run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event, on_start=begin)
+            given.run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event)
         except WholeSourceError:
             raise
         except BuildError as error:
-            if stream is not None and stream.error is not None:
-                raise stream.error from error
             failures += [failure(job.release.label, name, "build", error) for name in waiting]
         else:
             for planned in waiting.values():

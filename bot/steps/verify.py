@@ -8,7 +8,7 @@ from bot import reference as references
 from bot.config import Config
 from bot.errors import BuildError, VerifyError
 from bot.evidence import EVIDENCE_VERSION, Check, Distance, Evidence, KnownBehaviour
-from bot.fetch import fetch
+from bot.fetch import AtHand, at_hand, missing_bytes
 from bot.formats import all_formats
 from bot.hub.client import Hub
 from bot.machine import lacks
@@ -16,7 +16,6 @@ from bot.progress import Display, Task
 from bot.records import Artifact, FileEntry, Json, Release
 from bot.tasks import VerifyTask
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json
 
@@ -62,9 +61,22 @@ def _measure(
     threads: int,
     display: Display,
 ) -> Evidence:
+    scarce = workspace.free() < missing_bytes(release, workspace)  # of a release that was streamed when it was built
+    with at_hand(release, streamed=scarce, workspace=workspace, hub=hub, display=display) as given:
+        return _compare(artifact, release, digest, given, workspace, threads, display)
+
+
+def _compare(
+    artifact: Artifact,
+    release: Release,
+    digest: str,
+    given: AtHand,
+    workspace: Workspace,
+    threads: int,
+    display: Display,
+) -> Evidence:
     variant = artifact.build.variant
-    staged = fetch(release, workspace=workspace, hub=hub, display=display)
-    expected = references.reference(release, staged, workspace=workspace, threads=threads, display=display)
+    expected = references.reference(release, given, workspace=workspace, threads=threads, display=display)
     toolchain = ensure(variant.format, display)
     form = all_formats()[variant.format]
     readings = form.read_differently(release.config)
@@ -75,13 +87,14 @@ def _measure(
         request = VerifyTask(
             artifact=str(files),
             variant=variant,
-            source=str(staged),
+            source=str(given.folder),
             reference=str(expected),
             threads=threads,
             read_differently=tuple(readings),
+            streamed=given.stream is not None,
         )
         altered = _altered(hash_files(files, task), artifact.build.files)
-        measured = _failed("integrity", altered) if altered else _run(toolchain, request, log, task)
+        measured = _failed("integrity", altered) if altered else _run(given, toolchain, request, log, task)
     measured |= {
         "version": EVIDENCE_VERSION,
         "build_key": artifact.build.build_key,
@@ -108,9 +121,9 @@ def _altered(found: tuple[FileEntry, ...], built: tuple[FileEntry, ...]) -> str 
     return None
 
 
-def _run(toolchain: Toolchain, request: VerifyTask, log: Path, task: Task) -> Json:
+def _run(given: AtHand, toolchain: Toolchain, request: VerifyTask, log: Path, task: Task) -> Json:
     try:
-        return run_worker(
+        return given.run_worker(
             toolchain,
             toolchain.name,
             "verify",
