@@ -14,11 +14,22 @@ from bot.records import Json, Variant
 from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import forbid_remote_code, shards, weight_types
 from bot.workers.disk import disk_full
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.fast import NotCovered, require_versions, take
+from bot.workers.feed import Feed
+from bot.workers.harness import NeedsWholeSource, Reporter, SourceProblem
 from bot.workers.isolated import build_each
+from bot.workers.mapped import Mapped
 from bot.workers.openvino.files import MODELS, TOKENIZER_FILES
 from bot.workers.openvino.runtime import send_nothing
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
+
+PINNED = {  #: what the lean way was compared with: it leans on how these work inside
+    "optimum-intel": "2.2.0",
+    "optimum": "2.3.0",
+    "transformers": "5.5.4",
+    "nncf": "3.4.0",
+    "openvino": "2026.4.1",
+}
 
 _MODULE = "bot.workers.openvino"
 
@@ -45,13 +56,18 @@ def build(task_json: Json, report: Reporter) -> None:
     stop = stop_ids(source, read_tokenizer(source))
     for target in task.targets:
         try:
-            _build(source, target, stop, report)
+            take(
+                task,
+                report,
+                partial(_build_lean, task, target, stop, report),
+                partial(_build, source, target, stop, report),
+            )
         except Exception as error:
             full = disk_full(error, Path(target.out), _wanted(error, source))
             _empty(Path(target.out))
             if full is not None:
                 raise full from error
-            if isinstance(error, SourceProblem):
+            if isinstance(error, SourceProblem | NeedsWholeSource):
                 raise
             report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
         else:
@@ -71,13 +87,39 @@ def _keep_spaces() -> None:
 
 
 def _build(source: Path, target: Target, stop: Sequence[int], report: Reporter) -> None:
+    report.progress(f"exporting {target.variant.short_name}", 0, 0, "tensors")
+    with _followed(target.variant, report):
+        _export(source, target, stop)
+
+
+def _build_lean(task: BuildTask, target: Target, stop: Sequence[int], report: Reporter) -> None:
+    """Build a target with stand-ins for the weights, and write those afterwards. Raises NotCovered."""
+    require_versions(PINNED)
+    from bot.workers.openvino.graph import Planning  # these import torch and OpenVINO
+    from bot.workers.openvino.writing import write
+
+    source, out, variant = Path(task.source), Path(target.out), target.variant
+    report.progress(f"exporting {variant.short_name}", 0, 0, "tensors")
+    mapped = Mapped(source, Feed(report) if task.streamed else None)
+    planning = Planning(mapped, compresses=variant.options["weight_format"] not in ("fp16", "fp32"))
+    try:
+        with planning.patched():
+            _export(source, target, stop)
+    except NotCovered:
+        _empty(out)
+        raise
+    partial_folder = Path(target.partial or Path(task.scratch, "partial"))
+    write(
+        planning.constants, out / "openvino_model.xml", mapped, partial_folder, f"writing {variant.short_name}", report
+    )
+
+
+def _export(source: Path, target: Target, stop: Sequence[int]) -> None:
     from optimum.commands import optimum_cli
 
-    out, variant = Path(target.out), target.variant
-    report.progress(f"exporting {variant.short_name}", 0, 0, "tensors")
-    sys.argv = _command(source, out, variant)
-    with _followed(variant, report):
-        optimum_cli.main()
+    out = Path(target.out)
+    sys.argv = _command(source, out, target.variant)
+    optimum_cli.main()
     for name in MODELS:
         if not (out / f"{name}.xml").exists():  # a tokenizer that cannot be converted is only logged
             raise RuntimeError(f"{name}.xml was not written; the log says why")

@@ -1,0 +1,16 @@
+"""Change what a library does for the length of a block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Let ``owner.name`` be ``value``, and afterwards what it was. Of a class, a plain function becomes static."""
+    before = owner.__dict__[name]
+    setattr(owner, name, staticmethod(value) if isinstance(owner, type) else value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
