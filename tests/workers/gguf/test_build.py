@@ -94,8 +94,20 @@ def test_the_scratch_folder_is_left_without_weights(built: Built) -> None:
     assert [p.name for p in scratch.iterdir() if p.suffix == ".gguf"] == []
 
 
-def test_progress_counts_bytes_of_the_checkpoint_and_tensors_of_each_type(built: Built, sample: Path) -> None:
-    progress = [e for e in built.events if e["event"] == "progress"]
+def test_progress_counts_the_bytes_of_all_files(built: Built) -> None:
+    progress = [e for e in built.events if e["event"] == "progress" and e["what"].startswith("writing Q2_K, ")]
+    written = [e["done"] for e in progress]
+    assert written == sorted(written)
+    assert progress[-1]["done"] == progress[-1]["total"]
+    size = sum(p.stat().st_size for folder in built.folders.values() for p in folder.iterdir())
+    assert written[-1] == pytest.approx(size, rel=0.05)  # less the headers
+
+
+def test_progress_of_the_stock_path_counts_bytes_of_the_checkpoint_and_tensors_of_each_type(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    stock = build(toolchain, sample, [Q4_K_M, Q8_0], tmp_path / "job", log=tmp_path / "log", stock=True)
+    progress = [e for e in stock.events if e["event"] == "progress"]
     converted = [e["done"] for e in progress if e["what"] == "converting to BF16"]
     assert converted == sorted(converted)
     assert converted[-1] == pytest.approx((sample / "model.safetensors").stat().st_size, rel=0.01)
@@ -216,16 +228,17 @@ def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_pat
     assert [p.name for p in (tmp_path / "job").rglob("*.gguf")] == []
 
 
-def test_a_disk_that_fills_up_while_converting_is_said_to_be_full(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+@pytest.mark.parametrize("stock", [False, True])
+def test_a_disk_that_fills_up_is_said_to_be_full(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, stock: bool
 ) -> None:
-    with small_disk(tmp_path / "disk", 4) as disk:
+    with small_disk(tmp_path / "disk", 4 if stock else 1) as disk:
         with pytest.raises(DiskFullError, match="No space left on device"):
-            build(toolchain, sample, [Q4_K_M], disk / "job", log=tmp_path / "log")
+            build(toolchain, sample, [Q4_K_M], disk / "job", log=tmp_path / "log", stock=stock)
         assert [p.name for p in disk.rglob("*.gguf")] == []
 
 
-def test_a_disk_that_fills_up_while_quantizing_leaves_the_file_that_was_whole(
+def test_a_disk_that_fills_up_while_the_stock_path_quantizes_leaves_the_file_that_was_whole(
     built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     def size(name: str) -> int:
@@ -237,7 +250,7 @@ def test_a_disk_that_fills_up_while_quantizing_leaves_the_file_that_was_whole(
     with small_disk(tmp_path / "disk", room / 1e6) as disk:
         result = prepare(disk / "job", [Q4_K_M, Q8_0])
         with pytest.raises(DiskFullError, match="No space left on device"):
-            run_build(toolchain, sample, [Q4_K_M, Q8_0], result, log=tmp_path / "log")
+            run_build(toolchain, sample, [Q4_K_M, Q8_0], result, log=tmp_path / "log", stock=True)
         assert result.names == [Q4_K_M.name]
         assert result.files(Q4_K_M.name) == built.files(Q4_K_M.name)
         assert [p.name for p in disk.rglob("*.gguf")] == [f"{MODEL}-Q4_K_M.gguf"]

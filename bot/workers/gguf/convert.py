@@ -1,0 +1,128 @@
+"""The converter's part of a GGUF file: its metadata and its tensors, none of them read yet.
+
+llama.cpp's converter decides all of it; what it would only guess, or says otherwise than the source, is set right here.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from bot.tasks import BuildTask, Target
+from bot.workers.harness import SourceProblem
+from bot.workers.tokens import read_tokenizer, stop_ids
+
+STORED = {"F32", "F16", "BF16"}  #: types that the converter writes; everything else is the quantizer's
+_ENDS_ANYWAY = ("<|end|>", "<|endoftext|>", "<|im_end|>")  # llama_vocab in src/llama-vocab.cpp goes by their text
+_NEVER_STRIPPING = {"<unk>", "<s>", "<|endoftext|>"}  # llama_vocab, in a model that is called phi-3
+
+
+def type_of(target: Target) -> str:
+    """Return the type that a target's file is named for, as llama.cpp has it: ``Q4_K_M``."""
+    return str(target.variant.options["ftype"])
+
+
+def file_of(task: BuildTask, target: Target) -> Path:
+    """Return the path of a target's one file."""
+    return Path(target.out) / f"{task.model_name}-{type_of(target)}.gguf"
+
+
+def own_type(stored: set[str]) -> str:
+    """Return the narrowest type of GGUF that holds every one of the types that safetensors name."""
+    if stored <= {"BF16"}:
+        return "BF16"
+    return "F16" if stored <= {"F16"} else "F32"
+
+
+def read_model(task: BuildTask, kind: str, out: Path) -> Any:
+    """Return the converter's GGUFWriter, with all metadata and lazy tensors of the checkpoint in it.
+
+    Raises SourceProblem when the converter does not take the model.
+    """
+    converter = Path(sys.prefix) / "src" / "llama.cpp"
+    sys.path[:0] = [str(converter), str(converter / "gguf-py")]
+    import torch
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+    from gguf import LlamaFileType
+
+    types = {"F32": LlamaFileType.ALL_F32, "F16": LlamaFileType.MOSTLY_F16, "BF16": LlamaFileType.MOSTLY_BF16}
+    torch.set_num_threads(task.threads)
+    source = Path(task.source)
+    try:
+        with torch.inference_mode():
+            architecture = get_model_architecture(ModelBase.load_hparams(source, False), ModelType.TEXT)
+            model = get_model_class(architecture)(source, types[kind], out, metadata_override=_names(task))
+            model.prepare_tensors()
+            model.prepare_metadata(vocab_only=False)
+            _name_stop_tokens(source, model.gguf_writer)
+            _scale_as_the_source_does(source, model.gguf_writer)
+    except SourceProblem:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).replace(f"{source}/", "").split())
+        raise SourceProblem(
+            f"llama.cpp's converter does not take the model: {type(error).__name__}: {reason}"
+        ) from error
+    return model.gguf_writer
+
+
+def _names(task: BuildTask) -> Path:
+    """Write the converter's metadata override: the model's name, and nothing guessed from names of folders.
+
+    The converter guesses from the folder's name, which is ours, and from the config's ``_name_or_path``, which in a
+    fine-tune often still names the base model and its maker.
+    """
+    name = task.model_name
+    if _strips_after_tokens(Path(task.source)) and not re.search("phi-?3", name, re.IGNORECASE):
+        name += " (phi3)"  # llama.cpp strips only in a model with such a name: llama_vocab in src/llama-vocab.cpp
+    guessed = ("organization", "basename", "finetune", "version", "size_label")
+    path = Path(task.scratch) / "metadata.json"
+    path.write_text(json.dumps({"general.name": name} | {f"general.{g}": None for g in guessed}))
+    return path
+
+
+def _name_stop_tokens(source: Path, writer: Any) -> None:
+    """Name the tokens that end the source's answers, and that llama.cpp would not stop at by itself.
+
+    A file has one token for the end of a text, of a turn and of a message each; llama.cpp stops at all three, and at
+    tokens whose text it knows. Phi-3.5 ends at ``<|assistant|>`` too, which is none of them.
+    """
+    tokenizer = read_tokenizer(source)
+    metadata = writer.kv_data[0]
+    eos = metadata.get("tokenizer.ggml.eos_token_id")
+    ids = [i for i in stop_ids(source, tokenizer) if eos is None or i != eos.value]
+    others = [i for i in ids if tokenizer.convert_ids_to_tokens(i) not in _ENDS_ANYWAY]
+    free = [name for name in ("eom", "eot") if f"tokenizer.ggml.{name}_token_id" not in metadata]
+    for name, token in zip(free, others, strict=False):
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
+
+
+def _strips_after_tokens(source: Path) -> bool:
+    """Say whether the tokenizer drops white space after its special tokens, as that of Phi-3 does.
+
+    Its chat template has a line break after each of them, so without it every prompt would have other ids. Phi-4-mini
+    drops it too, but llama.cpp does not load a model with such a name and without Phi-3's tokens.
+    """
+    path = source / "tokenizer.json"
+    if not path.exists():
+        return False
+    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens", [])
+    if not {t["content"] for t in added}.issuperset(_NEVER_STRIPPING | {"</s>"}):
+        return False
+    tokens = [t for t in added if t["content"] not in _NEVER_STRIPPING]
+    stripping = [t for t in tokens if t["rstrip"]]
+    return 2 * len(stripping) > len(tokens)
+
+
+def _scale_as_the_source_does(source: Path, writer: Any) -> None:
+    """Name the scale of queries and keys that a config of Phi-3.5-MoE gives.
+
+    The converter computes it from the lengths of contexts, as other models with LongRoPE have it. A file has one for
+    both sides of the switch; where a config has two, the converter's stays, and verifying finds it.
+    """
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    scale = rope.get("short_mscale")
+    if scale and scale == rope.get("long_mscale"):
+        writer.kv_data[0][f"{writer.arch}.rope.scaling.attn_factor"].value = float(scale)
