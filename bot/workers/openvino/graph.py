@@ -1,5 +1,6 @@
 """Run optimum-intel's export on stand-ins for the weights: all that it writes is real, but for the constants' bytes."""
 
+import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
@@ -71,6 +72,12 @@ class Planning:
         large = {name: s for name, s in stored.items() if len(s.shape) > 1 and prod(s.shape) >= _LEAST}
         self._loaded, size = loaded, loaded.itemsize
         self._standins.stand_for({name: prod(s.shape) * size for name, s in large.items()})
+        if loaded is torch.float32:
+            # OpenVINO asks of constants in 32 bits whether all numbers are the same. They are not, as the writing checks.
+            numbers = torch.Generator().manual_seed(0)
+            for name in large:
+                page = torch.randn(mmap.PAGESIZE // size, generator=numbers)
+                self._standins.fill(name, page.numpy().tobytes())
         tensors = {}
         for name, s in stored.items():
             if name in large:
@@ -122,9 +129,15 @@ class Planning:
         found = constants(model, xml, self._standins, self._parts, loaded)
         if set(weights(found)) != set(self._standins.sizes):
             raise NotCovered("not every weight of the source is one of the model")
-        path.write_bytes(placed(xml, (0 for _ in found)))
-        with path.with_suffix(".bin").open("wb") as holes:
-            holes.truncate(max((c.size for c in found), default=0))
+        # Small constants are there for who reads this file before the weights are: shapes are computed from some.
+        offsets, end = [], max((c.size for c in found), default=0)
+        with path.with_suffix(".bin").open("wb") as file:
+            file.truncate(end)
+            file.seek(end)
+            for constant in found:
+                offsets.append(file.tell() if isinstance(constant.made_of, bytes) else 0)
+                file.write(constant.made_of if isinstance(constant.made_of, bytes) else b"")
+        path.write_bytes(placed(xml, offsets))
         self.constants = tuple(found)
 
     def _xml(self, model: Any, path: Path, *, halved: bool) -> bytes:

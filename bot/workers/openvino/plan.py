@@ -62,7 +62,7 @@ def constants(model: Any, xml: bytes, standins: StandIns, parts: dict[str, Part]
     """
     nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
     written = [(unescape(m[2].decode()), int(m[5])) for m in _CONSTANT.finditer(xml)]
-    if [name for name, _ in written] != [node.get_friendly_name() for node in nodes]:
+    if [name.removesuffix("_compressed") for name, _ in written] != [node.get_friendly_name() for node in nodes]:
         raise NotCovered("OpenVINO writes other constants than the model has")
     found = []
     for node, (name, size) in zip(nodes, written, strict=True):
@@ -74,9 +74,10 @@ def constants(model: Any, xml: bytes, standins: StandIns, parts: dict[str, Part]
         elif weight is not None:
             made_of = Whole(weight=weight, type=loaded)
         else:
-            made_of = node.data.tobytes()
+            data: bytes = node.data.tobytes()
             if size * 2 == held and node.get_element_type().get_type_name() == "f32":
-                made_of, held = _half(made_of), size
+                data, held = _half(data), size
+            made_of = data
         if size != max(held, 1):  # an empty one takes a byte
             raise NotCovered(f"OpenVINO writes {size} bytes of {name}, which has {held}")
         found.append(Constant(size=size, made_of=made_of))
@@ -103,4 +104,5 @@ def placed(xml: bytes, offsets: Iterable[int]) -> bytes:
 def _half(data: bytes) -> bytes:
     """Return float32 numbers as float16, as OpenVINO stores them: those too large become the largest."""
     values = np.frombuffer(data, np.float32)
-    return np.clip(values, -_LARGEST_F16, _LARGEST_F16).astype(np.float16).tobytes()
+    half: bytes = np.clip(values, -_LARGEST_F16, _LARGEST_F16).astype(np.float16).tobytes()
+    return half

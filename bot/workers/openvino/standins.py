@@ -9,6 +9,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from bot.workers.fast import NotCovered
 Array = Any  # numpy is not installed where mypy runs
 
 _TAIL = 1 << 28  # bytes behind the stand-ins, for the constants of a model that are no weights: a few MiB in practice
-_PAGEMAP = "/proc/self/pagemap"
+_PAGEMAP = Path("/proc/self/pagemap")
 _ENTRY = 8  # bytes that it has for each page; the highest two bits say that the page was touched
 _AT_ONCE = 1 << 17  # entries
 
@@ -32,6 +33,7 @@ class StandIns:
         self.sizes: Mapping[str, int] = {}
         self._begins: dict[str, int] = {}
         self._blanks: list[mmap.mmap] = []
+        self._filled: dict[str, bytes] = {}
         self._end = self._base = 0
 
     def stand_for(self, sizes: Mapping[str, int]) -> None:
@@ -43,6 +45,11 @@ class StandIns:
         self._end = self._tail = end
         self._map, self._base = _reserve(end + _TAIL)
         self._names = {self._base + begin: name for name, begin in self._begins.items()}
+
+    def fill(self, name: str, page: bytes) -> None:
+        """Put numbers into the first page of a stand-in, for who only asks whether all numbers are the same."""
+        self._filled[name] = page[: self.sizes[name]]
+        self._write(self._begins[name], self._filled[name])
 
     def at(self, name: str) -> Any:
         """Return a weight's stand-in as a buffer."""
@@ -69,11 +76,7 @@ class StandIns:
         self._tail += -(-len(data) // 64) * 64  # as OpenVINO aligns them
         if self._tail > self._end + _TAIL:
             raise NotCovered("the model has too many constants that are no weights")
-        first, last = (at // mmap.PAGESIZE * mmap.PAGESIZE for at in (begin, self._tail + mmap.PAGESIZE - 1))
-        # Writable where it is written, and only there: a limit on memory counts writable addresses, used or not.
-        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(self._base + first), ctypes.c_size_t(last - first), 3):
-            raise NotCovered("the system does not let memory become writable")
-        ctypes.memmove(self._base + begin, data, len(data))
+        self._write(begin, data)
         return begin
 
     def offset(self, name: str) -> int:
@@ -88,20 +91,32 @@ class StandIns:
         """Forget who looked until now."""
         if self._end:
             self._map.madvise(mmap.MADV_DONTNEED, 0, self._end)
+        for name, page in self._filled.items():
+            self._write(self._begins[name], page)
 
     def require_unseen(self, who: str) -> None:
         """Raise NotCovered if anything looked at a stand-in: ``who`` may have decided by what it saw."""
         try:
-            with open(_PAGEMAP, "rb") as pages:
+            with _PAGEMAP.open("rb") as pages:
                 pages.seek(self._base // mmap.PAGESIZE * _ENTRY)
-                left = self._end // mmap.PAGESIZE
-                while left > 0:
-                    entries = np.frombuffer(pages.read(min(left, _AT_ONCE) * _ENTRY), np.uint64)
-                    if (entries >> np.uint64(62)).any():
-                        raise NotCovered(f"{who} looks at the weights")
-                    left -= len(entries)
+                count = self._end // mmap.PAGESIZE
+                touched = np.zeros(count, bool)
+                for first in range(0, count, _AT_ONCE):
+                    entries = np.frombuffer(pages.read(min(count - first, _AT_ONCE) * _ENTRY), np.uint64)
+                    touched[first : first + len(entries)] = entries >> np.uint64(62)
         except OSError as error:
             raise NotCovered("the system does not say which memory was looked at") from error
+        touched[[self._begins[name] // mmap.PAGESIZE for name in self._filled]] = False
+        if touched.any():
+            raise NotCovered(f"{who} looks at the weights")
+
+
+    def _write(self, begin: int, data: bytes) -> None:
+        """Write behind the addresses, and let no more of them be writable: a limit on memory counts those, even unused."""
+        first, last = (at // mmap.PAGESIZE * mmap.PAGESIZE for at in (begin, begin + len(data) + mmap.PAGESIZE - 1))
+        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(self._base + first), ctypes.c_size_t(last - first), 3):
+            raise NotCovered("the system does not let memory become writable")
+        ctypes.memmove(self._base + begin, data, len(data))
 
 
 def _reserve(size: int) -> tuple[mmap.mmap, int]:
