@@ -1,30 +1,21 @@
-"""ONNX: onnxruntime-genai's model builder."""
+"""ONNX: onnxruntime-genai's model builder, in little memory where that is covered, else as it comes."""
 
 import json
 import os
-import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import TextIOBase
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.records import Json, Variant
+from bot.records import Json
 from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import disk_full
+from bot.workers.fast import take
 from bot.workers.harness import Reporter, SourceProblem
 from bot.workers.onnx import runtime
-from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
-
-_EXTRA = {
-    "hf_token": "false",  # no token is sent and no code of the model's is run, whatever the builder's defaults become
-    "hf_remote": "false",
-    # A cache no longer than the sliding window fails in the runtime as soon as max_length is below the window.
-    "windowed_kv_cache": "false",
-}
+from bot.workers.onnx.builder import empty, run_builder, saving
+from bot.workers.tokens import read_tokenizer, stop_ids
 
 
 def build(task_json: Json, report: Reporter) -> None:
@@ -42,20 +33,37 @@ def build(task_json: Json, report: Reporter) -> None:
     source = Path(task.source)
     weight_types(source)
     stop = stop_ids(source, read_tokenizer(source))
-    source = _as_the_builder_reads_it(source, Path(task.scratch) / "source")
+    view = _as_the_builder_reads_it(source, Path(task.scratch) / "source")
+
+    def fast() -> None:
+        from bot.workers.onnx import lean  # it imports the whole toolchain
+
+        lean.build(task, view, stop, report, failure)
+
+    take(task, report, fast, lambda: _stock(task, view, stop, report))
+
+
+def _stock(task: BuildTask, source: Path, stop: Sequence[int], report: Reporter) -> None:
+    """Build the targets one after the other, as the builder's own command would."""
     for target in task.targets:
         try:
-            _build(source, Path(task.scratch) / "cache", target, stop, report)
+            with saving(_counted(target, report)):
+                run_builder(source, Path(task.scratch) / "cache", target, stop, report)
         except SourceProblem:
             raise
         except Exception as error:
             full = disk_full(error, Path(target.out))
-            _empty(Path(target.out))
+            empty(target)
             if full is not None:
                 raise full from error
-            report.failed(target.variant, f"the builder failed: {type(error).__name__}: {' '.join(str(error).split())}")
+            report.failed(target.variant, failure(error))
         else:
             report.built(target.variant)
+
+
+def failure(error: Exception) -> str:
+    """Say in one line why the builder made no file."""
+    return f"the builder failed: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _keep_to_itself() -> None:
@@ -96,79 +104,14 @@ def _left_unsaid(config: dict[str, Json]) -> dict[str, Json]:
     return unsaid
 
 
-def _build(source: Path, cache: Path, target: Target, stop: Sequence[int], report: Reporter) -> None:
-    from onnxruntime_genai.models import builder
+def _counted(target: Target, report: Reporter) -> Callable[..., Any]:
+    """Return a way to save a graph that reports each tensor as it is written."""
 
-    options = target.variant.options
-    arguments = (None, str(source), target.out, options["precision"], options["execution_provider"], str(cache))
-    extra = _EXTRA | options.get("extra_options", {})
-    what = f"building {target.variant.short_name}"
-    report.progress(what, 0, 0, "layers")
-    with _followed(what, target.variant, report, _layers(source)):
-        prepared = builder.parse_extra_options(*arguments, [f"{k}={v}" for k, v in extra.items()])
-        builder.create_model(*arguments, **prepared)
-    shutil.rmtree(cache, ignore_errors=True)
-    _add_stop_ids(Path(target.out) / "genai_config.json", stop)
-
-
-def _add_stop_ids(path: Path, ids: Sequence[int]) -> None:
-    """Make the runtime stop at each of ``ids``: the builder leaves out what only the chat template tells."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    given = config["model"]["eos_token_id"]
-    wanted = with_stop_ids(given, ids)
-    if wanted != with_stop_ids(given, ()):
-        config["model"]["eos_token_id"] = wanted
-        path.write_text(json.dumps(config, indent=4), encoding="utf-8")
-
-
-def _layers(source: Path) -> int:
-    return int(json.loads((source / "config.json").read_text(encoding="utf-8")).get("num_hidden_layers", 0))
-
-
-def _empty(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-
-
-# ---- progress ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _followed(what: str, variant: Variant, report: Reporter, layers: int) -> Iterator[None]:
-    """Report the layers as the builder prints them, and the tensors as it writes them."""
-    import onnx_ir
-
-    save = onnx_ir.save
-
-    def saved(*arguments: Any, callback: Callable[[Any, Any], None] | None = None, **options: Any) -> Any:
+    def save(own: Callable[..., Any], *arguments: Any, callback: Callable[[Any, Any], None], **options: Any) -> Any:
         def count(tensor: Any, at: Any) -> None:
-            report.progress(f"writing {variant.short_name}", at.index + 1, at.total, "tensors")
-            if callback is not None:
-                callback(tensor, at)
+            report.progress(f"writing {target.variant.short_name}", at.index + 1, at.total, "tensors")
+            callback(tensor, at)
 
-        return save(*arguments, callback=count, **options)
+        return own(*arguments, callback=count, **options)
 
-    def printed(line: str) -> None:
-        if found := re.match(r"Reading layer (\d+)", line):
-            report.progress(what, int(found[1]) + 1, layers, "layers")
-
-    onnx_ir.save = saved
-    try:
-        with redirect_stdout(_Lines(printed)):
-            yield
-    finally:
-        onnx_ir.save = save
-
-
-class _Lines(TextIOBase):
-    """A stream that hands on whole lines, and passes all of it to standard error."""
-
-    def __init__(self, each: Callable[[str], None]) -> None:
-        self._each, self._rest = each, ""
-
-    def write(self, text: str) -> int:
-        os.write(2, text.encode())
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._each(line)
-        return len(text)
+    return save
