@@ -116,11 +116,17 @@ def _last_positions(contexts: Sequence[Sequence[int]]) -> list[Reading]:
 
 
 def _likeliest(original: Original, head: Head, states: Sequence[Array]) -> list[int]:
-    """Return the likeliest token after each of some states of shape (1, size)."""
-    bad = next((n for n in original.head.values() if n and original.first_bad(n)), None)
-    if bad:
-        raise SourceProblem(f"the weights give numbers that are not finite ({bad} holds NaN or infinity)")
-    return [int(i) for i in head.logits(np.concatenate(states)).argmax(axis=-1)] if states else []
+    """Return the likeliest token after each of some states of shape (1, size).
+
+    Raises SourceProblem for an output matrix with a number that is not finite: it shows in the logits of any state.
+    """
+    any_state = np.ones((1, original.config["hidden_size"]))
+    logits = head.logits(np.concatenate([*states, any_state]))
+    if not np.isfinite(logits).all():
+        bad = next((n for n in original.head.values() if n and original.first_bad(n)), None)
+        where = f"{bad} holds NaN or infinity" if bad else "the logits overflow"
+        raise SourceProblem(f"the weights give numbers that are not finite ({where})")
+    return [int(i) for i in logits[:-1].argmax(axis=-1)]
 
 
 if __name__ == "__main__":

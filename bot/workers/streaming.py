@@ -17,7 +17,7 @@ from bot.workers.original import Original
 Array = Any  # neither torch nor numpy is installed where mypy runs
 Tensor = Any
 
-_BATCH = 4096  # positions that go through a layer together: the feed-forward part of Phi-4 takes 600 MB for them
+_BATCH = 4096  # positions that go through a layer together: of Phi-4 attention takes 700 MB for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def hidden_states(original: Original, readings: Sequence[Reading], progress: Cal
     """
     total = len(original.body.layers)
     with torch.inference_mode():
-        batches = [_embedded(original, places, readings) for places in _of_one_length(readings)]
+        batches = list(_embedded(original, readings))
         _check_finite(original, batches, "embed_tokens")
         for n, layer in enumerate(original.body.layers):
             progress(n, total)
@@ -72,9 +72,15 @@ def _of_one_length(readings: Sequence[Reading]) -> Iterator[list[int]]:
         yield from (places[i : i + most] for i in range(0, len(places), most))
 
 
-def _embedded(original: Original, places: list[int], readings: Sequence[Reading]) -> _Batch:
+def _embedded(original: Original, readings: Sequence[Reading]) -> Iterator[_Batch]:
+    groups = list(_of_one_length(readings))
+    ids = [torch.tensor([list(readings[place].ids) for place in places]) for places in groups]
+    for places, states in zip(groups, original.embedded(ids), strict=True):
+        yield _prepared(original, places, states)
+
+
+def _prepared(original: Original, places: list[int], states: Tensor) -> _Batch:
     """Run what the model does before its layers, and note what it hands to each of them: masks, rotary embeddings."""
-    states = original.embedded(torch.tensor([list(readings[place].ids) for place in places]))
     body, keywords = original.body, []
 
     class Noting(torch.nn.Module):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint as float32 arrays, mapped from its safetensors files. Needs numpy alone.
+"""The tensors of a checkpoint as float32 arrays, read from its safetensors files. Needs numpy alone.
 
 safetensors' own reader has no bfloat16 without torch, which not every toolchain holds.
 """
@@ -19,6 +19,7 @@ from bot.workers.harness import SourceProblem
 Array = Any  # numpy is not installed where mypy runs
 
 _STORED = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
+_AT_ONCE = 1 << 21  # numbers held as they are stored, beside the float32 that they become: 8 MiB at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class _Place:
 
 
 class Tensors:
-    """All tensors of the checkpoint in a folder. Nothing is held: every read maps its file anew."""
+    """All tensors of the checkpoint in a folder. Nothing is held: every read opens its file anew."""
 
     def __init__(self, source: Path) -> None:
         """Read the headers. Raises SourceProblem, naming the file, for one that is no safetensors file."""
@@ -49,22 +50,41 @@ class Tensors:
 
         Raises KeyError when there is none of that name, and SourceProblem for a type that is no float of 2 or 4 bytes.
         """
-        return self._widened(name, slice(start, stop))
+        place = self._place(name)
+        first, end, _ = slice(start, stop).indices(place.shape[0])
+        values: Array = np.empty((max(end - first, 0), *place.shape[1:]), dtype="<f4")
+        flat, kind = values.reshape(-1), np.dtype(_STORED[place.kind])
+        # Read, not mapped: pages of a mapped file count as resident, half of a tensor's float32 on top of it.
+        stored: Array = np.empty(min(len(flat), _AT_ONCE), dtype=kind)
+        with place.file.open("rb") as file:
+            file.seek(place.offset + first * math.prod(place.shape[1:]) * kind.itemsize)
+            for i in range(0, len(flat), _AT_ONCE):
+                part = flat[i : i + _AT_ONCE]
+                if file.readinto(stored[: len(part)]) < part.size * kind.itemsize:
+                    raise SourceProblem(f"{place.file.name} is damaged: it became shorter")
+                _widen(stored[: len(part)], place.kind, part)
+        return values
 
     def take(self, name: str, entries: Array) -> Array:
         """Return the entries of a tensor's first axis whose indexes are in an array. Raises what ``read`` raises."""
-        return self._widened(name, entries)
+        place = self._place(name)
+        stored: Array = np.memmap(place.file, _STORED[place.kind], "r", place.offset, place.shape)[entries]
+        values: Array = np.empty(stored.shape, dtype="<f4")
+        _widen(stored, place.kind, values)
+        return values
 
-    def _widened(self, name: str, entries: Any) -> Array:
+    def _place(self, name: str) -> _Place:
         place = self._places[name]
         if place.kind not in _STORED:
             raise SourceProblem(f"{place.file.name}: {name} is stored as {place.kind}, not as {', '.join(_STORED)}")
-        stored = np.memmap(place.file, _STORED[place.kind], "r", place.offset, place.shape)[entries]
-        if place.kind == "BF16":  # the upper half of a float32
-            wide = stored.astype("<u4")
-            wide <<= 16
-            return wide.view("<f4")
-        return stored.astype("<f4")
+        return place
+
+
+def _widen(stored: Array, kind: str, values: Array) -> None:
+    if kind == "BF16":  # the upper half of a float32
+        np.left_shift(stored, 16, out=values.view("<u4"), dtype="<u4")
+    else:
+        values[...] = stored
 
 
 def _header(file: Path) -> dict[str, _Place]:
@@ -75,12 +95,12 @@ def _header(file: Path) -> dict[str, _Place]:
                 raise ValueError("it is shorter than its header")
             header = json.loads(opened.read(size))
         header.pop("__metadata__", None)
-        return {name: _place(file, 8 + size, entry) for name, entry in header.items()}
+        return {name: _entry(file, 8 + size, entry) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceProblem(f"{file.name} is damaged: {error}") from error
 
 
-def _place(file: Path, data: int, entry: Json) -> _Place:
+def _entry(file: Path, data: int, entry: Json) -> _Place:
     """Return where a tensor is. Raises ValueError, among others, for one that is not wholly inside the file."""
     kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if start < 0 or data + end > file.stat().st_size:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot.workers import tensors
 from bot.workers.harness import SourceProblem
 from bot.workers.tensors import Tensors
 
@@ -52,18 +53,39 @@ def test_bfloat16_keeps_what_is_no_number(tmp_path: Path) -> None:
 
 def test_parts_of_a_tensor(tmp_path: Path) -> None:
     write(tmp_path / "model.safetensors", {"m": matrix("BF16")})
-    tensors = Tensors(tmp_path)
-    assert tensors.read("m", 1, 2).tolist() == [VALUES[1]]
-    assert tensors.read("m", 1, 99).tolist() == VALUES[1:]
-    assert tensors.take("m", np.array([2, 0, 2])).tolist() == [VALUES[2], VALUES[0], VALUES[2]]
+    source = Tensors(tmp_path)
+    assert source.read("m", 1, 2).tolist() == [VALUES[1]]
+    assert source.read("m", 1, 99).tolist() == VALUES[1:]
+    assert source.take("m", np.array([2, 0, 2])).tolist() == [VALUES[2], VALUES[0], VALUES[2]]
+
+
+@pytest.mark.parametrize("kind", STORED)
+@pytest.mark.parametrize("at_once", [1, 4, 5])
+def test_a_tensor_is_read_in_parts_of_any_size(
+    kind: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensors, "_AT_ONCE", at_once)
+    write(tmp_path / "model.safetensors", {"m": matrix(kind)})
+    assert Tensors(tmp_path).read("m").tolist() == VALUES
+    assert Tensors(tmp_path).read("m", 1, 3).tolist() == VALUES[1:]
+    assert Tensors(tmp_path).read("m", 3).tolist() == []
+
+
+def test_a_file_that_becomes_shorter_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    write(file, {"m": matrix()})
+    read = Tensors(tmp_path)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(SourceProblem, match=r"model\.safetensors is damaged: it became shorter"):
+        read.read("m")
 
 
 def test_a_tensor_that_was_read_can_be_changed(tmp_path: Path) -> None:
     write(tmp_path / "model.safetensors", {"m": matrix("F32")})
     before = (tmp_path / "model.safetensors").read_bytes()
-    tensors = Tensors(tmp_path)
-    tensors.read("m")[:] = 0
-    assert tensors.read("m").tolist() == VALUES
+    source = Tensors(tmp_path)
+    source.read("m")[:] = 0
+    assert source.read("m").tolist() == VALUES
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
@@ -71,10 +93,10 @@ def test_tensors_of_all_shards_are_one(tmp_path: Path) -> None:
     names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     write(tmp_path / names[0], {"a": matrix("F16")})
     write(tmp_path / names[1], {"b": matrix("BF16")})
-    tensors = Tensors(tmp_path)
-    assert tensors.names() == {"a", "b"}
-    assert tensors.shape("b") == (3, 2)
-    assert tensors.read("a").tolist() == tensors.read("b").tolist()
+    source = Tensors(tmp_path)
+    assert source.names() == {"a", "b"}
+    assert source.shape("b") == (3, 2)
+    assert source.read("a").tolist() == source.read("b").tolist()
 
 
 def test_what_is_not_there_is_a_key_error(tmp_path: Path) -> None:
