@@ -135,9 +135,9 @@ def _compare(quantize: Quantize) -> None:
 def _examples() -> tuple[Array, Array]:
     """Return rows of which some are as weights are and some are not, and an importance of their columns."""
     random = np.random.default_rng(0)
-    rows = random.normal(0, 0.02, (12, 512)).astype(np.float32)  # 24 super-blocks: more than lanes, and no multiple
-    rows[3] = random.standard_t(1.5, 512)
-    rows[4] = 10.0 ** random.integers(-45, 9, 512)  # from denormal to large
+    rows = random.normal(0, 0.02, (39, 512)).astype(np.float32)  # 78 super-blocks: of no number of lanes a multiple
+    rows[:4] = random.standard_t(1.5, (4, 512))
+    rows[4] *= 10.0 ** random.integers(-45, 9, 512)  # from denormal to large
     rows[5] = np.abs(rows[5])
     rows[6] = -1 - np.abs(rows[6])
     rows[7, ::3] = 0
