@@ -22,8 +22,8 @@ from bot.workers.harness import NeedsWholeSource, Reporter, SourceProblem
 _LAUNCHER = Path(__file__).parent / "launch.py"
 
 
-def build_each(module: str, task: BuildTask, report: Reporter) -> None:
-    """Run ``MODULE build`` for one target after the other, handing on its events.
+def build_each(module: str, task: BuildTask, report: Reporter, command: str = "build") -> None:
+    """Run ``MODULE COMMAND`` for one target after the other, handing on its events.
 
     A target that the toolchain fails on, or dies of, fails alone. Raises SourceProblem and OSError as the child did.
     """
@@ -31,7 +31,7 @@ def build_each(module: str, task: BuildTask, report: Reporter) -> None:
         scratch = Path(task.scratch) / str(number)
         scratch.mkdir()
         alone = dataclasses.replace(task, targets=(target,), scratch=str(scratch))
-        last, code = _run(module, alone, report)
+        last, code = _run(module, command, alone, report)
         if last is None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             often = "; signal 9 often means too little memory" if code == -signal.SIGKILL else ""
@@ -40,12 +40,12 @@ def build_each(module: str, task: BuildTask, report: Reporter) -> None:
             _fail(target, last, report)
 
 
-def _run(module: str, task: BuildTask, report: Reporter) -> tuple[dict[str, Json] | None, int]:
+def _run(module: str, command: str, task: BuildTask, report: Reporter) -> tuple[dict[str, Json] | None, int]:
     file = Path(task.scratch) / "task.json"
     file.write_text(json.dumps(task.to_json()), encoding="utf-8")
     last: dict[str, Json] | None = None
-    command = [sys.executable, "-I", str(_LAUNCHER), module, "build", str(file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    arguments = [sys.executable, "-I", str(_LAUNCHER), module, command, str(file)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None  # noqa: S101 - they are pipes
         assert process.stdout is not None  # noqa: S101
         answers = process.stdin

@@ -12,4 +12,4 @@ from bot.workers.openvino.weights import stored
 
 if __name__ == "__main__":
     means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
-    main({"build": build, "verify": partial(measure.verify, means=means)})
+    main({"build": build, "again": partial(build, again=True), "verify": partial(measure.verify, means=means)})

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from bot.workers.checkpoint import forbid_remote_code, shards, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.fast import NotCovered, require_versions, take
 from bot.workers.feed import Feed
-from bot.workers.harness import NeedsWholeSource, Reporter, SourceProblem
+from bot.workers.harness import Reporter, SourceProblem
 from bot.workers.isolated import build_each
 from bot.workers.mapped import Mapped
 from bot.workers.openvino.files import MODELS, TOKENIZER_FILES
@@ -34,11 +34,12 @@ PINNED = {  #: what the lean way was compared with: it leans on how these work i
 _MODULE = "bot.workers.openvino"
 
 
-def build(task_json: Json, report: Reporter) -> None:
+def build(task_json: Json, report: Reporter, *, again: bool = False) -> None:
     """Build each target as a folder that openvino-genai and optimum-intel load.
 
     One that the toolchain cannot make fails alone. Raises SourceProblem when the checkpoint or its tokenizer cannot be
-    read, and OSError when the disk fills up.
+    read, and OSError when the disk fills up. ``again`` takes the stock path without a word: a process in which the lean
+    one gave up has counted what it made, and would give the nodes of the graph other names.
     """
     task = BuildTask.from_json(task_json)
     if len(task.targets) > 1:
@@ -54,24 +55,29 @@ def build(task_json: Json, report: Reporter) -> None:
     source = Path(task.source)
     weight_types(source)
     stop = stop_ids(source, read_tokenizer(source))
-    for target in task.targets:
-        try:
-            take(
-                task,
-                report,
-                partial(_build_lean, task, target, stop, report),
-                partial(_build, source, target, stop, report),
-            )
-        except Exception as error:
-            full = disk_full(error, Path(target.out), _wanted(error, source))
-            _empty(Path(target.out))
-            if full is not None:
-                raise full from error
-            if isinstance(error, SourceProblem | NeedsWholeSource):
-                raise
-            report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
-        else:
-            report.built(target.variant)
+    (target,) = task.targets
+    stock = partial(_reported, target, source, report, partial(_build, source, target, stop, report))
+    if again:
+        stock()
+        return
+    lean = partial(_reported, target, source, report, partial(_build_lean, task, target, stop, report))
+    take(task, report, lean, stock if task.stock else partial(build_each, _MODULE, task, report, command="again"))
+
+
+def _reported(target: Target, source: Path, report: Reporter, make: Callable[[], None]) -> None:
+    """Build a target and say what came of it. Raises NotCovered as ``make`` does, and what ``build`` raises."""
+    try:
+        make()
+    except Exception as error:
+        full = disk_full(error, Path(target.out), _wanted(error, source))
+        _empty(Path(target.out))
+        if full is not None:
+            raise full from error
+        if isinstance(error, SourceProblem | NotCovered):
+            raise
+        report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
+    else:
+        report.built(target.variant)
 
 
 def _keep_spaces() -> None:
@@ -102,16 +108,15 @@ def _build_lean(task: BuildTask, target: Target, stop: Sequence[int], report: Re
     report.progress(f"exporting {variant.short_name}", 0, 0, "tensors")
     mapped = Mapped(source, Feed(report) if task.streamed else None)
     planning = Planning(mapped, compresses=variant.options["weight_format"] not in ("fp16", "fp32"))
+    with planning.patched():
+        _export(source, target, stop)
+    half_written = Path(target.partial or Path(task.scratch, "partial"))
+    what = f"writing {variant.short_name}"
     try:
-        with planning.patched():
-            _export(source, target, stop)
+        write(planning.constants, out / "openvino_model.xml", mapped, half_written, what, report)
     except NotCovered:
-        _empty(out)
+        shutil.rmtree(half_written)
         raise
-    partial_folder = Path(target.partial or Path(task.scratch, "partial"))
-    write(
-        planning.constants, out / "openvino_model.xml", mapped, partial_folder, f"writing {variant.short_name}", report
-    )
 
 
 def _export(source: Path, target: Target, stop: Sequence[int]) -> None:

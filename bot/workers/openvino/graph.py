@@ -46,7 +46,10 @@ class Planning:
 
         def traced(*args: Any, **kwargs: Any) -> Any:
             self._standins.forget()  # torch ran the model once, to see what it does
-            return trace(*args, **kwargs)
+            graph = trace(*args, **kwargs)
+            if self._loaded is torch.float32:
+                self._standins.forget()  # it looked for denormal numbers, to make zeros of them; see writing.py
+            return graph
 
         with ExitStack() as stack:
             stack.enter_context(replaced(PreTrainedModel, "_load_pretrained_model", loaded))
@@ -73,7 +76,7 @@ class Planning:
         self._loaded, size = loaded, loaded.itemsize
         self._standins.stand_for({name: prod(s.shape) * size for name, s in large.items()})
         if loaded is torch.float32:
-            # OpenVINO asks of constants in 32 bits whether all numbers are the same. They are not, as the writing checks.
+            # OpenVINO looks at constants in 32 bits, so let it see different numbers; that they are is checked later.
             numbers = torch.Generator().manual_seed(0)
             for name in large:
                 page = torch.randn(mmap.PAGESIZE // size, generator=numbers)

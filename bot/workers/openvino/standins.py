@@ -47,7 +47,7 @@ class StandIns:
         self._names = {self._base + begin: name for name, begin in self._begins.items()}
 
     def fill(self, name: str, page: bytes) -> None:
-        """Put numbers into the first page of a stand-in, for who only asks whether all numbers are the same."""
+        """Put numbers into the first page of a stand-in, so that they are not all the same."""
         self._filled[name] = page[: self.sizes[name]]
         self._write(self._begins[name], self._filled[name])
 
@@ -109,7 +109,6 @@ class StandIns:
         touched[[self._begins[name] // mmap.PAGESIZE for name in self._filled]] = False
         if touched.any():
             raise NotCovered(f"{who} looks at the weights")
-
 
     def _write(self, begin: int, data: bytes) -> None:
         """Write behind the addresses, and let no more of them be writable: a limit on memory counts those, even unused."""
