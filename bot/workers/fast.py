@@ -4,8 +4,12 @@ Each one leans on how its tool works inside. So it names the versions that it wa
 does not cover; then the tool itself does all of the work, and a line says so.
 """
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 
 from bot.tasks import BuildTask
 from bot.workers.harness import NeedsWholeSource, Reporter
@@ -32,7 +36,8 @@ def take(task: BuildTask, report: Reporter, fast: Callable[[], None], stock: Cal
     reason = "as asked for"
     if not task.stock:
         try:
-            fast()
+            with _alone(task):
+                fast()
         except NotCovered as why:
             reason = str(why)
         else:
@@ -41,3 +46,24 @@ def take(task: BuildTask, report: Reporter, fast: Callable[[], None], stock: Cal
         raise NeedsWholeSource(reason)
     report.note(f"Stock path: {reason}")
     stock()
+
+
+@contextmanager
+def _alone(task: BuildTask) -> Iterator[None]:
+    """Let one process at a time write into the partial folders of a task.
+
+    A worker whose bot was killed ends by itself, but not at once: not before it leaves the tool's native code.
+    """
+    held: list[int] = []
+    try:
+        for target in task.targets if sys.platform != "win32" else ():
+            if target.partial:
+                import fcntl
+
+                Path(target.partial).mkdir(parents=True, exist_ok=True)
+                held.append(os.open(Path(target.partial) / ".lock", os.O_RDWR | os.O_CREAT, 0o666))
+                fcntl.flock(held[-1], fcntl.LOCK_EX)
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

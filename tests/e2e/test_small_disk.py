@@ -1,0 +1,65 @@
+"""A model is built on a disk that would not hold it: its weights come from the Hub as they are needed, and go again."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.checkpoints import Shape, make, parameters
+from bot.hub import client
+from bot.hub.local import RunningHub, serve
+from bot.progress import Silent
+from bot.records import Report
+from tests.e2e.world import World, make_world
+from tests.workers.running import small_disk
+
+MODEL = "microsoft/Phi-3.5-larger"
+SHAPE = Shape(
+    family="phi-3.5-mini",
+    hidden=1024,
+    layers=8,
+    heads=16,
+    key_value_heads=16,
+    intermediate=4096,
+    vocabulary=4096,
+    config={"max_position_embeddings": 131072, "original_max_position_embeddings": 4096},
+)
+WEIGHTS = 2 * parameters(SHAPE)  # bytes
+
+pytestmark = pytest.mark.toolchain
+
+
+@pytest.fixture(scope="module")
+def holding(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[RunningHub]:
+    """A Hub that holds a model of a quarter of a gigabyte."""
+    folder = make(SHAPE, sample, tmp_path_factory.mktemp("model") / "phi", shard=150_000_000)
+    with serve(tmp_path_factory.mktemp("holding") / "hub") as running:
+        files: dict[str, Path | bytes] = {p.name: p for p in sorted(folder.iterdir())}
+        with Silent().task("release") as task:
+            client.connect(running.url, running.token).commit(
+                MODEL, files=files, parent=None, message="Release", task=task
+            )
+        yield running
+
+
+def files_of(world: World, variant: str, *arguments: str) -> tuple[dict[str, str], str]:
+    """Build a variant; return the digests of its files, and what was said."""
+    done = world.phi_bot("build", MODEL, "--variants", variant, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    [artifact] = Report.from_json(json.loads(done.stdout)).artifacts
+    return {f.path: f.sha256 for f in artifact.build.files}, done.stderr
+
+
+@pytest.mark.parametrize("variant", ["gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit"])
+def test_a_build_on_a_disk_smaller_than_its_source_gives_the_same_files(
+    holding: RunningHub, tmp_path: Path, variant: str
+) -> None:
+    roomy, said = files_of(make_world(holding, tmp_path / "roomy"), variant)
+    assert "stream" not in said
+    world = make_world(holding, tmp_path / "small")
+    with small_disk(world.folder / "work", 0.8 * WEIGHTS / 1e6):
+        small, said = files_of(world, variant)
+        assert "do not fit beside what is made of them, so they stream" in said
+        assert "Stock path" not in said
+    assert small == roomy
