@@ -69,6 +69,20 @@ class ReferenceTask(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportanceTask(Record):
+    """Measure the importance of the weights of ``model``, a GGUF file, on a text; leave it in ``out``, a folder.
+
+    ``text`` is a file, and ``name`` what it is called in the result.
+    """
+
+    model: str
+    text: str
+    name: str
+    out: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleTask(Record):
     """Make the small checkpoint of a family (see workers/sample.py); leave its files in ``out`` (existing, empty).
 
