@@ -79,8 +79,9 @@ def test_weights_and_config_are_those_that_mlx_lm_convert_writes(built: Built, s
 
 
 def test_progress_counts_bytes_of_what_is_written(built: Built) -> None:
-    last = [e for e in built.events if e["event"] == "progress" and e["what"] == "converting to 4bit"][-1]
-    written = (built.folders[FOUR_BITS.name] / "model.safetensors").stat().st_size
+    last = [e for e in built.events if e["event"] == "progress"][-1]
+    written = sum((folder / "model.safetensors").stat().st_size for folder in built.folders.values())
+    assert last["what"] == "converting to 3bit, 4bit, 6bit, 8bit, fp16, bf16, fp32"
     assert last["done"] == last["total"] == pytest.approx(written, rel=0.01)
 
 
@@ -230,7 +231,16 @@ def test_a_disk_that_fills_up_leaves_the_folder_that_was_whole(
     with small_disk(tmp_path / "disk", 5) as disk:
         result = prepare(disk / "job", [FOUR_BITS, EIGHT_BITS])
         with pytest.raises(DiskFullError, match="No space left on device"):
-            run_build(toolchain, sample, [FOUR_BITS, EIGHT_BITS], result, log=tmp_path / "log")
+            run_build(toolchain, sample, [FOUR_BITS, EIGHT_BITS], result, log=tmp_path / "log", stock=True)
         assert result.names == [FOUR_BITS.name]
         assert result.files(FOUR_BITS.name) == built.files(FOUR_BITS.name)
         assert result.files(EIGHT_BITS.name) == {}
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_made(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 5) as disk:
+        result = prepare(disk / "job", [FOUR_BITS, EIGHT_BITS])
+        with pytest.raises(DiskFullError, match="No space left on device"):
+            run_build(toolchain, sample, [FOUR_BITS, EIGHT_BITS], result, log=tmp_path / "log")
+        assert result.names == []
+        assert [result.files(name) for name in result.folders] == [{}, {}]
