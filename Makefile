@@ -4,6 +4,7 @@
 # make unit     runs the fast tests, without any toolchain or server
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
+# make bench    makes files of real sizes, by the tools themselves and by phi-bot (an hour), and writes benchmarks/real.md
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
 # make measurements  measures builds of several sizes (20 minutes of a processor), and writes docs/estimates.md
@@ -28,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test sweep unit families controls bench-cycle bench-scale measurements lint workflows dist locks clean
+.PHONY: help demo test sweep unit families controls bench bench-cycle bench-scale measurements lint workflows dist locks clean
 .NOTPARALLEL:
 
 help:
@@ -55,6 +56,10 @@ families: $(STAMP)
 
 controls: $(STAMP)
 	@$(BIN)/python -m tests.controls
+
+bench: $(STAMP)
+	@$(BIN)/phi-bot toolchain install --all
+	@$(BIN)/python -m benchmarks.real --work .bench
 
 bench-cycle: $(STAMP)
 	@$(BIN)/python -m benchmarks.cycle
@@ -84,7 +89,7 @@ locks: $(STAMP)
 	@$(BIN)/python -m bot.toolchains.relock
 
 clean:
-	rm -rf $(VENV) dist .demo .families .measurements .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) dist .demo .families .measurements .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		tests/github/contract/node_modules
 
 $(STAMP): requirements.txt pyproject.toml
