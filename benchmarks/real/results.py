@@ -15,7 +15,8 @@ class Cell(Record):
 
     ``raw`` are the tools by hand, one variant after the other; ``stock`` is ``phi-bot build --stock``. ``taken`` is
     None for what was not run, and ``why`` says why; its ``disk`` is what lay there beside the outputs, at most.
-    ``output`` is in bytes; ``files`` are the digests of each variant's files.
+    ``output`` is in bytes; ``files`` are the digests of each variant's files. ``load`` is how many processes were at
+    work on the machine in the minute before.
     """
 
     shape: str
@@ -26,6 +27,7 @@ class Cell(Record):
     taken: Taken | None
     output: int
     files: dict[str, dict[str, str]]
+    load: float
     why: str = ""
 
     @property

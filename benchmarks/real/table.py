@@ -26,6 +26,7 @@ the model is on the disk before it begins, and its hashes are known (downloading
 - In parentheses: as a part of what the tools take by hand.
 - *Same* says whether every file that holds weights is, to the byte, the one made by hand; then come the other
   files that differ. (phi-bot sets right what a source leaves unsaid: tokens that end an answer, names in headers.)
+- Where other work kept the machine busy, which the line below a table tells, CPU seconds are the figure to go by.
 - A line with ≈ was not run, for the reason that is given: a straight line through runs with fewer layers says it.
 """
 _WAYS: dict[Way, str] = {"raw": "by hand", "stock": "phi-bot --stock", "phi-bot": "phi-bot"}
@@ -40,7 +41,10 @@ def text(results: Results) -> str:
     )
     lines += [f"Toolchains: {'; '.join(versions)}.", ""]
     for shape, layers in dict.fromkeys((c.shape, c.layers) for c in results.cells):
+        loads = [c.load for c in results.cells if (c.shape, c.layers) == (shape, layers) and c.taken is not None]
         lines += [f"## {shape}, {layers} layers", "", *_table(results.cells, shape, layers), ""]
+        if loads:
+            lines += [f"Processes at work on the machine before the runs: {min(loads)} to {max(loads)}.", ""]
     return "\n".join(lines)
 
 

@@ -40,6 +40,7 @@ def measure(
         taken=None,
         output=0,
         files={},
+        load=round(os.getloadavg()[0], 1),
     )
     parameters = sum(p.stat().st_size for p in source.glob("model*.safetensors")) / 2
     needed, free = max(_needed(v, parameters) for v in variants), _available_memory()
