@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, formats, source
+from bot import cards, formats, importance, source
 from bot.errors import BuildError, DiskTooSmallError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
 from bot.progress import Display, Task
-from bot.records import BuildRecord, Cost, Failure, Json, Release, Report, SourceRef, ToolchainRef
+from bot.records import BuildRecord, Cost, Failure, Imatrix, Json, Release, Report, SourceRef, ToolchainRef
 from bot.steps.failures import failure
 from bot.streams import room
 from bot.tasks import BuildTask, Target
@@ -77,6 +77,8 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
 def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
     """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
     needed = job.estimate.output + job.estimate.disk + source_bytes - _whole_already(job, workspace)
+    if any(importance.needed(v.variant) for v in job.variants):
+        needed += importance.disk(job.release, workspace)
     if any(not _folder(workspace, v, job.release).exists() for v in job.variants):
         workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
 
@@ -107,6 +109,20 @@ def _run(
     title = f"Building {', '.join(v.variant.name for v in todo)}"
     failures: list[Failure] = []
     staged = given.folder
+    measured: Path | None = None
+    if any(importance.needed(v.variant) for v in todo):
+        try:
+            measured = importance.importance(
+                job.release, given, toolchain, workspace=workspace, threads=threads, display=display
+            )
+        except WholeSourceError:
+            raise
+        except BuildError as error:
+            without = [v for v in todo if importance.needed(v.variant)]
+            failures += [failure(job.release.label, v.variant.name, "build", error) for v in without]
+            todo = [v for v in todo if v not in without]
+            if not todo:
+                return failures
     waiting = {v.variant.name: v for v in todo}
     with workspace.scratch() as scratch, display.task(title) as task:
         (scratch / "worker").mkdir()
@@ -132,7 +148,8 @@ def _run(
                 return
             cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
             folder = outs[planned.variant.name].parent
-            _keep(folder, planned, job.release, staged, toolchain, cost, workspace, task)
+            matrix = importance.read(measured) if measured and importance.needed(planned.variant) else None
+            _keep(folder, planned, job.release, staged, toolchain, cost, matrix, workspace, task)
 
         build_task = BuildTask(
             source=str(staged),
@@ -149,6 +166,7 @@ def _run(
             threads=threads,
             stock=stock,
             streamed=given.stream is not None,
+            importance=str(measured / importance.FILE) if measured else "",
         )
         try:
             given.run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event)
@@ -169,6 +187,7 @@ def _keep(
     staged: Path,
     toolchain: Toolchain,
     cost: Cost,
+    matrix: Imatrix | None,
     workspace: Workspace,
     task: Task,
 ) -> None:
@@ -189,6 +208,7 @@ def _keep(
         bot_version=bot.__version__,
         created=created,
         path_in_repo=planned.path_in_repo,
+        imatrix=matrix,
     )
     write_json(folder / "build.json", record.to_json())
     write_json(folder / "release.json", release.to_json())

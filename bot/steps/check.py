@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bot import catalogue, reference, source, toolchains
+from bot import catalogue, importance, reference, source, toolchains
 from bot.cards import Prompt, figures
 from bot.config import Config
 from bot.errors import PromotionError
@@ -48,6 +48,8 @@ def check_build(build: BuildRecord) -> None:
     )
     if build.build_key != key:
         raise _not_ours(build, "under another build key than release, recipe and toolchain give")
+    if build.imatrix is not None and build.imatrix.text_sha256 != importance.text_digest():
+        raise _not_ours(build, "with an importance matrix of another text than the one here")
 
 
 def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
@@ -67,6 +69,10 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
             raise _odd(build, f"has a file {entry.path!r} of {entry.size} bytes")
     if not build.files or len({f.path for f in build.files}) != len(build.files):
         raise _odd(build, "names no files, or one twice")
+    if (build.imatrix is not None) != importance.needed(build.variant):
+        raise _odd(build, "has an importance matrix, or has none, against its recipe")
+    if build.imatrix is not None and build.imatrix.text != importance.TEXT:
+        raise _odd(build, "has an importance matrix of a text that is none of the bot's")
     if not build.toolchain.versions.keys() <= set(form.packages):
         raise _odd(build, "names versions of packages that are not of its format")
     if not all(_VERSION.fullmatch(v) for v in (build.bot_version, *build.toolchain.versions.values())):

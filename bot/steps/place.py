@@ -22,7 +22,7 @@ from bot.streams import room
 from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
-_BYTES_A_SECOND = 50e6  # of downloads and uploads: what data centres give at least
+BYTES_A_SECOND = 50e6  #: of downloads and uploads: what data centres give at least
 _USEFUL_CORES = 8  # more of them hardly help: much of a build is one thread's
 _BESIDE_WEIGHTS = 10**9  # bytes on a GPU: a context and its logits
 _COMPILING = 600.0  # processor seconds of compiling a toolchain that is compiled
@@ -129,7 +129,7 @@ def placement(wanted: Demand, runner: Runner) -> Placement:
     cores = min(runner.cores, _USEFUL_CORES)
     seconds = wanted.cpu_seconds / cores
     if runner.name != LOCAL:
-        seconds += wanted.setup / cores + wanted.moved / _BYTES_A_SECOND + 2 * _INSTALLING
+        seconds += wanted.setup / cores + wanted.moved / BYTES_A_SECOND + 2 * _INSTALLING
     minutes = math.ceil(seconds / 60)
     return Placement(runner=runner.name, seconds=round(seconds, 1), cost=round(minutes * runner.price / 60, 6))
 
