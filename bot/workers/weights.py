@@ -4,6 +4,7 @@ Distances on a text can miss a fault in a part of the weights that the text hard
 scale of a quantized matrix. This does not.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ _FAINT = 0.1  # of the energy of its neighbours: of a fainter part, their step l
 _NOTHING = 1e-4  # of the energy of all parts: scales in 16 bits may not reach as low
 _OUTLIER = 14  # times a part's largest weight: 4 bits that span a row with such a weight make nothing of the part
 _VECTOR_ERROR = 0.02  # norms and biases are stored in 16 or 32 bits
+_AT_ONCE = 1 << 22  # weights compared at once: 16 MiB of each array
 _NOT_WEIGHTS = ("rotary_emb.inv_freq",)  # computed, and in some checkpoints all the same
 
 
@@ -29,11 +31,19 @@ _NOT_WEIGHTS = ("rotary_emb.inv_freq",)  # computed, and in some checkpoints all
 class Stored:
     """Weights as the artifact's runtime computes with them.
 
-    ``values`` is float32 and holds the tensors ``sources`` of the checkpoint, one after the other along the first axis.
+    They are float32 of the shape ``shape``, and hold the tensors ``sources`` of the checkpoint, one after the other
+    along the first axis. ``parts`` are some entries of that axis after the others: an embedding of 200,064 tokens takes
+    2.5 GB when it is whole.
     """
 
     sources: tuple[str, ...]
-    values: Array
+    shape: tuple[int, ...]
+    parts: Iterable[Array]
+
+    @classmethod
+    def whole(cls, source: str, values: Array) -> "Stored":
+        """Return a tensor that is small enough to be held."""
+        return cls(sources=(source,), shape=values.shape, parts=(values,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +68,7 @@ def compare(stored: Iterable[Stored], source: Tensors, *, tied: bool) -> Fidelit
     missing = {n for n in source.names() if not n.endswith(_NOT_WEIGHTS)}
     worst, worst_name, count = 0.0, "", 0
     for group in stored:
-        for name, values in _split(group, source):
-            error = _tensor(name, np.asarray(values, dtype=np.float32), source)
+        for name, error in _errors(group, source):
             if error > worst:
                 worst, worst_name = error, name
             missing.discard(name)
@@ -71,40 +80,52 @@ def compare(stored: Iterable[Stored], source: Tensors, *, tied: bool) -> Fidelit
     return Fidelity(tensors=count, largest_error=worst, largest_error_in=worst_name)
 
 
-def _split(group: Stored, source: Tensors) -> Iterator[tuple[str, Array]]:
-    start = 0
+def _errors(group: Stored, source: Tensors) -> Iterator[tuple[str, float]]:
+    """Yield each tensor of a group with its relative error."""
+    _check_shape(group, source)
+    energy = errors = 0.0
+    for name, first, got in _pieces(group, source):
+        shape = source.shape(name)
+        want = source.read(name, first, first + len(got))
+        energy += float(np.square(want, dtype=np.float64).sum())
+        errors += float(np.square(got - want, dtype=np.float64).sum())
+        if len(shape) > 1:
+            _parts(name, got, want, first)
+        if first + len(got) == shape[0]:
+            error = float(np.sqrt(errors / (energy or 1.0)))
+            if len(shape) == 1 and not error <= _VECTOR_ERROR:
+                raise UnfaithfulError(f"{name} is {error:.2g} of its size away from the source's")
+            yield name, error
+            energy = errors = 0.0
+
+
+def _check_shape(group: Stored, source: Tensors) -> None:
+    rows, *columns = group.shape
     for name in group.sources:
         if name not in source.names():
             raise UnfaithfulError(f"the artifact has a tensor {name} that the source does not have")
-        rows = source.shape(name)[0]
-        yield name, group.values[start : start + rows]
-        start += rows
-    if len(group.values) != start:
-        raise UnfaithfulError(f"{group.sources[0]}: {len(group.values)} rows are stored, the source has {start}")
+        shape = source.shape(name)
+        last = name == group.sources[-1]
+        here = (rows if last else min(rows, shape[0]), *columns)
+        if here != shape:
+            raise UnfaithfulError(f"{name} has the shape {list(here)}, in the source {list(shape)}")
+        rows -= shape[0]
 
 
-def _tensor(name: str, got: Array, source: Tensors) -> float:
-    shape = source.shape(name)
-    if got.shape != shape:
-        raise UnfaithfulError(f"{name} has the shape {list(got.shape)}, in the source {list(shape)}")
-    if len(shape) == 1:
-        return _vector(name, got, source.read(name))
-    step = max((1 << 22) // shape[-1], 1)  # 16 MiB of float32 at once
-    energy = errors = 0.0
-    for first in range(0, len(got), step):
-        want = source.read(name, first, first + step)
-        have = got[first : first + step]
-        energy += float(np.square(want, dtype=np.float64).sum())
-        errors += float(np.square(have - want, dtype=np.float64).sum())
-        _parts(name, have, want, first)
-    return float(np.sqrt(errors / energy)) if energy else float(np.sqrt(errors))
-
-
-def _vector(name: str, got: Array, want: Array) -> float:
-    error = float(np.linalg.norm(got - want) / (np.linalg.norm(want) or 1.0))
-    if not error <= _VECTOR_ERROR:
-        raise UnfaithfulError(f"{name} is {error:.2g} of its size away from the source's")
-    return error
+def _pieces(group: Stored, source: Tensors) -> Iterator[tuple[str, int, Array]]:
+    """Yield the rows of a group, a few at once: the tensor they are of, the number of the first of them, and they."""
+    rows = ((name, source.shape(name)[0]) for name in group.sources)
+    name, left = next(rows)
+    step = rows_at_once(math.prod(group.shape[1:]))
+    first = 0
+    for part in group.parts:
+        start = 0
+        while start < len(part):
+            if first == left:
+                (name, left), first = next(rows), 0
+            stop = min(start + step, start + left - first, len(part))
+            yield name, first, np.asarray(part[start:stop], dtype=np.float32)
+            first, start = first + stop - start, stop
 
 
 def _parts(name: str, got: Array, want: Array, first: int) -> None:
@@ -130,6 +151,11 @@ def _parts(name: str, got: Array, want: Array, first: int) -> None:
         where = f"row {first + row}, columns {part * _PART} to {(part + 1) * _PART - 1}"
         how = f"{slope[row, part]:.2g} times the source's, and {np.sqrt(error[row, part]):.2g} of their size away"
         raise UnfaithfulError(f"{name}: {where} are {how}")
+
+
+def rows_at_once(columns: int) -> int:
+    """Return how many rows of so many weights a part of Stored has best: no format unpacks more together."""
+    return max(_AT_ONCE // columns, 1)
 
 
 def _ratio(values: Array, of: Array, *, empty: float) -> Array:

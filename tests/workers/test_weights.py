@@ -43,7 +43,7 @@ def rounded(values: Array, bits: int, group: int = 32) -> Array:
 
 
 def held(weights: Weights) -> list[Stored]:
-    return [Stored(sources=(name,), values=values) for name, values in weights.items()]
+    return [Stored.whole(name, values) for name, values in weights.items()]
 
 
 def verdict(folder: Path, stored: Weights, *, tied: bool = False, source: Weights | None = None) -> Fidelity:
@@ -147,14 +147,25 @@ def test_other_weights_are_named(tmp_path: Path, fault: Callable[[Weights], None
         verdict(tmp_path, stored)
 
 
-def test_tensors_that_the_artifact_joins_are_taken_apart(tmp_path: Path) -> None:
-    weights = original()
-    fused = np.concatenate([weights.pop("a.q_proj.weight"), weights.pop("a.k_proj.weight")])
-    stored = [*held(weights), Stored(sources=("a.q_proj.weight", "a.k_proj.weight"), values=fused)]
-    assert compare(stored, checkpoint(tmp_path, original()), tied=False).tensors == 4
-    stored[-1] = Stored(sources=("a.q_proj.weight", "a.k_proj.weight"), values=fused[:-1])
-    with pytest.raises(UnfaithfulError, match=r"a\.k_proj\.weight has the shape \[31, 128\]"):
-        compare(stored, checkpoint(tmp_path, original()), tied=False)
+@pytest.mark.parametrize("rows", [1, 7, 64, 96])
+def test_tensors_that_the_artifact_joins_are_taken_apart_whatever_parts_they_come_in(tmp_path: Path, rows: int) -> None:
+    weights, names = quantized(4), ("a.q_proj.weight", "a.k_proj.weight")
+    fused = np.concatenate([weights.pop(name) for name in names])
+    parts = [fused[i : i + rows] for i in range(0, len(fused), rows)]
+    stored = [*held(weights), Stored(sources=names, shape=fused.shape, parts=iter(parts))]
+    apart, joined = verdict(tmp_path, quantized(4)), compare(stored, checkpoint(tmp_path, original()), tied=False)
+    assert (joined.tensors, joined.largest_error_in) == (4, apart.largest_error_in)
+    assert joined.largest_error == pytest.approx(apart.largest_error)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(95, r"k_proj\.weight has the shape \[31"), (97, r"k_proj.*\[33"), (40, r"q_proj")]
+)
+def test_rows_that_are_missing_or_too_many_are_named(tmp_path: Path, rows: int, said: str) -> None:
+    names = ("a.q_proj.weight", "a.k_proj.weight")
+    stored = Stored(sources=names, shape=(rows, 128), parts=(np.zeros((rows, 128), dtype=np.float32),))
+    with pytest.raises(UnfaithfulError, match=said):
+        compare([stored], checkpoint(tmp_path, original()), tied=False)
 
 
 def test_a_checkpoint_may_hold_the_output_matrix_that_it_shares_with_the_embedding(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The weights of a GGUF artifact by the names of its source, dequantized by gguf-py."""
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,10 @@ import numpy as np
 from bot.tasks import VerifyTask
 from bot.workers.gguf.file import Header, Place, read_header, the_file
 from bot.workers.tensors import Tensors
-from bot.workers.weights import Stored, UnfaithfulError
+from bot.workers.weights import Stored, UnfaithfulError, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 
-_AT_ONCE = 1 << 22  # weights that gguf-py works on: it holds several copies
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 _FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
 _STACK = 3  # dimensions of a tensor that holds experts
@@ -38,7 +38,7 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
         elif len(place.shape) == _STACK:
             yield from _experts(file, place, sources[name])
         else:
-            yield Stored(sources=tuple(sources[name]), values=dequantized(file, place))
+            yield Stored(sources=tuple(sources[name]), shape=place.shape, parts=_parts(file, place))
 
 
 def _sources(header: Header, source: Tensors) -> dict[str, list[str]]:
@@ -66,18 +66,25 @@ def _experts(file: Path, place: Place, names: list[str]) -> Iterator[Stored]:
     size = place.size // len(names)
     for i, name in enumerate(names):
         one = Place(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
-        yield Stored(sources=(name,), values=dequantized(file, one))
+        yield Stored(sources=(name,), shape=one.shape, parts=_parts(file, one))
 
 
 def dequantized(file: Path, place: Place) -> Array:
-    """Return a tensor as float32, some rows at a time."""
+    """Return a tensor as float32, whole."""
+    return np.concatenate(list(_parts(file, place)))
+
+
+def _parts(file: Path, place: Place) -> Iterator[Array]:
+    """Yield a tensor as float32, some rows at a time. They are read: pages of a mapped file would stay in memory."""
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize
 
-    columns = place.shape[-1]
-    values: Array = np.empty((int(np.prod(place.shape[:-1])), columns), dtype=np.float32)
-    packed = np.memmap(file, np.uint8, "r", place.offset, (len(values), place.size // len(values)))
-    step = max(_AT_ONCE // columns, 1)
-    for i in range(0, len(values), step):
-        values[i : i + step] = dequantize(np.asarray(packed[i : i + step]), GGMLQuantizationType(place.kind))
-    return values.reshape(place.shape)
+    rows, columns = math.prod(place.shape[:-1]), place.shape[-1]
+    size, step = place.size // rows, rows_at_once(columns)
+    with file.open("rb") as opened:
+        opened.seek(place.offset)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            packed = np.fromfile(opened, np.uint8, count * size).reshape(count, size)
+            values = dequantize(packed, GGMLQuantizationType(place.kind))
+            yield values.reshape(-1, *place.shape[1:])

@@ -1,5 +1,6 @@
 """MLX, looking into a folder without running it: its files, and the weights that mlx-lm reads from them."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from bot.tasks import VerifyTask
 from bot.workers.checkpoint import forbid_remote_code
 from bot.workers.files import json_object
 from bot.workers.mlx import cpu
-from bot.workers.weights import Stored
+from bot.workers.weights import Stored, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
+_Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and its parts
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
@@ -87,8 +89,8 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
         mx.clear_cache()
 
 
-def _weights(module: Any) -> Iterator[tuple[str, Iterator[Array]]]:
-    """Yield the name of each weight of a module, and its values: one array, or one an expert."""
+def _weights(module: Any) -> Iterator[tuple[str, Iterator[_Rows]]]:
+    """Yield the name of each weight of a module, and its values: of one array, or of one an expert."""
     from mlx.utils import tree_flatten
 
     arrays = dict(tree_flatten(module.parameters()))
@@ -96,9 +98,24 @@ def _weights(module: Any) -> Iterator[tuple[str, Iterator[Array]]]:
     for name, array in arrays.items():
         quantized = (array, scales, biases) if name == "weight" and scales is not None else (array,)
         if array.ndim == 3:
-            yield name, (_values(module, *(a[e] for a in quantized)) for e in range(len(array)))
+            yield name, (_rows(module, *(a[e] for a in quantized)) for e in range(len(array)))
         else:
-            yield name, iter([_values(module, *quantized)])
+            yield name, iter([_rows(module, *quantized)])
+
+
+def _rows(module: Any, array: Any, scales: Any = None, biases: Any = None) -> _Rows:
+    """Return the shape of an array that may be quantized, and its values in float32, some rows at a time.
+
+    What is quantized is computed in float32 too, as Metal's kernels do.
+    """
+    columns = array.shape[1:] if scales is None else (scales.shape[-1] * module.group_size,)
+
+    def parts() -> Iterator[Array]:
+        step = rows_at_once(math.prod(columns))
+        for first in range(0, len(array), step):
+            yield _values(module, *(a if a is None else a[first : first + step] for a in (array, scales, biases)))
+
+    return (len(array), *columns), parts()
 
 
 def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> Array:
@@ -119,11 +136,11 @@ def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> 
     )
 
 
-def _named(name: str, values: Iterator[Array]) -> Iterator[Stored]:
+def _named(name: str, values: Iterator[_Rows]) -> Iterator[Stored]:
     """Give weights the names of the checkpoint. mlx-lm keeps all but those of experts."""
     layer, experts, matrix = name.partition(_EXPERTS)
-    for number, array in enumerate(values):
+    for number, (shape, parts) in enumerate(values):
         if experts:
             kind, _, rest = matrix.partition(".")
             name = f"{layer}.experts.{number}.{_EXPERT_MATRICES[kind]}.{rest}"
-        yield Stored(sources=(name,), values=array)
+        yield Stored(sources=(name,), shape=shape, parts=parts)

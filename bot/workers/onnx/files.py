@@ -8,9 +8,9 @@ from bot.tasks import VerifyTask
 from bot.workers.files import json_object
 
 MODEL = "model.onnx"  #: the graph; its tensors are in the file beside it
-_DATA = "model.onnx.data"
+DATA = "model.onnx.data"
 _CONFIG = "genai_config.json"
-_NEEDED = (_CONFIG, MODEL, _DATA, "tokenizer.json", "tokenizer_config.json")
+_NEEDED = (_CONFIG, MODEL, DATA, "tokenizer.json", "tokenizer_config.json")
 _ALLOWED = ("chat_template.jinja",)
 
 
@@ -34,7 +34,7 @@ def inspect(task: VerifyTask) -> str:
     if _model_named(config) != MODEL:
         raise ValueError(f"{_CONFIG} does not name {MODEL}")
     model = read_graph(folder)
-    count = _check_tensors(model, (folder / _DATA).stat().st_size)
+    count = _check_tensors(model, (folder / DATA).stat().st_size)
     return f"an ONNX graph of {model.graph.num_nodes()} nodes with {count} tensors, and its tokenizer"
 
 
@@ -62,15 +62,15 @@ def _check_tensors(model: Any, size: int) -> int:
     tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
     outside = [t for t in tensors if isinstance(t, onnx_ir.ExternalTensor)]
     if not outside:
-        raise ValueError(f"{MODEL} has no tensors in {_DATA}")
+        raise ValueError(f"{MODEL} has no tensors in {DATA}")
     end = 0
     for tensor in outside:
-        if tensor.location != _DATA:
-            raise ValueError(f"{MODEL} looks for {tensor.name} in {str(tensor.location)!r}, not in {_DATA}")
+        if tensor.location != DATA:
+            raise ValueError(f"{MODEL} looks for {tensor.name} in {str(tensor.location)!r}, not in {DATA}")
         length = tensor.nbytes if tensor.length is None else tensor.length
         if length != tensor.nbytes:
             raise ValueError(f"{MODEL} gives {tensor.name} {length} bytes, its shape takes {tensor.nbytes}")
         end = max(end, (tensor.offset or 0) + length)
     if end != size:
-        raise ValueError(f"{_DATA} has {size} bytes, the graph's tensors take {end}")
+        raise ValueError(f"{DATA} has {size} bytes, the graph's tensors take {end}")
     return len(outside)

@@ -4,20 +4,24 @@ A weight is known by the node that computes with it, not by its own name: a grap
 weights is as wrong as one whose weights are swapped.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bot.tasks import VerifyTask
-from bot.workers.onnx.files import read_graph
+from bot.workers import pages
+from bot.workers.onnx.files import DATA, read_graph
 from bot.workers.tensors import Tensors
-from bot.workers.weights import Stored
+from bot.workers.weights import Stored, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 _Names = tuple[str, ...]
+_Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and its parts
 
 _NORMS = (
     "LayerNormalization",
@@ -28,7 +32,6 @@ _NORMS = (
 _PRODUCTS = ("MatMul", "MatMulNBits")
 _LOOK_UPS = ("Gather", "GatherBlockQuantized")
 _ROTARY = ("GroupQueryAttention", "RotaryEmbedding")  # their tables are computed; predictions tell if they are right
-_UNPACKED = 1 << 24  # weights unpacked at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +72,15 @@ class _Weights:
 def stored(task: VerifyTask) -> Iterator[Stored]:
     """Yield every weight of the artifact as Means.stored. Raises ValueError for a graph that is none of Phi's."""
     source = set(Tensors(Path(task.source)).names())
-    found = _weights(read_graph(Path(task.artifact)).graph)
+    artifact = Path(task.artifact)
+    found = _weights(read_graph(artifact).graph)
     placed: set[str] = set()
-    for places, names in _parts(found, {n.removesuffix(".weight") for n in source}):
+    for places, names in _groups(found, {n.removesuffix(".weight") for n in source}):
         placed.update(places)
-        yield Stored(sources=tuple(f"{n}.weight" for n in names), values=_below([_values(found, p) for p in places]))
+        yield _below(tuple(f"{n}.weight" for n in names), [_values(found, p) for p in places], artifact / DATA)
         biases = tuple(f"{n}.bias" for n in names)
         if source.intersection(biases) or found.biases.keys() & set(places):
-            yield Stored(sources=biases, values=_below([_bias(found, p) for p in places]))
+            yield _below(biases, [_bias(found, p) for p in places], artifact / DATA)
     if unknown := sorted((found.matrices.keys() | found.vectors.keys() | found.biases.keys()) - placed):
         raise ValueError(f"the graph has weights in {unknown[0]}, which no Phi has")
 
@@ -108,7 +112,7 @@ def _put(places: dict[str, Any], place: str, value: Any) -> None:
     places[place] = value
 
 
-def _parts(found: _Weights, source: set[str]) -> Iterator[tuple[_Names, _Names]]:
+def _groups(found: _Weights, source: set[str]) -> Iterator[tuple[_Names, _Names]]:
     """Yield what belongs together: the places in a graph, and the tensors of the source without ``.weight``."""
     present = found.matrices.keys() | found.vectors.keys()
     # With a tied output matrix, both are the embedding.
@@ -132,36 +136,50 @@ def _way(ways: tuple[_Names, ...], present: Any) -> _Names:
 # ---- what they are -------------------------------------------------------------------------------------------
 
 
-def _values(found: _Weights, place: str) -> Array:
+def _values(found: _Weights, place: str) -> _Rows:
     """Return the weights of a place: a matrix with a row for each output, or a norm's vector."""
     if place in found.vectors:
-        return found.vectors[place].numpy()
+        return _rows(found.vectors[place].numpy())
     if place not in found.matrices:
         raise ValueError(f"the graph has no weights in {place}")
     node = found.matrices[place]
     if node.op_type == "Gather":
-        return _embedding(node.inputs[0])
+        return _rows(_embedding(node.inputs[0]))
     if node.op_type == "GatherBlockQuantized":
         return dequantized(node, _initializer_behind(node.inputs[0], "Reshape"), *node.inputs[2:4])
     if node.op_type == "MatMulNBits":
         return dequantized(node, *node.inputs[1:4])
-    return node.inputs[1].const_value.numpy().T  # MatMul has a column for each output
+    return _rows(node.inputs[1].const_value.numpy().T)  # MatMul has a column for each output
 
 
-def _bias(found: _Weights, place: str) -> Array:
+def _bias(found: _Weights, place: str) -> _Rows:
     """Return the bias of a place. The builder leaves out one of zeros; one that is missing shows as zeros too."""
     if place in found.biases:
-        return found.biases[place].numpy()
+        return _rows(found.biases[place].numpy())
     if place in found.vectors:
         rows = found.vectors[place].shape[0]
     else:
         node = found.matrices[place]
         rows = node.attributes["N"].as_int() if "N" in node.attributes else node.inputs[1].const_value.shape[1]
-    return np.zeros(rows, dtype=np.float32)
+    return _rows(np.zeros(rows, dtype=np.float32))
 
 
-def _below(values: list[Array]) -> Array:
-    return values[0] if len(values) == 1 else np.concatenate(values)
+def _rows(values: Array) -> _Rows:
+    """Return the shape and the parts of an array that is mapped: it is read where it is looked at."""
+    step = rows_at_once(math.prod(values.shape[1:]))
+    return values.shape, (values[i : i + step] for i in range(0, len(values), step))
+
+
+def _below(sources: _Names, values: list[_Rows], data: Path) -> Stored:
+    shapes = [shape for shape, _ in values]
+    rows = sum(shape[0] for shape in shapes)
+
+    def parts() -> Iterator[Array]:
+        for part in chain.from_iterable(parts for _, parts in values):
+            yield part
+            pages.drop(data)  # onnx_ir maps the file, and a model is looked at as a whole
+
+    return Stored(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts())
 
 
 def _embedding(read: Any) -> Array:
@@ -178,7 +196,7 @@ def _initializer_behind(value: Any, op_type: str) -> Any:
     return node.inputs[0]
 
 
-def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> Array:
+def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> _Rows:
     """Return float32 weights of shape (rows, columns) from blocks of 4 or 8 bits, each with a scale and a zero point.
 
     Of two neighbours of 4 bits that share a byte, the first is in its lower half. A block without a zero point has the
@@ -189,20 +207,20 @@ def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> Array
         raise ValueError(f"{node.name} has weights of {bits} bits")
     scale = scales.const_value.numpy()
     rows, blocks = scale.shape
-    scale = scale[:, :, None].astype(np.float32)
-    middle = np.full((rows, blocks), 1 << (bits - 1), dtype=np.uint8)
-    zero = middle if zeros is None else _unpacked(zeros.const_value.numpy().reshape(rows, -1), bits)[:, :blocks]
+    zero = None if zeros is None else zeros.const_value.numpy().reshape(rows, -1)
     codes = packed.const_value.numpy().reshape(rows, -1)
     columns = node.attributes["K"].as_int() if "K" in node.attributes else blocks * size
-    values = np.empty((rows, columns), dtype=np.float32)
-    step = max(_UNPACKED // (blocks * size), 1)
-    for first in range(0, rows, step):
-        part = slice(first, first + step)
-        whole = _unpacked(codes[part], bits).reshape(-1, blocks, size).astype(np.float32)
-        whole -= zero[part, :, None]
-        whole *= scale[part]
-        values[part] = whole.reshape(len(whole), -1)[:, :columns]
-    return values
+
+    def parts() -> Iterator[Array]:
+        step = rows_at_once(blocks * size)
+        for first in range(0, rows, step):
+            part = slice(first, first + step)
+            values = _unpacked(codes[part], bits).reshape(-1, blocks, size).astype(np.float32)
+            values -= 1 << (bits - 1) if zero is None else _unpacked(zero[part], bits)[:, :blocks, None]
+            values *= scale[part, :, None].astype(np.float32)
+            yield values.reshape(len(values), -1)[:, :columns]
+
+    return (rows, columns), parts()
 
 
 def _unpacked(codes: Array, bits: int) -> Array:

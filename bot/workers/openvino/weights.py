@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from bot.tasks import VerifyTask
+from bot.workers import pages
 from bot.workers.openvino.runtime import send_nothing
 from bot.workers.tensors import Tensors
-from bot.workers.weights import Stored
+from bot.workers.weights import Stored, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -18,7 +19,6 @@ _UNPACKING = {"Convert", "Subtract", "Multiply", "Reshape"}  # types, zero point
 _MATRIX_INPUT = {"Gather": 0, "MatMul": 1}
 _VECTOR = {"Multiply": "weight", "Add": "bias"}  # of a norm, and of a norm or a matrix
 _EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and down, in the order of the export
-_HELD = 1 << 24  # weights unpacked at once: 64 MiB of float32
 
 
 def stored(task: VerifyTask) -> Iterator[Stored]:
@@ -33,20 +33,28 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
     core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": task.threads})
     source = Tensors(Path(task.source))
     found = set()
-    for name, value in _used(core.read_model(Path(task.artifact) / "openvino_model.xml"), source.names()):
+    model, data = (Path(task.artifact) / f"openvino_model.{kind}" for kind in ("xml", "bin"))
+    for name, value in _used(core.read_model(model), source.names()):
         shape, rows = tuple(value.get_shape()), _reader(core, value)
         if "{}" in name:
             experts = [name.format(n) for n in range(shape[0])]
-            yield from (Stored(sources=(e,), values=rows(n, n + 1)[0]) for n, e in enumerate(experts))
+            yield from (Stored.whole(e, rows(n, n + 1)[0]) for n, e in enumerate(experts))
             found.update(experts)
-            continue
-        values = np.empty(shape, dtype=np.float32)
-        step = max(_HELD // prod(shape[1:]), 1)
-        for start in range(0, shape[0], step):
-            values[start : start + step] = rows(start, start + step)
-        yield Stored(sources=(name,), values=values.reshape(-1) if shape[0] == 1 else values)
-        found.add(name)
+        elif shape[0] == 1:  # of a norm, to multiply with
+            yield Stored.whole(name, rows(0, 1).reshape(-1))
+            found.add(name)
+        else:
+            step = rows_at_once(prod(shape[1:]))
+            yield Stored(sources=(name,), shape=shape, parts=_parts(rows, shape[0], step, data))
+            found.add(name)
+        del rows  # with what OpenVINO made of the tensor
     yield from _left_out(source, found)
+
+
+def _parts(rows: Callable[[int, int], Array], count: int, step: int, data: Path) -> Iterator[Array]:
+    for start in range(0, count, step):
+        yield rows(start, start + step)
+        pages.drop(data)  # OpenVINO maps the file, and a model is looked at as a whole
 
 
 def _used(model: Any, names: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -107,4 +115,4 @@ def _left_out(source: Tensors, found: set[str]) -> Iterator[Stored]:
     for name in source.names() - found:
         if len(source.shape(name)) == 1 and name.endswith((".weight", ".bias")):
             neutral = 1.0 if name.endswith(".weight") else 0.0
-            yield Stored(sources=(name,), values=np.full(source.shape(name), neutral, dtype=np.float32))
+            yield Stored.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))

@@ -96,7 +96,9 @@ for node in graph:
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(alone, opset_imports=opsets, ir_version=10)
     computed = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"unit": np.eye(k, dtype=np.float32)})
-    unpacked = weights.dequantized(node, *node.inputs[1:4])
+    shape, parts = weights.dequantized(node, *node.inputs[1:4])
+    unpacked = np.concatenate(list(parts))
+    assert unpacked.shape == shape
     largest = max(largest, float(np.abs(computed[0].T - unpacked).max() / np.abs(unpacked).max()))
     found += 1
 print(found, largest)
