@@ -128,12 +128,14 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
         for node in model.graph:
             if node.op_type == "MatMulNBits":
                 bits = node.attributes["bits"].as_int()
-                weight = promised[weights[node.name.removesuffix(f"_Q{bits}")]]
+                weight = promised.pop(weights[node.name.removesuffix(f"_Q{bits}")])
                 _promise(node, weight.recipe, quantizer(bits))
-        for name, value in model.graph.initializers.items():
-            if name in promised:
-                value.shape = promised[name].shape
-                value.const_value = promised[name]
+        for name, weight in promised.items():
+            if name not in model.graph.initializers:
+                raise NotCovered(f"it quantizes {name} in another way")
+            value = model.graph.initializers[name]
+            value.shape = weight.shape
+            value.const_value = weight
         return model
 
     return to_nbits
@@ -159,11 +161,6 @@ def _method(model: Any) -> Callable[[int], Quantizer]:
     block, symmetric = attributes["matmul_block_size"], attributes["is_symmetric"]
     if attributes["use_qdq"] or "MatMul" not in attributes["op_types_to_quantize"]:
         raise NotCovered("it quantizes into other nodes than MatMulNBits")
-    gathers = [
-        n for n in model.model.graph if n.op_type in attributes["op_types_to_quantize"] and n.op_type != "MatMul"
-    ]
-    if any(isinstance(n.inputs[0].const_value, Promised) for n in gathers):
-        raise NotCovered("it quantizes the embedding")
     if model.matmul_attrs["weights_prepacked"]:
         raise NotCovered("it packs weights for one kind of GPU")
     if model.io_dtype == onnx_ir.DataType.BFLOAT16:
