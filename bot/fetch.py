@@ -48,11 +48,14 @@ class AtHand:
                 on_event(event)
 
         try:
-            return run_worker(toolchain, module, command, task, log=log, on_event=served, on_start=stream.begin)
+            done = run_worker(toolchain, module, command, task, log=log, on_event=served, on_start=stream.begin)
         except BuildError as error:
             if stream.error is not None:  # which is what it failed of
                 raise stream.error from error
             raise
+        if stream.error is not None:  # a worker that took it for a fault of the artifact
+            raise stream.error
+        return done
 
 
 @contextmanager

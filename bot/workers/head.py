@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bot.records import Json
+from bot.workers.feed import Feed
 from bot.workers.tensors import Tensors
 
 Array = Any  # numpy is not installed where mypy runs
@@ -20,8 +21,8 @@ _WIDENED = 1 << 22  # weights held as float32 at once: 16 MiB
 class Head:
     """The output matrix of a checkpoint, by the names that a reference gives (``weight``, and ``bias`` or None)."""
 
-    def __init__(self, source: Path, names: Json) -> None:
-        self._tensors = Tensors(source)
+    def __init__(self, source: Path, names: Json, feed: Feed | None = None) -> None:
+        self._tensors = Tensors(source, feed)
         self._weight: str = names["weight"]
         self._bias: str | None = names["bias"]
 

@@ -19,6 +19,7 @@ from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers import distance, parity, rotary, weights
 from bot.workers.distance import Positions
+from bot.workers.feed import Feed
 from bot.workers.harness import Reporter, SourceProblem, peak_memory
 from bot.workers.head import Head
 from bot.workers.runtime import Logits, Runtime
@@ -67,6 +68,7 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
     started = time.monotonic()
     task = VerifyTask.from_json(task_json)
     reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
+    feed = Feed(report) if task.streamed else None
     checks = _Checks()
     measured: dict[str, Json] = {"runtime": "", "cost": None}
     measured |= dict.fromkeys(("distances", "stretches", "generations", "read_differently"), ())
@@ -86,10 +88,10 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
     whole = checks.run("integrity", lambda: (True, means.inspect(task)))
     if whole and checks.run("loading", load):
         runtime = loaded.pop()
-        measured |= _predictions(runtime, task, reference, checks, report)
+        measured |= _predictions(runtime, task, reference, checks, feed, report)
         del runtime  # the weights are read once more: do not hold them twice
     if whole:
-        checks.run("weights", lambda: _weights(means, task, reference, report))
+        checks.run("weights", lambda: _weights(means, task, reference, feed, report))
         checks.run("rotary", lambda: _rotary(means, task))
     return measured | {
         "machine": machine(),
@@ -99,7 +101,7 @@ def verify(task_json: Json, report: Reporter, means: Means) -> Json:
 
 
 def _predictions(
-    runtime: Runtime, task: VerifyTask, reference: Json, checks: _Checks, report: Reporter
+    runtime: Runtime, task: VerifyTask, reference: Json, checks: _Checks, feed: Feed | None, report: Reporter
 ) -> dict[str, Json]:
     generations: list[Generation] = []
     positions: list[Positions] = []
@@ -109,7 +111,7 @@ def _predictions(
         return parity.said_something(generations)
 
     def read_windows() -> tuple[bool, str]:
-        positions.extend(_windows(runtime, task, reference, report))
+        positions.extend(_windows(runtime, task, reference, feed, report))
         return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
 
     checks.run("tokenizer", lambda: parity.tokenizer(runtime, reference, task.read_differently))
@@ -157,8 +159,10 @@ def _cost(runtime: Runtime, reference: Json, load_seconds: float, threads: int) 
     )
 
 
-def _windows(runtime: Runtime, task: VerifyTask, reference: Json, report: Reporter) -> Iterator[Positions]:
-    head = Head(Path(task.source), reference["head"])
+def _windows(
+    runtime: Runtime, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter
+) -> Iterator[Positions]:
+    head = Head(Path(task.source), reference["head"], feed)
     work = _work(runtime, reference["windows"])
     total, done = sum(len(settings) for _, settings in work), 0
     for window, settings in work:
@@ -200,8 +204,9 @@ def _rotary(means: Means, task: VerifyTask) -> tuple[bool, str]:
     return True, rotary.compare(means.rotary(task), rotary.of_config(config))
 
 
-def _weights(means: Means, task: VerifyTask, reference: Json, report: Reporter) -> tuple[bool, str]:
-    source = Tensors(Path(task.source))
+def _weights(means: Means, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter) -> tuple[bool, str]:
+    source = Tensors(Path(task.source), feed)
+    source.order(source.names())
     total = len(source.names())
 
     def counted() -> Iterator[weights.Stored]:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bot.records import Json
+from bot.workers.feed import Feed
 from bot.workers.harness import SourceProblem
 from bot.workers.tensors import Tensors
 
@@ -25,16 +26,17 @@ _PART = 1024  # positions that go through a feed-forward part together: of Phi-4
 class Original:
     """A checkpoint: its structure as modules without weights, and its weights by the names of its files."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, feed: Feed | None = None) -> None:
         """Read config and headers.
 
         Raises SourceProblem, naming the file or the tensor, when one cannot be read, or when the tensors are not those
         that the config asks for.
         """
-        self.tensors = Tensors(source)
+        self.tensors = Tensors(source, feed)
         model = _structure(source)
         self._shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
         self._check()
+        self.tensors.order(stored for name, shape in self._shapes.items() for stored in _stored(name, shape))
         self.config: dict[str, Json] = model.config.to_dict()
         tied = "lm_head.weight" not in self._shapes
         #: the names of the tensors that turn hidden states into logits, as head.Head takes them

@@ -28,6 +28,7 @@ from bot import texts
 from bot.records import Json
 from bot.tasks import ReferenceTask
 from bot.workers.conversations import answered, chats, encode, prompt
+from bot.workers.feed import Feed
 from bot.workers.harness import Reporter, SourceProblem, main, peak_memory
 from bot.workers.head import Head
 from bot.workers.original import Original
@@ -53,7 +54,8 @@ def compute(task_json: Json, report: Reporter) -> Json:
     torch.set_num_threads(task.threads)
     tokenizer = read_tokenizer(source)
     asked = _asked(tokenizer)
-    original = Original(source)
+    feed = Feed(report) if task.streamed else None
+    original = Original(source, feed)
     windows = windows_of(
         {kind: encode(tokenizer, text) for kind, text in texts.evaluation_by_kind().items()},
         encode(tokenizer, texts.evaluation()),
@@ -68,7 +70,7 @@ def compute(task_json: Json, report: Reporter) -> Json:
     )
     for window, of_window in zip(windows, states, strict=False):
         np.save(out / window.file, of_window, allow_pickle=False)
-    likeliest = _likeliest(original, Head(source, original.head), states[len(windows) :])
+    likeliest = _likeliest(original, Head(source, original.head, feed), states[len(windows) :])
     ends = stop_ids(source, tokenizer)
     reference = asked | {
         "version": _VERSION,

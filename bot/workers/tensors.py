@@ -5,7 +5,7 @@ safetensors' own reader has no bfloat16 without torch, which not every toolchain
 
 import json
 import math
-from collections.abc import KeysView
+from collections.abc import Iterable, KeysView
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from bot.records import Json
 from bot.workers.checkpoint import shards
+from bot.workers.feed import Feed
 from bot.workers.harness import SourceProblem
 
 Array = Any  # numpy is not installed where mypy runs
@@ -31,11 +32,16 @@ class _Place:
 
 
 class Tensors:
-    """All tensors of the checkpoint in a folder. Nothing is held: every read opens its file anew."""
+    """All tensors of the checkpoint in a folder. Nothing is held: every read opens its file anew.
 
-    def __init__(self, source: Path) -> None:
+    With a ``feed`` they stream: the one that was read last is on the disk, and goes when another one is read.
+    """
+
+    def __init__(self, source: Path, feed: Feed | None = None) -> None:
         """Read the headers. Raises SourceProblem, naming the file, for one that is no safetensors file."""
         self._places = {name: place for file in shards(source) for name, place in _header(file).items()}
+        self._feed = feed
+        self._lent = ""
 
     def names(self) -> KeysView[str]:
         """Return the names of all tensors."""
@@ -44,6 +50,11 @@ class Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor. Raises KeyError when there is none of that name."""
         return self._places[name].shape
+
+    def order(self, names: Iterable[str]) -> None:
+        """Say in which order tensors will be read, as far as that is known."""
+        if self._feed is not None:
+            self._feed.order(list(names))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Return a tensor, or the entries ``start`` to ``stop`` of its first axis, as float32.
@@ -75,6 +86,11 @@ class Tensors:
 
     def _place(self, name: str) -> _Place:
         place = self._places[name]
+        if self._feed is not None and name != self._lent:
+            if self._lent:
+                self._feed.release(self._lent)
+            self._feed.need(name)
+            self._lent = name
         if place.kind not in _STORED:
             raise SourceProblem(f"{place.file.name}: {name} is stored as {place.kind}, not as {', '.join(_STORED)}")
         return place
