@@ -151,8 +151,22 @@ class Cost(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Imatrix(Record):
+    """An importance matrix: which text it was measured on, and how much of it; ``sha256`` is that of its file."""
+
+    text: str
+    text_sha256: Sha256
+    sha256: Sha256
+    chunks: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRecord(Record):
-    """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact."""
+    """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact.
+
+    ``imatrix`` is what the weights were quantized by where the recipe asks for one.
+    """
 
     build_key: Sha256
     source: SourceRef
@@ -163,6 +177,7 @@ class BuildRecord(Record):
     bot_version: str
     created: str  # UTC, ISO 8601
     path_in_repo: Folder
+    imatrix: Imatrix | None = None
 
     @property
     def size(self) -> int:

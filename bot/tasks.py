@@ -26,6 +26,7 @@ class BuildTask(Record):
     ``source`` holds only safetensors, config and tokenizer files, with no code and no ``auto_map``. ``scratch`` is an
     empty folder on the same file system as the outputs. ``model_name`` is safe in a file name. ``stock`` asks for the
     toolchain's own way, without our fast paths. A ``streamed`` source has holes for weights: see workers/feed.py.
+    ``importance`` is the file of an importance matrix, for the targets whose recipe has the option ``imatrix``.
     """
 
     source: str
@@ -35,6 +36,7 @@ class BuildTask(Record):
     threads: int
     stock: bool = False
     streamed: bool = False
+    importance: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

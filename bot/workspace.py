@@ -3,6 +3,7 @@
     sources/DIGEST/     a release's files, as they are in its repo
     staged/DIGEST/      what toolchains read of them: no code, nothing that asks for any
     references/DIGEST/  the original's log-probabilities
+    importances/DIGEST/ how much each input of the weights matters
     pictures/DIGEST/    those of a card
     artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; evidence.json once it is verified
     partial/DIGEST/     of an artifact on its way: large files, and how much of each is whole
@@ -67,6 +68,10 @@ class Workspace:
     def reference(self, digest: str) -> Path:
         """Return where a reference is kept."""
         return self.root / "references" / digest[:_NAME_LENGTH]
+
+    def importance(self, digest: str) -> Path:
+        """Return where an importance matrix is kept."""
+        return self.root / "importances" / digest[:_NAME_LENGTH]
 
     def artifact(self, build_key: str, release: Release) -> Path:
         """Return where an artifact is kept: by its build key, and by the release whose name its files carry."""

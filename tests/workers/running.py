@@ -1,5 +1,6 @@
 """Run a worker of a format on the sample, in its real toolchain, as the steps do."""
 
+import atexit
 import json
 import shutil
 import subprocess
@@ -8,20 +9,23 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from bot import catalogue, holes
+from bot import catalogue, holes, texts
 from bot.evidence import CHECKS, Distance
 from bot.formats import all_formats
 from bot.hub.headers import Place
+from bot.progress import Silent
 from bot.records import Json, SourceFile, Variant
 from bot.source import read_header
 from bot.streams import Stream
-from bot.tasks import BuildTask, Target, VerifyTask
+from bot.tasks import BuildTask, ImportanceTask, Target, VerifyTask
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment, run_worker
+from bot.toolchains.install import ensure
 
 MODEL = "Phi-sample"
 
@@ -108,6 +112,7 @@ def run_build(
         threads=threads,
         stock=stock,
         streamed=streamed,
+        importance=_importance(source) if any(v.options.get("imatrix") for v in variants) else "",
     )
     if not streamed:
         run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
@@ -146,6 +151,26 @@ def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stre
 
     with Stream(places, folder, read, ahead=ahead) as stream:
         yield stream
+
+
+@cache
+def _importance(source: Path) -> str:
+    """Measure the importance matrix of a model, once; return its file."""
+    toolchain = ensure("gguf", Silent())
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    q8_0 = catalogue.all_variants()["gguf/q8_0"]
+    built = build(toolchain, source, [q8_0], folder / "model", log=folder / "log")
+    return str(measure_importance(toolchain, next(built.folders[q8_0.name].iterdir()), folder / "importance"))
+
+
+def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str | None = None) -> Path:
+    """Measure the importance matrix of a GGUF file on a text into a new folder; return its file."""
+    out.mkdir(parents=True)
+    (out / "text.txt").write_text("\n\n".join(texts.training()) if text is None else text)
+    task = ImportanceTask(model=str(model), text=str(out / "text.txt"), name="text.txt", out=str(out), threads=2)
+    run_worker(toolchain, "gguf", "importance", task, log=out / "log", on_event=lambda _: None)
+    return out / "imatrix.gguf"
 
 
 def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path, reference: Path, log: Path) -> Json:

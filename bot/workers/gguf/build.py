@@ -5,13 +5,17 @@ All three are of one llama.cpp, the one in the source archive of llama-cpp-pytho
 """
 
 import logging
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from bot.records import Json
-from bot.tasks import BuildTask
+from bot.tasks import BuildTask, Target
 from bot.workers import fast
 from bot.workers.checkpoint import forbid_remote_code
 from bot.workers.gguf import direct, stock
+from bot.workers.gguf.imatrix import Matrix
+from bot.workers.gguf.importance import read
 from bot.workers.harness import Reporter
 
 
@@ -24,4 +28,24 @@ def build(task_json: Json, report: Reporter) -> None:
     logging.basicConfig(level=logging.INFO)
     task = BuildTask.from_json(task_json)
     forbid_remote_code()
-    fast.take(task, report, fast=partial(direct.build, task, report), stock=partial(stock.build, task, report))
+    matrices = _matrices(task)
+    for target in task.targets:
+        if _takes_matrix(target) and target.variant.name not in matrices:
+            report.failed(target.variant, "it takes an importance matrix, and none is given")
+    todo = tuple(t for t in task.targets if not _takes_matrix(t) or t.variant.name in matrices)
+    if todo:
+        task = replace(task, targets=todo)
+        ways = (partial(way.build, task, report, matrices) for way in (direct, stock))
+        fast.take(task, report, *ways)
+
+
+def _matrices(task: BuildTask) -> dict[str, Matrix]:
+    """Return the importance matrix of each variant that is built with one."""
+    if not task.importance:
+        return {}
+    matrix = read(Path(task.importance))
+    return {t.variant.name: matrix for t in task.targets if _takes_matrix(t)}
+
+
+def _takes_matrix(target: Target) -> bool:
+    return bool(target.variant.options.get("imatrix"))

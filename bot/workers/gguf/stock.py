@@ -4,6 +4,7 @@ A checkpoint is converted once per job, in the type that its weights have.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import weight_types
 from bot.workers.disk import out_of_space
 from bot.workers.gguf.convert import STORED, file_of, own_type, read_model, type_of
+from bot.workers.gguf.imatrix import Matrix
 from bot.workers.gguf.quantize import quantize
 from bot.workers.harness import Reporter
 
 _QUANTIZED = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")  # how the quantizer's log begins the line of a tensor
 
 
-def build(task: BuildTask, report: Reporter) -> None:
-    """Build each target. A type that the quantizer refuses fails alone.
+def build(task: BuildTask, report: Reporter, matrices: Mapping[str, Matrix]) -> None:
+    """Build each target, with the importance matrix of its variant if there is one. A refused type fails alone.
 
     Raises SourceProblem when the converter cannot read the model, and OSError when the disk fills up.
     """
@@ -31,7 +33,7 @@ def build(task: BuildTask, report: Reporter) -> None:
         if quantized or unchanged:
             _convert(task, own, base, report)
         for target in quantized:
-            _quantize(task, target, base, report)
+            _quantize(task, target, base, report, matrices.get(target.variant.name))
         for target in unchanged:  # last: an output belongs to the bot as soon as it is reported
             base.rename(file_of(task, target))
             report.built(target.variant)
@@ -83,14 +85,14 @@ class _Counted:
         self._count(self.nbytes)
 
 
-def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter) -> None:
+def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter, matrix: Matrix | None) -> None:
     kind, out = type_of(target), file_of(task, target)
 
     def count(line: str) -> None:
         if found := _QUANTIZED.match(line):
             report.progress(f"quantizing to {kind}", int(found[1]), int(found[2]), "tensors")
 
-    refused = quantize(base, out, kind, threads=task.threads, each=count)
+    refused = quantize(base, out, kind, threads=task.threads, each=count, matrix=matrix)
     if refused is None:
         report.built(target.variant)
         return
