@@ -26,7 +26,7 @@ _MODELS = ("openvino_model.xml", "model.xml")  # as the export calls it, and nnc
 
 
 class Planning:
-    """An export with stand-ins for weights. ``constants`` are afterwards those of the model, in the order of the file."""
+    """An export with stand-ins for weights. It leaves the ``constants`` of the model, in the order of the file."""
 
     def __init__(self, mapped: Mapped, *, compresses: bool) -> None:
         self._mapped, self._compresses = mapped, compresses
@@ -39,7 +39,8 @@ class Planning:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """Let the libraries work on stand-ins. They raise NotCovered for what cannot be done so."""
-        self._save, load, trace = openvino.save_model, PreTrainedModel._load_pretrained_model, convert.convert_model
+        self._save, trace = openvino.save_model, convert.convert_model
+        load = PreTrainedModel._load_pretrained_model  # noqa: SLF001 - what loads, once all about the model is decided
 
         def loaded(model: Any, _: Any, __: Any, config: Any, expected_keys: Any = None) -> Any:
             return load(model, self._tensors(model, config.dtype), None, config, expected_keys)
@@ -54,6 +55,8 @@ class Planning:
         with ExitStack() as stack:
             stack.enter_context(replaced(PreTrainedModel, "_load_pretrained_model", loaded))
             stack.enter_context(replaced(convert, "convert_model", traced))
+            # torch would trace the model a second time, and compare: half of the tracing, for models traced many times.
+            stack.enter_context(replaced(convert, "allow_skip_tracing_check", lambda *_: True))
             for owner in (openvino, convert):
                 stack.enter_context(replaced(owner, "save_model", self._saved))
             stack.enter_context(replaced(modeling_base, "core", _Core(modeling_base.core, self._read)))

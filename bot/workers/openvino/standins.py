@@ -37,7 +37,7 @@ class StandIns:
         self._end = self._base = 0
 
     def stand_for(self, sizes: Mapping[str, int]) -> None:
-        """Make a stand-in for each weight, from its size in bytes, that begins at a page of its own. To be done once."""
+        """Make a stand-in for each weight, of its size in bytes, on pages of its own. To be done once."""
         self.sizes, end = sizes, 0
         for name, size in sizes.items():
             self._begins[name] = end
@@ -100,7 +100,7 @@ class StandIns:
             with _PAGEMAP.open("rb") as pages:
                 pages.seek(self._base // mmap.PAGESIZE * _ENTRY)
                 count = self._end // mmap.PAGESIZE
-                touched = np.zeros(count, bool)
+                touched: Array = np.zeros(count, bool)
                 for first in range(0, count, _AT_ONCE):
                     entries = np.frombuffer(pages.read(min(count - first, _AT_ONCE) * _ENTRY), np.uint64)
                     touched[first : first + len(entries)] = entries >> np.uint64(62)
@@ -111,7 +111,7 @@ class StandIns:
             raise NotCovered(f"{who} looks at the weights")
 
     def _write(self, begin: int, data: bytes) -> None:
-        """Write behind the addresses, and let no more of them be writable: a limit on memory counts those, even unused."""
+        """Write to addresses, and let no others be writable: a limit on memory counts those, used or not."""
         first, last = (at // mmap.PAGESIZE * mmap.PAGESIZE for at in (begin, begin + len(data) + mmap.PAGESIZE - 1))
         if ctypes.CDLL(None).mprotect(ctypes.c_void_p(self._base + first), ctypes.c_size_t(last - first), 3):
             raise NotCovered("the system does not let memory become writable")

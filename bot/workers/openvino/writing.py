@@ -4,11 +4,10 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -24,12 +23,15 @@ _HEAD = 1 << 16  # bytes by which constants are told apart; those that begin ali
 _TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 
-@dataclass
-class _Written:
+class _Written(TypedDict):
     """How far a file is: the place of each constant so far, and of each that is in the file its size and head."""
 
     offsets: list[int]
     heads: list[tuple[int, str, int]]
+
+
+# The numbers of a source are mapped for reading, and torch warns of tensors that cannot be written.
+warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
 
 
 def write(constants: Sequence[Constant], xml: Path, mapped: Mapped, folder: Path, what: str, report: Reporter) -> None:
@@ -39,31 +41,32 @@ def write(constants: Sequence[Constant], xml: Path, mapped: Mapped, folder: Path
     """
     target = xml.with_suffix(".bin")
     with Growing(folder, target.name, _described(constants)) as file:
-        done = _Written(**file.state) if file.state else _Written(offsets=[], heads=[])
+        done: _Written = file.state or {"offsets": [], "heads": []}
         _write(file, constants, done, mapped, what, report)
-        xml.write_bytes(placed(xml.read_bytes(), done.offsets))
+        xml.write_bytes(placed(xml.read_bytes(), done["offsets"]))
         file.finish(target)
 
 
 def _write(
     file: Growing, constants: Sequence[Constant], done: _Written, mapped: Mapped, what: str, report: Reporter
 ) -> None:
-    left = constants[len(done.offsets) :]
+    offsets, heads = done["offsets"], done["heads"]
+    left = constants[len(offsets) :]
     mapped.order(weights(left))
     total = sum(c.size for c in constants)
     begun = total - sum(c.size for c in left)
     whole = _whole(constants)
-    end = max((offset + size for size, _, offset in done.heads), default=0)
+    end = max((offset + size for size, _, offset in heads), default=0)
     for constant in left:
         report.progress(what, begun, total, "bytes")
         with mapped.held(*weights([constant])):
-            offset = _append(file, constant, end, done.heads, mapped)
-        done.offsets.append(offset)
+            offset = _append(file, constant, end, heads, mapped)
+        offsets.append(offset)
         end = max(end, offset + constant.size)
         begun += constant.size
-        if len(done.offsets) in whole:
-            file.mark(asdict(done))
-    file.mark(asdict(done), now=True)
+        if len(offsets) in whole:
+            file.mark(done)
+    file.mark(done, now=True)
     report.progress(what, total, total, "bytes")
 
 
