@@ -24,10 +24,10 @@ from bot.workers.gguf.kquants import quantizer
 from bot.workers.gguf.layout import Layout, Refused, quantized_layout, write_skeleton
 from bot.workers.gguf.onepass import Pass
 from bot.workers.gguf.origin import origins
-from bot.workers.gguf.placed import Placed
 from bot.workers.gguf.rows import Base, Output
 from bot.workers.harness import Reporter, SourceProblem
 from bot.workers.mapped import Mapped
+from bot.workers.placed import Placed
 
 PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
 _NO_MATRICES: Mapping[str, Matrix] = MappingProxyType({})

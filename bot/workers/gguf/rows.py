@@ -13,7 +13,7 @@ from bot.workers.gguf import ggml
 from bot.workers.gguf.kquants import Quantize
 from bot.workers.gguf.layout import Layout
 from bot.workers.gguf.origin import Origin
-from bot.workers.gguf.placed import Placed
+from bot.workers.placed import Placed
 
 Array = Any  # numpy is not installed where mypy runs
 

@@ -22,8 +22,8 @@ from bot.workers.harness import Reporter, SourceProblem
 from bot.workers.mapped import Mapped
 from bot.workers.mlx import model as models
 from bot.workers.mlx.layout import Layout, index, layout
-from bot.workers.mlx.placed import Placed
 from bot.workers.mlx.writing import Output, Parameter, Recipe, write
+from bot.workers.placed import Placed
 
 PINNED = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
 _MODELS = ("phi", "phi3", "phimoe")  # whose weights mlx-lm takes as they are, or stacks experts of, and no more
@@ -41,22 +41,24 @@ class _Plan:
     config: dict[str, Json]
     index: dict[str, Json]
 
-    def begin(self, scratch: Path) -> Placed:
+    def begin(self, scratch: Path, opened: ExitStack) -> Output:
         """Open the files, new ones or those of a build that was killed."""
         folder = Path(self.target.partial) if self.target.partial else scratch / self.target.variant.short_name
-        headers = {name: header.hex() for name, header in self.layout.headers.items()}
         recipe = {"cast": self.recipe.cast, "quantized": dict(self.recipe.quantized)}
-        files = Placed(folder, self.layout.sizes, {"versions": PINNED, "recipe": recipe, "headers": headers})
+        files = {}
         for name, header in self.layout.headers.items():
-            files.write(name, 0, header)
-        return files
+            plan = {"versions": PINNED, "recipe": recipe, "header": header.hex()}
+            files[name] = opened.enter_context(Placed(folder, name, self.layout.sizes[name], plan))
+            files[name].write(header, 0)
+        return Output(recipe=self.recipe, places=self.layout.places, files=files)
 
-    def finish(self, files: Placed, source: Path, stop: Sequence[int]) -> None:
+    def finish(self, output: Output, source: Path, stop: Sequence[int]) -> None:
         """Leave all files in the target's folder."""
         out = Path(self.target.out)
         models.write_beside(source, out, self.config, stop)
         (out / "model.safetensors.index.json").write_text(json.dumps(self.index, indent=4), encoding="utf-8")
-        files.finish(out)
+        for name, file in output.files.items():
+            file.finish(out / name)
 
 
 def build(task: BuildTask, source: Path, report: Reporter) -> None:
@@ -80,10 +82,7 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
     stop = models.stops(source)
     what = f"converting to {', '.join(plan.target.variant.short_name for plan in plans)}"
     with ExitStack() as opened:
-        files = [opened.enter_context(plan.begin(scratch)) for plan in plans]
-        outputs = [
-            Output(recipe=plan.recipe, places=plan.layout.places, files=f) for plan, f in zip(plans, files, strict=True)
-        ]
+        outputs = [plan.begin(scratch, opened) for plan in plans]
         write(
             outputs,
             plans[0].parameters,
@@ -91,8 +90,8 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
             threads=task.threads,
             progress=lambda done, total: report.progress(what, done, total, "bytes"),
         )
-        for plan, placed in zip(plans, files, strict=True):
-            plan.finish(placed, source, stop)
+        for plan, output in zip(plans, outputs, strict=True):
+            plan.finish(output, source, stop)
     for plan in plans:
         report.built(plan.target.variant)
 

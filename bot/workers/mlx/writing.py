@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bot.workers.mapped import Mapped
 from bot.workers.mlx.layout import Place
-from bot.workers.mlx.placed import Placed
+from bot.workers.placed import Placed
 
 Array = Any  # neither mlx nor numpy is installed where mypy runs
 
@@ -53,20 +53,32 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The files of a target on their way."""
+    """A target on its way: the place of each array, and the files by their names."""
 
     recipe: Recipe
     places: Mapping[str, Place]
-    files: Placed
+    files: Mapping[str, Placed]
 
-    def size(self, parameters: Sequence[Parameter]) -> int:
+    def lacks(self, parameter: Parameter) -> bool:
+        """Say whether a parameter has to be written."""
+        return any(name not in self._file(name).whole for name in self.recipe.names(parameter.name))
+
+    def size(self, parameters: Iterable[Parameter]) -> int:
         """Return the bytes that parameters become."""
         return sum(self.places[name].size for p in parameters for name in self.recipe.names(p.name))
 
     def write(self, name: str, row: int, array: Array) -> int:
         """Write an array's bytes from a row on; return how many."""
-        place = self.places[name]
-        return self.files.write(place.file, place.begin + row * array.shape[1], array)
+        self._file(name).write(array, self.places[name].begin + row * array.shape[1])
+        return int(array.nbytes)
+
+    def mark(self, parameter: Parameter) -> None:
+        """Say that all of a parameter is written."""
+        for name in self.recipe.names(parameter.name):
+            self._file(name).mark(name, self.places[name].size)
+
+    def _file(self, name: str) -> Placed:
+        return self.files[self.places[name].file]
 
 
 def write(
@@ -77,36 +89,37 @@ def write(
     threads: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write the weights of all outputs in one pass, from the first parameter on that is not whole in all of them.
+    """Write in one pass, to each output, the parameters that are not whole in it.
 
     ``progress`` takes the bytes that are written, and all of them.
     """
     import mlx.core as mx
 
-    first = min(output.files.done for output in outputs)
-    mapped.order([source for parameter in parameters[first:] for source in parameter.sources])
+    wanting = {p: [output for output in outputs if output.lacks(p)] for p in parameters}
+    todo = [p for p in parameters if wanting[p]]
+    mapped.order([source for parameter in todo for source in parameter.sources])
     total = sum(output.size(parameters) for output in outputs)
-    done = total - sum(output.size(parameters[output.files.done :]) for output in outputs)
+    done = total - sum(output.size([parameter]) for parameter in todo for output in wanting[parameter])
     mx.set_cache_limit(_CHUNK * 16)  # what MLX keeps of freed memory: enough for the chunks that are at work
     # A stream keeps one core busy. While they compute, the oldest chunk is written.
     streams = itertools.cycle([mx.new_stream(mx.default_device()) for _ in range(threads)])
-    at_work: deque[tuple[int, int, list[tuple[Output, dict[str, Array]]]]] = deque()
+    at_work: deque[tuple[_Chunk, list[tuple[Output, dict[str, Array]]]]] = deque()
 
     def write_oldest() -> None:
         nonlocal done
-        number, row, made = at_work.popleft()
+        chunk, made = at_work.popleft()
         for output, arrays in made:
-            output.files.mark(number)  # all of the parameters before this one are written
-            done += sum(output.write(name, row, array) for name, array in arrays.items())
+            done += sum(output.write(name, chunk.row, array) for name, array in arrays.items())
+            if chunk.last:
+                output.mark(chunk.parameter)
         progress(done, total)
 
-    for number, row, rows in _chunks(parameters, first, mapped):
-        wanting = [output for output in outputs if output.files.done <= number]
+    for chunk in _chunks(todo, mapped):
         with mx.stream(next(streams)):
-            array = _array(rows)
-            made = [(output, output.recipe.made(parameters[number].name, array)) for output in wanting]
+            rows = _array(chunk.rows)
+            made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
         mx.async_eval([array for _, arrays in made for array in arrays.values()])
-        at_work.append((number, row, made))
+        at_work.append((chunk, made))
         if len(at_work) > threads:
             write_oldest()
     while at_work:
@@ -115,14 +128,23 @@ def write(
         raise RuntimeError(f"{done} bytes were written of {total}")
 
 
-def _chunks(parameters: Sequence[Parameter], first: int, mapped: Mapped) -> Iterator[tuple[int, int, Array]]:
-    """Yield the rows of all parameters from the ``first`` on: its number, the first row's, and the rows.
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """Rows of a parameter from ``row`` on, as numpy's array. With the ``last`` ones it is complete."""
 
-    These are numpy's, and not read before they are looked at, which must be before the next ones are asked for. A
-    vector is one row.
+    parameter: Parameter
+    row: int
+    rows: Array
+    last: bool
+
+
+def _chunks(parameters: Iterable[Parameter], mapped: Mapped) -> Iterator[_Chunk]:
+    """Yield all rows of parameters. A vector is one row.
+
+    None is read before it is looked at, which must be before the next chunk is asked for.
     """
-    for number, parameter in enumerate(parameters[first:], first):
-        row = 0
+    for parameter in parameters:
+        first = 0
         for source in parameter.sources:
             stored = mapped.stored[source]
             columns = stored.shape[-1]
@@ -133,9 +155,14 @@ def _chunks(parameters: Sequence[Parameter], first: int, mapped: Mapped) -> Iter
                 for begin in range(0, count, step):
                     end = min(begin + step, count)
                     view = mapped.view(source)[begin * row_bytes : end * row_bytes]
-                    yield number, row + begin, np.frombuffer(view, _NUMPY[stored.dtype]).reshape(-1, columns)
+                    yield _Chunk(
+                        parameter=parameter,
+                        row=first + begin,
+                        rows=np.frombuffer(view, _NUMPY[stored.dtype]).reshape(-1, columns),
+                        last=end == count and source == parameter.sources[-1],
+                    )
                     mapped.drop(source, begin * row_bytes, end * row_bytes)
-            row += count
+            first += count
 
 
 def _array(rows: Array) -> Array:

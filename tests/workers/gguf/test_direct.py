@@ -232,7 +232,7 @@ def test_tensors_that_are_no_floats_go_the_stock_way(toolchain: Toolchain, sampl
 
 KILLED_AFTER = """
 import os
-from bot.workers.gguf import placed
+from bot.workers import placed
 placed._MARK_BYTES = 0  # so that each tensor is worth a mark
 write, left = placed.Placed.write, [{writes}]
 def writing(*args):

@@ -133,7 +133,7 @@ def test_what_it_does_not_know_goes_mlx_lms_own_way(
 
 KILLED_AFTER = """
 import os
-from bot.workers.mlx import placed
+from bot.workers import placed
 placed._MARK_BYTES = 0  # so that each parameter is worth a mark
 write, left = placed.Placed.write, [{writes}]
 def writing(*args):

@@ -1,7 +1,8 @@
 """A file whose parts are written in any order, and that after a kill goes on with those that were not whole.
 
-The tensors of a GGUF file lie in the order of the tool that made it, and that is not the order of the source. A file
-that was only appended to would have the source read twice, where one job makes files of both tools.
+Neither the tensors of a GGUF file nor the arrays of an MLX one lie in the order in which they are best computed: those
+lie in the order of the tool that made them, these in that of a hash table. A file that was only appended to would have
+the source read twice.
 """
 
 import json
