@@ -52,6 +52,7 @@ def render_card(
         context=figures.context(release),
         switch=figures.switch(release),
         origins=figures.origins(rows),
+        matrices=figures.matrices(rows),
         checks=figures.checks(rows),
         checksums=figures.checksums(rows),
         reproduce=_reproduce(release, rows),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from bot import markdown
 from bot.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side
 from bot.formats import _phi
-from bot.records import BuildRecord, FileEntry, ProvenBuild, Release
+from bot.records import BuildRecord, FileEntry, Imatrix, ProvenBuild, Release
 
 CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
 _TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are spoken of: first what most people have
@@ -203,6 +203,15 @@ def origins(found: Iterable[Row]) -> list[tuple[BuildRecord, list[Row]]]:
         build = row.build
         grouped.setdefault(repr((build.bot_version, build.toolchain, build.source)), []).append(row)
     return [(members[0].build, members) for members in grouped.values()]
+
+
+def matrices(found: Iterable[Row]) -> list[tuple[Imatrix, list[Row]]]:
+    """Return each importance matrix that rows were quantized by, and those rows."""
+    grouped: dict[str, tuple[Imatrix, list[Row]]] = {}
+    for row in found:
+        if row.build.imatrix is not None:
+            grouped.setdefault(row.build.imatrix.sha256, (row.build.imatrix, []))[1].append(row)
+    return list(grouped.values())
 
 
 def checksums(found: Iterable[Row]) -> str:

@@ -16,7 +16,7 @@ from bot.errors import RecordError
 from bot.evidence import Check, KnownBehaviour
 from bot.hub.local.card import Place, render
 from bot.hub.local.objects import make_tree, regular_file
-from bot.records import ProvenBuild, Release, RepoRecord
+from bot.records import Imatrix, ProvenBuild, Release, RepoRecord
 from tests.cards.examples import (
     CHAT,
     COMMIT,
@@ -259,6 +259,15 @@ def test_what_measuring_cannot_tell_apart_is_not_called_closer() -> None:
         "With memory to spare, Phi-3.5-mini-instruct-Q8_0.gguf (4.1 GB) is the closest to the original; "
         "measuring does not tell it from Phi-3.5-mini-instruct-F16.gguf."
     ) in said
+
+
+def test_what_was_quantized_by_an_importance_matrix_is_said() -> None:
+    said = "Quantized by an importance matrix, measured on 12800 tokens of training.txt (sha256 aaaaaaaaaaaaaaaa): "
+    matrix = Imatrix(text="training.txt", text_sha256="a" * 64, sha256="b" * 64, chunks=25, tokens=12800)
+    first = GGUF.builds[0]
+    with_one = replace(first, build=replace(first.build, imatrix=matrix))
+    assert f"{said}{first.build.files[0].path}." in plain(card(replace(GGUF, builds=(with_one, *GGUF.builds[1:]))))
+    assert "importance matrix" not in plain(card())
 
 
 def test_where_none_is_close_the_closest_is_advised() -> None:
