@@ -30,6 +30,12 @@ def punch(descriptor: int, begin: int, end: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def taken(path: Path) -> int:
+    """Return the bytes of disk that a file takes; on Windows, its length."""
+    found = path.stat()
+    return int(getattr(found, "st_blocks", -(-found.st_size // 512))) * 512
+
+
 def can_punch(folder: Path) -> bool:
     """Say whether files in a folder can have holes punched into them: on Linux, in all of its usual file systems."""
     if sys.platform != "linux":

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot import holes
+from bot.holes import taken
 
 MB = 1 << 20
 
@@ -17,11 +18,6 @@ def folder(tmp_path: Path) -> Path:
     if not holes.can_punch(tmp_path):
         pytest.skip("this file system has no holes")
     return tmp_path
-
-
-def taken(path: Path) -> int:
-    """The bytes of disk that a file takes."""
-    return path.stat().st_blocks * 512
 
 
 def test_a_new_file_has_its_length_and_takes_no_disk(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, formats, importance, source
+from bot import cards, formats, holes, source
 from bot.errors import BuildError, DiskTooSmallError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
@@ -84,9 +84,9 @@ def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
 
 
 def _whole_already(job: Job, workspace: Workspace) -> int:
-    """Return how many bytes of the outputs a build that was killed has left."""
+    """Return how many bytes of the outputs a build that was killed has left. Files that are not whole have holes."""
     parts = (f for v in job.variants for f in workspace.partial(v.build_key, job.release).glob("*.part"))
-    return min(sum(f.stat().st_size for f in parts), job.estimate.output)
+    return min(sum(holes.taken(f) for f in parts), job.estimate.output)
 
 
 def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> Path:
