@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, formats, holes, source
+from bot import cards, formats, holes, importance, source
 from bot.errors import BuildError, DiskTooSmallError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
