@@ -1,0 +1,82 @@
+"""The memory that the reference and verifying take, on checkpoints of true width, under a limit that is enforced.
+
+Neither grows with the number of layers, so that one does.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bot
+from bot import catalogue
+from bot.progress import Silent
+from bot.tasks import VerifyTask
+from bot.toolchains.install import ensure
+from tests.toolchain_fixtures import compute_reference
+from tests.workers.limits import data_limit, wide
+from tests.workers.running import build, run_python
+
+pytestmark = pytest.mark.toolchain
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(("shape", "limit"), [("phi-3.5-mini", 3 * GB), ("phi-4", 4 * GB)])
+def test_a_reference_keeps_to_its_limit(
+    shape: str, limit: int, sample_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = wide(shape, sample_of(shape), tmp_path / "source")
+    with data_limit(limit):
+        told = compute_reference(source, tmp_path / "out")
+    assert told["peak_memory"] < limit
+
+
+@pytest.mark.sweep
+def test_a_reference_takes_no_more_memory_for_more_layers(sample_of: Callable[[str], Path], tmp_path: Path) -> None:
+    def peak(layers: int) -> int:
+        source = wide("phi-3.5-mini", sample_of("phi-3.5-mini"), tmp_path / f"{layers}", layers=layers)
+        return int(compute_reference(source, tmp_path / f"{layers}-out")["peak_memory"])
+
+    assert peak(4) < peak(2) + 100_000_000
+
+
+# Prints the largest memory that comparing all weights of an artifact took.
+COMPARE = """
+import importlib, json, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bot.tasks import VerifyTask
+from bot.workers import weights
+from bot.workers.harness import peak_memory
+from bot.workers.tensors import Tensors
+task = VerifyTask.from_json(json.loads(sys.argv[2]))
+stored = importlib.import_module(sys.argv[3]).stored
+weights.compare(stored(task), Tensors(Path(task.source)), tied=True)
+print(peak_memory())
+"""
+
+
+@pytest.mark.parametrize(
+    ("variant", "module", "limit"),
+    [
+        ("gguf/q4_k_m", "gguf.weights", 0.5 * GB),
+        ("onnx/cpu-int4", "onnx.weights", 0.8 * GB),
+        ("openvino/int4", "openvino.weights", 0.8 * GB),
+        ("mlx/4bit", "mlx.artifact", 0.8 * GB),
+    ],
+)
+def test_comparing_weights_takes_little_memory_with_a_vocabulary_of_200064(
+    variant: str, module: str, limit: int, sample_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The embedding alone takes 2.5 GB in float32."""
+    row = catalogue.all_variants()[variant]
+    toolchain = ensure(row.format, Silent())
+    source = wide("phi-4-mini", sample_of("phi-4-mini"), tmp_path / "source")
+    built = build(toolchain, source, [row], tmp_path / "job", log=tmp_path / "log")
+    task = VerifyTask(artifact=str(built.folders[variant]), variant=row, source=str(source), reference="", threads=2)
+    root = Path(bot.__file__).parent.parent
+    with data_limit(GB):
+        peak = int(run_python(toolchain, COMPARE, root, json.dumps(task.to_json()), f"bot.workers.{module}"))
+    assert peak < limit
