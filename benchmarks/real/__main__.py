@@ -5,6 +5,7 @@ Every measurement is kept in the working folder as it comes: what is stopped goe
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.checkpoints import SHAPES, make
-from benchmarks.real.results import Cell, Results
+from benchmarks.real.results import Cell, Results, Way
 from benchmarks.real.table import text
 from benchmarks.real.ways import measure
 from bot import catalogue, machine
@@ -25,6 +26,7 @@ from bot.toolchains.install import ensure
 RESULTS = Path(__file__).parents[1] / "results" / "latest.json"
 PAGE = Path(__file__).parents[1] / "real.md"
 _JOBS = ("gguf/q4_k_m", "gguf/q4_k_m,gguf/q5_k_m,gguf/q6_k,gguf/q8_0", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")
+_FEWER = (4, 10)  # layers: where the model does not fit by hand, a straight line through these says what it would take
 _SAID = ("mlx", "mlx-lm", "llama-cpp-python", "onnxruntime", "onnxruntime-genai", "openvino", "optimum-intel", "nncf")
 
 
@@ -64,21 +66,29 @@ def _options() -> argparse.Namespace:
 
 
 def _shape(shape: str, layers: int, options: argparse.Namespace, work: Path) -> None:
-    """Measure all cells of one checkpoint. One that was not there before is removed afterwards."""
+    """Measure all cells of one checkpoint, and of smaller ones what did not fit. New checkpoints are removed again."""
+    before = set(work.iterdir())
+    for number, job, way in itertools.product(range(options.repeat), options.variants, options.ways):
+        cell = _cell(shape, layers, job, way, number, work)
+        if cell.taken is None and way == "raw" and layers > max(_FEWER):
+            for fewer in _FEWER:
+                _cell(shape, fewer, job, way, number, work)
+    for folder in set(work.iterdir()) - before:
+        if folder.name.startswith(shape):
+            shutil.rmtree(folder)
+
+
+def _cell(shape: str, layers: int, job: str, way: Way, number: int, work: Path) -> Cell:
+    """Return one measurement: the one that is kept, or a new one."""
     name = shape if layers == SHAPES[shape].layers else f"{shape}-{layers}"
-    source, there = work / name, (work / name).exists()
-    for number in range(options.repeat):
-        for job in options.variants:
-            variants = [catalogue.all_variants()[v] for v in job.split(",")]
-            for way in options.ways:
-                kept = work / "results" / f"{name}-{job.replace('/', '-')}-{way}-{number}.json"
-                if not kept.exists():
-                    _checkpoint(shape, layers, source, work)
-                    cell = measure(shape, layers, variants, way, number, source, work / "cell")
-                    kept.write_text(json.dumps(cell.to_json()), encoding="utf-8")
-                    _say(cell)
-    if not there:
-        shutil.rmtree(source, ignore_errors=True)
+    kept = work / "results" / f"{name}-{job.replace('/', '-')}-{way}-{number}.json"
+    if not kept.exists():
+        _checkpoint(shape, layers, work / name, work)
+        variants = [catalogue.all_variants()[v] for v in job.split(",")]
+        cell = measure(shape, layers, variants, way, number, work / name, work / "cell")
+        kept.write_text(json.dumps(cell.to_json()), encoding="utf-8")
+        _say(cell)
+    return Cell.from_json(json.loads(kept.read_text(encoding="utf-8")))
 
 
 def _checkpoint(shape: str, layers: int, source: Path, work: Path) -> None:
