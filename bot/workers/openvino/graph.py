@@ -20,9 +20,11 @@ from bot.workers.openvino.plan import Constant, Part, constants, placed, weights
 from bot.workers.openvino.replaced import replaced
 from bot.workers.openvino.standins import StandIns
 
+MODELS = ("phi", "phi3")  #: as config.json names their types
+
 _TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _LEAST = 10_000  # numbers in a matrix; nncf has another way for fewer, which looks at them
-_MODELS = ("openvino_model.xml", "model.xml")  # as the export calls it, and nncf's result before that takes its name
+_GRAPHS = ("openvino_model.xml", "model.xml")  # as the export calls it, and nncf's result before that takes its name
 
 
 class Planning:
@@ -68,7 +70,7 @@ class Planning:
 
     def _tensors(self, model: Any, loaded: Any) -> dict[str, Any]:
         """Return the checkpoint's tensors as the model is to have them: matrices are stand-ins, others are real."""
-        if model.config.model_type not in ("phi", "phi3"):
+        if model.config.model_type not in MODELS:
             raise NotCovered(
                 f"a model of the type {model.config.model_type} puts its weights together as it loads them"
             )
@@ -97,7 +99,7 @@ class Planning:
 
     def _saved(self, model: Any, path: Any, compress_to_fp16: bool = True) -> None:
         path = Path(path)
-        if path.name not in _MODELS:
+        if path.name not in _GRAPHS:
             self._save(model, path, compress_to_fp16)
         elif self._compresses and self._first is None:
             self._write_first(model, path)

@@ -1,0 +1,285 @@
+"""OpenVINO in little memory: the bytes of the export itself, for every family and row, made without its weights."""
+
+import filecmp
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import bot
+from benchmarks.checkpoints import SHAPES, make
+from bot import catalogue
+from bot.families import FAMILIES
+from bot.progress import Silent
+from bot.records import Json, Variant
+from bot.tasks import BuildTask, Target
+from bot.toolchains import Toolchain
+from bot.toolchains.enter import child_environment
+from bot.toolchains.install import ensure
+from tests.workers import checkpoints
+from tests.workers.limits import data_limit
+from tests.workers.running import Built, build, copy_of, prepare, rows, run_build
+
+pytestmark = pytest.mark.toolchain
+
+ROWS = rows("openvino")
+INT4, CHANNELS, INT8, FP16, FP32 = (
+    catalogue.all_variants()[f"openvino/{n}"] for n in ("int4", "int4-cw", "int8", "fp16", "fp32")
+)
+_ALWAYS = ("phi-2", "phi-3.5-mini", "phi-4-mini")  # q, k and v apart; two tables of rotations; tied embeddings
+COVERED = [
+    pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep)
+    for name, family in FAMILIES.items()
+    if not family.needs_code and name != "phi-3.5-moe"
+]
+
+
+@pytest.fixture(scope="module")
+def toolchain() -> Toolchain:
+    return ensure("openvino", Silent())
+
+
+@pytest.fixture(scope="module")
+def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One layer of Phi-3.5-mini at its true size: 310 million parameters, in two files."""
+    folder = tmp_path_factory.mktemp("large") / "source"
+    return make(SHAPES["phi-3.5-mini"], sample, folder, layers=1, shard=400 * 10**6)
+
+
+def row(name: str, **options: str | float | bool) -> Variant:
+    """A variant that the catalogue has no row of."""
+    return Variant(
+        name=f"openvino/{name}", precision="int4", bits_per_weight=4.5, summary="One of our own", options=options
+    )
+
+
+@pytest.mark.parametrize("family", COVERED)
+def test_every_row_of_every_family_is_what_the_export_writes(
+    toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
+    assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda source: checkpoints.in_shards(checkpoints.with_newer_keys(source)),
+        lambda source: checkpoints.in_types(source, lambda _: "F16"),  # the config says bfloat16: so they are loaded
+        lambda source: checkpoints.in_types(source, lambda name: "F32" if "norm" in name else "BF16"),
+    ],
+    ids=["shards and newer keys", "half", "mixed types"],
+)
+def test_checkpoints_in_other_forms_are_what_the_export_writes(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, change: Callable[[Path], Path]
+) -> None:
+    assert_twins(toolchain, change(copy_of(sample, tmp_path / "source")), [INT4, FP16], tmp_path)
+
+
+def test_other_ratios_groups_and_symmetries_are_what_the_export_writes(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    variants = [
+        row("symmetric", weight_format="int4", group_size=32, ratio=1.0, sym=True),
+        row("int8-symmetric", weight_format="int8", sym=True),
+    ]
+    assert_twins(toolchain, sample, variants, tmp_path)
+
+
+def test_a_source_that_streams_gives_the_same(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
+    """Its weights are too large to be there all the time, and nothing reads one that is not held."""
+    whole = build(toolchain, large, [INT4, FP32], tmp_path / "whole", log=tmp_path / "log")
+    streamed = build(toolchain, large, [INT4, FP32], tmp_path / "job", log=tmp_path / "log", streamed=True)
+    assert streamed.names == [INT4.name, FP32.name]
+    assert_same(streamed, whole)
+
+
+def test_it_takes_a_fraction_of_the_memory_that_the_export_takes(
+    toolchain: Toolchain, large: Path, tmp_path: Path
+) -> None:
+    stock = build(toolchain, large, [INT8], tmp_path / "stock", log=tmp_path / "log", stock=True)
+    with data_limit(850 << 20):
+        lean = build(toolchain, large, [INT8], tmp_path / "lean", log=tmp_path / "log")
+        short = build(toolchain, large, [INT8], tmp_path / "short", log=tmp_path / "log", stock=True)
+    assert list(short.failures) == [INT8.name]
+    assert_same(lean, stock)
+    (said,) = (e for e in lean.events if e["event"] == "built")
+    assert said["peak_memory"] < 1.2e9
+
+
+@pytest.mark.sweep
+def test_every_row_of_a_real_width_is_what_the_export_writes(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
+    for variant in ROWS:
+        assert_twins(toolchain, large, [variant], tmp_path / variant.short_name)
+
+
+@pytest.mark.parametrize(("variant", "written"), [(INT4, 0), (INT4, 200), (FP16, 200)], ids=str)
+def test_a_killed_build_goes_on_from_what_was_whole(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, variant: Variant, written: int
+) -> None:
+    whole = build(toolchain, sample, [variant], tmp_path / "whole", log=tmp_path / "log")
+    killed = prepare(tmp_path / "killed", [variant])
+    run_with(KILLED_AFTER.format(written=written), toolchain, sample, variant, killed)
+    for file in killed.folders[variant.name].iterdir():  # as the bot gives it again
+        file.unlink()
+
+    run_build(toolchain, sample, [variant], killed, log=tmp_path / "log")
+    assert_same(killed, whole)
+    first = next(e for e in killed.events if e["event"] == "progress" and e["what"].startswith("writing"))
+    assert (first["done"] > 0) == (written > 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "variant", "reason"),
+    [
+        ("build.PINNED['openvino'] = '1.0'", INT4, "openvino is 2026.4.1, and it was compared with 1.0"),
+        ("", row("nf4", weight_format="nf4", group_size=64, ratio=1.0), "weights are compressed as nf4"),
+        (
+            "from bot.workers.openvino import graph; graph.MODELS = ('phi',)",
+            INT8,
+            "a model of the type phi3 puts its weights together as it loads them",
+        ),
+    ],
+    ids=["another version", "another kind of number", "another model"],
+)
+def test_what_it_does_not_know_goes_the_exports_own_way(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant, reason: str
+) -> None:
+    stock = build(toolchain, sample, [variant], tmp_path / "stock", log=tmp_path / "log", stock=True)
+    built = prepare(tmp_path / "job", [variant])
+    events = run_with(change, toolchain, sample, variant, built)
+    assert [e["message"] for e in events if e["event"] == "note"] == [f"Stock path: {reason}"]
+    assert [e["variant"] for e in events if e["event"] == "built"] == [variant.name]
+    assert_same(built, stock)
+
+
+@pytest.mark.parametrize(
+    ("change", "variant"),
+    [
+        ("weight = planning._standins.at(next(iter(planning._standins.sizes))); weight[0]", INT4),
+        ("weight = planning._standins.at(next(iter(planning._standins.sizes))); weight[0]; weight[-1]", FP32),
+    ],
+    ids=["16 bits", "32 bits"],
+)
+def test_an_export_that_looks_at_a_weight_is_found_out(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant
+) -> None:
+    built = prepare(tmp_path / "job", [variant])
+    events = run_with(LOOKING.format(change=change), toolchain, sample, variant, built)
+    assert [e["message"] for e in events if e["event"] == "note"] == ["Stock path: the export looks at the weights"]
+    assert [e["variant"] for e in events if e["event"] == "built"] == [variant.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(1, "model.layers.1.mlp.down_proj.weight has denormal numbers"), (None, "has many numbers that are the same")],
+    ids=["denormal", "the same"],
+)
+def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, number: int | None, reason: str
+) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+
+    def change(weights: checkpoints.Weights) -> None:
+        kind, shape, data = weights[name]
+        changed = data[:-2] + number.to_bytes(2, "little") if number else data[:2] * (len(data) // 2)
+        weights[name] = (kind, shape, changed)
+
+    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
+    stock = build(toolchain, source, [FP32], tmp_path / "stock", log=tmp_path / "log", stock=True)
+    built = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
+    (note,) = (e["message"] for e in built.events if e["event"] == "note")
+    assert note.endswith(reason)
+    assert_same(built, stock)
+
+
+def test_equal_weights_are_written_once(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    """As OpenVINO does, for those that are equal throughout and not for those that only begin alike."""
+    names = [f"model.layers.{n}.mlp.down_proj.weight" for n in range(3)]
+
+    def change(weights: checkpoints.Weights) -> None:
+        kind, shape, data = weights[names[0]]
+        weights[names[1]] = (kind, shape, data)
+        weights[names[2]] = (kind, shape, data[:-2] + b"\x80\x3f")
+
+    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
+    assert_twins(toolchain, source, [INT4, INT8, FP16], tmp_path)
+
+
+KILLED_AFTER = """
+import os
+from bot.workers import growing
+from bot.workers.openvino import writing
+growing._MARK_BYTES = 0  # so that each constant is worth a mark
+append, left = writing._append, [{written}]
+def appending(*args):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), 9)
+    return append(*args)
+writing._append = appending
+"""
+LOOKING = """
+from bot.workers.openvino import graph
+save = graph.Planning._saved
+def looked(planning, *args):
+    {change}
+    return save(planning, *args)
+graph.Planning._saved = looked
+"""
+_ROOT = Path(bot.__file__).parent.parent
+_WORKER = """
+import os, sys
+del os.environ["PHI_BOT_HOLDS_STDIN"]  # it is ours
+sys.path.insert(0, sys.argv.pop(1))
+change = sys.argv.pop(1)
+from bot.workers.harness import main
+from bot.workers.openvino import build, runtime
+runtime.send_nothing()
+from bot.workers.checkpoint import forbid_remote_code
+forbid_remote_code()
+exec(change)
+main({"build": build.build})
+"""
+
+
+def run_with(change: str, toolchain: Toolchain, source: Path, variant: Variant, built: Built) -> list[Json]:
+    """Run a worker in which some code was run first, as ``run_build`` runs others. Returns its events."""
+    folder = built.folders[variant.name].parent
+    partial = str(folder / "partial" / variant.short_name)
+    target = Target(variant=variant, out=str(built.folders[variant.name]), partial=partial)
+    task = BuildTask(
+        source=str(source), model_name="Phi", targets=(target,), scratch=str(folder / "scratch"), threads=1
+    )
+    (folder / "task.json").write_text(json.dumps(task.to_json()))
+    done = subprocess.run(
+        [toolchain.python, "-I", "-c", _WORKER, _ROOT, change, "build", folder / "task.json"],
+        capture_output=True,
+        text=True,
+        env=child_environment(str(folder)),
+    )
+    assert done.returncode in (0, -9), done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    return [e for e in events if e["event"] not in ("progress", "result")]
+
+
+def assert_twins(toolchain: Toolchain, source: Path, variants: Sequence[Variant], folder: Path) -> None:
+    """The lean way was taken, and left the bytes of the stock one."""
+    folder.mkdir(exist_ok=True)
+    lean = build(toolchain, source, variants, folder / "lean", log=folder / "log")
+    stock = build(toolchain, source, variants, folder / "stock", log=folder / "log", stock=True)
+    assert [e for e in lean.events if e["event"] == "note"] == []
+    assert {e["message"] for e in stock.events if e["event"] == "note"} == {"Stock path: as asked for"}
+    assert lean.names == stock.names == [v.name for v in variants]
+    assert_same(lean, stock)
+
+
+def assert_same(one: Built, other: Built) -> None:
+    """Every file of every variant has the same bytes."""
+    assert set(one.folders) == set(other.folders)
+    for name in one.folders:
+        ours, theirs = one.folders[name], other.folders[name]
+        found = sorted(p.name for p in ours.iterdir())
+        assert found == sorted(p.name for p in theirs.iterdir())
+        assert filecmp.cmpfiles(ours, theirs, found, shallow=False) == (found, [], [])
