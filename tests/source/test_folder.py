@@ -2,7 +2,9 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,44 @@ def test_hashing_says_how_far_it_is(tmp_path: Path) -> None:
     release = source.local_release(write(tmp_path, files()), Log())
     total = sum(f.size for f in release.files)
     assert Log.seen[-1] == ("hashing", total, total, "bytes")
+
+
+def noting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files that are hashed from now on."""
+    read: list[str] = []
+    real = source.folder.file_digest
+
+    def digest(path: Path, **options: Any) -> str:
+        read.append(path.name)
+        return real(path, **options)
+
+    monkeypatch.setattr("bot.source.folder.file_digest", digest)
+    return read
+
+
+def test_a_file_is_read_once_in_a_process_unless_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.source.folder._SETTLED_SECONDS", 0.0)
+    folder = write(tmp_path, files())
+    time.sleep(0.01)
+    first = source.local_release(folder)
+    weights = folder / "model.safetensors"
+    before = weights.stat()
+    read = noting(monkeypatch)
+    assert source.local_release(folder).content_digest == first.content_digest
+    assert read == []
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + b"\x55")  # as long as before, and as old
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert source.local_release(folder).content_digest != first.content_digest
+    assert read == ["model.safetensors"]
+
+
+def test_a_file_that_was_just_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path, files())
+    source.local_release(folder)
+    read = noting(monkeypatch)
+    source.local_release(folder)
+    assert "model.safetensors" in read
 
 
 def test_no_folder_is_said_so(tmp_path: Path) -> None:
