@@ -125,7 +125,7 @@ def _build(name: str, staged: Path, built: Path) -> Measured:
     task = BuildTask(
         source=str(staged),
         model_name="Phi",
-        targets=(Target(variant=variant, out=str(out)),),
+        targets=(Target(variant=variant, out=str(out), partial=str(built / "partial")),),
         scratch=str(scratch),
         threads=_THREADS,
     )
