@@ -135,9 +135,13 @@ class Runtime:
         config = self._og.Config(str(self._folder))
         options = {"intra_op_num_threads": self._threads}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-        if scored:
-            config.add_model_data(MODEL, with_rows(self._folder, _PIECE))
-        return self._og.Model(config)
+        if not scored:
+            return self._og.Model(config)
+        graph = with_rows(self._folder, _PIECE)  # must outlive the loading: the config refers to it and keeps no copy
+        config.add_model_data(MODEL, graph)
+        model = self._og.Model(config)
+        del graph
+        return model
 
 
 def _special_tokens(file: Path) -> dict[int, str]:
