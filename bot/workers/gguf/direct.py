@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import weight_types
@@ -20,7 +19,7 @@ from bot.workers.fast import NotCovered, require_versions
 from bot.workers.feed import Feed
 from bot.workers.gguf.convert import STORED, file_of, own_type, read_model, type_of
 from bot.workers.gguf.imatrix import Array, Matrix, MissingWeightsError, weights_for
-from bot.workers.gguf.kquants import quantizer
+from bot.workers.gguf.kquants import by_ggml, quantizer
 from bot.workers.gguf.layout import Layout, Refused, quantized_layout, write_skeleton
 from bot.workers.gguf.onepass import Pass
 from bot.workers.gguf.origin import origins
@@ -30,7 +29,6 @@ from bot.workers.mapped import Mapped
 from bot.workers.placed import Placed
 
 PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
-_NO_MATRICES: Mapping[str, Matrix] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class _Plan:
     weights: Mapping[str, Array]
 
 
-def build(task: BuildTask, report: Reporter, matrices: Mapping[str, Matrix] = _NO_MATRICES) -> None:
+def build(task: BuildTask, report: Reporter, matrices: Mapping[str, Matrix]) -> None:
     """Build each target, with the importance matrix of its variant if there is one. A refused type fails alone.
 
     Raises NotCovered before anything is built, SourceProblem when the converter cannot read the model, and OSError when
@@ -121,12 +119,14 @@ def _quantized(target: Target, base: Base, skeleton: Path, matrix: Matrix | None
 
 def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter) -> None:
     what = "writing " + ", ".join(type_of(p.target) for p in plans)
-    quantize = quantizer(report.note)
+    quantize = quantizer(report.note) if any(p.quantized for p in plans) else by_ggml
+
+    def progress(done: int, total: int) -> None:
+        report.progress(what, done, total, "bytes")
+
     with ExitStack() as files:
         outputs = [_open(task, plan, files) for plan in plans]
-        Pass(mapped, outputs, quantize, lambda done, total: report.progress(what, done, total, "bytes")).run(
-            task.threads
-        )
+        Pass(mapped, outputs, quantize, progress).run(task.threads)
         for plan, output in zip(plans, outputs, strict=True):
             if output.refused is not None:
                 output.placed.discard()

@@ -191,6 +191,33 @@ def test_types_that_need_an_importance_matrix_are_refused_as_the_quantizer_refus
 
 
 @pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (
+            "del entries['blk.1.ffn_up.weight']",
+            "Missing importance matrix for tensor blk.1.ffn_up.weight in a very low-bit quantization",
+        ),
+        (
+            "entries['blk.1.ffn_up.weight'] = entries['blk.1.ffn_up.weight'][1:].copy()",
+            "imatrix size 255 is different from tensor size 256 for blk.1.ffn_up.weight",
+        ),
+        ("entries['blk.1.ffn_up.weight'][3] = np.nan", "imatrix contains non-finite value nan"),
+    ],
+    ids=["missing", "other size", "no number"],
+)
+def test_a_matrix_that_does_not_fit_is_refused_as_the_quantizer_refuses_it(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, damage: str, reason: str
+) -> None:
+    variants = [variant_of("IQ2_XS", imatrix=True), Q8_0]
+    fast, stock = prepare(tmp_path / "fast", variants), prepare(tmp_path / "stock", variants)
+    for built, is_stock in ((fast, False), (stock, True)):
+        done = run_changed(MATRIX.format(damage=damage), toolchain, sample, variants, built, stock=is_stock)
+        (failed,) = (e for e in events_of(done) if e["event"] == "failed")
+        assert (failed["variant"], failed["message"]) == (variants[0].name, reason)
+    assert_same(fast, stock, variants)
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         (
@@ -242,6 +269,16 @@ def writing(*args):
     return write(*args)
 placed.Placed.write = writing
 """
+MATRIX = """
+import numpy as np
+from bot.workers.gguf import importance
+from bot.workers.gguf.imatrix import Matrix
+widths = dict(attn_qkv=256, attn_output=256, ffn_up=256, ffn_down=512)
+names = [(f"blk.{{i}}.{{part}}.weight", width) for i in range(4) for part, width in widths.items()]
+entries = {{name: np.linspace(0.1, 2, width, dtype=np.float32) for name, width in names}}
+{damage}
+importance.read = lambda _: Matrix(file="imatrix.gguf", dataset="a text", chunks=3, entries=entries)
+"""
 _WORKER = """
 import os, sys
 del os.environ["PHI_BOT_HOLDS_STDIN"]  # it is ours
@@ -254,7 +291,7 @@ main({"build": build})
 
 
 def run_changed(
-    change: str, toolchain: Toolchain, source: Path, variants: list[Variant], built: Built
+    change: str, toolchain: Toolchain, source: Path, variants: list[Variant], built: Built, *, stock: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run a worker in which some code was run first, as ``run_build`` runs others."""
     folder = next(iter(built.folders.values())).parent
@@ -262,8 +299,15 @@ def run_changed(
         Target(variant=v, out=str(built.folders[v.name]), partial=str(folder / "partial" / v.short_name))
         for v in variants
     )
-    scratch = str(folder / "scratch")
-    task = BuildTask(source=str(source), model_name="Phi-sample", targets=targets, scratch=scratch, threads=2)
+    task = BuildTask(
+        source=str(source),
+        model_name="Phi-sample",
+        targets=targets,
+        scratch=str(folder / "scratch"),
+        threads=2,
+        stock=stock,
+        importance="imatrix.gguf" if any(v.options.get("imatrix") for v in variants) else "",
+    )
     (folder / "task.json").write_text(json.dumps(task.to_json()))
     root = Path(bot.__file__).parent.parent
     done = subprocess.run(
@@ -291,10 +335,9 @@ def data_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def variant_of(kind: str) -> Variant:
-    return Variant(
-        name=f"gguf/{kind.lower()}", precision="int2", bits_per_weight=2, summary="No row", options={"ftype": kind}
-    )
+def variant_of(kind: str, **options: Json) -> Variant:
+    options["ftype"] = kind
+    return Variant(name=f"gguf/{kind.lower()}", precision="int2", bits_per_weight=2, summary="No row", options=options)
 
 
 def assert_twins(toolchain: Toolchain, source: Path, variants: list[Variant], folder: Path) -> None:
