@@ -19,6 +19,7 @@ import torch
 from bot.workers.growing import Growing
 from bot.workers.mapped import Mapped
 from bot.workers.onnx.addresses import DTYPES, Rows
+from bot.workers.onnx.heap import keep_for_the_next_chunk
 from bot.workers.onnx.recipes import Promised, Recipe
 
 _WINDOW = 64 << 20  # bytes of the checkpoint that are resident at once
@@ -96,6 +97,7 @@ def write(files: Sequence[DataFile], mapped: Mapped, threads: int, progress: Cal
 
     ``progress`` is told the bytes that are written and those of all files.
     """
+    keep_for_the_next_chunk()
     total = sum(file.size for file in files)
     with ExitStack() as stack:
         opened = [_Open(file) for file in files]
@@ -106,6 +108,7 @@ def write(files: Sequence[DataFile], mapped: Mapped, threads: int, progress: Cal
         done = sum(one.growing.start for one in opened)
         steps = list(_steps([one.rest for one in opened]))
         mapped.order([name for names, _ in steps for name in names])
+        progress(done, total)
         for names, at in steps:
             with mapped.held(*names):
                 _fill([(opened[i], stretch) for i, stretch in at], mapped, pool)

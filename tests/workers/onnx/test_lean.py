@@ -139,7 +139,7 @@ def test_a_killed_build_goes_on_from_what_was_whole(
     run_build(toolchain, sample, variants, killed, log=tmp_path / "log")
     _assert_same(killed, whole)
     first = next(e for e in killed.events if e["event"] == "progress" and e["what"] == "writing")
-    assert (first["done"] > first["total"] * 0.25) == (writes >= 12)
+    assert (first["done"] > first["total"] / 4) == (writes >= 12)  # a third of it is the embeddings
 
 
 def test_variants_of_which_one_is_further_along_go_on_together(
