@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 import bot
-from bot import catalogue, reference, toolchains
+from bot import catalogue, importance, reference, toolchains
 from bot.cards import Prompt, figures
 from bot.config import Config
 from bot.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side
@@ -20,6 +20,7 @@ from bot.records import (
     BuildRecord,
     Cost,
     FileEntry,
+    Imatrix,
     Release,
     SourceRef,
     ToolchainRef,
@@ -31,6 +32,7 @@ from tests.cards.examples import GGUF, distance
 from tests.source import models
 
 MODEL = "microsoft/Phi-9-mini"
+IMATRIX = Imatrix(text=importance.TEXT, text_sha256=importance.text_digest(), sha256="b" * 64, chunks=25, tokens=12800)
 FILES = {
     "gguf": {"Phi-9-mini-{name}.gguf": "The weights of {name}."},
     "onnx": {"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},
@@ -73,6 +75,7 @@ def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float 
         bot_version=bot.__version__,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         path_in_repo=form.path_in_repo(row),
+        imatrix=IMATRIX if importance.needed(row) else None,
     )
     proof = evidence(build, of, kl=kl)
     write_json(where / "build.json", build.to_json())

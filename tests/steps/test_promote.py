@@ -192,6 +192,28 @@ def test_a_build_that_is_not_ours(world: World, change: Callable[[dict[str, Any]
     assert reason in alter(world, "build.json", change)
 
 
+def test_what_was_quantized_by_an_importance_matrix_is_promoted_with_its_name(world: World) -> None:
+    world.stage(world.build("gguf/q2_k"))
+    ((published,),) = (p.builds for p in world.promote().publications)
+    assert published.build.imatrix == proven.IMATRIX
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("gguf/q2_k", lambda b: b.update(imatrix=None), "against its recipe"),
+        ("gguf/q4_k_m", lambda b: b.update(imatrix=proven.IMATRIX.to_json()), "against its recipe"),
+        ("gguf/q2_k", lambda b: b["imatrix"].update(text_sha256="0" * 64), "of another text"),
+        ("gguf/q2_k", lambda b: b["imatrix"].update(text="<script>"), "none of the bot's"),
+    ],
+)
+def test_an_importance_matrix_that_is_not_ours(
+    world: World, name: str, change: Callable[[dict[str, Any]], Any], reason: str
+) -> None:
+    world.stage(proven_again(rewrite(world.build(name), "build.json", change)))
+    assert reason in why(world.promote())
+
+
 @pytest.mark.parametrize(
     "name", ["README.md.gguf/../x.gguf", "..\\x.gguf", "con.gguf", "x.py", "phi-bot.json", "README.md", "model.bin"]
 )
