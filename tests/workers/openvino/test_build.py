@@ -66,12 +66,22 @@ def test_nothing_of_the_machine_is_in_the_files(built: Built, sample: Path) -> N
             assert str(sample).encode() not in content
 
 
-def test_progress_counts_the_tensors_that_are_compressed(built: Built) -> None:
+def test_progress_counts_the_bytes_that_are_written(built: Built) -> None:
     progress = [e for e in built.events if e["event"] == "progress"]
-    for variant in (INT4, CHANNELS, INT8):
-        last = [e for e in progress if e["what"] == f"compressing {variant.short_name}"][-1]
-        assert (last["done"], last["unit"]) == (last["total"], "tensors")
-        assert last["total"] >= 4 * 4  # the matrices of four layers
+    for variant in ROWS:
+        last = [e for e in progress if e["what"] == f"writing {variant.short_name}"][-1]
+        assert (last["done"], last["unit"]) == (last["total"], "bytes")
+        written = (built.folders[variant.name] / "openvino_model.bin").stat().st_size
+        assert 0.99 * last["total"] <= written <= last["total"]  # equal constants are written once
+
+
+def test_progress_of_the_stock_path_counts_the_tensors_that_are_compressed(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    stock = build(toolchain, sample, [INT8], tmp_path / "job", log=tmp_path / "log", stock=True)
+    last = [e for e in stock.events if e["event"] == "progress" and e["what"] == "compressing int8"][-1]
+    assert (last["done"], last["unit"]) == (last["total"], "tensors")
+    assert last["total"] >= 4 * 4  # the matrices of four layers
 
 
 def test_each_row_says_what_it_cost(built: Built) -> None:
@@ -231,15 +241,19 @@ def test_a_missing_tokenizer_is_the_sources_fault(toolchain: Toolchain, sample: 
     assert list((tmp_path / "job" / "int4").iterdir()) == []
 
 
-@pytest.mark.parametrize(("variant", "share"), [(FP32, 1.5), (INT4, 1.25)], ids=["writing", "compressing"])
+@pytest.mark.parametrize(
+    ("variant", "share", "stock"),
+    [(FP32, 1.5, False), (FP32, 1.5, True), (INT4, 1.25, True)],
+    ids=["writing", "exporting", "compressing"],
+)
 def test_a_disk_that_fills_up_is_said_to_be_full(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, variant: Variant, share: float
+    toolchain: Toolchain, sample: Path, tmp_path: Path, variant: Variant, share: float, stock: bool
 ) -> None:
-    """In float32 the weights take twice what they had; in 4 bits 0.4, beside the export that they are made from."""
+    """In float32 the weights take twice what they had; in 4 bits 0.4, and the stock path keeps its export beside."""
     weights = (sample / "model.safetensors").stat().st_size
     with small_disk(tmp_path / "disk", share * weights / 1e6) as disk:
         with pytest.raises(DiskFullError, match="No space left on device"):
-            build(toolchain, sample, [variant], disk / "job", log=tmp_path / "log")
+            build(toolchain, sample, [variant], disk / "job", log=tmp_path / "log", stock=stock)
         assert list((disk / "job" / variant.short_name).iterdir()) == []
 
 
