@@ -69,13 +69,14 @@ def test_nothing_of_the_machine_is_in_the_files(built: Built, sample: Path) -> N
             assert str(sample).encode() not in content
 
 
-def test_progress_counts_the_layers_that_are_read_and_the_tensors_that_are_written(built: Built) -> None:
+def test_progress_counts_the_layers_that_are_read_and_the_bytes_that_are_written(built: Built) -> None:
     progress = [e for e in built.events if e["event"] == "progress"]
     for variant in ROWS:
         read = [e for e in progress if e["what"] == f"building {variant.short_name}"][-1]
         assert (read["done"], read["total"], read["unit"]) == (4, 4, "layers")
-        written = [e for e in progress if e["what"] == f"writing {variant.short_name}"][-1]
-        assert (written["done"], written["unit"]) == (written["total"], "tensors")
+    written = [e for e in progress if e["what"] == "writing"][-1]
+    assert (written["done"], written["unit"]) == (written["total"], "bytes")
+    assert written["total"] == sum((folder / "model.onnx.data").stat().st_size for folder in built.folders.values())
 
 
 @pytest.mark.parametrize("variant", RUN_HERE, ids=lambda v: v.short_name)
@@ -230,16 +231,17 @@ def test_a_missing_tokenizer_is_the_sources_fault(toolchain: Toolchain, sample: 
     assert list((tmp_path / "job" / "cpu-int4").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_leaves_the_row_that_was_whole(
-    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
+@pytest.mark.parametrize("stock", [False, True], ids=["in step", "one after the other"])
+def test_a_disk_that_fills_up_leaves_rows_that_are_whole_and_nothing_of_others(
+    built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path, stock: bool
 ) -> None:
-    """In 4 bits the weights take less than they had, and in float32 twice as much."""
+    """In 4 bits weights take less than they had, and in float32 twice as much. Written in step, neither is whole."""
     weights = (sample / "model.safetensors").stat().st_size
     with small_disk(tmp_path / "disk", 2 * weights / 1e6) as disk:
         with pytest.raises(DiskFullError, match="No space left on device"):
-            build(toolchain, sample, [INT4, FP32], disk / "job", log=tmp_path / "log")
-        whole = {p.name: p.read_bytes() for p in (disk / "job" / "cpu-int4").iterdir()}
-        assert whole == built.files(INT4.name)
+            build(toolchain, sample, [INT4, FP32], disk / "job", log=tmp_path / "log", stock=stock)
+        left = {p.name: p.read_bytes() for p in (disk / "job" / "cpu-int4").iterdir()}
+        assert left == (built.files(INT4.name) if stock else {})
         assert list((disk / "job" / "cpu-fp32").iterdir()) == []
 
 
