@@ -1,5 +1,6 @@
 """Builds of real sizes, measured: the checkpoints, what a run takes, and what is said of it, on small ones."""
 
+import json
 import struct
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.checkpoints import SHAPES, Shape, make, parameters
+from benchmarks.real.__main__ import PAGE, RESULTS
 from benchmarks.real.outputs import compared, digests
 from benchmarks.real.results import Cell, Results, Way
 from benchmarks.real.table import text
@@ -131,6 +133,11 @@ def test_what_did_not_fit_is_told_by_a_line_through_fewer_layers() -> None:
     guessed = "| `mlx/4bit` | ≈ by hand | 34.0 | 15.0 | 10.00 | 3.00 | 2.00 | 1.00 | not run: too little memory |"
     assert guessed in page
     assert "| `mlx/4bit` | phi-bot | 10.0 (0.29) | 15.0 (1.00) | 4.00 (0.40) |" in page
+
+
+def test_the_page_is_of_the_results_beside_it() -> None:
+    results = Results.from_json(json.loads(RESULTS.read_text(encoding="utf-8")))
+    assert PAGE.read_text(encoding="utf-8") == text(results)
 
 
 @pytest.mark.toolchain
