@@ -97,12 +97,16 @@ class Runtime:
         if positions[0] < first - _PIECE:
             raise ValueError(f"of {first} ids at once, {_PIECE} have logits: not the one at {positions[0]}")
         generator = self._generator(ids[:first], len(ids) + 1, scored=True)
-        kept: list[Array] = []
+        rows: Array = None
+        done = 0
         for start, end in self._pieces(generator, ids, first):
             there = generator.get_output(ROWS)[0]
+            if rows is None:
+                rows = np.empty((len(positions), there.shape[-1]), dtype=np.float32)
             wanted = [p - end for p in positions if start <= p < end]  # counted from the end
-            kept.append(there[wanted].astype(np.float32))
-        return np.concatenate(kept)
+            rows[done : done + len(wanted)] = there[wanted]
+            done += len(wanted)
+        return rows
 
     def _pieces(self, generator: Any, ids: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
         """Run all ids; yield from where to where, each time that the generator has run some."""
