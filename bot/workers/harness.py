@@ -21,12 +21,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from bot.records import Json, Variant
+from bot.tasks import Target
 
 
 class SourceProblem(Exception):  # noqa: N818
@@ -71,6 +72,18 @@ class Reporter:
         now = time.monotonic()
         seconds, self._started = now - self._started, now
         self.event(event="built", variant=variant.name, seconds=round(seconds, 3), peak_memory=peak_memory())
+
+    def built_together(self, targets: Sequence[Target]) -> None:
+        """Say that all files of targets that were made in one pass are written.
+
+        What each took of the pass nobody knows: its seconds are shared out by the bytes of their files.
+        """
+        now = time.monotonic()
+        seconds, self._started = now - self._started, now
+        sizes = [sum(f.stat().st_size for f in Path(t.out).iterdir()) for t in targets]
+        for target, size in zip(targets, sizes, strict=True):
+            share = seconds * size / max(sum(sizes), 1)
+            self.event(event="built", variant=target.variant.name, seconds=round(share, 3), peak_memory=peak_memory())
 
     def failed(self, variant: Variant, message: str) -> None:
         """Say that a variant cannot be built; the worker goes on with the others."""

@@ -133,7 +133,7 @@ def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter
                 report.failed(plan.target.variant, output.refused)
             else:
                 output.placed.finish(file_of(task, plan.target))
-                report.built(plan.target.variant)
+        report.built_together([p.target for p, o in zip(plans, outputs, strict=True) if o.refused is None])
 
 
 def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:

@@ -92,8 +92,7 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
         )
         for plan, output in zip(plans, outputs, strict=True):
             plan.finish(output, source, stop)
-    for plan in plans:
-        report.built(plan.target.variant)
+    report.built_together([plan.target for plan in plans])
 
 
 def _plan(source: Path, target: Target, mapped: Mapped, scratch: Path) -> _Plan:

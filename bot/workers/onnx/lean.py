@@ -78,8 +78,7 @@ def build(
         for target in task.targets:
             empty(target)
         raise
-    for target in made:
-        report.built(target.variant)
+    report.built_together(made)
 
 
 def _require_covered(task: BuildTask, source: Path) -> None:
