@@ -8,6 +8,7 @@
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
 # make measurements  measures builds of several sizes (20 minutes of a processor), and writes docs/estimates.md
+# make importance  measures what an importance matrix does to each type of GGUF (an hour), and writes docs/importance.md
 # make faults   breaks every call of a whole run in every way, and counts what is half or twice published (half an hour)
 # make lint     ruff and mypy
 # make workflows  audits the workflows of GitHub, the action and the examples: zizmor, schemas and the project's own rules
@@ -29,7 +30,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test sweep unit families controls bench bench-cycle bench-scale measurements lint workflows dist locks clean
+.PHONY: help demo test sweep unit families controls bench bench-cycle bench-scale measurements importance lint workflows dist locks clean
 .NOTPARALLEL:
 
 help:
@@ -69,6 +70,9 @@ bench-scale: $(STAMP)
 
 measurements: $(STAMP)
 	@$(BIN)/python -m benchmarks.estimates.measure --work .measurements
+
+importance: $(STAMP)
+	@$(BIN)/python -m benchmarks.importance
 
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults
