@@ -68,6 +68,16 @@ def most_used(folder: Path) -> Iterator[list[int]]:
         thread.join()
 
 
+def release(hub: RunningHub, repo_id: str, model: Path) -> None:
+    """Move a model to a Hub, file by file: this disk may not hold it twice."""
+    there, head = client.connect(hub.url, hub.token), None
+    for file in sorted(model.iterdir()):
+        with Silent().task("release") as task:
+            head = there.commit(repo_id, files={file.name: file}, parent=head, message=f"Add {file.name}", task=task)
+        file.unlink()
+    model.rmdir()
+
+
 def build(hub: RunningHub, repo_id: str, variant: str, folder: Path, size: float) -> Json:
     """Build a variant on a disk of its own; return what it took."""
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1"}
@@ -110,11 +120,8 @@ def main() -> None:
     model = make(shape, options.work / "sample", options.work / "model", layers=options.layers)
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     with serve(options.work / "hub") as hub:
-        files: dict[str, Path | bytes] = {p.name: p for p in sorted(model.iterdir())}
         weights = sum(p.stat().st_size for p in model.glob("*.safetensors"))
-        with Silent().task("release") as task:
-            client.connect(hub.url, hub.token).commit(repo_id, files=files, parent=None, message="Release", task=task)
-        shutil.rmtree(model)  # the Hub has it, and this disk is small too
+        release(hub, repo_id, model)
         for variant in options.variants.split(","):
             found = build(hub, repo_id, variant, options.work / variant.replace("/", "-"), options.disk * GB)
             print(json.dumps({k: v for k, v in found.items() if k != "files"}))
