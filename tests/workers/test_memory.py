@@ -23,7 +23,9 @@ pytestmark = pytest.mark.toolchain
 GB = 10**9
 
 
-@pytest.mark.parametrize(("shape", "limit"), [("phi-3.5-mini", 3 * GB), ("phi-4", 4 * GB)])
+@pytest.mark.parametrize(
+    ("shape", "limit"), [("phi-3.5-mini", 3 * GB), pytest.param("phi-4", 4 * GB, marks=pytest.mark.sweep)]
+)
 def test_a_reference_keeps_to_its_limit(
     shape: str, limit: int, sample_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -62,9 +64,9 @@ print(peak_memory())
     ("variant", "module", "limit"),
     [
         ("gguf/q4_k_m", "gguf.weights", 0.5 * GB),
-        ("onnx/cpu-int4", "onnx.weights", 0.8 * GB),
-        ("openvino/int4", "openvino.weights", 0.8 * GB),
-        ("mlx/4bit", "mlx.artifact", 0.8 * GB),
+        pytest.param("onnx/cpu-int4", "onnx.weights", 0.8 * GB, marks=pytest.mark.sweep),
+        pytest.param("openvino/int4", "openvino.weights", 0.8 * GB, marks=pytest.mark.sweep),
+        pytest.param("mlx/4bit", "mlx.artifact", 0.8 * GB, marks=pytest.mark.sweep),
     ],
 )
 def test_comparing_weights_takes_little_memory_with_a_vocabulary_of_200064(

@@ -119,7 +119,7 @@ layout.quantize = looking
     assert 0 < taken < 4 << 20
 
 
-@pytest.mark.parametrize("writes", [0, 10, 57])
+@pytest.mark.parametrize("writes", [10, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 57))])
 def test_a_killed_build_goes_on_from_what_was_whole(
     toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
 ) -> None:
