@@ -58,9 +58,13 @@ def main() -> None:
     """Measure what is not measured yet in the working folder, and write all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".measurements"), help="folder for checkpoints and results")
-    work: Path = parser.parse_args().work.absolute()
+    parser.add_argument("--only", choices=[*_COMMANDS], help="measure these anew, and keep what is known of the others")
+    options = parser.parse_args()
+    work: Path = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    found = [measured for size in SIZES for measured in _size(size, work)]
+    found = [measured for size in SIZES for measured in _size(size, work, options.only)]
+    if options.only:
+        found += [row for row in measurements().rows if row.what != options.only]
     kept = measurements().large if FILE.exists() else ()
     words = f"{_processor()}, {os.cpu_count()} cores, {machine.memory() / 1e9:.0f} GB, {platform.system()}"
     taken = dt.datetime.now(dt.UTC).date().isoformat()
@@ -71,7 +75,7 @@ def main() -> None:
     report.write()
 
 
-def _size(size: Size, work: Path) -> Iterator[Measured]:
+def _size(size: Size, work: Path, only: str | None) -> Iterator[Measured]:
     """Measure all runs of one size. Each result is kept as a file, so that a killed sweep goes on where it was."""
     results = work / "results" / size.name
     results.mkdir(parents=True, exist_ok=True)
@@ -87,6 +91,7 @@ def _size(size: Size, work: Path) -> Iterator[Measured]:
     names = [*FIRST, *(OTHERS if size in _OF_OTHERS else ())]
     wanted = [f"build-{n}" for n in names] + [f"verify-{n}" for n in FIRST if size in _VERIFIED[n]]
     wanted += ["reference"] if size in _REFERENCES else []
+    wanted = [name for name in wanted if only is None or name.split("-")[0] == only]
     if all((results / f"{n.replace('/', '-')}.json").exists() for n in wanted):
         yield from (once(n, _never) for n in wanted)
         return
@@ -97,7 +102,8 @@ def _size(size: Size, work: Path) -> Iterator[Measured]:
             yield once("reference", partial(_reference, staged, here))
         for name in names:
             built = here / name.replace("/", "-")
-            yield once(f"build-{name}", partial(_build, name, staged, built))
+            if f"build-{name}" in wanted:
+                yield once(f"build-{name}", partial(_build, name, staged, built))
             if f"verify-{name}" in wanted:
                 yield once(f"verify-{name}", partial(_verify, name, staged, built, here))
             shutil.rmtree(built, ignore_errors=True)
