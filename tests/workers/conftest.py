@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checkpoints import SHAPES, make
 from bot.progress import Silent
 from bot.toolchains.install import ensure
 from tests.toolchain_fixtures import compute_reference
@@ -25,6 +26,13 @@ def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return source, folder / "reference"
 
     return made
+
+
+@pytest.fixture(scope="session")
+def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One layer of Phi-3.5-mini at its true size, to be read only: 310 million parameters, in two files."""
+    folder = tmp_path_factory.mktemp("large") / "source"
+    return make(SHAPES["phi-3.5-mini"], sample, folder, layers=1, shard=400 * 10**6)
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,16 @@ class Built:
         """What was said of each variant that failed alone."""
         return {e["variant"]: e["message"] for e in self.events if e["event"] == "failed"}
 
+    @property
+    def notes(self) -> list[str]:
+        """The lines for the person."""
+        return [e["message"] for e in self.events if e["event"] == "note"]
+
+    @property
+    def progress(self) -> list[Json]:
+        """Every event that says how far it is."""
+        return [e for e in self.events if e["event"] == "progress"]
+
     def files(self, name: str) -> dict[str, bytes]:
         """Every file of a variant."""
         return {p.name: p.read_bytes() for p in sorted(self.folders[name].iterdir())}
@@ -99,32 +109,36 @@ def run_build(
 
     What is killed goes on when it is run again. A source that is ``streamed`` comes tensor by tensor out of its files.
     """
-    folder = next(iter(built.folders.values())).parent
-    partial = folder / "partial"
-    targets = tuple(
-        Target(variant=v, out=str(built.folders[v.name]), partial=str(partial / v.short_name)) for v in variants
-    )
-    task = BuildTask(
-        source=str(source),
-        model_name=model,
-        targets=targets,
-        scratch=str(folder / "scratch"),
-        threads=threads,
-        stock=stock,
-        streamed=streamed,
-        importance=_importance(source) if any(v.options.get("imatrix") for v in variants) else "",
-    )
+    task = task_of(source, variants, built, model=model, threads=threads, stock=stock)
+    if any(v.options.get("imatrix") for v in variants):
+        task = replace(task, importance=_importance(source))
     if not streamed:
         run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
         return
+    folder = Path(task.scratch).parent
     with streaming(source, folder / "streamed") as stream:
 
         def on_event(event: dict[str, Json]) -> None:
             if not stream.take(event):
                 built.events.append(event)
 
-        task = replace(task, source=str(folder / "streamed"))
+        task = replace(task, source=str(folder / "streamed"), streamed=True)
         run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=on_event, on_start=stream.begin)
+
+
+def task_of(
+    source: Path, variants: Sequence[Variant], built: Built, *, model: str = MODEL, threads: int, stock: bool
+) -> BuildTask:
+    """The task of building variants into prepared folders."""
+    folder = next(iter(built.folders.values())).parent
+    partial = folder / "partial"
+    targets = tuple(
+        Target(variant=v, out=str(built.folders[v.name]), partial=str(partial / v.short_name)) for v in variants
+    )
+    scratch = str(folder / "scratch")
+    return BuildTask(
+        source=str(source), model_name=model, targets=targets, scratch=scratch, threads=threads, stock=stock
+    )
 
 
 @contextmanager

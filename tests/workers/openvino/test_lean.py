@@ -1,26 +1,28 @@
 """OpenVINO in little memory: the bytes of the export itself, for every family and row, made without its weights."""
 
-import filecmp
-import json
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import bot
-from benchmarks.checkpoints import SHAPES, make
 from bot import catalogue
-from bot.families import FAMILIES
 from bot.progress import Silent
-from bot.records import Json, Variant
-from bot.tasks import BuildTask, Target
+from bot.records import Variant
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
 from tests.workers import checkpoints
 from tests.workers.limits import data_limit
-from tests.workers.running import Built, build, copy_of, prepare, rows, run_build
+from tests.workers.running import build, copy_of, prepare, rows, run_build
+from tests.workers.twins import (
+    assert_goes_stock,
+    assert_same,
+    assert_streams,
+    assert_twins,
+    empty,
+    families,
+    killing,
+    run_with,
+)
 
 pytestmark = pytest.mark.toolchain
 
@@ -29,23 +31,12 @@ INT4, CHANNELS, INT8, FP16, FP32 = (
     catalogue.all_variants()[f"openvino/{n}"] for n in ("int4", "int4-cw", "int8", "fp16", "fp32")
 )
 _ALWAYS = ("phi-3.5-mini",)  # two tables of rotations
-COVERED = [
-    pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep)
-    for name, family in FAMILIES.items()
-    if not family.needs_code and name != "phi-3.5-moe"
-]
+COVERED = families(always=_ALWAYS, covered=lambda name: name != "phi-3.5-moe")
 
 
 @pytest.fixture(scope="module")
 def toolchain() -> Toolchain:
     return ensure("openvino", Silent())
-
-
-@pytest.fixture(scope="module")
-def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One layer of Phi-3.5-mini at its true size: 310 million parameters, in two files."""
-    folder = tmp_path_factory.mktemp("large") / "source"
-    return make(SHAPES["phi-3.5-mini"], sample, folder, layers=1, shard=400 * 10**6)
 
 
 def row(name: str, **options: str | float | bool) -> Variant:
@@ -89,10 +80,7 @@ def test_other_ratios_groups_and_symmetries_are_what_the_export_writes(
 
 def test_a_source_that_streams_gives_the_same(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
     """Its weights are too large to be there all the time, and nothing reads one that is not held."""
-    whole = build(toolchain, large, [INT4, FP32], tmp_path / "whole", log=tmp_path / "log")
-    streamed = build(toolchain, large, [INT4, FP32], tmp_path / "job", log=tmp_path / "log", streamed=True)
-    assert streamed.names == [INT4.name, FP32.name]
-    assert_same(streamed, whole)
+    assert_streams(toolchain, large, [INT4, FP32], tmp_path)
 
 
 def test_it_takes_a_fraction_of_the_memory_that_the_export_takes(
@@ -124,13 +112,12 @@ def test_a_killed_build_goes_on_from_what_was_whole(
 ) -> None:
     whole = build(toolchain, sample, [variant], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [variant])
-    run_with(KILLED_AFTER.format(written=written), toolchain, sample, variant, killed)
-    for file in killed.folders[variant.name].iterdir():  # as the bot gives it again
-        file.unlink()
-
+    killer = killing("openvino.writing", "_append", after=written, marks="growing")
+    run_with(READY + killer, toolchain, sample, [variant], killed, threads=1)
+    empty(killed)
     run_build(toolchain, sample, [variant], killed, log=tmp_path / "log")
     assert_same(killed, whole)
-    first = next(e for e in killed.events if e["event"] == "progress" and e["what"].startswith("writing"))
+    first = next(e for e in killed.progress if e["what"].startswith("writing"))
     assert (first["done"] > 0) == (written > 0)
 
 
@@ -150,12 +137,7 @@ def test_a_killed_build_goes_on_from_what_was_whole(
 def test_what_it_does_not_know_goes_the_exports_own_way(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant, reason: str
 ) -> None:
-    stock = build(toolchain, sample, [variant], tmp_path / "stock", log=tmp_path / "log", stock=True)
-    built = prepare(tmp_path / "job", [variant])
-    events = run_with(change, toolchain, sample, variant, built)
-    assert [e["message"] for e in events if e["event"] == "note"] == [f"Stock path: {reason}"]
-    assert [e["variant"] for e in events if e["event"] == "built"] == [variant.name]
-    assert_same(built, stock)
+    assert_goes_stock(READY + change, toolchain, sample, variant, tmp_path, reason, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +152,9 @@ def test_an_export_that_looks_at_a_weight_is_found_out(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant
 ) -> None:
     built = prepare(tmp_path / "job", [variant])
-    events = run_with(LOOKING.format(change=change), toolchain, sample, variant, built)
-    assert [e["message"] for e in events if e["event"] == "note"] == ["Stock path: the export looks at the weights"]
-    assert [e["variant"] for e in events if e["event"] == "built"] == [variant.name]
+    ran = run_with(READY + LOOKING.format(change=change), toolchain, sample, [variant], built, threads=1)
+    assert ran.notes == ["Stock path: the export looks at the weights"]
+    assert ran.names == [variant.name]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +175,7 @@ def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
     source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
     stock = build(toolchain, source, [FP32], tmp_path / "stock", log=tmp_path / "log", stock=True)
     built = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
-    (note,) = (e["message"] for e in built.events if e["event"] == "note")
+    (note,) = built.notes
     assert note.endswith(reason)
     assert_same(built, stock)
 
@@ -211,18 +193,12 @@ def test_equal_weights_are_written_once(toolchain: Toolchain, sample: Path, tmp_
     assert_twins(toolchain, source, [INT4, INT8, FP16], tmp_path)
 
 
-KILLED_AFTER = """
-import os
-from bot.workers import growing
-from bot.workers.openvino import writing
-growing._MARK_BYTES = 0  # so that each constant is worth a mark
-append, left = writing._append, [{written}]
-def appending(*args):
-    left[0] -= 1
-    if left[0] < 0:
-        os.kill(os.getpid(), 9)
-    return append(*args)
-writing._append = appending
+# As the worker's own modules do before they import the toolchain.
+READY = """
+from bot.workers.openvino import build, runtime
+runtime.send_nothing()
+from bot.workers.checkpoint import forbid_remote_code
+forbid_remote_code()
 """
 LOOKING = """
 from bot.workers.openvino import graph
@@ -232,58 +208,3 @@ def looked(planning, *args):
     return save(planning, *args)
 graph.Planning._saved = looked
 """
-_ROOT = Path(bot.__file__).parent.parent
-_WORKER = """
-import os, sys
-del os.environ["PHI_BOT_HOLDS_STDIN"]  # it is ours
-sys.path.insert(0, sys.argv.pop(1))
-change = sys.argv.pop(1)
-from bot.workers.harness import main
-from bot.workers.openvino import build, runtime
-runtime.send_nothing()
-from bot.workers.checkpoint import forbid_remote_code
-forbid_remote_code()
-exec(change)
-main({"build": build.build})
-"""
-
-
-def run_with(change: str, toolchain: Toolchain, source: Path, variant: Variant, built: Built) -> list[Json]:
-    """Run a worker in which some code was run first, as ``run_build`` runs others. Returns its events."""
-    folder = built.folders[variant.name].parent
-    partial = str(folder / "partial" / variant.short_name)
-    target = Target(variant=variant, out=str(built.folders[variant.name]), partial=partial)
-    task = BuildTask(
-        source=str(source), model_name="Phi", targets=(target,), scratch=str(folder / "scratch"), threads=1
-    )
-    (folder / "task.json").write_text(json.dumps(task.to_json()))
-    done = subprocess.run(
-        [toolchain.python, "-I", "-c", _WORKER, _ROOT, change, "build", folder / "task.json"],
-        capture_output=True,
-        text=True,
-        env=child_environment(str(folder)),
-    )
-    assert done.returncode in (0, -9), done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    return [e for e in events if e["event"] not in ("progress", "result")]
-
-
-def assert_twins(toolchain: Toolchain, source: Path, variants: Sequence[Variant], folder: Path) -> None:
-    """The lean way was taken, and left the bytes of the stock one."""
-    folder.mkdir(exist_ok=True)
-    lean = build(toolchain, source, variants, folder / "lean", log=folder / "log")
-    stock = build(toolchain, source, variants, folder / "stock", log=folder / "log", stock=True)
-    assert [e for e in lean.events if e["event"] == "note"] == []
-    assert {e["message"] for e in stock.events if e["event"] == "note"} == {"Stock path: as asked for"}
-    assert lean.names == stock.names == [v.name for v in variants]
-    assert_same(lean, stock)
-
-
-def assert_same(one: Built, other: Built) -> None:
-    """Every file of every variant has the same bytes."""
-    assert set(one.folders) == set(other.folders)
-    for name in one.folders:
-        ours, theirs = one.folders[name], other.folders[name]
-        found = sorted(p.name for p in ours.iterdir())
-        assert found == sorted(p.name for p in theirs.iterdir())
-        assert filecmp.cmpfiles(ours, theirs, found, shallow=False) == (found, [], [])
