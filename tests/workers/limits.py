@@ -1,11 +1,17 @@
-"""Limits of memory that a worker has to live with, and checkpoints of true width to try it on."""
+"""Limits of memory and disk that a worker has to live with, and checkpoints of true width to try it on."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from benchmarks.checkpoints import SHAPES, make
+from bot.errors import DiskFullError
+from bot.records import Variant
+from bot.toolchains import Toolchain
+from tests.workers.running import Built, prepare, run_build, small_disk
 
 
 @contextmanager
@@ -17,6 +23,18 @@ def data_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@contextmanager
+def on_full_disk(
+    toolchain: Toolchain, source: Path, variants: Sequence[Variant], folder: Path, megabytes: float, *, stock: bool
+) -> Iterator[Built]:
+    """Build on a disk of its own, ``folder / "disk"``, which has to fill up; give what was left on it."""
+    with small_disk(folder / "disk", megabytes) as disk:
+        built = prepare(disk / "job", variants)
+        with pytest.raises(DiskFullError, match="No space left on device"):
+            run_build(toolchain, source, variants, built, log=folder / "log", stock=stock)
+        yield built
 
 
 def wide(shape: str, sample: Path, folder: Path, *, layers: int = 1) -> Path:

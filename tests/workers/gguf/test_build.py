@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.errors import DamagedWeightsError, DiskFullError
+from bot.errors import DamagedWeightsError
 from bot.progress import Silent
 from bot.records import Json, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers.limits import on_full_disk
 from tests.workers.running import (
     MODEL,
     Built,
@@ -20,11 +21,8 @@ from tests.workers.running import (
     distances,
     failures,
     measure,
-    prepare,
     rows,
-    run_build,
     run_python,
-    small_disk,
 )
 
 pytestmark = pytest.mark.toolchain
@@ -99,7 +97,7 @@ def test_the_scratch_folder_is_left_without_weights(built: Built) -> None:
 
 
 def test_progress_counts_the_bytes_of_all_files(built: Built) -> None:
-    progress = [e for e in built.events if e["event"] == "progress" and e["what"].startswith("writing IQ2_M, ")]
+    progress = [e for e in built.progress if e["what"].startswith("writing IQ2_M, ")]
     written = [e["done"] for e in progress]
     assert written == sorted(written)
     assert progress[-1]["done"] == progress[-1]["total"]
@@ -111,12 +109,11 @@ def test_progress_of_the_stock_path_counts_bytes_of_the_checkpoint_and_tensors_o
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     stock = build(toolchain, sample, [Q4_K_M, Q8_0], tmp_path / "job", log=tmp_path / "log", stock=True)
-    progress = [e for e in stock.events if e["event"] == "progress"]
-    converted = [e["done"] for e in progress if e["what"] == "converting to BF16"]
+    converted = [e["done"] for e in stock.progress if e["what"] == "converting to BF16"]
     assert converted == sorted(converted)
     assert converted[-1] == pytest.approx((sample / "model.safetensors").stat().st_size, rel=0.01)
     for kind in ("Q4_K_M", "Q8_0"):
-        last = [e for e in progress if e["what"] == f"quantizing to {kind}"][-1]
+        last = [e for e in stock.progress if e["what"] == f"quantizing to {kind}"][-1]
         assert (last["done"], last["unit"]) == (last["total"], "tensors")
 
 
@@ -236,10 +233,8 @@ def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_pat
 def test_a_disk_that_fills_up_is_said_to_be_full(
     toolchain: Toolchain, sample: Path, tmp_path: Path, stock: bool
 ) -> None:
-    with small_disk(tmp_path / "disk", 4 if stock else 1) as disk:
-        with pytest.raises(DiskFullError, match="No space left on device"):
-            build(toolchain, sample, [Q4_K_M], disk / "job", log=tmp_path / "log", stock=stock)
-        assert [p.name for p in disk.rglob("*.gguf")] == []
+    with on_full_disk(toolchain, sample, [Q4_K_M], tmp_path, 4 if stock else 1, stock=stock):
+        assert [p.name for p in (tmp_path / "disk").rglob("*.gguf")] == []
 
 
 def test_a_disk_that_fills_up_while_the_stock_path_quantizes_leaves_the_file_that_was_whole(
@@ -251,10 +246,7 @@ def test_a_disk_that_fills_up_while_the_stock_path_quantizes_leaves_the_file_tha
     room = (
         size("gguf/bf16") + size(Q4_K_M.name) + size(Q8_0.name) // 2
     )  # the converted original, one file, half another
-    with small_disk(tmp_path / "disk", room / 1e6) as disk:
-        result = prepare(disk / "job", [Q4_K_M, Q8_0])
-        with pytest.raises(DiskFullError, match="No space left on device"):
-            run_build(toolchain, sample, [Q4_K_M, Q8_0], result, log=tmp_path / "log", stock=True)
+    with on_full_disk(toolchain, sample, [Q4_K_M, Q8_0], tmp_path, room / 1e6, stock=True) as result:
         assert result.names == [Q4_K_M.name]
         assert result.files(Q4_K_M.name) == built.files(Q4_K_M.name)
-        assert [p.name for p in disk.rglob("*.gguf")] == [f"{MODEL}-Q4_K_M.gguf"]
+        assert [p.name for p in (tmp_path / "disk").rglob("*.gguf")] == [f"{MODEL}-Q4_K_M.gguf"]

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.errors import DamagedWeightsError, DiskFullError
+from bot.errors import DamagedWeightsError
 from bot.progress import Silent
 from bot.records import Json, Variant, is_content
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers.limits import on_full_disk
 from tests.workers.running import (
     Built,
     build,
@@ -20,11 +21,8 @@ from tests.workers.running import (
     distances,
     failures,
     measure,
-    prepare,
     rows,
-    run_build,
     run_python,
-    small_disk,
 )
 
 pytestmark = pytest.mark.toolchain
@@ -79,7 +77,7 @@ def test_weights_and_config_are_those_that_mlx_lm_convert_writes(built: Built, s
 
 
 def test_progress_counts_bytes_of_what_is_written(built: Built) -> None:
-    last = [e for e in built.events if e["event"] == "progress"][-1]
+    last = built.progress[-1]
     written = sum((folder / "model.safetensors").stat().st_size for folder in built.folders.values())
     assert last["what"] == "converting to 3bit, 4bit, 6bit, 8bit, fp16, bf16, fp32"
     assert last["done"] == last["total"] == pytest.approx(written, rel=0.01)
@@ -228,19 +226,13 @@ def test_a_missing_tokenizer_is_said_to_be_missing(toolchain: Toolchain, sample:
 def test_a_disk_that_fills_up_leaves_the_folder_that_was_whole(
     built: Built, toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "disk", 5) as disk:
-        result = prepare(disk / "job", [FOUR_BITS, EIGHT_BITS])
-        with pytest.raises(DiskFullError, match="No space left on device"):
-            run_build(toolchain, sample, [FOUR_BITS, EIGHT_BITS], result, log=tmp_path / "log", stock=True)
+    with on_full_disk(toolchain, sample, [FOUR_BITS, EIGHT_BITS], tmp_path, 5, stock=True) as result:
         assert result.names == [FOUR_BITS.name]
         assert result.files(FOUR_BITS.name) == built.files(FOUR_BITS.name)
         assert result.files(EIGHT_BITS.name) == {}
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_made(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 5) as disk:
-        result = prepare(disk / "job", [FOUR_BITS, EIGHT_BITS])
-        with pytest.raises(DiskFullError, match="No space left on device"):
-            run_build(toolchain, sample, [FOUR_BITS, EIGHT_BITS], result, log=tmp_path / "log")
+    with on_full_disk(toolchain, sample, [FOUR_BITS, EIGHT_BITS], tmp_path, 5, stock=False) as result:
         assert result.names == []
         assert [result.files(name) for name in result.folders] == [{}, {}]

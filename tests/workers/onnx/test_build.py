@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.errors import BuildError, DamagedWeightsError, DiskFullError
+from bot.errors import BuildError, DamagedWeightsError
 from bot.progress import Silent
 from bot.records import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers.limits import on_full_disk
 from tests.workers.running import (
     Built,
     assert_proven,
@@ -25,7 +26,6 @@ from tests.workers.running import (
     measure,
     rows,
     run_python,
-    small_disk,
 )
 
 pytestmark = pytest.mark.toolchain
@@ -70,11 +70,10 @@ def test_nothing_of_the_machine_is_in_the_files(built: Built, sample: Path) -> N
 
 
 def test_progress_counts_the_layers_that_are_read_and_the_bytes_that_are_written(built: Built) -> None:
-    progress = [e for e in built.events if e["event"] == "progress"]
     for variant in ROWS:
-        read = [e for e in progress if e["what"] == f"building {variant.short_name}"][-1]
+        read = [e for e in built.progress if e["what"] == f"building {variant.short_name}"][-1]
         assert (read["done"], read["total"], read["unit"]) == (4, 4, "layers")
-    written = [e for e in progress if e["what"] == "writing"][-1]
+    written = [e for e in built.progress if e["what"] == "writing"][-1]
     assert (written["done"], written["unit"]) == (written["total"], "bytes")
     assert written["total"] == sum((folder / "model.onnx.data").stat().st_size for folder in built.folders.values())
 
@@ -237,12 +236,9 @@ def test_a_disk_that_fills_up_leaves_rows_that_are_whole_and_nothing_of_others(
 ) -> None:
     """In 4 bits weights take less than they had, and in float32 twice as much. Written in step, neither is whole."""
     weights = (sample / "model.safetensors").stat().st_size
-    with small_disk(tmp_path / "disk", 2 * weights / 1e6) as disk:
-        with pytest.raises(DiskFullError, match="No space left on device"):
-            build(toolchain, sample, [INT4, FP32], disk / "job", log=tmp_path / "log", stock=stock)
-        left = {p.name: p.read_bytes() for p in (disk / "job" / "cpu-int4").iterdir()}
-        assert left == (built.files(INT4.name) if stock else {})
-        assert list((disk / "job" / "cpu-fp32").iterdir()) == []
+    with on_full_disk(toolchain, sample, [INT4, FP32], tmp_path, 2 * weights / 1e6, stock=stock) as left:
+        assert left.files(INT4.name) == (built.files(INT4.name) if stock else {})
+        assert left.files(FP32.name) == {}
 
 
 def test_nothing_is_sent_or_kept_about_the_use_of_the_runtime(

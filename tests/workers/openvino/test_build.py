@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.errors import DamagedWeightsError, DiskFullError
+from bot.errors import DamagedWeightsError
 from bot.progress import Silent
 from bot.records import CONTENT_FILES, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers.limits import on_full_disk
 from tests.workers.running import (
     Built,
     assert_proven,
@@ -23,7 +24,6 @@ from tests.workers.running import (
     measure,
     rows,
     run_python,
-    small_disk,
 )
 
 pytestmark = pytest.mark.toolchain
@@ -67,9 +67,8 @@ def test_nothing_of_the_machine_is_in_the_files(built: Built, sample: Path) -> N
 
 
 def test_progress_counts_the_bytes_that_are_written(built: Built) -> None:
-    progress = [e for e in built.events if e["event"] == "progress"]
     for variant in ROWS:
-        last = [e for e in progress if e["what"] == f"writing {variant.short_name}"][-1]
+        last = [e for e in built.progress if e["what"] == f"writing {variant.short_name}"][-1]
         assert (last["done"], last["unit"]) == (last["total"], "bytes")
         written = (built.folders[variant.name] / "openvino_model.bin").stat().st_size
         assert 0.99 * last["total"] <= written <= last["total"]  # equal constants are written once
@@ -79,7 +78,7 @@ def test_progress_of_the_stock_path_counts_the_tensors_that_are_compressed(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     stock = build(toolchain, sample, [INT8], tmp_path / "job", log=tmp_path / "log", stock=True)
-    last = [e for e in stock.events if e["event"] == "progress" and e["what"] == "compressing int8"][-1]
+    last = [e for e in stock.progress if e["what"] == "compressing int8"][-1]
     assert (last["done"], last["unit"]) == (last["total"], "tensors")
     assert last["total"] >= 4 * 4  # the matrices of four layers
 
@@ -251,10 +250,8 @@ def test_a_disk_that_fills_up_is_said_to_be_full(
 ) -> None:
     """In float32 the weights take twice what they had; in 4 bits 0.4, and the stock path keeps its export beside."""
     weights = (sample / "model.safetensors").stat().st_size
-    with small_disk(tmp_path / "disk", share * weights / 1e6) as disk:
-        with pytest.raises(DiskFullError, match="No space left on device"):
-            build(toolchain, sample, [variant], disk / "job", log=tmp_path / "log", stock=stock)
-        assert list((disk / "job" / variant.short_name).iterdir()) == []
+    with on_full_disk(toolchain, sample, [variant], tmp_path, share * weights / 1e6, stock=stock) as left:
+        assert left.files(variant.name) == {}
 
 
 def test_nothing_is_sent_or_kept_about_the_use_of_the_toolchain(
