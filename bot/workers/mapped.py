@@ -6,16 +6,20 @@ resident until it is dropped, so what is done with goes back at once; the system
 
 import json
 import mmap
+import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from bot.workers.checkpoint import shards
 from bot.workers.feed import Feed
 from bot.workers.harness import SourceProblem
 
 _BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+_AHEAD = 256 << 20  # bytes of what comes next that the system is asked to read meanwhile: a second of a fast disk
 SMALL = 1 << 20  #: bytes; tensors up to here (norms, biases) are read whenever a library likes, so they always stay
 
 
@@ -38,10 +42,13 @@ class Mapped:
         #: by name, in the order of the files and of the data in each
         self.stored: Mapping[str, Stored] = {n: s for file in shards(source) for n, s in _header(file).items()}
         self._feed = feed
+        self._next: deque[str] = deque()
+        self._asked = 0
+        self._files: dict[Path, BinaryIO] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         for file in dict.fromkeys(s.file for s in self.stored.values()):
-            with file.open("rb") as opened:
-                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            self._files[file] = file.open("rb")
+            self._maps[file] = mmap.mmap(self._files[file].fileno(), 0, access=mmap.ACCESS_READ)
         if feed is not None:
             small = [n for n, s in self.stored.items() if s.size <= SMALL]
             feed.order(small)
@@ -55,8 +62,12 @@ class Mapped:
 
     def order(self, names: Sequence[str]) -> None:
         """Say which tensors will be held from now on, one after the other."""
+        large = [n for n in names if self.stored[n].size > SMALL]
         if self._feed is not None:
-            self._feed.order([n for n in names if self.stored[n].size > SMALL])
+            self._feed.order(large)
+        else:
+            self._next, self._asked = deque(large), 0
+            self._read_ahead()
 
     @contextmanager
     def held(self, *names: str) -> Iterator[None]:
@@ -67,10 +78,21 @@ class Mapped:
         try:
             yield
         finally:
+            self._asked -= sum(self.stored[n].size for n in large)
+            self._read_ahead()
             for name in large:
                 self.drop(name)
                 if self._feed is not None:
                     self._feed.release(name)
+
+    def _read_ahead(self) -> None:
+        """Have the system read what comes next, so that nobody waits for a disk page by page."""
+        if not hasattr(os, "posix_fadvise"):  # macOS and Windows
+            return
+        while self._next and self._asked < _AHEAD:
+            stored = self.stored[self._next.popleft()]
+            self._asked += stored.size
+            os.posix_fadvise(self._files[stored.file].fileno(), stored.begin, stored.size, os.POSIX_FADV_WILLNEED)
 
     def drop(self, name: str, begin: int = 0, end: int | None = None) -> None:
         """Give back the memory of a tensor's pages that were read, or of its bytes from ``begin`` to ``end``.
