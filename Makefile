@@ -5,6 +5,9 @@
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
 # make bench    makes files of real sizes, by the tools themselves and by phi-bot (an hour), and writes benchmarks/real.md
+# make bench-kills  kills builds of a real size at random moments, and compares what they make (half an hour)
+# make bench-disk   builds a model of 29 GB on a disk of 12 GB, in every format (half an hour; root, on Linux)
+# make bench-uploads  publishes to a Hub that takes 50 MB a second, and sees how much of that building hides
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
 # make measurements  measures builds of several sizes (20 minutes of a processor), and writes docs/estimates.md
@@ -30,7 +33,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test sweep unit families controls bench bench-cycle bench-scale measurements importance lint workflows dist locks clean
+.PHONY: help demo test sweep unit families controls bench bench-kills bench-disk bench-uploads bench-cycle bench-scale measurements importance lint workflows dist locks clean
 .NOTPARALLEL:
 
 help:
@@ -61,6 +64,18 @@ controls: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/phi-bot toolchain install --all
 	@$(BIN)/python -m benchmarks.real --work .bench
+
+.bench/phi-3.5-mini: | $(STAMP)
+	@$(BIN)/python -m benchmarks.checkpoints phi-3.5-mini $@
+
+bench-kills: $(STAMP) .bench/phi-3.5-mini
+	@$(BIN)/python -m benchmarks.kills .bench/phi-3.5-mini --work .bench/kills
+
+bench-disk: $(STAMP)
+	@$(BIN)/python -m benchmarks.small_disk --work .bench/small-disk
+
+bench-uploads: $(STAMP) .bench/phi-3.5-mini
+	@$(BIN)/python -m benchmarks.uploads .bench/phi-3.5-mini --work .bench/uploads
 
 bench-cycle: $(STAMP)
 	@$(BIN)/python -m benchmarks.cycle

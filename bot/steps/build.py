@@ -32,14 +32,14 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
     """
     release = job.release
     streamed = not stock and streams(job, workspace, display)
-    toolchain = ensure(job.format, display)
     workspace.forget_partials()
     failures: list[Failure] = []
     with workspace.only_one(f"{job.format}-{release.content_digest[:16]}", display):
         while todo := [v for v in job.variants if not _folder(workspace, v, release).exists()]:
             have = at_hand(release, streamed=streamed, workspace=workspace, hub=hub, display=display)
             try:
-                with have as given:
+                with have as given:  # before the toolchain: a broken model is known before minutes are spent on that
+                    toolchain = ensure(job.format, display)
                     failures = _run(job, todo, given, toolchain, workspace, threads, display, stock=stock)
             except WholeSourceError as error:
                 display.say(f"{release.label} is fetched whole for {job.format}: {error.message}")

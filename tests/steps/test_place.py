@@ -56,9 +56,9 @@ def test_openvino_goes_to_the_processors_that_it_was_proven_on() -> None:
 
 
 def test_more_memory_than_the_free_ones_have_is_paid_for() -> None:
-    """The builder of ONNX holds the whole model in float32."""
-    found = placed([job(release(MINI), "onnx/cpu-int4")], STANDING)
-    assert found.jobs[0].estimate.memory > 24e9  # as was measured
+    """Whoever runs a file holds all of it: here the whole model in float32."""
+    found = placed([job(release(MINI), "onnx/cpu-fp32")], STANDING)
+    assert found.jobs[0].estimate.memory > 15e9
     assert found.jobs[0].placement is not None
     assert found.jobs[0].placement.runner in ("hf-jobs/cpu-upgrade", "hf-jobs/cpu-xl")
     assert 0 < found.jobs[0].placement.cost < 1
@@ -83,10 +83,10 @@ def test_the_file_has_to_fit_into_the_memory_of_the_gpu() -> None:
 
 
 def test_what_fits_nowhere_says_what_it_would_need() -> None:
-    found = placed([job(release(MINI), "onnx/cpu-int4")], chosen(STANDING, ["github"]))
+    found = placed([job(release(MINI), "onnx/cpu-fp32")], chosen(STANDING, ["github"]))
     assert found.jobs == ()
     [failure] = found.failures
-    assert (failure.variant, failure.step, failure.exit_code) == ("onnx/cpu-int4", "plan", NoRunnerError.exit_code)
+    assert (failure.variant, failure.step, failure.exit_code) == ("onnx/cpu-fp32", "plan", NoRunnerError.exit_code)
     assert "needs Linux x86_64 or Linux arm64 or macOS arm64 or Windows x86_64 with" in failure.message
     assert "GB of memory and" in failure.message
     assert "the largest runner known, github/windows-2025, has 16.0 GB and 14.0 GB" in failure.message
@@ -212,7 +212,8 @@ def test_every_job_is_on_the_cheapest_runner_that_has_what_it_needs(jobs: list[J
         assert one.placement is not None
         wanted = demand(one)
         assert fits(wanted, by_name[one.placement.runner])
-        assert one.placement.cost == min(placement(wanted, r).cost for r in runners if fits(wanted, r))
+        able = [r for r in runners if fits(wanted, r) and (one.source == "kept" or r.system == "linux")]
+        assert one.placement.cost == min(placement(wanted, r).cost for r in able)
 
 
 @given(any_jobs, any_runners)
