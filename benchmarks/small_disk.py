@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="phi-4")
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--sparse", action="store_true", help="weights of zeros: honest for the disk, not for the time")
     parser.add_argument("--disk", type=float, default=12.0, help="gigabytes that are free on it")
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--work", type=Path, default=Path(".small-disk"))
@@ -117,7 +118,7 @@ def main() -> None:
     shutil.rmtree(options.work, ignore_errors=True)
     options.work.mkdir(parents=True)
     make_sample(options.work / "sample", Silent(), family=shape.family)
-    model = make(shape, options.work / "sample", options.work / "model", layers=options.layers)
+    model = make(shape, options.work / "sample", options.work / "model", layers=options.layers, sparse=options.sparse)
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     with serve(options.work / "hub") as hub:
         weights = sum(p.stat().st_size for p in model.glob("*.safetensors"))
@@ -125,7 +126,7 @@ def main() -> None:
         for variant in options.variants.split(","):
             found = build(hub, repo_id, variant, options.work / variant.replace("/", "-"), options.disk * GB)
             print(json.dumps({k: v for k, v in found.items() if k != "files"}))
-            results[f"{options.shape} {variant}"] = found | {"weights": weights}
+            results[f"{options.shape} {variant}"] = found | {"weights": weights, "zeros": options.sparse}
             RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(options.work)
 

@@ -212,7 +212,7 @@ def _watched(folder: Path) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.wait(0.1):
-            sizes.append(_bytes(folder))
+            sizes.append(_bytes(folder, taken=True))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -223,12 +223,14 @@ def _watched(folder: Path) -> Iterator[list[int]]:
         thread.join()
 
 
-def _bytes(folder: Path) -> int:
+def _bytes(folder: Path, *, taken: bool = False) -> int:
+    """Return the bytes of all files below a folder, or what they take of the disk: some have holes."""
     total = 0
     for file in folder.rglob("*"):
         with contextlib.suppress(OSError):  # it went while we looked
             if file.is_file() and not file.is_symlink():
-                total += file.stat().st_size
+                found = file.stat()
+                total += found.st_blocks * 512 if taken else found.st_size
     return total
 
 
