@@ -56,11 +56,18 @@ def test_every_row_of_every_family_is_what_the_export_writes(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda source: checkpoints.in_shards(checkpoints.with_newer_keys(source)),
-        lambda source: checkpoints.in_types(source, lambda _: "F16"),  # the config says bfloat16: so they are loaded
-        lambda source: checkpoints.in_types(source, lambda name: "F32" if "norm" in name else "BF16"),
+        pytest.param(
+            lambda source: checkpoints.in_shards(checkpoints.with_newer_keys(source)), id="shards and newer keys"
+        ),
+        pytest.param(  # the config says bfloat16, and so they are loaded
+            lambda source: checkpoints.in_types(source, lambda _: "F16"), id="half", marks=pytest.mark.sweep
+        ),
+        pytest.param(
+            lambda source: checkpoints.in_types(source, lambda name: "F32" if "norm" in name else "BF16"),
+            id="mixed types",
+            marks=pytest.mark.sweep,
+        ),
     ],
-    ids=["shards and newer keys", "half", "mixed types"],
 )
 def test_checkpoints_in_other_forms_are_what_the_export_writes(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: Callable[[Path], Path]
@@ -68,6 +75,7 @@ def test_checkpoints_in_other_forms_are_what_the_export_writes(
     assert_twins(toolchain, change(copy_of(sample, tmp_path / "source")), [INT4, FP16], tmp_path)
 
 
+@pytest.mark.sweep
 def test_other_ratios_groups_and_symmetries_are_what_the_export_writes(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
