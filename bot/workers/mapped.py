@@ -4,34 +4,19 @@ Builders that are handed such views do their work tensor by tensor, in the memor
 resident until it is dropped, so what is done with goes back at once; the system's cache keeps it while it has room.
 """
 
-import json
 import mmap
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bot.workers.checkpoint import shards
 from bot.workers.feed import Feed
-from bot.workers.harness import SourceProblem
+from bot.workers.stored import Stored, require_float, tensors_of
 
-_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 _AHEAD = 256 << 20  # bytes of what comes next that the system is asked to read meanwhile: a second of a fast disk
 SMALL = 1 << 20  #: bytes; tensors up to here (norms, biases) are read whenever a library likes, so they always stay
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A tensor as its file holds it: ``dtype`` as safetensors name it, ``begin`` and ``size`` in bytes of the file."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    size: int
 
 
 class Mapped:
@@ -40,7 +25,9 @@ class Mapped:
     def __init__(self, source: Path, feed: Feed | None = None) -> None:
         """Read the headers and map the files. Raises SourceProblem, naming the file, for what is no float of 2 or 4."""
         #: by name, in the order of the files and of the data in each
-        self.stored: Mapping[str, Stored] = {n: s for file in shards(source) for n, s in _header(file).items()}
+        self.stored: Mapping[str, Stored] = tensors_of(source)
+        for name, stored in self.stored.items():
+            require_float(name, stored)
         self._feed = feed
         self._next: deque[str] = deque()
         self._asked = 0
@@ -106,19 +93,3 @@ class Mapped:
         last = (stored.begin + (stored.size if end is None else end)) // mmap.PAGESIZE * mmap.PAGESIZE
         if last > first:
             self._maps[stored.file].madvise(mmap.MADV_DONTNEED, first, last - first)
-
-
-def _header(file: Path) -> dict[str, Stored]:
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(length))
-    header.pop("__metadata__", None)
-    found = {}
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, end = entry["data_offsets"]
-        if entry["dtype"] not in _BYTES:
-            raise SourceProblem(f"{file.name}: {name} is stored as {entry['dtype']}, not as {', '.join(_BYTES)}")
-        found[name] = Stored(
-            file=file, dtype=entry["dtype"], shape=tuple(entry["shape"]), begin=8 + length + begin, size=end - begin
-        )
-    return found

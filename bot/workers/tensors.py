@@ -3,32 +3,21 @@
 safetensors' own reader has no bfloat16 without torch, which not every toolchain holds.
 """
 
-import json
 import math
 from collections.abc import Iterable, KeysView
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bot.records import Json
-from bot.workers.checkpoint import shards
 from bot.workers.feed import Feed
 from bot.workers.harness import SourceProblem
+from bot.workers.stored import Stored, require_float, tensors_of
 
 Array = Any  # numpy is not installed where mypy runs
 
 _STORED = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
 _AT_ONCE = 1 << 21  # numbers held as they are stored, beside the float32 that they become: 8 MiB at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    file: Path
-    kind: str
-    shape: tuple[int, ...]
-    offset: int
 
 
 class Tensors:
@@ -39,7 +28,7 @@ class Tensors:
 
     def __init__(self, source: Path, feed: Feed | None = None) -> None:
         """Read the headers. Raises SourceProblem, naming the file, for one that is no safetensors file."""
-        self._places = {name: place for file in shards(source) for name, place in _header(file).items()}
+        self._places = tensors_of(source)
         self._feed = feed
         self._lent = ""
 
@@ -64,35 +53,34 @@ class Tensors:
         place = self._place(name)
         first, end, _ = slice(start, stop).indices(place.shape[0])
         values: Array = np.empty((max(end - first, 0), *place.shape[1:]), dtype="<f4")
-        flat, kind = values.reshape(-1), np.dtype(_STORED[place.kind])
+        flat, kind = values.reshape(-1), np.dtype(_STORED[place.dtype])
         # Read, not mapped: pages of a mapped file count as resident, half of a tensor's float32 on top of it.
         stored: Array = np.empty(min(len(flat), _AT_ONCE), dtype=kind)
         with place.file.open("rb") as file:
-            file.seek(place.offset + first * math.prod(place.shape[1:]) * kind.itemsize)
+            file.seek(place.begin + first * math.prod(place.shape[1:]) * kind.itemsize)
             for i in range(0, len(flat), _AT_ONCE):
                 part = flat[i : i + _AT_ONCE]
                 if file.readinto(stored[: len(part)]) < part.size * kind.itemsize:
                     raise SourceProblem(f"{place.file.name} is damaged: it became shorter")
-                _widen(stored[: len(part)], place.kind, part)
+                _widen(stored[: len(part)], place.dtype, part)
         return values
 
     def take(self, name: str, entries: Array) -> Array:
         """Return the entries of a tensor's first axis whose indexes are in an array. Raises what ``read`` raises."""
         place = self._place(name)
-        stored: Array = np.memmap(place.file, _STORED[place.kind], "r", place.offset, place.shape)[entries]
+        stored: Array = np.memmap(place.file, _STORED[place.dtype], "r", place.begin, place.shape)[entries]
         values: Array = np.empty(stored.shape, dtype="<f4")
-        _widen(stored, place.kind, values)
+        _widen(stored, place.dtype, values)
         return values
 
-    def _place(self, name: str) -> _Place:
+    def _place(self, name: str) -> Stored:
         place = self._places[name]
         if self._feed is not None and name != self._lent:
             if self._lent:
                 self._feed.release(self._lent)
             self._feed.need(name)
             self._lent = name
-        if place.kind not in _STORED:
-            raise SourceProblem(f"{place.file.name}: {name} is stored as {place.kind}, not as {', '.join(_STORED)}")
+        require_float(name, place)
         return place
 
 
@@ -101,26 +89,3 @@ def _widen(stored: Array, kind: str, values: Array) -> None:
         np.left_shift(stored, 16, out=values.view("<u4"), dtype="<u4")
     else:
         values[...] = stored
-
-
-def _header(file: Path) -> dict[str, _Place]:
-    try:
-        with file.open("rb") as opened:
-            size = int.from_bytes(opened.read(8), "little")
-            if size > file.stat().st_size - 8:
-                raise ValueError("it is shorter than its header")
-            header = json.loads(opened.read(size))
-        header.pop("__metadata__", None)
-        return {name: _entry(file, 8 + size, entry) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceProblem(f"{file.name} is damaged: {error}") from error
-
-
-def _entry(file: Path, data: int, entry: Json) -> _Place:
-    """Return where a tensor is. Raises ValueError, among others, for one that is not wholly inside the file."""
-    kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    if start < 0 or data + end > file.stat().st_size:
-        raise ValueError("it is shorter than its tensors")
-    if kind in _STORED and math.prod(shape) * np.dtype(_STORED[kind]).itemsize != end - start:
-        raise ValueError("a tensor has another size than its shape says")
-    return _Place(file=file, kind=kind, shape=shape, offset=data + start)

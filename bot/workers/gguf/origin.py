@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.workers.fast import NotCovered
-from bot.workers.mapped import Stored
+from bot.workers.stored import Stored
 
 Array = Any  # numpy is not installed where mypy runs
 

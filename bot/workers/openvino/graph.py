@@ -1,7 +1,7 @@
 """Run optimum-intel's export on stand-ins for the weights: all that it writes is real, but for the constants' bytes."""
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
@@ -15,7 +15,7 @@ from optimum.intel.openvino import modeling_base
 from transformers import PreTrainedModel
 
 from bot.workers.fast import NotCovered
-from bot.workers.mapped import SMALL, Mapped, Stored
+from bot.workers.mapped import SMALL, Mapped
 from bot.workers.openvino.plan import Constant, Part, constants, placed, weights
 from bot.workers.openvino.replaced import replaced
 from bot.workers.openvino.standins import StandIns
@@ -76,7 +76,7 @@ class Planning:
             )
         if loaded not in _TYPES.values():
             raise NotCovered(f"the weights are loaded as {loaded}")
-        stored: Mapping[str, Stored] = self._mapped.stored
+        stored = self._mapped.stored
         large = {name: s for name, s in stored.items() if len(s.shape) > 1 and prod(s.shape) >= _LEAST}
         self._loaded, size = loaded, loaded.itemsize
         self._standins.stand_for({name: prod(s.shape) * size for name, s in large.items()})
