@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from bot import holes
 from bot.records import Json, Report
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
@@ -38,7 +39,7 @@ def whole(process: subprocess.Popen[bytes], out: Path) -> dict[str, str]:
 
 def on_the_way(work: Path) -> int:
     """Return how many bytes of files on their way are on the disk."""
-    return sum(part.stat().st_blocks * 512 for part in (work / "partial").glob("*/*.part"))
+    return sum(holes.taken(part) for part in (work / "partial").glob("*/*.part"))
 
 
 def measure(model: Path, variant: str, scratch: Path, moments: random.Random) -> Json:

@@ -37,8 +37,8 @@ class Stream:
     """Fetches tensors into the files of ``folder``, in the order that a worker gives, and a little ahead of it.
 
     ``places`` are the tensors by name, and ``read`` fetches one. ``ahead`` is how many bytes may be on the disk before
-    they are asked for. ``peak`` is the most bytes of weights that were on the
-    disk at once, and ``fetched`` all that came. What makes fetching fail is kept in ``error``, and the worker told.
+    they are asked for. ``peak`` is the most bytes of weights that were on the disk at once, and ``fetched`` all that
+    came. What makes fetching fail is kept in ``error``, and the worker told.
     """
 
     def __init__(self, places: Mapping[str, Place], folder: Path, read: ReadRange, *, ahead: int) -> None:

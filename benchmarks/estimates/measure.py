@@ -26,7 +26,7 @@ from typing import TypeVar
 from benchmarks.estimates import learn, report
 from benchmarks.estimates.checkpoints import Size, make
 from benchmarks.estimates.measured import FILE, Measured, Measurements, measurements
-from bot import catalogue, machine, source
+from bot import catalogue, holes, machine, source
 from bot.progress import Silent
 from bot.records import Json, Record
 from bot.sample import make_sample
@@ -229,8 +229,7 @@ def _bytes(folder: Path, *, taken: bool = False) -> int:
     for file in folder.rglob("*"):
         with contextlib.suppress(OSError):  # it went while we looked
             if file.is_file() and not file.is_symlink():
-                found = file.stat()
-                total += found.st_blocks * 512 if taken else found.st_size
+                total += holes.taken(file) if taken else file.stat().st_size
     return total
 
 

@@ -76,9 +76,8 @@ def symmetric_blocks(values: Tensor, bits: int, block: int) -> tuple[Array, Arra
     levels += half + 0.5
     levels.clamp_(0.0, 2 * half - 1)
     packed = levels.to(torch.int16)  # torch has vector instructions for this conversion, and none to a byte
-    if (
-        bits == 4
-    ):  # two to a byte, the earlier one below: they lie beside each other, and one shift brings them together
+    if bits == 4:
+        # Two to a byte, the earlier one below: they lie beside each other, and one shift brings them together.
         pairs = packed.view(torch.int32)
         packed = pairs | (pairs >> 12)
     packed = packed.to(torch.uint8)
