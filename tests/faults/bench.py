@@ -12,6 +12,7 @@ from unittest import mock
 from bot import catalogue
 from bot.config import Config
 from bot.errors import PhiBotError
+from bot.fetch import fetch
 from bot.hub import client, library
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
@@ -56,7 +57,8 @@ class Bench:
     def run(self, namespace: str) -> Report | PhiBotError:
         """Make a whole run of a new process on a machine that has the artifacts and not the source.
 
-        Pauses are left out; ``on_pause`` is called in their place.
+        The source is fetched all the same, first, as it would be for a build. Pauses are left out; ``on_pause`` is
+        called in their place.
         """
         for name in ("sources", "staged"):
             shutil.rmtree(self.work / name, ignore_errors=True)
@@ -75,6 +77,7 @@ class Bench:
         )
         with mock.patch.object(time, "sleep", self._sleep):
             try:
+                fetch(means.hub.release(MODEL), workspace=means.workspace, hub=means.hub, display=means.display)
                 return run((), catalogue.select(list(VARIANTS)), named=frozenset(VARIANTS), means=means)[1]
             except PhiBotError as error:
                 return error

@@ -60,9 +60,11 @@ def scenarios(calls: Sequence[Call]) -> list[Scenario]:
 
 
 def spread(everything: Sequence[Scenario], count: int) -> list[Scenario]:
-    """Return so many of them: of every call and every kind some."""
-    step = len(everything) / count
-    return [everything[int(n * step)] for n in range(count)]
+    """Return so many of them, in rounds: in each every call, which goes wrong in another way than the one before."""
+    ways = 2 * len(KINDS)
+    calls = len(everything) // ways
+    each = (divmod(n, calls) for n in range(count))
+    return [everything[call * ways + (call + turn * (len(KINDS) + 1)) % ways] for turn, call in each]
 
 
 def play(scenario: Scenario, namespace: str, bench: Bench, judge: Judge, outcome: Outcome) -> None:
