@@ -1,6 +1,5 @@
 """A file that grows: after a kill it goes on from what was whole, and from nothing where that is of no use."""
 
-import json
 import random
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.records import Json
+from bot.workers import journal
 from bot.workers.growing import Growing
 
 PIECES = [bytes([n]) * 1000 for n in range(10)]
@@ -63,14 +63,26 @@ def test_what_is_of_no_use_is_written_anew(tmp_path: Path, harm: str) -> None:
     assert (tmp_path / "data.part").read_bytes() == b"".join(PIECES)
 
 
-def test_marks_cost_nothing_until_there_is_much_to_lose(tmp_path: Path) -> None:
+def test_marks_cost_nothing_until_there_is_much_to_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_MARK_BYTES", 10)
     with Growing(tmp_path, "data", "plan") as file:
         file.write(b"little")
         file.mark()
         assert not (tmp_path / "data.journal").exists()
-        file.write(bytes(257 << 20))
-        file.mark()
-        assert json.loads((tmp_path / "data.journal").read_text())["whole"] == (257 << 20) + 6
+        file.write(b"more")
+        file.mark("a mark")
+        file.write(b"little")
+        file.mark("another")
+    with Growing(tmp_path, "data", "plan") as file:
+        assert (file.start, file.state) == (10, "a mark")
+
+
+def test_another_plan_leaves_nothing_that_the_first_would_go_on_from(tmp_path: Path) -> None:
+    write(tmp_path, PIECES[:5])
+    with Growing(tmp_path, "data", "another") as file:
+        file.write(bytes(6000))  # and is killed before its first mark
+    assert write(tmp_path, PIECES) == 0
+    assert (tmp_path / "data.part").read_bytes() == b"".join(PIECES)
 
 
 def test_what_was_written_through_the_descriptor_counts(tmp_path: Path) -> None:

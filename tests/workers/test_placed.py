@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from bot.records import Json
-from bot.workers import placed
+from bot.workers import journal
 from bot.workers.placed import Placed
 
 
 @pytest.fixture
 def always_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placed, "_MARK_BYTES", 1)
+    monkeypatch.setattr(journal, "_MARK_BYTES", 1)
 
 
 def begun(folder: Path, plan: Json = "plan") -> None:
@@ -57,6 +57,15 @@ def test_what_is_of_no_use_is_made_anew(tmp_path: Path, harm: str) -> None:
     with Placed(tmp_path, "data", 10, "another" if harm == "plan" else "plan") as file:
         assert file.whole == set()
     assert (tmp_path / "data.part").read_bytes() == bytes(10)
+
+
+@pytest.mark.usefixtures("always_marked")
+def test_another_plan_leaves_nothing_that_the_first_would_go_on_from(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with Placed(tmp_path, "data", 10, "another"):
+        pass  # it is killed before its first mark
+    with Placed(tmp_path, "data", 10, "plan") as file:
+        assert file.whole == set()
 
 
 def test_marks_cost_nothing_until_there_is_much_to_lose(tmp_path: Path) -> None:

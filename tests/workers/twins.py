@@ -133,7 +133,7 @@ def run_with(
 _KILLING = """
 import os
 from pkgutil import resolve_name
-resolve_name("bot.workers.{marks}")._MARK_BYTES = 0
+resolve_name("bot.workers.journal")._MARK_BYTES = 0
 owner, left = resolve_name("bot.workers.{owner}"), [{after}]
 call = owner.{name}
 def counted(*args):
@@ -145,13 +145,13 @@ owner.{name} = counted
 """
 
 
-def killing(owner: str, name: str, *, after: int, marks: str) -> str:
+def killing(owner: str, name: str, *, after: int) -> str:
     """Code for ``run_with`` that kills the worker when a function was called so many times.
 
-    ``owner`` is what has the function, as ``pkgutil.resolve_name`` takes it: a module, or ``module:Class``. ``marks``
-    is the module that marks what is whole: each piece of these small files is worth a mark.
+    ``owner`` is what has the function, as ``pkgutil.resolve_name`` takes it: a module, or ``module:Class``. Each piece
+    of these small files is worth a mark.
     """
-    return _KILLING.format(owner=owner, name=name, after=after, marks=marks)
+    return _KILLING.format(owner=owner, name=name, after=after)
 
 
 def empty(built: Built) -> None:

@@ -254,7 +254,7 @@ importance.read = lambda _: Matrix(file="imatrix.gguf", dataset="a text", chunks
 
 
 def killed_after(writes: int) -> str:
-    return killing("placed:Placed", "write", after=writes, marks="placed")
+    return killing("placed:Placed", "write", after=writes)
 
 
 def variant_of(kind: str, **options: Json) -> Variant:

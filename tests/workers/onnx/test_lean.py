@@ -251,4 +251,4 @@ from bot.workers.onnx import graph, lean
 
 
 def killed_after(writes: int) -> str:
-    return READY + killing("onnx.data:_Open", "put", after=writes, marks="growing")
+    return READY + killing("onnx.data:_Open", "put", after=writes)

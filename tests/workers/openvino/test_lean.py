@@ -120,7 +120,7 @@ def test_a_killed_build_goes_on_from_what_was_whole(
 ) -> None:
     whole = build(toolchain, sample, [variant], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [variant])
-    killer = killing("openvino.writing", "_append", after=written, marks="growing")
+    killer = killing("openvino.writing", "_append", after=written)
     run_with(READY + killer, toolchain, sample, [variant], killed, threads=1)
     empty(killed)
     run_build(toolchain, sample, [variant], killed, log=tmp_path / "log")
