@@ -48,7 +48,8 @@ class Stream:
         self._answer: Callable[[dict[str, Json]], None] = lambda _: None
         self._changed = threading.Condition()
         self._wanted: deque[str] = deque()  # somebody waits for these
-        self._next: deque[str] = deque()  # … and will ask for these
+        self._order: frozenset[str] = frozenset()  # … and said that it will ask for these, …
+        self._next: deque[str] = deque()  # … of which these have not begun to come
         self._coming: set[str] = set()
         self._there: set[str] = set()
         self._held: set[str] = set()
@@ -99,10 +100,11 @@ class Stream:
         return True
 
     def _plan(self, names: Json) -> None:
-        """Fetch these next. What was fetched for an older plan and is not wanted any more goes."""
-        self._next = deque(names)
-        for name in self._there - self._held - set(names):
+        """Fetch these next. What was fetched for an older plan and is not wanted any more goes, now or on arrival."""
+        self._order = frozenset(names)
+        for name in self._there - self._held - self._order:
             self._drop(name)
+        self._next = deque(n for n in names if n not in self._there and n not in self._coming)
 
     def _need(self, name: str) -> None:
         self._held.add(name)
@@ -112,6 +114,8 @@ class Stream:
             self._answer({"have": name})
         elif name not in self._coming:
             self._wanted.append(name)
+            if name in self._next:  # it would come again at its turn, when nobody waits for it
+                self._next.remove(name)
 
     def _drop(self, name: str) -> None:
         if name not in self._there:
@@ -141,6 +145,9 @@ class Stream:
                 self._there.add(name)
                 if name in self._held:
                     self._answer({"have": name})
+                elif name not in self._order:
+                    self._drop(name)
+                    self._changed.notify_all()
 
     def _await_next(self) -> str | None:
         """Return the tensor to fetch next, when there is one and room for it; None at the end."""

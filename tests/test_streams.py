@@ -52,9 +52,12 @@ class Source:
         self.places = {name: Place(file=file, begin=n * TENSOR, end=(n + 1) * TENSOR) for n, name in enumerate(NAMES)}
         self.fetched: list[int] = []
         self.error: Exception | None = None
+        self.answers = threading.Event()
+        self.answers.set()
 
     def read(self, place: Place, take: Callable[[bytes], None]) -> None:
         self.fetched.append(place.begin // TENSOR)
+        assert self.answers.wait(10)
         if self.error is not None:
             raise self.error
         for _ in range(4):
@@ -150,6 +153,62 @@ def test_another_worker_begins_with_nothing(source: Source, stream: Stream) -> N
     second = Worker(stream)
     assert settled(source.on_disk) == []
     assert second.need("t0") == {"have": "t0"}
+
+
+def test_what_is_just_coming_for_another_order_goes_as_it_arrives(source: Source, stream: Stream) -> None:
+    source.answers.clear()
+    worker = Worker(stream)
+    worker.say("order", tensors=NAMES[:4])
+    settled(lambda: len(source.fetched))
+    worker.say("order", tensors=["t1", *NAMES[10:]])
+    source.answers.set()
+    assert settled(source.on_disk) == ["t1", "t10", "t11", "t12"]  # … with room for as many as ever
+
+
+def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Source, stream: Stream) -> None:
+    source.answers.clear()
+    first = Worker(stream)
+    first.say("order", tensors=NAMES[:4])
+    first.say("need", tensor="t0")
+    settled(lambda: len(source.fetched))
+    second = Worker(stream)
+    second.say("need", tensor="t2")
+    source.answers.set()
+    assert settled(source.on_disk) == ["t2"]
+    assert (first.answers, second.answers) == ([], [{"have": "t2"}])
+
+
+def test_what_was_needed_before_its_turn_does_not_come_again_at_it(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    worker.say("order", tensors=NAMES[:10])
+    for name in ("t9", *NAMES[:9]):
+        assert worker.need(name) == {"have": name}
+        worker.say("released", tensor=name)
+    assert settled(source.on_disk) == []
+    assert sorted(source.fetched) == list(range(10))
+
+
+def test_what_an_older_order_brought_does_not_come_again(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    worker.say("order", tensors=["t0"])
+    assert settled(source.on_disk) == ["t0"]
+    worker.say("order", tensors=[*NAMES[1:10], "t0"])
+    for name in NAMES[:10]:
+        assert worker.need(name) == {"have": name}
+        worker.say("released", tensor=name)
+    assert settled(source.on_disk) == []
+    assert sorted(source.fetched) == list(range(10))
+
+
+def test_what_an_order_names_twice_is_there_twice(source: Source, stream: Stream) -> None:
+    worker = Worker(stream)
+    names = ["t0", *NAMES[1:10], "t0"]
+    worker.say("order", tensors=names)
+    for name in names:
+        assert worker.need(name) == {"have": name}
+        worker.say("released", tensor=name)
+    assert settled(source.on_disk) == []
+    assert sorted(source.fetched) == [0, *range(10)]
 
 
 def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source, stream: Stream) -> None:
