@@ -1,6 +1,8 @@
 """onnxruntime-genai, asked what verifying asks: text, templates, stop tokens and rows of logits."""
 
 import json
+import platform
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,19 @@ def toolchain() -> Toolchain:
     return ensure("onnx", Silent())
 
 
-RUNTIME = """
+IMPORTS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np
 from bot.workers.onnx.runtime import Runtime
+"""
+RUNTIME = (
+    IMPORTS
+    + """
 runtime = Runtime(Path(sys.argv[2]), 2, 512)  # the sample's switch
 """
+)
 
 
 def asked(toolchain: Toolchain, folder: Path, code: str) -> Any:
@@ -96,6 +103,31 @@ before, answer = runtime.logits(ids, [0, 3]), runtime.generate(ids, 4)
 print(json.dumps([bool((before == runtime.logits(ids, [0, 3])).all()), answer == runtime.generate(ids, 4)]))
 """
     assert asked(toolchain, onnx_files.folders[INT4.name], code) == [True, True]
+
+
+GLIBC = platform.libc_ver()[0] == "glibc"
+HELD = "Runtime(Path(sys.argv[2]), 2, 512).logits([5] * 10, [9])"
+NOT_HELD = """
+import onnxruntime_genai as og
+from bot.workers.onnx.rows import with_rows
+config = og.Config(sys.argv[2])
+config.add_model_data("model.onnx", with_rows(Path(sys.argv[2]), 128))
+og.Model(config)
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="asks glibc to overwrite what is freed")
+@pytest.mark.parametrize(("code", "loads"), [(HELD, True), (NOT_HELD, False)], ids=["held", "not held"])
+def test_a_changed_graph_is_kept_until_it_is_loaded(
+    onnx_files: Built, toolchain: Toolchain, code: str, loads: bool
+) -> None:
+    """The runtime keeps no copy of it: one that is let go is not read, or ends the process."""
+    done = subprocess.run(
+        [toolchain.python, "-I", "-c", IMPORTS + code, ROOT, onnx_files.folders[INT4.name]],
+        capture_output=True,
+        env={"MALLOC_PERTURB_": "165"},  # freed memory is filled with a byte, and not with what was there
+    )
+    assert (done.returncode == 0) == loads, done.stderr
 
 
 def test_text_is_given_back_with_its_special_tokens_and_without_a_space_before_it(
