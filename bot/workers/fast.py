@@ -36,20 +36,25 @@ def take(task: BuildTask, report: Reporter, fast: Callable[[], None], stock: Cal
     reason = "as asked for"
     if not task.stock:
         try:
-            with _alone(task):
+            with alone(task):
                 fast()
         except NotCovered as why:
             reason = str(why)
         else:
             return
-    if task.streamed:
-        raise NeedsWholeSource(reason)
-    report.note(f"Stock path: {reason}")
+    leave_to_stock(task, report, reason)
     stock()
 
 
+def leave_to_stock(task: BuildTask, report: Reporter, reason: str) -> None:
+    """Say why the tool itself does the work now. Raises NeedsWholeSource where it would read a source that streams."""
+    if task.streamed:
+        raise NeedsWholeSource(reason)
+    report.note(f"Stock path: {reason}")
+
+
 @contextmanager
-def _alone(task: BuildTask) -> Iterator[None]:
+def alone(task: BuildTask) -> Iterator[None]:
     """Let one process at a time write into the partial folders of a task.
 
     A worker whose bot was killed ends by itself, but not at once: not before it leaves the tool's native code.

@@ -1,7 +1,7 @@
-"""Build each target in an interpreter of its own.
+"""Do something for a target in an interpreter of its own.
 
 For toolchains that count what they make, over the life of a process, and write the numbers into their files: only a
-fresh process gives the same bytes whatever else is built. It also gives all memory back after each target.
+fresh process gives the same bytes whatever else is built. It also gives all memory back.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -22,22 +23,24 @@ from bot.workers.harness import NeedsWholeSource, Reporter, SourceProblem
 _LAUNCHER = Path(__file__).parent / "launch.py"
 
 
-def build_each(module: str, task: BuildTask, report: Reporter, command: str = "build") -> None:
-    """Run ``MODULE COMMAND`` for one target after the other, handing on its events.
+def run_alone(module: str, command: str, task: BuildTask, target: Target, report: Reporter) -> Json:
+    """Run ``MODULE COMMAND`` for one target of a task, handing on its events; return what it returned.
 
-    A target that the toolchain fails on, or dies of, fails alone. Raises SourceProblem and OSError as the child did.
+    A target that the toolchain fails on, or dies of, fails alone: then it is None. Raises SourceProblem,
+    NeedsWholeSource and OSError as the child did.
     """
-    for number, target in enumerate(task.targets):
-        scratch = Path(task.scratch) / str(number)
-        scratch.mkdir()
-        alone = dataclasses.replace(task, targets=(target,), scratch=str(scratch))
+    with tempfile.TemporaryDirectory(dir=task.scratch) as scratch:
+        alone = dataclasses.replace(task, targets=(target,), scratch=scratch)
         last, code = _run(module, command, alone, report)
-        if last is None:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            often = "; signal 9 often means too little memory" if code == -signal.SIGKILL else ""
-            report.failed(target.variant, f"the builder {how}{often}")
-        elif last["event"] == "error":
-            _fail(target, last, report)
+    if last is None:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        often = "; signal 9 often means too little memory" if code == -signal.SIGKILL else ""
+        report.failed(target.variant, f"the builder {how}{often}")
+    elif last["event"] == "error":
+        _fail(target, last, report)
+    else:
+        return last["value"]
+    return None
 
 
 def _run(module: str, command: str, task: BuildTask, report: Reporter) -> tuple[dict[str, Json] | None, int]:

@@ -1,4 +1,4 @@
-"""Targets built in an interpreter each: what comes back of each way in which one can end."""
+"""What is done for a target in an interpreter of its own: what comes back of each way in which one can end."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ _VARIANTS = [catalogue.all_variants()[f"openvino/{name}"] for name in ("int4", "
 
 # Workers as small as can be: each does one of the things that a real one may do.
 _WORKERS = {
-    "builds": "report.built(task.targets[0].variant)",
+    "builds": "report.built(task.targets[0].variant); return {'constants': 3}",
     "fails_alone": "report.failed(task.targets[0].variant, 'no such groups')",
     "raises": "raise ValueError('two\\nlines')",
     "finds_the_source_at_fault": "raise SourceProblem('model.safetensors is damaged')",
@@ -39,8 +39,8 @@ main({{"build": build}})
 """
 
 
-def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> list[Json]:
-    """Build two targets with a worker; return the events that reach the bot."""
+def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> tuple[list[Json], list[Json]]:
+    """Build two targets with a worker; return what it returns for each, and the events that reach the bot."""
     worker = tmp_path / "worker.py"
     worker.write_text(_WORKER.format(body=_WORKERS[does]))
     launcher = tmp_path / "launch.py"
@@ -56,12 +56,15 @@ def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> list[Jso
     )
     events = tmp_path / "events"
     with events.open("wb") as file:
-        isolated.build_each("bot.workers.any", task, Reporter(file.fileno()))
-    return [json.loads(line) for line in events.read_text().splitlines()]
+        report = Reporter(file.fileno())
+        values = [isolated.run_alone("bot.workers.any", "build", task, target, report) for target in targets]
+    assert list((tmp_path / "scratch").iterdir()) == []
+    return values, [json.loads(line) for line in events.read_text().splitlines()]
 
 
-def test_what_each_worker_reports_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events = _run(tmp_path, monkeypatch, "builds")
+def test_what_each_worker_reports_and_returns_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, events = _run(tmp_path, monkeypatch, "builds")
+    assert values == [{"constants": 3}] * 2
     assert [(e["event"], e["variant"]) for e in events] == [("built", v.name) for v in _VARIANTS]
 
 
@@ -77,7 +80,8 @@ def test_what_each_worker_reports_is_handed_on(tmp_path: Path, monkeypatch: pyte
 def test_a_target_that_its_worker_fails_on_or_dies_of_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, message: str
 ) -> None:
-    events = _run(tmp_path, monkeypatch, does)
+    values, events = _run(tmp_path, monkeypatch, does)
+    assert values == [None, None]
     assert [(e["event"], e["variant"], e["message"]) for e in events] == [
         ("failed", v.name, message) for v in _VARIANTS
     ]

@@ -4,7 +4,7 @@ from functools import partial
 
 from bot.workers import measure
 from bot.workers.harness import main
-from bot.workers.openvino.build import build
+from bot.workers.openvino.build import build, plan, stock
 from bot.workers.openvino.files import inspect
 from bot.workers.openvino.rotary import rotary
 from bot.workers.openvino.runtime import load
@@ -12,4 +12,4 @@ from bot.workers.openvino.weights import stored
 
 if __name__ == "__main__":
     means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
-    main({"build": build, "again": partial(build, again=True), "verify": partial(measure.verify, means=means)})
+    main({"build": build, "plan": plan, "stock": stock, "verify": partial(measure.verify, means=means)})

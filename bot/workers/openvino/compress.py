@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import openvino as ov
 from nncf.openvino.optimized_functions import models
+from nncf.parameters import CompressWeightsMode
 from nncf.quantization.algorithms.weight_compression import openvino_backend, weight_lowering
+from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
 from nncf.quantization.algorithms.weight_compression.parameters import CompressedWeight
 from nncf.tensor import Tensor
 from openvino import opset13 as opset
 
+from bot.records import Json
 from bot.workers.fast import NotCovered
 from bot.workers.openvino.plan import Part
 from bot.workers.openvino.replaced import replaced
@@ -36,6 +39,24 @@ class Compression:
     axes: tuple[int, ...]
     config: Any
     kept: dict[str, list[bytes]] = field(default_factory=dict)  # computed with the weights, and due after them
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Read what ``to_json`` wrote."""
+        config = WeightCompressionConfig(mode=CompressWeightsMode(value["mode"]), group_size=value["group_size"])
+        shape, axes = tuple(value["shape"]), tuple(value["axes"])
+        return cls(weight=value["weight"], shape=shape, type=getattr(ov.Type, value["type"]), axes=axes, config=config)
+
+    def to_json(self) -> Json:
+        """Return all but what is ``kept``. Of integers the config says no more than their kind and groups."""
+        return {
+            "weight": self.weight,
+            "shape": list(self.shape),
+            "type": self.type.get_type_name(),
+            "axes": list(self.axes),
+            "mode": self.config.mode.value,
+            "group_size": self.config.group_size,
+        }
 
     @property
     def loaded(self) -> str:

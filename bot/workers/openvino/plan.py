@@ -1,13 +1,15 @@
 """What optimum-intel would write, without the weights: the model's graph, and of each constant where its bytes are."""
 
+import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import unescape
 from typing import Any, Protocol
 
 import numpy as np
 
+from bot.records import Json
 from bot.workers.fast import NotCovered
 from bot.workers.openvino.standins import StandIns
 
@@ -45,6 +47,9 @@ class Compression(Protocol):
 
     def run(self, rows: Any) -> bytes:
         """Compress rows of the weight, from their bytes; keep their scales and zero points, and return the rest."""
+
+    def to_json(self) -> Json:
+        """Return it for another process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,36 @@ def weights(found: Iterable[Constant]) -> list[str]:
         elif isinstance(constant.made_of, Part) and constant.made_of.what == "weight":
             sources.append(constant.made_of.of.weight)
     return sources
+
+
+def to_json(found: Iterable[Constant]) -> Json:
+    """Return constants for another process. One compression may have several: each is told once."""
+    jobs: dict[Compression, int] = {}  # they are told apart by identity
+    told: list[Json] = []
+    for constant in found:
+        made_of = constant.made_of
+        if isinstance(made_of, bytes):
+            told.append({"size": constant.size, "bytes": base64.b64encode(made_of).decode()})
+        elif isinstance(made_of, Whole):
+            told.append({"size": constant.size, "weight": made_of.weight, "type": made_of.type})
+        else:
+            job = jobs.setdefault(made_of.of, len(jobs))
+            told.append({"size": constant.size, "job": job, "what": made_of.what})
+    return {"jobs": [job.to_json() for job in jobs], "constants": told}
+
+
+def from_json(value: Json, read_job: Callable[[Json], Compression]) -> list[Constant]:
+    """Read what ``to_json`` wrote."""
+    jobs = [read_job(job) for job in value["jobs"]]
+    return [Constant(size=told["size"], made_of=_made_of(told, jobs)) for told in value["constants"]]
+
+
+def _made_of(told: Json, jobs: Sequence[Compression]) -> bytes | Whole | Part:
+    if "bytes" in told:
+        return base64.b64decode(told["bytes"])
+    if "weight" in told:
+        return Whole(weight=told["weight"], type=told["type"])
+    return Part(of=jobs[told["job"]], what=told["what"])
 
 
 def placed(xml: bytes, offsets: Iterable[int]) -> bytes:

@@ -1,9 +1,16 @@
-"""Write the data of an OpenVINO model: each constant's bytes, made from the source a few rows at a time."""
+"""Write the data of OpenVINO models: each constant's bytes, made from the source a few rows at a time.
+
+All files take what they need of a weight while it is there, one after the other: rows that a file was made of have
+been dropped when the next one needs them, but the system still has them, and maps them again for next to nothing.
+"""
 
 import hashlib
 import os
+import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -14,7 +21,6 @@ import torch
 from bot.records import Json
 from bot.workers.fast import NotCovered
 from bot.workers.growing import Growing
-from bot.workers.harness import Reporter
 from bot.workers.mapped import Mapped
 from bot.workers.openvino.plan import Constant, Part, Whole, placed, weights
 
@@ -34,40 +40,114 @@ class _Written(TypedDict):
 warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
 
 
-def write(constants: Sequence[Constant], xml: Path, mapped: Mapped, folder: Path, what: str, report: Reporter) -> None:
-    """Write the data of a graph, and the places of its constants into the graph.
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """The data of the graph in ``xml``. It grows in ``folder``: with that, the next process goes on after a kill."""
 
-    The half-written data is kept in ``folder``: with it, the next process goes on where this one ended.
-    """
-    target = xml.with_suffix(".bin")
-    with Growing(folder, target.name, _described(constants)) as file:
-        done: _Written = file.state or {"offsets": [], "heads": []}
-        _write(file, constants, done, mapped, what, report)
-        xml.write_bytes(placed(xml.read_bytes(), done["offsets"]))
-        file.finish(target)
+    constants: tuple[Constant, ...]
+    xml: Path
+    folder: Path
 
 
-def _write(
-    file: Growing, constants: Sequence[Constant], done: _Written, mapped: Mapped, what: str, report: Reporter
+class _Open:
+    """A data file while it grows, by stretches: a constant that is read from the source, with what follows it."""
+
+    def __init__(self, file: DataFile, mapped: Mapped) -> None:
+        self._file, self._mapped = file, mapped
+        self.target = file.xml.with_suffix(".bin")
+        self.growing = Growing(file.folder, self.target.name, _described(file.constants))
+        self._state: _Written = self.growing.state or {"offsets": [], "heads": []}
+        self._end = max((offset + size for size, _, offset in self._state["heads"]), default=0)
+        self._may_stop = _whole(file.constants)
+        self.size = sum(c.size for c in file.constants)
+        self.done = sum(c.size for c in file.constants[: len(self._state["offsets"])])
+
+    @property
+    def left(self) -> tuple[Constant, ...]:
+        """The constants that it does not have yet."""
+        return self._file.constants[len(self._state["offsets"]) :]
+
+    def append_stretch(self) -> None:
+        """Append the next constant, and those after it that need no weight. The weight of it has to be held."""
+        offsets, heads = self._state["offsets"], self._state["heads"]
+        for number, constant in enumerate(self.left):
+            if number and weights([constant]):
+                break
+            offset = _append(self.growing, constant, self._end, heads, self._mapped)
+            offsets.append(offset)
+            self._end = max(self._end, offset + constant.size)
+            self.done += constant.size
+            if len(offsets) in self._may_stop:
+                self.growing.mark(self._state)
+
+    def finish(self) -> None:
+        """Give the file its name, and the graph the places of its constants."""
+        self.growing.mark(self._state, now=True)
+        self._file.xml.write_bytes(placed(self._file.xml.read_bytes(), self._state["offsets"]))
+        self.growing.finish(self.target)
+
+
+def write(
+    files: Sequence[DataFile],
+    mapped: Mapped,
+    progress: Callable[[int, int], None],
+    lost: Callable[[int, Exception], None],
 ) -> None:
-    offsets, heads = done["offsets"], done["heads"]
-    left = constants[len(offsets) :]
-    mapped.order(weights(left))
-    total = sum(c.size for c in constants)
-    begun = total - sum(c.size for c in left)
-    whole = _whole(constants)
-    end = max((offset + size for size, _, offset in heads), default=0)
-    for constant in left:
-        report.progress(what, begun, total, "bytes")
-        with mapped.held(*weights([constant])):
-            offset = _append(file, constant, end, heads, mapped)
-        offsets.append(offset)
-        end = max(end, offset + constant.size)
-        begun += constant.size
-        if len(offsets) in whole:
-            file.mark(done)
-    file.mark(done, now=True)
-    report.progress(what, total, total, "bytes")
+    """Write all data files in one read of the source, going on where an earlier process was stopped.
+
+    ``progress`` is told the bytes that are written and those of all files. ``lost`` is told which file cannot be made,
+    and of what; the others go on. Raises OSError when the disk fills up.
+    """
+    with ExitStack() as stack:
+        opened = [_Open(file, mapped) for file in files]
+        for one in opened:
+            stack.enter_context(one.growing)
+        alive = dict(enumerate(opened))
+        steps = list(_steps([_reads(one.left) for one in opened]))
+        mapped.order([name for names, _ in steps for name in names])
+        _tell(progress, alive.values())
+        for names, numbers in steps:
+            now = [number for number in numbers if number in alive]
+            with mapped.held(*names if now else ()):
+                for number in now:
+                    try:
+                        alive[number].append_stretch()
+                    except OSError:  # of the disk or the source, which the others share
+                        raise
+                    except Exception as error:  # noqa: BLE001 - whatever a toolchain raises
+                        del alive[number]
+                        if isinstance(error, NotCovered):
+                            shutil.rmtree(files[number].folder)
+                        lost(number, error)
+            _tell(progress, alive.values())
+        for one in alive.values():
+            one.finish()
+
+
+def _tell(progress: Callable[[int, int], None], files: Collection[_Open]) -> None:
+    progress(sum(one.done for one in files), sum(one.size for one in files))
+
+
+def _reads(constants: Sequence[Constant]) -> list[tuple[str, ...]]:
+    """Return the weight that each stretch of a file needs. The first may need none."""
+    needed = [tuple(weights([constant])) for constant in constants]
+    return [*needed[:1], *filter(None, needed[1:])]
+
+
+def _steps(files: Sequence[Sequence[tuple[str, ...]]]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
+    """Yield what is read next, with the files (by number) whose next stretch needs it, until all stretches are done.
+
+    The file that has the most left says what: one that a killed process left behind the others comes up to them. The
+    graphs of all variants have their weights in one order, so each is read once.
+    """
+    at = [0] * len(files)
+    while left := [i for i, file in enumerate(files) if at[i] < len(file)]:
+        behind = max(left, key=lambda i: len(files[i]) - at[i])
+        names = files[behind][at[behind]]
+        now = [i for i in left if files[i][at[i]] == names]
+        for i in now:
+            at[i] += 1
+        yield names, now
 
 
 def _whole(constants: Sequence[Constant]) -> set[int]:

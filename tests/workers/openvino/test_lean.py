@@ -132,7 +132,7 @@ def test_a_killed_build_goes_on_from_what_was_whole(
 @pytest.mark.parametrize(
     ("change", "variant", "reason"),
     [
-        ("build.PINNED['openvino'] = '1.0'", INT4, "openvino is 2026.4.1, and it was compared with 1.0"),
+        ("lean.PINNED['openvino'] = '1.0'", INT4, "openvino is 2026.4.1, and it was compared with 1.0"),
         ("", row("nf4", weight_format="nf4", group_size=64, ratio=1.0), "weights are compressed as nf4"),
         (
             "from bot.workers.openvino import graph; graph.MODELS = ('phi',)",
@@ -203,7 +203,7 @@ def test_equal_weights_are_written_once(toolchain: Toolchain, sample: Path, tmp_
 
 # As the worker's own modules do before they import the toolchain.
 READY = """
-from bot.workers.openvino import build, runtime
+from bot.workers.openvino import lean, runtime
 runtime.send_nothing()
 from bot.workers.checkpoint import forbid_remote_code
 forbid_remote_code()
