@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from markupsafe import Markup
 
-_SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$]")
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|~&$"})
 _LINE_START = re.compile(r"^(?:([#+\-=])|(\d{1,9})([.)])(?=\s|$))")
 _KEPT_FORMAT_CHARACTERS = {"\u200c", "\u200d"}  # joiners: words of some scripts and emoji need them
 _WORD_JOINER = "\u2060"
@@ -16,15 +16,18 @@ _WORD_JOINER = "\u2060"
 
 def one_line(text: object) -> str:
     """Return text on one line: white space collapsed, control characters and overrides of direction taken out."""
-    kept = (" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in str(text))
-    return " ".join("".join(c for c in kept if not _invisible(c)).split())
+    line = str(text)
+    if not line.isprintable():  # most is, and looking at each character takes ten times what all else does
+        kept = (" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in line)
+        line = "".join(c for c in kept if not _invisible(c))
+    return " ".join(line.split())
 
 
 def escape(text: object) -> Markup:
     """Return text for a paragraph, a heading or a table cell: nothing in it is markup, a link or a mention."""
     if isinstance(text, Markup):
         return text
-    line = _SPECIAL.sub(r"\\\g<0>", one_line(text))
+    line = one_line(text).translate(_SPECIAL)
     line = _LINE_START.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", line)
     line = line.replace("://", "&#58;//")  # or a bare address becomes a link
     line = re.sub(r"(?i)\bwww\.", lambda m: f"{m[0][:3]}&#46;", line)
