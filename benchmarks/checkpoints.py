@@ -183,7 +183,7 @@ def _write_weights(
             shards.append({})
             room = most - 2 * _count(shape)
         shards[-1][name] = shape
-    block = None if random is None else _bfloat16(random.standard_normal(_BLOCK, dtype=np.float32) * _SPREAD)
+    block = None if random is None else _drawn(random, min(_BLOCK, max(_count(shape) for shape in tensors.values())))
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
@@ -193,6 +193,10 @@ def _write_weights(
         total = sum(2 * _count(shape) for shape in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _drawn(random: np.random.Generator, count: int) -> Weights:
+    return _bfloat16(random.standard_normal(count, dtype=np.float32) * _SPREAD)
 
 
 def _write_shard(

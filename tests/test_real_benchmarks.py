@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.checkpoints import SHAPES, Shape, make, parameters
+from benchmarks.checkpoints import SHAPES, make, parameters
 from benchmarks.real.__main__ import PAGE, RESULTS
 from benchmarks.real.outputs import compared, digests
 from benchmarks.real.results import Cell, Results, Way
@@ -18,8 +18,8 @@ from benchmarks.real.ways import measure
 from bot import catalogue, source
 from tests.source import models
 
-SMALL = Shape(
-    family="phi-3.5-mini",
+SMALL = replace(
+    SHAPES["phi-3.5-mini"],
     hidden=64,
     layers=3,
     heads=4,

@@ -23,8 +23,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.checkpoints import SHAPES, Shape, make
 from benchmarks.estimates import learn, report
-from benchmarks.estimates.checkpoints import Size, make
 from benchmarks.estimates.measured import FILE, Measured, Measurements, measurements
 from bot import catalogue, holes, machine, source
 from bot.progress import Silent
@@ -37,14 +37,30 @@ from bot.toolchains.install import ensure
 
 T = TypeVar("T")
 
-_SMALL, _LARGE = 32064, 200064  # tokens of Phi-3.5 and of Phi-4-mini
+_HEAD = 64  # the samples' too, so that their rotary factors fit
+
+
+def _narrow(like: str, hidden: int, layers: int) -> Shape:
+    """Return the shape of a smaller model with a published one's vocabulary."""
+    heads = hidden // _HEAD
+    return replace(
+        SHAPES[like],
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        key_value_heads=heads,
+        intermediate=4 * hidden,
+        config={},  # positions as the sample has them
+    )
+
+
 SIZES = (
-    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=256, layers=4, feed_forward=1024),
-    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=512, layers=8, feed_forward=2048),
-    Size(family="phi-4-mini", vocabulary=_LARGE, hidden=512, layers=8, feed_forward=2048),
-    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=1024, layers=8, feed_forward=4096),
-    Size(family="phi-4-mini", vocabulary=_LARGE, hidden=1024, layers=8, feed_forward=4096),
-    Size(family="phi-3.5-mini", vocabulary=_SMALL, hidden=1536, layers=13, feed_forward=6144),
+    _narrow("phi-3.5-mini", 256, 4),
+    _narrow("phi-3.5-mini", 512, 8),
+    _narrow("phi-4-mini", 512, 8),
+    _narrow("phi-3.5-mini", 1024, 8),
+    _narrow("phi-4-mini", 1024, 8),
+    _narrow("phi-3.5-mini", 1536, 13),
 )
 FIRST = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")  #: built of every size
 OTHERS = ("gguf/q8_0", "gguf/bf16", "onnx/cpu-int8", "onnx/cpu-fp32", "openvino/int8", "openvino/fp16", "mlx/8bit")
@@ -75,9 +91,10 @@ def main() -> None:
     report.write()
 
 
-def _size(size: Size, work: Path, only: str | None) -> Iterator[Measured]:
+def _size(size: Shape, work: Path, only: str | None) -> Iterator[Measured]:
     """Measure all runs of one size. Each result is kept as a file, so that a killed sweep goes on where it was."""
-    results = work / "results" / size.name
+    title = f"{size.family}-{size.hidden}x{size.layers}"
+    results = work / "results" / title
     results.mkdir(parents=True, exist_ok=True)
 
     def once(name: str, run: Callable[[], Measured]) -> Measured:
@@ -85,7 +102,7 @@ def _size(size: Size, work: Path, only: str | None) -> Iterator[Measured]:
         if not kept.exists():
             measured = run()
             kept.write_text(json.dumps(measured.to_json()), encoding="utf-8")
-            print(size.name, name, measured.to_json(), flush=True)
+            print(title, name, measured.to_json(), flush=True)
         return Measured.from_json(json.loads(kept.read_text(encoding="utf-8")))
 
     names = [*FIRST, *(OTHERS if size in _OF_OTHERS else ())]
@@ -113,7 +130,7 @@ def _never() -> Measured:
     raise AssertionError("its result is there")
 
 
-def _staged(size: Size, here: Path, work: Path) -> Path:
+def _staged(size: Shape, here: Path, work: Path) -> Path:
     sample = work / "samples" / size.family
     if not sample.exists():
         make_sample(sample, Silent(), family=size.family)

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.checkpoints import Shape, make, parameters
+from benchmarks.checkpoints import SHAPES, make, parameters
 from bot.hub import client
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
@@ -15,15 +16,8 @@ from tests.e2e.world import World, make_world
 from tests.workers.running import small_disk
 
 MODEL = "microsoft/Phi-3.5-larger"
-SHAPE = Shape(
-    family="phi-3.5-mini",
-    hidden=1024,
-    layers=8,
-    heads=16,
-    key_value_heads=16,
-    intermediate=4096,
-    vocabulary=4096,
-    config={"max_position_embeddings": 131072, "original_max_position_embeddings": 4096},
+SHAPE = replace(
+    SHAPES["phi-3.5-mini"], hidden=1024, layers=8, heads=16, key_value_heads=16, intermediate=4096, vocabulary=4096
 )
 WEIGHTS = 2 * parameters(SHAPE)  # bytes
 
