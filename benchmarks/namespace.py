@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from bot import catalogue, source, toolchains
+from bot import catalogue, recipes, source, toolchains
 from bot.cards import metadata
 from bot.formats import Format, all_formats
 from bot.hub.client import RECORD_FILE
@@ -35,7 +35,6 @@ from bot.records import (
     SourceRef,
     ToolchainRef,
     Variant,
-    build_key,
     content_digest,
 )
 from bot.workers.sample import config
@@ -160,9 +159,7 @@ def _publish(hub: LocalHub, release: Release, variants: Sequence[Variant]) -> No
 
 def _proven(release: Release, variant: Variant, form: Format, files: Mapping[str, bytes]) -> ProvenBuild:
     lock = toolchains.lock_digest(form.name)
-    key = build_key(
-        content_digest=release.content_digest, variant=variant, toolchain_digest=lock, format_version=form.version
-    )
+    key = recipes.key_of(release.content_digest, variant)
     example = examples.proven(variant.name, variant.precision, {}, (0.0212, 0.952))
     build = replace(
         example.build,

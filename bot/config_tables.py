@@ -222,6 +222,15 @@ class Build:
             rules={"pattern": r"^(now|slowly|never)$"},
         ),
     )
+    imatrix_from_4_bits: str = field(
+        default="never",
+        metadata=key(
+            "Whether GGUF types of 4 to 6 bits are quantized by an importance matrix: never, or where that is measured "
+            "to bring a release's file nearer to the original. Measuring builds and verifies each of them twice.",
+            allowed='"never" or "measured"',
+            rules={"pattern": r"^(never|measured)$"},
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

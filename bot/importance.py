@@ -1,44 +1,23 @@
 """The importance matrix: how much each input of the weights matters, measured once per release and shared."""
 
-import hashlib
 from pathlib import Path
 
-from bot import catalogue, formats, source, texts, toolchains
+from bot import catalogue, recipes, source, toolchains
 from bot.errors import BuildError
 from bot.fetch import AtHand
 from bot.progress import Display, Task, duration, size
-from bot.records import Imatrix, Json, Release, Variant, build_key, digest_of
+from bot.records import Imatrix, Json, Release, digest_of
 from bot.tasks import BuildTask, ImportanceTask, Target
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import run_worker
 from bot.workspace import Workspace, read_record, write_json
 
 FILE = "imatrix.gguf"  #: in the folder of a matrix: llama.cpp's own file
-_VERSION = 1  # raise it when the worker measures something else on the same inputs
-TEXT = "training.txt"  #: of bot/texts: never what models are measured on afterwards
-_MODEL = "gguf/q8_0"  # as good as the original, at half the size
-
-
-def needed(variant: Variant) -> bool:
-    """Say whether a variant is built with an importance matrix."""
-    return bool(variant.options.get("imatrix"))
 
 
 def digest(release: Release) -> str:
     """Return the digest of all that decides the matrix: the model, the text, and what computes it."""
-    return digest_of([_VERSION, release.content_digest, text_digest(), toolchains.lock_digest("gguf")])
-
-
-def text_digest() -> str:
-    """Return the sha256, in hex, of the text that is read."""
-    return hashlib.sha256(_text().encode()).hexdigest()
-
-
-def disk(release: Release, workspace: Workspace) -> int:
-    """Return about how many bytes measuring takes for a while: those of the model that it runs."""
-    if workspace.importance(digest(release)).exists():
-        return 0
-    return int(release.parameters * catalogue.all_variants()[_MODEL].bits_per_weight / 8)
+    return digest_of([release.content_digest, recipes.importance_digest(), toolchains.lock_digest("gguf")])
 
 
 def importance(
@@ -57,20 +36,20 @@ def importance(
             return folder
         title = f"Measuring the importance of weights of {release.label}"
         with workspace.scratch() as scratch, display.task(title) as task:
-            text, out = scratch / TEXT, scratch / "importance"
-            text.write_text(_text(), encoding="utf-8")
+            text, out = scratch / recipes.TEXT, scratch / "importance"
+            text.write_text(recipes.text(), encoding="utf-8")
             out.mkdir()
             log = workspace.log(f"importance-{folder.name[:12]}")
-            model = _built(release, toolchain, workspace)
+            model = _built(release, workspace)
             if model is None:
                 model = _build(release, given, toolchain, scratch, threads, log, task)
-            request = ImportanceTask(model=str(model), text=str(text), name=TEXT, out=str(out), threads=threads)
+            request = ImportanceTask(model=str(model), text=str(text), name=recipes.TEXT, out=str(out), threads=threads)
             done: Json = run_worker(
                 toolchain, "gguf", "importance", request, log=log, on_event=lambda e: _follow(task, e)
             )
             made = Imatrix(
-                text=TEXT,
-                text_sha256=text_digest(),
+                text=recipes.TEXT,
+                text_sha256=recipes.text_digest(),
                 sha256=done["sha256"],
                 chunks=done["chunks"],
                 tokens=done["tokens"],
@@ -88,19 +67,9 @@ def read(folder: Path) -> Imatrix:
     return read_record(folder / "imatrix.json", Imatrix)
 
 
-def _text() -> str:
-    return "\n\n".join(texts.training())
-
-
-def _built(release: Release, toolchain: Toolchain, workspace: Workspace) -> Path | None:
+def _built(release: Release, workspace: Workspace) -> Path | None:
     """Return the GGUF of 8 bits that the working folder has."""
-    variant = catalogue.all_variants()[_MODEL]
-    key = build_key(
-        content_digest=release.content_digest,
-        variant=variant,
-        toolchain_digest=toolchain.lock_digest,
-        format_version=formats.all_formats()[variant.format].version,
-    )
+    key = recipes.key_of(release.content_digest, catalogue.all_variants()[recipes.MEASURED_ON])
     return next((workspace.artifact(key, release) / "files").glob("*.gguf"), None)
 
 
@@ -113,7 +82,7 @@ def _build(
     request = BuildTask(
         source=str(given.folder),
         model_name=source.safe_name(release.name),
-        targets=(Target(variant=catalogue.all_variants()[_MODEL], out=str(out)),),
+        targets=(Target(variant=catalogue.all_variants()[recipes.MEASURED_ON], out=str(out)),),
         scratch=str(worker),
         threads=threads,
         streamed=given.stream is not None,
@@ -126,4 +95,6 @@ def _follow(task: Task, event: dict[str, Json]) -> None:
     if event["event"] == "progress":
         task.update(event["what"], event["done"], event["total"], event["unit"])
     elif event["event"] == "failed":
-        raise BuildError(f"{_MODEL}: {event['message']}", hint="The importance of weights is measured on it.")
+        raise BuildError(
+            f"{recipes.MEASURED_ON}: {event['message']}", hint="The importance of weights is measured on it."
+        )

@@ -6,6 +6,7 @@ this module inside toolchains.
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 
@@ -162,10 +163,31 @@ class Imatrix(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImatrixTrial(Record):
+    """What trying an importance matrix showed: the mean KL, in nats per token, of the builds without one and with it.
+
+    Each has its standard error. Both were measured on the short side, by what verifying measures.
+    """
+
+    without_kl: float
+    without_error: float
+    with_kl: float
+    with_error: float
+
+    @property
+    def gains(self) -> bool:
+        """Say whether the build with one is nearer to the original by more than two standard errors of the difference.
+
+        The errors count as independent, though both are measured on the same tokens: so it asks for more than it must.
+        """
+        return self.without_kl - self.with_kl > 2 * math.hypot(self.without_error, self.with_error)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRecord(Record):
     """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact.
 
-    ``imatrix`` is what the weights were quantized by where the recipe asks for one.
+    ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
     """
 
     build_key: Sha256
@@ -178,6 +200,7 @@ class BuildRecord(Record):
     created: str  # UTC, ISO 8601
     path_in_repo: Folder
     imatrix: Imatrix | None = None
+    imatrix_trial: ImatrixTrial | None = None
 
     @property
     def size(self) -> int:
@@ -288,10 +311,18 @@ def digest_of(value: Json) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # a file's name may hold surrogates
 
 
-def build_key(*, content_digest: str, variant: Variant, toolchain_digest: str, format_version: int) -> str:
+def build_key(
+    *,
+    content_digest: str,
+    variant: Variant,
+    toolchain_digest: str,
+    format_version: int,
+    importance: str | None = None,
+) -> str:
     """Return the digest that says whether there is anything to do: equal key, equal artifact.
 
     What a variant is *called* or said to be (name, summary, estimate, default) is no part of its recipe.
+    ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none.
     """
     return digest_of(
         {
@@ -305,6 +336,7 @@ def build_key(*, content_digest: str, variant: Variant, toolchain_digest: str, f
             "toolchain": toolchain_digest,
             "format_version": format_version,
         }
+        | ({} if importance is None else {"importance": importance})
     )
 
 

@@ -7,12 +7,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from bot import recipes
 from bot.hub.local import RunningHub, serve
 
 # A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
@@ -37,6 +38,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out waiting for the disk: it guards against a power cut alone, and takes most of the time of a test."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def another_text(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A function that changes the text which importance matrices are measured on, until the test ends."""
+
+    def change() -> None:
+        monkeypatch.setattr("bot.texts.training", lambda: ["other"])
+        recipes.text_digest.cache_clear()
+
+    yield change
+    recipes.text_digest.cache_clear()
 
 
 @pytest.fixture

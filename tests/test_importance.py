@@ -1,16 +1,17 @@
 """The importance matrix is measured once for a release, and what is built by it says so."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bot import catalogue
 from bot.fetch import AtHand
-from bot.importance import FILE, digest, disk, importance, needed, read, text_digest
+from bot.importance import FILE, digest, importance, read
 from bot.progress import Lines, Silent
+from bot.recipes import text_digest
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
 from tests.formats.examples import release
@@ -23,25 +24,15 @@ def test_other_weights_are_another_matrix() -> None:
     assert digest(RELEASE) != digest(replace(RELEASE, content_digest="1" * 64))
 
 
-def test_another_text_is_another_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, text = digest(RELEASE), text_digest()
-    monkeypatch.setattr("bot.texts.training", lambda: ["other"])
+def test_another_text_is_another_matrix(another_text: Callable[[], None]) -> None:
+    before = digest(RELEASE)
+    another_text()
     assert digest(RELEASE) != before
-    assert text_digest() != text
-
-
-def test_variants_of_three_bits_and_less_take_one() -> None:
-    taking = {v.short_name for v in catalogue.all_variants().values() if needed(v)}
-    bits = {"int2", "int3"}
-    assert taking - {"iq4_xs"} == {
-        v.short_name for v in catalogue.all_variants().values() if v.format == "gguf" and v.precision in bits
-    }
 
 
 @pytest.mark.toolchain
 def test_it_is_measured_once_and_says_what_that_took(sample: Path, tmp_path: Path) -> None:
     workspace = Workspace(root=tmp_path / "work")
-    assert disk(release({}, 2_000_000), workspace) > 1_000_000
     said: list[str] = []
     for _ in range(2):
         with (tmp_path / "said").open("w") as file:
@@ -60,5 +51,4 @@ def test_it_is_measured_once_and_says_what_that_took(sample: Path, tmp_path: Pat
     assert (known.text, known.text_sha256, known.tokens) == ("training.txt", text_digest(), 512 * known.chunks)
     assert re.search(r"^Importance matrix: \d+ tokens, peak memory \d+\.\d MB, .* s$", said[0], re.MULTILINE)
     assert said[1] == ""
-    assert disk(RELEASE, workspace) == 0
     assert not list((tmp_path / "work" / "scratch").glob("*")), "the model that was run is gone"

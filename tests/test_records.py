@@ -21,10 +21,12 @@ from bot import evidence, record_schema, records
 from bot.evidence import Check, Distance, Evidence, Figures, KnownBehaviour
 from bot.record import Sha256
 from bot.records import (
+    BuildRecord,
     Commit,
     FileDigest,
     FileEntry,
     Folder,
+    ImatrixTrial,
     Json,
     MalformedRecordError,
     Record,
@@ -39,6 +41,7 @@ from bot.records import (
     digest_of,
     is_content,
 )
+from tests.cards.examples import GGUF
 
 NAMES = vars(records) | vars(evidence)
 RECORDS = sorted(
@@ -324,6 +327,52 @@ def test_a_build_key_survives_being_written_and_read(variant: Record) -> None:
     except ValueError:  # infinity among the options
         return
     assert _key(variant=Variant.from_json(json.loads(json.dumps(variant.to_json())))) == expected
+
+
+# ---- a trial -------------------------------------------------------------------------------------------------
+
+nats = st.floats(0, 10)
+trials = st.builds(ImatrixTrial, without_kl=nats, without_error=nats, with_kl=nats, with_error=nats)
+
+
+@given(trials)
+def test_a_gain_is_more_than_two_standard_errors_of_the_difference(trial: ImatrixTrial) -> None:
+    gain, error = trial.without_kl - trial.with_kl, (trial.without_error**2 + trial.with_error**2) ** 0.5
+    if gain > 2.0001 * error + 1e-9:
+        assert trial.gains
+    if gain < 1.9999 * error - 1e-9:
+        assert not trial.gains
+
+
+@given(trials)
+def test_no_two_builds_gain_on_each_other(trial: ImatrixTrial) -> None:
+    other = ImatrixTrial(
+        without_kl=trial.with_kl,
+        without_error=trial.with_error,
+        with_kl=trial.without_kl,
+        with_error=trial.without_error,
+    )
+    assert not (trial.gains and other.gains)
+    assert not dataclasses.replace(trial, with_kl=trial.without_kl).gains
+
+
+@given(trials, nats)
+def test_a_gain_stays_one_where_less_is_unsure_or_more_is_gained(trial: ImatrixTrial, less: float) -> None:
+    if trial.gains:
+        assert dataclasses.replace(trial, without_error=min(less, trial.without_error)).gains
+        assert dataclasses.replace(trial, with_error=min(less, trial.with_error)).gains
+        assert dataclasses.replace(trial, with_kl=min(less, trial.with_kl)).gains
+
+
+@given(st.sampled_from(["without_kl", "without_error", "with_kl", "with_error"]), trials)
+def test_what_is_no_number_is_no_gain(name: str, trial: ImatrixTrial) -> None:
+    assert not dataclasses.replace(trial, **{name: float("nan")}).gains
+
+
+def test_a_record_from_before_there_were_trials_is_read() -> None:
+    older = dict(GGUF.builds[0].build.to_json())
+    del older["imatrix_trial"]
+    assert BuildRecord.from_json(older) == GGUF.builds[0].build
 
 
 # ---- what is content -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bot import catalogue, show
+from bot import catalogue, recipes, show
 from bot.cli.options import Options, artifacts_of, chosen, common, finish, read_input, variants_option
 from bot.errors import PhiBotError, RecordError
 from bot.plans import Plan
@@ -41,6 +41,7 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool
         todo: Plan = read_input(sources[0], Plan)
     else:
         rows = catalogue.select(chosen(wanted, means))
+        rows = recipes.configured(rows, means.config.build.imatrix_from_4_bits)
         reader = Reader(hub=means.hub)
         todo = plan_releases([reader.named(model) for model in sources], rows)
         require_work(todo)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bot import catalogue, config, toolchains
 from bot.errors import PhiBotError
 from bot.formats import all_formats
-from bot.records import build_key
+from bot.records import Variant, build_key
 
 _SAME = "0" * 64  # of a release and of a lock, which are no part of a recipe
 
@@ -31,7 +31,11 @@ def main() -> None:
             "default": v.default,
             "options": json.dumps(v.options | {"version": forms[v.format].version}, ensure_ascii=False),
             "recipe": build_key(
-                content_digest=_SAME, variant=v, toolchain_digest=_SAME, format_version=forms[v.format].version
+                content_digest=_SAME,
+                variant=v,
+                toolchain_digest=_SAME,
+                format_version=forms[v.format].version,
+                **_beside(v),
             ),
         }
         for v in catalogue.all_variants().values()
@@ -44,6 +48,15 @@ def main() -> None:
         "gates": {name: settings.gate(name) for name in precisions},
     }
     json.dump(found, sys.stdout)
+
+
+def _beside(variant: Variant) -> dict[str, str]:
+    """Return what decides a build beside its recipe: the text of its importance matrix."""
+    try:
+        from bot import recipes
+    except ImportError:  # a side that is older
+        return {}
+    return {"importance": recipes.importance_digest()} if recipes.needed(variant) else {}
 
 
 if __name__ == "__main__":

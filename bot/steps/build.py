@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, formats, holes, importance, source
+from bot import cards, formats, holes, importance, recipes, source
 from bot.errors import BuildError, DiskTooSmallError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
@@ -14,6 +14,7 @@ from bot.plans import Job, PlannedVariant
 from bot.progress import Display, Task
 from bot.records import BuildRecord, Cost, Failure, Imatrix, Json, Release, Report, SourceRef, ToolchainRef
 from bot.steps.failures import failure
+from bot.steps.trial import Trials, to_build
 from bot.streams import room
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
@@ -27,7 +28,9 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
 
     With ``stock`` the toolchain works its own way, without our fast paths: the same bytes for more memory and time. A
     variant that its toolchain cannot build becomes a Failure, and the others go on. What is killed goes on from where
-    its files were whole. Raises DiskTooSmallError before anything is written, DiskFullError, and what ``fetch`` and
+    its files were whole. What tries an importance matrix is built twice, and the better file is kept.
+
+    Raises DiskTooSmallError before anything is written, DiskFullError, and what ``fetch`` and
     ``toolchains.install.ensure`` raise.
     """
     release = job.release
@@ -40,7 +43,10 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
             try:
                 with have as given:  # before the toolchain: a broken model is known before minutes are spent on that
                     toolchain = ensure(job.format, display)
-                    failures = _run(job, todo, given, toolchain, workspace, threads, display, stock=stock)
+                    parts = [p for v in todo for p in to_build(v) if not _folder(workspace, p, release).exists()]
+                    failures = _run(job, parts, given, toolchain, workspace, threads, display, stock=stock)
+                    trials = Trials(release=release, given=given, workspace=workspace, threads=threads, display=display)
+                    failures = trials.decide(todo, failures)
             except WholeSourceError as error:
                 display.say(f"{release.label} is fetched whole for {job.format}: {error.message}")
                 streamed = False
@@ -77,16 +83,16 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
 def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
     """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
     needed = job.estimate.output + job.estimate.disk + source_bytes - _whole_already(job, workspace)
-    if any(importance.needed(v.variant) for v in job.variants):
-        needed += importance.disk(job.release, workspace)
     if any(not _folder(workspace, v, job.release).exists() for v in job.variants):
         workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
 
 
 def _whole_already(job: Job, workspace: Workspace) -> int:
     """Return how many bytes of the outputs a build that was killed has left. Files that are not whole have holes."""
-    parts = (f for v in job.variants for f in workspace.partial(v.build_key, job.release).glob("*.part"))
-    return min(sum(holes.taken(f) for f in parts), job.estimate.output)
+    built = [p for v in job.variants for p in to_build(v)]
+    parts = [f for p in built for f in workspace.partial(p.build_key, job.release).glob("*.part")]
+    files = [f for p in built for f in (_folder(workspace, p, job.release) / "files").rglob("*") if f.is_file()]
+    return min(sum(holes.taken(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
 
 
 def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> Path:
@@ -110,7 +116,7 @@ def _run(
     failures: list[Failure] = []
     staged = given.folder
     measured: Path | None = None
-    if any(importance.needed(v.variant) for v in todo):
+    if any(recipes.needed(v.variant) for v in todo):
         try:
             measured = importance.importance(
                 job.release, given, toolchain, workspace=workspace, threads=threads, display=display
@@ -118,11 +124,11 @@ def _run(
         except WholeSourceError:
             raise
         except BuildError as error:
-            without = [v for v in todo if importance.needed(v.variant)]
+            without = [v for v in todo if recipes.needed(v.variant)]
             failures += [failure(job.release.label, v.variant.name, "build", error) for v in without]
             todo = [v for v in todo if v not in without]
-            if not todo:
-                return failures
+    if not todo:
+        return failures
     waiting = {v.variant.name: v for v in todo}
     with workspace.scratch() as scratch, display.task(title) as task:
         (scratch / "worker").mkdir()
@@ -148,7 +154,7 @@ def _run(
                 return
             cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
             folder = outs[planned.variant.name].parent
-            matrix = importance.read(measured) if measured and importance.needed(planned.variant) else None
+            matrix = importance.read(measured) if measured and recipes.needed(planned.variant) else None
             _keep(folder, planned, job.release, staged, toolchain, cost, matrix, workspace, task)
 
         build_task = BuildTask(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bot import catalogue, importance, reference, source, toolchains
+from bot import catalogue, recipes, reference, source, toolchains
 from bot.cards import Prompt, figures
 from bot.config import Config
 from bot.errors import PromotionError
@@ -21,7 +21,7 @@ from bot.formats import Format, all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import HubFile
 from bot.plots import PICTURES
-from bot.records import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant, build_key
+from bot.records import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant
 from bot.source.config import asks_for_code, parse_object
 from bot.steps.changes import path_in_repo
 from bot.steps.verify import judge
@@ -32,23 +32,21 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json")  # large, and nothing in them a
 _LONGEST_PROMPT = 20_000  # characters
 _LARGEST_RECORD = 250_000  # bytes: build and evidence of a variant have some 30 kB
 _LEAST_KL = -1e-6  # nats: rounding, and no more
+_MOST_KL = 1000.0  # nats: more than any model is from another
 _CLOCKS_DIFFER = dt.timedelta(hours=1)
 
 
 def check_build(build: BuildRecord) -> None:
     """Check a claim to have built by one of this bot's own recipes. Raises PromotionError, naming what differs."""
-    row, form = _known(build)
-    if build.variant != row:
+    row, _ = _known(build)
+    if build.variant not in (row, recipes.tried(row)):  # as build.imatrix_from_4_bits has it where it was built
         raise _not_ours(build, "by another recipe than that of the catalogue here")
     lock = toolchains.lock_digest(row.format)
     if (build.toolchain.name, build.toolchain.lock_digest) != (row.format, lock):
         raise _not_ours(build, "in another toolchain than the one that is locked here")
-    key = build_key(
-        content_digest=build.source.content_digest, variant=row, toolchain_digest=lock, format_version=form.version
-    )
-    if build.build_key != key:
+    if build.build_key != recipes.key_of(build.source.content_digest, build.variant):
         raise _not_ours(build, "under another build key than release, recipe and toolchain give")
-    if build.imatrix is not None and build.imatrix.text_sha256 != importance.text_digest():
+    if build.imatrix is not None and build.imatrix.text_sha256 != recipes.text_digest():
         raise _not_ours(build, "with an importance matrix of another text than the one here")
 
 
@@ -69,9 +67,15 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
             raise _odd(build, f"has a file {entry.path!r} of {entry.size} bytes")
     if not build.files or len({f.path for f in build.files}) != len(build.files):
         raise _odd(build, "names no files, or one twice")
-    if (build.imatrix is not None) != importance.needed(build.variant):
-        raise _odd(build, "has an importance matrix, or has none, against its recipe")
-    if build.imatrix is not None and build.imatrix.text != importance.TEXT:
+    trial, tried = build.imatrix_trial, recipes.is_tried(build.variant)
+    if trial is not None and not tried:
+        raise _odd(build, "has tried an importance matrix against its recipe")
+    if trial is not None and not all(_LEAST_KL <= value <= _MOST_KL for value in trial.to_json().values()):
+        raise _odd(build, "has tried an importance matrix with figures that are none")
+    wanted = recipes.needed(build.variant) or (trial is not None and trial.gains)
+    if (build.imatrix is not None) != wanted:
+        raise _odd(build, f"has an importance matrix, or has none, against its {'trial' if tried else 'recipe'}")
+    if build.imatrix is not None and build.imatrix.text != recipes.TEXT:
         raise _odd(build, "has an importance matrix of a text that is none of the bot's")
     if not build.toolchain.versions.keys() <= set(form.packages):
         raise _odd(build, "names versions of packages that are not of its format")

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Literal
 
 import bot
-from bot import catalogue, toolchains
+from bot import catalogue, recipes, toolchains
 from bot.errors import ForeignRepoError, PhiBotError, SourceError, UnsupportedArchitectureError
 from bot.estimates import estimate
 from bot.formats import Format, all_formats
@@ -18,7 +18,7 @@ from bot.hub.namespace import Namespace
 from bot.machine import lacks
 from bot.memory import Memory, Refused
 from bot.plans import Job, Plan, PlannedVariant, Postponed, Sighting
-from bot.records import Failure, Release, Variant, build_key
+from bot.records import Failure, Release, Variant
 from bot.source.shape import guessed_shape
 from bot.staging import folder_name
 from bot.steps.failures import failure
@@ -75,9 +75,10 @@ def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> P
 
 def current_keys(sightings: Iterable[Sighting]) -> frozenset[str]:
     """Return the build keys of all that could be made of these sources now; what has another one is of the past."""
-    variants = catalogue.all_variants().values()
+    rows = catalogue.all_variants().values()
+    variants = [*rows, *(tried for row in rows if (tried := recipes.tried(row)) != row)]
     return frozenset(
-        _key(s.content_digest, variant) for s in sightings if s.content_digest is not None for variant in variants
+        recipes.key_of(s.content_digest, v) for s in sightings if s.content_digest is not None for v in variants
     )
 
 
@@ -223,21 +224,11 @@ def _refusal(label: str, variant: Variant, reason: str) -> Failure:
     return failure(label, variant.name, "plan", error)
 
 
-def _key(content_digest: str, variant: Variant) -> str:
-    form = all_formats()[variant.format]
-    return build_key(
-        content_digest=content_digest,
-        variant=variant,
-        toolchain_digest=toolchains.lock_digest(form.name),
-        format_version=form.version,
-    )
-
-
 def _planned(source: str, content_digest: str, variant: Variant, namespace: str | None) -> PlannedVariant:
     form = all_formats()[variant.format]
     return PlannedVariant(
         variant=variant,
-        build_key=_key(content_digest, variant),
+        build_key=recipes.key_of(content_digest, variant),
         repo_id=f"{namespace or 'local'}/{source.rsplit('/', 1)[-1]}{form.repo_suffix(variant)}",
         path_in_repo=form.path_in_repo(variant),
     )

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import groupby
 
 import bot
+from bot import recipes
 from bot.config import Config
 from bot.errors import PhiBotError
 from bot.github import run_address
@@ -59,12 +60,14 @@ def look(
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
+    ``variants`` are rows of the catalogue; the configuration says whether they try an importance matrix.
     ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
     remembered. ``on`` and ``exact`` are as ``settle`` takes them. Where it is to be ``staged``, what waits to be
     promoted is not built again. Raises UnsupportedArchitectureError where models are named and nothing of them can be
     built, and TokenError where something is to be published without a token.
     """
     config, now = means.config, _now()
+    variants = recipes.configured(variants, config.build.imatrix_from_4_bits)
     store = _store(means)
     if keep and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())

@@ -19,7 +19,7 @@ from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json
 
-_DISTANCE = "distance"
+DISTANCE = "distance"  #: how the names of the checks begin that the gate makes
 
 
 def verify(
@@ -40,7 +40,7 @@ def verify(
     gate = config.gate(variant.precision)
     measured = artifact.evidence
     if measured is None or measured.reference_digest != digest:
-        measured = _measure(artifact, release, digest, workspace, hub, threads, display)
+        measured = _measure(artifact, release, workspace, hub, threads, display)
     evidence = judge(measured, gate)
     write_json(folder / "evidence.json", evidence.to_json())
     if not evidence.passed:
@@ -55,7 +55,6 @@ def verify(
 def _measure(
     artifact: Artifact,
     release: Release,
-    digest: str,
     workspace: Workspace,
     hub: Hub,
     threads: int,
@@ -63,18 +62,16 @@ def _measure(
 ) -> Evidence:
     scarce = workspace.free() < missing_bytes(release, workspace)  # of a release that was streamed when it was built
     with at_hand(release, streamed=scarce, workspace=workspace, hub=hub, display=display) as given:
-        return _compare(artifact, release, digest, given, workspace, threads, display)
+        return compare(artifact, release, given, workspace=workspace, threads=threads, display=display)
 
 
-def _compare(
-    artifact: Artifact,
-    release: Release,
-    digest: str,
-    given: AtHand,
-    workspace: Workspace,
-    threads: int,
-    display: Display,
+def compare(
+    artifact: Artifact, release: Release, given: AtHand, *, workspace: Workspace, threads: int, display: Display
 ) -> Evidence:
+    """Measure an artifact against its release, which is at hand. No gate is applied yet, so no distance passes.
+
+    What the file is at fault for is in the evidence. Raises what computing the reference raises.
+    """
     variant = artifact.build.variant
     expected = references.reference(release, given, workspace=workspace, threads=threads, display=display)
     toolchain = ensure(variant.format, display)
@@ -98,13 +95,13 @@ def _compare(
     measured |= {
         "version": EVIDENCE_VERSION,
         "build_key": artifact.build.build_key,
-        "reference_digest": digest,
+        "reference_digest": references.digest(release),
         "known_behaviours": [k.to_json() for k in form.known_behaviours(release.config)],
         "read_differently": [r | {"reference": readings[r["kind"]]} for r in measured["read_differently"]],
-        "gate": 0.0,  # set by judge
+        "gate": 0.0,
         "seconds": round(time.monotonic() - started, 3),
     }
-    return Evidence.from_json(measured)
+    return judge(Evidence.from_json(measured), 0.0)
 
 
 def _altered(found: tuple[FileEntry, ...], built: tuple[FileEntry, ...]) -> str | None:
@@ -153,7 +150,7 @@ def _failed(name: str, reason: str) -> Json:
 
 def judge(measured: Evidence, gate: float) -> Evidence:
     """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
-    kept = tuple(c for c in measured.checks if not c.name.startswith(_DISTANCE))
+    kept = tuple(c for c in measured.checks if not c.name.startswith(DISTANCE))
     known = {b.side: b for b in measured.known_behaviours if not b.setting}
     judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.recommended)
     return replace(measured, checks=kept + judged, gate=gate)
@@ -162,7 +159,7 @@ def judge(measured: Evidence, gate: float) -> Evidence:
 def _distance_check(distance: Distance, gate: float, known: KnownBehaviour | None) -> Check:
     mean, error = distance.figures.mean_kl, distance.standard_errors.mean_kl
     figures = f"mean KL {mean:.5f} ± {error:.5f} nats over {distance.tokens} tokens"
-    name = f"{_DISTANCE}, {distance.side} windows"
+    name = f"{DISTANCE}, {distance.side} windows"
     if known is not None:
         return Check(name=name, passed=True, detail=f"{figures}; not gated: {known.name} ({known.reference})")
     return Check(name=name, passed=mean <= gate, detail=f"{figures}, at most {gate:g} allowed")

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 import bot
-from bot import catalogue, importance, reference, toolchains
+from bot import catalogue, recipes, reference, toolchains
 from bot.cards import Prompt, figures
 from bot.config import Config
 from bot.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side
@@ -24,7 +24,6 @@ from bot.records import (
     Release,
     SourceRef,
     ToolchainRef,
-    build_key,
 )
 from bot.steps.verify import judge
 from bot.workspace import write_json
@@ -32,7 +31,7 @@ from tests.cards.examples import GGUF, distance
 from tests.source import models
 
 MODEL = "microsoft/Phi-9-mini"
-IMATRIX = Imatrix(text=importance.TEXT, text_sha256=importance.text_digest(), sha256="b" * 64, chunks=25, tokens=12800)
+IMATRIX = Imatrix(text=recipes.TEXT, text_sha256=recipes.text_digest(), sha256="b" * 64, chunks=25, tokens=12800)
 FILES = {
     "gguf": {"Phi-9-mini-{name}.gguf": "The weights of {name}."},
     "onnx": {"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},
@@ -55,7 +54,7 @@ def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float 
     row = catalogue.all_variants()[name]
     form = all_formats()[row.format]
     lock = toolchains.lock_digest(row.format)
-    key = build_key(content_digest=of.content_digest, variant=row, toolchain_digest=lock, format_version=form.version)
+    key = recipes.key_of(of.content_digest, row)
     where = folder / key[:16]
     entries = []
     for template, text in FILES[row.format].items():
@@ -75,7 +74,7 @@ def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float 
         bot_version=bot.__version__,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         path_in_repo=form.path_in_repo(row),
-        imatrix=IMATRIX if importance.needed(row) else None,
+        imatrix=IMATRIX if recipes.needed(row) else None,
     )
     proof = evidence(build, of, kl=kl)
     write_json(where / "build.json", build.to_json())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
+from bot import recipes
 from bot.config import Config
 from bot.config_places import Publish
 from bot.config_tables import Build, Gates, Run, Verify, Watch
@@ -18,7 +19,7 @@ from bot.evidence import Check, KnownBehaviour
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.progress import Silent
-from bot.records import Artifact, FileEntry, Report
+from bot.records import Artifact, FileEntry, Imatrix, ImatrixTrial, Report, Variant
 from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.stage import stage
@@ -28,6 +29,8 @@ from tests.steps.test_publish import no_plots as no_plots
 
 STAGING = "me/phi-bot-staging"
 GGUF_REPO = "me/Phi-9-mini-GGUF"
+GAIN = ImatrixTrial(without_kl=0.0066, without_error=0.0001, with_kl=0.006, with_error=0.0001)
+NO_GAIN = replace(GAIN, with_kl=0.0065)
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -205,6 +208,7 @@ def test_what_was_quantized_by_an_importance_matrix_is_promoted_with_its_name(wo
         ("gguf/q4_k_m", lambda b: b.update(imatrix=proven.IMATRIX.to_json()), "against its recipe"),
         ("gguf/q2_k", lambda b: b["imatrix"].update(text_sha256="0" * 64), "of another text"),
         ("gguf/q2_k", lambda b: b["imatrix"].update(text="<script>"), "none of the bot's"),
+        ("gguf/q4_k_m", lambda b: b.update(imatrix_trial=GAIN.to_json()), "against its recipe"),
     ],
 )
 def test_an_importance_matrix_that_is_not_ours(
@@ -212,6 +216,49 @@ def test_an_importance_matrix_that_is_not_ours(
 ) -> None:
     world.stage(proven_again(rewrite(world.build(name), "build.json", change)))
     assert reason in why(world.promote())
+
+
+def tried(build: dict[str, Any], trial: ImatrixTrial | None, imatrix: Imatrix | None) -> None:
+    """Make a build one that tried an importance matrix."""
+    variant = recipes.tried(Variant.from_json(build["variant"]))
+    build |= {
+        "variant": variant.to_json(),
+        "build_key": recipes.key_of(build["source"]["content_digest"], variant),
+        "imatrix": imatrix and imatrix.to_json(),
+        "imatrix_trial": trial and trial.to_json(),
+    }
+
+
+@pytest.mark.parametrize(("trial", "imatrix"), [(GAIN, proven.IMATRIX), (NO_GAIN, None), (None, None)])
+def test_what_tried_an_importance_matrix_is_promoted_with_what_that_showed(
+    world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None
+) -> None:
+    world.stage(try_one(world, trial, imatrix))
+    ((published,),) = (p.builds for p in world.promote().publications)
+    assert (published.build.imatrix_trial, published.build.imatrix) == (trial, imatrix)
+
+
+@pytest.mark.parametrize(
+    ("trial", "imatrix", "reason"),
+    [
+        (NO_GAIN, proven.IMATRIX, "against its trial"),
+        (GAIN, None, "against its trial"),
+        (None, proven.IMATRIX, "against its trial"),
+        (replace(GAIN, without_kl=1e6), proven.IMATRIX, "figures that are none"),
+        (replace(NO_GAIN, with_error=-1.0), None, "figures that are none"),
+    ],
+)
+def test_a_trial_that_does_not_say_what_was_done(
+    world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None, reason: str
+) -> None:
+    world.stage(try_one(world, trial, imatrix))
+    assert reason in why(world.promote())
+
+
+def try_one(world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None) -> Artifact:
+    artifact = rewrite(world.build(), "build.json", lambda b: tried(b, trial, imatrix))
+    key = proven_again(artifact).build.build_key
+    return proven_again(rewrite(artifact, "evidence.json", lambda e: e.update(build_key=key)))
 
 
 @pytest.mark.parametrize(
