@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
-from bot import templates
+from bot import recipes, templates
 from bot.cards import figures, metadata
 from bot.cards.chat import ChatFormat, chat_format
 from bot.cards.prompt import Prompt, prompt_of
@@ -53,6 +53,7 @@ def render_card(
         switch=figures.switch(release),
         origins=figures.origins(rows),
         matrices=figures.matrices(rows),
+        trials=figures.trials(rows),
         checks=figures.checks(rows),
         checksums=figures.checksums(rows),
         reproduce=_reproduce(release, rows),
@@ -79,4 +80,8 @@ def _links(release: Release, endpoint: str) -> dict[str, str | None]:
 
 def _reproduce(release: Release, rows: Sequence[figures.Row]) -> dict[str, Json]:
     model = f"{release.repo_id}@{release.commit}" if release.commit else f"./{release.name}"
-    return {"model": model, "variants": ",".join(r.build.variant.name for r in rows)}
+    return {
+        "model": model,
+        "variants": ",".join(r.build.variant.name for r in rows),
+        "tries": any(recipes.is_tried(r.build.variant) for r in rows),
+    }

@@ -214,6 +214,15 @@ def matrices(found: Iterable[Row]) -> list[tuple[Imatrix, list[Row]]]:
     return list(grouped.values())
 
 
+def trials(found: Iterable[Row]) -> list[tuple[Row, str, str, bool]]:
+    """Return the rows that tried an importance matrix: the mean KL without and with one, and whether it is used."""
+    return [
+        (row, _rounded(nats(t.without_kl), t.without_error), _rounded(nats(t.with_kl), t.with_error), t.gains)
+        for row in found
+        if (t := row.build.imatrix_trial) is not None
+    ]
+
+
 def checksums(found: Iterable[Row]) -> str:
     """Return the sha256 of all files in the form that ``sha256sum --check`` reads."""
     return "\n".join(f"{f.sha256}  {f.path}" for r in found for f in r.files)
@@ -235,8 +244,7 @@ def with_error(distance: Distance, name: str) -> str:
         text, error = percent(value), error * 100
     else:
         text = perplexity(value) if name == "perplexity_ratio" else nats(value)
-    decimals = len(text.partition(".")[2])
-    return f"{text} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
+    return _rounded(text, error)
 
 
 def perplexity(ratio: float) -> str:
@@ -248,6 +256,11 @@ def percent(share: float) -> str:
     """Return a share in percent, with one decimal; only all of it is 100."""
     tenths = int(share * 1000 + 0.5)
     return f"{100 if share >= 1 else min(tenths, 999) / 10:.1f}"
+
+
+def _rounded(figure: str, error: float) -> str:
+    decimals = len(figure.partition(".")[2])
+    return f"{figure} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
 
 
 def _row(proven: ProvenBuild, parameters: int) -> Row:

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot import recipes
 from bot.cards import Prompt, prompt_of, render_card
 from bot.cards.chat import ChatFormat
 from bot.cards.figures import with_error
@@ -16,7 +17,7 @@ from bot.errors import RecordError
 from bot.evidence import Check, KnownBehaviour
 from bot.hub.local.card import Place, render
 from bot.hub.local.objects import make_tree, regular_file
-from bot.records import Imatrix, ProvenBuild, Release, RepoRecord
+from bot.records import Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
 from tests.cards.examples import (
     CHAT,
     COMMIT,
@@ -268,6 +269,21 @@ def test_what_was_quantized_by_an_importance_matrix_is_said() -> None:
     with_one = replace(first, build=replace(first.build, imatrix=matrix))
     assert f"{said}{first.build.files[0].path}." in plain(card(replace(GGUF, builds=(with_one, *GGUF.builds[1:]))))
     assert "importance matrix" not in plain(card())
+
+
+@pytest.mark.parametrize(
+    ("with_kl", "said"), [(0.0412, "So it is used."), (0.0498, "That is no clear gain, so it is not used.")]
+)
+def test_what_a_trial_of_an_importance_matrix_showed_is_said(with_kl: float, said: str) -> None:
+    trial = ImatrixTrial(without_kl=0.05, without_error=0.001, with_kl=with_kl, with_error=0.0009)
+    first = next(b for b in GGUF.builds if b.build.variant.name == "gguf/q4_k_m")
+    build = first.build
+    tried = replace(first, build=replace(build, variant=recipes.tried(build.variant), imatrix_trial=trial))
+    text = plain(card(record(GGUF.builds[0], tried)))
+    figures = f"mean KL 0.0500 ± 0.0010 without it, {with_kl} ± 0.0009 with it"
+    assert f"An importance matrix was tried on {build.files[0].path}: {figures}. {said}" in text
+    assert 'where phi-bot.toml says build.imatrix_from_4_bits = "measured":' in text
+    assert "imatrix_from_4_bits" not in plain(card())
 
 
 def test_where_none_is_close_the_closest_is_advised() -> None:
