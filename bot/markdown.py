@@ -24,14 +24,18 @@ def one_line(text: object) -> str:
 
 
 def escape(text: object) -> Markup:
-    """Return text for a paragraph, a heading or a table cell: nothing in it is markup, a link or a mention."""
+    """Return text for a paragraph, a heading or a table cell: nothing in it is markup, a link or a mention.
+
+    Neither does it refer to an issue: ``#12`` would leave its trace there.
+    """
     if isinstance(text, Markup):
         return text
     line = one_line(text).translate(_SPECIAL)
     line = _LINE_START.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", line)
+    line = re.sub(r"@|#(?=\d)", f"\\g<0>{_WORD_JOINER}", line)
     line = line.replace("://", "&#58;//")  # or a bare address becomes a link
     line = re.sub(r"(?i)\bwww\.", lambda m: f"{m[0][:3]}&#46;", line)
-    return Markup(line.replace("@", f"@{_WORD_JOINER}"))  # noqa: S704 - escaped above
+    return Markup(line)  # noqa: S704 - escaped above
 
 
 def unbroken(text: object) -> Markup:

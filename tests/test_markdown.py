@@ -82,11 +82,12 @@ def test_a_link_leads_where_it_was_told_to(label: str, path: str) -> None:
     assert all(str(target).startswith("https://huggingface.co/") for target in targets)
 
 
-def test_bare_addresses_and_mentions_are_broken_up() -> None:
-    escaped = str(markdown.escape("https://evil.example www.evil.example @somebody"))
+def test_bare_addresses_mentions_and_references_are_broken_up() -> None:
+    escaped = str(markdown.escape("https://evil.example www.evil.example @somebody owner/repo#12"))
     assert "://" not in escaped
     assert "www." not in escaped
     assert "@somebody" not in escaped
+    assert "#12" not in escaped
 
 
 @given(hostile_text)

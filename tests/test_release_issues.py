@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 
 from bot.plans import Notice, Plan, Postponed, Watched
 from bot.records import Failure, Publication, Report
@@ -102,6 +102,7 @@ PLAIN = release_issues(Report(failures=(FAILURE,)), PLAN, SEEN, hub=HUB)[0]
 
 
 @given(hostile_text.filter(lambda text: text.strip() != ""))
+@example("#1")
 def test_no_text_changes_what_an_issue_is_made_of(text: str) -> None:
     name = replace(SEEN.sightings[0], repo_id=f"microsoft/{text}")
     plan = replace(PLAN, jobs=(), failures=(replace(REFUSAL, release=name.label, message=text),), postponed=())
