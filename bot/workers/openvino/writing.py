@@ -22,6 +22,7 @@ from bot.records import Json
 from bot.workers.fast import NotCovered
 from bot.workers.growing import Growing
 from bot.workers.mapped import Mapped
+from bot.workers.openvino.order import in_step
 from bot.workers.openvino.plan import Constant, Part, Whole, placed, weights
 
 _NUMBERS = 1 << 22  # of a matrix at a time
@@ -103,7 +104,7 @@ def write(
         for one in opened:
             stack.enter_context(one.growing)
         alive = dict(enumerate(opened))
-        steps = list(_steps([_reads(one.left) for one in opened]))
+        steps = list(in_step([_reads(one.left) for one in opened]))
         mapped.order([name for names, _ in steps for name in names])
         _tell(progress, alive.values())
         for names, numbers in steps:
@@ -132,22 +133,6 @@ def _reads(constants: Sequence[Constant]) -> list[tuple[str, ...]]:
     """Return the weight that each stretch of a file needs. The first may need none."""
     needed = [tuple(weights([constant])) for constant in constants]
     return [*needed[:1], *filter(None, needed[1:])]
-
-
-def _steps(files: Sequence[Sequence[tuple[str, ...]]]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
-    """Yield what is read next, with the files (by number) whose next stretch needs it, until all stretches are done.
-
-    The file that has the most left says what: one that a killed process left behind the others comes up to them. The
-    graphs of all variants have their weights in one order, so each is read once.
-    """
-    at = [0] * len(files)
-    while left := [i for i, file in enumerate(files) if at[i] < len(file)]:
-        behind = max(left, key=lambda i: len(files[i]) - at[i])
-        names = files[behind][at[behind]]
-        now = [i for i in left if files[i][at[i]] == names]
-        for i in now:
-            at[i] += 1
-        yield names, now
 
 
 def _whole(constants: Sequence[Constant]) -> set[int]:

@@ -1,22 +1,25 @@
 """OpenVINO in little memory: the bytes of the export itself, for every family and row, made without its weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bot import catalogue
+from bot.fetch import AtHand
 from bot.progress import Silent
 from bot.records import Variant
+from bot.source import read_header
 from bot.toolchains import Toolchain
+from bot.toolchains.enter import WholeSourceError
 from bot.toolchains.install import ensure
 from tests.workers import checkpoints
 from tests.workers.limits import data_limit
-from tests.workers.running import build, copy_of, prepare, rows, run_build
+from tests.workers.running import build, copy_of, prepare, rows, run_build, streaming, task_of
 from tests.workers.twins import (
     assert_goes_stock,
     assert_same,
-    assert_streams,
     assert_twins,
     empty,
     families,
@@ -86,9 +89,21 @@ def test_other_ratios_groups_and_symmetries_are_what_the_export_writes(
     assert_twins(toolchain, sample, variants, tmp_path)
 
 
-def test_a_source_that_streams_gives_the_same(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
+def test_a_source_that_streams_gives_the_same_and_comes_once_for_all_variants(
+    toolchain: Toolchain, large: Path, tmp_path: Path
+) -> None:
     """Its weights are too large to be there all the time, and nothing reads one that is not held."""
-    assert_streams(toolchain, large, [INT4, FP32], tmp_path)
+    variants, log = [INT4, INT8, FP16, FP32], tmp_path / "log"
+    whole = build(toolchain, large, variants, tmp_path / "whole", log=log)
+    streamed = prepare(tmp_path / "job", variants)
+    task = replace(task_of(tmp_path / "source", variants, streamed, threads=2, stock=False), streamed=True)
+    with streaming(large, tmp_path / "source") as stream:
+        given = AtHand(folder=tmp_path / "source", stream=stream)
+        given.run_worker(toolchain, "openvino", "build", task, log=log, on_event=streamed.events.append)
+        headers = [read_header(file) for file in large.glob("*.safetensors")]
+        assert stream.fetched == sum(t.end - t.begin for header in headers for t in header.values())
+    assert streamed.names == [v.name for v in variants]
+    assert_same(streamed, whole)
 
 
 def test_it_takes_a_fraction_of_the_memory_that_the_export_takes(
@@ -127,6 +142,58 @@ def test_a_killed_build_goes_on_from_what_was_whole(
     assert_same(killed, whole)
     first = next(e for e in killed.progress if e["what"].startswith("writing"))
     assert (first["done"] > 0) == (written > 0)
+
+
+def test_a_killed_job_goes_on_with_each_of_its_files(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    """Also where a mark was due in one of them alone, so that it is further."""
+    variants = [INT8, FP16]
+    whole = build(toolchain, sample, variants, tmp_path / "whole", log=tmp_path / "log")
+    killed = prepare(tmp_path / "killed", variants)
+    one_marks = """
+from bot.workers.growing import Growing
+mark = Growing.mark
+Growing.mark = lambda file, *state, **now: "int8" in str(file._journal.part) and mark(file, *state, **now)
+"""
+    killer = killing("openvino.writing", "_append", after=200)
+    assert run_with(READY + killer + one_marks, toolchain, sample, variants, killed, threads=1).killed
+    journals = sorted(p.parent.name for p in (tmp_path / "killed").rglob("*.journal"))
+    assert journals == ["int8"]
+    empty(killed)
+    run_build(toolchain, sample, variants, killed, log=tmp_path / "log")
+    assert_same(killed, whole)
+    first = next(e for e in killed.progress if e["what"] == "writing int8, fp16")
+    assert 0 < first["done"] < first["total"]
+
+
+def test_a_variant_that_it_does_not_know_goes_the_exports_own_way_and_the_others_do_not(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    """Whether that is known from its options, or only as its numbers are read."""
+    unknown = row("nf4", weight_format="nf4", group_size=64, ratio=1.0)
+
+    def change(weights: checkpoints.Weights) -> None:
+        kind, shape, data = weights["model.layers.1.mlp.down_proj.weight"]
+        weights["model.layers.1.mlp.down_proj.weight"] = (kind, shape, data[:-2] + b"\1\0")
+
+    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
+    variants = [unknown, INT8, FP32]
+    stock = build(toolchain, source, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
+    built = build(toolchain, source, variants, tmp_path / "job", log=tmp_path / "log")
+    assert built.notes == [
+        "Stock path: weights are compressed as nf4",
+        "Stock path: model.layers.1.mlp.down_proj.weight has denormal numbers",
+    ]
+    assert built.names == [INT8.name, unknown.name, FP32.name]
+    assert_same(built, stock)
+
+
+def test_a_source_that_streams_is_fetched_whole_for_a_variant_that_it_does_not_know(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    unknown = row("nf4", weight_format="nf4", group_size=64, ratio=1.0)
+    with pytest.raises(WholeSourceError, match="weights are compressed as nf4"):
+        build(toolchain, sample, [unknown, INT8], tmp_path / "job", log=tmp_path / "log", streamed=True)
+    assert [list((tmp_path / "job" / v.short_name).iterdir()) for v in (unknown, INT8)] == [[], []]
 
 
 @pytest.mark.parametrize(
