@@ -24,7 +24,8 @@ def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
     passing = [catalogue.all_variants()[recipes.MEASURED_ON]] if any(map(recipes.takes_matrix, variants)) else []
     disks, seconds = [0.0], [expected("reference", shape, None, "cpu_seconds")]
     memories = [expected("reference", shape, None, "memory")]
-    for variant in (*variants, *tried, *passing):  # measuring reads no more than verifying
+    # A matrix takes some 10,000 tokens: as many as verifying a model with LongRoPE reads, more than any other one.
+    for variant in (*variants, *tried, *passing):
         fixed = model("verify", variant.format, "memory").fixed
         memories.append(expected("build", shape, variant, "output") + fixed)  # a runtime holds all of a file
         disks.append(expected("build", shape, variant, "disk"))

@@ -38,6 +38,13 @@ def test_a_recipe_is_its_variant_alone(head: Path) -> None:
     assert differences(head) == [("recipe", "gguf/q4_k_m")]
 
 
+def test_a_text_is_the_recipe_of_what_takes_an_importance_matrix(head: Path) -> None:
+    extend(head, "bot/texts/training.txt", "\nAnother line.\n")
+    recipes = {name for what, name in differences(head) if what == "recipe"}
+    assert {"gguf/q2_k", "gguf/iq4_xs"} <= recipes
+    assert not recipes & {"gguf/q4_k_m", "gguf/q8_0"}
+
+
 def test_the_version_of_a_format_is_the_recipe_of_all_its_variants(head: Path) -> None:
     change(head, "bot/formats/mlx.py", "    version = ", "    version = 1")
     found = differences(head)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.estimates.learn import learn, learn_all
 from benchmarks.estimates.measured import Measured, measurements
 from benchmarks.estimates.report import PAGE, errors, render
-from bot import catalogue
+from bot import catalogue, recipes
 from bot.estimates import estimate
 from bot.estimates.model import FILE, Models, class_of, expected
 from bot.records import Release, Variant
@@ -23,7 +23,7 @@ ROWS = catalogue.all_variants()
 Q4, Q8 = ROWS["gguf/q4_k_m"], ROWS["gguf/q8_0"]
 MINI = 3_821_079_552
 
-variants = st.sampled_from(list(ROWS.values()))
+variants = st.sampled_from([*ROWS.values(), *recipes.configured(ROWS.values(), "measured")])
 
 
 def named(row: Measured) -> str:
@@ -93,6 +93,23 @@ def test_outputs_and_times_of_a_job_pile_up_and_its_reference_is_computed_once()
     assert both.cpu_seconds == pytest.approx(one.cpu_seconds + other.cpu_seconds - once, abs=0.2)
     assert both.memory == max(one.memory, other.memory)
     assert both.disk == max(one.disk, other.disk)
+
+
+def test_a_variant_that_tries_a_matrix_is_built_and_verified_twice() -> None:
+    plain, trial, measured = (estimate(shape(MINI), [v]) for v in (Q4, recipes.tried(Q4), Q8))
+    once = expected("reference", shape(MINI), None, "cpu_seconds")
+    assert trial.output == plain.output
+    assert trial.disk == pytest.approx(measured.disk + plain.output, abs=2)
+    assert trial.cpu_seconds == pytest.approx(2 * plain.cpu_seconds + measured.cpu_seconds - 2 * once, abs=0.3)
+    assert trial.memory == measured.memory, "the model of 8 bits is run"
+
+
+def test_the_model_that_a_matrix_is_measured_on_is_there_before_the_outputs() -> None:
+    smallest, all_rows = ROWS["gguf/iq2_m"], [v for v in ROWS.values() if v.format == "gguf"]
+    alone, measured = estimate(shape(MINI), [smallest]), estimate(shape(MINI), [Q8])
+    assert alone.output + alone.disk == pytest.approx(measured.output, abs=2)
+    scratch = max(estimate(shape(MINI), [v]).disk for v in all_rows if not recipes.takes_matrix(v))
+    assert estimate(shape(MINI), all_rows).disk == scratch, "it fits where the outputs will be"
 
 
 def test_no_build_needs_scratch_that_grows_with_the_model() -> None:

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 import bot
-from bot import catalogue, machine, source
+from bot import catalogue, machine, recipes, source
 from bot.errors import BuildError, ForeignRepoError, UnsupportedArchitectureError
 from bot.hub import client
 from bot.hub.client import Hub
@@ -216,3 +216,12 @@ def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
     todo, _ = plan([broken], catalogue.select(["default"]), reader=reader, known=known)
     assert todo == Plan(jobs=(), done=(), failures=())
     assert current_keys([broken]) == frozenset()
+
+
+def test_a_key_is_current_whether_a_matrix_is_tried_or_not(release: Release) -> None:
+    row = catalogue.all_variants()["gguf/q4_k_m"]
+    keys = current_keys([sighting_of(release)])
+    for variant in (row, recipes.tried(row)):
+        assert recipes.key_of(release.content_digest, variant) in keys
+    other = dataclasses.replace(row, options={"ftype": "Q4_K_M", "imatrix": True})
+    assert recipes.key_of(release.content_digest, other) not in keys

@@ -79,6 +79,19 @@ def test_a_dry_run_plans_and_leaves_no_trace(hub: RunningHub, api: HfApi, broken
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize("setting", ["never", "measured"])
+def test_a_matrix_is_tried_where_the_configuration_says_so(
+    hub: RunningHub, broken: str, tmp_path: Path, setting: str
+) -> None:
+    given = means(hub, tmp_path / "work")
+    config = dataclasses.replace(given.config, build=Build(work=tmp_path / "work", imatrix_from_4_bits=setting))
+    rows = catalogue.select(["gguf/q4_k_m", "gguf/q8_0"])
+    seen = steps.look([broken], rows, dataclasses.replace(given, config=config), keep=False)
+    options = {v.variant.short_name: v.variant.options for job in seen.todo.jobs for v in job.variants}
+    trying = {"imatrix": "measured"} if setting == "measured" else {}
+    assert options == {"q4_k_m": {"ftype": "Q4_K_M"} | trying, "q8_0": {"ftype": "Q8_0"}}
+
+
 def test_a_line_in_the_configuration_pauses_it(hub: RunningHub, broken: str, tmp_path: Path) -> None:
     seen, report = cycle(hub, tmp_path / "work", paused=True)
     assert (seen.paused, seen.todo.jobs, report) == ("run.paused is true in the configuration", (), Report())
