@@ -14,6 +14,7 @@ from bot.errors import BuildError
 from bot.fetch import AtHand
 from bot.hub import client
 from bot.hub.client import Hub
+from bot.hub.local import RunningHub
 from bot.plans import Job, PlannedVariant
 from bot.progress import Silent, Task
 from bot.records import Artifact, Failure, ImatrixTrial, Release, Variant
@@ -179,15 +180,15 @@ class Place:
 
 @pytest.fixture
 def place(sample: Path, reference: Path, tmp_path: Path) -> Place:
-    workspace, release = Workspace(root=tmp_path / "work"), local_release(sample)
-    _known(workspace, release, reference)
-    return Place(workspace=workspace, release=release, hub=client.connect("http://localhost:1", None))
+    return place_of(tmp_path / "work", local_release(sample), client.connect("http://localhost:1", None), reference)
 
 
-def _known(workspace: Workspace, release: Release, folder: Path) -> None:
+def place_of(folder: Path, release: Release, hub: Hub, known: Path) -> Place:
+    workspace = Workspace(root=folder)
     there = workspace.reference(reference.digest(release))
     there.parent.mkdir(parents=True)
-    shutil.copytree(folder, there)
+    shutil.copytree(known, there)
+    return Place(workspace=workspace, release=release, hub=hub)
 
 
 def content(artifact: Artifact) -> bytes:
@@ -230,6 +231,24 @@ def test_a_bot_that_is_stopped_while_it_measures_builds_nothing_anew(place: Plac
     made = place.build(variants, display)
     assert display.begun == ["Verifying gguf/q4_k_m-imatrix"]
     assert made["q4_k_m"].build.imatrix_trial is not None
+
+
+@pytest.mark.toolchain
+def test_weights_that_stream_give_the_same_file(hub: RunningHub, sample: Path, reference: Path, tmp_path: Path) -> None:
+    connected = client.connect(hub.url, hub.token)
+    files: dict[str, Path | bytes] = {p.name: p for p in sorted(sample.iterdir())}
+    with Silent().task("release") as task:
+        connected.commit("microsoft/Phi-9", files=files, parent=None, message="Release", task=task)
+    made: dict[str, bytes] = {}
+    for source in ("kept", "streamed"):
+        there = place_of(tmp_path / source, connected.release("microsoft/Phi-9"), connected, reference)
+        job = replace(there.job(recipes.configured([Q4_K_M], "measured")), source=source)
+        report = build(job, workspace=there.workspace, hub=connected, threads=2, display=Silent())
+        (artifact,) = report.artifacts
+        assert artifact.build.imatrix is not None
+        assert there.workspace.source(there.release).exists() == (source == "kept")
+        made[source] = content(artifact)
+    assert made["streamed"] == made["kept"]
 
 
 @pytest.mark.toolchain
