@@ -1,6 +1,7 @@
 """Reads Markdown back as the Hub and GitHub do, and makes text that tries to break out of it."""
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 from hypothesis import strategies as st
@@ -43,9 +44,13 @@ hostile_text = st.one_of(
 )
 
 
-def parse(text: str) -> list[Token]:
+_READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+@lru_cache(maxsize=16)  # a test asks for blocks, tables, links, … of one text
+def parse(text: str) -> tuple[Token, ...]:
     """Return the tokens of Markdown with tables and HTML."""
-    return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
+    return tuple(_READER.parse(text))
 
 
 def blocks(text: str) -> list[tuple[str, str, int]]:

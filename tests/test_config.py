@@ -351,11 +351,14 @@ settings_of_a_file = st.fixed_dictionaries(
 )
 
 
+VALIDATOR = Draft202012Validator(config.json_schema())
+
+
 @given(settings_of_a_file)
 def test_the_schema_takes_what_the_code_takes(settings: dict[str, Any]) -> None:
     text = _toml(settings)
     assert tomllib.loads(text) == settings
-    by_schema = Draft202012Validator(config.json_schema()).is_valid(settings)
+    by_schema = VALIDATOR.is_valid(settings)
     try:
         load(text)
         by_code = True

@@ -1,5 +1,6 @@
 """The doctor: one finding a thing, in words, and never a secret."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -9,12 +10,16 @@ import pytest
 from bot import toolchains
 from bot.doctor import Finding, diagnose
 from bot.errors import HubUnreachableError
+from bot.toolchains import system
 from tests.toolchains.index import HEAD, lock, wheel
+
+compiles = functools.cache(system._compiles)  # it takes half a second
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No toolchain is installed, and there is no token."""
+    monkeypatch.setattr(system, "_compiles", compiles)
     monkeypatch.setenv("PHI_BOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "HF_TOKEN_PATH", "CXX"):

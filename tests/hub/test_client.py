@@ -80,7 +80,7 @@ def test_a_hub_that_is_not_there_is_said_so_within_seconds(
 def test_a_hub_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import close_session
 
-    monkeypatch.setattr(library, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(library, "_SILENCE_SECONDS", 0.05)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     close_session()  # the next request is made by a client with that time-out
     with socket.create_server(("127.0.0.1", 0)) as silent:

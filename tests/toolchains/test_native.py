@@ -40,6 +40,7 @@ def compile_in(folder: Path, headers: Path, **env: str) -> tuple[list[Path], str
     return sorted((folder / "lib").glob("*")), log.read_text()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(system.name() not in COUNT, reason="there are no lanes for this system")
 def test_each_library_is_named_by_its_digest(tmp_path: Path, headers: Path) -> None:
     made, _ = compile_in(tmp_path, headers, PATH="/usr/local/bin:/usr/bin:/bin")

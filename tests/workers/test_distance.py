@@ -82,14 +82,16 @@ def written_out(expected: Array, got: Array, following: Array) -> tuple[Array, A
     return kl, p.argmax(-1) == q.argmax(-1), p[rows, following] - q[rows, following]
 
 
-@pytest.mark.parametrize("columns", [1, 1365, 4096, 20_000])
-def test_parts_of_a_large_vocabulary_give_what_the_definitions_give(columns: int) -> None:
+@pytest.mark.parametrize(("columns", "vocabulary"), [(1, 1000), (1365, 20_000), (4096, 20_000), (20_000, 20_000)])
+def test_parts_of_a_large_vocabulary_give_what_the_definitions_give(columns: int, vocabulary: int) -> None:
     chance = np.random.default_rng(0)
-    expected = chance.normal(7, 4, size=(40, 20_000)).astype(np.float32)  # as sure as a model is: half a nat of entropy
-    expected[np.arange(40), chance.integers(20_000, size=40)] += 30
+    expected = chance.normal(7, 4, size=(40, vocabulary)).astype(
+        np.float32
+    )  # as sure as a model is: half a nat of entropy
+    expected[np.arange(40), chance.integers(vocabulary, size=40)] += 30
     got = (expected + chance.normal(3, 0.3, size=expected.shape)).astype(np.float32)
-    following = chance.integers(20_000, size=40)
-    parts = [expected[:, i : i + columns] for i in range(0, 20_000, columns)]
+    following = chance.integers(vocabulary, size=40)
+    parts = [expected[:, i : i + columns] for i in range(0, vocabulary, columns)]
     for found, wanted in zip(compare(parts, got, following), written_out(expected, got, following), strict=True):
         assert found == pytest.approx(wanted, abs=1e-6)
 
@@ -125,10 +127,10 @@ def test_standard_errors_cover_what_other_texts_would_have_given() -> None:
     """Each of many texts has an error bar; the true mean lies within two of them nearly always."""
     chance = np.random.default_rng(0)
     inside = 0
-    for _ in range(60):
+    for _ in range(30):
         (found,) = distances([positions(chance.exponential(0.3, size=256)) for _ in range(6)])
         inside += abs(found.figures.mean_kl - 0.3) < 2 * found.standard_errors.mean_kl
-    assert inside >= 52
+    assert inside >= 26
 
 
 def test_standard_errors_know_that_neighbours_are_alike() -> None:
