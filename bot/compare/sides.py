@@ -29,6 +29,7 @@ _MOST_FORMATS, _MOST_VARIANTS = 50, 1000
 # What every build goes through, whatever its format; what computes references; what makes sample checkpoints.
 _STEPS = (
     "steps/build.py",
+    "steps/trial.py",
     "steps/verify.py",
     "fetch.py",
     "source/*.py",

@@ -10,7 +10,7 @@ import pytest
 
 from bot import catalogue, importance, recipes, reference
 from bot.config import Config
-from bot.errors import BuildError
+from bot.errors import BuildError, DiskTooSmallError
 from bot.fetch import AtHand
 from bot.hub import client
 from bot.hub.client import Hub
@@ -19,7 +19,7 @@ from bot.plans import Job, PlannedVariant
 from bot.progress import Silent, Task
 from bot.records import Artifact, Failure, ImatrixTrial, Release, Variant
 from bot.source import local_release
-from bot.steps.build import build
+from bot.steps.build import build, streams
 from bot.steps.failures import failure
 from bot.steps.plan import plan_releases
 from bot.steps.trial import Trials, to_build, trial_of
@@ -151,6 +151,23 @@ def test_without_a_distance_there_is_no_trial(tmp_path: Path) -> None:
     assert trial_of(one, other) is not None
     assert trial_of(replace(one, distances=()), other) is None
     assert trial_of(one, replace(other, distances=())) is None
+
+
+@pytest.mark.parametrize("left", ["part", "build"])
+def test_what_a_killed_trial_has_made_needs_no_more_room(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, size = Workspace(root=tmp_path), 1 << 20
+    free = JOB.estimate.output + JOB.estimate.disk - size
+    monkeypatch.setattr(Workspace, "free", lambda _: free)
+    job = replace(JOB, release=replace(RELEASE, folder=str(tmp_path)))  # so that nothing is to be fetched
+    with pytest.raises(DiskTooSmallError):
+        streams(job, workspace, Silent())
+    part = workspace.partial(WEIGHTED.build_key, RELEASE) / "x.gguf.part"
+    file = part if left == "part" else workspace.artifact(PLAIN.build_key, RELEASE) / "files" / "x.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(range(256)) * (size // 256))
+    assert not streams(job, workspace, Silent())
 
 
 # ---- the whole way, in the toolchain -------------------------------------------------------------------------------
