@@ -52,7 +52,7 @@ sweep: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m sweep
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -n 4 -m "not toolchain and not browser and not process and not server and not sweep"
+	@$(BIN)/python -m pytest -n auto -m "not toolchain and not browser and not process and not server and not sweep"
 
 families: $(STAMP)
 	@$(BIN)/phi-bot families --work .families --markdown > .families.md

@@ -58,6 +58,7 @@ def _piped(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 # ---- on a pipe -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}, {"TERM": "xterm-256color", "CLICOLOR_FORCE": "1"}])
 def test_a_pipe_gets_plain_lines(environment: dict[str, str]) -> None:
     done = _piped(**environment)
@@ -72,6 +73,7 @@ def test_a_pipe_gets_plain_lines(environment: dict[str, str]) -> None:
     ]
 
 
+@pytest.mark.process
 def test_quiet_is_silent() -> None:
     done = _piped("quiet")
     assert (done.stdout, done.stderr) == ("result\n", "")
@@ -151,6 +153,7 @@ if sys.platform != "win32":
             data += chunk
         return data.decode()
 
+    @pytest.mark.process
     def test_a_terminal_gets_bars_that_leave_lines_behind(terminal: tuple[int, int]) -> None:
         process = _run(terminal)
         shown = _read(terminal[0])
@@ -167,6 +170,7 @@ if sys.platform != "win32":
         assert "━" not in last
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
 
+    @pytest.mark.process
     def test_an_interruption_gives_the_cursor_back(terminal: tuple[int, int]) -> None:
         process = _run(terminal, "wait")
         shown = _read(terminal[0], until="ready")
@@ -178,6 +182,7 @@ if sys.platform != "win32":
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
         assert "Waiting: done" not in shown
 
+    @pytest.mark.process
     def test_a_terminal_without_a_cursor_gets_lines(terminal: tuple[int, int]) -> None:
         process = _run(terminal, TERM="dumb")
         shown = _read(terminal[0]).replace("\r\n", "\n")

@@ -21,6 +21,7 @@ def test_a_pipe_gets_every_row_on_one_whole_line(capsys: pytest.CaptureFixture[s
         assert line.rstrip().endswith(row.summary)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_a_narrow_terminal_gets_every_word_whole(columns: int) -> None:

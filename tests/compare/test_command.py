@@ -32,6 +32,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.server
 def test_the_one_comment_is_kept_up_to_date(github: GitHub, tmp_path: Path) -> None:
     file = tmp_path / "comparison.json"
     file.write_text(json.dumps(FULL.to_json()))

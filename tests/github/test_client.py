@@ -110,6 +110,7 @@ def test_letters_of_another_case_are_the_same_repository(server: GitHub) -> None
     assert server.seen[-1][1] == "/repos/O/R/issues/5/comments"
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("prefix", ["", "/api/v3"])
 def test_github_enterprise_is_asked_below_its_prefix(prefix: str) -> None:
     with serve(prefix=prefix) as server:

@@ -186,6 +186,7 @@ def test_a_login_is_asked_for_where_it_would_be_used() -> None:
     assert "hf auth login" not in no_token("https://hub.example").hint
 
 
+@pytest.mark.server
 def test_a_token_without_the_right_names_the_repo(tmp_path: Path) -> None:
     grants = {
         "hub_reader": Grant(name="reader", scope="read", namespaces=("me",)),
@@ -198,6 +199,7 @@ def test_a_token_without_the_right_names_the_repo(tmp_path: Path) -> None:
             assert connect(running.url, running.token).record(REPO) is None
 
 
+@pytest.mark.server
 def test_a_repo_that_only_others_see_is_not_taken(tmp_path: Path) -> None:
     grant = {"hub_other": Grant(name="other", scope="write", namespaces=("other",))}
     with serve(tmp_path, tokens=grant) as running:

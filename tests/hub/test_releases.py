@@ -203,6 +203,7 @@ def usable(client: Hub, author: str) -> list[str]:
     return [s.repo_id for s in client.sources(author) if s.usable]
 
 
+@pytest.mark.server
 def test_every_page_of_a_namespace_is_read(tmp_path: Any) -> None:
     with serve(tmp_path, limits=dataclasses.replace(Limits(), page=2)) as running:
         client = connect(running.url, running.token)
@@ -211,6 +212,7 @@ def test_every_page_of_a_namespace_is_read(tmp_path: Any) -> None:
         assert usable(client, "microsoft") == [f"microsoft/Phi-{n}" for n in range(5)]
 
 
+@pytest.mark.server
 def test_a_repo_of_more_files_than_a_page_is_read_whole(tmp_path: Any) -> None:
     with serve(tmp_path, limits=dataclasses.replace(Limits(), page=2)) as running:
         client = connect(running.url, running.token)

@@ -171,6 +171,7 @@ def test_ctrl_c_ends_a_worker_and_its_children(work: Run) -> None:
     wait_for_end(pids[0]["child"])
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of POSIX")
 def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_path: Path) -> None:
     with pytest.raises(BuildError):  # leaves the worker's files where the other process finds them

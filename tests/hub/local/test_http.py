@@ -147,6 +147,7 @@ def test_strange_addresses_get_an_answer(hub: RunningHub, path: str) -> None:
     assert statuses(raw(hub, request(hub, f"GET {path} HTTP/1.1", "Connection: close")))[0] in (302, 400, 401, 404)
 
 
+@pytest.mark.server
 def test_bodies_have_limits(tmp_path: Path) -> None:
     limits = Limits(json_body=1000, commit_body=5000, commit_line=2000, commit_operations=3)
     with serve(tmp_path / "hub", limits=limits) as hub:

@@ -218,6 +218,7 @@ def test_what_cannot_be_done_is_refused(api: HfApi, more: dict[str, object], sai
     assert raised.value.response.status_code == 400
 
 
+@pytest.mark.server
 def test_a_hub_that_was_not_told_to_run_jobs_runs_none(tmp_path: Path, unsynced: None) -> None:
     with serve(tmp_path / "hub") as running:
         api = HfApi(endpoint=running.url, token=running.token)
@@ -230,6 +231,7 @@ def test_a_hub_that_was_not_told_to_run_jobs_runs_none(tmp_path: Path, unsynced:
                 attempt()
 
 
+@pytest.mark.server
 def test_a_server_that_ends_ends_its_jobs(tmp_path: Path, unsynced: None) -> None:
     with serve(tmp_path / "hub", jobs=True) as running:
         api = HfApi(endpoint=running.url, token=running.token)
@@ -242,6 +244,7 @@ def test_a_server_that_ends_ends_its_jobs(tmp_path: Path, unsynced: None) -> Non
         assert (job.status.stage, job.status.message) == ("ERROR", "the Hub that ran it ended")
 
 
+@pytest.mark.server
 def test_a_server_that_is_killed_takes_its_jobs_with_it(tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from bot.hub.local import serve_forever\n"
     script += "serve_forever(Path(sys.argv[1]), '127.0.0.1', 0, lambda hub: print(hub.url, flush=True), jobs=True)"

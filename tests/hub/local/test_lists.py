@@ -186,6 +186,7 @@ def six(tmp_path: Path, unsynced: None) -> Iterator[RunningHub]:
         yield hub
 
 
+@pytest.mark.server
 def test_a_repo_that_moves_while_pages_are_read_is_told_once(six: RunningHub) -> None:
     api = HfApi(endpoint=six.url, token=six.token)
     last = pages_of(six, api, lambda: None)[-1][-1]
@@ -199,6 +200,7 @@ def test_a_repo_that_moves_while_pages_are_read_is_told_once(six: RunningHub) ->
     assert next(iter(api.list_models())).id == last
 
 
+@pytest.mark.server
 def test_what_is_hidden_or_deleted_while_pages_are_read_is_not_told(six: RunningHub) -> None:
     owner, nobody = HfApi(endpoint=six.url, token=six.token), HfApi(endpoint=six.url, token=False)
     ahead = [name for page in pages_of(six, nobody, lambda: None)[1:] for name in page]
@@ -211,6 +213,7 @@ def test_what_is_hidden_or_deleted_while_pages_are_read_is_not_told(six: Running
     assert set(told) == {f"org/m{i}" for i in range(6)} - {ahead[0], ahead[3]}
 
 
+@pytest.mark.server
 def test_nobody_reads_on_in_the_list_of_another(six: RunningHub) -> None:
     owner = HfApi(endpoint=six.url, token=six.token)
     owner.update_repo_settings("org/m5", visibility="private")
@@ -237,6 +240,7 @@ def test_requests_are_counted_by_kind(hub: RunningHub, api: HfApi) -> None:
     }
 
 
+@pytest.mark.server
 def test_a_hub_can_be_far_away(tmp_path: Path, unsynced: None) -> None:
     with serve(tmp_path / "hub", limits=Limits(latency=0.2)) as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)

@@ -169,6 +169,7 @@ def test_finding_models(api: HfApi) -> None:
         list(api.list_models(num_parameters="min:6B"))
 
 
+@pytest.mark.server
 def test_long_lists_come_in_pages(tmp_path: Path) -> None:
     with serve(tmp_path / "hub", limits=Limits(page=3)) as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)

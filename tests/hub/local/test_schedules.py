@@ -132,6 +132,7 @@ def test_it_is_listed_changed_suspended_and_deleted(api: HfApi, hub: RunningHub)
         again(api, made)
 
 
+@pytest.mark.server
 def test_a_restart_forgets_secrets_and_says_so(tmp_path: Path, unsynced: None) -> None:
     with serve(tmp_path / "hub", jobs=True) as running:
         api = HfApi(endpoint=running.url, token=running.token)

@@ -39,6 +39,7 @@ def test_the_owners_token_stays(tmp_path: Path) -> None:
         assert second.tokens.find(token) == Grant(name="local", scope="write", namespaces=("*",))
 
 
+@pytest.mark.server
 def test_tokens_of_one_process(tmp_path: Path) -> None:
     grant = Grant(name="test", scope="write", namespaces=("org",))
     with serve(tmp_path / "hub", tokens={"given": grant}) as hub:
@@ -66,6 +67,7 @@ def test_a_folder_of_another_version_is_left_alone(tmp_path: Path) -> None:
         LocalHub(tmp_path)
 
 
+@pytest.mark.server
 def test_what_is_there_survives_a_restart(tmp_path: Path) -> None:
     with serve(tmp_path / "hub") as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)
@@ -89,10 +91,12 @@ def filled(tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
+@pytest.mark.server
 def test_a_whole_folder_passes(filled: Path) -> None:
     assert check(filled) == []
 
 
+@pytest.mark.server
 def test_each_kind_of_damage_is_found(filled: Path) -> None:
     repo = filled / "repos/models/org/m"
     main = repo / "refs/heads/main"
