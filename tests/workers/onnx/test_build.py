@@ -15,14 +15,22 @@ from bot.progress import Silent
 from bot.records import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers.alike import (
+    assert_a_missing_tokenizer_is_named,
+    assert_fails_alone,
+    assert_generate_the_same,
+    assert_nothing_is_kept_at_home,
+    assert_nothing_of_the_machine_is_in,
+    assert_predicts_what_the_original_does,
+    assert_truncated_weights_are_named,
+    assert_verified_greedily,
+)
 from tests.workers.limits import on_full_disk
 from tests.workers.running import (
     Built,
     assert_proven,
     build,
     copy_of,
-    damage_last_shard,
-    distances,
     measure,
     rows,
     run_python,
@@ -62,11 +70,7 @@ def test_one_job_builds_every_row_for_every_device(built: Built) -> None:
 
 
 def test_nothing_of_the_machine_is_in_the_files(built: Built, sample: Path) -> None:
-    folder = built.folders[INT4.name].parent
-    for variant in ROWS:
-        for content in built.files(variant.name).values():
-            assert str(folder).encode() not in content
-            assert str(sample).encode() not in content
+    assert_nothing_of_the_machine_is_in(built, sample)
 
 
 def test_progress_counts_the_layers_that_are_read_and_the_bytes_that_are_written(built: Built) -> None:
@@ -90,29 +94,13 @@ def test_every_file_passes_all_checks_and_stays_near_the_original_on_both_sides_
 def test_in_8_bits_it_generates_what_the_unquantized_weights_do(
     built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
 ) -> None:
-    texts = [
-        [g["text"] for g in measure(toolchain, folder, v, sample, reference, tmp_path / "log")["generations"]]
-        for v in (INT8, FP32)
-        for folder in [built.folders[v.name]]
-    ]
-    assert texts[0] == texts[1]
-    assert all(texts[0])
+    assert_generate_the_same(built, [INT8, FP32], toolchain, sample, reference, tmp_path / "log")
 
 
 def test_a_source_that_asks_for_sampling_is_verified_greedily(
     built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
 ) -> None:
-    source = copy_of(sample, tmp_path / "source")
-    file = source / "generation_config.json"
-    config = json.loads(file.read_text()) | {"do_sample": True, "temperature": 1.5, "top_p": 0.95, "top_k": 50}
-    file.chmod(0o644)
-    file.write_text(json.dumps(config))
-    result = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
-    asked, greedy = (
-        [g["ids"] for g in measure(toolchain, folder, FP32, sample, reference, tmp_path / "log")["generations"]]
-        for folder in (result.folders[FP32.name], built.folders[FP32.name])
-    )
-    assert asked == greedy
+    assert_verified_greedily(built, FP32, toolchain, sample, reference, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -178,13 +166,8 @@ def test_the_other_kinds_of_phi_predict_what_the_original_does(
     toolchain: Toolchain, kind_of_phi: Callable[[str], tuple[Path, Path]], tmp_path: Path, kind: str
 ) -> None:
     source, reference = kind_of_phi(kind)
-    result = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
-    measured = measure(toolchain, result.folders[FP32.name], FP32, source, reference, tmp_path / "log")
-    found = distances(measured)
-    assert set(found) == ({"short", "long"} if kind == "phi-4-mini" else {"short"})
-    for distance in found.values():
-        assert abs(distance.figures.mean_kl) < 1e-6
-        assert distance.figures.top1_agreement > 0.99
+    sides = ["short", "long"] if kind == "phi-4-mini" else ["short"]
+    assert_predicts_what_the_original_does(toolchain, FP32, source, reference, tmp_path, sides=sides)
 
 
 def test_a_row_that_the_builder_cannot_make_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
@@ -195,18 +178,11 @@ def test_a_row_that_the_builder_cannot_make_fails_alone(toolchain: Toolchain, sa
         summary="A method that does not exist",
         options=INT4.options | {"extra_options": {"algo_config": "none"}},
     )
-    result = build(toolchain, sample, [impossible, INT8], tmp_path / "job", log=tmp_path / "log")
-    assert result.names == [INT8.name]
-    assert result.failures[impossible.name].startswith("the builder failed: ")
-    assert list(result.folders[impossible.name].iterdir()) == []
+    assert_fails_alone(toolchain, impossible, INT8, sample, tmp_path, "the builder failed: ")
 
 
 def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
-    source = copy_of(sample, tmp_path / "source")
-    damage_last_shard(source)
-    with pytest.raises(DamagedWeightsError, match=r"^model\.safetensors is damaged: "):
-        build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
-    assert list((tmp_path / "job" / "cpu-int4").iterdir()) == []
+    assert_truncated_weights_are_named(toolchain, [INT4], sample, tmp_path)
 
 
 @pytest.mark.parametrize("nonsense", [{"rope_scaling": "long"}, {"sliding_window": "wide"}], ids=str)
@@ -222,12 +198,7 @@ def test_a_config_with_values_of_wrong_types_is_the_sources_fault(
 
 
 def test_a_missing_tokenizer_is_the_sources_fault(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
-    source = copy_of(sample, tmp_path / "source")
-    (source / "tokenizer.json").unlink()
-    (source / "tokenizer.model").unlink()
-    with pytest.raises(DamagedWeightsError, match=r"^the tokenizer cannot be read: "):
-        build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
-    assert list((tmp_path / "job" / "cpu-int4").iterdir()) == []
+    assert_a_missing_tokenizer_is_named(toolchain, [INT4], sample, tmp_path)
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["in step", "one after the other"])
@@ -245,9 +216,4 @@ def test_nothing_is_sent_or_kept_about_the_use_of_the_runtime(
     toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime keeps a device id and a queue of events in the user's cache folder, unless it is told not to."""
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    result = build(toolchain, sample, [INT8], tmp_path / "job", log=tmp_path / "log")
-    measure(toolchain, result.folders[INT8.name], INT8, sample, reference, tmp_path / "log")
-    assert [p for p in home.rglob("*") if p.is_file()] == []
+    assert_nothing_is_kept_at_home(toolchain, INT8, sample, reference, tmp_path, monkeypatch)
