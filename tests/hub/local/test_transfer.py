@@ -133,6 +133,7 @@ def test_a_changed_file_is_not_resumed(api: HfApi, ask: Ask) -> None:
     assert (answer.status, answer.body) == (200, b"0123456789")
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_file_never_lies_in_memory(tmp_path: Path) -> None:
     def peak(process: int) -> int:
@@ -254,6 +255,7 @@ def test_a_copy_needs_the_right_to_read_the_source(hub: RunningHub, api: HfApi) 
         other.create_commit("someone/m", [copy], commit_message="Take")
 
 
+@pytest.mark.process
 def test_a_disk_that_fills_up_leaves_nothing_half_made(tmp_path: Path) -> None:
     folder = tmp_path / "full"
     with served(folder, part=1_000_000, largest=100_000) as (_, url):
