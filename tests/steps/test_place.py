@@ -162,13 +162,15 @@ def test_headers_tell_more_than_sizes() -> None:
 
 NAMES = [v for v in catalogue.all_variants() if v != "onnx/webgpu-int4"]
 some_of_a_format = st.one_of(
-    st.lists(
-        st.sampled_from([n for n in catalogue.all_variants() if n.startswith(f"{f}/")]),
-        min_size=1,
-        max_size=4,
-        unique=True,
+    *(
+        st.lists(
+            st.sampled_from([v for v in catalogue.all_variants() if v.startswith(f"{f}/")]),
+            min_size=1,
+            max_size=4,
+            unique=True,
+        )
+        for f in ("gguf", "onnx", "openvino", "mlx")
     )
-    for f in ("gguf", "onnx", "openvino", "mlx")
 )
 parameters = st.sampled_from([TINY, 500_000_000, MINI, 14_660_000_000])
 
