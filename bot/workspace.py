@@ -21,7 +21,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,25 +175,28 @@ def read_release(folder: Path) -> Release:
     return read_record(folder / "release.json", Release)
 
 
-def hash_files(folder: Path, task: Task) -> tuple[FileEntry, ...]:
+def hash_files(folder: Path, task: Task, known: Mapping[str, str] | None = None) -> tuple[FileEntry, ...]:
     """Return size and sha256 of every file below a folder, in the order of their paths.
 
-    Raises BuildError for a link or another thing that is no file: a toolchain does not make any.
+    ``known`` are those, by path, that were taken as the files were written: they are not read again. Raises BuildError
+    for a link or another thing that is no file: a toolchain does not make any.
     """
+    known = known or {}
     paths = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
-    total = sum(p.stat().st_size for p in paths)
+    total = sum(p.stat().st_size for p in paths if p.relative_to(folder).as_posix() not in known)
     entries, done = [], 0
     for path in paths:
         if path.is_symlink() or not path.is_file():
             raise BuildError(f"{path.name} is no regular file", hint="A toolchain left a link; please report it.")
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                done += len(chunk)
-                task.update("hashing", done, total, "bytes")
-        relative = path.relative_to(folder).as_posix()
-        entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest.hexdigest()))
+        relative, sha256 = path.relative_to(folder).as_posix(), hashlib.sha256()
+        if relative not in known:
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    sha256.update(chunk)
+                    done += len(chunk)
+                    task.update("hashing", done, total, "bytes")
+        digest = known.get(relative) or sha256.hexdigest()
+        entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest))
     return tuple(entries)
 
 

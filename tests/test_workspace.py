@@ -33,6 +33,7 @@ def test_scratch_is_gone_after_its_block(workspace: Workspace) -> None:
     assert list((workspace.root / "scratch").iterdir()) == []
 
 
+@pytest.mark.process
 def test_scratch_of_a_killed_process_is_removed_by_the_next(workspace: Workspace) -> None:
     process = start_python(
         """
@@ -60,6 +61,7 @@ def test_scratch_of_a_living_process_is_left_alone(workspace: Workspace) -> None
         assert first.exists()
 
 
+@pytest.mark.process
 def test_a_second_process_waits_and_says_so(workspace: Workspace) -> None:
     said: list[str] = []
 
@@ -126,6 +128,15 @@ def test_files_are_named_with_size_and_sha256(tmp_path: Path) -> None:
     with Silent().task("hashing") as task:
         (entry,) = hash_files(tmp_path, task)
     assert (entry.path, entry.size, entry.sha256) == ("sub/a.bin", 3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_what_was_hashed_as_it_was_written_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"abc")
+    (tmp_path / "config.json").write_bytes(b"{}")
+    with Silent().task("hashing") as task:
+        config, model = hash_files(tmp_path, task, {"model.bin": "5ae1"})
+    assert (config.sha256, config.size) == (hashlib.sha256(b"{}").hexdigest(), 2)
+    assert (model.sha256, model.size) == ("5ae1", 3)
 
 
 def test_a_link_among_the_files_is_refused(tmp_path: Path) -> None:

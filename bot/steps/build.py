@@ -11,8 +11,8 @@ from bot.errors import BuildError, DiskTooSmallError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
-from bot.progress import Display, Task
-from bot.records import BuildRecord, Cost, Failure, Imatrix, Json, Release, Report, SourceRef, ToolchainRef
+from bot.progress import Display
+from bot.records import BuildRecord, Cost, Failure, FileEntry, Imatrix, Json, Release, Report, SourceRef, ToolchainRef
 from bot.steps.failures import failure
 from bot.steps.trial import Trials, to_build
 from bot.streams import room
@@ -155,7 +155,8 @@ def _run(
             cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
             folder = outs[planned.variant.name].parent
             matrix = importance.read(measured) if measured and recipes.needed(planned.variant) else None
-            _keep(folder, planned, job.release, staged, toolchain, cost, matrix, workspace, task)
+            files = hash_files(folder / "files", task, event.get("hashed", {}))
+            _keep(folder, planned, job.release, staged, toolchain, files, cost, matrix, workspace)
 
         build_task = BuildTask(
             source=str(staged),
@@ -192,10 +193,10 @@ def _keep(
     release: Release,
     staged: Path,
     toolchain: Toolchain,
+    files: tuple[FileEntry, ...],
     cost: Cost,
     matrix: Imatrix | None,
     workspace: Workspace,
-    task: Task,
 ) -> None:
     """Write the records beside the files and give the artifact its name."""
     form = formats.all_formats()[planned.variant.format]
@@ -209,7 +210,7 @@ def _keep(
             lock_digest=toolchain.lock_digest,
             versions={p: toolchain.versions[p] for p in form.packages if p in toolchain.versions},
         ),
-        files=hash_files(folder / "files", task),
+        files=files,
         cost=cost,
         bot_version=bot.__version__,
         created=created,

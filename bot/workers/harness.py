@@ -3,7 +3,7 @@
 Events on standard output, one JSON object a line:
 
     {"event": "progress", "what": "quantizing", "done": 3, "total": 40, "unit": "tensors"}
-    {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456}
+    {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456, "hashed": {"NAME": "SHA-256"}}
     {"event": "failed", "variant": "gguf/q2_k", "message": "…"}
     {"event": "note", "message": "…"}          a line for the person
     {"event": "result", "value": …}            the last one of a worker that ended well
@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -73,8 +73,8 @@ class Reporter:
         seconds, self._started = now - self._started, now
         self.event(event="built", variant=variant.name, seconds=round(seconds, 3), peak_memory=peak_memory())
 
-    def built_together(self, targets: Sequence[Target]) -> None:
-        """Say that all files of targets that were made in one pass are written.
+    def built_together(self, targets: Sequence[Target], hashed: Mapping[Path, str]) -> None:
+        """Say that all files of targets that were made in one pass are written. ``hashed`` are SHA-256, in hex.
 
         What each took of the pass nobody knows: its seconds are shared out by the bytes of their files.
         """
@@ -83,7 +83,14 @@ class Reporter:
         sizes = [sum(f.stat().st_size for f in Path(t.out).iterdir()) for t in targets]
         for target, size in zip(targets, sizes, strict=True):
             share = seconds * size / max(sum(sizes), 1)
-            self.event(event="built", variant=target.variant.name, seconds=round(share, 3), peak_memory=peak_memory())
+            own = {path.name: sha256 for path, sha256 in hashed.items() if path.parent == Path(target.out)}
+            self.event(
+                event="built",
+                variant=target.variant.name,
+                seconds=round(share, 3),
+                peak_memory=peak_memory(),
+                hashed=dict(own),
+            )
 
     def failed(self, variant: Variant, message: str) -> None:
         """Say that a variant cannot be built; the worker goes on with the others."""

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from bot.records import Json, digest_of
@@ -34,29 +35,56 @@ class Journal:
             # journal beside it.
             self._file.unlink(missing_ok=True)
         self._when = time.monotonic()
+        self._marker = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._marking: Future[None] | None = None
 
     def due(self, unsaid: int) -> bool:
-        """Say whether a mark is worth what it costs, with so many bytes written since the last."""
+        """Say whether a mark is worth what it costs, with so many bytes written since the last.
+
+        Raises OSError where the last mark failed.
+        """
+        if self._marking is not None:
+            if not self._marking.done():
+                return False  # the disk is behind already
+            self.settle()
         return unsaid >= _MARK_BYTES or time.monotonic() - self._when >= _MARK_SECONDS
 
     def mark(self, descriptor: int, said: Json) -> None:
-        """Say what is whole of the part, which is open as ``descriptor``. It is on the disk when this returns."""
-        os.fsync(descriptor)
-        # The journal itself is not made sure of: one that is lost costs work, and never a wrong byte.
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(json.dumps({"plan": self._plan, "said": said}), encoding="utf-8")
-        temporary.replace(self._file)
+        """Say what is whole of the part, which is open as ``descriptor`` and stays so until the mark is settled.
+
+        It is made meanwhile, for a disk may take longer to write 256 MB than making them takes.
+        """
+        self.settle()
         self._when = time.monotonic()
+        text = json.dumps({"plan": self._plan, "said": said})
+        self._marking = self._marker.submit(self._mark, descriptor, text)
+
+    def settle(self) -> None:
+        """Return when the last mark is made. Raises OSError where it failed."""
+        marking, self._marking = self._marking, None
+        if marking is not None:
+            marking.result()
+
+    def close(self) -> None:
+        """Make no more marks, and return when the last one is made or has failed."""
+        self._marker.shutdown()
 
     def finish(self, target: Path) -> None:
-        """Give the file its name: it is whole."""
+        """Give the file its name: it is whole, and every mark settled."""
         self.part.replace(target)
         self._file.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the file: it will never be whole."""
+        """Remove the file: it will never be whole. Every mark is settled."""
         self._file.unlink(missing_ok=True)
         self.part.unlink()
+
+    def _mark(self, descriptor: int, text: str) -> None:
+        os.fsync(descriptor)
+        # The journal itself is not made sure of: one that is lost costs work, and never a wrong byte.
+        temporary = self._file.with_suffix(".new")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self._file)
 
     def _last(self, fits: Callable[[Json, int], bool]) -> Json:
         try:

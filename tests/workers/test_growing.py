@@ -1,5 +1,6 @@
 """A file that grows: after a kill it goes on from what was whole, and from nothing where that is of no use."""
 
+import hashlib
 import random
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def test_a_file_is_written_and_named(tmp_path: Path) -> None:
         for piece in PIECES:
             file.write(piece)
             file.mark()
-        file.finish(tmp_path / "whole")
+        assert file.finish(tmp_path / "whole") == hashlib.sha256(b"".join(PIECES)).hexdigest()
     assert (tmp_path / "whole").read_bytes() == b"".join(PIECES)
     assert list((tmp_path / "partial").iterdir()) == []
 
@@ -46,7 +47,7 @@ def test_it_goes_on_from_the_last_mark(tmp_path: Path) -> None:
     with Growing(tmp_path, "data", "plan") as file:
         assert (file.start, file.state) == (5, {"pieces": 1})
         file.write(b" more")
-        file.finish(tmp_path / "whole")
+        assert file.finish(tmp_path / "whole") == hashlib.sha256(b"whole more").hexdigest()
     assert (tmp_path / "whole").read_bytes() == b"whole more"
 
 

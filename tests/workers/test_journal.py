@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def mark(folder: Path, data: bytes, said: Json, plan: Json = "plan") -> None:
     with made.part.open("wb", buffering=0) as part:
         part.write(data)
         made.mark(part.fileno(), said)
+        made.settle()
 
 
 def test_what_a_mark_said_is_said_again(tmp_path: Path) -> None:
@@ -59,7 +61,21 @@ def test_a_mark_is_due_when_a_kill_would_cost_much_or_long(tmp_path: Path, monke
     assert made.due(1)
     with made.part.open("wb") as part:
         made.mark(part.fileno(), "nothing yet")
+        made.settle()
     assert not made.due(1)
+
+
+def test_none_is_due_while_the_disk_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: disk.wait(60))
+    made = journal_of(tmp_path)
+    with made.part.open("wb") as part:
+        made.mark(part.fileno(), "a mark")
+        assert not made.due(1 << 30)
+        disk.set()
+        made.settle()
+    assert made.due(1 << 30)
+    assert journal_of(tmp_path).said == "a mark"
 
 
 def test_bytes_are_on_the_disk_before_the_journal_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,13 +127,15 @@ def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter
     with ExitStack() as files:
         outputs = [_open(task, plan, files) for plan in plans]
         Pass(mapped, outputs, quantize, progress).run(task.threads)
+        hashed: dict[Path, str] = {}
         for plan, output in zip(plans, outputs, strict=True):
             if output.refused is not None:
                 output.placed.discard()
                 report.failed(plan.target.variant, output.refused)
             else:
-                output.placed.finish(file_of(task, plan.target))
-        report.built_together([p.target for p, o in zip(plans, outputs, strict=True) if o.refused is None])
+                file = file_of(task, plan.target)
+                hashed[file] = output.placed.finish(file)
+        report.built_together([p.target for p, o in zip(plans, outputs, strict=True) if o.refused is None], hashed)
 
 
 def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
@@ -143,6 +145,7 @@ def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
         "header": hashlib.sha256(plan.layout.header).hexdigest(),
         "matrix": plan.matrix.digest() if plan.matrix is not None else None,
     }
-    placed = files.enter_context(Placed(folder, file.name, plan.layout.size, decides))
+    parts = {name: (slot.offset, slot.offset + slot.size) for name, slot in plan.layout.slots.items()}
+    placed = files.enter_context(Placed(folder, file.name, plan.layout.size, decides, parts))
     placed.write(plan.layout.header, 0)
     return Output(base=plan.base, layout=plan.layout, placed=placed, quantized=plan.quantized, weights=plan.weights)

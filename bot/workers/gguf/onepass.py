@@ -81,8 +81,8 @@ class Pass:
                 raise
 
     def _tensors(self) -> list[_Tensor]:
-        """Return what is to be written, in the order in which the source's files hold it."""
-        places = {name: i for i, name in enumerate(self._mapped.stored)}
+        """Return what is to be written, in the order of the largest file, which can so be hashed as it grows."""
+        places = max((o.layout for o in self._outputs), key=lambda layout: layout.size).slots
         base = self._outputs[0].base
         found = []
         for name, info in base.tensors.items():
@@ -91,7 +91,7 @@ class Pass:
                 made = groups(name, outputs)
                 origin = base.origins[name]
                 found.append(_Tensor(name=name, origin=origin, shape=info.shape, outputs=outputs, groups=made))
-        return sorted(found, key=lambda t: min((places[p] for p in t.origin.parts), default=-1))
+        return sorted(found, key=lambda t: places[t.name].offset)
 
     def _begin(self, tensor: _Tensor, pool: ThreadPoolExecutor) -> tuple[ExitStack, list[Future[None]]]:
         held = ExitStack()
@@ -137,4 +137,4 @@ def _end(tensor: _Tensor, held: ExitStack, work: Sequence[Future[None]]) -> None
             future.result()
     for output in tensor.outputs:
         if output.refused is None:
-            output.placed.mark(tensor.name, output.layout.slots[tensor.name].size)
+            output.placed.mark(tensor.name)

@@ -48,17 +48,17 @@ class _Plan:
         files = {}
         for name, header in self.layout.headers.items():
             plan = {"versions": PINNED, "recipe": recipe, "header": header.hex()}
-            files[name] = opened.enter_context(Placed(folder, name, self.layout.sizes[name], plan))
+            parts = {n: (p.begin, p.begin + p.size) for n, p in self.layout.places.items() if p.file == name}
+            files[name] = opened.enter_context(Placed(folder, name, self.layout.sizes[name], plan, parts))
             files[name].write(header, 0)
         return Output(recipe=self.recipe, places=self.layout.places, files=files)
 
-    def finish(self, output: Output, source: Path, stop: Sequence[int]) -> None:
-        """Leave all files in the target's folder."""
+    def finish(self, output: Output, source: Path, stop: Sequence[int]) -> dict[Path, str]:
+        """Leave all files in the target's folder; return the SHA-256 of those that hold weights, in hex."""
         out = Path(self.target.out)
         models.write_beside(source, out, self.config, stop)
         (out / "model.safetensors.index.json").write_text(json.dumps(self.index, indent=4), encoding="utf-8")
-        for name, file in output.files.items():
-            file.finish(out / name)
+        return {out / name: file.finish(out / name) for name, file in output.files.items()}
 
 
 def build(task: BuildTask, source: Path, report: Reporter) -> None:
@@ -90,9 +90,10 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
             threads=task.threads,
             progress=lambda done, total: report.progress(what, done, total, "bytes"),
         )
+        hashed: dict[Path, str] = {}
         for plan, output in zip(plans, outputs, strict=True):
-            plan.finish(output, source, stop)
-    report.built_together([plan.target for plan in plans])
+            hashed |= plan.finish(output, source, stop)
+    report.built_together([plan.target for plan in plans], hashed)
 
 
 def _plan(source: Path, target: Target, mapped: Mapped, scratch: Path) -> _Plan:

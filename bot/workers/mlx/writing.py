@@ -59,6 +59,11 @@ class Output:
     places: Mapping[str, Place]
     files: Mapping[str, Placed]
 
+    def order(self, parameter: Parameter) -> tuple[str, int]:
+        """Return what parameters are sorted by to have their files grow from the beginning."""
+        place = self.places[parameter.name]
+        return place.file, place.begin
+
     def lacks(self, parameter: Parameter) -> bool:
         """Say whether a parameter has to be written."""
         return any(name not in self._file(name).whole for name in self.recipe.names(parameter.name))
@@ -75,7 +80,7 @@ class Output:
     def mark(self, parameter: Parameter) -> None:
         """Say that all of a parameter is written."""
         for name in self.recipe.names(parameter.name):
-            self._file(name).mark(name, self.places[name].size)
+            self._file(name).mark(name)
 
     def _file(self, name: str) -> Placed:
         return self.files[self.places[name].file]
@@ -96,7 +101,9 @@ def write(
     import mlx.core as mx
 
     wanting = {p: [output for output in outputs if output.lacks(p)] for p in parameters}
-    todo = [p for p in parameters if wanting[p]]
+    # In the order of the largest, which can so be hashed as it grows.
+    largest = max(outputs, key=lambda output: output.size(parameters))
+    todo = sorted((p for p in parameters if wanting[p]), key=largest.order)
     mapped.order([source for parameter in todo for source in parameter.sources])
     total = sum(output.size(parameters) for output in outputs)
     done = total - sum(output.size([parameter]) for parameter in todo for output in wanting[parameter])

@@ -92,10 +92,12 @@ class _Open:
                 view = view[os.write(self._fd, view) :]
 
 
-def write(files: Sequence[DataFile], mapped: Mapped, threads: int, progress: Callable[[int, int], None]) -> None:
-    """Write all data files, going on where an earlier process was stopped. Raises OSError when the disk fills up.
+def write(
+    files: Sequence[DataFile], mapped: Mapped, threads: int, progress: Callable[[int, int], None]
+) -> dict[Path, str]:
+    """Write all data files, going on where an earlier process was stopped; return their SHA-256, in hex.
 
-    ``progress`` is told the bytes that are written and those of all files.
+    ``progress`` is told the bytes that are written and those of all files. Raises OSError when the disk fills up.
     """
     keep_for_the_next_chunk()
     total = sum(file.size for file in files)
@@ -118,8 +120,7 @@ def write(files: Sequence[DataFile], mapped: Mapped, threads: int, progress: Cal
                 opened[i].growing.mark()
                 done += size
             progress(done, total)
-        for grown in opened:
-            grown.growing.finish(grown.target)
+        return {grown.target: grown.growing.finish(grown.target) for grown in opened}
 
 
 def _stretches(initializers: Sequence[Placed]) -> Iterator[_Stretch]:

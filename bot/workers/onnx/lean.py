@@ -73,12 +73,12 @@ def build(
                 failures.append((target, say(error)))
         for target, message in failures:
             report.failed(target.variant, message)
-        data.write(files, mapped, task.threads, partial(report.progress, "writing", unit="bytes"))
+        hashed = data.write(files, mapped, task.threads, partial(report.progress, "writing", unit="bytes"))
     except BaseException:
         for target in task.targets:
             empty(target)
         raise
-    report.built_together(made)
+    report.built_together(made, hashed)
 
 
 def _require_covered(task: BuildTask, source: Path) -> None:

@@ -5,6 +5,7 @@ graph by the numbers. All but the last are planned in processes that then end, a
 here, which has the toolchain imported for writing: that would take another 2 seconds of processor, and more of a disk.
 """
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -135,14 +136,15 @@ def _write(task: BuildTask, planned: list[_Planned], report: Reporter) -> Left:
             _require_whole(task, error)
         lost[number] = error
 
-    write(files, _mapped(task, report), partial(report.progress, what, unit="bytes"), lose)
+    hashed = write(files, _mapped(task, report), partial(report.progress, what, unit="bytes"), lose)
     if made := [p.target for number, p in enumerate(planned) if number not in lost]:
-        report.built_together(made)
+        report.built_together(made, hashed)
     left: Left = []
     for number, error in lost.items():
         target = planned[number].target
         empty(target)
         if isinstance(error, NotCovered):
+            shutil.rmtree(files[number].folder)  # nobody will go on with it
             left.append((target, str(error)))
         else:
             failed(target, error, report)

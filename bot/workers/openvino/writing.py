@@ -6,7 +6,6 @@ been dropped when the next one needs them, but the system still has them, and ma
 
 import hashlib
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -81,11 +80,11 @@ class _Open:
             if len(offsets) in self._may_stop:
                 self.growing.mark(self._state)
 
-    def finish(self) -> None:
-        """Give the file its name, and the graph the places of its constants."""
+    def finish(self) -> str:
+        """Give the file its name, and the graph the places of its constants; return the file's SHA-256, in hex."""
         self.growing.mark(self._state, now=True)
         self._file.xml.write_bytes(placed(self._file.xml.read_bytes(), self._state["offsets"]))
-        self.growing.finish(self.target)
+        return self.growing.finish(self.target)
 
 
 def write(
@@ -93,11 +92,11 @@ def write(
     mapped: Mapped,
     progress: Callable[[int, int], None],
     lost: Callable[[int, Exception], None],
-) -> None:
+) -> dict[Path, str]:
     """Write all data files in one read of the source, going on where an earlier process was stopped.
 
-    ``progress`` is told the bytes that are written and those of all files. ``lost`` is told which file cannot be made,
-    and of what; the others go on. Raises OSError when the disk fills up.
+    Returns the SHA-256 of each, in hex. ``progress`` is told the bytes that are written and those of all files, and
+    ``lost`` which file cannot be made, and of what; the others go on. Raises OSError when the disk fills up.
     """
     with ExitStack() as stack:
         opened = [_Open(file, mapped) for file in files]
@@ -117,12 +116,9 @@ def write(
                         raise
                     except Exception as error:  # noqa: BLE001 - whatever a toolchain raises
                         del alive[number]
-                        if isinstance(error, NotCovered):
-                            shutil.rmtree(files[number].folder)
                         lost(number, error)
             _tell(progress, alive.values())
-        for one in alive.values():
-            one.finish()
+        return {one.target: one.finish() for one in alive.values()}
 
 
 def _tell(progress: Callable[[int, int], None], files: Collection[_Open]) -> None:
