@@ -52,20 +52,16 @@ class Growing:
     def mark(self, state: Json = None, *, now: bool = False) -> None:
         """Say that all so far is whole, and that with ``state`` the next process can go on from here.
 
-        To be called after every tensor or group of them; it costs something only now and then, or ``now``. Raises
-        OSError where an earlier mark failed.
+        To be called after every tensor or group of them; it costs something only now and then, or ``now``.
         """
         unsaid = self._at - self._marked
         if unsaid and (now or self._journal.due(unsaid)):
             self._journal.mark(self._file.fileno(), {"size": self._at, "state": state})
             self._marked = self._at
-        if now:
-            self._journal.settle()
 
     def finish(self, target: Path) -> str:
         """Give the file its name, and return its SHA-256 in hex. It takes no more bytes."""
         digest = self._following.digest(self._at)
-        self._journal.settle()
         self._close()
         self._journal.finish(target)
         return digest
@@ -76,5 +72,4 @@ class Growing:
 
     def _close(self) -> None:
         self._following.stop()
-        self._journal.close()  # a mark needs the file
         self._file.close()

@@ -1,14 +1,13 @@
 """What is whole of a large file on its way, so that a kill costs little of it.
 
-The file is ``NAME.part`` until it has all its bytes, and ``NAME.journal`` beside it says what of it is whole: those
-bytes were on the disk before it said so.
+The file is ``NAME.part`` until it has all its bytes, and ``NAME.journal`` beside it says what of it is whole. That
+holds until the system starts anew or, where it does not say when it did, was on the disk before the journal said so.
 """
 
 import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from bot.records import Json, digest_of
@@ -35,62 +34,50 @@ class Journal:
             # journal beside it.
             self._file.unlink(missing_ok=True)
         self._when = time.monotonic()
-        self._marker = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._marking: Future[None] | None = None
 
     def due(self, unsaid: int) -> bool:
-        """Say whether a mark is worth what it costs, with so many bytes written since the last.
-
-        Raises OSError where the last mark failed.
-        """
-        if self._marking is not None:
-            if not self._marking.done():
-                return False  # the disk is behind already
-            self.settle()
+        """Say whether a mark is worth what it costs, with so many bytes written since the last."""
         return unsaid >= _MARK_BYTES or time.monotonic() - self._when >= _MARK_SECONDS
 
     def mark(self, descriptor: int, said: Json) -> None:
-        """Say what is whole of the part, which is open as ``descriptor`` and stays so until the mark is settled.
-
-        It is made meanwhile, for a disk may take longer to write 256 MB than making them takes.
-        """
-        self.settle()
+        """Say what is whole of the part, which is open as ``descriptor``."""
+        boot = _boot()
+        if boot is None:
+            os.fsync(descriptor)
+        # The journal itself is not made sure of: one that is lost costs work, and never a wrong byte.
+        temporary = self._file.with_suffix(".new")
+        temporary.write_text(json.dumps({"plan": self._plan, "boot": boot, "said": said}), encoding="utf-8")
+        temporary.replace(self._file)
         self._when = time.monotonic()
-        text = json.dumps({"plan": self._plan, "said": said})
-        self._marking = self._marker.submit(self._mark, descriptor, text)
-
-    def settle(self) -> None:
-        """Return when the last mark is made. Raises OSError where it failed."""
-        marking, self._marking = self._marking, None
-        if marking is not None:
-            marking.result()
-
-    def close(self) -> None:
-        """Make no more marks, and return when the last one is made or has failed."""
-        self._marker.shutdown()
 
     def finish(self, target: Path) -> None:
-        """Give the file its name: it is whole, and every mark settled."""
+        """Give the file its name: it is whole."""
         self.part.replace(target)
         self._file.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the file: it will never be whole. Every mark is settled."""
+        """Remove the file: it will never be whole."""
         self._file.unlink(missing_ok=True)
         self.part.unlink()
-
-    def _mark(self, descriptor: int, text: str) -> None:
-        os.fsync(descriptor)
-        # The journal itself is not made sure of: one that is lost costs work, and never a wrong byte.
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._file)
 
     def _last(self, fits: Callable[[Json, int], bool]) -> Json:
         try:
             kept = json.loads(self._file.read_text(encoding="utf-8"))
-            if kept["plan"] == self._plan and fits(kept["said"], self.part.stat().st_size):
+            holds = kept["plan"] == self._plan and kept["boot"] in (None, _boot())
+            if holds and fits(kept["said"], self.part.stat().st_size):
                 return kept["said"]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # never begun, or of no use
+        return None
+
+
+def _boot() -> str | None:
+    """Return what tells this start of the system from all others, or None where it does not say.
+
+    What a process wrote outlives it, but not the system before it is on the disk. Waiting for that at each mark made
+    builds that hardly compute half as fast as the tools, which never wait.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
         return None

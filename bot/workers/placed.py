@@ -18,7 +18,7 @@ from bot.workers.journal import Journal
 class Placed:
     """A file of a known ``size`` on its way. ``parts`` says of each part where it begins and ends.
 
-    ``whole`` are the parts that are on the disk already. ``plan`` is all that decides the bytes (see Journal).
+    ``whole`` are the parts that were written already. ``plan`` is all that decides the bytes (see Journal).
     """
 
     def __init__(self, folder: Path, name: str, size: int, plan: Json, parts: Mapping[str, tuple[int, int]]) -> None:
@@ -47,10 +47,7 @@ class Placed:
             view, offset = view[written:], offset + written
 
     def mark(self, part: str) -> None:
-        """Say that a part is written, and what is before the first one. That it stays is made sure of now and then.
-
-        Raises OSError where that failed.
-        """
+        """Say that a part is written, and what is before the first one. It is noted now and then."""
         self._written.add(part)
         begin, end = self._parts[part]
         self._pending += end - begin
@@ -64,7 +61,6 @@ class Placed:
     def finish(self, target: Path) -> str:
         """Give the file its name, and return its SHA-256 in hex."""
         digest = self._following.digest(self._size)
-        self._journal.settle()
         self._close()
         self._journal.finish(target)
         return digest
@@ -76,5 +72,4 @@ class Placed:
 
     def _close(self) -> None:
         self._following.stop()
-        self._journal.close()  # a mark needs the file
         self._file.close()

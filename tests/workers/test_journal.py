@@ -2,13 +2,13 @@
 
 import json
 import os
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from bot.records import Json, digest_of
+from bot.workers import journal
 from bot.workers.journal import Journal
 
 
@@ -23,7 +23,6 @@ def mark(folder: Path, data: bytes, said: Json, plan: Json = "plan") -> None:
     with made.part.open("wb", buffering=0) as part:
         part.write(data)
         made.mark(part.fileno(), said)
-        made.settle()
 
 
 def test_what_a_mark_said_is_said_again(tmp_path: Path) -> None:
@@ -40,7 +39,7 @@ def test_what_is_of_no_use_is_not_said_now_or_later(tmp_path: Path, harm: str) -
     if harm == "journal":
         (tmp_path / "data.journal").write_text("{")
     elif harm == "form":
-        (tmp_path / "data.journal").write_text(json.dumps({"plan": digest_of("plan"), "whole": 4}))
+        (tmp_path / "data.journal").write_text(json.dumps({"plan": digest_of("plan"), "boot": None, "whole": 4}))
     elif harm == "shorter":
         (tmp_path / "data.part").write_bytes(b"123")
     elif harm == "missing":
@@ -61,24 +60,21 @@ def test_a_mark_is_due_when_a_kill_would_cost_much_or_long(tmp_path: Path, monke
     assert made.due(1)
     with made.part.open("wb") as part:
         made.mark(part.fileno(), "nothing yet")
-        made.settle()
     assert not made.due(1)
 
 
-def test_none_is_due_while_the_disk_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = threading.Event()
-    monkeypatch.setattr(os, "fsync", lambda _: disk.wait(60))
-    made = journal_of(tmp_path)
-    with made.part.open("wb") as part:
-        made.mark(part.fileno(), "a mark")
-        assert not made.due(1 << 30)
-        disk.set()
-        made.settle()
-    assert made.due(1 << 30)
-    assert journal_of(tmp_path).said == "a mark"
+def test_a_mark_holds_until_the_system_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_boot", lambda: "before")
+    mark(tmp_path, b"1234", "four")
+    assert journal_of(tmp_path).said == "four"
+    monkeypatch.setattr(journal, "_boot", lambda: "after")
+    assert journal_of(tmp_path).said is None
 
 
-def test_bytes_are_on_the_disk_before_the_journal_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_does_not_say_bytes_are_on_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_boot", lambda: None)
     mark(tmp_path, b"1234", "four")
     seen: list[tuple[int, Json]] = []
     synced = os.fsync

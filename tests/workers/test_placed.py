@@ -1,8 +1,6 @@
 """A file whose parts are written in any order: after a kill it goes on with those that were not whole."""
 
-import errno
 import hashlib
-import os
 import random
 from pathlib import Path
 
@@ -95,17 +93,3 @@ def test_it_is_hashed_as_it_grows_whatever_the_order_and_whatever_lies_between_i
             if some == order[20:]:
                 digest = file.finish(tmp_path / "data")
     assert digest == hashlib.sha256((tmp_path / "data").read_bytes()).hexdigest()
-
-
-@pytest.mark.usefixtures("always_marked")
-def test_a_mark_that_fails_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with Placed(tmp_path / "partial", "data", 10, "plan", PARTS) as file:
-        file.write(b"1234", 0)
-        file.mark("first")
-        with pytest.raises(OSError, match="No space left"):
-            file.finish(tmp_path / "data")
-    assert not (tmp_path / "data").exists()

@@ -3,6 +3,7 @@
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from bot.workers.placed import Placed
 Array = Any  # neither mlx nor numpy is installed where mypy runs
 
 _CHUNK = 1 << 22  # weights: 8 MB, so much that calls cost nothing beside the work
+_WAITING = 2  # chunks that are computed and not written
 _NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}  # numpy has no bfloat16: here its bits
 
 
@@ -72,10 +74,10 @@ class Output:
         """Return the bytes that parameters become."""
         return sum(self.places[name].size for p in parameters for name in self.recipe.names(p.name))
 
-    def write(self, name: str, row: int, array: Array) -> int:
-        """Write an array's bytes from a row on; return how many."""
-        self._file(name).write(array, self.places[name].begin + row * array.shape[1])
-        return int(array.nbytes)
+    def write(self, name: str, row: int, rows: memoryview) -> int:
+        """Write rows of an array from a row on; return how many bytes."""
+        self._file(name).write(rows, self.places[name].begin + row * rows.nbytes // len(rows))
+        return rows.nbytes
 
     def mark(self, parameter: Parameter) -> None:
         """Say that all of a parameter is written."""
@@ -111,26 +113,37 @@ def write(
     # A stream keeps one core busy. While they compute, the oldest chunk is written.
     streams = itertools.cycle([mx.new_stream(mx.default_device()) for _ in range(threads)])
     at_work: deque[tuple[_Chunk, list[tuple[Output, dict[str, Array]]]]] = deque()
+    writing: deque[Future[None]] = deque()
 
-    def write_oldest() -> None:
+    def put(chunk: _Chunk, made: list[tuple[Output, dict[str, memoryview]]]) -> None:
         nonlocal done
-        chunk, made = at_work.popleft()
         for output, arrays in made:
-            done += sum(output.write(name, chunk.row, array) for name, array in arrays.items())
+            done += sum(output.write(name, chunk.row, rows) for name, rows in arrays.items())
             if chunk.last:
                 output.mark(chunk.parameter)
         progress(done, total)
 
-    for chunk in _chunks(todo, mapped):
-        with mx.stream(next(streams)):
-            rows = _array(chunk.rows)
-            made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
-        mx.async_eval([array for _, arrays in made for array in arrays.values()])
-        at_work.append((chunk, made))
-        if len(at_work) > threads:
+    def write_oldest() -> None:
+        chunk, made = at_work.popleft()
+        computed = [(output, {name: memoryview(array) for name, array in arrays.items()}) for output, arrays in made]
+        if len(writing) == _WAITING:
+            writing.popleft().result()
+        writing.append(writer.submit(put, chunk, computed))
+
+    # The next rows are read meanwhile, which a disk may take as long for as for writing.
+    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+        for chunk in _chunks(todo, mapped):
+            with mx.stream(next(streams)):
+                rows = _array(chunk.rows)
+                made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
+            mx.async_eval([array for _, arrays in made for array in arrays.values()])
+            at_work.append((chunk, made))
+            if len(at_work) > threads:
+                write_oldest()
+        while at_work:
             write_oldest()
-    while at_work:
-        write_oldest()
+        while writing:
+            writing.popleft().result()
     if done != total:
         raise RuntimeError(f"{done} bytes were written of {total}")
 
