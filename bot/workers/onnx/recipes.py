@@ -15,7 +15,7 @@ Tensor = Any  # neither torch nor onnx_ir is installed where mypy runs
 
 _QUANTIZED_AT_ONCE = 1 << 19  # weights: with all that comes of them they fit the cache of a core
 _CAST_AT_ONCE = 1 << 22  # weights
-_TRANSPOSED_AT_ONCE = 1 << 25  # weights: each piece of so many is written column by column, unless it is all there is
+_TRANSPOSED_AT_ONCE = 48 << 20  # bytes: each piece is written column by column, unless it is all there is (8192 x 3072)
 
 
 class Recipe(Protocol):
@@ -48,7 +48,8 @@ class Cast:
     @property
     def rows_at_once(self) -> int:
         """Transposed rows are taken many at a time, for each of their columns is a write of its own."""
-        return max(1, (_TRANSPOSED_AT_ONCE if self.transposed else _CAST_AT_ONCE) // self.matrix.columns)
+        weights = _TRANSPOSED_AT_ONCE // self.dtype.itemsize if self.transposed else _CAST_AT_ONCE
+        return max(1, weights // self.matrix.columns)
 
     def made(self, rows: Tensor, first: int) -> Iterator[tuple[int, int, Any]]:
         """See Recipe."""

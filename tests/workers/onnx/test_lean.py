@@ -11,7 +11,7 @@ from bot.records import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.workers import checkpoints
-from tests.workers.limits import data_limit
+from tests.workers.limits import data_limit, wide
 from tests.workers.running import build, copy_of, prepare, rows, run_build, run_python
 from tests.workers.twins import (
     ROOT,
@@ -28,7 +28,9 @@ from tests.workers.twins import (
 pytestmark = pytest.mark.toolchain
 
 ROWS = rows("onnx")
-INT4, MIXED, FP16 = (catalogue.all_variants()[f"onnx/{n}"] for n in ("cpu-int4", "cpu-int4-mixed", "cuda-fp16"))
+INT4, MIXED, FP16, FP32 = (
+    catalogue.all_variants()[f"onnx/{n}"] for n in ("cpu-int4", "cpu-int4-mixed", "cuda-fp16", "cpu-fp32")
+)
 _ALWAYS = ("phi-3.5-mini",)  # two tables of rotations
 COVERED = families(always=_ALWAYS, covered=lambda name: name != "phi-3.5-moe")
 
@@ -105,6 +107,14 @@ def test_it_takes_a_fraction_of_the_memory_that_the_builder_takes(
     assert list(short.failures) == [INT4.name]
     assert_same(lean, stock)
     (said,) = (e for e in lean.events if e["event"] == "built")
+    assert said["peak_memory"] < 1.2e9
+
+
+def test_matrices_that_are_written_transposed_take_no_more(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+    """The largest one is 8192 x 3072, 100 MB in 32 bits, and each thread has one."""
+    source = wide("phi-3.5-mini", sample, tmp_path / "source")
+    built = build(toolchain, source, [FP32], tmp_path / "built", log=tmp_path / "log")
+    (said,) = (e for e in built.events if e["event"] == "built")
     assert said["peak_memory"] < 1.2e9
 
 
