@@ -4,7 +4,7 @@
 # make unit     runs the fast tests, without any toolchain or server
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
-# make bench    makes files of real sizes, by the tools themselves and by phi-bot (an hour), and writes benchmarks/real.md
+# make bench    makes files of real sizes, by the tools and by phi-bot (hours; 70 GB), and writes benchmarks/real.md
 # make bench-kills  kills builds of a real size at random moments, and compares what they make (half an hour)
 # make bench-disk   builds a model of 29 GB on a disk of 12 GB, in every format (half an hour; root, on Linux)
 # make bench-uploads  publishes to a Hub that takes 50 MB a second, and sees how much of that building hides

@@ -1,6 +1,7 @@
 """Builds of real sizes, measured: the checkpoints, what a run takes, and what is said of it, on small ones."""
 
 import json
+import shutil
 import struct
 import sys
 from dataclasses import replace
@@ -130,9 +131,22 @@ def test_what_did_not_fit_is_told_by_a_line_through_fewer_layers() -> None:
     half = replace(TAKEN, seconds=6.0, resident=3 * 10**9)
     cells = [_cell("raw", 4, half), _cell("raw", 8, TAKEN), _cell("raw", 32, None), _cell("phi-bot", 32, TAKEN)]
     page = text(Results(machine="two cores", taken="2026-01-01", commit="0" * 12, toolchains={}, cells=tuple(cells)))
-    guessed = "| `mlx/4bit` | ≈ by hand | 34.0 | 15.0 | 10.00 | 3.00 | 2.00 | 1.00 | not run: too little memory |"
+    guessed = (
+        "| `mlx/4bit` | ≈ by hand | 34.0 | 15.0 | 10.00 | 3.00 | 2.00 | 0.00 | 1.00 | not run: too little memory |"
+    )
     assert guessed in page
     assert "| `mlx/4bit` | phi-bot | 10.0 (0.29) | 15.0 (1.00) | 4.00 (0.40) |" in page
+
+
+def test_what_the_disk_does_not_hold_is_not_begun(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(SMALL, beside, tmp_path / "made", layers=2)
+    full = type(shutil.disk_usage(tmp_path))(1000, 1000, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    cell = measure("small", 2, [catalogue.all_variants()["mlx/4bit"]], "phi-bot", 0, model, tmp_path / "cell")
+    assert cell.taken is None
+    assert cell.why == "takes 0 GB of disk, of which 0 are free"
 
 
 def test_the_page_is_of_the_results_beside_it() -> None:

@@ -55,7 +55,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["phi-3.5-mini"])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--layers", nargs="+", type=int, help="numbers of layers; by default, the model's own")
     parser.add_argument("--variants", nargs="+", default=_JOBS, help="what is made in one go, with commas between")
     parser.add_argument("--ways", nargs="+", choices=("raw", "phi-bot", "stock"), default=["raw", "phi-bot"])

@@ -22,7 +22,8 @@ the model is on the disk before it begins, and its hashes are known (downloading
 
 - *Resident* is the most memory that all processes together had at a time, pages of files included; *anonymous* is
   without these.
-- *Scratch* is the most that lay on the disk beside the outputs, *written* what was written by calls.
+- *Scratch* is the most that lay on the disk beside the outputs; *read* is what came from the disk, and *written*
+  what was written by calls.
 - In parentheses: as a part of what the tools take by hand.
 - *Same* says whether every file that holds weights is, to the byte, the one made by hand; then come the other
   files that differ. (phi-bot sets right what a source leaves unsaid: tokens that end an answer, names in headers.)
@@ -49,9 +50,10 @@ def text(results: Results) -> str:
 
 
 def _table(cells: Sequence[Cell], shape: str, layers: int) -> list[str]:
+    gigabytes = " | ".join(f"{name}, GB" for name in ("resident", "anonymous", "scratch", "read", "written"))
     lines = [
-        "| made | way | seconds | CPU seconds | resident, GB | anonymous, GB | scratch, GB | written, GB | same |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+        f"| made | way | seconds | CPU seconds | {gigabytes} | same |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for variants in dict.fromkeys(c.variants for c in cells if (c.shape, c.layers) == (shape, layers)):
         of_job = [c for c in cells if c.job == (shape, layers, variants)]
@@ -70,7 +72,7 @@ def _table(cells: Sequence[Cell], shape: str, layers: int) -> list[str]:
             if found is None and way == "raw" and by_hand is not None:
                 lines.append(_row(variants, f"≈ {name}", _figures(by_hand, None), f"not run: {why}"))
             elif found is None:
-                lines.append(_row(variants, name, [""] * 6, f"not run: {why}"))
+                lines.append(_row(variants, name, [""] * 7, f"not run: {why}"))
             else:
                 figures = _figures(found, by_hand if way != "raw" else None)
                 lines.append(_row(variants, name, figures, "" if way == "raw" else _sameness(of_way, of_job)))
@@ -113,7 +115,7 @@ def _each(figure: Callable[[str], float]) -> Taken:
 
 def _figures(found: Taken, by_hand: Taken | None) -> list[str]:
     columns = [("seconds", 1.0), ("cpu_seconds", 1.0)]
-    columns += [(name, _GB) for name in ("resident", "anonymous", "disk", "written")]
+    columns += [(name, _GB) for name in ("resident", "anonymous", "disk", "from_disk", "written")]
     cells = []
     for name, unit in columns:
         value, base = getattr(found, name) / unit, getattr(by_hand, name) / unit if by_hand is not None else 0

@@ -46,6 +46,9 @@ def measure(
     needed, free = max(_needed(v, parameters) for v in variants), _available_memory()
     if way != "phi-bot" and needed > free:
         return replace(cell, why=f"takes {needed / 1e9:.0f} GB of memory, of which {free / 1e9:.0f} are free")
+    needed, free = _disk_needed(variants, way, parameters), shutil.disk_usage(source).free
+    if needed > free:
+        return replace(cell, why=f"takes {needed / 1e9:.0f} GB of disk, of which {free / 1e9:.0f} are free")
     ensure(variants[0].format, Silent())
     try:
         return (_by_hand if way == "raw" else _by_phi_bot)(cell, variants, source, folder)
@@ -110,6 +113,14 @@ def _needed(variant: Variant, parameters: float) -> float:
     """Return the memory that making a variant by hand takes, in bytes."""
     each = _RAW_MEMORY.get(variant.format, variant.bits_per_weight / 8 + 0.2)
     return each * parameters + _OWN
+
+
+def _disk_needed(variants: Sequence[Variant], way: Way, parameters: float) -> float:
+    """Return the bytes of disk beside the source: by hand, outputs come and go, and 16 bits may be in between."""
+    outputs = [v.bits_per_weight / 8 * parameters for v in variants]
+    if way == "phi-bot":
+        return sum(outputs)
+    return max(outputs) + (2 * parameters if variants[0].format in ("gguf", "openvino") else 0)
 
 
 def _available_memory() -> int:
