@@ -181,22 +181,23 @@ def hash_files(folder: Path, task: Task, known: Mapping[str, str] | None = None)
     ``known`` are those, by path, that were taken as the files were written: they are not read again. Raises BuildError
     for a link or another thing that is no file: a toolchain does not make any.
     """
-    known = known or {}
+    digests = dict(known or {})
     paths = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
-    total = sum(p.stat().st_size for p in paths if p.relative_to(folder).as_posix() not in known)
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    total = sum(p.stat().st_size for name, p in zip(names, paths, strict=True) if name not in digests)
     entries, done = [], 0
-    for path in paths:
+    for name, path in zip(names, paths, strict=True):
         if path.is_symlink() or not path.is_file():
             raise BuildError(f"{path.name} is no regular file", hint="A toolchain left a link; please report it.")
-        relative, sha256 = path.relative_to(folder).as_posix(), hashlib.sha256()
-        if relative not in known:
+        if name not in digests:
+            digest = hashlib.sha256()
             with path.open("rb") as file:
                 while chunk := file.read(1 << 20):
-                    sha256.update(chunk)
+                    digest.update(chunk)
                     done += len(chunk)
                     task.update("hashing", done, total, "bytes")
-        digest = known.get(relative) or sha256.hexdigest()
-        entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest))
+            digests[name] = digest.hexdigest()
+        entries.append(FileEntry(path=name, size=path.stat().st_size, sha256=digests[name]))
     return tuple(entries)
 
 

@@ -89,7 +89,7 @@ class Reporter:
                 variant=target.variant.name,
                 seconds=round(share, 3),
                 peak_memory=peak_memory(),
-                hashed=dict(own),
+                hashed=own,
             )
 
     def failed(self, variant: Variant, message: str) -> None:
