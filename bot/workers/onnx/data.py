@@ -21,6 +21,7 @@ from bot.workers.mapped import Mapped
 from bot.workers.onnx.addresses import DTYPES, Rows
 from bot.workers.onnx.heap import keep_for_the_next_chunk
 from bot.workers.onnx.recipes import Promised, Recipe
+from bot.workers.order import in_step
 
 _WINDOW = 64 << 20  # bytes of the checkpoint that are resident at once
 
@@ -108,16 +109,18 @@ def write(
         # One thread of torch's to each of ours: chunks are too small to be shared out.
         pool = stack.enter_context(ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)))
         done = sum(one.growing.start for one in opened)
-        steps = list(_steps([one.rest for one in opened]))
+        steps = list(in_step([[stretch.names for stretch in one.rest] for one in opened]))
+        stretches = [iter(one.rest) for one in opened]
         mapped.order([name for names, _ in steps for name in names])
         progress(done, total)
-        for names, at in steps:
+        for names, numbers in steps:
+            now = [(opened[i], next(stretches[i])) for i in numbers]
             with mapped.held(*names):
-                _fill([(opened[i], stretch) for i, stretch in at], mapped, pool)
-            for i, stretch in at:
+                _fill(now, mapped, pool)
+            for one, stretch in now:
                 size = stretch.initializers[-1].end - stretch.initializers[0].begin
-                opened[i].growing.wrote(size)
-                opened[i].growing.mark()
+                one.growing.wrote(size)
+                one.growing.mark()
                 done += size
             progress(done, total)
         return {grown.target: grown.growing.finish(grown.target) for grown in opened}
@@ -133,20 +136,6 @@ def _stretches(initializers: Sequence[Placed]) -> Iterator[_Stretch]:
         marked.append((names, placed))
     for names, group in groupby(marked, key=lambda pair: pair[0]):
         yield _Stretch(names=names, initializers=tuple(placed for _, placed in group))
-
-
-def _steps(files: Sequence[Sequence[_Stretch]]) -> Iterator[tuple[tuple[str, ...], list[tuple[int, _Stretch]]]]:
-    """Yield what is needed next, with each file (by its number) whose next stretch needs it, until all are written.
-
-    The first file that is not done says what; variants of one model come in the same order of layers.
-    """
-    at = [0] * len(files)
-    while left := [i for i, file in enumerate(files) if at[i] < len(file)]:
-        names = files[left[0]][at[left[0]]].names
-        now = [(i, files[i][at[i]]) for i in left if files[i][at[i]].names == names]
-        for i, _ in now:
-            at[i] += 1
-        yield names, now
 
 
 def _fill(stretches: Sequence[tuple[_Open, _Stretch]], mapped: Mapped, pool: ThreadPoolExecutor) -> None:

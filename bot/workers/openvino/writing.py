@@ -21,8 +21,8 @@ from bot.records import Json
 from bot.workers.fast import NotCovered
 from bot.workers.growing import Growing
 from bot.workers.mapped import Mapped
-from bot.workers.openvino.order import in_step
 from bot.workers.openvino.plan import Constant, Part, Whole, placed, weights
+from bot.workers.order import in_step
 
 _NUMBERS = 1 << 22  # of a matrix at a time
 _HEAD = 1 << 16  # bytes by which constants are told apart; those that begin alike are compared whole

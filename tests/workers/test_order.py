@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.workers.openvino.order import in_step
+from bot.workers.order import in_step
 
 
 def files_of(*letters: str) -> list[list[tuple[str, ...]]]:
