@@ -16,7 +16,7 @@ from bot import holes
 from bot.hub.headers import Place
 from bot.records import Json
 
-_MOST = 2_000_000_000  # bytes of disk that a streamed source takes: what is ahead, and a tensor or two in use
+_MOST = 1_750_000_000  # bytes of disk that a streamed source takes: what is ahead, and Phi-4-mini's embeddings in use
 _PART = 4  # … of a smaller model so much of its weights, for none of Phi's tensors is larger than a sixth of them
 _CONNECTIONS = 4  # a Hub gives each one so much and no more
 _STOP_SECONDS = 15.0
