@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bot import catalogue, source
 from bot.config import Config
+from bot.estimates.model import expected
 from bot.hub import client
 from bot.hub.client import Hub
 from bot.hub.local import serve
@@ -33,6 +35,7 @@ from bot.steps.prove import in_order
 from bot.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "uploads.json"
+_CORES = 2
 _PIECE = 1 << 16
 _CREDIT_SECONDS = 0.1  # what a sleep that was too long leaves to be made up for
 
@@ -82,12 +85,17 @@ def throttled(url: str, rate: float) -> Iterator[str]:
 
 
 def jobs_of(model: Path, work: Path) -> Sequence[Job]:
-    """Return the jobs of a model's default variants, in the order of a run."""
+    """Return the jobs of a model's default variants, in the order of a run whose jobs take what building them does."""
     release = source.local_release(model)
     todo = plan_releases([release], catalogue.select(["default"]))
-    shapes = {release.content_digest: local_shape(model, release.config)}
-    runners = (local(work, 2),)
-    return in_order(place(todo, runners=runners, shapes=shapes, config=Config()).jobs)
+    shape = local_shape(model, release.config)
+    shapes, runners = {release.content_digest: shape}, (local(work, _CORES),)
+
+    def building(job: Job) -> Job:
+        seconds = sum(expected("build", shape, v.variant, "cpu_seconds") for v in job.variants) / _CORES
+        return replace(job, placement=replace(job.placement, seconds=seconds) if job.placement else None)
+
+    return in_order([building(job) for job in place(todo, runners=runners, shapes=shapes, config=Config()).jobs])
 
 
 def files_of(artifact: Artifact) -> Mapping[str, Path]:
@@ -99,7 +107,7 @@ def files_of(artifact: Artifact) -> Mapping[str, Path]:
 def built(jobs: Sequence[Job], work: Path, hub: Hub, shown: Display) -> Iterator[Artifact]:
     """Build jobs one after the other."""
     for job in jobs:
-        report = build(job, workspace=Workspace(root=work), hub=hub, threads=2, display=shown)
+        report = build(job, workspace=Workspace(root=work), hub=hub, threads=_CORES, display=shown)
         yield from report.artifacts
 
 
