@@ -58,7 +58,7 @@ def measure(model: Path, variant: str, scratch: Path, moments: random.Random) ->
         if len(kills) == _KILLS:
             break
         try:
-            process.wait(moments.uniform(0.1, 0.9) * undisturbed / 2)
+            process.wait(moments.uniform(0.1, 0.9) * undisturbed)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
