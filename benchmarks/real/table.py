@@ -23,7 +23,7 @@ the model is on the disk before it begins, and its hashes are known (downloading
 - *Resident* is the most memory that all processes together had at a time, pages of files included; *anonymous* is
   without these.
 - *Scratch* is the most that lay on the disk beside the outputs; *read* is what came from the disk, and *written*
-  what was written by calls.
+  what was written by calls. (phi-bot has OpenVINO write what nobody wants to `/dev/null`, and that counts too.)
 - In parentheses: as a part of what the tools take by hand.
 - *Same* says whether every file that holds weights is, to the byte, the one made by hand; then come the other
   files that differ. (phi-bot sets right what a source leaves unsaid: tokens that end an answer, names in headers.)
@@ -36,7 +36,8 @@ _GB = 1e9
 
 def text(results: Results) -> str:
     """Return the whole page."""
-    lines = [_HEAD, f"Machine: {results.machine}. Taken on {results.taken}, at commit {results.commit}.", ""]
+    last = f"The last rows were taken on {results.taken}, at commit {results.commit}."
+    lines = [_HEAD, f"Machine: {results.machine}. {last}", ""]
     versions = (
         f"{n} {', '.join(f'{p} {v}' for p, v in sorted(found.items()))}" for n, found in results.toolchains.items()
     )
