@@ -63,10 +63,9 @@ def test_the_models_are_those_that_the_measurements_give() -> None:
     kept = Models.from_json(json.loads(FILE.read_text(encoding="utf-8")))
     for old, new in zip(kept.models, learn_all().models, strict=True):
         assert (old.what, old.format, old.quantity) == (new.what, new.format, new.quantity)
-        if (old.what, old.format) != ("verify", "mlx"):  # of which two sizes were measured: many fits would do
-            assert new.fixed == pytest.approx(old.fixed, rel=1e-6, abs=1e-3)
-            assert new.slopes == pytest.approx(old.slopes, rel=1e-6)
-            assert new.caution == pytest.approx(old.caution, rel=1e-6)
+        assert new.fixed == pytest.approx(old.fixed, rel=1e-6, abs=1e-3)
+        assert new.slopes == pytest.approx(old.slopes, rel=1e-6)
+        assert new.caution == pytest.approx(old.caution, rel=1e-6)
 
 
 # ---- what an estimate is -----------------------------------------------------------------------------------------

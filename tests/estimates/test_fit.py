@@ -56,5 +56,14 @@ def test_columns_that_nothing_tells_apart_give_a_fit_all_the_same() -> None:
     assert [value(found, row) for row in rows] == pytest.approx([5, 7, 11])
 
 
+def test_of_several_fits_it_is_the_same_on_every_processor() -> None:
+    """Rounding does not choose: not in other orders of the columns, nor for values that differ by its errors."""
+    rows, values = [(1.0, 2e5, 2e7), (1.0, 2e5, 6e7), (1.0, 2e5, 2e8)], [5.0, 13.0, 41.0]
+    fixed, wide, slope = fit(rows, values, floor=0.1)
+    assert fixed == pytest.approx(wide * 2e5, rel=1e-3)
+    assert fit([row[::-1] for row in rows], values, floor=0.1)[::-1] == pytest.approx((fixed, wide, slope), rel=1e-3)
+    assert fit(rows, [v * (1 + 1e-15) for v in values], floor=0.1) == pytest.approx((fixed, wide, slope), rel=1e-3)
+
+
 def test_nothing_costs_nothing() -> None:
     assert fit([(1, 2), (1, 5)], [0, 0], floor=1) == (0, 0)
