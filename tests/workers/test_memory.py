@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bot
+from benchmarks.checkpoints import SHAPES, make
 from bot import catalogue
 from bot.progress import Silent
 from bot.tasks import VerifyTask
@@ -43,7 +44,8 @@ def test_a_reference_takes_no_more_memory_for_more_layers(sample_of: Callable[[s
         source = wide("phi-3.5-mini", sample_of("phi-3.5-mini"), tmp_path / f"{layers}", layers=layers)
         return int(compute_reference(source, tmp_path / f"{layers}-out")["peak_memory"])
 
-    assert peak(4) < peak(2) + 100_000_000
+    # Runs of one size differ by up to 0.2 GB; six more layers would be 1.4 GB.
+    assert peak(8) < peak(2) + 0.4 * GB
 
 
 # Bytes that are resident at the peak of a build of Phi-4. (A format's own tests are of its smaller relatives.)
@@ -52,8 +54,8 @@ MOST = {"gguf": 2 * GB, "onnx": 2 * GB, "openvino": 1.5 * GB, "mlx": 3 * GB}
 
 @pytest.fixture(scope="session")
 def phi_4(sample_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One layer of Phi-4 at its true size, to be read only: 1.4 billion parameters."""
-    return wide("phi-4", sample_of("phi-4"), tmp_path_factory.mktemp("wide") / "source")
+    """One layer of Phi-4 at its true size, to be read only: 1.4 billion parameters. (OpenVINO asks what is zero.)"""
+    return make(SHAPES["phi-4"], sample_of("phi-4"), tmp_path_factory.mktemp("wide") / "source", layers=1)
 
 
 @pytest.mark.sweep
