@@ -48,6 +48,7 @@ def test_a_family_becomes_what_the_page_says(family: str, sample_of: Callable[[s
 
 
 @pytest.mark.toolchain
+@pytest.mark.sweep
 def test_shards_and_newer_keys_change_no_figure(tmp_path: Path) -> None:
     def checkpoint(family: str) -> Path:
         make_sample(tmp_path / "sharded", Silent(), family=family, shards=3, keys="newer")
