@@ -18,12 +18,13 @@ def fit(rows: Sequence[Row], values: Sequence[float], *, floor: float) -> tuple[
     An error is relative to its value, or to ``floor`` where the value is less. Where columns cannot be told apart, they
     share what they are about.
     """
-    scale = np.maximum(np.abs(np.asarray(values, dtype=float)), floor)
+    wanted = np.asarray(values, dtype=float)
+    scale = np.maximum(np.abs(wanted), floor)
     table = np.asarray(rows, dtype=float) / scale[:, None]
     norms = np.linalg.norm(table, axis=0)  # columns are bytes and counts: without it they differ by factors of 1e9
     norms[norms == 0] = 1.0
     costs = np.sqrt(_COST) * np.eye(len(norms))
-    aims = np.concatenate([np.asarray(values, dtype=float) / scale, np.zeros(len(norms))])
+    aims = np.concatenate([wanted / scale, np.zeros(len(norms))])
     found, _ = nnls(np.vstack([table / norms, costs]), aims)
     return tuple(float(c) for c in found / norms)
 

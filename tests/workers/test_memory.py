@@ -5,7 +5,6 @@ is seen in each format's own tests.
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,8 +62,7 @@ def phi_4(sample_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
 def test_every_row_of_phi_4s_width_keeps_to_the_limit_of_its_format(variant: str, phi_4: Path, tmp_path: Path) -> None:
     """Those with an importance matrix take what their neighbours take: it has a number for each column."""
     row = catalogue.all_variants()[variant]
-    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:  # of the whole catalogue, too much would be kept
-        built = build(ensure(row.format, Silent()), phi_4, [row], Path(folder) / "job", log=tmp_path / "log")
+    built = build(ensure(row.format, Silent()), phi_4, [row], tmp_path / "job", log=tmp_path / "log")
     assert not any(note.startswith("Stock path") for note in built.notes)
     (said,) = (e for e in built.events if e["event"] == "built")
     assert said["peak_memory"] < MOST[row.format]

@@ -89,11 +89,14 @@ def test_other_ratios_groups_and_symmetries_are_what_the_export_writes(
     assert_twins(toolchain, sample, variants, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "variants", [[INT4, FP16], pytest.param([INT4, INT8, FP16, FP32], marks=pytest.mark.sweep)], ids=len
+)
 def test_a_source_that_streams_gives_the_same_and_comes_once_for_all_variants(
-    toolchain: Toolchain, large: Path, tmp_path: Path
+    toolchain: Toolchain, large: Path, tmp_path: Path, variants: list[Variant]
 ) -> None:
     """Its weights are too large to be there all the time, and nothing reads one that is not held."""
-    variants, log = [INT4, FP16], tmp_path / "log"
+    log = tmp_path / "log"
     whole = build(toolchain, large, variants, tmp_path / "whole", log=log)
     streamed = prepare(tmp_path / "job", variants)
     task = replace(task_of(tmp_path / "source", variants, streamed, threads=2, stock=False), streamed=True)
@@ -265,7 +268,10 @@ def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
     assert_same(built, stock)
 
 
-def test_equal_weights_are_written_once(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variants", [[INT4, FP16], pytest.param([INT8], marks=pytest.mark.sweep)], ids=len)
+def test_equal_weights_are_written_once(
+    toolchain: Toolchain, sample: Path, tmp_path: Path, variants: list[Variant]
+) -> None:
     """As OpenVINO does, for those that are equal throughout and not for those that only begin alike."""
     names = [f"model.layers.{n}.mlp.down_proj.weight" for n in range(3)]
 
@@ -275,7 +281,7 @@ def test_equal_weights_are_written_once(toolchain: Toolchain, sample: Path, tmp_
         weights[names[2]] = (kind, shape, data[:-2] + b"\x80\x3f")
 
     source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
-    assert_twins(toolchain, source, [INT4, FP16], tmp_path)
+    assert_twins(toolchain, source, variants, tmp_path)
 
 
 # As the worker's own modules do before they import the toolchain.
