@@ -1,9 +1,12 @@
 """The weights of a checkpoint as its files hold them, mapped and not read: what is not looked at takes no memory.
 
 Builders that are handed such views do their work tensor by tensor, in the memory of one. A page that was read counts as
-resident until it is dropped, so what is done with goes back at once; the system's cache keeps it while it has room.
+resident until it is dropped, so what is done with goes back at once. The system's cache keeps it for who reads it next,
+except of a source that would not fit there: its beginning were gone when somebody came back to it, and so were the
+files that are being written, which the hash behind the writer would read from the disk again.
 """
 
+import math
 import mmap
 import os
 from collections import deque
@@ -31,6 +34,7 @@ class Mapped:
         self._feed = feed
         self._next: deque[str] = deque()
         self._asked = 0
+        self._forget = feed is None and sum(s.size for s in self.stored.values()) > _room()
         self._files: dict[Path, BinaryIO] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         for file in dict.fromkeys(s.file for s in self.stored.values()):
@@ -93,3 +97,12 @@ class Mapped:
         last = (stored.begin + (stored.size if end is None else end)) // mmap.PAGESIZE * mmap.PAGESIZE
         if last > first:
             self._maps[stored.file].madvise(mmap.MADV_DONTNEED, first, last - first)
+            if self._forget:
+                os.posix_fadvise(self._files[stored.file].fileno(), first, last - first, os.POSIX_FADV_DONTNEED)
+
+
+def _room() -> float:
+    """Return how many bytes of a source the system's cache may keep: what is made of it comes there too."""
+    if not hasattr(os, "posix_fadvise"):  # macOS and Windows: nothing can be forgotten
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2

@@ -99,6 +99,35 @@ def test_what_was_held_takes_no_memory_any_more(source: Path) -> None:
     assert resident() < before + 3 * SMALL
 
 
+def in_cache(path: Path, offset: int) -> bool:
+    """Say whether the system holds a page of a file, without reading it."""
+    with path.open("rb") as opened:
+        try:
+            return os.preadv(opened.fileno(), [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except BlockingIOError:
+            return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows cannot be told to forget")
+@pytest.mark.parametrize("memory", [8 * SMALL, 64 * SMALL])
+def test_the_systems_cache_keeps_a_source_only_if_it_has_room(
+    source: Path, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = source / "model.safetensors"
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_cache(file, 6 * SMALL):
+        pytest.skip("this file system lies in memory")
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": memory}.__getitem__)
+    mapped = Mapped(source)
+    middle = mapped.stored["b"].begin + 2 * SMALL
+    with mapped.held("b"):
+        assert sum(mapped.view("b")[::512]) > 0
+        assert in_cache(file, middle)
+    assert in_cache(file, middle) == (memory > 12 * SMALL)
+
+
 def test_a_streamed_tensor_is_there_while_it_is_held_and_the_small_ones_always(
     source: Path, tmp_path: Path, feed_of: Callable[[Stream], Feed]
 ) -> None:

@@ -62,9 +62,8 @@ class Output:
     files: Mapping[str, Placed]
 
     def order(self, parameter: Parameter) -> tuple[str, int]:
-        """Return what parameters are sorted by to have their files grow from the beginning."""
-        place = self.places[parameter.name]
-        return place.file, place.begin
+        """Return what parameters are sorted by to have files grow from the beginning: the first place of theirs."""
+        return min((self.places[name].file, self.places[name].begin) for name in self.recipe.names(parameter.name))
 
     def lacks(self, parameter: Parameter) -> bool:
         """Say whether a parameter has to be written."""
