@@ -2,7 +2,7 @@
 
 Builders that are handed such views do their work tensor by tensor, in the memory of one. A page that was read counts as
 resident until it is dropped, so what is done with goes back at once. The system's cache keeps it for who reads it next,
-except of a source that would not fit there: its beginning were gone when somebody came back to it, and so were the
+except of a source that does not fit there: its beginning would be gone when somebody came back to it, and so would the
 files that are being written, which the hash behind the writer would read from the disk again.
 """
 

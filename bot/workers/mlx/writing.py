@@ -1,6 +1,7 @@
 """Write the weights of MLX models, chunk by chunk of rows, each array at its place."""
 
 import itertools
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -130,8 +131,11 @@ def write(
         writing.append(writer.submit(put, chunk, computed))
 
     # The next rows are read meanwhile, which a disk may take as long for as for writing.
-    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
-        for chunk in _chunks(todo, mapped):
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
+        ThreadPoolExecutor(threads, thread_name_prefix="reader") as reader,
+    ):
+        for chunk in _chunks(todo, mapped, _Ahead(reader, threads)):
             with mx.stream(next(streams)):
                 rows = _array(chunk.rows)
                 made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
@@ -157,7 +161,33 @@ class _Chunk:
     last: bool
 
 
-def _chunks(parameters: Iterable[Parameter], mapped: Mapped) -> Iterator[_Chunk]:
+class _Ahead:
+    """Reads what is computed next, in threads of its own.
+
+    MLX copies rows under Python's lock: while it waited for a page, nothing else of Python could go on.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, pieces: int) -> None:
+        self._pool, self._pieces = pool, pieces
+        self._reading: list[Future[None]] = []
+
+    def wait(self) -> None:
+        """Return when all that was begun is read."""
+        for reading in self._reading:
+            reading.result()
+        self._reading = []
+
+    def begin(self, view: memoryview) -> None:
+        """Read mapped bytes, in as many pieces as there are threads."""
+        size = max(-(-len(view) // self._pieces), mmap.PAGESIZE)
+        self._reading = [self._pool.submit(_touch, view[first : first + size]) for first in range(0, len(view), size)]
+
+
+def _touch(view: memoryview) -> None:
+    np.frombuffer(view, np.uint8)[:: mmap.PAGESIZE].max()  # numpy holds no lock meanwhile
+
+
+def _chunks(parameters: Iterable[Parameter], mapped: Mapped, ahead: _Ahead) -> Iterator[_Chunk]:
     """Yield all rows of parameters. A vector is one row.
 
     None is read before it is looked at, which must be before the next chunk is asked for.
@@ -171,13 +201,16 @@ def _chunks(parameters: Iterable[Parameter], mapped: Mapped) -> Iterator[_Chunk]
             step = max(_CHUNK // columns, 1)
             row_bytes = stored.size // count
             with mapped.held(source):
+                whole = mapped.view(source)
                 for begin in range(0, count, step):
                     end = min(begin + step, count)
-                    view = mapped.view(source)[begin * row_bytes : end * row_bytes]
+                    ahead.wait()
+                    ahead.begin(whole[end * row_bytes : (end + step) * row_bytes])
+                    rows = np.frombuffer(whole[begin * row_bytes : end * row_bytes], _NUMPY[stored.dtype])
                     yield _Chunk(
                         parameter=parameter,
                         row=first + begin,
-                        rows=np.frombuffer(view, _NUMPY[stored.dtype]).reshape(-1, columns),
+                        rows=rows.reshape(-1, columns),
                         last=end == count and source == parameter.sources[-1],
                     )
                     mapped.drop(source, begin * row_bytes, end * row_bytes)
