@@ -210,10 +210,11 @@ def test_a_source_that_streams_is_fetched_whole_for_a_variant_that_it_does_not_k
             "weights are compressed as nf4",
             marks=pytest.mark.sweep,
         ),
-        (
+        pytest.param(
             "from bot.workers.openvino import graph; graph.MODELS = ('phi',)",
             INT8,
             "a model of the type phi3 puts its weights together as it loads them",
+            marks=pytest.mark.sweep,
         ),
     ],
     ids=["another version", "another kind of number", "another model"],
