@@ -22,7 +22,8 @@ from bot.workers.harness import Reporter, SourceProblem
 from bot.workers.mapped import Mapped
 from bot.workers.mlx import model as models
 from bot.workers.mlx.layout import Layout, index, layout
-from bot.workers.mlx.writing import Output, Parameter, Recipe, write
+from bot.workers.mlx.reading import Parameter
+from bot.workers.mlx.writing import Output, Recipe, write
 from bot.workers.placed import Placed
 
 PINNED = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}

@@ -1,32 +1,20 @@
 """Write the weights of MLX models, chunk by chunk of rows, each array at its place."""
 
 import itertools
-import mmap
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bot.workers.mapped import Mapped
 from bot.workers.mlx.layout import Place
+from bot.workers.mlx.reading import CHUNK, Ahead, Chunk, Parameter, as_mlx, chunks
 from bot.workers.placed import Placed
 
 Array = Any  # neither mlx nor numpy is installed where mypy runs
 
-_CHUNK = 1 << 22  # weights: 8 MB, so much that calls cost nothing beside the work
 _WAITING = 2  # chunks that are computed and not written
-_NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}  # numpy has no bfloat16: here its bits
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """A parameter of the model before it is quantized, and the tensors whose rows make it up, in that order."""
-
-    name: str
-    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +97,13 @@ def write(
     mapped.order([source for parameter in todo for source in parameter.sources])
     total = sum(output.size(parameters) for output in outputs)
     done = total - sum(output.size([parameter]) for parameter in todo for output in wanting[parameter])
-    mx.set_cache_limit(_CHUNK * 16)  # what MLX keeps of freed memory: enough for the chunks that are at work
+    mx.set_cache_limit(CHUNK * 16)  # what MLX keeps of freed memory: enough for the chunks that are at work
     # A stream keeps one core busy. While they compute, the oldest chunk is written.
     streams = itertools.cycle([mx.new_stream(mx.default_device()) for _ in range(threads)])
-    at_work: deque[tuple[_Chunk, list[tuple[Output, dict[str, Array]]]]] = deque()
+    at_work: deque[tuple[Chunk, list[tuple[Output, dict[str, Array]]]]] = deque()
     writing: deque[Future[None]] = deque()
 
-    def put(chunk: _Chunk, made: list[tuple[Output, dict[str, memoryview]]]) -> None:
+    def put(chunk: Chunk, made: list[tuple[Output, dict[str, memoryview]]]) -> None:
         nonlocal done
         for output, arrays in made:
             done += sum(output.write(name, chunk.row, rows) for name, rows in arrays.items())
@@ -135,9 +123,9 @@ def write(
         ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
         ThreadPoolExecutor(threads, thread_name_prefix="reader") as reader,
     ):
-        for chunk in _chunks(todo, mapped, _Ahead(reader, threads)):
+        for chunk in chunks(todo, mapped, Ahead(reader, threads)):
             with mx.stream(next(streams)):
-                rows = _array(chunk.rows)
+                rows = as_mlx(chunk.rows)
                 made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
             mx.async_eval([array for _, arrays in made for array in arrays.values()])
             at_work.append((chunk, made))
@@ -149,77 +137,3 @@ def write(
             writing.popleft().result()
     if done != total:
         raise RuntimeError(f"{done} bytes were written of {total}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Chunk:
-    """Rows of a parameter from ``row`` on, as numpy's array. With the ``last`` ones it is complete."""
-
-    parameter: Parameter
-    row: int
-    rows: Array
-    last: bool
-
-
-class _Ahead:
-    """Reads what is computed next, in threads of its own.
-
-    MLX copies rows under Python's lock: while it waited for a page, nothing else of Python could go on.
-    """
-
-    def __init__(self, pool: ThreadPoolExecutor, pieces: int) -> None:
-        self._pool, self._pieces = pool, pieces
-        self._reading: list[Future[None]] = []
-
-    def wait(self) -> None:
-        """Return when all that was begun is read."""
-        for reading in self._reading:
-            reading.result()
-        self._reading = []
-
-    def begin(self, view: memoryview) -> None:
-        """Read mapped bytes, in as many pieces as there are threads."""
-        size = max(-(-len(view) // self._pieces), mmap.PAGESIZE)
-        self._reading = [self._pool.submit(_touch, view[first : first + size]) for first in range(0, len(view), size)]
-
-
-def _touch(view: memoryview) -> None:
-    np.frombuffer(view, np.uint8)[:: mmap.PAGESIZE].max()  # numpy holds no lock meanwhile
-
-
-def _chunks(parameters: Iterable[Parameter], mapped: Mapped, ahead: _Ahead) -> Iterator[_Chunk]:
-    """Yield all rows of parameters. A vector is one row.
-
-    None is read before it is looked at, which must be before the next chunk is asked for.
-    """
-    for parameter in parameters:
-        first = 0
-        for source in parameter.sources:
-            stored = mapped.stored[source]
-            columns = stored.shape[-1]
-            count = int(np.prod(stored.shape[:-1]))
-            step = max(_CHUNK // columns, 1)
-            row_bytes = stored.size // count
-            with mapped.held(source):
-                whole = mapped.view(source)
-                for begin in range(0, count, step):
-                    end = min(begin + step, count)
-                    ahead.wait()
-                    ahead.begin(whole[end * row_bytes : (end + step) * row_bytes])
-                    rows = np.frombuffer(whole[begin * row_bytes : end * row_bytes], _NUMPY[stored.dtype])
-                    yield _Chunk(
-                        parameter=parameter,
-                        row=first + begin,
-                        rows=rows.reshape(-1, columns),
-                        last=end == count and source == parameter.sources[-1],
-                    )
-                    mapped.drop(source, begin * row_bytes, end * row_bytes)
-            first += count
-
-
-def _array(rows: Array) -> Array:
-    """Return a copy of rows as MLX's array."""
-    import mlx.core as mx
-
-    array = mx.array(rows)
-    return array.view(mx.bfloat16) if array.dtype == mx.uint16 else array
