@@ -43,8 +43,8 @@ def test_a_reference_takes_no_more_memory_for_more_layers(sample_of: Callable[[s
         source = wide("phi-3.5-mini", sample_of("phi-3.5-mini"), tmp_path / f"{layers}", layers=layers)
         return int(compute_reference(source, tmp_path / f"{layers}-out")["peak_memory"])
 
-    # Runs of one size differ by up to 0.2 GB; six more layers would be 1.4 GB.
-    assert peak(8) < peak(2) + 0.4 * GB
+    # Runs of one size differ by up to 0.5 GB, in what is read ahead when; six more layers would be 1.4 GB.
+    assert peak(8) < peak(2) + 0.7 * GB
 
 
 # Bytes that are resident at the peak of a build of Phi-4. (A format's own tests are of its smaller relatives.)
