@@ -44,14 +44,10 @@ class Ahead:
         self._pool, self._pieces = pool, pieces
         self._reading: list[Future[None]] = []
 
-    def wait(self) -> None:
-        """Return when all that was begun is read."""
+    def go_on(self, view: memoryview) -> None:
+        """Return when what was begun is read, and begin mapped bytes, in as many pieces as there are threads."""
         for reading in self._reading:
             reading.result()
-        self._reading = []
-
-    def begin(self, view: memoryview) -> None:
-        """Read mapped bytes, in as many pieces as there are threads."""
         size = max(-(-len(view) // self._pieces), mmap.PAGESIZE)
         self._reading = [self._pool.submit(_touch, view[first : first + size]) for first in range(0, len(view), size)]
 
@@ -77,8 +73,7 @@ def chunks(parameters: Iterable[Parameter], mapped: Mapped, ahead: Ahead) -> Ite
                 whole = mapped.view(source)
                 for begin in range(0, count, step):
                     end = min(begin + step, count)
-                    ahead.wait()
-                    ahead.begin(whole[end * row_bytes : (end + step) * row_bytes])
+                    ahead.go_on(whole[end * row_bytes : (end + step) * row_bytes])
                     rows = np.frombuffer(whole[begin * row_bytes : end * row_bytes], _NUMPY[stored.dtype])
                     yield Chunk(
                         parameter=parameter,
