@@ -81,7 +81,7 @@ class Announce:
         metadata=key(
             "Where people find the site that `phi-bot status` makes. Summaries and issues link to it.",
             allowed="an https:// address",
-            rules={"pattern": r"^https?://[^\s]+$"},
+            rules={"pattern": r"^https://[^\s]+$"},
             example="https://your-name.github.io/phi-status/",
         ),
     )

@@ -5,15 +5,13 @@ Here is what is watched, built and verified. Where it runs is in config_machines
 
 import ipaddress
 import math
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import platformdirs
 
-from bot import catalogue
+from bot import catalogue, machine
 from bot.config_file import key
 from bot.errors import UnknownVariantError
 
@@ -73,11 +71,6 @@ _GATE = key("", allowed="a number above 0, in nats per token", rules={"exclusive
 def default_work() -> Path:
     """Return the folder for unfinished work where none is set."""
     return platformdirs.user_cache_path("phi-bot", appauthor=False) / "work"
-
-
-def available_threads() -> int:
-    """Return the number of processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +198,7 @@ class Build:
         ),
     )
     threads: int = field(
-        default_factory=available_threads,
+        default_factory=machine.processors,
         metadata=key(
             "Processor threads that a build may use. Without it, as many as this process may run on.",
             allowed="a whole number from 1 to 1024",

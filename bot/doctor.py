@@ -40,7 +40,7 @@ def diagnose(work: Path, check_hub: Callable[[], object]) -> list[Finding]:
         _git(),
         _disk("disk for toolchains", install.cache_folder(), _still_to_install()),
         _disk("disk for work", work, 0),
-        *_memory(),
+        _memory(),
         *(_toolchain(name) for name in toolchains.names()),
         *_other_toolchains(),
         _gpu(),
@@ -81,8 +81,7 @@ def _still_to_install() -> int:
 
 
 def _disk(name: str, folder: Path, needed: int) -> Finding:
-    existing = next(f for f in (folder, *folder.parents) if f.exists())
-    free = shutil.disk_usage(existing).free
+    free = machine.free_disk(folder)
     if free >= needed:
         return Finding(name=name, status="ok", detail=f"{size(free)} free in {folder}")
     return Finding(
@@ -93,14 +92,13 @@ def _disk(name: str, folder: Path, needed: int) -> Finding:
     )
 
 
-def _memory() -> list[Finding]:
-    if not hasattr(os, "sysconf"):  # Windows
-        return []
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if total >= _MODEST_MEMORY:
-        return [Finding(name="memory", status="ok", detail=size(total))]
+def _memory() -> Finding:
+    usable, whole = machine.memory(), machine.whole_memory()
+    detail = size(usable) if usable == whole else f"{size(usable)} of the machine's {size(whole)} may be used here"
+    if usable >= _MODEST_MEMORY:
+        return Finding(name="memory", status="ok", detail=detail)
     hint = "`phi-bot plan` says how much each job needs; small models work."
-    return [Finding(name="memory", status="warn", detail=size(total), what_to_do=hint)]
+    return Finding(name="memory", status="warn", detail=detail, what_to_do=hint)
 
 
 def _toolchain(name: str) -> Finding:

@@ -1,10 +1,12 @@
 """What the machine at hand is, and what it can run."""
 
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,10 @@ from typing import Literal, cast
 System = Literal["linux", "macos", "windows"]
 Architecture = Literal["x86_64", "arm64"]
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Where Linux says which group a process is in, and what groups may use (https://docs.kernel.org/admin-guide/cgroup-v2.html
+# and …/cgroup-v1/): version 2 has one tree of groups, version 1 one tree for each thing that is limited.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def lacks(target: str) -> str | None:
@@ -41,11 +46,20 @@ def system_and_architecture() -> tuple[System, Architecture]:
 
 def memory() -> int:
     """Return the memory that this process may use, in bytes: the machine's, or its container's."""
-    total = _windows_memory() if sys.platform == "win32" else _pages()
-    for file in _CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            total = min(total, int(Path(file).read_text(encoding="ascii")))
-    return total
+    limits = (_number(group / name) for group in _groups("memory") for name in ("memory.max", "memory.limit_in_bytes"))
+    return min([whole_memory(), *(limit for limit in limits if limit is not None)])
+
+
+def whole_memory() -> int:
+    """Return the memory of the machine in bytes, whatever of it this process may use."""
+    return _windows_memory() if sys.platform == "win32" else _pages()
+
+
+def processors() -> int:
+    """Return how many processors this process may keep busy: of those it may run on, what its container is granted."""
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quotas = (quota for group in _groups("cpu") if (quota := _quota(group)) is not None)
+    return max(1, min([count, *(math.ceil(quota) for quota in quotas)]))
 
 
 def free_disk(folder: Path) -> int:
@@ -66,6 +80,37 @@ def nvidia_memory() -> int:
     if listed.returncode != 0 or not first:
         return 0
     return int(first) << 20 if first.isdecimal() else memory()  # a GPU with none of its own shares the machine's
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Yield the folders of the groups that this process is in: limits of each of them hold.
+
+    In most containers the own group looks like the root of the tree; where it does not, and its folder cannot be seen,
+    the root is what is left to look at.
+    """
+    with suppress(OSError):  # not Linux
+        for line in _OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number != "0" and controller not in controllers.split(","):
+                continue
+            root = _GROUPS if number == "0" else _GROUPS / controller
+            own = root / path.lstrip("/")
+            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(root))
+
+
+def _quota(group: Path) -> float | None:
+    """Return how many processors a group may keep busy, or None where it may all."""
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return int(quota) / int(period)
+    granted, period_us = (_number(group / f"cpu.cfs_{what}_us") for what in ("quota", "period"))
+    return granted / period_us if granted is not None and granted > 0 and period_us else None  # -1: no limit
+
+
+def _number(file: Path) -> int | None:
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        return int(file.read_text(encoding="ascii"))
+    return None
 
 
 def _pages() -> int:

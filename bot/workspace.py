@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -203,26 +203,40 @@ def hash_files(folder: Path, task: Task, known: Mapping[str, str] | None = None)
 
 def read_record(path: Path, kind: type[R]) -> R:
     """Read a record from a file. Raises RecordError, naming the file, when it is not there or malformed."""
-    try:
-        return kind.from_json(read_json(path))
-    except MalformedRecordError as error:
-        raise RecordError(
-            f"{path} is no {kind.__name__}: {error}", hint="Was it written by another version of phi-bot?"
-        ) from error
+    return _record(read_json(path), kind, str(path))
+
+
+def read_record_from(stream: BinaryIO, kind: type[R], *, name: str) -> R:
+    """Read a record from an open stream, to its end; ``name`` is what errors call it. Raises RecordError."""
+    return _record(_json(stream, name), kind, name)
 
 
 def read_json(path: Path) -> Json:
     """Read a JSON file. Raises RecordError, naming it, when it is not there, no JSON, or larger than 100 MB."""
     try:
         with path.open("rb") as file:
-            content = file.read(_JSON_BYTES + 1)
-        if len(content) > _JSON_BYTES:
-            raise RecordError(f"{path} has more than {_JSON_BYTES} bytes", hint="Is it the right file?")
-        return parse(content.decode())
+            return _json(file, str(path))
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}", hint="Is it the right folder or file?") from error
+
+
+def _record(value: Json, kind: type[R], name: str) -> R:
+    try:
+        return kind.from_json(value)
+    except MalformedRecordError as error:
+        raise RecordError(
+            f"{name} is no {kind.__name__}: {error}", hint="Was it written by another version of phi-bot?"
+        ) from error
+
+
+def _json(stream: BinaryIO, name: str) -> Json:
+    content = stream.read(_JSON_BYTES + 1)
+    if len(content) > _JSON_BYTES:
+        raise RecordError(f"{name} has more than {_JSON_BYTES} bytes", hint="Is it the right file?")
+    try:
+        return parse(content.decode())
     except ValueError as error:
-        raise RecordError(f"{path} is no JSON: {error}", hint="Write it again with --json.") from error
+        raise RecordError(f"{name} is no JSON: {error}", hint="Write it again with --json.") from error
 
 
 def write_json(path: Path, value: Json) -> None:

@@ -199,6 +199,7 @@ WRONG = {
     "[hub]\nendpoint = 'http://localhost.example.com'": (2, "hub.endpoint would send your token unencrypted"),
     "[hub]\nendpoint = 'https://h.co:port'": (2, "hub.endpoint is no URL"),
     "[hub]\nendpoint = 'https://h.co?x=1'": (2, "hub.endpoint is no URL of a Hub"),
+    "[announce]\nstatus_page = 'http://h.co/'": (2, 'announce.status_page is "http://h.co/"; allowed is an https://'),
     # tables with names of the person's own
     "runner = 1": (1, "runner is 1; allowed is a table [runner]"),
     "[runner]\nbig = 1": (2, "runner.big is 1; allowed is a table [runner.big]"),

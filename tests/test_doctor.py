@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bot import toolchains
+from bot import machine, toolchains
 from bot.doctor import Finding, diagnose
 from bot.errors import HubUnreachableError
+from bot.progress import size
 from bot.toolchains import system
 from tests.toolchains.index import HEAD, lock, wheel
 
@@ -62,6 +63,15 @@ def test_a_token_is_found_and_never_shown(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_TOKEN", "hf_theSecretInTheVariable")
     assert find("token", tmp_path).detail == "in the environment variable HF_TOKEN"
     assert "theSecret" not in str(diagnose(tmp_path, lambda: None))
+
+
+def test_memory_is_what_the_planner_counts_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = machine.whole_memory()
+    monkeypatch.setattr(machine, "memory", lambda: whole)
+    assert find("memory", tmp_path).detail == size(whole)
+    monkeypatch.setattr(machine, "memory", lambda: 2_000_000_000)  # in a container
+    memory = find("memory", tmp_path)
+    assert (memory.status, memory.detail) == ("warn", f"2.0 GB of the machine's {size(whole)} may be used here")
 
 
 def test_a_missing_compiler_stands_in_the_way_only_of_what_is_not_yet_compiled(

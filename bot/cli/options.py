@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -16,7 +17,7 @@ from bot.progress import Display, display
 from bot.records import Artifact, Record, Report
 from bot.steps.failures import exit_code
 from bot.steps.means import Means
-from bot.workspace import Workspace, read_artifact, read_record
+from bot.workspace import Workspace, read_artifact, read_record, read_record_from
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,7 +117,9 @@ def finish(report: Report, options: Options) -> int:
 
 def read_input(path: str, kind: type[Any]) -> Any:
     """Read a record that another step printed, from a file or from standard input (``-``)."""
-    return read_record(Path("/dev/stdin") if path == "-" else Path(path), kind)
+    if path == "-":
+        return read_record_from(sys.stdin.buffer, kind, name="standard input")
+    return read_record(Path(path), kind)
 
 
 def artifacts_of(sources: tuple[str, ...]) -> list[Artifact]:

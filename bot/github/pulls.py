@@ -28,9 +28,6 @@ class Pull:
     merged: bool
     head_sha: str
     head_repository: str | None
-    base_branch: str
-    base_sha: str
-    is_fork: bool
     labels: tuple[str, ...]
     merge_commit: str | None
 
@@ -103,9 +100,6 @@ def _pull(repository: Repository, answer: Answer) -> Pull:
         merged=merged,
         head_sha=head["sha"].text(COMMIT),
         head_repository=origin["full_name"].text(REPOSITORY) if origin is not None else None,
-        base_branch=base["ref"].text(),
-        base_sha=base["sha"].text(COMMIT),
-        is_fork=origin is None or origin["id"].number() != base["repo"]["id"].number(),
         labels=tuple(label["name"].text() for label in answer["labels"]),
         merge_commit=commit.text(COMMIT) if commit is not None else None,
     )

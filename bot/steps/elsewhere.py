@@ -125,6 +125,7 @@ def _follow(
 ) -> list[tuple[Errand, RemoteJob | PhiBotError]]:
     """Print what jobs print, each line with its job's name, until all are over; return them as they ended."""
     ended: dict[str, RemoteJob | PhiBotError] = {}
+    bugs: list[Exception] = []
 
     def follow(errand: Errand, job: RemoteJob) -> None:
         try:
@@ -133,6 +134,8 @@ def _follow(
             ended[job.id] = jobs.wait(hub, job)
         except PhiBotError as error:
             ended[job.id] = error
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
+            bugs.append(error)
 
     threads = [threading.Thread(target=follow, args=pair, daemon=True) for pair in running]
     try:
@@ -144,6 +147,8 @@ def _follow(
     except KeyboardInterrupt:
         _say_what_goes_on([job for _, job in running if job.id not in ended], display.say)
         raise
+    if bugs:
+        raise bugs[0]
     return [(errand, ended[job.id]) for errand, job in running]
 
 

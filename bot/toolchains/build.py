@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from bot import machine
 from bot.progress import Task
 from bot.toolchains import system
 from bot.toolchains.lock import Requirement, SourceBuild
@@ -47,7 +48,7 @@ def build(
         *(processor.arguments if processor else ()),
         f"-DCMAKE_PROJECT_{package.project}_INCLUDE={first.as_posix()}",
     ]
-    env |= {"SKBUILD_CMAKE_ARGS": ";".join(arguments), "CMAKE_BUILD_PARALLEL_LEVEL": str(_processors())}
+    env |= {"SKBUILD_CMAKE_ARGS": ";".join(arguments), "CMAKE_BUILD_PARALLEL_LEVEL": str(machine.processors())}
     # Without pip's cache: it might hold a wheel of the same version that someone built with other arguments.
     install = ["install", "--verbose", "--no-index", "--no-cache-dir", str(archive)]
     run([*pip, *install, *options], log=log, env=env, follow=follow)
@@ -74,7 +75,3 @@ def keep(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> Non
             content = tar.extractfile(member)
             assert content is not None  # noqa: S101 - it is a file
             target.write_bytes(content.read())
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -32,9 +32,6 @@ def test_a_pull_request_is_read(server: GitHub, repository: Repository) -> None:
         merged=False,
         head_sha=A,
         head_repository="o/r",
-        base_branch="main",
-        base_sha=B,
-        is_fork=False,
         labels=("convert:o/m",),
         merge_commit=None,
     )
@@ -53,7 +50,7 @@ def test_a_fork_is_known_even_when_it_is_deleted(server: GitHub, repository: Rep
     add(server, 5, head="someone/r")
     add(server, 6, head="someone/r")["head"]["repo"] = None
     pulls = [read_pull(repository, number) for number in (5, 6)]
-    assert [(pull.is_fork, pull.head_repository) for pull in pulls] == [(True, "someone/r"), (True, None)]
+    assert [pull.head_repository for pull in pulls] == ["someone/r", None]
 
 
 def test_the_pull_request_of_a_forks_run_is_found_by_its_commit(server: GitHub, repository: Repository) -> None:

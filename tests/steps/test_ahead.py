@@ -1,6 +1,7 @@
 """What is proven goes up while the rest is built: its large files alone, and what publishes finds them there."""
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -101,6 +102,28 @@ def test_of_small_files_the_hub_hears_nothing_before_they_are_published(
     with ahead_of(there, Said()) as ahead:
         ahead.offer(small)
     assert between.seen == []
+
+
+def test_a_file_that_cannot_be_read_is_said_and_holds_up_no_other(
+    artifact: Artifact, there: Hub, between: Proxy, tmp_path: Path
+) -> None:
+    gone = replace(artifact, folder=str(shutil.copytree(artifact.folder, tmp_path / "gone")))
+    shutil.rmtree(tmp_path / "gone" / "files")
+    said = Said()
+    with ahead_of(there, said) as ahead:
+        ahead.offer(gone)
+        ahead.offer(artifact)
+    assert said.lines[0].startswith("gguf/q4_k_m was not uploaded ahead: [Errno 2] No such file or directory: ")
+    assert said.lines[1].startswith("Uploaded gguf/q4_k_m ahead: ")
+    assert sent(between) == 1
+
+
+def test_a_bug_in_the_thread_comes_out_where_the_block_is_left(artifact: Artifact, there: Hub) -> None:
+    def broken(_: Artifact) -> tuple[str, bool, dict[str, Path]]:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"), Ahead(there, broken, Said()) as ahead:
+        ahead.offer(artifact)
 
 
 def test_who_is_interrupted_does_not_wait_for_an_upload(artifact: Artifact, there: Hub) -> None:

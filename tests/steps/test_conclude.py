@@ -60,9 +60,6 @@ class World:
             merged=merged,
             head_sha=head,
             head_repository="o/r",
-            base_branch="main",
-            base_sha="b" * 40,
-            is_fork=False,
             labels=(),
             merge_commit="c" * 40 if merged else None,
         )

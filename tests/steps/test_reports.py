@@ -19,6 +19,7 @@ from bot.steps import reports
 from bot.steps.failures import failure
 from bot.steps.remember import Store, store_of
 from tests.cards.examples import GGUF
+from tests.hub.faulty import proxy
 from tests.steps.jobs import job, release
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
@@ -100,4 +101,9 @@ def test_an_end_is_counted_once() -> None:
 
 
 def test_without_anything_to_remember_nothing_is_asked(hub: RunningHub) -> None:
-    reports.count((), Report(), config=Config(), hub=client.connect("http://127.0.0.1:9"), display=Silent())
+    with proxy(hub.url) as between:
+        there = client.connect(between.url, hub.token)
+        reports.count((), Report(), config=CONFIG, hub=there, display=Silent())
+        assert between.seen == []
+        reports.count([failed("gguf/q8_0")], Report(), config=CONFIG, hub=there, display=Silent())
+        assert between.seen != []

@@ -19,7 +19,6 @@ from bot.workers.gguf.imatrix import Matrix, short
 from bot.workers.gguf.quantize import file_type, quantize
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
-_SPLIT = ("split.no", "split.count", "split.tensors.count")
 _NEEDS_MATRIX = "this quantization requires an imatrix!"
 
 # A tensor's line in a dry run, and the total, rounded to hundredths of a MiB.
