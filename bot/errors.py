@@ -63,7 +63,7 @@ class RecordError(PhiBotError):
 
 
 class SourceError(PhiBotError):
-    """Something about the model itself: no other variant of it can do better."""
+    """Something about the model itself, whatever reads it: no variant in any format can do better."""
 
 
 class MissingConfigError(SourceError):
@@ -112,6 +112,18 @@ class ChangedSourceError(SourceError):
     """A local model whose files changed between planning and building."""
 
     exit_code = 27
+
+
+class ConfigValueError(SourceError):
+    """A value in a configuration file of the model that cannot be: the message names file, key and value."""
+
+    exit_code = 28
+
+
+class NotFiniteError(SourceError):
+    """Weights that hold NaN or infinity, or give such numbers."""
+
+    exit_code = 29
 
 
 # ---- the Hub -------------------------------------------------------------------------------------------------
@@ -232,6 +244,33 @@ class ApprovalError(PhiBotError):
     """Nobody who may asked for what would be done for a pull request, or not at that commit of it."""
 
     exit_code = 48
+
+
+# ---- the model again: 20 to 29 are taken ---------------------------------------------------------------------
+
+
+class ChatTemplateError(SourceError):
+    """A chat template that cannot be rendered."""
+
+    exit_code = 56
+
+
+class FormatRefusedError(BuildError):
+    """The toolchain of one format does not take the model; other formats may."""
+
+    exit_code = 57
+
+
+class UnreadableModelError(SourceError):
+    """A model that transformers cannot read, so that nothing can be held against the original."""
+
+    exit_code = 58
+
+
+class MisfitError(SourceError):
+    """A config.json and weights that are not of one model, by what the headers of the weights say."""
+
+    exit_code = 59
 
 
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything

@@ -12,7 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from bot.errors import BuildError, DamagedWeightsError, DiskFullError, PhiBotError
+from bot.errors import (
+    BuildError,
+    ChatTemplateError,
+    ConfigValueError,
+    DamagedTokenizerError,
+    DamagedWeightsError,
+    DiskFullError,
+    FormatRefusedError,
+    MisfitError,
+    NotFiniteError,
+    PhiBotError,
+    UnreadableModelError,
+)
 from bot.records import Json, Record
 from bot.toolchains import Toolchain
 
@@ -24,6 +36,19 @@ LAUNCHER = Path(__file__).parent.parent / "workers" / "launch.py"
 class WholeSourceError(BuildError):
     """A worker needs more of the source than one that streams. The message says why."""
 
+
+#: What a worker ends with that is foreseen, by the ``kind`` of harness.Foreseen: the error, and what to do.
+FORESEEN: dict[str, tuple[type[PhiBotError], str]] = {
+    "weights": (DamagedWeightsError, "Download or save the model again."),
+    "tokenizer": (DamagedTokenizerError, "Download or save the tokenizer again."),
+    "template": (ChatTemplateError, "Take the chat template of the original model, or mend this one."),
+    "config": (ConfigValueError, "Set it to what the original model has."),
+    "misfit": (MisfitError, "Put the config.json beside the weights that was saved with them."),
+    "not finite": (NotFiniteError, "Save the model again from a checkpoint without such numbers."),
+    "unreadable": (UnreadableModelError, "Load it with transformers, without its own code, and mend what that says."),
+    "not taken": (FormatRefusedError, "Other formats may take it."),
+    "whole": (WholeSourceError, ""),
+}
 
 # What a child may see of our environment. A list of what is allowed, not of what is forbidden: tokens have many names.
 PASSED_ON = frozenset(
@@ -71,9 +96,9 @@ def run_worker(
     them gets the means to at the beginning, by ``on_start``, and may use it from any thread. The worker and its
     children are killed when this function is left by an exception, Ctrl-C among them.
 
-    Raises DamagedWeightsError when the worker finds the source at fault, DiskFullError when the disk fills up,
-    WholeSourceError where it needs more of the source than one that streams, and BuildError when it fails or dies in
-    any other way; the message ends with where the log is.
+    Raises a SourceError when the worker finds the source at fault, FormatRefusedError when its toolchain does not take
+    the model, DiskFullError when the disk fills up, WholeSourceError where it needs more of the source than one that
+    streams, and BuildError when it fails or dies in any other way; the hint ends with where the log is.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="phi-bot-") as folder, log.open("ab") as stderr:
@@ -149,10 +174,9 @@ def _failure(what: str, last: dict[str, Json] | None, code: int, log: Path) -> P
         hint = "Signal 9 often means too little memory. " if code == -signal.SIGKILL else ""
         return BuildError(f"{what} {died} without a result", hint=hint + see)
     message = str(last["message"])
-    if last["kind"] == "source":
-        return DamagedWeightsError(message, hint=see)
-    if last["kind"] == "whole":
-        return WholeSourceError(message, hint=see)
+    if last["kind"] in FORESEEN:
+        kind, do = FORESEEN[last["kind"]]
+        return kind(message, hint=f"{do} {see}".lstrip())
     if last["kind"] == "disk":
         return DiskFullError(f"{what}: {message}", hint="Free some disk and run the same command again.")
     return BuildError(f"{what}: {message}", hint=see)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import NotTaken, SourceProblem
 
 _INDEX = "model.safetensors.index.json"
 
@@ -19,7 +19,7 @@ def forbid_remote_code() -> None:
     from transformers import dynamic_module_utils
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise SourceProblem("the model asks to run code of its own, which is never done")
+        raise NotTaken("the model asks to run code of its own, which is never done")
 
     dynamic_module_utils.get_cached_module_file = refuse
     dynamic_module_utils.get_class_in_module = refuse

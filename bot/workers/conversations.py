@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bot.records import Json
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import TemplateProblem, said
 
 _NEW_TOKENS = 32
 
@@ -39,7 +39,7 @@ def _says_all(chat: Json) -> bool:
 def prompt(tokenizer: Any, messages: list[Json]) -> Json:
     """Return what an artifact is asked to continue, with the template where there is one.
 
-    Raises SourceProblem for a template that renders no conversation at all.
+    Raises TemplateProblem for a template that renders no conversation at all.
     """
     text = _question(tokenizer, messages) if tokenizer.chat_template else messages[-1]["content"]
     return {"text": text, "ids": encode(tokenizer, text), "max_new_tokens": _NEW_TOKENS}
@@ -70,7 +70,7 @@ def _question(tokenizer: Any, messages: list[Json]) -> str:
         spoken = [m for m in messages if m["role"] != "system"]
         if spoken != messages:  # some templates refuse a system message
             return _question(tokenizer, spoken)
-        raise SourceProblem(f"the chat template cannot be rendered: {error}") from error
+        raise TemplateProblem(f"the chat template cannot be rendered: {said(error)}") from error
 
 
 def _text_or_none(tokenizer: Any, chat: Json) -> str | None:

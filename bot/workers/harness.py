@@ -7,7 +7,8 @@ Events on standard output, one JSON object a line:
     {"event": "failed", "variant": "gguf/q2_k", "message": "…"}
     {"event": "note", "message": "…"}          a line for the person
     {"event": "result", "value": …}            the last one of a worker that ended well
-    {"event": "error", "kind": "source" | "disk" | "whole" | "toolchain", "message": "…"}   the last one of any other
+    {"event": "error", "kind": "…", "message": "…"}   the last one of any other; the kinds are those of ``Foreseen``,
+                                               "disk" for a full one, and "toolchain" for whatever else is raised
 
 A source that streams has events of its own, and answers to them on standard input: see workers/feed.py.
 
@@ -21,21 +22,80 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 from bot.records import Json, Variant
 from bot.tasks import Target
 
 
-class SourceProblem(Exception):  # noqa: N818
-    """The source model is at fault, not the toolchain. The message is for a person."""
+class Foreseen(Exception):  # noqa: N818
+    """What ends a worker for a reason that is known. The message is for a person; ``kind`` tells the bot what it is."""
+
+    kind: ClassVar[str]
 
 
-class NeedsWholeSource(Exception):  # noqa: N818
+class SourceProblem(Foreseen):
+    """The files of the source model are at fault, whatever reads them: no other format can do better."""
+
+    kind = "weights"  # a safetensors file that is damaged or missing
+
+
+class TokenizerProblem(SourceProblem):
+    """A file of the tokenizer is missing or malformed."""
+
+    kind = "tokenizer"
+
+
+class TemplateProblem(SourceProblem):
+    """The chat template cannot be rendered."""
+
+    kind = "template"
+
+
+class ConfigProblem(SourceProblem):
+    """A value in a configuration file cannot be."""
+
+    kind = "config"
+
+
+class MisfitProblem(SourceProblem):
+    """The weights are not those that config.json asks for."""
+
+    kind = "misfit"
+
+
+class NotFinite(SourceProblem):
+    """The weights hold NaN or infinity, or give such numbers."""
+
+    kind = "not finite"
+
+
+class Unreadable(SourceProblem):
+    """The library of the original, which everything is held against, cannot read the model."""
+
+    kind = "unreadable"
+
+
+class NotTaken(Foreseen):
+    """This toolchain's own libraries do not take the model. Those of another format may."""
+
+    kind = "not taken"
+
+
+class NeedsWholeSource(Foreseen):
     """A streamed source does not do for this build. The message says why; the bot then fetches all of it."""
+
+    kind = "whole"
+
+
+FORESEEN: dict[str, type[Foreseen]] = {
+    c.kind: c
+    for c in (SourceProblem, TokenizerProblem, TemplateProblem, ConfigProblem, MisfitProblem, NotFinite, Unreadable)
+} | {c.kind: c for c in (NotTaken, NeedsWholeSource)}
 
 
 class Reporter:
@@ -112,6 +172,16 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def said(error: BaseException) -> str:
+    """Say in one line what a library raised; where it says nothing, where that was."""
+    text = " ".join(str(error).split())
+    if not text:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        frame, line = frames[-1] if frames else (None, 0)
+        text = f"in {frame.f_code.co_name}, {Path(frame.f_code.co_filename).name}, line {line}" if frame else "no more"
+    return f"{type(error).__name__}: {text}"
+
+
 Command = Callable[[Json, Reporter], Json]
 
 
@@ -157,21 +227,16 @@ def _take_stdout() -> int:
 
 @contextmanager
 def _errors_reported(reporter: Reporter) -> Iterator[None]:
-    kind: Literal["source", "disk", "whole", "toolchain"]
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a toolchain raises becomes one event
-        import traceback
-
         traceback.print_exc()
-        if isinstance(error, SourceProblem):
-            kind, message = "source", str(error)
-        elif isinstance(error, NeedsWholeSource):
-            kind, message = "whole", str(error)
+        if isinstance(error, Foreseen):
+            kind, message = error.kind, str(error)
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             kind, message = "disk", str(error)
         else:
-            kind, message = "toolchain", f"{type(error).__name__}: {error}"
+            kind, message = "toolchain", said(error)
         reporter.event(event="error", kind=kind, message=message.strip())
         sys.stderr.flush()
         os._exit(1)

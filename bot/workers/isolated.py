@@ -18,7 +18,7 @@ from typing import IO
 
 from bot.records import Json
 from bot.tasks import BuildTask, Target
-from bot.workers.harness import NeedsWholeSource, Reporter, SourceProblem
+from bot.workers.harness import FORESEEN, Reporter
 
 _LAUNCHER = Path(__file__).parent / "launch.py"
 
@@ -26,8 +26,8 @@ _LAUNCHER = Path(__file__).parent / "launch.py"
 def run_alone(module: str, command: str, task: BuildTask, target: Target, report: Reporter) -> Json:
     """Run ``MODULE COMMAND`` for one target of a task, handing on its events; return what it returned.
 
-    A target that the toolchain fails on, or dies of, fails alone: then it is None. Raises SourceProblem,
-    NeedsWholeSource and OSError as the child did.
+    A target that the toolchain fails on, or dies of, fails alone: then it is None. Raises what is Foreseen, and
+    OSError, as the child did.
     """
     with tempfile.TemporaryDirectory(dir=task.scratch) as scratch:
         alone = dataclasses.replace(task, targets=(target,), scratch=scratch)
@@ -69,10 +69,8 @@ def _pass_on(answer: dict[str, Json], to: IO[bytes]) -> None:
 
 
 def _fail(target: Target, error: dict[str, Json], report: Reporter) -> None:
-    if error["kind"] == "source":
-        raise SourceProblem(error["message"])
-    if error["kind"] == "whole":
-        raise NeedsWholeSource(error["message"])
+    if error["kind"] in FORESEEN:
+        raise FORESEEN[error["kind"]](error["message"])
     if error["kind"] == "disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target.out)
     report.failed(target.variant, error["message"])

@@ -20,7 +20,7 @@ from bot.tasks import VerifyTask
 from bot.workers import distance, parity, rotary, weights
 from bot.workers.distance import Positions
 from bot.workers.feed import Feed
-from bot.workers.harness import Reporter, SourceProblem, peak_memory
+from bot.workers.harness import Reporter, SourceProblem, peak_memory, said
 from bot.workers.head import Head
 from bot.workers.runtime import Logits, Runtime
 from bot.workers.tensors import Tensors
@@ -58,7 +58,7 @@ class _Checks:
             raise  # the artifact is not at fault
         except Exception as error:  # noqa: BLE001 - whatever a runtime raises
             traceback.print_exc()
-            passed, detail = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            passed, detail = False, said(error)
         self.done.append(Check(name=name, passed=passed, detail=detail))
         return passed
 

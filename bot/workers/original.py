@@ -13,12 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bot.records import Json
 from bot.workers.feed import Feed
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import MisfitProblem, Unreadable, said
 from bot.workers.tensors import Tensors
 
 Tensor = Any  # torch is not installed where mypy runs
 
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ArithmeticError)
+_REASON = 300  # characters of another library's error that are passed on
 _CHECKED = 1 << 22  # numbers looked at together: 16 MiB
 _PART = 1024  # positions that go through a feed-forward part together: of Phi-4 it takes 300 MB for them
 
@@ -90,10 +91,10 @@ class Original:
         for name, shape in self._shapes.items():
             for stored, wanted in _stored(name, shape).items():
                 if stored not in self.tensors.names():
-                    raise SourceProblem(f"no safetensors file holds {stored}, which config.json asks for")
+                    raise MisfitProblem(f"no safetensors file holds {stored}, which config.json asks for")
                 there = self.tensors.shape(stored)
                 if there != wanted:
-                    raise SourceProblem(
+                    raise MisfitProblem(
                         f"the weights do not fit config.json: {stored} has the shape {list(there)}, not {list(wanted)}"
                     )
 
@@ -132,8 +133,7 @@ def _structure(source: Path) -> Any:
                 experts_implementation="eager",
             )
     except _UNREADABLE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SourceProblem(f"config.json cannot be read: {reason}") from error
+        raise Unreadable(f"config.json cannot be read: {said(error)[:_REASON]}") from error
     return model.eval()
 
 

@@ -29,7 +29,7 @@ from bot.records import Json
 from bot.tasks import ReferenceTask
 from bot.workers.conversations import answered, chats, encode, prompt
 from bot.workers.feed import Feed
-from bot.workers.harness import Reporter, SourceProblem, main, peak_memory
+from bot.workers.harness import NotFinite, NotTaken, Reporter, Unreadable, main, peak_memory
 from bot.workers.head import Head
 from bot.workers.original import Original
 from bot.workers.streaming import Reading, hidden_states
@@ -52,7 +52,10 @@ def compute(task_json: Json, report: Reporter) -> Json:
     task = ReferenceTask.from_json(task_json)
     source, out = Path(task.source), Path(task.out)
     torch.set_num_threads(task.threads)
-    tokenizer = read_tokenizer(source)
+    try:
+        tokenizer = read_tokenizer(source)
+    except NotTaken as error:  # what the original's own library does not read, nothing can be held against
+        raise Unreadable(str(error)) from error
     asked = _asked(tokenizer)
     feed = Feed(report) if task.streamed else None
     original = Original(source, feed)
@@ -120,14 +123,14 @@ def _last_positions(contexts: Sequence[Sequence[int]]) -> list[Reading]:
 def _likeliest(original: Original, head: Head, states: Sequence[Array]) -> list[int]:
     """Return the likeliest token after each of some states of shape (1, size).
 
-    Raises SourceProblem for an output matrix with a number that is not finite: it shows in the logits of any state.
+    Raises NotFinite for an output matrix with a number that is not finite: it shows in the logits of any state.
     """
     any_state = np.ones((1, original.config["hidden_size"]))
     logits = head.logits(np.concatenate([*states, any_state]))
     if not np.isfinite(logits).all():
         bad = next((n for n in original.head.values() if n and original.first_bad(n)), None)
         where = f"{bad} holds NaN or infinity" if bad else "the logits overflow"
-        raise SourceProblem(f"the weights give numbers that are not finite ({where})")
+        raise NotFinite(f"the weights give numbers that are not finite ({where})")
     return [int(i) for i in logits[:-1].argmax(axis=-1)]
 
 

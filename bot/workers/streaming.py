@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bot.records import Json
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import NotFinite
 from bot.workers.original import Original
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
@@ -40,7 +40,7 @@ class _Batch:
 def hidden_states(original: Original, readings: Sequence[Reading], progress: Callable[[int, int], None]) -> list[Array]:
     """Return the last hidden states, after the final norm, of each reading: float32 of shape (positions, size).
 
-    Calls ``progress`` with the number of layers that are done, and of all. Raises SourceProblem, naming the tensor,
+    Calls ``progress`` with the number of layers that are done, and of all. Raises NotFinite, naming the tensor,
     when numbers are not finite.
     """
     total = len(original.body.layers)
@@ -104,4 +104,4 @@ def _check_finite(original: Original, batches: Sequence[_Batch], module: str) ->
         return
     tensor = original.first_bad(module)
     where = f"{tensor} holds NaN or infinity" if tensor else f"no tensor of {module} does"
-    raise SourceProblem(f"the weights give numbers that are not finite ({where})")
+    raise NotFinite(f"the weights give numbers that are not finite ({where})")

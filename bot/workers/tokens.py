@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.records import Json
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import ConfigProblem, NotTaken, TokenizerProblem, said
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model")  # some transformers make an empty tokenizer of neither
 _REASON = 200  # characters of another library's error that are passed on
@@ -16,18 +16,19 @@ _TURN_ENDS = ("<|end|>", "<|im_end|>")  # how Phi's chat templates end a turn
 def read_tokenizer(source: Path) -> Any:
     """Return transformers' tokenizer of the checkpoint in a folder.
 
-    Raises SourceProblem if it cannot be read, or if config.json, which it asks for the kind of tokenizer, cannot.
+    Raises TokenizerProblem if there is none, and NotTaken if this toolchain's transformers cannot read it, or
+    config.json, which it asks for the kind of tokenizer.
     """
     if not any((source / name).exists() for name in _VOCABULARIES):
-        raise SourceProblem(f"the tokenizer cannot be read: there is neither {' nor '.join(_VOCABULARIES)}")
+        raise TokenizerProblem(f"the tokenizer cannot be read: there is neither {' nor '.join(_VOCABULARIES)}")
     from transformers import AutoConfig, AutoTokenizer
 
     for what, kind in (("config.json", AutoConfig), ("the tokenizer", AutoTokenizer)):
         try:
             read = kind.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         except Exception as error:
-            reason = " ".join(str(error).replace(f"{source}/", "").split())[:_REASON]
-            raise SourceProblem(f"{what} cannot be read: {type(error).__name__}: {reason}") from error
+            reason = said(error).replace(f"{source}/", "")[:_REASON]
+            raise NotTaken(f"{what} cannot be read: {reason}") from error
     return read
 
 
@@ -35,7 +36,7 @@ def stop_ids(source: Path, tokenizer: Any) -> list[int]:
     """Return the ids at which generating has to stop: those the checkpoint names, then the one that ends a turn.
 
     Many fine-tunes come without generation_config.json; with what config.json names alone, ``<|endoftext|>``, a chat
-    then goes on for ever. Raises SourceProblem for a generation_config.json that is no JSON object.
+    then goes on for ever. Raises ConfigProblem for a generation_config.json that is no JSON object.
     """
     ids = [*_named(source / "generation_config.json"), *_named(source / "config.json")]
     if tokenizer.eos_token_id is not None:
@@ -57,7 +58,7 @@ def _named(path: Path) -> list[int]:
     try:
         return _ids(json.loads(path.read_text(encoding="utf-8")).get("eos_token_id"))
     except (ValueError, AttributeError) as error:
-        raise SourceProblem(f"{path.name} is malformed: {error}") from error
+        raise ConfigProblem(f"{path.name} is malformed: {error}") from error
 
 
 def _ids(value: Json) -> list[int]:

@@ -13,10 +13,23 @@ from pathlib import Path
 import pytest
 
 import bot
-from bot.errors import BuildError, DamagedWeightsError, DiskFullError
+from bot.errors import (
+    BuildError,
+    ChatTemplateError,
+    ConfigValueError,
+    DamagedTokenizerError,
+    DamagedWeightsError,
+    DiskFullError,
+    FormatRefusedError,
+    MisfitError,
+    NotFiniteError,
+    SourceError,
+    UnreadableModelError,
+)
 from bot.records import Json, Record
 from bot.toolchains import Toolchain, enter
-from bot.toolchains.enter import child_environment, run_worker
+from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
+from bot.workers.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
 
 PYTHON = Toolchain(name="plain", python=Path(sys.executable), lock_digest="0" * 64, versions={})
@@ -49,7 +62,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         body = textwrap.indent(textwrap.dedent(code), "    ")
         source = (
             "import ctypes, os, signal, subprocess, sys, time\n"
-            "from bot.workers.harness import SourceProblem, main\n"
+            "from bot.workers.harness import *\n"
             f"{first}\ndef work(task, report):\n{body}\n\nmain({{'work': work}})\n"
         )
         (package / "workers" / "own.py").write_text(source)
@@ -94,13 +107,18 @@ def test_what_is_printed_before_the_worker_begins_goes_to_the_log_too(work: Run,
 @pytest.mark.parametrize(
     ("code", "error", "says"),
     [
-        (
-            "raise SourceProblem('model-1.safetensors is cut short')",
-            DamagedWeightsError,
-            r"^model-1\.safetensors is cut",
-        ),
+        ("raise SourceProblem('model-1.safetensors is cut')", DamagedWeightsError, r"^model-1\.safetensors is cut$"),
+        ("raise TokenizerProblem('it is empty')", DamagedTokenizerError, "^it is empty$"),
+        ("raise TemplateProblem('it loops')", ChatTemplateError, "^it loops$"),
+        ("raise ConfigProblem('vocab_size is 0')", ConfigValueError, "^vocab_size is 0$"),
+        ("raise MisfitProblem('no lm_head')", MisfitError, "^no lm_head$"),
+        ("raise NotFinite('a holds NaN')", NotFiniteError, "^a holds NaN$"),
+        ("raise Unreadable('no such model')", UnreadableModelError, "^no such model$"),
+        ("raise NotTaken('no such tokenizer')", FormatRefusedError, "^no such tokenizer$"),
+        ("raise NeedsWholeSource('nf4')", WholeSourceError, "^nf4$"),
         ("raise OSError(28, 'No space left on device')", DiskFullError, "No space left on device"),
         ("raise ValueError('no such layer')", BuildError, "^plain work: ValueError: no such layer$"),
+        ("assert task is None", BuildError, r"^plain work: AssertionError: in work, own\.py, line \d+$"),
         ("os._exit(7)", BuildError, "^plain work ended with code 7 without a result$"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", BuildError, "^plain work was killed by signal 11 without a result$"),
     ],
@@ -108,8 +126,15 @@ def test_what_is_printed_before_the_worker_begins_goes_to_the_log_too(work: Run,
 def test_each_end_without_a_result_has_its_error(
     work: Run, tmp_path: Path, code: str, error: type[Exception], says: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=says) as caught:
         work(code)
+    assert type(caught.value) is error
+
+
+def test_every_end_that_a_worker_foresees_has_its_error() -> None:
+    assert enter.FORESEEN.keys() == FORESEEN.keys()
+    of_the_source = {kind for kind, problem in FORESEEN.items() if issubclass(problem, SourceProblem)}
+    assert {kind for kind, (error, _) in enter.FORESEEN.items() if issubclass(error, SourceError)} == of_the_source
 
 
 def test_a_worker_that_the_system_kills_is_said_to_want_memory(work: Run, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import DamagedWeightsError
+from bot.errors import DamagedTokenizerError, DamagedWeightsError, SourceError
 from bot.records import Json, Variant
 from bot.toolchains import Toolchain
 from tests.workers.running import Built, build, copy_of, damage_last_shard, distances, measure
@@ -79,7 +79,7 @@ def assert_truncated_weights_are_named(
     """A source whose weights end too early is at fault, and nothing is left."""
     source = copy_of(sample, folder / "source")
     damage_last_shard(source)
-    _assert_at_fault(toolchain, variants, source, folder, r"^model\.safetensors is damaged: ")
+    _assert_at_fault(toolchain, variants, source, folder, DamagedWeightsError, r"^model\.safetensors is damaged: ")
 
 
 def assert_a_missing_tokenizer_is_named(
@@ -89,7 +89,7 @@ def assert_a_missing_tokenizer_is_named(
     source = copy_of(sample, folder / "source")
     (source / "tokenizer.json").unlink()
     (source / "tokenizer.model").unlink()
-    _assert_at_fault(toolchain, variants, source, folder, r"^the tokenizer cannot be read: ")
+    _assert_at_fault(toolchain, variants, source, folder, DamagedTokenizerError, r"^the tokenizer cannot be read: ")
 
 
 def assert_nothing_is_kept_at_home(
@@ -109,7 +109,9 @@ def assert_nothing_is_kept_at_home(
     assert [p for p in home.rglob("*") if p.is_file()] == []
 
 
-def _assert_at_fault(toolchain: Toolchain, variants: Sequence[Variant], source: Path, folder: Path, said: str) -> None:
-    with pytest.raises(DamagedWeightsError, match=said):
+def _assert_at_fault(
+    toolchain: Toolchain, variants: Sequence[Variant], source: Path, folder: Path, error: type[SourceError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
         build(toolchain, source, variants, folder / "job", log=folder / "log")
     assert [list((folder / "job" / v.short_name).iterdir()) for v in variants] == [[]] * len(variants)

@@ -88,7 +88,7 @@ def test_no_code_of_a_model_runs_even_for_a_converter_that_trusts_it(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(asks))
 
     said = run_python(toolchain, LOAD, ROOT, tmp_path, loader, "forbidden")
-    assert said.startswith("SourceProblem the model asks to run code of its own")
+    assert said.startswith("NotTaken the model asks to run code of its own")
     assert not marker.exists()
 
     run_python(toolchain, LOAD, ROOT, tmp_path, loader, "trusted")

@@ -10,7 +10,7 @@ from bot import catalogue
 from bot.records import Json
 from bot.tasks import BuildTask, Target
 from bot.workers import isolated
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import FORESEEN, Reporter
 
 _VARIANTS = [catalogue.all_variants()[f"openvino/{name}"] for name in ("int4", "int8")]
 
@@ -19,7 +19,7 @@ _WORKERS = {
     "builds": "report.built(task.targets[0].variant); return {'constants': 3}",
     "fails_alone": "report.failed(task.targets[0].variant, 'no such groups')",
     "raises": "raise ValueError('two\\nlines')",
-    "finds_the_source_at_fault": "raise SourceProblem('model.safetensors is damaged')",
+    **{kind: f"raise FORESEEN[{kind!r}]('so it is')" for kind in FORESEEN},
     "fills_the_disk": "raise OSError(28, 'No space left on device')",
     "dies": "os.kill(os.getpid(), 9)",
     "leaves": "os._exit(7)",
@@ -27,7 +27,7 @@ _WORKERS = {
 _WORKER = """
 import os
 from bot.tasks import BuildTask
-from bot.workers.harness import SourceProblem, main
+from bot.workers.harness import FORESEEN, main
 
 def build(task_json, report):
     task = BuildTask.from_json(task_json)
@@ -72,7 +72,7 @@ def test_what_each_worker_reports_and_returns_is_handed_on(tmp_path: Path, monke
     ("does", "message"),
     [
         ("fails_alone", "no such groups"),
-        ("raises", "ValueError: two\nlines"),
+        ("raises", "ValueError: two lines"),
         ("dies", "the builder was killed by signal 9; signal 9 often means too little memory"),
         ("leaves", "the builder ended with code 7"),
     ],
@@ -87,9 +87,13 @@ def test_a_target_that_its_worker_fails_on_or_dies_of_fails_alone(
     ]
 
 
-def test_a_source_at_fault_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SourceProblem, match=r"^model\.safetensors is damaged$"):
-        _run(tmp_path, monkeypatch, "finds_the_source_at_fault")
+@pytest.mark.parametrize("kind", FORESEEN)
+def test_what_is_foreseen_ends_the_job_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with pytest.raises(FORESEEN[kind], match=r"^so it is$") as raised:
+        _run(tmp_path, monkeypatch, kind)
+    assert type(raised.value) is FORESEEN[kind]
 
 
 def test_a_full_disk_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

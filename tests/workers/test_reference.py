@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from bot import texts
-from bot.errors import DamagedWeightsError
+from bot.errors import (
+    ChatTemplateError,
+    DamagedTokenizerError,
+    DamagedWeightsError,
+    MisfitError,
+    NotFiniteError,
+    SourceError,
+    UnreadableModelError,
+)
 from bot.workers.head import Head
 from bot.workers.sample import config as sample_config
 from bot.workers.sample import tokens
@@ -145,6 +153,11 @@ def _drop_tensor(model: Path) -> None:
     _write_shard(model / "model.safetensors", header, data)
 
 
+def _drop_tokenizer(model: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer.model"):
+        (model / name).unlink()
+
+
 def _poison(model: Path, tensor: str) -> None:
     header, data = _read_shard(model / "model.safetensors")
     begin = header[tensor]["data_offsets"][0]
@@ -152,41 +165,55 @@ def _poison(model: Path, tensor: str) -> None:
     _write_shard(model / "model.safetensors", header, data)
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut shard": (_cut_shard, "model.safetensors is damaged: it is shorter than its tensors"),
-    "no shard": (lambda m: (m / "model.safetensors").unlink(), "there are no weights"),
-    "tensor missing": (_drop_tensor, "no safetensors file holds model.layers.0.mlp.down_proj.weight"),
+DAMAGES: dict[str, tuple[Callable[[Path], object], type[SourceError], str]] = {
+    "cut shard": (_cut_shard, DamagedWeightsError, "model.safetensors is damaged: it is shorter than its tensors"),
+    "no shard": (lambda m: (m / "model.safetensors").unlink(), DamagedWeightsError, "there are no weights"),
+    "tensor missing": (_drop_tensor, MisfitError, "no safetensors file holds model.layers.0.mlp.down_proj.weight"),
     "not a number": (
         lambda m: _poison(m, "model.layers.1.self_attn.o_proj.weight"),
+        NotFiniteError,
         "model.layers.1.self_attn.o_proj.weight holds NaN or infinity",
     ),
     "other shape": (
         lambda m: _change_json(m / "config.json", lambda c: c.update(intermediate_size=768)),
-        r"the weights do not fit config.json: model.layers.0.mlp.gate_up_proj.weight has the shape \[1024, 256\]",
+        MisfitError,
+        r"the weights do not fit config.json: model.layers.0.mlp.gate_up_proj.weight has the shape \[1024,",
     ),
-    "no config": (lambda m: (m / "config.json").write_text("{"), "config.json cannot be read"),
+    "no config": (lambda m: (m / "config.json").write_text("{"), UnreadableModelError, "config.json cannot be read"),
     "unknown architecture": (
         lambda m: _change_json(m / "config.json", lambda c: c.update(model_type="phi9")),
+        UnreadableModelError,
         "config.json cannot be read",
     ),
     "head not a number": (
         lambda m: _poison(m, "lm_head.weight"),
+        NotFiniteError,
         "numbers that are not finite .lm_head.weight holds NaN or infinity",
     ),
-    "no tokenizer.json": (lambda m: (m / "tokenizer.json").write_text("{}"), "the tokenizer cannot be read"),
+    "no tokenizer.json": (
+        lambda m: (m / "tokenizer.json").write_text("{}"),
+        UnreadableModelError,
+        "the tokenizer cannot be read",
+    ),
+    "neither tokenizer": (
+        _drop_tokenizer,
+        DamagedTokenizerError,
+        "the tokenizer cannot be read: there is neither",
+    ),
     "template": (
         lambda m: _change_json(m / "tokenizer_config.json", lambda c: c.update(chat_template="{% for %}")),
+        ChatTemplateError,
         "the chat template cannot be rendered",
     ),
 }
 
 
-@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_model_is_named_as_such(
-    damaged: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+@pytest.mark.parametrize(("damage", "error", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_each_damage_of_a_model_has_its_error(
+    damaged: Path, tmp_path: Path, damage: Callable[[Path], object], error: type[SourceError], message: str
 ) -> None:
     damage(damaged)
-    with pytest.raises(DamagedWeightsError, match=message):
+    with pytest.raises(error, match=message):
         compute_reference(damaged, tmp_path / "out")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.tasks import BuildTask, Target
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import Foreseen, NotTaken, said
 from bot.workers.tokens import read_tokenizer, stop_ids
 
 STORED = {"F32", "F16", "BF16"}  #: types that the converter writes; everything else is the quantizer's
@@ -38,7 +38,7 @@ def own_type(stored: set[str]) -> str:
 def read_model(task: BuildTask, kind: str, out: Path) -> Any:
     """Return the converter's GGUFWriter, with all metadata and lazy tensors of the checkpoint in it.
 
-    Raises SourceProblem when the converter does not take the model.
+    Raises NotTaken when the converter does not take the model, and SourceProblem.
     """
     converter = Path(sys.prefix) / "src" / "llama.cpp"
     sys.path[:0] = [str(converter), str(converter / "gguf-py")]
@@ -57,13 +57,11 @@ def read_model(task: BuildTask, kind: str, out: Path) -> Any:
             model.prepare_metadata(vocab_only=False)
             _name_stop_tokens(source, model.gguf_writer)
             _scale_as_the_source_does(source, model.gguf_writer)
-    except SourceProblem:
+    except Foreseen:
         raise
     except Exception as error:
-        reason = " ".join(str(error).replace(f"{source}/", "").split())
-        raise SourceProblem(
-            f"llama.cpp's converter does not take the model: {type(error).__name__}: {reason}"
-        ) from error
+        reason = said(error).replace(f"{source}/", "")
+        raise NotTaken(f"llama.cpp's converter does not take the model: {reason}") from error
     return model.gguf_writer
 
 

@@ -7,14 +7,14 @@ from bot.tasks import BuildTask
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import out_of_space
 from bot.workers.fast import take
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import Foreseen, Reporter, said
 from bot.workers.mlx import cpu, lean, model
 
 
 def build(task_json: Json, report: Reporter) -> None:
     """Build each target as a folder that mlx-lm loads. One that cannot be written so fails alone.
 
-    Raises SourceProblem when mlx-lm cannot read the model, and OSError when the disk fills up.
+    Raises NotTaken when mlx-lm cannot read the model, SourceProblem, and OSError when the disk fills up.
     """
     task = BuildTask.from_json(task_json)
     forbid_remote_code()
@@ -29,14 +29,14 @@ def _stock(task: BuildTask, source: Path, report: Reporter) -> None:
         out = Path(target.out)
         try:
             _convert(source, out, target.variant, report)
-        except SourceProblem:
+        except Foreseen:
             raise
         except Exception as error:
             full = out_of_space(out)
             _empty(out)
             if full is not None:
                 raise full from error
-            report.failed(target.variant, f"mlx-lm failed: {model.one_line(error)}")
+            report.failed(target.variant, f"mlx-lm failed: {said(error)}")
         else:
             report.built(target.variant)
 

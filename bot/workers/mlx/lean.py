@@ -18,7 +18,7 @@ from bot.records import Json
 from bot.tasks import BuildTask, Target
 from bot.workers.fast import NotCovered, require_versions
 from bot.workers.feed import Feed
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import Foreseen, Reporter, said
 from bot.workers.mapped import Mapped
 from bot.workers.mlx import model as models
 from bot.workers.mlx.layout import Layout, index, layout
@@ -65,7 +65,7 @@ class _Plan:
 def build(task: BuildTask, source: Path, report: Reporter) -> None:
     """Build all targets in one pass over the weights. One that mlx-lm cannot make fails alone.
 
-    Raises NotCovered, SourceProblem when mlx-lm cannot read the model, and OSError when the disk fills up.
+    Raises NotCovered, NotTaken when mlx-lm cannot read the model, and OSError when the disk fills up.
     """
     require_versions(PINNED)
     scratch = Path(task.scratch)
@@ -74,10 +74,10 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
     for target in task.targets:
         try:
             plans.append(_plan(source, target, mapped, scratch))
-        except (NotCovered, SourceProblem):
+        except (NotCovered, Foreseen):
             raise
         except Exception as error:  # noqa: BLE001 - whatever mlx-lm says of this variant
-            report.failed(target.variant, f"mlx-lm failed: {models.one_line(error)}")
+            report.failed(target.variant, f"mlx-lm failed: {said(error)}")
     if not plans:
         return
     stop = models.stops(source)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.records import CONTENT_FILES, Json, Variant
-from bot.workers.harness import SourceProblem
+from bot.workers.harness import Foreseen, NotTaken, said
 from bot.workers.tokens import stop_ids, with_stop_ids
 
 _TYPES = ("float16", "bfloat16", "float32")
@@ -17,7 +17,7 @@ def lazy(source: Path, variant: Variant) -> tuple[Any, dict[str, Json]]:
     """Return the model of a variant and its config, as ``mlx_lm.convert`` has them before it writes.
 
     Its parameters are MLX's promises: their shapes and types are known, and their values are read and computed when
-    they are asked for. Raises SourceProblem when mlx-lm cannot read the model.
+    they are asked for. Raises NotTaken when mlx-lm cannot read the model.
     """
     import mlx.core as mx
     from mlx_lm.utils import load_model, quantize_model
@@ -37,7 +37,7 @@ def dtype(variant: Variant, config: dict[str, Json]) -> str | None:
 
 
 def stops(source: Path) -> list[int]:
-    """Return the ids at which generating has to stop. Raises SourceProblem when mlx-lm cannot read the tokenizer."""
+    """Return the ids at which generating has to stop. Raises NotTaken when mlx-lm cannot read the tokenizer."""
     from mlx_lm.utils import load_tokenizer
 
     return stop_ids(source, _accepted(lambda: load_tokenizer(source)))
@@ -80,16 +80,13 @@ def with_older_keys(source: Path, view: Path) -> Path:
     return view
 
 
-def one_line(error: Exception) -> str:
-    """Say an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
 def _accepted(read: Callable[[], Any]) -> Any:
     try:
         return read()
+    except Foreseen:
+        raise
     except Exception as error:
-        raise SourceProblem(f"mlx-lm does not take the model: {one_line(error)}") from error
+        raise NotTaken(f"mlx-lm does not take the model: {said(error)}") from error
 
 
 def _stopping_at(config: dict[str, Json], ids: Sequence[int]) -> dict[str, Json]:

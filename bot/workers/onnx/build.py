@@ -12,7 +12,7 @@ from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import forbid_remote_code, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.fast import take
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import Foreseen, Reporter, said
 from bot.workers.onnx import runtime
 from bot.workers.onnx.builder import empty, run_builder, saving
 from bot.workers.tokens import read_tokenizer, stop_ids
@@ -21,7 +21,8 @@ from bot.workers.tokens import read_tokenizer, stop_ids
 def build(task_json: Json, report: Reporter) -> None:
     """Build each target as a folder that onnxruntime-genai loads. One that the builder cannot make fails alone.
 
-    Raises SourceProblem when the checkpoint or its tokenizer cannot be read, and OSError when the disk fills up.
+    Raises SourceProblem when the checkpoint is damaged, NotTaken when its tokenizer is not read here, and OSError when
+    the disk fills up.
     """
     task = BuildTask.from_json(task_json)
     _keep_to_itself()
@@ -49,7 +50,7 @@ def _stock(task: BuildTask, source: Path, stop: Sequence[int], report: Reporter)
         try:
             with saving(_counted(target, report)):
                 run_builder(source, Path(task.scratch) / "cache", target, stop, report)
-        except SourceProblem:
+        except Foreseen:
             raise
         except Exception as error:
             full = disk_full(error, Path(target.out))
@@ -63,7 +64,7 @@ def _stock(task: BuildTask, source: Path, stop: Sequence[int], report: Reporter)
 
 def failure(error: Exception) -> str:
     """Say in one line why the builder made no file."""
-    return f"the builder failed: {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"the builder failed: {said(error)}"
 
 
 def _keep_to_itself() -> None:

@@ -18,7 +18,7 @@ from bot.tasks import BuildTask, Target
 from bot.workers.disk import disk_full
 from bot.workers.fast import NotCovered, require_versions
 from bot.workers.feed import Feed
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import Foreseen, Reporter
 from bot.workers.mapped import Mapped
 from bot.workers.onnx import data, graph
 from bot.workers.onnx.builder import empty, extra_options, read_config, run_builder, saving
@@ -64,7 +64,7 @@ def build(
             try:
                 files.append(_graph(task, source, target, mapped, stop, report))
                 made.append(target)
-            except (SourceProblem, NotCovered):
+            except (Foreseen, NotCovered):
                 raise
             except Exception as error:
                 if (full := disk_full(error, Path(target.out))) is not None:

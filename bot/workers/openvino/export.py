@@ -13,7 +13,7 @@ from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import forbid_remote_code, shards, weight_types
 from bot.workers.disk import disk_full
 from bot.workers.fast import NotCovered
-from bot.workers.harness import Reporter, SourceProblem
+from bot.workers.harness import Foreseen, Reporter, said
 from bot.workers.openvino.files import MODELS, TOKENIZER_FILES
 from bot.workers.openvino.runtime import send_nothing
 from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
@@ -22,7 +22,7 @@ from bot.workers.tokens import read_tokenizer, stop_ids, with_stop_ids
 def prepare(task: BuildTask) -> Sequence[int]:
     """Make this process ready to export; return the ids at which a model stops.
 
-    Raises SourceProblem when the checkpoint or its tokenizer cannot be read.
+    Raises SourceProblem when the checkpoint is damaged, and NotTaken when its tokenizer is not read here.
     """
     send_nothing()
     tempfile.tempdir = task.scratch
@@ -58,7 +58,7 @@ def export(source: Path, target: Target, stop: Sequence[int]) -> None:
 def attempt(make: Callable[[], Json], target: Target, source: Path, report: Reporter) -> Json:
     """Return what ``make`` does, or None where the target fails alone of what the toolchain raised.
 
-    Leaves nothing of it then. Raises OSError where the disk is behind that, and passes on SourceProblem and NotCovered.
+    Leaves nothing of it then. Raises OSError where the disk is behind that, and passes on Foreseen and NotCovered.
     """
     try:
         return make()
@@ -67,7 +67,7 @@ def attempt(make: Callable[[], Json], target: Target, source: Path, report: Repo
         empty(target)
         if full is not None:
             raise full from error
-        if isinstance(error, SourceProblem | NotCovered):
+        if isinstance(error, Foreseen | NotCovered):
             raise
         failed(target, error, report)
         return None
@@ -75,7 +75,7 @@ def attempt(make: Callable[[], Json], target: Target, source: Path, report: Repo
 
 def failed(target: Target, error: Exception, report: Reporter) -> None:
     """Report that a target failed of what the toolchain raised."""
-    report.failed(target.variant, f"the export failed: {type(error).__name__}: {' '.join(str(error).split())}")
+    report.failed(target.variant, f"the export failed: {said(error)}")
 
 
 def empty(target: Target) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.errors import DamagedWeightsError
+from bot.errors import DamagedWeightsError, FormatRefusedError
 from bot.progress import Silent
 from bot.records import Json, Variant, is_content
 from bot.toolchains import Toolchain
@@ -195,7 +195,7 @@ def test_a_config_that_asks_for_a_module_of_its_own_is_refused(
     (source / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"model_file": "own.py"}))
-    with pytest.raises(DamagedWeightsError, match=r"custom module"):
+    with pytest.raises(FormatRefusedError, match=r"custom module"):
         build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
     assert not marker.exists()
 
@@ -214,7 +214,7 @@ def test_a_missing_tensor_is_named(toolchain: Toolchain, sample: Path, tmp_path:
         "weights = mx.load(sys.argv[1]); del weights['lm_head.weight']; mx.save_safetensors(sys.argv[1], weights)"
     )
     run_python(toolchain, code, source / "model.safetensors")
-    with pytest.raises(DamagedWeightsError, match=r"^mlx-lm does not take the model: .*lm_head\.weight"):
+    with pytest.raises(FormatRefusedError, match=r"^mlx-lm does not take the model: .*lm_head\.weight"):
         build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
 
 
@@ -222,7 +222,7 @@ def test_a_missing_tokenizer_is_said_to_be_missing(toolchain: Toolchain, sample:
     source = copy_of(sample, tmp_path / "source")
     for name in ("tokenizer.json", "tokenizer.model"):
         (source / name).unlink()
-    with pytest.raises(DamagedWeightsError, match=r"^mlx-lm does not take the model: .*tokenizer"):
+    with pytest.raises(FormatRefusedError, match=r"^mlx-lm does not take the model: .*tokenizer"):
         build(toolchain, source, [FOUR_BITS], tmp_path / "job", log=tmp_path / "log")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.errors import BuildError, DamagedWeightsError
+from bot.errors import BuildError, FormatRefusedError
 from bot.progress import Silent
 from bot.records import Variant
 from bot.toolchains import Toolchain
@@ -186,14 +186,14 @@ def test_truncated_weights_are_named(toolchain: Toolchain, sample: Path, tmp_pat
 
 
 @pytest.mark.parametrize("nonsense", [{"rope_scaling": "long"}, {"sliding_window": "wide"}], ids=str)
-def test_a_config_with_values_of_wrong_types_is_the_sources_fault(
+def test_a_config_that_its_transformers_does_not_read_is_not_taken(
     toolchain: Toolchain, sample: Path, tmp_path: Path, nonsense: dict[str, str]
 ) -> None:
     source = copy_of(sample, tmp_path / "source")
     file = source / "config.json"
     file.chmod(0o644)
     file.write_text(json.dumps(json.loads(file.read_text()) | nonsense))
-    with pytest.raises(DamagedWeightsError, match=r"^config\.json cannot be read: "):
+    with pytest.raises(FormatRefusedError, match=r"^config\.json cannot be read: "):
         build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
 
 
