@@ -16,9 +16,19 @@ from markupsafe import Markup
 from bot import templates
 from bot.config import Config
 from bot.errors import ApprovalError
-from bot.github import Repository, permission_of, put_comment, read_comment, remove_label
+from bot.github import (
+    COMMIT,
+    MOST_PULLS,
+    REPOSITORY,
+    Event,
+    Repository,
+    permission_of,
+    put_comment,
+    read_comment,
+    remove_label,
+)
 from bot.record import Shape
-from bot.records import Commit, Json, MalformedRecordError, Proposal, Record
+from bot.records import Commit, MalformedRecordError, Proposal, Record
 
 PREFIX = "convert:"
 EVERY = "all"
@@ -26,37 +36,37 @@ EVERY = "all"
 _MARKER = "convert"
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 ModelId = Annotated[str, Shape(pattern=_MODEL.pattern, words="a repo on the Hub")]
-Login = Annotated[str, Shape(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_])?(?:\[bot\])?", words="a login")]
+_LOGIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_])?(?:\[bot\])?")
+Login = Annotated[str, Shape(pattern=_LOGIN.pattern, words="a login")]
 _MAY = ("admin", "maintain", "write")
 _NOTE = re.compile(r"<!-- phi-bot: approved (\{.*\}) -->")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labeling(Record):
-    """The event that a label was set: by whom, on which pull request, which was at which commit then."""
+    """The event that a label was set: in which repository, by whom, on which pull request, at which commit then."""
 
+    repository: str
     number: int
     head: Commit
     label: str
     sender: Login
 
     @classmethod
-    def from_event(cls, event: Json) -> Self:
-        """Read the payload of GitHub's event. Raises ApprovalError for that of another one."""
-        try:
-            if event["action"] != "labeled":
-                raise ApprovalError(f"the event is {event['action']!r}, not labeled", hint="Run it on that event.")
-            pull = event["pull_request"]
-            return cls.from_json(
-                {
-                    "number": pull["number"],
-                    "head": pull["head"]["sha"],
-                    "label": event["label"]["name"],
-                    "sender": event["sender"]["login"],
-                }
-            )
-        except (KeyError, TypeError, MalformedRecordError) as error:
-            raise ApprovalError("the event names no label of a pull request", hint="Is it GitHub's?") from error
+    def from_event(cls, payload: object) -> Self:
+        """Read the payload of GitHub's event. Raises ApprovalError, naming the field that is wrong."""
+        event = Event(what="a label that was set on a pull request", value=payload)
+        action = event["action"].text()
+        if action != "labeled":
+            raise ApprovalError(f"the event is {action[:100]!r}, not labeled", hint="Run it on that event.")
+        pull = event["pull_request"]
+        return cls(
+            repository=event["repository"]["full_name"].text(REPOSITORY),
+            number=pull["number"].number(MOST_PULLS),
+            head=pull["head"]["sha"].text(COMMIT),
+            label=event["label"]["name"].text(),
+            sender=event["sender"]["login"].text(_LOGIN),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from tests.github_server import GitHub, serve
 
 A, B = "a" * 40, "b" * 40
 CONFIG = Config(reconvert=Reconvert(models=("microsoft/Phi-9", "microsoft/Phi-9-mini")))
-LABELING = Labeling(number=7, head=A, label="convert:microsoft/Phi-9", sender="maintainer")
+LABELING = Labeling(repository="o/r", number=7, head=A, label="convert:microsoft/Phi-9", sender="maintainer")
 
 
 @pytest.fixture
@@ -106,6 +106,7 @@ def test_a_label_that_names_no_model(label: str) -> None:
 def event(**changes: Any) -> dict[str, Any]:
     return {
         "action": "labeled",
+        "repository": {"full_name": "o/r"},
         "pull_request": {"number": 7, "head": {"sha": A}},
         "label": {"name": "convert:microsoft/Phi-9"},
         "sender": {"login": "maintainer"},

@@ -8,16 +8,15 @@ import click
 
 from bot import approval
 from bot.approval import Labeling
-from bot.cli.options import Options, artifacts_of, common, finish
+from bot.cli.options import Options, artifacts_of, common, finish, pull_request
 from bot.errors import ApprovalError
-from bot.github import Repository, find_pull, open_repository, read_pull
+from bot.github import Repository, WorkflowRun, find_pull, open_repository, read_pull
 from bot.records import Json, Report
 from bot.steps.announce import announce
 from bot.steps.conclude import conclude
 from bot.steps.propose import propose
 from bot.workspace import read_json
 
-_PULL = re.compile(r"([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)#([1-9][0-9]{0,9})")
 _HEAD = re.compile(r"[0-9a-f]{40}")
 
 _pull_option = click.option("--pull", metavar="OWNER/REPO#N", help="The pull request on GitHub.")
@@ -33,9 +32,8 @@ def approve_command(event: Path | None, options: Options) -> None:
     Example: phi-bot approve --event event.json
     """
     config = options.means().config
-    payload = _event(event)
-    labeling = Labeling.from_event(payload)
-    repository = open_repository(_repository(payload))
+    labeling = Labeling.from_event(_event(event))
+    repository = open_repository(labeling.repository)
     if config.run.dry_run:
         click.echo(f"A dry run: {', '.join(approval.models_of(labeling.label, config))} would be noted.")
         return
@@ -113,24 +111,22 @@ def conclude_command(pull: str | None, options: Options) -> int:
 
 
 def _pull(name: str) -> tuple[Repository, int]:
-    match = _PULL.fullmatch(name)
-    if match is None:
-        raise click.BadParameter(f"{name!a} is no OWNER/REPO#N", param_hint="--pull")
-    return open_repository(match[1]), int(match[2])
+    repository, number = pull_request(name)
+    return open_repository(repository), number
 
 
 def _pull_of_run(head: str) -> tuple[Repository, int]:
     """Return the pull request that the workflow run of this event was of. For a fork's, the event names none."""
-    event = _event(None)
-    try:
-        run = event["workflow_run"]
-        found_head, branch, origin = run["head_sha"], run["head_branch"], run["head_repository"]["full_name"]
-    except (KeyError, TypeError) as error:
-        raise click.UsageError("--pull is missing, and the event is of no workflow run") from error
-    if found_head != head or not isinstance(branch, str) or not isinstance(origin, str):
+    run = WorkflowRun.from_event(_event(None))
+    if run.head != head:
         raise ApprovalError(f"the workflow run was not of {head[:12]}", hint="Nothing is proposed.")
-    repository = open_repository(_repository(event))
-    pull = find_pull(repository, head_repository=origin, head_branch=branch, head_sha=head)
+    if run.origin is None:
+        raise ApprovalError(
+            f"the fork with {head[:12]} was deleted: the event's workflow_run.head_repository is null",
+            hint="Nothing is proposed. Whoever opened the pull request can open it again from another fork.",
+        )
+    repository = open_repository(run.repository)
+    pull = find_pull(repository, head_repository=run.origin, head_branch=run.branch, head_sha=head)
     if pull is None:
         raise ApprovalError(f"no open pull request is at {head[:12]}", hint="Was another commit pushed since?")
     return repository, pull.number
@@ -141,13 +137,6 @@ def _event(path: Path | None) -> Json:
     if given is None:
         raise click.UsageError("there is no event: give --event, or --pull")
     return read_json(given)
-
-
-def _repository(event: Json) -> str:
-    name = event.get("repository", {}).get("full_name") if isinstance(event, dict) else None
-    if not isinstance(name, str):
-        raise ApprovalError("the event names no repository", hint="Is it GitHub's?")
-    return name
 
 
 COMMANDS = (approve_command, propose_command, conclude_command)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue, config, github
-from bot.cli.options import Options, chosen, common, print_json, read_input, variants_option
+from bot.cli.options import Options, chosen, common, print_json, pull_request, read_input, variants_option
 from bot.compare import cards
 from bot.compare.child import ChildError
 from bot.compare.compare import Wish, compare_code, compare_models
@@ -103,14 +103,12 @@ def comment_command(comparison: str, pull: str, options: Options) -> None:
     \b
     Example: phi-bot comment comparison.json --pull your-name/phi-bot#12
     """
+    repository, number = pull_request(pull)
     text = render(read_input(comparison, Comparison))
-    repository, _, number = pull.partition("#")
-    if repository.count("/") != 1 or not number.isascii() or not number.isdecimal():
-        raise click.BadParameter("a pull request is OWNER/REPO#NUMBER", param_hint="--pull")
     if options.means().config.run.dry_run:
         click.echo(text, nl=False)
         return
-    address = github.put_comment(github.open_repository(repository), int(number), MARKER, text)
+    address = github.put_comment(github.open_repository(repository), number, MARKER, text)
     click.echo(json.dumps({"url": address}) if options.json else address)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from bot import config, show
+from bot.github import REPOSITORY
 from bot.hub import client, patience
 from bot.progress import Display, display
 from bot.records import Artifact, Record, Report
@@ -94,6 +96,15 @@ def chosen(wanted: tuple[str, ...], means: Means) -> tuple[str, ...]:
     """Return the names of variants that were asked for, or the configured ones."""
     split = tuple(part for text in wanted for part in text.split(",") if part)
     return split or means.config.build.variants
+
+
+def pull_request(name: str) -> tuple[str, int]:
+    """Return the repository and the number of a pull request on GitHub. Raises BadParameter for another text."""
+    repository, _, number = name.partition("#")
+    plain = re.fullmatch(r"[1-9][0-9]{0,9}", number)
+    if plain is None or not REPOSITORY.fullmatch(repository):
+        raise click.BadParameter(f"{name[:200]!a} is no OWNER/REPO#N", param_hint="--pull")
+    return repository, int(number)
 
 
 def print_json(record: Record) -> None:

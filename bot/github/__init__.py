@@ -1,7 +1,9 @@
 """GitHub, through PyGithub: no other room of the bot imports it."""
 
+from bot.github.answers import COMMIT, REPOSITORY
 from bot.github.client import Repository, open_repository, run_address
 from bot.github.comments import put_comment, read_comment
+from bot.github.events import MOST_PULLS, Event, WorkflowRun
 from bot.github.issues import Issues, ReleaseIssue, connect
 from bot.github.pulls import (
     Permission,
@@ -13,11 +15,16 @@ from bot.github.pulls import (
 )
 
 __all__ = [
+    "COMMIT",
+    "MOST_PULLS",
+    "REPOSITORY",
+    "Event",
     "Issues",
     "Permission",
     "Pull",
     "ReleaseIssue",
     "Repository",
+    "WorkflowRun",
     "connect",
     "find_pull",
     "open_repository",

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Self
 
-from bot.errors import GithubError
+from bot.errors import GithubError, PhiBotError
 from bot.markdown import is_web_address
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -25,21 +26,21 @@ class Answer:
     value: object
     where: str = ""
 
-    def __getitem__(self, name: str) -> "Answer":
+    def __getitem__(self, name: str) -> Self:
         if not isinstance(self.value, dict):
-            raise self._wrong("is no object")
-        within = Answer(what=self.what, value=self.value.get(name), where=f"{self.where}.{name}".lstrip("."))
+            raise self.wrong("is no object")
+        within = replace(self, value=self.value.get(name), where=f"{self.where}.{name}".lstrip("."))
         if name not in self.value:
-            raise within._wrong("is missing")
+            raise within.wrong("is missing")
         return within
 
-    def __iter__(self) -> Iterator["Answer"]:
+    def __iter__(self) -> Iterator[Self]:
         if not isinstance(self.value, list):
-            raise self._wrong("is no list")
+            raise self.wrong("is no list")
         for place, value in enumerate(self.value):
-            yield Answer(what=self.what, value=value, where=f"{self.where}[{place}]")
+            yield replace(self, value=value, where=f"{self.where}[{place}]")
 
-    def get(self, name: str) -> "Answer | None":
+    def get(self, name: str) -> Self | None:
         """Return what an object has under a name, None where that is null or missing."""
         if isinstance(self.value, dict) and self.value.get(name) is None:
             return None
@@ -48,15 +49,17 @@ class Answer:
     def text(self, pattern: re.Pattern[str] | None = None) -> str:
         """Return a string that can be written anywhere, and that the whole ``pattern`` matches."""
         if not isinstance(self.value, str) or not _is_unicode(self.value):
-            raise self._wrong("is no text")
+            raise self.wrong("is no text")
         if pattern is not None and not pattern.fullmatch(self.value):
-            raise self._wrong(f"is {self.value[:100]!r}")
+            raise self.wrong(f"is {self.value[:100]!r}")
         return self.value
 
-    def number(self) -> int:
-        """Return a whole number above zero, as GitHub counts."""
-        if not isinstance(self.value, int) or isinstance(self.value, bool) or not 0 < self.value < 2**63:
-            raise self._wrong("is no number")
+    def number(self, most: int = 2**63 - 1) -> int:
+        """Return a whole number above zero, as GitHub counts, and of ``most`` at most."""
+        if not isinstance(self.value, int) or isinstance(self.value, bool):
+            raise self.wrong("is no number")
+        if not 0 < self.value <= most:
+            raise self.wrong(f"is no number from 1 to {most}")
         return self.value
 
     def time(self) -> datetime:
@@ -64,18 +67,19 @@ class Answer:
         try:
             moment = datetime.fromisoformat(self.text())
         except ValueError as error:
-            raise self._wrong("is no time") from error
+            raise self.wrong("is no time") from error
         if moment.tzinfo is None:
-            raise self._wrong("has no time zone")
+            raise self.wrong("has no time zone")
         return moment
 
     def address(self) -> str:
         """Return an address on the web."""
         if not is_web_address(self.value):
-            raise self._wrong("is no address")
+            raise self.wrong("is no address")
         return str(self.value)
 
-    def _wrong(self, why: str) -> GithubError:
+    def wrong(self, why: str) -> PhiBotError:
+        """Return the error for a value that is not what it should be."""
         return GithubError(
             f"GitHub answered something else than {self.what}: {self.where or 'it'} {why}",
             hint=HINT,
