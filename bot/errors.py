@@ -103,7 +103,7 @@ class RemoteCodeError(SourceError):
 
 
 class DamagedTokenizerError(SourceError):
-    """A missing or malformed tokenizer file."""
+    """A missing or malformed tokenizer file, or one that is past a bound."""
 
     exit_code = 26
 

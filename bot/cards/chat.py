@@ -14,9 +14,9 @@ from typing import IO
 from bot.errors import DamagedTokenizerError
 from bot.markdown import one_line
 from bot.records import Json, Record
+from bot.source.bounds import FILE_BYTES
 
 _CHILD = Path(__file__).with_name("chat_child.py")
-_FILE_BYTES = 64 << 20  # the largest tokenizer_config.json published with a Phi has 20 kB
 _WALL_SECONDS = 30.0  # on top of the child's own limit of processor time: this machine may be busy
 _RESIDENT_BYTES = 512 << 20
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -139,8 +139,8 @@ def _json(path: Path) -> dict[str, Json]:
 
 def _text(path: Path) -> str | None:
     try:
-        if path.stat().st_size > _FILE_BYTES:
-            raise _damaged(path, f"larger than {_FILE_BYTES >> 20} MiB")
+        if path.stat().st_size > FILE_BYTES:
+            raise _damaged(path, f"larger than {FILE_BYTES} bytes")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None

@@ -1,13 +1,22 @@
 """The tokenizer of a source model: that its files are there and whole."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bot.errors import DamagedTokenizerError
-from bot.records import CONTENT_FILES
-from bot.source.config import is_lfs_pointer, read_object
+from bot.records import CONTENT_FILES, Json
+from bot.source import bounds
+from bot.source.config import is_lfs_pointer, parse_object
 
-_BYTES = 100_000_000  # the largest tokenizer.json of a Phi has 16 MB
+_CHECKS: dict[str, Callable[[dict[str, Json]], None]] = {
+    "tokenizer.json": bounds.check_tokenizer_json,
+    "tokenizer_config.json": bounds.check_tokenizer_config,
+    "special_tokens_map.json": bounds.check_tokenizer_config,
+    "chat_template.json": bounds.check_tokenizer_config,
+    "added_tokens.json": bounds.check_added_tokens,
+    "vocab.json": bounds.check_vocabulary,
+    "generation_config.json": bounds.check_other,
+}
 
 
 def check_tokenizer(folder: Path) -> None:
@@ -19,32 +28,59 @@ def check_tokenizer(folder: Path) -> None:
         )
     for name in sorted(present - {"config.json"}):
         try:
-            if name == "tokenizer.json":
-                _check_fast(folder / name)
-            elif name == "tokenizer.model":
-                _check_sentencepiece(folder / name)
-            elif name.endswith(".json"):
-                read_object(folder / name, limit=_BYTES)
+            _check(folder / name)
         except ValueError as error:
             raise DamagedTokenizerError(f"{name} {error}", hint="Download or save the tokenizer again.") from error
 
 
-def _check_fast(path: Path) -> None:
-    model = read_object(path, limit=_BYTES).get("model")
+def _check(path: Path) -> None:
+    size = path.stat().st_size
+    if size > bounds.FILE_BYTES:
+        raise ValueError(f"has {size} bytes, more than {bounds.FILE_BYTES}")
+    data = path.read_bytes()
+    if path.suffix == ".json":
+        bounds.check_json(data)
+        value = parse_object(data)
+        _CHECKS[path.name](value)
+        if path.name == "tokenizer.json":
+            _check_fast(value)
+    elif path.name == "tokenizer.model":
+        _check_sentencepiece(data)
+    elif path.name == "merges.txt":
+        bounds.check_merges_txt(data)
+    else:
+        bounds.check_template("the template", _text(data))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("is no UTF-8 text") from error
+
+
+def _check_fast(value: dict[str, Json]) -> None:
+    model = value.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list) or not model["vocab"]:
         raise ValueError("has no model with a vocabulary")
 
 
-def _check_sentencepiece(path: Path) -> None:
-    if path.stat().st_size > _BYTES:
-        raise ValueError(f"has more than {_BYTES} bytes")
-    data = path.read_bytes()
+def _check_sentencepiece(data: bytes) -> None:
     if is_lfs_pointer(data):
         raise ValueError("is a Git LFS pointer, not the file itself (`git lfs pull` fetches it)")
     # ModelProto of sentencepiece_model.proto: field 1 is a piece, a message whose own field 1 is its text.
-    pieces = [value for number, value in _fields(data) if number == 1]
-    texts = sum(any(number == 1 for number, _ in _fields(piece)) for piece in pieces)
-    if not pieces or texts != len(pieces):
+    # Others are how it was trained, and how it reads a text: with a table of characters.
+    pieces = settings = 0
+    for number, value in _fields(data):
+        if number != 1:
+            settings += 1
+            bounds.check_setting(settings, value)
+            continue
+        pieces += 1
+        bounds.check_piece(pieces, value)
+        if all(inner != 1 for inner, _ in _fields(value)):
+            raise ValueError("is no SentencePiece model")
+    if not pieces:
         raise ValueError("is no SentencePiece model")
 
 
