@@ -5,6 +5,8 @@ from typing import Literal
 
 import click
 
+from bot.cli.extras import require_hub
+
 GITHUB = "https://token.actions.githubusercontent.com"
 
 
@@ -24,7 +26,8 @@ def hub_serve(folder: Path, host: str, port: int, jobs: bool) -> None:
     \b
     Example: phi-bot hub serve ./my-hub --port 8080
     """
-    from bot.hub import local  # its pages need the extra "hub"
+    require_hub()
+    from bot.hub import local
 
     def ready(hub: local.RunningHub) -> None:
         click.echo(f"The Hub in {folder} is at {hub.url} (Ctrl-C ends it)")
@@ -52,6 +55,7 @@ def hub_token(folder: Path, name: str, scope: Literal["read", "write"], places: 
     \b
     Example: phi-bot hub token ./my-hub me --for me/phi-bot-staging
     """
+    require_hub()
     from bot.hub import local
     from bot.hub.local.refused import RefusedError
 
@@ -72,6 +76,7 @@ def hub_trust(folder: Path, repo: str, claims: tuple[str, ...], issuer: str) -> 
     \b
     Example: phi-bot hub trust ./my-hub me/Phi-4-GGUF --claim repository=me/phi-models --claim environment=promote
     """
+    require_hub()
     from bot.hub import local
     from bot.hub.local.refused import RefusedError
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue, config, doctor, show
+from bot.cli.extras import require_hub
 from bot.cli.options import Options, common
 from bot.errors import NotReadyError
 from bot.families import DEFAULT, FAMILIES
@@ -182,6 +183,7 @@ def demo_command(folder: Path) -> int:
     \b
     Example: phi-bot demo .demo
     """
+    require_hub()
     from bot.demo import demo
 
     return demo(folder)
