@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 
 from bot.config_file import key
 from bot.config_tables import OWNER, OWNER_IN_WORDS
+from bot.naming import TEMPLATE, objection
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publish:
-    """Where finished files go: into the repo NAMESPACE/MODEL with the format's suffix."""
+    """Where finished files go, and how the repos there are named."""
 
     namespace: str | None = field(
         default=None,
@@ -19,6 +20,17 @@ class Publish:
             allowed=OWNER_IN_WORDS,
             rules={"pattern": OWNER},
             example="your-name",
+        ),
+    )
+    repo: str = field(
+        default=TEMPLATE,
+        metadata=key(
+            "How a repo is named: {name} is the model's name, {owner} whose the model is, {suffix} what the format "
+            "adds (-GGUF, -mlx-4bit and so on). A repo that holds one model never gets another one of the same name: "
+            '"{owner}-{name}{suffix}" keeps them apart. Another template publishes all anew, in other repos.',
+            allowed="the name of a repo without its owner, with {name} and {suffix} in it, and {owner} or not",
+            rules={"pattern": r"^[A-Za-z0-9._{}-]{1,96}$"},
+            check=objection,
         ),
     )
     private: bool = field(default=False, metadata=key("Make new repos private.", allowed="true or false"))

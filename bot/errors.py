@@ -273,6 +273,12 @@ class MisfitError(SourceError):
     exit_code = 59
 
 
+class OtherSourceError(PhiBotError):
+    """The target repo holds, or is to hold, what was made from another model: it is never overwritten."""
+
+    exit_code = 63
+
+
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
     """Ctrl-C, or the time limit of a runner."""
 

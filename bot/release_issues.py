@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bot import templates
-from bot.formats import all_formats
+from bot import naming, templates
 from bot.github import ReleaseIssue
 from bot.markdown import one_line
 from bot.plans import Plan, PlannedVariant, Sighting, Watched
@@ -31,11 +30,18 @@ class Standing:
 
 
 def release_issues(
-    report: Report, todo: Plan, watched: Watched, *, hub: str, status_page: str | None = None
+    report: Report,
+    todo: Plan,
+    watched: Watched,
+    *,
+    hub: str,
+    status_page: str | None = None,
+    template: str = naming.TEMPLATE,
 ) -> tuple[ReleaseIssue, ...]:
     """Return the issue of each release that this run did something for, or failed to.
 
-    ``hub`` is the Hub's address, ``status_page`` that of the site that says how everything stands.
+    ``hub`` is the Hub's address, ``status_page`` that of the site that says how everything stands;
+    ``template`` is how repos are named (``publish.repo``).
 
     A local folder has none, nor has what is private or gated: a repository on GitHub may be public.
     """
@@ -43,7 +49,13 @@ def release_issues(
     touched |= {f.release for f in report.failures if not is_refusal(f)} | {job.release.label for job in todo.jobs}
     shut = {job.release.label for job in todo.jobs if job.release.private or job.release.gated}
     return tuple(
-        _issue(sighting, sighting.content_digest, tuple(_standings(sighting, report, todo, hub)), hub, status_page)
+        _issue(
+            sighting,
+            sighting.content_digest,
+            tuple(_standings(sighting, report, todo, hub, template)),
+            hub,
+            status_page,
+        )
         for sighting in watched.sightings
         if sighting.label in touched - shut
         and sighting.content_digest is not None
@@ -73,7 +85,7 @@ def _issue(
     )
 
 
-def _standings(sighting: Sighting, report: Report, todo: Plan, hub: str) -> Iterator[Standing]:
+def _standings(sighting: Sighting, report: Report, todo: Plan, hub: str, template: str) -> Iterator[Standing]:
     """Return how each variant stands, in the order of their names. What a later step says of one counts."""
     found: dict[str, Standing] = {}
 
@@ -81,7 +93,7 @@ def _standings(sighting: Sighting, report: Report, todo: Plan, hub: str) -> Iter
         found[standing.variant] = standing
 
     for planned in todo.done:
-        if _is_of(planned, sighting):
+        if _is_of(planned, sighting, template):
             add(Standing(variant=planned.variant.name, state="published", url=f"{hub}/{planned.repo_id}"))
     for postponed in todo.postponed:
         if postponed.release == sighting.label:
@@ -106,7 +118,8 @@ def _standings(sighting: Sighting, report: Report, todo: Plan, hub: str) -> Iter
     return (found[name] for name in sorted(found))
 
 
-def _is_of(planned: PlannedVariant, sighting: Sighting) -> bool:
+def _is_of(planned: PlannedVariant, sighting: Sighting, template: str) -> bool:
     """Say whether a variant that is published already is one of this release: its repo is named after the model."""
-    suffix = all_formats()[planned.variant.format].repo_suffix(planned.variant)
-    return planned.repo_id.rsplit("/", 1)[-1] == f"{sighting.name}{suffix}"
+    namespace = planned.repo_id.partition("/")[0]
+    named = naming.repo_of(namespace, sighting.repo_id, planned.variant, template)
+    return planned.repo_id.casefold() == named.casefold()

@@ -89,7 +89,12 @@ def card_command(folders: Sequence[Path], options: Options) -> None:
     Example: phi-bot card work/artifacts/5f1c… --namespace my-org
     """
     means = options.means()
-    text = cards.card(folders, namespace=_namespace(means), endpoint=means.hub.endpoint)
+    text = cards.card(
+        folders,
+        namespace=_namespace(means),
+        endpoint=means.hub.endpoint,
+        template=means.config.publish.repo,
+    )
     click.echo(json.dumps({"markdown": text}) if options.json else text, nl=options.json)
 
 

@@ -59,6 +59,7 @@ def run_command(
             settings=settings,
             hub=means.hub.endpoint,
             display=means.display,
+            template=means.config.publish.repo,
         )
     if options.json:
         print_json(report)

@@ -94,6 +94,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
         artifacts_of(sources),
         namespace=means.config.namespace("there is no namespace to publish in"),
         private=settings.private,
+        template=settings.repo,
         workspace=means.workspace,
         hub=means.hub,
         display=means.display,
@@ -146,14 +147,21 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
 
 def _announce_releases(report: Report, means: Means) -> None:
     """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
-    config, endpoint, display = means.config, means.hub.endpoint, means.display
+    config, display = means.config, means.display
     try:
         cycle = look((), catalogue.select(config.build.variants), means, keep=False, on=("github", "own"), staged=True)
     except PhiBotError as error:
         display.say(f"Not announced on GitHub: {error.message}. {error.hint}")
         return
-    todo, watched = cycle.todo, cycle.watched
-    announce_releases(report, todo=todo, watched=watched, settings=config.announce, hub=endpoint, display=display)
+    announce_releases(
+        report,
+        todo=cycle.todo,
+        watched=cycle.watched,
+        settings=config.announce,
+        hub=means.hub.endpoint,
+        display=display,
+        template=config.publish.repo,
+    )
 
 
 def _built(reports: Path) -> tuple[Failure, ...]:

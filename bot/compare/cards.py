@@ -10,6 +10,7 @@ from bot.compare.child import ChildError, Code
 from bot.compare.records import CardDiff
 from bot.errors import RecordError
 from bot.formats import all_formats
+from bot.naming import TEMPLATE, repo_of
 from bot.plots import PICTURES
 from bot.records import RECORD_VERSION, BuildRecord, RepoRecord
 from bot.steps.candidates import candidate_of
@@ -19,14 +20,14 @@ _SECONDS = 120.0
 _LINES, _LINE, _DIFF = 3000, 500, 20_000  # compared, characters of each, characters kept
 
 
-def card(folders: Sequence[Path], *, namespace: str, endpoint: str) -> str:
+def card(folders: Sequence[Path], *, namespace: str, endpoint: str, template: str = TEMPLATE) -> str:
     """Return the card of a repo with verified artifacts of one release and format, in Markdown.
 
     It is the card of a repo that is new, with the pictures that publishing draws beside it. Raises VerifyError for an
     artifact without evidence that it passed, and RecordError for what is none, or for those of several repos.
     """
     candidates = [candidate_of(read_artifact(folder)) for folder in folders]
-    repos = {_repo_id(namespace, candidate.proven.build) for candidate in candidates}
+    repos = {_repo_id(namespace, candidate.proven.build, template) for candidate in candidates}
     if len(repos) != 1:
         raise RecordError(f"artifacts of {len(repos)} repos", hint="Give those of one release and format.")
     builds = {c.name: c.proven for c in candidates}
@@ -40,14 +41,12 @@ def card(folders: Sequence[Path], *, namespace: str, endpoint: str) -> str:
     )
 
 
-def _repo_id(namespace: str, build: BuildRecord) -> str:
-    model = build.source.repo_id.rsplit("/", 1)[-1]
-    form = all_formats().get(build.variant.format)
-    if form is None:
+def _repo_id(namespace: str, build: BuildRecord, template: str) -> str:
+    if build.variant.format not in all_formats():
         raise RecordError(
             f"{build.variant.name} is of an unknown format", hint=f"There are {', '.join(all_formats())}."
         )
-    return f"{namespace}/{model}{form.repo_suffix(build.variant)}"
+    return repo_of(namespace, build.source.repo_id, build.variant, template)
 
 
 def difference(format_name: str, base: Code, head: Code, folder: Path, *, namespace: str) -> CardDiff:

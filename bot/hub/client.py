@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bot.errors import ConfigError
+from bot.errors import ConfigError, TokenError, UnknownModelError
 from bot.hub import commits, contents, headers, proposals, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
@@ -142,6 +142,17 @@ class Hub:
         """
         with told(self.endpoint, repo_id):
             return commits.read_files(self._read(repo_id, repo_type), names)
+
+    def current_id(self, repo_id: str) -> str | None:
+        """Return the id of a model repo as the Hub spells it now, by its new name where it was renamed.
+
+        None where there is no such repo, or not for this token.
+        """
+        try:
+            with told(self.endpoint, repo_id):
+                return commits.current_id(self._read(repo_id))
+        except (TokenError, UnknownModelError):
+            return None
 
     def files(
         self, repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model"

@@ -39,6 +39,11 @@ def record(repo: Repo) -> tuple[RepoRecord, str] | None:
         raise unreadable(repo, RECORD_FILE, str(error)) from error
 
 
+def current_id(repo: Repo) -> str:
+    """Return a repo's id as the Hub has it: it leads from other spellings, and from a former name, to the one."""
+    return str(repo.api.repo_info(repo.id, repo_type=repo.type).id)
+
+
 def is_private(repo: Repo) -> bool:
     """Say whether a repo is private; True for one that is not there (yet)."""
     from huggingface_hub.errors import RepositoryNotFoundError

@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bot.errors import ForeignRepoError, RecordError
@@ -40,6 +41,22 @@ class Namespace:
 
     shelved: dict[str, Shelved]
     foreign: frozenset[str]
+
+    def shelf(self, repo_id: str) -> Shelved | None:
+        """Return what a repo of ours holds; ids that differ in capitals alone are one on the Hub."""
+        return self._by_id.get(repo_id.casefold())
+
+    def is_foreign(self, repo_id: str) -> bool:
+        """Say whether a repo is there and is not ours."""
+        return repo_id.casefold() in self._foreign
+
+    @cached_property
+    def _by_id(self) -> dict[str, Shelved]:
+        return {repo_id.casefold(): shelf for repo_id, shelf in self.shelved.items()}
+
+    @cached_property
+    def _foreign(self) -> frozenset[str]:
+        return frozenset(repo_id.casefold() for repo_id in self.foreign)
 
 
 def sources(api: "HfApi", author: str) -> list[Listed]:

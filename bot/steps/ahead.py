@@ -23,12 +23,18 @@ class Ahead:
     """Uploads in a thread of its own, one artifact after the other, until the block is left.
 
     ``place`` returns the repo that an artifact belongs in, whether that would be private, and its files by their paths
-    there. What fails is said, and left to what publishes: it knows what to do about it. A bug of ours is raised again
-    when the block is left.
+    there; ``check`` raises a PhiBotError where it will not be published there. What fails is said, and left to what
+    publishes: it knows what to do about it. A bug of ours is raised again when the block is left.
     """
 
-    def __init__(self, hub: Hub, place: "Callable[[Artifact], Placed]", display: Display) -> None:
-        self._hub, self._place, self._display = hub, place, display
+    def __init__(
+        self,
+        hub: Hub,
+        place: "Callable[[Artifact], Placed]",
+        display: Display,
+        check: Callable[[str, Artifact], None] = lambda _repo_id, _artifact: None,
+    ) -> None:
+        self._hub, self._place, self._display, self._check = hub, place, display, check
         self._waiting: SimpleQueue[Artifact | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="ahead", daemon=True)
         self._bug: Exception | None = None
@@ -67,6 +73,7 @@ class Ahead:
         if not large:
             return
         total = sum(f.stat().st_size for f in large.values())
+        self._check(repo_id, artifact)
         self._hub.upload_ahead(repo_id, large, private=private)
         taken = duration(time.monotonic() - started)
         self._display.say(f"Uploaded {artifact.build.variant.name} ahead: {size(total)} in {taken}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from bot import github
 from bot.config_places import Announce
 from bot.errors import PhiBotError
+from bot.naming import TEMPLATE
 from bot.plans import Plan, Watched
 from bot.progress import Display
 from bot.records import Report
@@ -34,16 +35,24 @@ def announce(
 
 
 def announce_releases(
-    report: Report, *, todo: Plan, watched: Watched, settings: Announce, hub: str, display: Display
+    report: Report,
+    *,
+    todo: Plan,
+    watched: Watched,
+    settings: Announce,
+    hub: str,
+    display: Display,
+    template: str = TEMPLATE,
 ) -> None:
     """Bring the issues of the releases up to date in the repository that ``settings`` names, if it names one.
 
-    ``hub`` is the address of the Hub. What goes wrong is said, and fails nothing: the files are published.
+    ``hub`` is the address of the Hub, ``template`` how repos are named there (``publish.repo``). What goes wrong is
+    said, and fails nothing: the files are published.
     """
     if settings.repository is None:
         return
     try:
-        wanted = release_issues(report, todo, watched, hub=hub, status_page=settings.status_page)
+        wanted = release_issues(report, todo, watched, hub=hub, status_page=settings.status_page, template=template)
         if wanted:
             for address in github.connect(settings.repository).put(wanted):
                 display.say(f"Announced in {address}")

@@ -1,7 +1,7 @@
 """Changes: what a repo holds after the next commit in it: its record, its card with pictures, and the new files."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -9,12 +9,12 @@ from typing import Self
 
 from bot import cards, catalogue
 from bot.errors import PhiBotError, PromotionError
-from bot.formats import all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import Content
+from bot.naming import Current, check_source, repo_of
 from bot.plots import PICTURES, Plotter
 from bot.progress import Display
-from bot.records import RECORD_VERSION, ProvenBuild, Release, RepoRecord, SourceRef, Variant
+from bot.records import RECORD_VERSION, ProvenBuild, Release, RepoRecord, SourceRef
 from bot.steps.candidates import Candidate
 from bot.workspace import Workspace
 
@@ -37,11 +37,6 @@ class Change:
         return f"Add {self.names} of {self.release.label}"
 
 
-def repo_of(namespace: str, source: str, variant: Variant) -> str:
-    """Return the repo that a variant of a source, a repo id, belongs in."""
-    return f"{namespace}/{source.rsplit('/', 1)[-1]}{all_formats()[variant.format].repo_suffix(variant)}"
-
-
 def path_in_repo(folder: str, path: str) -> str:
     """Return where a file of an artifact lies in its repo."""
     return f"{folder}/{path}" if folder else path
@@ -53,13 +48,14 @@ class Shelf:
 
     hub: Hub
     candidates: Sequence[Candidate]
+    template: str
     _records: dict[str, tuple[ProvenBuild, ...]] = field(default_factory=dict, init=False)
 
     def beside(self, repo_id: str, own: Sequence[ProvenBuild], source: SourceRef) -> list[ProvenBuild]:
         """Return the proven builds of the same content that ``own``, what ``repo_id`` holds, lacks."""
         namespace = repo_id.split("/")[0]
-        siblings = {repo_of(namespace, source.repo_id, v) for v in catalogue.select(["default"])} - {repo_id}
-        known = [b for sibling in sorted(siblings) for b in self._published(sibling)]
+        homes = {repo_of(namespace, source.repo_id, v, self.template) for v in catalogue.select(["default"])}
+        known = [b for sibling in sorted(homes - {repo_id}) for b in self._published(sibling)]
         known += [c.proven for c in self.candidates]
         held = {b.build.build_key for b in own}
         same = (b for b in known if b.build.source.content_digest == source.content_digest)
@@ -74,13 +70,21 @@ class Shelf:
         return self._records[repo_id]
 
 
-def by_repo(candidates: Iterable[Candidate], namespace: str) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
-    """Yield each repo that candidates belong in, with those, in the order of their names."""
+def by_repo(
+    candidates: Sequence[Candidate], namespace: str, template: str
+) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
+    """Yield each repo that candidates belong in, with those of one source, in the order of their names.
 
-    def home(candidate: Candidate) -> str:
-        return repo_of(namespace, candidate.release.repo_id, candidate.proven.build.variant)
+    A repo that two sources would go into comes twice, that of the first candidate first: what that one puts there is
+    found by the other.
+    """
+    order = {source: place for place, source in enumerate(dict.fromkeys(c.release.repo_id for c in candidates))}
 
-    for repo_id, group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
+    def home(candidate: Candidate) -> tuple[str, int]:
+        variant, source = candidate.proven.build.variant, candidate.release.repo_id
+        return repo_of(namespace, source, variant, template), order[source]
+
+    for (repo_id, _), group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
         yield repo_id, tuple(group)
 
 
@@ -89,28 +93,35 @@ class Composer:
     """Makes changes: what it takes beside the candidates of a repo."""
 
     endpoint: str
+    current: Current
     shelf: Shelf
     plotter: Plotter
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate], *, workspace: Workspace, hub: Hub, display: Display) -> Self:
-        """Return what composes the changes of all candidates of one publishing."""
+    def of(
+        cls, candidates: Sequence[Candidate], *, template: str, workspace: Workspace, hub: Hub, display: Display
+    ) -> Self:
+        """Return what composes the changes of all candidates of one publishing; ``template`` is ``publish.repo``."""
         return cls(
             endpoint=hub.endpoint,
-            shelf=Shelf(hub=hub, candidates=candidates),
+            current=hub.current_id,
+            shelf=Shelf(hub=hub, candidates=candidates, template=template),
             plotter=Plotter(workspace=workspace, display=display),
         )
 
     def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> Change | None:
         """Return what adds those of the candidates that a repo does not hold yet; None where it holds all of them.
 
-        Raises PromotionError where one of them has a file in the place of another build's.
+        Raises OtherSourceError where the repo is another source's, or would be that of two, and PromotionError where
+        one of the candidates has a file in the place of another build's.
         """
         old_keys = {b.build.build_key for b in old.builds}
         new = [c for c in candidates if c.build_key not in old_keys]
         if not new:
             return None
         record = _merged(old, [c.proven for c in new])
+        for held in (old, record):
+            check_source(repo_id, held, new[-1].proven.build.source, self.current)
         check_apart(record)
         latest = candidates[-1]
         beside = self.shelf.beside(repo_id, record.builds, latest.proven.build.source)

@@ -14,6 +14,7 @@ from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.github import Pull
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.proposals import HubPull
+from bot.naming import check_source, repo_of
 from bot.plots import PICTURES
 from bot.progress import Display
 from bot.records import (
@@ -28,7 +29,7 @@ from bot.records import (
 from bot.source import NOTICES
 from bot.source.config import parse_object
 from bot.steps import check
-from bot.steps.changes import EMPTY, check_apart, paths, repo_of
+from bot.steps.changes import EMPTY, check_apart, paths
 from bot.steps.failures import failure
 from bot.steps.propose import prefix_of, title_of
 
@@ -45,7 +46,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
     namespace = config.namespace("there is no namespace to conclude in")
     publications: list[Publication] = []
     failures: list[Failure] = []
-    for repo_id in _repos(namespace, models):
+    for repo_id in _repos(namespace, models, config.publish.repo):
         for proposal in hub.proposals(repo_id):
             if not proposal.title.startswith(prefix_of(name)):
                 continue
@@ -62,10 +63,10 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
     return Report(publications=tuple(publications), failures=tuple(failures))
 
 
-def _repos(namespace: str, models: Sequence[str]) -> list[str]:
+def _repos(namespace: str, models: Sequence[str], template: str) -> list[str]:
     """Return the repos that anything made from models may be in."""
     rows = catalogue.all_variants().values()
-    return sorted({repo_of(namespace, model, row) for model in models for row in rows})
+    return sorted({repo_of(namespace, model, row, template) for model in models for row in rows})
 
 
 def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, hub: Hub) -> Publication:
@@ -84,6 +85,7 @@ def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Confi
         raise PromotionError("its record is not what is published and something new", hint="It is built anew.")
     check_apart(record)
     for proven in new:
+        check_source(repo_id, record, proven.build.source, hub.current_id)
         _check(repo_id, commit, files, proven, config, hub)
     _check_rest(files, main[1], replace(record, builds=new), old)
     merged = hub.merge(repo_id, proposal.number, f"{name} was merged.", commit=commit)
@@ -103,6 +105,9 @@ def _check(
     repo_id: str, commit: str, files: Mapping[str, SourceFile], proven: ProvenBuild, config: Config, hub: Hub
 ) -> None:
     build = proven.build
+    home = repo_of(repo_id.partition("/")[0], build.source.repo_id, build.variant, config.publish.repo)
+    if home.casefold() != repo_id.casefold():
+        raise PromotionError(f"{build.variant.name} of {build.source.label} goes into {home}", hint="It is built anew.")
     check.check_shape(build, now=dt.datetime.now(dt.UTC))
     check.check_build(build)
     release = check.check_release(build, hub)

@@ -11,9 +11,10 @@ from bot.errors import ConfigError, PhiBotError
 from bot.hub import jobs
 from bot.hub.client import Hub
 from bot.hub.jobs import Order, RemoteJob
+from bot.naming import TEMPLATE
 from bot.plans import Job, Plan
 from bot.progress import Display
-from bot.records import Failure, Report, digest_of
+from bot.records import Failure, Json, Report, digest_of
 from bot.steps.batches import batches
 from bot.steps.collect import Errand, collect
 from bot.steps.failures import failure
@@ -104,13 +105,15 @@ def _order(errand: Errand, config: Config, hub: Hub, token: str, *, staged: bool
     names = ",".join(v.variant.name for v in errand.planned)
     model = f"{errand.release.repo_id}@{errand.release.commit}"
     arguments = ("run", model, "--variants", names, "--namespace", namespace, *(("--stage",) if staged else ()))
-    work = {"model": model, "builds": sorted(v.build_key for v in errand.planned), "namespace": namespace}
-    digest = digest_of(work | {"staged": True} if staged else work)
+    builds = sorted(v.build_key for v in errand.planned)
+    work: dict[str, Json] = {"model": model, "builds": builds, "namespace": namespace}
+    work |= {"staged": True} if staged else {}
+    work |= {"repo": config.publish.repo} if config.publish.repo != TEMPLATE else {}
     here = dataclasses.replace(config.hub, endpoint=hub.endpoint)
     live = dataclasses.replace(config, hub=here, run=dataclasses.replace(config.run, dry_run=False))
     return Order(
         name=f"phi-bot {errand.name}",
-        digest=digest,
+        digest=digest_of(work),
         image=config.hf_jobs.image,
         command=phi_bot(arguments, config),
         environment=environment(live),

@@ -15,13 +15,15 @@ from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.evidence import Evidence
 from bot.hub.client import Hub
+from bot.hub.namespace import Namespace
 from bot.progress import Display
 from bot.records import BuildRecord, Failure, Record, Release, Report, SourceFile
 from bot.steps import check
 from bot.steps.candidates import PROMPT_FILE, Candidate
+from bot.steps.due import NOTHING
 from bot.steps.failures import failure
 from bot.steps.publish import put
-from bot.steps.stage import folder_of, parsed, published_folders, staging_repo
+from bot.steps.stage import check_target, folder_of, parsed, published_folders, staging_repo
 from bot.steps.watch import is_watched
 from bot.workspace import Workspace
 
@@ -44,8 +46,9 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
         return Report()
     commit, there = found
     staging.check_staging(repo_id, there)
-    reader = _Reader(repo_id=repo_id, commit=commit, hub=hub, config=config, models=tuple(models))
-    published = published_folders(there, hub, repo_id)
+    namespace = hub.namespace(repo_id.partition("/")[0]) if staging.folders(there) else NOTHING
+    reader = _Reader(repo_id=repo_id, commit=commit, hub=hub, config=config, models=tuple(models), namespace=namespace)
+    published = published_folders(there, namespace)
     candidates: list[Candidate] = []
     failures: list[Failure] = []
     for folder, files in sorted(staging.folders(there).items()):
@@ -64,6 +67,7 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
         candidates,
         namespace=config.namespace("there is no namespace to publish in"),
         private=config.publish.private,
+        template=config.publish.repo,
         workspace=workspace,
         hub=hub,
         display=display,
@@ -80,6 +84,7 @@ class _Reader:
     hub: Hub
     config: Config
     models: tuple[str, ...]
+    namespace: Namespace
     builds: dict[str, BuildRecord] = field(default_factory=dict)
     releases: dict[tuple[str, str | None], Release] = field(default_factory=dict)
 
@@ -91,6 +96,7 @@ class _Reader:
         revision = self._wanted(build)
         check.check_shape(build, now=dt.datetime.now(dt.UTC))
         check.check_build(build)
+        check_target(build, self.namespace, self.config, self.hub)
         evidence = self._read(Evidence, staging.EVIDENCE_FILE, files)
         check.check_size(build, evidence)
         release = self._release(build, revision)

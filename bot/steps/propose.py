@@ -60,9 +60,9 @@ def propose(
                 candidates.append(_checked(artifact, approval, hub, task))
         except PhiBotError as error:
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
-    composer = Composer.of(candidates, workspace=workspace, hub=hub, display=display)
+    composer = Composer.of(candidates, template=config.publish.repo, workspace=workspace, hub=hub, display=display)
     proposals: list[Proposal] = []
-    for repo_id, members in by_repo(candidates, namespace):
+    for repo_id, members in by_repo(candidates, namespace, config.publish.repo):
         try:
             made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
             proposals += [made] if made is not None else []

@@ -1,16 +1,18 @@
 """Publish: proven artifacts onto the Hub, one commit a repo, with card and record."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
+from bot.naming import TEMPLATE, check_source, repo_of
 from bot.plots import PICTURES
 from bot.progress import Display
-from bot.records import Artifact, Failure, Publication, Report
+from bot.records import Artifact, Failure, Publication, RepoRecord, Report
 from bot.steps.ahead import Placed
 from bot.steps.candidates import Candidate, candidate_of
-from bot.steps.changes import EMPTY, Composer, by_repo, path_in_repo, repo_of
+from bot.steps.changes import EMPTY, Composer, by_repo, path_in_repo
 from bot.steps.failures import failure
 from bot.workspace import Workspace
 
@@ -22,6 +24,7 @@ def publish(
     *,
     namespace: str,
     private: bool,
+    template: str = TEMPLATE,
     workspace: Workspace,
     hub: Hub,
     display: Display,
@@ -35,17 +38,39 @@ def publish(
             candidates.append(candidate_of(artifact))
         except PhiBotError as error:
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
-    report = put(candidates, namespace=namespace, private=private, workspace=workspace, hub=hub, display=display)
+    report = put(
+        candidates,
+        namespace=namespace,
+        private=private,
+        template=template,
+        workspace=workspace,
+        hub=hub,
+        display=display,
+    )
     return Report(publications=report.publications, failures=(*failures, *report.failures))
 
 
-def placed(artifact: Artifact, *, namespace: str, private: bool) -> Placed:
+def placed(artifact: Artifact, *, namespace: str, private: bool, template: str = TEMPLATE) -> Placed:
     """Return where an artifact of this machine will be published, as ``Ahead`` takes it."""
     candidate = candidate_of(artifact)
     build, release = candidate.proven.build, candidate.release
-    repo_id = repo_of(namespace, release.repo_id, build.variant)
+    repo_id = repo_of(namespace, release.repo_id, build.variant, template)
     files = {path_in_repo(build.path_in_repo, f.path): Path(artifact.folder) / "files" / f.path for f in build.files}
     return repo_id, private or release.gated or release.private, files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owners:
+    """Says whose repos are, as ``Ahead`` takes it. The record of each is read once."""
+
+    hub: Hub
+    _records: dict[str, RepoRecord] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, repo_id: str, artifact: Artifact) -> None:
+        """Raise OtherSourceError where a repo holds what was made from another source than an artifact."""
+        if repo_id not in self._records:
+            self._records[repo_id] = (self.hub.record(repo_id) or (EMPTY, None))[0]
+        check_source(repo_id, self._records[repo_id], artifact.build.source, self.hub.current_id)
 
 
 def put(
@@ -53,13 +78,16 @@ def put(
     *,
     namespace: str,
     private: bool,
+    template: str = TEMPLATE,
     workspace: Workspace,
     hub: Hub,
     display: Display,
 ) -> Report:
     """Publish candidates, each repo in one commit on top of the head that its record was read from.
 
-    New repos are private where ``private`` says so, and where the release itself is not there for everybody.
+    Repos are named by ``template`` (``publish.repo``). One whose record names another source is left as it is, and each
+    candidate for it becomes a Failure. New repos are private where ``private`` says so, and where the release itself is
+    not there for everybody.
 
     Pictures on the cards show what is known at this moment of the same release: these candidates, and what the records
     of the repos of default variants in the namespace hold. Without them a card is whole all the same.
@@ -70,8 +98,8 @@ def put(
     """
     publications: list[Publication] = []
     failures: list[Failure] = []
-    composer = Composer.of(candidates, workspace=workspace, hub=hub, display=display)
-    for repo_id, members in by_repo(candidates, namespace):
+    composer = Composer.of(candidates, template=template, workspace=workspace, hub=hub, display=display)
+    for repo_id, members in by_repo(candidates, namespace, template):
         try:
             publications.append(_put(repo_id, members, private, composer, hub, display))
         except PhiBotError as error:

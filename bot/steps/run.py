@@ -23,8 +23,8 @@ from bot.steps.elsewhere import submit
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.prove import prove_all, together
+from bot.steps.publish import Owners, publish
 from bot.steps.publish import placed as placed_to_publish
-from bot.steps.publish import publish
 from bot.steps.remember import Store, store_of
 from bot.steps.settle import HERE, settle
 from bot.steps.stage import placed as placed_to_stage
@@ -86,6 +86,7 @@ def look(
         there=there,
         staged=staged_folders(config, means.hub) if staged and config.publish.namespace else frozenset(),
         memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
+        template=config.publish.repo,
         outdated="now" if models else config.build.outdated,
         here=tuple(on) == HERE,
         now=now,
@@ -189,18 +190,20 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
     So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
     """
     with _counted(jobs, store, means) as outcome:
-        namespace, private = means.config.publish.namespace, means.config.publish.private
+        settings = means.config.publish
+        namespace, private, template = settings.namespace, settings.private, settings.repo
         if namespace is None:
             report = prove_all(jobs, means)
         else:
-            where = partial(placed_to_publish, namespace=namespace, private=private)
-            with Ahead(means.hub, where, means.display) as ahead:
+            where = partial(placed_to_publish, namespace=namespace, private=private, template=template)
+            with Ahead(means.hub, where, means.display, Owners(hub=means.hub)) as ahead:
                 report = prove_all(jobs, means, ahead.offer)
         if report.artifacts and namespace:
             published = publish(
                 report.artifacts,
                 namespace=namespace,
                 private=private,
+                template=template,
                 workspace=means.workspace,
                 hub=means.hub,
                 display=means.display,

@@ -5,6 +5,8 @@ Whoever may write there can publish nothing: see bot/steps/promote.py.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +14,8 @@ from bot.config import Config
 from bot.errors import ConflictError, PhiBotError, PromotionError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.contents import Content
+from bot.hub.namespace import Namespace
+from bot.naming import check_label, repo_of
 from bot.progress import Display
 from bot.records import (
     Artifact,
@@ -53,22 +57,25 @@ def folder_of(build: BuildRecord) -> str:
 def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: Display) -> Report:
     """Put proven artifacts into the staging repo, in one commit. What is published by now is taken out of it.
 
-    An artifact without evidence that it passed, of a folder of this machine, or of a model that not everybody may read
-    where the staging repo is public, becomes a Failure. So does each of them where the repo refuses the commit. Raises
-    ConfigError without a namespace.
+    An artifact without evidence that it passed, of a folder of this machine, of a model that not everybody may read
+    where the staging repo is public, or for a repo that is another source's, becomes a Failure. So does each of them
+    where the repo refuses the commit. Raises ConfigError without a namespace.
     """
     repo_id = staging_repo(config)
     failures: list[Failure] = []
     candidates: list[Candidate] = []
+    namespace = hub.namespace(repo_id.partition("/")[0])
+    privacy = _Privacy(hub=hub, repo_id=repo_id)
     for artifact in artifacts:
         try:
-            candidates.append(_to_stage(artifact, repo_id, hub))
+            check_target(artifact.build, namespace, config, hub)
+            candidates.append(_to_stage(artifact, repo_id, privacy))
         except PhiBotError as error:
             failures.append(failure(artifact.build.source.label, artifact.build.variant.name, "stage", error))
     if not candidates:
         return Report(failures=tuple(failures))
     try:
-        commit = _put(repo_id, candidates, hub, display)
+        commit = _put(repo_id, candidates, namespace, hub, display)
     except PhiBotError as error:
         failures += [failure(c.release.label, c.name, "stage", error) for c in candidates]
         return Report(failures=tuple(failures))
@@ -82,13 +89,25 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
 def placed(artifact: Artifact, *, config: Config, hub: Hub) -> Placed:
     """Return where an artifact of this machine will be staged, as ``Ahead`` takes it."""
     repo_id = staging_repo(config)
-    candidate = _to_stage(artifact, repo_id, hub)
+    candidate = _to_stage(artifact, repo_id, _Privacy(hub=hub, repo_id=repo_id))
     folder = folder_of(candidate.proven.build)
     files = {f"{folder}/{FILES}/{f.path}": Path(artifact.folder) / "files" / f.path for f in artifact.build.files}
     return repo_id, True, files
 
 
-def _to_stage(artifact: Artifact, repo_id: str, hub: Hub) -> Candidate:
+@dataclass(frozen=True, kw_only=True)
+class _Privacy:
+    """Whether a repo is private: asked for once, and not before somebody has to know."""
+
+    hub: Hub
+    repo_id: str
+
+    @cached_property
+    def is_private(self) -> bool:
+        return self.hub.is_private(self.repo_id)
+
+
+def _to_stage(artifact: Artifact, repo_id: str, privacy: _Privacy) -> Candidate:
     candidate = candidate_of(artifact)
     release = candidate.release
     if release.commit is None:
@@ -96,7 +115,7 @@ def _to_stage(artifact: Artifact, repo_id: str, hub: Hub) -> Candidate:
             f"{release.label} is a folder of this machine: who promotes could not see what was built from it",
             hint="Upload the model to the Hub, or publish from here (`phi-bot publish`).",
         )
-    if (release.gated or release.private) and not hub.is_private(repo_id):
+    if (release.gated or release.private) and not privacy.is_private:
         raise TokenError(
             f"{repo_id} can be read by everybody, and {release.label} cannot",
             hint=f"Make {repo_id} private, or stage in another repo (publish.staging).",
@@ -104,10 +123,10 @@ def _to_stage(artifact: Artifact, repo_id: str, hub: Hub) -> Candidate:
     return candidate
 
 
-def _put(repo_id: str, candidates: Sequence[Candidate], hub: Hub, display: Display) -> str:
+def _put(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, hub: Hub, display: Display) -> str:
     for left in reversed(range(_ROUNDS)):
         try:
-            return _add(repo_id, candidates, hub, display)
+            return _add(repo_id, candidates, namespace, hub, display)
         except ConflictError:
             if not left:
                 raise
@@ -115,19 +134,15 @@ def _put(repo_id: str, candidates: Sequence[Candidate], hub: Hub, display: Displ
     raise AssertionError("the last round returns or raises")
 
 
-def _add(repo_id: str, candidates: Sequence[Candidate], hub: Hub, display: Display) -> str:
+def _add(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, hub: Hub, display: Display) -> str:
     head, there = hub.files(repo_id) or (None, {})
     check_staging(repo_id, there)
     files: dict[str, Content] = {"README.md": _CARD, MARKER: b'{"version": 1}\n'}
     for candidate in candidates:
         files |= {f"{folder_of(candidate.proven.build)}/{p}": c for p, c in _contents(candidate).items()}
     names = ", ".join(c.name for c in candidates)
-    own = {folder_of(c.proven.build) for c in candidates}
-    gone = [
-        path
-        for path in there
-        if path not in files and path.partition("/")[0] in own | published_folders(there, hub, repo_id)
-    ]
+    replaced = {folder_of(c.proven.build) for c in candidates} | published_folders(there, namespace)
+    gone = [path for path in there if path not in files and path.partition("/")[0] in replaced]
     with display.task(f"Staging {names} in {repo_id}") as task:
         return hub.commit(
             repo_id,
@@ -151,13 +166,17 @@ def _contents(candidate: Candidate) -> dict[str, Content]:
     }
 
 
-def published_folders(there: Mapping[str, SourceFile], hub: Hub, repo_id: str) -> set[str]:
+def published_folders(there: Mapping[str, SourceFile], namespace: Namespace) -> set[str]:
     """Return the folders of a staging repo whose builds are published by now, as the namespace's list tells it."""
-    staged = folders(there)
-    if not staged:
-        return set()
-    shelved = hub.namespace(repo_id.partition("/")[0]).shelved
-    return built_as(staged, (key for s in shelved.values() for key in s.builds.values()))
+    return built_as(folders(there), (key for s in namespace.shelved.values() for key in s.builds.values()))
+
+
+def check_target(build: BuildRecord, namespace: Namespace, config: Config, hub: Hub) -> None:
+    """Raise OtherSourceError where the repo that a build would be published in is another source's."""
+    home = repo_of(config.namespace("there is none"), build.source.repo_id, build.variant, config.publish.repo)
+    shelf = namespace.shelf(home)
+    if shelf is not None and shelf.builds and build.build_key not in shelf.builds.values():
+        check_label(home, [shelf.source], build.source.label, hub.current_id)
 
 
 def staged_folders(config: Config, hub: Hub) -> frozenset[str]:

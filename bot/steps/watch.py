@@ -24,10 +24,12 @@ from bot.records import Release
 
 @dataclass(kw_only=True)
 class Reader:
-    """Reads releases whole, each one once."""
+    """Reads releases whole, and what a plan has to know beside lists; each of it once."""
 
     hub: Hub = field(repr=False)
     _read: dict[tuple[str, str | None], Release] = field(default_factory=dict, init=False, repr=False)
+    _current: dict[str, str | None] = field(default_factory=dict, init=False, repr=False)
+    _sources: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def named(self, model: str) -> Release:
         """Return the release that a MODEL argument names: ``owner/name``, ``owner/name@revision`` or a local folder.
@@ -52,6 +54,19 @@ class Reader:
         if sighting.folder is not None:
             return self._keep(source.local_release(Path(sighting.folder)))
         return self._keep(self.hub.release(sighting.repo_id, sighting.commit))
+
+    def current(self, repo_id: str) -> str | None:
+        """Return the id that the Hub has for a repo id now, None where it has none. Each is asked for once."""
+        if repo_id not in self._current:
+            self._current[repo_id] = self.hub.current_id(repo_id)
+        return self._current[repo_id]
+
+    def sources_in(self, repo_id: str) -> tuple[str, ...]:
+        """Return the labels of all that a repo's builds were made from. Raises what ``hub.record`` raises."""
+        if repo_id not in self._sources:
+            found = self.hub.record(repo_id)
+            self._sources[repo_id] = tuple(b.build.source.label for b in found[0].builds) if found else ()
+        return self._sources[repo_id]
 
     def _keep(self, release: Release) -> Release:
         self._read[release.repo_id, release.commit] = release
