@@ -11,7 +11,7 @@ from bot.hub.patience import once
 from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records import RECORD_VERSION, MalformedRecordError, RepoRecord, SourceFile
-from bot.source.config import parse_object
+from bot.source.strict import parse_object
 
 __all__ = ["RECORD_FILE", "UNTOUCHED", "HubFile", "commit", "commit_once", "head_of", "read_files", "record"]
 

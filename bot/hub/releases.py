@@ -7,7 +7,8 @@ from bot import source
 from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
-from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config, parse_object
+from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config
+from bot.source.strict import parse_object
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo

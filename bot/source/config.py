@@ -1,10 +1,10 @@
 """The configuration of a source model: reading it, and what it asks for."""
 
-import json
 from pathlib import Path
 
 from bot.errors import MissingConfigError, RemoteCodeError, UnsupportedArchitectureError
 from bot.records import Json
+from bot.source.strict import read_object
 
 CONFIG_BYTES = 1_000_000  # Phi's largest is below 10 kB
 
@@ -28,53 +28,6 @@ _PATH_KEYS = frozenset(
     {"vocab_file", "merges_file", "tokenizer_file"}
     | {"special_tokens_map_file", "added_tokens_file", "chat_template_file"}
 )
-_DEPTH = 64  # levels of nesting; our own walks through a value are recursive
-
-
-def read_object(path: Path, *, limit: int) -> dict[str, Json]:
-    """Read a file that holds one JSON object. Raises ValueError, saying what it is instead, and OSError."""
-    size = path.stat().st_size
-    if size > limit:
-        raise ValueError(f"has {size} bytes, more than {limit}")
-    return parse_object(path.read_bytes())
-
-
-def parse_object(data: bytes) -> dict[str, Json]:
-    """Parse one JSON object. Raises ValueError, saying what it is instead."""
-    if is_lfs_pointer(data):
-        raise ValueError("is a Git LFS pointer, not the file itself (`git lfs pull` fetches it)")
-    try:
-        value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON ({str(error)[:100]})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"holds no JSON object but a {type(value).__name__}")
-    if _is_deep(value):
-        raise ValueError(f"is nested more than {_DEPTH} levels deep")
-    if b"\\ud" in data.lower() and not _is_unicode(value):
-        raise ValueError("holds half a surrogate pair, which is no text")
-    return value
-
-
-def _is_deep(value: Json) -> bool:
-    level = [value]
-    for _ in range(_DEPTH):
-        inner = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [v for values in inner for v in values if isinstance(v, dict | list)]
-    return bool(level)
-
-
-def _is_unicode(value: Json) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def is_lfs_pointer(start: bytes) -> bool:
-    """Say whether a file begins like what Git leaves in place of a large file."""
-    return start.startswith(b"version https://git-lfs")
 
 
 def read_config(folder: Path) -> dict[str, Json]:

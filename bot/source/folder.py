@@ -12,10 +12,11 @@ from pathlib import Path
 
 from bot.errors import UnknownModelError, UnsafeFileNameError
 from bot.progress import Task
-from bot.records import Release, SourceFile, content_digest
+from bot.records import CONTENT_FILES, Release, SourceFile, content_digest
 from bot.source.card import read_card
-from bot.source.config import check_config, read_config, read_object, without_code
+from bot.source.config import check_config, read_config, without_code
 from bot.source.names import check_name, is_wanted, safe_name
+from bot.source.strict import read_object, without_mark
 from bot.source.tokenizer import check_tokenizer
 from bot.source.weights import INDEX, check_listing, check_weights, weight_files
 
@@ -78,7 +79,9 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
                 _link(path, out / path.name)
         elif path.name.endswith("config.json"):
             _copy_config(path, out / path.name)
-        elif path.name == INDEX or is_wanted(path.name):
+        elif path.name == INDEX or (path.name in CONTENT_FILES and path.name.endswith(".json")):
+            (out / path.name).write_bytes(without_mark(path.read_bytes()))
+        elif is_wanted(path.name):
             shutil.copyfile(path, out / path.name)
     return notes
 
@@ -172,7 +175,7 @@ def _copy_config(path: Path, out: Path) -> None:
     config = read_object(path, limit=_CONFIG_BYTES)
     clean = without_code(config)
     if clean == config:
-        shutil.copyfile(path, out)
+        out.write_bytes(without_mark(path.read_bytes()))
     else:
         out.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
 

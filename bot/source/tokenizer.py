@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bot.errors import DamagedTokenizerError
+from bot.errors import ConfigValueError, DamagedTokenizerError
 from bot.records import CONTENT_FILES, Json
 from bot.source import bounds
-from bot.source.config import is_lfs_pointer, parse_object
+from bot.source.strict import is_lfs_pointer, parse_object
 
 _CHECKS: dict[str, Callable[[dict[str, Json]], None]] = {
     "tokenizer.json": bounds.check_tokenizer_json,
@@ -20,7 +20,10 @@ _CHECKS: dict[str, Callable[[dict[str, Json]], None]] = {
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Check every tokenizer file of a folder. Raises DamagedTokenizerError naming the file and what is wrong."""
+    """Check every tokenizer file of a folder, and how it generates.
+
+    Raises DamagedTokenizerError or, for generation_config.json, ConfigValueError, naming the file and what is wrong.
+    """
     present = {name for name in CONTENT_FILES if (folder / name).is_file()}
     if not present & {"tokenizer.json", "tokenizer.model"}:
         raise DamagedTokenizerError(
@@ -30,6 +33,8 @@ def check_tokenizer(folder: Path) -> None:
         try:
             _check(folder / name)
         except ValueError as error:
+            if name == "generation_config.json":
+                raise ConfigValueError(f"{name} {error}", hint="Restore it from the original model.") from error
             raise DamagedTokenizerError(f"{name} {error}", hint="Download or save the tokenizer again.") from error
 
 

@@ -4,7 +4,6 @@ A safetensors file is 8 bytes with the length N of the header (little-endian), N
 maps each tensor's name to its dtype, its shape, and where its data begins and ends. Only headers are read here.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -13,8 +12,8 @@ from pathlib import Path
 
 from bot.errors import DamagedWeightsError, PicklesOnlyError
 from bot.records import Json
-from bot.source.config import is_lfs_pointer, read_object
 from bot.source.names import check_name
+from bot.source.strict import is_lfs_pointer, parse, read_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -153,20 +152,13 @@ def added(total: int, size: int, tensors: dict[str, Tensor], name: str) -> int:
 def parse_header(raw: bytes, *, name: str) -> dict[str, Tensor]:
     """Parse the JSON of a header. Raises DamagedWeightsError, naming the file, for anything malformed."""
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        header = parse(raw)
     except (ValueError, RecursionError) as error:
         raise _damaged(name, f"has a header that is no JSON ({error})") from error
     if not isinstance(header, dict):
         raise _damaged(name, "has a header that is no JSON object")
     header.pop("__metadata__", None)
     return {tensor: _tensor(tensor, entry, name) for tensor, entry in header.items()}
-
-
-def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")  # two readers could take different ones
-    return found
 
 
 def _tensor(tensor: str, entry: Json, name: str) -> Tensor:

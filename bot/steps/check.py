@@ -22,7 +22,8 @@ from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import HubFile
 from bot.plots import PICTURES
 from bot.records import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant
-from bot.source.config import asks_for_code, parse_object
+from bot.source.config import asks_for_code
+from bot.source.strict import parse_object
 from bot.steps.changes import path_in_repo
 from bot.steps.verify import judge
 

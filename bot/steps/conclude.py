@@ -27,7 +27,7 @@ from bot.records import (
     SourceFile,
 )
 from bot.source import NOTICES
-from bot.source.config import parse_object
+from bot.source.strict import parse_object
 from bot.steps import check
 from bot.steps.changes import EMPTY, check_apart, paths
 from bot.steps.failures import failure

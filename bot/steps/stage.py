@@ -27,7 +27,7 @@ from bot.records import (
     SourceFile,
     Staged,
 )
-from bot.source.config import parse_object
+from bot.source.strict import parse_object
 from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
 from bot.steps.ahead import Placed
 from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import MissingConfigError, RemoteCodeError, UnsupportedArchitectureError
-from bot.source.config import architecture, check_config, parse_object, read_config, without_code
+from bot.source.config import architecture, check_config, read_config, without_code
+from bot.source.strict import parse_object
 from tests.source.models import CONFIG
 
 
@@ -28,6 +29,12 @@ def test_no_config_is_said_so(tmp_path: Path) -> None:
         (b'{"a":' * 65 + b"1" + b"}" * 65, "is nested more than 64 levels deep"),
         (b'{"a": "\\ud800"}', "half a surrogate pair"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is no JSON"),
+        (b'{"a": 1, "b": {"a": 1, "c": 2, "c": 2}}', "a key stands twice: 'c'"),
+        (b'{"a": [NaN]}', "NaN is not a number"),
+        (b'{"a": Infinity}', "Infinity is not a number"),
+        (b'{"a": -Infinity}', "-Infinity is not a number"),
+        (b'{"a": 1e999}', "1e999 is too large for a number"),
+        (b"\xef\xbb\xbf" * 2 + b"{}", "is no JSON"),
         (b'{"a": "' + b"x" * 1_000_000 + b'"}', "more than 1000000"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     ],
@@ -36,6 +43,11 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path, content: byt
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(MissingConfigError, match=message):
         read_config(tmp_path)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"hidden_size": 4}')
+    assert read_config(tmp_path) == {"hidden_size": 4}
 
 
 @given(st.binary(max_size=100))

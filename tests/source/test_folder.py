@@ -15,10 +15,13 @@ from bot.errors import (
     MissingConfigError,
     PicklesOnlyError,
     RemoteCodeError,
+    SourceError,
     UnknownModelError,
     UnsafeFileNameError,
 )
+from bot.records import CONTENT_FILES
 from bot.source.config import without_code
+from bot.source.weights import INDEX
 from tests.source.models import CONFIG, TENSORS, files, safetensors, sharded, write
 
 
@@ -184,6 +187,35 @@ def test_a_config_that_asks_for_no_code_is_staged_to_the_byte(tmp_path: Path) ->
     folder = write(tmp_path / "model", files(config__json=config))
     assert source.stage(folder, tmp_path / "staged") == ()
     assert (tmp_path / "staged/config.json").read_bytes() == config
+
+
+JSON_FILES = [*sorted(n for n in CONTENT_FILES if n.endswith(".json")), INDEX]
+
+
+def whole(name: str) -> dict[str, bytes]:
+    """The files of a whole model, of which one is called ``name``."""
+    weight_map = dict.fromkeys(TENSORS, "model.safetensors")
+    return {name: json.dumps({"weight_map": weight_map} if name == INDEX else {"a": [1]}).encode()} | files()
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+@pytest.mark.parametrize("more", [b'"b": 1, "b": 2', b'"b": NaN', b'"b": {"c": [-1e999]}'], ids=bytes.decode)
+def test_no_json_of_a_model_has_two_meanings(tmp_path: Path, name: str, more: bytes) -> None:
+    content = whole(name)
+    write(tmp_path / "good", content)
+    source.check(tmp_path / "good")
+    write(tmp_path / "bad", content | {name: b"{" + more + b", " + content[name].lstrip()[1:]})
+    with pytest.raises(SourceError, match=rf"{name} .*(stands twice|not a number|too large for a number)"):
+        source.check(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+def test_toolchains_read_json_without_the_mark_that_some_editors_write(tmp_path: Path, name: str) -> None:
+    content = whole(name)
+    write(tmp_path / "marked", content | {name: b"\xef\xbb\xbf" + content[name]})
+    source.check(tmp_path / "marked")
+    source.stage(tmp_path / "marked", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / name).read_text(encoding="utf-8"))
 
 
 def test_code_of_the_tokenizer_is_left_out_too(tmp_path: Path) -> None:
