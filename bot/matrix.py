@@ -11,10 +11,10 @@ from bot.evidence import Distance
 from bot.families import FAMILIES
 from bot.plans import Plan
 from bot.records import Artifact, Failure, Record, Report, Variant
-from bot.steps.failures import failure
+from bot.steps.failures import failure, together
 from bot.steps.means import Means
 from bot.steps.plan import is_refusal, plan_releases
-from bot.steps.prove import prove_all, together
+from bot.steps.prove import prove_all
 from bot.steps.watch import Reader
 
 

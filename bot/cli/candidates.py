@@ -8,12 +8,13 @@ import click
 
 from bot import approval
 from bot.approval import Labeling
-from bot.cli.options import Options, artifacts_of, common, finish, pull_request
-from bot.errors import ApprovalError
+from bot.cli.options import Options, artifacts_of, common, concluded, finish, pull_request
+from bot.errors import ApprovalError, GithubError
 from bot.github import Repository, WorkflowRun, find_pull, open_repository, read_pull
 from bot.records import Json, Report
 from bot.steps.announce import announce
 from bot.steps.conclude import conclude
+from bot.steps.failures import failure, together
 from bot.steps.propose import propose
 from bot.workspace import read_json
 
@@ -66,22 +67,30 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
         )
     approved = approval.require(repository, number, head)
     name = f"{repository.name}#{number}"
+    given = artifacts_of(sources, "publish")
     if means.config.run.dry_run:
-        click.echo(f"A dry run: {len(artifacts_of(sources))} artifacts would be checked and proposed.", err=True)
+        click.echo(f"A dry run: {len(given.artifacts)} artifacts would be checked and proposed.", err=True)
         return 0
-    report = propose(
-        artifacts_of(sources),
-        pull=name,
-        approval=approved,
-        config=means.config,
-        workspace=means.workspace,
-        hub=means.hub,
-        display=means.display,
-    )
-    if report.proposals:
-        approval.say(repository, number, approved, report.proposals)
-    announce(report)
-    return finish(report, options)
+
+    def proposed() -> Report:
+        report = propose(
+            given.artifacts,
+            pull=name,
+            approval=approved,
+            config=means.config,
+            workspace=means.workspace,
+            hub=means.hub,
+            display=means.display,
+        )
+        if report.proposals:
+            try:
+                approval.say(repository, number, approved, report.proposals)
+            except GithubError as error:  # they are there all the same
+                report = together(report, Report(failures=(failure(name, "comment", "publish", error),)))
+        announce(together(Report(failures=given.failures), report))
+        return report
+
+    return concluded(proposed, options, given.failures)
 
 
 @click.command("conclude")
@@ -103,11 +112,15 @@ def conclude_command(pull: str | None, options: Options) -> int:
     approved = approval.approval_of(repository, number)
     if approved is None or means.config.run.dry_run:
         click.echo(f"{pull}: {'nothing was asked for' if approved is None else 'a dry run, nothing is done'}", err=True)
-        report = Report()
-    else:
+        announce(Report())
+        return finish(Report(), options)
+
+    def ended() -> Report:
         report = conclude(found, pull, approved.models, config=means.config, hub=means.hub, display=means.display)
-    announce(report)
-    return finish(report, options)
+        announce(report)
+        return report
+
+    return concluded(ended, options)
 
 
 def _pull(name: str) -> tuple[Repository, int]:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import click
 
 from bot import config, show
+from bot.errors import RecordError
 from bot.github import REPOSITORY
 from bot.hub import client, patience
 from bot.progress import Display, display
-from bot.records import Artifact, Record, Report
-from bot.steps.failures import exit_code
+from bot.records import Artifact, Failure, Record, Report, Variant
+from bot.steps.failures import CutShortError, Step, exit_code, failure, together
 from bot.steps.means import Means
 from bot.workspace import Workspace, read_artifact, read_record, read_record_from
 
@@ -107,6 +108,11 @@ def pull_request(name: str) -> tuple[str, int]:
     return repository, int(number)
 
 
+def named_alone(asked: Sequence[str], rows: Sequence[Variant]) -> frozenset[str]:
+    """Return the names of variants that were asked for by their own names, not as one of a set."""
+    return frozenset(asked) & frozenset(v.name for v in rows)
+
+
 def print_json(record: Record) -> None:
     """Print a record for the next step."""
     click.echo(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
@@ -126,6 +132,20 @@ def finish(report: Report, options: Options) -> int:
     return exit_code(report.failures, anything_done=done)
 
 
+def concluded(step: Callable[[], Report], options: Options, before: Sequence[Failure] = ()) -> int:
+    """Do a step and print what came of it, after what had failed ``before``; return the exit code.
+
+    On Ctrl-C what was whole by then is printed all the same.
+    """
+    earlier = Report(failures=tuple(before))
+    try:
+        report = step()
+    except CutShortError as cut:
+        finish(together(earlier, cut.report), options)
+        raise
+    return finish(together(earlier, report), options)
+
+
 def read_input(path: str, kind: type[Any]) -> Any:
     """Read a record that another step printed, from a file or from standard input (``-``)."""
     if path == "-":
@@ -133,13 +153,33 @@ def read_input(path: str, kind: type[Any]) -> Any:
     return read_record(Path(path), kind)
 
 
-def artifacts_of(sources: tuple[str, ...]) -> list[Artifact]:
-    """Read artifacts from their folders, or from the JSON of a step before."""
-    found: list[Artifact] = []
+def artifacts_of(sources: tuple[str, ...], step: Step) -> Report:
+    """Read artifacts from their folders, or from the JSON of a step before, with what failed on the way so far.
+
+    One that cannot be read is a failure at ``step``, and holds up no other. Raises RecordError for a single source that
+    cannot be read.
+    """
+    report = Report()
     for text in sources:
-        if Path(text).is_dir():
-            found.append(read_artifact(Path(text)))
-        else:
-            report: Report = read_input(text, Report)
-            found += [read_artifact(Path(a.folder)) for a in report.artifacts]
-    return found
+        try:
+            found = _read(text, step)
+        except RecordError as error:
+            if len(sources) == 1:
+                raise
+            found = Report(failures=(failure(text, "artifact", step, error),))
+        report = together(report, found)
+    return report
+
+
+def _read(source: str, step: Step) -> Report:
+    if Path(source).is_dir():
+        return Report(artifacts=(read_artifact(Path(source)),))
+    given: Report = read_input(source, Report)
+    artifacts: list[Artifact] = []
+    failures = list(given.failures)
+    for one in given.artifacts:
+        try:
+            artifacts.append(read_artifact(Path(one.folder)))
+        except RecordError as error:
+            failures.append(failure(one.build.source.label, one.build.variant.name, step, error))
+    return Report(artifacts=tuple(artifacts), failures=tuple(failures))

@@ -5,20 +5,22 @@ import json
 import click
 
 from bot import catalogue, show
-from bot.cli.options import Options, chosen, common, print_json, read_input, variants_option
+from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
+from bot.errors import IncompleteError
 from bot.plans import Watched
 from bot.runners import known_runners
 from bot.steps import reports
 from bot.steps.entries import matrix
+from bot.steps.failures import exit_code
 from bot.steps.means import Means
-from bot.steps.run import Cycle, look
+from bot.steps.run import Cycle, asked_for, look
 from bot.steps.settle import HERE
 
 
 @click.command("watch")
 @click.argument("models", nargs=-1, metavar="[MODEL[@REVISION]]...")
 @common
-def watch_command(models: tuple[str, ...], options: Options) -> None:
+def watch_command(models: tuple[str, ...], options: Options) -> int:
     """List the sources that are there, and what is new about them: those of the configured authors, or the named ones.
 
     \b
@@ -30,6 +32,7 @@ def watch_command(models: tuple[str, ...], options: Options) -> None:
         print_json(watched)
     else:
         show.watched(watched)
+    return IncompleteError.exit_code if models and watched.notices else 0  # of named ones, only what cannot be read
 
 
 @click.command("plan")
@@ -54,7 +57,7 @@ def plan_command(
     begin: bool,
     wanted: tuple[str, ...],
     options: Options,
-) -> None:
+) -> int:
     """Say what is to be built, where, and what that takes; and what is published already. Converts nothing.
 
     \b
@@ -62,7 +65,8 @@ def plan_command(
     """
     means = options.means()
     given: Watched | None = read_input(releases, Watched) if releases else None
-    rows = catalogue.select(chosen(wanted, means))
+    asked = chosen(wanted, means)
+    rows = catalogue.select(asked)
     on = where or (("github", "own") if as_matrix else HERE)
     if begin and not as_matrix:
         raise click.UsageError("--begin goes with --matrix")
@@ -70,12 +74,16 @@ def plan_command(
     cycle = look(models, rows, means, keep=begin, given=given, on=on, exact=True, staged=as_matrix)
     if as_matrix:
         _print_matrix(cycle, means, begin=begin)
-    elif options.json:
+        return 0  # what is left out was said; a workflow goes on with the others
+    if options.json:
         print_json(cycle.todo)
     else:
         show.plan(cycle.todo)
         if cycle.paused is not None:
             click.echo(f"Paused: {cycle.paused}. Nothing of it is begun.")
+    todo = cycle.todo
+    failures = asked_for(todo, models, named_alone(asked, rows))
+    return exit_code(failures, anything_done=bool(todo.jobs or todo.done or todo.postponed))
 
 
 def _print_matrix(cycle: Cycle, means: Means, *, begin: bool) -> None:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import click
 
 from bot import catalogue, show
-from bot.cli.options import Options, chosen, common, print_json, variants_option
+from bot.cli.options import Options, chosen, common, finish, named_alone, print_json, variants_option
 from bot.records import Report
 from bot.runners import LOCAL
 from bot.steps.announce import announce, announce_releases
-from bot.steps.failures import exit_code
+from bot.steps.failures import CutShortError, exit_code
 from bot.steps.means import Means
 from bot.steps.run import Cycle, run
 
@@ -39,7 +39,7 @@ def run_command(
         means = _unpublished(means)
     asked = chosen(wanted, means)
     rows = catalogue.select(asked)
-    named = frozenset(asked) & frozenset(v.name for v in rows)
+    named = named_alone(asked, rows)
     if where != LOCAL and where.partition("/")[0] != "hf-jobs":
         raise click.UsageError(
             f"--on is local, hf-jobs or hf-jobs/FLAVOR, not {where}; `phi-bot plan` knows other runners"
@@ -48,7 +48,11 @@ def run_command(
         raise click.UsageError("--stage and --no-publish do not go together")
     if staged:
         means.config.namespace("there is no namespace to stage in")
-    cycle, report = run(models, rows, named=named, means=means, on=(where,), staged=staged)
+    try:
+        cycle, report = run(models, rows, named=named, means=means, on=(where,), staged=staged)
+    except CutShortError as cut:
+        finish(cut.report, options)
+        raise
     settings = means.config.announce
     announce(report, todo=cycle.todo, watched=cycle.watched, status_page=settings.status_page)
     if not means.config.run.dry_run and not no_publish:

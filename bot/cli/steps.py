@@ -1,27 +1,29 @@
 """The steps of the main job as commands, from building to announcing."""
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from bot import catalogue, recipes, show
-from bot.cli.options import Options, artifacts_of, chosen, common, finish, read_input, variants_option
+from bot.cli.options import Options, artifacts_of, chosen, common, concluded, finish, read_input, variants_option
 from bot.errors import PhiBotError, RecordError
 from bot.plans import Plan
 from bot.records import Artifact, Failure, Report
 from bot.steps.announce import announce, announce_releases
-from bot.steps.build import build
-from bot.steps.failures import failure
+from bot.steps.failures import CutShortError, failure, together
 from bot.steps.means import Means
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
-from bot.steps.prove import together, verify_all
+from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
 from bot.steps.reports import count, failures_in
 from bot.steps.run import look
 from bot.steps.stage import stage
-from bot.steps.watch import Reader
+from bot.steps.watch import Reader, read_named
 from bot.workspace import read_artifact
 
 
@@ -42,23 +44,13 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool
     else:
         rows = catalogue.select(chosen(wanted, means))
         rows = recipes.configured(rows, means.config.build.imatrix_from_4_bits)
-        reader = Reader(hub=means.hub)
-        todo = plan_releases([reader.named(model) for model in sources], rows)
-        require_work(todo)
-    artifacts: list[Artifact] = []
-    failures = list(todo.failures)
-    for job in todo.jobs:
-        report = build(
-            job,
-            workspace=means.workspace,
-            hub=means.hub,
-            threads=means.config.build.threads,
-            display=means.display,
-            stock=stock,
-        )
-        artifacts += report.artifacts
-        failures += report.failures
-    return finish(Report(artifacts=tuple(artifacts), failures=tuple(failures)), options)
+        releases, broken = read_named(sources, Reader(hub=means.hub))
+        todo = plan_releases(releases, rows)
+        if not broken:
+            require_work(todo)
+        more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in rows)
+        todo = replace(todo, failures=(*more, *todo.failures))
+    return concluded(lambda: build_all(todo.jobs, means, stock=stock), options, todo.failures)
 
 
 @click.command("verify")
@@ -71,12 +63,23 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot verify artifacts.json --json > proven.json
     """
     means = options.means()
-    given = artifacts_of(sources)
-    report = verify_all(given, means)
-    if not options.json:
-        for artifact in given:  # those that failed too
+    given = artifacts_of(sources, "verify")
+
+    def verified() -> Report:
+        try:
+            return verify_all(given.artifacts, means)
+        finally:
+            if not options.json:
+                _show_evidence(given.artifacts)
+
+    return concluded(verified, options, given.failures)
+
+
+def _show_evidence(artifacts: Sequence[Artifact]) -> None:
+    """Print what is measured of artifacts, of those that failed too."""
+    for artifact in artifacts:
+        with suppress(RecordError):  # that it cannot be read is among the failures
             show.evidence(read_artifact(Path(artifact.folder)))
-    return finish(report, options)
 
 
 @click.command("publish")
@@ -89,17 +92,21 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot publish proven.json --namespace my-org --json > published.json
     """
     means = options.means()
-    settings = means.config.publish
-    report = publish(
-        artifacts_of(sources),
-        namespace=means.config.namespace("there is no namespace to publish in"),
-        private=settings.private,
-        template=settings.repo,
-        workspace=means.workspace,
-        hub=means.hub,
-        display=means.display,
-    )
-    return finish(report, options)
+    given = artifacts_of(sources, "publish")
+    namespace = means.config.namespace("there is no namespace to publish in")
+
+    def published() -> Report:
+        return publish(
+            given.artifacts,
+            namespace=namespace,
+            private=means.config.publish.private,
+            template=means.config.publish.repo,
+            workspace=means.workspace,
+            hub=means.hub,
+            display=means.display,
+        )
+
+    return concluded(published, options, given.failures)
 
 
 @click.command("stage")
@@ -112,8 +119,13 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot stage proven.json --namespace my-org --json > staged.json
     """
     means = options.means()
-    report = stage(artifacts_of(sources), config=means.config, hub=means.hub, display=means.display)
-    return finish(report, options)
+    given = artifacts_of(sources, "stage")
+    means.config.namespace("there is no namespace to stage in")
+
+    def staged() -> Report:
+        return stage(given.artifacts, config=means.config, hub=means.hub, display=means.display)
+
+    return concluded(staged, options, given.failures)
 
 
 @click.command("promote")
@@ -134,7 +146,11 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     """
     means = options.means()
     settings, dry = means.config.announce, means.config.run.dry_run
-    report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
+    try:
+        report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
+    except CutShortError as cut:
+        finish(cut.report, options)
+        raise
     built = _built(reports) if reports is not None else ()
     if not dry:
         count(built, report, config=means.config, hub=means.hub, display=means.display)

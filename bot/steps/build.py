@@ -7,12 +7,24 @@ from pathlib import Path
 
 import bot
 from bot import cards, formats, holes, importance, recipes, source
-from bot.errors import BuildError, DiskTooSmallError
+from bot.errors import BuildError, DiskTooSmallError, PhiBotError, RecordError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
 from bot.progress import Display
-from bot.records import BuildRecord, Cost, Failure, FileEntry, Imatrix, Json, Release, Report, SourceRef, ToolchainRef
+from bot.records import (
+    Artifact,
+    BuildRecord,
+    Cost,
+    Failure,
+    FileEntry,
+    Imatrix,
+    Json,
+    Release,
+    Report,
+    SourceRef,
+    ToolchainRef,
+)
 from bot.steps.failures import failure
 from bot.steps.trial import Trials, to_build
 from bot.streams import room
@@ -57,6 +69,23 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
     built = [v for v in job.variants if v.variant.name not in failed]
     artifacts = tuple(read_artifact(_folder(workspace, v, release)) for v in built)
     return Report(artifacts=artifacts, failures=tuple(failures))
+
+
+def what_is_whole(job: Job, workspace: Workspace, error: PhiBotError) -> Report:
+    """Return what is there of a job that an error ended: the artifacts that were whole by then, and the others."""
+    artifacts: list[Artifact] = []
+    failures: list[Failure] = []
+    for planned in job.variants:
+        folder = _folder(workspace, planned, job.release)
+        try:
+            if folder.exists():
+                artifacts.append(read_artifact(folder))
+                continue
+            reason = error
+        except RecordError as unreadable:
+            reason = unreadable
+        failures.append(failure(job.release.label, planned.variant.name, "build", reason))
+    return Report(artifacts=tuple(artifacts), failures=tuple(failures))
 
 
 def streams(job: Job, workspace: Workspace, display: Display) -> bool:

@@ -30,7 +30,7 @@ from bot.source import NOTICES
 from bot.source.strict import parse_object
 from bot.steps import check
 from bot.steps.changes import EMPTY, check_apart, paths
-from bot.steps.failures import failure
+from bot.steps.failures import cut_short, failure
 from bot.steps.propose import prefix_of, title_of
 
 _OURS = frozenset({"README.md", RECORD_FILE, *PICTURES, *NOTICES})
@@ -41,26 +41,51 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
 
     ``name`` is OWNER/REPO#N, ``models`` are those that it was proposed for. Where a pull request on the Hub was made
     from another commit than the one that was merged, or does not pass the checks, it is closed, with the reason, and
-    is a Failure. Raises ConfigError without a namespace, and what the Hub refuses.
+    is a Failure. So is what the Hub refuses, and the others go on. Raises ConfigError without a namespace, and
+    CutShortError on Ctrl-C.
     """
     namespace = config.namespace("there is no namespace to conclude in")
     publications: list[Publication] = []
     failures: list[Failure] = []
-    for repo_id in _repos(namespace, models, config.publish.repo):
-        for proposal in hub.proposals(repo_id):
-            if not proposal.title.startswith(prefix_of(name)):
-                continue
-            if not pull.merged:
-                hub.close(repo_id, proposal.number, f"{name} was closed.")
-                display.say(f"Closed #{proposal.number} of {repo_id}: {name} was closed")
-                continue
+    try:
+        for repo_id in _repos(namespace, models, config.publish.repo):
             try:
-                publications.append(_merge(repo_id, proposal, pull, name, config, hub))
-                display.say(f"Merged #{proposal.number} of {repo_id}")
+                proposals = [p for p in hub.proposals(repo_id) if p.title.startswith(prefix_of(name))]
             except PhiBotError as error:
-                hub.close(repo_id, proposal.number, f"Not merged: {error.message}")
-                failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
+                failures.append(failure(name, repo_id, "publish", error))
+                continue
+            for proposal in proposals:
+                try:
+                    publications += _conclude(repo_id, proposal, pull, name, config, hub, display)
+                except PhiBotError as error:
+                    failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
+                    if pull.merged:
+                        _close(repo_id, proposal, error, hub, display)
+    except KeyboardInterrupt as error:
+        done = Report(publications=tuple(publications), failures=tuple(failures))
+        raise cut_short(done, error, (), "publish") from error
     return Report(publications=tuple(publications), failures=tuple(failures))
+
+
+def _conclude(
+    repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, hub: Hub, display: Display
+) -> list[Publication]:
+    """Merge or close one pull request on the Hub; return what that published."""
+    if not pull.merged:
+        hub.close(repo_id, proposal.number, f"{name} was closed.")
+        display.say(f"Closed #{proposal.number} of {repo_id}: {name} was closed")
+        return []
+    merged = _merge(repo_id, proposal, pull, name, config, hub)
+    display.say(f"Merged #{proposal.number} of {repo_id}")
+    return [merged]
+
+
+def _close(repo_id: str, proposal: HubPull, why: PhiBotError, hub: Hub, display: Display) -> None:
+    """Close what is not merged. Where the Hub does not take that either, it is said, and a person can."""
+    try:
+        hub.close(repo_id, proposal.number, f"Not merged: {why.message}")
+    except PhiBotError as error:
+        display.say(f"#{proposal.number} of {repo_id} was not closed: {error.message}")
 
 
 def _repos(namespace: str, models: Sequence[str], template: str) -> list[str]:

@@ -9,11 +9,8 @@ from itertools import groupby
 
 from bot import catalogue, naming, recipes, toolchains
 from bot.errors import (
-    ForeignRepoError,
-    OtherSourceError,
+    HubUnreachableError,
     PhiBotError,
-    RecordError,
-    SourceError,
     UnsupportedArchitectureError,
 )
 from bot.estimates import estimate
@@ -123,7 +120,9 @@ def _jobs_of(one: Due, reader: Reader, known: Known) -> tuple[Plan, dict[str, Re
     for planned in one.planned:
         try:
             _check_record(planned, label, reader, known)
-        except (ForeignRepoError, OtherSourceError, RecordError) as error:
+        except HubUnreachableError:
+            raise  # the others would fail alike
+        except PhiBotError as error:
             failures.append(failure(label, planned.variant.name, "plan", error))
         else:
             todo.append(planned)
@@ -133,8 +132,8 @@ def _jobs_of(one: Due, reader: Reader, known: Known) -> tuple[Plan, dict[str, Re
         try:
             jobs, more, refusals = _jobs(reader.release(one.sighting), todo, here=known.here)
         except PhiBotError as error:
-            if not isinstance(error, SourceError) and one.sighting.folder is None:
-                raise  # the Hub's fault is not this release's
+            if isinstance(error, HubUnreachableError):
+                raise  # the others would fail alike
             more = [failure(label, v.variant.name, "plan", error) for v in todo]
         failures += more
     return Plan(jobs=tuple(jobs), done=(), failures=tuple(failures)), refusals

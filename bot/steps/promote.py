@@ -21,7 +21,7 @@ from bot.records import BuildRecord, Failure, Record, Release, Report, SourceFil
 from bot.steps import check
 from bot.steps.candidates import PROMPT_FILE, Candidate
 from bot.steps.due import NOTHING
-from bot.steps.failures import failure
+from bot.steps.failures import cut_short, failure, together
 from bot.steps.publish import put
 from bot.steps.stage import check_target, folder_of, parsed, published_folders, staging_repo
 from bot.steps.watch import is_watched
@@ -63,16 +63,20 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
         for candidate in candidates:
             display.say(f"A dry run: {candidate.name} of {candidate.release.label} passes, and is not published")
         return Report(failures=tuple(failures))
-    report = put(
-        candidates,
-        namespace=config.namespace("there is no namespace to publish in"),
-        private=config.publish.private,
-        template=config.publish.repo,
-        workspace=workspace,
-        hub=hub,
-        display=display,
-    )
-    return Report(publications=report.publications, failures=(*failures, *report.failures))
+    refused = Report(failures=tuple(failures))
+    try:
+        report = put(
+            candidates,
+            namespace=config.namespace("there is no namespace to publish in"),
+            private=config.publish.private,
+            template=config.publish.repo,
+            workspace=workspace,
+            hub=hub,
+            display=display,
+        )
+    except KeyboardInterrupt as error:
+        raise cut_short(refused, error, (), "publish") from error
+    return together(refused, report)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from bot.source import NOTICES, bytes_digest
 from bot.steps import check
 from bot.steps.candidates import Candidate, candidate_of
 from bot.steps.changes import Composer, by_repo
-from bot.steps.failures import failure
+from bot.steps.failures import cut_short, failure, said
 from bot.workspace import Workspace, hash_files
 
 _LARGEST_NOTICE = 1_000_000  # bytes
@@ -48,7 +48,7 @@ def propose(
 
     ``approval`` says from which commit, and which models. Those of an older commit are closed. An artifact that does
     not pass the checks becomes a Failure; so does each of a repo that is not there yet, or refuses. Raises ConfigError
-    without a namespace.
+    without a namespace, and CutShortError on Ctrl-C.
     """
     namespace = config.namespace("there is no namespace to propose in")
     candidates: list[Candidate] = []
@@ -64,10 +64,14 @@ def propose(
     proposals: list[Proposal] = []
     for repo_id, members in by_repo(candidates, namespace, config.publish.repo):
         try:
-            made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
+            with said():
+                made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
             proposals += [made] if made is not None else []
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]
+        except KeyboardInterrupt as error:
+            done = Report(proposals=tuple(proposals), failures=tuple(failures))
+            raise cut_short(done, error, [(c.release.label, c.name) for c in candidates], "publish") from error
     return Report(proposals=tuple(proposals), failures=tuple(failures))
 
 

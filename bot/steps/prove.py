@@ -1,12 +1,12 @@
 """Prove: build and verify, job by job. What fails holds up nothing else, unless the model itself is at fault."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bot.errors import PhiBotError, SourceError
+from bot.errors import Interrupted, PhiBotError, SourceError
 from bot.plans import Job
 from bot.records import Artifact, Failure, Report
-from bot.steps.build import build
-from bot.steps.failures import failure
+from bot.steps.build import build, what_is_whole
+from bot.steps.failures import CutShortError, cut_short, failure, said, together
 from bot.steps.means import Means
 from bot.steps.place import BYTES_A_SECOND
 from bot.steps.verify import verify
@@ -15,20 +15,39 @@ from bot.steps.verify import verify
 def prove_all(jobs: Sequence[Job], means: Means, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
     """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried.
 
-    ``on_proven`` is called with each artifact as soon as it is.
+    ``on_proven`` is called with each artifact as soon as it is. Raises CutShortError on Ctrl-C.
     """
-    artifacts: list[Artifact] = []
-    failures: list[Failure] = []
+    done = Report()
     for number, job in enumerate(jobs := in_order(jobs)):
         try:
-            proven, failed = _prove(job, means, on_proven)
-        except SourceError as error:  # the other formats would fail on the same file
-            left = [v.variant.name for j in jobs[number:] for v in j.variants]
-            failures += [failure(job.release.label, name, "build", error) for name in left]
-            break
-        artifacts += proven
-        failures += failed
-    return Report(artifacts=tuple(artifacts), failures=tuple(failures))
+            built = _built(job, means)
+            done = together(done, Report(failures=built.failures))
+            verified, broken = _verified(built.artifacts, means, on_proven)
+            done, left = together(done, verified), jobs[number + 1 :]
+        except SourceError as error:
+            broken, left = error, jobs[number:]
+        except KeyboardInterrupt as error:
+            raise cut_short(done, error, _wanted(jobs), "build") from error
+        if broken is not None:  # the other formats would fail on the same file
+            failures = tuple(failure(*one, "build", broken) for one in _wanted(left))
+            return together(done, Report(failures=failures))
+    return done
+
+
+def build_all(jobs: Sequence[Job], means: Means, *, stock: bool = False) -> Report:
+    """Build jobs, one after the other. One that fails holds up no other. Raises CutShortError on Ctrl-C.
+
+    With ``stock`` the toolchains work their own way (see ``build``).
+    """
+    done = Report()
+    for job in jobs:
+        try:
+            done = together(done, _built(job, means, stock=stock))
+        except SourceError as error:
+            done = together(done, what_is_whole(job, means.workspace, error))
+        except KeyboardInterrupt as error:
+            raise cut_short(done, error, _wanted(jobs), "build") from error
+    return done
 
 
 def in_order(jobs: Sequence[Job]) -> list[Job]:
@@ -46,53 +65,66 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def together(one: Report, other: Report) -> Report:
-    """Return what two reports say."""
-    return Report(
-        artifacts=one.artifacts + other.artifacts,
-        staged=one.staged + other.staged,
-        proposals=one.proposals + other.proposals,
-        publications=one.publications + other.publications,
-        failures=one.failures + other.failures,
-    )
+def _built(job: Job, means: Means, *, stock: bool = False) -> Report:
+    """Build one job; what is whole of it when it fails is kept. Raises SourceError where the model itself is at fault.
 
-
-def _prove(job: Job, means: Means, on_proven: Callable[[Artifact], None]) -> tuple[list[Artifact], list[Failure]]:
-    """Build and verify one job. Raises SourceError where the model itself is at fault."""
+    Raises CutShortError on Ctrl-C.
+    """
     threads = means.config.build.threads
     try:
-        built = build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display)
+        with said():
+            return build(
+                job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display, stock=stock
+            )
     except SourceError:
         raise
     except PhiBotError as error:
-        return [], [failure(job.release.label, v.variant.name, "build", error) for v in job.variants]
-    proven = verify_all(built.artifacts, means, on_proven)
-    return list(proven.artifacts), [*built.failures, *proven.failures]
+        return what_is_whole(job, means.workspace, error)
+    except KeyboardInterrupt as error:
+        why = Interrupted("it was interrupted", hint="Run the same command again to go on.")
+        raise CutShortError(what_is_whole(job, means.workspace, why)) from error
 
 
-def verify_all(
-    artifacts: Sequence[Artifact], means: Means, on_proven: Callable[[Artifact], None] = lambda _: None
-) -> Report:
-    """Verify artifacts; one that fails holds up no other. Raises SourceError where the model itself is at fault."""
+def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
+    """Verify artifacts; one that fails holds up no other, nor does a damaged source. Raises CutShortError on Ctrl-C."""
+    return _verified(artifacts, means, lambda _: None)[0]
+
+
+def _verified(
+    artifacts: Sequence[Artifact], means: Means, on_proven: Callable[[Artifact], None]
+) -> tuple[Report, SourceError | None]:
+    """Return what came of verifying, and the error of the last model that is itself at fault."""
     proven: list[Artifact] = []
     failures: list[Failure] = []
+    broken: dict[str, SourceError] = {}  # by the content of what they were made from
     for artifact in artifacts:
+        source, variant = artifact.build.source, artifact.build.variant
         try:
-            proven.append(
-                verify(
-                    artifact,
-                    config=means.config,
-                    workspace=means.workspace,
-                    hub=means.hub,
-                    threads=means.config.build.threads,
-                    display=means.display,
+            if (known := broken.get(source.content_digest)) is not None:
+                raise known
+            with said():
+                proven.append(
+                    verify(
+                        artifact,
+                        config=means.config,
+                        workspace=means.workspace,
+                        hub=means.hub,
+                        threads=means.config.build.threads,
+                        display=means.display,
+                    )
                 )
-            )
-        except SourceError:
-            raise
         except PhiBotError as error:
-            build_record = artifact.build
-            failures.append(failure(build_record.source.label, build_record.variant.name, "verify", error))
+            failures.append(failure(source.label, variant.name, "verify", error))
+            if isinstance(error, SourceError):
+                broken[source.content_digest] = error
+        except KeyboardInterrupt as error:
+            done = Report(artifacts=tuple(proven), failures=tuple(failures))
+            wanted = [(a.build.source.label, a.build.variant.name) for a in artifacts]
+            raise cut_short(done, error, wanted, "verify") from error
         else:
             on_proven(proven[-1])
-    return Report(artifacts=tuple(proven), failures=tuple(failures))
+    return Report(artifacts=tuple(proven), failures=tuple(failures)), next(reversed(broken.values()), None)
+
+
+def _wanted(jobs: Iterable[Job]) -> Iterator[tuple[str, str]]:
+    yield from ((job.release.label, v.variant.name) for job in jobs for v in job.variants)

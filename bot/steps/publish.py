@@ -13,7 +13,7 @@ from bot.records import Artifact, Failure, Publication, RepoRecord, Report
 from bot.steps.ahead import Placed
 from bot.steps.candidates import Candidate, candidate_of
 from bot.steps.changes import EMPTY, Composer, by_repo, path_in_repo
-from bot.steps.failures import failure
+from bot.steps.failures import cut_short, failure, said, together
 from bot.workspace import Workspace
 
 _ROUNDS = 9  # each one that is lost was won by someone else, who has less left to do then
@@ -38,16 +38,20 @@ def publish(
             candidates.append(candidate_of(artifact))
         except PhiBotError as error:
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
-    report = put(
-        candidates,
-        namespace=namespace,
-        private=private,
-        template=template,
-        workspace=workspace,
-        hub=hub,
-        display=display,
-    )
-    return Report(publications=report.publications, failures=(*failures, *report.failures))
+    refused = Report(failures=tuple(failures))
+    try:
+        report = put(
+            candidates,
+            namespace=namespace,
+            private=private,
+            template=template,
+            workspace=workspace,
+            hub=hub,
+            display=display,
+        )
+    except KeyboardInterrupt as error:
+        raise cut_short(refused, error, (), "publish") from error
+    return together(refused, report)
 
 
 def placed(artifact: Artifact, *, namespace: str, private: bool, template: str = TEMPLATE) -> Placed:
@@ -94,16 +98,20 @@ def put(
 
     What a repo holds already with the same build key is not sent again; if that is all, no commit is made. Where
     someone else publishes in the same repo at the same moment, what they did is read, and the rest added to it. A repo
-    that refuses becomes a Failure for each of its candidates, and the others go on.
+    that refuses becomes a Failure for each of its candidates, and the others go on. Raises CutShortError on Ctrl-C.
     """
     publications: list[Publication] = []
     failures: list[Failure] = []
     composer = Composer.of(candidates, template=template, workspace=workspace, hub=hub, display=display)
     for repo_id, members in by_repo(candidates, namespace, template):
         try:
-            publications.append(_put(repo_id, members, private, composer, hub, display))
+            with said():
+                publications.append(_put(repo_id, members, private, composer, hub, display))
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]
+        except KeyboardInterrupt as error:
+            done = Report(publications=tuple(publications), failures=tuple(failures))
+            raise cut_short(done, error, [(c.release.label, c.name) for c in candidates], "publish") from error
     return Report(publications=tuple(publications), failures=tuple(failures))
 
 

@@ -17,19 +17,20 @@ from bot.hub.namespace import Namespace
 from bot.memory import Memory, Refused
 from bot.plans import Job, Plan, PlannedVariant, Watched
 from bot.progress import Display
-from bot.records import Report, Variant
+from bot.records import Failure, Report, Variant
 from bot.steps.ahead import Ahead
 from bot.steps.elsewhere import submit
+from bot.steps.failures import cut_short, failure, together
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
-from bot.steps.prove import prove_all, together
+from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
 from bot.steps.publish import placed as placed_to_publish
 from bot.steps.remember import Store, store_of
 from bot.steps.settle import HERE, settle
 from bot.steps.stage import placed as placed_to_stage
 from bot.steps.stage import stage, staged_folders
-from bot.steps.watch import Reader, remembered, sighting_of, watch
+from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusable, watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ def look(
     ``variants`` are rows of the catalogue; the configuration says whether they try an importance matrix.
     ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
     remembered. ``on`` and ``exact`` are as ``settle`` takes them. Where it is to be ``staged``, what waits to be
-    promoted is not built again. Raises UnsupportedArchitectureError where models are named and nothing of them can be
+    promoted is not built again. Of several models that are named, one that cannot be read is a failure of each variant.
+    Raises the error of the first where none can be read, UnsupportedArchitectureError where nothing of them can be
     built, and TokenError where something is to be published without a token.
     """
     config, now = means.config, _now()
@@ -74,10 +76,12 @@ def look(
         return Cycle(watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, paused=paused)
     reader = Reader(hub=means.hub)
     memory = Memory() if store is None else store.memory
+    broken: dict[str, PhiBotError] = {}
     if given is not None:
         watched = given
     elif models:
-        watched = Watched(sightings=tuple(sighting_of(reader.named(model)) for model in models))
+        releases, broken = read_named(models, reader)
+        watched = Watched(sightings=tuple(map(sighting_of, releases)), notices=unusable(broken))
     else:
         watched = watch(config=config, reader=reader, memory=memory, now=now, display=means.display)
     there = NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace)
@@ -92,8 +96,10 @@ def look(
         now=now,
     )
     todo, refusals = plan(watched.sightings, variants, reader=reader, known=known)
-    if models:
+    if models and not broken:
         require_work(todo)
+    more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in variants)
+    todo = replace(todo, failures=(*more, *todo.failures))
     todo = settle(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
     if todo.jobs and config.publish.namespace and keep:
         means.hub.check_rights()  # a token that is missing or wrong is better said now than after hours of building
@@ -132,13 +138,13 @@ def run(
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
     own name, not as one of a set. In a dry run, and while the bot is paused, nothing is done and nothing remembered.
-    Raises what ``look`` raises.
+    Raises what ``look`` raises, and CutShortError on Ctrl-C.
     """
     dry = means.config.run.dry_run
     here = tuple(on) == HERE
     cycle = look(models, variants, means, keep=not dry and not staged, on=on, exact=not here, staged=staged)
     _say(cycle, means.display, named=bool(models))
-    report = Report(failures=tuple(f for f in cycle.todo.failures if f.variant in named or not is_refusal(f)))
+    report = Report(failures=asked_for(cycle.todo, models, named))
     if dry or cycle.paused is not None:
         return cycle, report
     if not here:
@@ -149,8 +155,17 @@ def run(
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
             means.display.say(f"Paused: {paused}. What is left is for the next run")
             return replace(cycle, paused=paused), report
-        report = together(report, _staged(jobs, means) if staged else _release(jobs, cycle.store, means))
+        try:
+            report = together(report, _staged(jobs, means) if staged else _release(jobs, cycle.store, means))
+        except KeyboardInterrupt as error:
+            wanted = [(job.release.label, v.variant.name) for job in cycle.todo.jobs for v in job.variants]
+            raise cut_short(report, error, wanted, "build") from error
     return cycle, report
+
+
+def asked_for(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
+    """Return the failures of a plan that count: what a toolchain refuses only if it, or the model, was named."""
+    return tuple(f for f in todo.failures if f.variant in named or f.release in models or not is_refusal(f))
 
 
 def _store(means: Means) -> Store | None:
@@ -199,15 +214,18 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
             with Ahead(means.hub, where, means.display, Owners(hub=means.hub)) as ahead:
                 report = prove_all(jobs, means, ahead.offer)
         if report.artifacts and namespace:
-            published = publish(
-                report.artifacts,
-                namespace=namespace,
-                private=private,
-                template=template,
-                workspace=means.workspace,
-                hub=means.hub,
-                display=means.display,
-            )
+            try:
+                published = publish(
+                    report.artifacts,
+                    namespace=namespace,
+                    private=private,
+                    template=template,
+                    workspace=means.workspace,
+                    hub=means.hub,
+                    display=means.display,
+                )
+            except KeyboardInterrupt as error:
+                raise cut_short(report, error, (), "publish") from error
             report = together(report, published)
         outcome.append(report)
     return report
@@ -218,9 +236,13 @@ def _staged(jobs: Sequence[Job], means: Means) -> Report:
     where = partial(placed_to_stage, config=means.config, hub=means.hub)
     with Ahead(means.hub, where, means.display) as ahead:
         report = prove_all(jobs, means, ahead.offer)
-    if report.artifacts:
-        report = together(report, stage(report.artifacts, config=means.config, hub=means.hub, display=means.display))
-    return report
+    if not report.artifacts:
+        return report
+    try:
+        done = stage(report.artifacts, config=means.config, hub=means.hub, display=means.display)
+    except KeyboardInterrupt as error:
+        raise cut_short(report, error, (), "stage") from error
+    return together(report, done)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from bot.source.strict import parse_object
 from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
 from bot.steps.ahead import Placed
 from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of
-from bot.steps.failures import failure
+from bot.steps.failures import cut_short, failure, said
 
 R = TypeVar("R", bound=Record)
 
@@ -59,7 +59,7 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
 
     An artifact without evidence that it passed, of a folder of this machine, of a model that not everybody may read
     where the staging repo is public, or for a repo that is another source's, becomes a Failure. So does each of them
-    where the repo refuses the commit. Raises ConfigError without a namespace.
+    where the repo refuses the commit. Raises ConfigError without a namespace, and CutShortError on Ctrl-C.
     """
     repo_id = staging_repo(config)
     failures: list[Failure] = []
@@ -75,10 +75,14 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
     if not candidates:
         return Report(failures=tuple(failures))
     try:
-        commit = _put(repo_id, candidates, namespace, hub, display)
+        with said():
+            commit = _put(repo_id, candidates, namespace, hub, display)
     except PhiBotError as error:
         failures += [failure(c.release.label, c.name, "stage", error) for c in candidates]
         return Report(failures=tuple(failures))
+    except KeyboardInterrupt as error:
+        wanted = [(c.release.label, c.name) for c in candidates]
+        raise cut_short(Report(failures=tuple(failures)), error, wanted, "stage") from error
     staged = tuple(
         Staged(repo_id=repo_id, commit=commit, folder=folder_of(c.proven.build), build=c.proven.build)
         for c in candidates

@@ -6,14 +6,14 @@ list has pages.
 
 import datetime as dt
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from bot import source
 from bot.config import Config
-from bot.errors import SourceError, TokenError, UnknownModelError
+from bot.errors import HubUnreachableError, PhiBotError, SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.namespace import Listed
 from bot.memory import Memory, Seen, changes
@@ -73,6 +73,32 @@ class Reader:
         return release
 
 
+def read_named(models: Sequence[str], reader: Reader) -> tuple[list[Release], dict[str, PhiBotError]]:
+    """Return the releases that MODEL arguments name, and what is wrong with those that cannot be read.
+
+    Raises the error of the first one where none can be read, and HubUnreachableError: the others would fail alike.
+    """
+    releases: list[Release] = []
+    errors: dict[str, PhiBotError] = {}
+    for model in models:
+        try:
+            releases.append(reader.named(model))
+        except HubUnreachableError:
+            raise
+        except PhiBotError as error:
+            errors[model] = error
+    if errors and not releases:
+        raise next(iter(errors.values()))
+    return releases, errors
+
+
+def unusable(errors: Mapping[str, PhiBotError]) -> tuple[Notice, ...]:
+    """Return what people are told of models that cannot be read."""
+    return tuple(
+        Notice(repo_id=model, what="unusable", text=f"{error.message}. {error.hint}") for model, error in errors.items()
+    )
+
+
 def is_folder(model: str) -> bool:
     """Say whether a MODEL argument means a local folder: it looks like a path, or there is such a folder."""
     return model.startswith((".", "/", "~")) or "\\" in model or Path(model).is_dir()
@@ -107,9 +133,16 @@ def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, d
             sightings.append(_sighted(found, reader, memory.sources.get(found.repo_id), config, now))
         except (TokenError, UnknownModelError) as error:  # not remembered: the right may come without a new commit
             notices.append(Notice(repo_id=found.repo_id, what="gated", text=f"{error.message}. {error.hint}"))
+        except HubUnreachableError:
+            raise
+        except PhiBotError as error:  # the Hub refuses this one alone, perhaps
+            notices += unusable({found.repo_id: error})
     notices += changes(_watched_before(memory, config), {s.repo_id: _seen(s) for s in sightings})
     notices += _gone(memory, config, {found.repo_id for found in listed}, notices)
     return Watched(sightings=tuple(sightings), notices=tuple(sorted(notices, key=lambda n: (n.repo_id, n.what))))
+
+
+_NOT_NOW = ("gated", "private", "young", "disabled", "emptied", "unusable")
 
 
 def remembered(watched: Watched, memory: Memory, config: Config) -> dict[str, Seen]:
@@ -117,7 +150,7 @@ def remembered(watched: Watched, memory: Memory, config: Config) -> dict[str, Se
 
     Of those that are left out for now, what was known of them; of those that another configuration watches, too.
     """
-    left = {n.repo_id for n in watched.notices if n.what in ("gated", "private", "young", "disabled", "emptied")}
+    left = {n.repo_id for n in watched.notices if n.what in _NOT_NOW}
     kept = {r: seen for r, seen in memory.sources.items() if r in left or not is_watched(r, config)}
     return kept | {s.repo_id: _seen(s) for s in watched.sightings}
 

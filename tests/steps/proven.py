@@ -42,11 +42,16 @@ FILES = {
 
 def release(hub: RunningHub, repo_id: str = MODEL, **changes: bytes | None) -> Release:
     """Put a small model on the Hub, and return it as a release."""
+    return client.connect(hub.url, hub.token).release(put(hub, repo_id, **changes))
+
+
+def put(hub: RunningHub, repo_id: str, **changes: bytes | None) -> str:
+    """Put a small model on the Hub, and return its repo."""
     api = HfApi(endpoint=hub.url, token=hub.token)
     api.create_repo(repo_id)
     for name, content in models.files(**changes).items():
         api.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=content)
-    return client.connect(hub.url, hub.token).release(repo_id)
+    return repo_id
 
 
 def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float = 0.001) -> Artifact:
