@@ -8,7 +8,7 @@ from bot.hub.local.names import REPO_TYPES
 from bot.hub.local.refused import RefusedError, forbidden, not_found
 from bot.hub.local.repo import Repo, Settings
 from bot.hub.local.tokens import Grant
-from bot.hub.local.web import Request
+from bot.hub.local.web import Request, Response
 
 
 def repo_type(plural: str) -> str:
@@ -19,19 +19,54 @@ def repo_type(plural: str) -> str:
 
 
 def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
-    """Return a repo that the caller may know of: its name, its card's head, its list of files."""
+    """Return a repo that the caller may know of: its name, its card's head, its list of files.
+
+    An address with its name in another case, or with a former one, leads to that with the name that it has.
+    """
+    repo = known_by(request, types, namespace, name)
+    if (repo.namespace, repo.name) != (namespace, name):
+        raise RefusedError(
+            HTTPStatus.TEMPORARY_REDIRECT,
+            f"Temporary Redirect. Redirecting to {repo.path}",
+            headers={"Location": _address_of(request, repo)},
+        )
+    return repo
+
+
+def known_by(request: Request, types: str, namespace: str, name: str) -> Repo:
+    """Return the repo that the caller may know of by a name, wherever that leads."""
     try:
-        repo = request.hub.repo(repo_type(types), namespace, name)
+        repo = request.hub.find(repo_type(types), namespace, name)
     except RefusedError as e:
         if e.status != HTTPStatus.BAD_REQUEST:
             raise
         repo = None
     if repo is not None and sees(request.grant, repo, repo.settings()):
         return repo
+    raise unknown(request)
+
+
+def without_namespace(request: Request, types: str, **found: str) -> Response:  # noqa: ARG001
+    """Refuse an id of one segment, as the first models of the real Hub have them: there is none here."""
+    repo_type(types)
+    raise unknown(request)
+
+
+def unknown(request: Request) -> RefusedError:
+    """Return the answer to a name of which the caller may not know, be there a repo or not."""
     if request.grant is None:  # as the real Hub: without a token, "not there" and "not yours" are the same
         message = "Repository not found, or private and no token was given"
-        raise RefusedError(HTTPStatus.UNAUTHORIZED, message, code="RepoNotFound")
-    raise not_found("RepoNotFound", "Repository not found")
+        return RefusedError(HTTPStatus.UNAUTHORIZED, message, code="RepoNotFound")
+    return not_found("RepoNotFound", "Repository not found")
+
+
+def _address_of(request: Request, repo: Repo) -> str:
+    """Return the address of a request with a repo's own name in place of the one that led to it."""
+    segments = request.path.split("/")
+    at = {"api": 3, f"{repo.type}s": 2}.get(segments[1], 1)
+    git = ".git" if segments[at + 1].endswith(".git") else ""  # no repo's name ends so
+    segments[at : at + 2] = [repo.namespace, repo.name + git]
+    return "/".join(segments) + (f"?{request.raw_query}" if request.raw_query else "")
 
 
 def sees(grant: Grant | None, repo: Repo, settings: Settings) -> bool:
@@ -62,7 +97,16 @@ def writable(request: Request, types: str, namespace: str, name: str) -> Repo:
 def owned(request: Request, types: str, namespace: str, name: str) -> Repo:
     """Return a repo of which the caller may change everything: who sees it, whom it trusts, whether it is there."""
     repo = visible(request, types, namespace, name)
-    writer_of(request, namespace)
+    writer_of(request, repo.namespace)
+    return repo
+
+
+def owned_now(request: Request, types: str, namespace: str, name: str) -> Repo:
+    """Return a repo that the caller names in the body of a request, to change everything of it: by no former name."""
+    repo = known_by(request, types, namespace, name)
+    if repo.id.lower() != f"{namespace}/{name}".lower():
+        raise unknown(request)
+    writer_of(request, repo.namespace)
     return repo
 
 

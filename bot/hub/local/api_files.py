@@ -93,7 +93,7 @@ def download(request: Request) -> Response:
     """Send an LFS file to whoever was led here. The client follows on the same host, so all headers come again."""
     fields = signed_fields(request)
     types, namespace, name = fields["repo"].split("/")
-    repo = request.hub.repo(types[:-1], namespace, name)
+    repo = request.hub.find(types[:-1], namespace, name)
     if repo is None or not repo.owns(fields["sha256"]):
         raise not_found("EntryNotFound", "this file was deleted")
     etag = f'"{fields["sha256"]}"'

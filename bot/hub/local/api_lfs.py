@@ -7,7 +7,7 @@ import shutil
 from http import HTTPStatus
 from typing import Any
 
-from bot.hub.local.access import contributor, readable, visible, writable
+from bot.hub.local.access import contributor, known_by, readable, visible, writer_to
 from bot.hub.local.names import is_sha256
 from bot.hub.local.refused import RefusedError, bad_request, not_found
 from bot.hub.local.repo import Repo
@@ -88,7 +88,8 @@ def duplicate(request: Request, **where: str) -> Response:
     if not isinstance(target, dict) or not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
         raise bad_request("'target' or 'files' is missing")
     namespace, _, name = string(target, "name").partition("/")
-    repo = writable(request, string(target, "type", "model") + "s", namespace, name)
+    repo = known_by(request, string(target, "type", "model") + "s", namespace, name)
+    writer_to(request, repo)
     failed = []
     for file in files:
         sha256 = string(file, "sha256")
@@ -134,7 +135,7 @@ def _refused(sha256: str, size: int, status: HTTPStatus, message: str) -> dict[s
 def _upload(request: Request) -> tuple[dict[str, str], Repo]:
     fields = signed_fields(request)
     types, namespace, name = fields["repo"].split("/")
-    repo = request.hub.repo(types[:-1], namespace, name)
+    repo = request.hub.find(types[:-1], namespace, name)
     if repo is None:
         raise RefusedError(HTTPStatus.NOT_FOUND, "this repo was deleted", code="RepoNotFound")
     return fields, repo

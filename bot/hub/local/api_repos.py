@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from bot.hub.local import access, front_matter
-from bot.hub.local.access import owned, readable, repo_type, visible, writable, writer, writer_of
+from bot.hub.local.access import owned, owned_now, readable, repo_type, visible, writable, writer, writer_of
 from bot.hub.local.api_webhooks import tell_of_creation
 from bot.hub.local.lists import page_of
 from bot.hub.local.metadata import Metadata, Seen, look
@@ -57,7 +57,7 @@ def create_repo(request: Request) -> Response:
     """Make a repo."""
     wanted = request.json()
     grant = writer(request)
-    namespace = _namespace(wanted, grant)
+    namespace = grant.spelled(_namespace(wanted, grant))
     kind = repo_type(string(wanted, "type", "model") + "s")
     name = string(wanted, "name")
     writer_of(request, namespace)
@@ -65,8 +65,8 @@ def create_repo(request: Request) -> Response:
     try:
         repo = request.hub.create_repo(kind, namespace, name, private=private, author=grant.name)
     except RefusedError as e:
-        if e.status == HTTPStatus.CONFLICT:
-            e.url = f"{request.base}/{'' if kind == 'model' else f'{kind}s/'}{namespace}/{name}"
+        if e.status == HTTPStatus.CONFLICT and (there := request.hub.in_any_case(kind, namespace, name)):
+            e.url = f"{request.base}/{there.path}"
         raise
     tell_of_creation(request, repo, private=private)
     return json_response({"url": f"{request.base}/{repo.path}", "name": repo.id, "id": repo.id})
@@ -77,8 +77,20 @@ def delete_repo(request: Request) -> Response:
     wanted = request.json()
     namespace = _namespace(wanted, writer(request))
     types = string(wanted, "type", "model") + "s"
-    request.hub.delete_repo(owned(request, types, namespace, string(wanted, "name")))
+    request.hub.delete_repo(owned_now(request, types, namespace, string(wanted, "name")))
     return Response()
+
+
+def move_repo(request: Request) -> Response:
+    """Give a repo another name."""
+    wanted = request.json()
+    grant, types = writer(request), string(wanted, "type", "model") + "s"
+    repo = owned_now(request, types, *_id(wanted, "fromRepo"))
+    namespace, name = _id(wanted, "toRepo")
+    namespace = grant.spelled(namespace)
+    writer_of(request, namespace)
+    moved = request.hub.move_repo(repo, namespace, name)
+    return json_response({"url": f"{request.base}/{moved.path}", "name": moved.id, "id": moved.id})
 
 
 def change_settings(request: Request, **where: str) -> Response:
@@ -169,6 +181,11 @@ def file_json(file: File) -> dict[str, Any]:
 def instant(seconds: int) -> str:
     """Return a time as the client reads it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _id(wanted: dict[str, Any], key: str) -> tuple[str, str]:
+    namespace, _, name = string(wanted, key).partition("/")
+    return namespace, name
 
 
 def _namespace(wanted: dict[str, Any], grant: Grant) -> str:

@@ -74,7 +74,7 @@ def _named(request: Request, resource: str) -> Repo:
     *kind, namespace, name = resource.split("/") if resource.count("/") in (1, 2) else ("", "", "")
     if kind not in ([], ["datasets"]):
         raise bad_request("no repo")
-    found = request.hub.repo(repo_type(kind[0] if kind else "models"), namespace, name)
+    found = request.hub.find(repo_type(kind[0] if kind else "models"), namespace, name)
     if found is None:
         raise UntrustedError("there is no such repo")
     return found

@@ -1,14 +1,16 @@
 """Which names of repos, files and refs are taken: checked before any of them comes near a disk."""
 
+import os
 import re
 import unicodedata
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 from bot.hub.local.refused import bad_request
 
 REPO_TYPES = ("model", "dataset")
 
-_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _RESERVED = frozenset({"api", "datasets", "login", "models", "oauth", "spaces", "static"})
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -30,6 +32,17 @@ def check_repo_name(name: str) -> str:
     if not _WORD.fullmatch(name) or "--" in name or ".." in name or name.lower().endswith(".git"):
         raise bad_request(f"{name!r} cannot be a repo name: use letters, digits, '-', '_' and '.', at most 96")
     return name
+
+
+def spelled(folder: Path, name: str) -> str | None:
+    """Return how a folder's entry is spelled that has this name in whatever case, or None: the very name goes first."""
+    try:
+        there = os.listdir(folder)  # noqa: PTH208 - thousands of names, and no need of their paths
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if name in there:
+        return name
+    return min((n for n in there if n.lower() == name.lower()), default=None)
 
 
 def check_path(path: str) -> str:

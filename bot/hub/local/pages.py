@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from markupsafe import Markup
 
 from bot.hub.local import access, discussions, front_matter, names
-from bot.hub.local.access import readable, repo_type, visible
+from bot.hub.local.access import known_by, readable, repo_type, visible
 from bot.hub.local.api_files import last_commits
 from bot.hub.local.card import IMAGE_SUFFIXES, Place, Rendered, render
 from bot.hub.local.diff import changes_between
@@ -269,7 +269,7 @@ def _base(request: Request, base: str) -> tuple[str, bool]:
     """Return the id of a base model, and whether this Hub has it for the caller to see."""
     try:
         owner, _, name = base.partition("/")
-        visible(request, "models", owner, name)
+        known_by(request, "models", owner, name)
     except RefusedError:
         return base, False
     return base, True

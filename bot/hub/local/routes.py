@@ -1,5 +1,7 @@
 """Every address of the embedded Hub."""
 
+from dataclasses import replace
+
 from bot.hub.local import (
     api_commit,
     api_discussions,
@@ -13,10 +15,12 @@ from bot.hub.local import (
     api_webhooks,
     pages,
 )
+from bot.hub.local.access import without_namespace
 from bot.hub.local.refused import RefusedError
 from bot.hub.local.web import Handler, Response, Route, json_response
 
-_REPO = "/api/{types}/{namespace}/{name}"
+_ID = "/{namespace}/{name}"
+_REPO = f"/api/{{types}}{_ID}"
 _LFS = ".git/info/lfs"
 _JOB = "/api/jobs/{namespace}/{job_id}"
 _SCHEDULE = "/api/scheduled-jobs/{namespace}/{schedule_id}"
@@ -41,12 +45,13 @@ def _one(method: str, pattern: str, handler: Handler) -> Route:
     return Route(method=method, pattern=pattern, handler=handler)
 
 
-ROUTES: tuple[Route, ...] = (
+_ROUTES: tuple[Route, ...] = (
     _one("GET", "/api/whoami-v2", api_repos.whoami),
     _one("POST", "/oauth/token", api_trust.exchange),
     _one("POST", "/api/validate-yaml", api_repos.validate_yaml),
     _one("POST", "/api/repos/create", api_repos.create_repo),
     _one("DELETE", "/api/repos/delete", api_repos.delete_repo),
+    _one("POST", "/api/repos/move", api_repos.move_repo),
     _one("GET", "/api/jobs/hardware", api_jobs.hardware),
     _one("GET", "/api/jobs/{namespace}", api_jobs.list_jobs),
     _one("POST", "/api/jobs/{namespace}", api_jobs.run),
@@ -123,6 +128,14 @@ ROUTES: tuple[Route, ...] = (
     _one("GET", "/login", pages.login),
     _one("GET", "/{namespace}", pages.namespace),
 )
+
+_OF_ONE_SEGMENT = tuple(
+    replace(r, pattern=r.pattern.replace(_ID, "/{name}"), handler=without_namespace)
+    for r in _ROUTES
+    if _ID in r.pattern
+)
+
+ROUTES = (*_ROUTES, *_OF_ONE_SEGMENT)
 
 
 def error_response(error: RefusedError, *, wants_page: bool) -> Response:

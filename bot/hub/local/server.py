@@ -129,6 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
                 base=self._base(),
                 path=path,
                 query=_query(query),
+                raw_query=query,
                 headers={k.lower(): v for k, v in self.headers.items()},
                 body=body,
                 grant=self._grant(),

@@ -5,6 +5,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from bot.errors import LocalHubError
 from bot.hub.local import names
 from bot.hub.local.blobs import Blobs
 from bot.hub.local.durable import Scratch, locked, read_json, sync_folder
+from bot.hub.local.former import FormerNames
 from bot.hub.local.index import Index
 from bot.hub.local.limits import Limits
 from bot.hub.local.objects import make_tree, regular_file
@@ -53,6 +55,8 @@ class LocalHub:
             scratch=self.scratch,
             more={digest_of(token): grant for token, grant in (tokens or {}).items()},
         )
+        self.former = FormerNames(folder=self.folder / "former", scratch=self.scratch)
+        self._minds_case = not (self.folder / "HUB.JSON").exists()
         self.index = Index(self.folder / "repos", self._repo)
         self.tokens.make_first()
         self.secret = self._secret()
@@ -78,7 +82,7 @@ class LocalHub:
 
     def repos(self, repo_type: str, *, namespace: str | None = None) -> Iterator[Repo]:
         """Yield the repos of one type in the order of their names."""
-        root = self.folder / "repos" / f"{repo_type}s"
+        root = self._root(repo_type)
         for owner in sorted(root.iterdir()) if root.is_dir() else ():
             if owner.is_dir() and namespace in (None, owner.name):
                 for folder in sorted(owner.iterdir()):
@@ -86,33 +90,80 @@ class LocalHub:
                         yield self._repo(repo_type, owner.name, folder.name)
 
     def repo(self, repo_type: str, namespace: str, name: str) -> Repo | None:
-        """Return a repo, or None when there is none of that name."""
+        """Return a repo, or None when there is none of that very name."""
         names.check_namespace(namespace)
         names.check_repo_name(name)
         found = self._repo(repo_type, namespace, name)
-        return found if (found.folder / "repo.json").exists() else None
+        if not (found.folder / "repo.json").exists():
+            return None
+        if not self._minds_case and (namespace, name) != self._spelled(repo_type, namespace, name):
+            return None
+        return found
+
+    def in_any_case(self, repo_type: str, namespace: str, name: str) -> Repo | None:
+        """Return the repo of a name, which may be spelled in another case: no two names differ in that alone."""
+        found = self.repo(repo_type, namespace, name)
+        return found or self.repo(repo_type, *self._spelled(repo_type, namespace, name))
+
+    def find(self, repo_type: str, namespace: str, name: str) -> Repo | None:
+        """Return the repo that a name leads to: its own in any case, or one that it had before it was moved."""
+        found = self.in_any_case(repo_type, namespace, name)
+        if found is None and (now := self.former.leads_to(repo_type, namespace, name)):
+            found = self.repo(repo_type, *now.split("/"))
+        return found
+
+    def namespace(self, name: str) -> str:
+        """Return how a namespace is spelled that has repos, and the name as it is of one that has none."""
+        return next((n for t in names.REPO_TYPES if (n := names.spelled(self._root(t), name))), name)
 
     def create_repo(self, repo_type: str, namespace: str, name: str, *, private: bool, author: str) -> Repo:
         """Make a repo with its first commit, in one step; a 409 when there is one of that name."""
         names.check_namespace(namespace)
         names.check_repo_name(name)
-        repo = self._repo(repo_type, namespace, name)
-        with locked(repo.lock_file):
-            if repo.folder.exists():
-                raise conflict(f"You already created this {repo_type} repo: {repo.id}")
+        with self._naming(), locked(self._repo(repo_type, namespace, name).lock_file):
+            repo = self._repo(repo_type, self.namespace(namespace), name)
+            if there := self.in_any_case(repo_type, namespace, name):
+                raise conflict(f"You already created this {repo_type} repo: {there.id}")
             draft = replace(repo, folder=Path(tempfile.mkdtemp(dir=self.scratch.folder)))
             self._begin(draft, Settings(private=private, created=int(time.time())), author)
             repo.folder.parent.mkdir(parents=True, exist_ok=True)
             sync_folder(repo.folder.parent.parent)
             draft.folder.rename(repo.folder)
             sync_folder(repo.folder.parent)
+            self.former.forget(repo)
         return repo
+
+    def move_repo(self, repo: Repo, namespace: str, name: str) -> Repo:
+        """Give a repo another name, to which its former one leads from now on; a 409 when that is taken.
+
+        The former name is remembered first: killed in between, the repo is where it was, and a repo of that very name
+        goes before what a name leads to.
+        """
+        names.check_namespace(namespace)
+        names.check_repo_name(name)
+        locks = sorted({repo.lock_file, self._repo(repo.type, namespace, name).lock_file})
+        with self._naming(), locked(locks[0]), locked(locks[1]) if len(locks) > 1 else nullcontext():
+            if not repo.folder.exists():
+                raise not_found("RepoNotFound", f"there is no {repo.type} {repo.id}")
+            moved = self._repo(repo.type, self.namespace(namespace), name)
+            there = self.in_any_case(repo.type, namespace, name)
+            if there is not None and there.id != repo.id:
+                raise conflict(f"A {repo.type} repository called {there.id} already exists")
+            self.former.remember(repo, moved)
+            moved.folder.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(moved.folder.parent.parent)
+            repo.folder.rename(moved.folder)
+            sync_folder(moved.folder.parent)
+            sync_folder(repo.folder.parent)
+            self.former.forget(moved)
+        return moved
 
     def delete_repo(self, repo: Repo) -> None:
         """Remove a repo in one step. Its blobs stay: others may use them."""
-        with locked(repo.lock_file):
+        with self._naming(), locked(repo.lock_file):
             if not repo.folder.exists():
                 raise not_found("RepoNotFound", f"there is no {repo.type} {repo.id}")
+            self.former.forget_all(repo)
             self.scratch.remove_tree(repo.folder)
 
     def _begin(self, draft: Repo, settings: Settings, author: str) -> None:
@@ -128,13 +179,24 @@ class LocalHub:
         )
         draft.point(MAIN, commit.id)
 
+    def _naming(self) -> AbstractContextManager[None]:
+        """Hold the lock under which repos come, go and get other names."""
+        return locked(self._lock_file("names"))
+
+    def _root(self, repo_type: str) -> Path:
+        return self.folder / "repos" / f"{repo_type}s"
+
+    def _spelled(self, repo_type: str, namespace: str, name: str) -> tuple[str, str]:
+        owner = names.spelled(self._root(repo_type), namespace) or namespace
+        return owner, names.spelled(self._root(repo_type) / owner, name) or name
+
     def _repo(self, repo_type: str, namespace: str, name: str) -> Repo:
         return Repo(
             type=repo_type,
             namespace=namespace,
             name=name,
-            folder=self.folder / "repos" / f"{repo_type}s" / namespace / name,
-            lock_file=self._lock_file(f"{repo_type}--{namespace}--{name}"),
+            folder=self._root(repo_type) / namespace / name,
+            lock_file=self._lock_file(f"{repo_type}--{namespace}--{name}".lower()),
             blobs=self.blobs,
             scratch=self.scratch,
         )
@@ -183,7 +245,7 @@ def trust(folder: Path, path: str, issuer: str, claims: Mapping[str, str]) -> No
     publisher = check_publisher(Publisher(issuer=issuer, claims=dict(claims)))
     namespace, _, name = path.removeprefix("datasets/").partition("/")
     with LocalHub(folder) as hub:
-        repo = hub.repo("dataset" if path.startswith("datasets/") else "model", namespace, name)
+        repo = hub.find("dataset" if path.startswith("datasets/") else "model", namespace, name)
         if repo is None:
             raise not_found("RepoNotFound", f"there is no repo {path} in this Hub")
         repo.change_settings(lambda old: replace(old, publishers=(*old.publishers, publisher)))

@@ -38,12 +38,12 @@ class Grant(Record):
 
     def belongs_to(self, namespace: str) -> bool:
         """Say whether private repos of a namespace can be read, all of them."""
-        own = namespace == self.name and not self.is_for_repos
-        return own or namespace in self.namespaces or EVERY_NAMESPACE in self.namespaces
+        own = namespace.lower() == self.name.lower() and not self.is_for_repos
+        return own or self._lists(namespace) or EVERY_NAMESPACE in self.namespaces
 
     def may_read(self, namespace: str, path: str) -> bool:
         """Say whether a private repo can be read, whose pages are at ``path``."""
-        return self.belongs_to(namespace) or path in self.namespaces
+        return self.belongs_to(namespace) or self._lists(path)
 
     def may_change(self, namespace: str, path: str) -> bool:
         """Say whether the files of a repo can be changed, whose pages are at ``path``."""
@@ -56,6 +56,13 @@ class Grant(Record):
     def may_write(self, namespace: str) -> bool:
         """Say whether repos of a namespace can be made, changed and deleted."""
         return self.scope == "write" and self.belongs_to(namespace)
+
+    def spelled(self, namespace: str) -> str:
+        """Return a namespace as this token spells it, if it does."""
+        return next((n for n in (self.name, *self.namespaces) if n.lower() == namespace.lower()), namespace)
+
+    def _lists(self, place: str) -> bool:
+        return place.lower() in (n.lower() for n in self.namespaces)  # no two names differ in case alone
 
 
 @dataclass(frozen=True, kw_only=True)

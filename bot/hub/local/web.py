@@ -74,6 +74,7 @@ class Request:
     base: str
     path: str
     query: Mapping[str, list[str]]
+    raw_query: str
     headers: Mapping[str, str]
     body: Body
     grant: Grant | None

@@ -60,6 +60,8 @@ def life(folder: Path) -> Iterator[str]:
     yield "private"
     repo.delete_ref(Ref(kind="tags", name="v1"))
     yield "untagged"
+    repo = hub.move_repo(repo, "other", "m2")
+    yield "moved"
     hub.delete_repo(repo)
     yield "deleted"
 
@@ -104,18 +106,18 @@ def holds(folder: Path, said: list[str]) -> None:
     """Assert what the steps that were acknowledged promise."""
     last = said[-1] if said else None
     with LocalHub(folder) as hub:
-        repo = hub.repo("model", "org", "m")
+        repo = hub.find("model", "org", "m")  # by its former name too
         if last == "deleted":
             assert repo is None
         if last is None or repo is None:
-            assert last in (None, "deleted", "untagged")  # the deletion may have been done but not yet said
+            assert last in (None, "deleted", "moved")  # the deletion may have been done but not yet said
             return
         head = repo.resolve("main")
         if "uploaded" in said:
             assert repo.owns(SHA256)
         if "committed" in said:
             assert repo.file(head, "w.bin").sha256 == SHA256
-        if "tagged" in said and last not in ("private", "untagged"):
+        if "tagged" in said and last not in ("private", "untagged", "moved"):
             assert repo.resolve("v1").title == "Add w.bin"
         if "proposed" in said:
             assert discussions.one_of(repo, 1).status in ("open", "merged")
@@ -123,12 +125,14 @@ def holds(folder: Path, said: list[str]) -> None:
             assert discussions.one_of(repo, 1).merge_commit == head.id
         if "private" in said:
             assert repo.settings().private
+        if "moved" in said:
+            assert repo.id == "other/m2"
 
 
 def goes_on(folder: Path) -> None:
     """Assert that the same work can be done to its end."""
     with LocalHub(folder) as hub:
-        repo = hub.repo("model", "org", "m")
+        repo = hub.find("model", "org", "m")
         if repo is None:
             repo = hub.create_repo("model", "org", "m", private=False, author="me")
         hub.blobs.receive(iter([WEIGHTS]), sha256=SHA256, size=len(WEIGHTS))
