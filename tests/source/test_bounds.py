@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.errors import DamagedTokenizerError
+from bot.errors import SourceError
 from bot.records import Json
 from bot.source import bounds
 from bot.source.tokenizer import check_tokenizer
@@ -152,7 +152,7 @@ def test_a_part_is_taken_up_to_its_bound_and_named_past_it(
 ) -> None:
     check_tokenizer(write(tmp_path, files() | {name: make(most)}))
     write(tmp_path, {name: make(most + 1)})
-    with pytest.raises(DamagedTokenizerError) as caught:
+    with pytest.raises(SourceError) as caught:
         check_tokenizer(tmp_path)
     assert caught.value.message.startswith(f"{name} has ")
     assert words in caught.value.message
@@ -205,7 +205,7 @@ def test_whatever_is_in_a_file_the_check_does_not_fail_of_it(
     tmp_path_factory: pytest.TempPathFactory, name: str, value: Json
 ) -> None:
     folder = write(tmp_path_factory.getbasetemp() / "any", files() | {name: json.dumps(value).encode()})
-    with suppress(DamagedTokenizerError):
+    with suppress(SourceError):
         check_tokenizer(folder)
     (folder / name).unlink()
 
@@ -228,11 +228,11 @@ _CHILD = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
 from pathlib import Path
-from bot.errors import DamagedTokenizerError
+from bot.errors import SourceError
 from bot.source.tokenizer import check_tokenizer
 try:
     check_tokenizer(Path(sys.argv[1]))
-except DamagedTokenizerError as error:
+except SourceError as error:
     print(error.message)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(peak if sys.platform == "darwin" else peak << 10, time.process_time())

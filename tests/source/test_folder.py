@@ -195,7 +195,7 @@ JSON_FILES = [*sorted(n for n in CONTENT_FILES if n.endswith(".json")), INDEX]
 def whole(name: str) -> dict[str, bytes]:
     """The files of a whole model, of which one is called ``name``."""
     weight_map = dict.fromkeys(TENSORS, "model.safetensors")
-    return {name: json.dumps({"weight_map": weight_map} if name == INDEX else {"a": [1]}).encode()} | files()
+    return {name: json.dumps({"weight_map": weight_map} if name == INDEX else {"a": 1}).encode()} | files()
 
 
 @pytest.mark.parametrize("name", JSON_FILES)
