@@ -249,6 +249,12 @@ class ApprovalError(PhiBotError):
 # ---- the model again: 20 to 29 are taken ---------------------------------------------------------------------
 
 
+class AdapterError(SourceError):
+    """An adapter (LoRA and its like) that is not merged into a model."""
+
+    exit_code = 50
+
+
 class ChatTemplateError(SourceError):
     """A chat template that cannot be rendered."""
 

@@ -73,8 +73,7 @@ def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub,
         with display.task(f"Reading the headers of {release.label}") as task:
             places = hub.outline(release, folder, task)
         source.check(folder)
-        for note in source.stage(folder, scratch / "staged"):
-            display.say(f"{release.label}: {note}")
+        _stage(release, folder, scratch / "staged", display)
         ahead = room(release.weight_bytes) // 4
         with Stream(places, folder, partial(hub.read_range, release), ahead=ahead) as stream:
             yield AtHand(folder=scratch / "staged", stream=stream)
@@ -102,11 +101,16 @@ def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display)
         folder = _local(release) if release.folder else _download(release, workspace, hub, display)
         source.check(folder)
         with workspace.scratch() as scratch:
-            for note in source.stage(folder, scratch / "staged"):
-                display.say(f"{release.label}: {note}")
+            _stage(release, folder, scratch / "staged", display)
             staged.parent.mkdir(parents=True, exist_ok=True)
             (scratch / "staged").rename(staged)
     return staged
+
+
+def _stage(release: Release, folder: Path, out: Path, display: Display) -> None:
+    """Make the view that toolchains read, and say what a person should know of it."""
+    for note in (*release.notes, *source.stage(folder, out)):
+        display.say(f"{release.label}: {note}")
 
 
 def _local(release: Release) -> Path:

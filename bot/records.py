@@ -57,7 +57,8 @@ class Release(Record):
 
     ``repo_id`` is ``owner/name`` on the Hub, or ``local/NAME`` for a folder; ``commit`` is 40 hex digits, or None for
     a folder; ``folder`` is the folder's absolute path, or None for a repo. ``card`` holds the metadata that cards
-    inherit (license, language, …): untrusted data.
+    inherit (license, language, …): untrusted data. ``files`` are those that count, and ``notes`` say in a line each
+    what beside them a person could take for a part of the model.
     """
 
     repo_id: str
@@ -69,6 +70,7 @@ class Release(Record):
     gated: bool = False
     private: bool = False
     folder: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -82,6 +82,8 @@ def variants(rows: Sequence[Variant], parameters: int | None) -> None:
 
 def plan(todo: Plan) -> None:
     """Print what there is to do."""
+    for note in dict.fromkeys(f"{job.release.label}: {note}" for job in todo.jobs for note in job.release.notes):
+        _print(f"note       {note}")
     for job in todo.jobs:
         _print(_job_line(job))
     if len(todo.jobs) > 1 and all(job.placement is not None for job in todo.jobs):

@@ -92,8 +92,9 @@ class Hub:
         """Return the release that a repo holds at a branch, tag or commit (the head of main without one).
 
         Downloads config.json alone. Raises UnknownModelError, UnknownRevisionError, TokenError (for a gated one too),
-        and what can be told without the weights: MissingConfigError, PicklesOnlyError, DamagedWeightsError (a shard is
-        missing), UnsafeFileNameError, RemoteCodeError, UnsupportedArchitectureError (quantized already).
+        and what can be told without the weights: MissingConfigError, AdapterError, PicklesOnlyError,
+        DamagedWeightsError (a shard is missing), UnsafeFileNameError, RemoteCodeError, UnsupportedArchitectureError
+        (quantized already).
         """
         with told(self.endpoint, repo_id, revision=revision):
             return releases.release(self.api, repo_id, revision)

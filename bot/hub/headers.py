@@ -33,7 +33,7 @@ def shape(api: "HfApi", release: Release) -> Shape:
     Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, and what
     huggingface_hub raises: see ``bot.hub.failures.told``.
     """
-    weights = [f for f in release.files if f.path.endswith(".safetensors") and "/" not in f.path]
+    weights = [f for f in release.files if f.path.endswith(".safetensors")]
     return shape_of(_every(api, release, weights), release.config)
 
 

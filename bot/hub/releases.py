@@ -1,6 +1,8 @@
 """Releases on the Hub: finding them, and reading one at one commit."""
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bot import source
@@ -8,6 +10,7 @@ from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, NATIVE, bad_config, no_config
+from bot.source.listing import INDEX_BYTES
 from bot.source.strict import parse_object
 
 if TYPE_CHECKING:
@@ -47,18 +50,18 @@ def is_release(info: "ModelInfo") -> bool:
 def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     """Return the release that a repo holds at a revision, checked by its listing and its config.json.
 
-    Raises what ``bot.source`` raises for unsafe names, pickles, missing shards and configurations.
+    Raises what ``bot.source`` raises for unsafe names, adapters, pickles, missing shards and configurations.
     """
     info = api.model_info(repo_id, revision=revision)
     commit = commit_of(info, api.endpoint)
     repo = Repo(api=api, id=repo_id)
     by_path = repo.files(commit)
+    listing = source.list_files(by_path, partial(_object, repo, commit, by_path), where=repo_id)
     if "config.json" not in by_path:
         raise no_config(repo_id)
-    source.check_listing(by_path, where=repo_id)
     config = _config(repo, commit, by_path["config.json"])
     source.check_config(config, where=repo_id)
-    wanted = tuple(f for f in by_path.values() if source.is_wanted(f.path))
+    wanted = tuple(by_path[name] for name in listing.files)
     return Release(
         repo_id=repo_id,
         commit=commit,
@@ -68,7 +71,16 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
         card=_card(info),
         gated=bool(info.gated),
         private=bool(info.private),
+        notes=listing.notes,
     )
+
+
+def _object(repo: Repo, commit: str, by_path: Mapping[str, SourceFile], name: str) -> dict[str, Json]:
+    """Return the JSON object in a file of a repo. Raises ValueError, saying what it is instead."""
+    file = by_path[name]
+    if file.size > INDEX_BYTES:
+        raise ValueError(f"has {file.size} bytes, more than {INDEX_BYTES}")
+    return parse_object(read_small(repo, commit, file))
 
 
 def _config(repo: Repo, commit: str, file: SourceFile) -> dict[str, Json]:

@@ -2,11 +2,13 @@
 
 from bot.source.config import architecture, check_config
 from bot.source.folder import bytes_digest, check, file_digest, local_release, stage
+from bot.source.listing import Listing, check_listing, list_files
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
-from bot.source.weights import check_listing, parameters, read_header
+from bot.source.weights import parameters, read_header
 
 __all__ = [
     "NOTICES",
+    "Listing",
     "architecture",
     "bytes_digest",
     "check",
@@ -15,6 +17,7 @@ __all__ = [
     "check_name",
     "file_digest",
     "is_wanted",
+    "list_files",
     "local_release",
     "parameters",
     "read_header",

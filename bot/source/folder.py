@@ -15,10 +15,11 @@ from bot.progress import Task
 from bot.records import CONTENT_FILES, Release, SourceFile, content_digest
 from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
-from bot.source.names import check_name, is_wanted, safe_name
+from bot.source.listing import INDEX, Listing, list_folder
+from bot.source.names import check_name, safe_name
 from bot.source.strict import read_object, without_mark
 from bot.source.tokenizer import check_tokenizer
-from bot.source.weights import INDEX, check_listing, check_weights, weight_files
+from bot.source.weights import check_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
 _CONFIG_BYTES = 100_000_000
@@ -36,9 +37,9 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
     if not folder.is_dir():
         raise UnknownModelError(f"there is no folder {folder}", hint="Give owner/name for a model on the Hub.")
     folder = folder.resolve()
+    listing = list_folder(folder)
     config = read_config(folder)
-    paths = _wanted_files(folder)
-    check_listing((p.name for p in folder.iterdir()), where=str(folder))
+    paths = _wanted_files(folder, listing)
     check_config(config, where=str(folder))
     files = _digests(paths, task)
     return Release(
@@ -49,6 +50,7 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
         config=config,
         card=read_card(folder),
         folder=str(folder),
+        notes=listing.notes,
     )
 
 
@@ -58,7 +60,8 @@ def check(folder: Path) -> None:
     Raises MissingConfigError, UnsafeFileNameError, PicklesOnlyError, DamagedWeightsError or DamagedTokenizerError,
     naming the file at fault, and what ``check_config`` raises.
     """
-    _wanted_files(folder)
+    listing = list_folder(folder)
+    _wanted_files(folder, listing)
     check_config(read_config(folder), where=str(folder))
     check_weights(folder)
     check_tokenizer(folder)
@@ -71,17 +74,16 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     nothing that asks for any. Raises RemoteCodeError for a model that cannot be read without code from its repo.
     """
     notes = check_config(read_config(folder), where=str(folder))
-    weights = weight_files(folder)
+    listing = list_folder(folder)
     out.mkdir(parents=True)
-    for path in _wanted_files(folder):
-        if path.name.endswith(".safetensors"):
-            if path.name in weights:
-                _link(path, out / path.name)
+    for path in _wanted_files(folder, listing):
+        if path.name in listing.weights:
+            _link(path, out / path.name)
         elif path.name.endswith("config.json"):
             _copy_config(path, out / path.name)
         elif path.name == INDEX or (path.name in CONTENT_FILES and path.name.endswith(".json")):
             (out / path.name).write_bytes(without_mark(path.read_bytes()))
-        elif is_wanted(path.name):
+        else:
             shutil.copyfile(path, out / path.name)
     return notes
 
@@ -108,9 +110,9 @@ def _digest(pieces: Iterable[bytes], size: int, *, lfs: bool, report: Callable[[
     return f"{'sha256' if lfs else 'git'}:{digest.hexdigest()}"
 
 
-def _wanted_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that matter, in the order of their names."""
-    paths = sorted(p for p in folder.iterdir() if is_wanted(p.name) and p.is_file())
+def _wanted_files(folder: Path, listing: Listing) -> list[Path]:
+    """Return the files of a folder that count, in the order of their names; what is no file does not."""
+    paths = [folder / name for name in listing.files if (folder / name).is_file()]
     for path in paths:
         check_name(path.name, where=str(folder))
         if path.is_symlink() and not path.resolve().is_relative_to(_home(folder)):

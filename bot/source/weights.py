@@ -5,25 +5,17 @@ maps each tensor's name to its dtype, its shape, and where its data begins and e
 """
 
 import math
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.errors import DamagedWeightsError, PicklesOnlyError
+from bot.errors import DamagedWeightsError
 from bot.records import Json
-from bot.source.names import check_name
+from bot.source.listing import INDEX, INDEX_BYTES, SINGLE, list_folder, missing, named_by, weight_map
 from bot.source.strict import is_lfs_pointer, parse, read_object
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 HEADER_BYTES = 25_000_000  # the limit of the Hub's own reader; Phi's largest is below 1 MB
 HEADERS_BYTES = 100_000_000  # of all files of a model: reading that takes 20 seconds
-_MOST_FILES = 1000  # the largest models have some 200
-_INDEX_BYTES = 25_000_000
 _DIMENSIONS = 16
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _BITS = (
     {"BOOL": 8, "I8": 8, "U8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64}
     | {"F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64}
@@ -41,72 +33,38 @@ class Tensor:
     end: int
 
 
-def check_listing(paths: Iterable[str], *, where: str) -> None:
-    """Check, by the names of its files alone, that a model has all its weights as safetensors.
-
-    Raises PicklesOnlyError or DamagedWeightsError.
-    """
-    names = {p for p in paths if "/" not in p}
-    weights = sorted(n for n in names if n.endswith(".safetensors"))
-    if len(weights) > _MOST_FILES:
-        raise DamagedWeightsError(
-            f"{where} has {len(weights)} files of weights", hint=f"Upload them in {_MOST_FILES} files at most."
-        )
-    if not weights:
-        pickles = sorted(n for n in names if n.endswith(_PICKLES))
-        if pickles:
-            raise PicklesOnlyError(
-                f"{where} has its weights only as pickles ({pickles[0]}), which are never loaded",
-                hint="Ask its owner for safetensors, or convert it where running its code is no risk.",
-            )
-        raise DamagedWeightsError(f"{where} has no weights", hint=f"Expected {SINGLE}, or {INDEX} with its shards.")
-    for name in weights:
-        if match := re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})\.safetensors", name):
-            stem, _, count = match.groups()
-            for number in range(1, int(count) + 1):
-                shard = f"{stem}-{number:05d}-of-{count}.safetensors"
-                if shard not in names:
-                    raise _missing(shard, where)
-    if SINGLE not in names and INDEX not in names:
-        raise DamagedWeightsError(
-            f"{where} has {weights[0]}, but neither {SINGLE} nor {INDEX}", hint="Download or save the model again."
-        )
-
-
-def weight_files(folder: Path) -> tuple[str, ...]:
-    """Return the names of the safetensors files that make up the model, in alphabetical order.
-
-    Where there is an index, those that it names; otherwise the single file. Raises DamagedWeightsError when the index
-    is malformed, and UnsafeFileNameError when it names a file that is not beside it.
-    """
-    if (folder / INDEX).is_file():
-        return tuple(sorted(set(_index(folder).values())))
-    return (SINGLE,)
-
-
 def check_weights(folder: Path) -> dict[str, Tensor]:
     """Check every header of a model, and return its tensors by name.
 
-    Raises PicklesOnlyError, or DamagedWeightsError naming the file at fault and what is wrong with it.
+    Raises what ``list_folder`` raises, and DamagedWeightsError naming the file at fault and what is wrong with it.
     """
-    check_listing((p.name for p in folder.iterdir()), where=str(folder))
+    listed = list_folder(folder).weights
     tensors: dict[str, Tensor] = {}
     owner: dict[str, str] = {}
     total = 0
-    for name in weight_files(folder):
+    for name in listed:
         if not (folder / name).is_file():
-            raise _missing(name, str(folder))
+            raise missing(name, str(folder))
         found = read_header(folder / name)
         total = added(total, (folder / name).stat().st_size, found, name)
         if twice := sorted(found.keys() & tensors.keys()):
             raise _damaged(name, f"holds {twice[0][:80]!a}, which {owner[twice[0]]} holds too")
         tensors |= found
         owner |= dict.fromkeys(found, name)
-    if (folder / INDEX).is_file():
-        for tensor, name in _index(folder).items():
-            if owner.get(tensor) != name:
-                raise _damaged(name, f"lacks {tensor[:80]!a}, which the index says it holds")
+    if listed != (SINGLE,):
+        _check_index(folder, listed, owner)
     return tensors
+
+
+def _check_index(folder: Path, listed: tuple[str, ...], owner: dict[str, str]) -> None:
+    """Raise DamagedWeightsError unless the index names these shards, and each for tensors that it holds."""
+    index = weight_map(lambda name: read_object(folder / name, limit=INDEX_BYTES))
+    named = named_by(index, (p.name for p in folder.iterdir()), where=str(folder))
+    if others := sorted(set(listed) - set(named)):
+        raise _damaged(INDEX, f"does not name {others[0]}, a shard of the same model")
+    for tensor, name in index.items():
+        if owner.get(tensor) != name:
+            raise _damaged(name, f"lacks {tensor[:80]!a}, which the index says it holds")
 
 
 def parameters(folder: Path) -> int:
@@ -192,25 +150,6 @@ def check_layout(tensors: dict[str, Tensor], data_bytes: int, name: str) -> None
         raise _damaged(name, f"is truncated: it has {data_bytes} bytes of data, its header says {expected}")
     if data_bytes > expected:
         raise _damaged(name, f"has {data_bytes - expected} bytes after its last tensor")
-
-
-def _index(folder: Path) -> dict[str, str]:
-    """Return which file holds each tensor, as the index says."""
-    try:
-        weight_map = read_object(folder / INDEX, limit=_INDEX_BYTES).get("weight_map")
-    except ValueError as error:
-        raise _damaged(INDEX, str(error)) from error
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise _damaged(INDEX, "has no weight_map from tensors to files")
-    for name in set(weight_map.values()):
-        check_name(name, where=INDEX)
-        if "/" in name or not name.endswith(".safetensors"):
-            raise _damaged(INDEX, f"names {name[:80]!a}, which is no safetensors file beside it")
-    return weight_map
-
-
-def _missing(shard: str, where: str) -> DamagedWeightsError:
-    return DamagedWeightsError(f"{where} lacks the shard {shard}", hint="Download or save the model again.")
 
 
 def _damaged(name: str, what: str) -> DamagedWeightsError:

@@ -6,6 +6,7 @@ import pytest
 
 from bot import source
 from bot.errors import (
+    AdapterError,
     AlteredDownloadError,
     DamagedWeightsError,
     HubRefusedError,
@@ -20,8 +21,11 @@ from bot.errors import (
     UnsupportedArchitectureError,
 )
 from bot.hub.client import Hub, connect
+from bot.hub.failures import told
+from bot.hub.headers import shape
 from bot.hub.local import Limits, RunningHub, serve
 from bot.progress import Silent
+from bot.source.shape import local_shape
 from tests.hub.faulty import Fault, Proxy
 from tests.source.models import CONFIG, files, sharded, write
 
@@ -74,6 +78,38 @@ def test_only_content_and_licences_are_part_of_a_release(client: Hub) -> None:
     assert paths == sorted(set(files()) - {"modeling_phi3.py"})
 
 
+@pytest.mark.parametrize(
+    "contents",
+    [
+        sharded() | {"model.safetensors": files()["model.safetensors"]},
+        sharded() | {"model-00003-of-00003.safetensors": b"another model's"},
+    ],
+    ids=["single file", "leftover shard"],
+)
+def test_of_two_models_in_a_repo_only_the_one_that_counts_is_listed_read_and_downloaded(
+    client: Hub, shaky: Hub, faulty: Proxy, tmp_path: Any, contents: dict[str, bytes]
+) -> None:
+    put(client, "microsoft/Phi-4", contents)
+    local = source.local_release(write(tmp_path / "Phi-4", contents))
+    there = shaky.release("microsoft/Phi-4")
+    assert (there.files, there.content_digest, there.notes) == (local.files, local.content_digest, local.notes)
+    assert len(there.notes) == 1
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "streamed").mkdir()
+    with Silent().task("") as task:
+        shaky.download(there, tmp_path / "kept", task)
+        places = shaky.outline(there, tmp_path / "streamed", task)
+    with told(client.endpoint):
+        assert shape(shaky.api, there) == local_shape(tmp_path / "Phi-4", there.config)
+    listed = {f.path for f in there.files}
+    assert {p.file.path for p in places.values()} == {f for f in listed if f.endswith(".safetensors")}
+    assert (
+        {p.name for p in (tmp_path / "kept").iterdir()} == {p.name for p in (tmp_path / "streamed").iterdir()} == listed
+    )
+    asked = {p.rsplit("/", 1)[-1] for _, p, _ in faulty.seen if "/resolve/" in p}
+    assert asked == listed
+
+
 def test_listing_a_release_downloads_its_config_alone(shaky: Hub, faulty: Proxy) -> None:
     put(shaky, "microsoft/Phi-4", files())
     faulty.seen.clear()
@@ -92,6 +128,8 @@ def test_listing_a_release_downloads_its_config_alone(shaky: Hub, faulty: Proxy)
         (files(model__safetensors=None) | {"pytorch_model.bin": b"\x80"}, PicklesOnlyError),
         (files(model__safetensors=None), DamagedWeightsError),
         ({k: v for k, v in sharded().items() if "00002-of" not in k}, DamagedWeightsError),
+        (files() | {"adapter_config.json": b'{"peft_type": "LORA"}'}, AdapterError),
+        ({"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}, AdapterError),
         (files(config__json=json.dumps(CONFIG | {"model_type": "phi4flash"}).encode()), RemoteCodeError),
         (files(config__json=b'{"quantization_config": {"quant_method": "gptq"}}'), UnsupportedArchitectureError),
     ],

@@ -13,6 +13,7 @@ from bot.errors import DamagedTokenizerError, DamagedWeightsError, PhiBotError
 from bot.hub import client, headers
 from bot.hub.local import RunningHub
 from bot.source import check, check_listing, weights
+from bot.source.listing import INDEX
 from tests.source import models
 
 MODEL = "microsoft/Phi-9-mini"
@@ -42,7 +43,7 @@ def shards(count: int) -> list[str]:
 
 def test_a_listing_of_a_hundred_thousand_shards() -> None:
     """Each is looked for by the names of all the others."""
-    names = ["config.json", weights.INDEX, *shards(99_999)]
+    names = ["config.json", INDEX, *shards(99_999)]
     within(5, 100, lambda: refused(lambda: check_listing(names, where=MODEL), "99999 files of weights"))
 
 
@@ -61,7 +62,7 @@ def test_headers_that_are_large_together(tmp_path: Path) -> None:
         weight_map[str(i)] = name
         (tmp_path / name).write_bytes(models.framed(head + padding, b"\1"))
     models.write(tmp_path, models.files(model__safetensors=None))
-    (tmp_path / weights.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map}))
     within(60, 400, lambda: refused(lambda: check(tmp_path), "headers of more than 100000000 bytes"))
 
 

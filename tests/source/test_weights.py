@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.errors import DamagedWeightsError, PicklesOnlyError, UnsafeFileNameError
-from bot.source.weights import INDEX, check_listing, check_weights, parameters, parse_header, read_header
+from bot.errors import DamagedWeightsError, UnsafeFileNameError
+from bot.source.listing import INDEX
+from bot.source.weights import check_weights, parameters, parse_header, read_header
 from tests.source.models import TENSORS, files, framed, header, safetensors, sharded, write
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -170,27 +171,6 @@ def test_a_flipped_bit_never_crashes_the_reader(
 
 
 # ---- whole models --------------------------------------------------------------------------------------------
-
-
-def test_pickles_alone_are_refused() -> None:
-    with pytest.raises(PicklesOnlyError, match=r"a/b has its weights only as pickles \(pytorch_model.bin\)") as caught:
-        check_listing(["config.json", "pytorch_model.bin"], where="a/b")
-    assert caught.value.exit_code == 23
-
-
-def test_no_weights_at_all_are_refused() -> None:
-    with pytest.raises(DamagedWeightsError, match="a/b has no weights"):
-        check_listing(["config.json", "nested/model.safetensors"], where="a/b")
-
-
-def test_a_missing_shard_is_named_before_anything_is_downloaded() -> None:
-    with pytest.raises(DamagedWeightsError, match=f"a/b lacks the shard {SECOND}"):
-        check_listing([FIRST, INDEX], where="a/b")
-
-
-def test_shards_without_an_index_are_refused() -> None:
-    with pytest.raises(DamagedWeightsError, match=r"neither model.safetensors nor model.safetensors.index.json"):
-        check_listing([FIRST, SECOND], where="a/b")
 
 
 def test_a_shard_that_only_the_index_knows_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Adapters (LoRA and its like): a few weights that change a base model, and are no model until they are merged into it.
+
+Left out, they would leave the base under the name of the tune; so a model with one is refused, by its files' names and
+by those of its tensors.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+from bot.errors import AdapterError
+from bot.records import Json
+
+CONFIG = "adapter_config.json"
+
+_CONFIG_BYTES = 1_000_000
+_WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".npz", ".gguf")
+_NAMED = re.compile(r"(^|[^a-z0-9])((q|rs)?lora|dora|ia3|adapters?)([^a-z0-9]|$)", re.IGNORECASE)
+# The parts of tensors' names that peft gives what it adds, or what it wraps.
+_TENSORS = re.compile(
+    r"(^|[._])(lora_(A|B|E|embedding_[AB]|magnitude_vector|ranknum)|ia3_l|hada_w[12]_[ab]|lokr_w[12]|oft_[rR]|vera_lambda"
+    r"|lora_[ab]|lora_(up|down)|prompt_embeddings|modules_to_save|original_module|base_layer)([._]|$)"
+)
+_CALLED = {"LORA": "LoRA", "ADALORA": "AdaLoRA", "LOHA": "LoHa", "LOKR": "LoKr"}
+
+
+def check_adapters(paths: Iterable[str], read: Callable[[str], dict[str, Json]], *, where: str) -> None:
+    """Raise AdapterError where a model's own folder holds an adapter, alone or beside the weights of its base.
+
+    ``read`` returns the JSON object of a file by its name, or raises ValueError.
+    """
+    names = {p for p in paths if "/" not in p}
+    found = sorted(n for n in names if _is_adapter(n))
+    if not found:
+        return
+    kind, base = _described(read) if CONFIG in names else ("an", "")
+    what = f"{kind} adapter" + (f" of {base}" if base else "")
+    if any(n.endswith(".safetensors") and n not in found for n in names):
+        raise AdapterError(
+            f"{where} holds {what} ({found[0]}) that is not merged into the weights beside it",
+            hint=f"{_merge(base)} If these weights are the merged ones, remove {' and '.join(found[:3])}.",
+        )
+    raise AdapterError(f"{where} is {what} ({found[0]}), and no whole model", hint=_merge(base))
+
+
+def check_adapter_tensors(tensors: Iterable[str], *, where: str) -> None:
+    """Raise AdapterError where tensors are those of an adapter, by their names."""
+    found = sorted(n for n in tensors if _TENSORS.search(n))
+    if found:
+        raise AdapterError(
+            f"{where} holds {found[0][:80]!a}, which is of an adapter (LoRA or its like) that is not merged",
+            hint=_merge(""),
+        )
+
+
+def adapters_beside(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return a line for a person where folders inside a model's hold adapters: transformers does not look there."""
+    found = sorted({p.split("/", 1)[0] for p in paths if "/" in p and _is_adapter(p.rsplit("/", 1)[-1])})
+    if not found:
+        return ()
+    shown = ", ".join(f"{ascii(name)[1:-1][:40]}/" for name in found[:3]) + (" and more" if len(found) > 3 else "")
+    return (f"there is an adapter in {shown}; it is left out, and the weights beside it are built as they are",)
+
+
+def _is_adapter(name: str) -> bool:
+    return name == CONFIG or (name.lower().endswith(_WEIGHTS) and _NAMED.search(name) is not None)
+
+
+def _described(read: Callable[[str], dict[str, Json]]) -> tuple[str, str]:
+    """Return what an adapter is called, with its article, and its base; nothing that its config does not say."""
+    try:
+        config = read(CONFIG)
+    except (ValueError, OSError):
+        return "an", ""
+    kind, base = config.get("peft_type"), config.get("base_model_name_or_path")
+    called = "DoRA" if config.get("use_dora") is True else _CALLED.get(str(kind).upper(), str(kind).upper()[:20])
+    article = "a" if called[:1] in "BCDGJKLPQTUVWYZ" else "an"
+    return (f"{article} {ascii(called)[1:-1]}" if isinstance(kind, str) else "an"), (
+        ascii(base[:100])[1:-1] if isinstance(base, str) else ""
+    )
+
+
+def _merge(base: str) -> str:
+    return (
+        f"Merge it into {base or 'its base'} first (peft: merge_and_unload(), then save_pretrained), "
+        "and give the merged model."
+    )
