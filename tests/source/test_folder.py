@@ -21,7 +21,7 @@ from bot.errors import (
 )
 from bot.records import CONTENT_FILES
 from bot.source.config import without_code
-from bot.source.weights import INDEX
+from bot.source.listing import INDEX
 from tests.source.models import CONFIG, TENSORS, files, safetensors, sharded, write
 
 
@@ -194,8 +194,7 @@ JSON_FILES = [*sorted(n for n in CONTENT_FILES if n.endswith(".json")), INDEX]
 
 def whole(name: str) -> dict[str, bytes]:
     """The files of a whole model, of which one is called ``name``."""
-    weight_map = dict.fromkeys(TENSORS, "model.safetensors")
-    return {name: json.dumps({"weight_map": weight_map} if name == INDEX else {"a": 1}).encode()} | files()
+    return sharded() if name == INDEX else {name: b'{"a": 1}'} | files()
 
 
 @pytest.mark.parametrize("name", JSON_FILES)
