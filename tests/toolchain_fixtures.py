@@ -27,6 +27,7 @@ _REFERENCE = (
     "windows",
     "conversations",
     "tokens",
+    "own",
     "head",
     "tensors",
     "checkpoint",

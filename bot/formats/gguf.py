@@ -73,10 +73,12 @@ class Gguf:
         Of which tokens swallow the white space behind them a GGUF file says nothing; llama.cpp knows it of Phi-3's own.
         Its expression for o200k has no combining marks.
         """
-        vocabulary = _phi.number(config, "vocab_size", 0)
+        vocabulary, reference = _phi.number(config, "vocab_size", 0), f"{_LLAMA_CPP}/blob/master/src/llama-vocab.cpp"
         kinds = {}
         if vocabulary >= _CL100K:
-            kinds["white space after special tokens"] = f"{_LLAMA_CPP}/blob/master/src/llama-vocab.cpp"
+            kinds["white space after special tokens"] = reference
+            kinds["white space that the model's own tokens drop before them"] = reference
+            kinds["white space that the model's own tokens drop behind them"] = reference
         if vocabulary >= _O200K:
             kinds["letters with combining marks"] = f"{_LLAMA_CPP}/issues/27783"
         return kinds

@@ -55,6 +55,7 @@ class Onnx:
             "NUL": "https://github.com/microsoft/onnxruntime-genai/blob/main/src/ort_genai_c.h",
             "noncharacters": "https://github.com/microsoft/onnxruntime-extensions",
             "the sign that SentencePiece writes spaces with": "https://github.com/microsoft/onnxruntime-extensions",
+            "white space that the model's own tokens drop before them": "https://github.com/microsoft/onnxruntime-extensions",
         }
 
 

@@ -14,6 +14,12 @@ from pathlib import Path
 
 from bot.records import Json
 
+#: Kinds of text that are made of a model's own added tokens (see workers/own.py), beside those of ``unusual.json``.
+OWN = "the model's own tokens"
+KEPT = "white space that the model's own tokens keep"
+DROPPED_BEFORE = "white space that the model's own tokens drop before them"
+DROPPED_BEHIND = "white space that the model's own tokens drop behind them"
+
 _FOLDER = Path(__file__).parent
 _MEASURED_ON = ("evaluation.txt", "tokenizer.json", "unusual.json", "conversations.json", "prompts.json")
 _KIND = re.compile(r"^%% (\w+)\n", re.MULTILINE)

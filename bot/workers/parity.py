@@ -33,7 +33,7 @@ def _read_differently(runtime: Runtime, expected: Json) -> list[str]:
 
 def known_differences(runtime: Runtime, reference: Json, known: Collection[str]) -> list[Json]:
     """Count what a runtime reads differently of the kinds of text that it is known to."""
-    sets = {kind: reference["unusual"][kind] for kind in known}
+    sets = {kind: texts for kind, texts in reference["unusual"].items() if kind in known}
     counted = {kind: len(_read_differently(runtime, expected)) for kind, expected in sets.items()}
     return [{"kind": k, "differing": n, "texts": len(sets[k]["texts"])} for k, n in counted.items() if n]
 

@@ -6,7 +6,8 @@ final norm) at its scored positions, float32 of shape (positions, hidden size). 
 - ``version``, ``vocabulary`` (rows of the output matrix);
 - ``head``: the names of the source's tensors ``weight`` and ``bias`` that turn hidden states into logits (see head.py);
 - ``tokenizer``: ``texts``, ``ids`` of each (special tokens in the text recognised, none added), and what those ids are
-  ``decoded`` to (special tokens in full); ``unusual``: the same for each kind of unusual text;
+  ``decoded`` to (special tokens in full); ``unusual``: the same for each kind of unusual text, and of text with the
+  model's own tokens (see own.py);
 - ``chats``: a list of ``name``, ``messages``, ``tools``, ``add_generation_prompt`` and the ``text`` that the source's
   template makes of them; empty without a template;
 - ``prompts``: a list of ``text`` (with the chat template, where there is one), ``ids`` and ``max_new_tokens``;
@@ -32,6 +33,7 @@ from bot.workers.feed import Feed
 from bot.workers.harness import NotFinite, NotTaken, Reporter, Unreadable, main, peak_memory
 from bot.workers.head import Head
 from bot.workers.original import Original
+from bot.workers.own import own_texts
 from bot.workers.streaming import Reading, hidden_states
 from bot.workers.tokens import read_tokenizer, stop_ids
 from bot.workers.windows import windows_of
@@ -95,10 +97,14 @@ def _asked(tokenizer: Any) -> dict[str, Json]:
     """Return what needs no weights: what the tokenizer and its template make of the shipped texts."""
     return {
         "tokenizer": _tokenized(tokenizer, texts.tokenizer()),
-        "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in texts.unusual().items()},
+        "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in _unusual(tokenizer).items()},
         "chats": chats(tokenizer, texts.conversations()),
         "prompts": [prompt(tokenizer, messages) for messages in texts.prompts()],
     }
+
+
+def _unusual(tokenizer: Any) -> dict[str, list[str]]:
+    return texts.unusual() | own_texts(tokenizer)
 
 
 def _tokenized(tokenizer: Any, strings: Sequence[str]) -> Json:

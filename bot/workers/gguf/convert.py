@@ -4,18 +4,17 @@ llama.cpp's converter decides all of it; what it would only guess, or says other
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from bot.tasks import BuildTask, Target
+from bot.workers.gguf.naming import names
 from bot.workers.harness import Foreseen, NotTaken, said
 from bot.workers.tokens import read_tokenizer, stop_ids
 
 STORED = {"F32", "F16", "BF16"}  #: types that the converter writes; everything else is the quantizer's
 _ENDS_ANYWAY = ("<|end|>", "<|endoftext|>", "<|im_end|>")  # llama_vocab in src/llama-vocab.cpp goes by their text
-_NEVER_STRIPPING = {"<unk>", "<s>", "<|endoftext|>"}  # llama_vocab, in a model that is called phi-3
 
 
 def type_of(target: Target) -> str:
@@ -49,13 +48,14 @@ def read_model(task: BuildTask, kind: str, out: Path) -> Any:
     types = {"F32": LlamaFileType.ALL_F32, "F16": LlamaFileType.MOSTLY_F16, "BF16": LlamaFileType.MOSTLY_BF16}
     torch.set_num_threads(task.threads)
     source = Path(task.source)
+    tokenizer = read_tokenizer(source)
     try:
         with torch.inference_mode():
             architecture = get_model_architecture(ModelBase.load_hparams(source, False), ModelType.TEXT)
-            model = get_model_class(architecture)(source, types[kind], out, metadata_override=_names(task))
+            model = get_model_class(architecture)(source, types[kind], out, metadata_override=_names(task, tokenizer))
             model.prepare_tensors()
             model.prepare_metadata(vocab_only=False)
-            _name_stop_tokens(source, model.gguf_writer)
+            _name_stop_tokens(source, tokenizer, model.gguf_writer)
             _scale_as_the_source_does(source, model.gguf_writer)
     except Foreseen:
         raise
@@ -65,28 +65,24 @@ def read_model(task: BuildTask, kind: str, out: Path) -> Any:
     return model.gguf_writer
 
 
-def _names(task: BuildTask) -> Path:
-    """Write the converter's metadata override: the model's name, and nothing guessed from names of folders.
+def _names(task: BuildTask, tokenizer: Any) -> Path:
+    """Write the converter's metadata override: the name (see naming.py), and nothing guessed from names of folders.
 
     The converter guesses from the folder's name, which is ours, and from the config's ``_name_or_path``, which in a
     fine-tune often still names the base model and its maker.
     """
-    name = task.model_name
-    if _strips_after_tokens(Path(task.source)) and not re.search("phi-?3", name, re.IGNORECASE):
-        name += " (phi3)"  # llama.cpp strips only in a model with such a name: llama_vocab in src/llama-vocab.cpp
     guessed = ("organization", "basename", "finetune", "version", "size_label")
     path = Path(task.scratch) / "metadata.json"
-    path.write_text(json.dumps({"general.name": name} | {f"general.{g}": None for g in guessed}))
+    path.write_text(json.dumps({f"general.{g}": None for g in guessed} | names(task.model_name, tokenizer)))
     return path
 
 
-def _name_stop_tokens(source: Path, writer: Any) -> None:
+def _name_stop_tokens(source: Path, tokenizer: Any, writer: Any) -> None:
     """Name the tokens that end the source's answers, and that llama.cpp would not stop at by itself.
 
     A file has one token for the end of a text, of a turn and of a message each; llama.cpp stops at all three, and at
     tokens whose text it knows. Phi-3.5 ends at ``<|assistant|>`` too, which is none of them.
     """
-    tokenizer = read_tokenizer(source)
     metadata = writer.kv_data[0]
     eos = metadata.get("tokenizer.ggml.eos_token_id")
     ids = [i for i in stop_ids(source, tokenizer) if eos is None or i != eos.value]
@@ -94,23 +90,6 @@ def _name_stop_tokens(source: Path, writer: Any) -> None:
     free = [name for name in ("eom", "eot") if f"tokenizer.ggml.{name}_token_id" not in metadata]
     for name, token in zip(free, others, strict=False):
         writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
-
-
-def _strips_after_tokens(source: Path) -> bool:
-    """Say whether the tokenizer drops white space after its special tokens, as that of Phi-3 does.
-
-    Its chat template has a line break after each of them, so without it every prompt would have other ids. Phi-4-mini
-    drops it too, but llama.cpp does not load a model with such a name and without Phi-3's tokens.
-    """
-    path = source / "tokenizer.json"
-    if not path.exists():
-        return False
-    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens", [])
-    if not {t["content"] for t in added}.issuperset(_NEVER_STRIPPING | {"</s>"}):
-        return False
-    tokens = [t for t in added if t["content"] not in _NEVER_STRIPPING]
-    stripping = [t for t in tokens if t["rstrip"]]
-    return 2 * len(stripping) > len(tokens)
 
 
 def _scale_as_the_source_does(source: Path, writer: Any) -> None:

@@ -9,8 +9,10 @@ from bot import catalogue
 from bot.errors import DamagedWeightsError, FormatRefusedError, PhiBotError
 from bot.progress import Silent
 from bot.records import Json, Variant
+from bot.texts import DROPPED_BEHIND
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.toolchain_fixtures import compute_reference
 from tests.workers.limits import on_full_disk
 from tests.workers.running import (
     MODEL,
@@ -173,6 +175,41 @@ def test_line_breaks_after_special_tokens_are_dropped_as_the_source_does_whateve
     assert inspect(toolchain, result.folders[Q8_0.name])["metadata"]["general.name"] == name
     measured = measure(toolchain, result.folders[Q8_0.name], Q8_0, sample, reference, tmp_path / "log")
     assert failures(measured) == {}
+
+
+def test_a_tune_whose_own_tokens_keep_white_space_beside_those_of_phi_3_is_refused_by_name(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    """llama.cpp would drop it behind ``<tool_call>`` too: such a file was built, and passed, before this was tried."""
+    source = copy_of(sample, tmp_path / "source")
+    add_tokens(source, {"<tool_call>": 2011, "</tool_call>": 2012})
+    with pytest.raises(FormatRefusedError, match=r"drops .* behind </s>.*keeps it behind <tool_call>, </tool"):
+        build(toolchain, source, [Q8_0], tmp_path / "job", log=tmp_path / "log")
+
+
+def test_a_tune_with_own_tokens_like_those_of_phi_3_passes_and_texts_with_them_are_tried(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    add_tokens(source, {"<tool_call>": 2011, "</tool_call>": 2012}, rstrip=True)
+    result = build(toolchain, source, [Q8_0], tmp_path / "job", log=tmp_path / "log")
+    compute_reference(source, tmp_path / "reference")
+    asked = json.loads((tmp_path / "reference" / "reference.json").read_text())["unusual"]
+    assert "<tool_call> two" in asked[DROPPED_BEHIND]["texts"]
+    measured = measure(toolchain, result.folders[Q8_0.name], Q8_0, source, tmp_path / "reference", tmp_path / "log")
+    assert failures(measured) == {}
+
+
+def add_tokens(source: Path, ids: dict[str, int], **flags: bool) -> None:
+    """Give a checkpoint tokens of its own, in the rows that it has to spare, as transformers saves them."""
+    tokenizer, config = (json.loads((source / n).read_text()) for n in ("tokenizer.json", "tokenizer_config.json"))
+    given = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": False} | flags
+    tokenizer["added_tokens"] += [{"id": i, "content": t, **given} for t, i in ids.items()]
+    config["added_tokens_decoder"] |= {str(i): {"content": t, **given} for t, i in ids.items()}
+    added = json.loads((source / "added_tokens.json").read_text()) | ids
+    for name, value in (("tokenizer.json", tokenizer), ("tokenizer_config.json", config), ("added_tokens.json", added)):
+        (source / name).unlink()
+        (source / name).write_text(json.dumps(value))
 
 
 def test_generation_stops_where_a_turn_ends_even_if_the_source_does_not_say_so(
