@@ -71,7 +71,7 @@ def account_of(api: "HfApi") -> str:
     """Return the name of the account that a client's token is of. Raises HubRefusedError when the Hub names none."""
     if api.token is False:
         raise no_token(api.endpoint)
-    account: Json = api.whoami()
+    account: Json = api.whoami(cache=True)  # a client has one token
     if not isinstance(account, dict) or not isinstance(account.get("name"), str):
         raise HubRefusedError(f"{api.endpoint} names no account", hint="Is it a Hugging Face Hub?")
     return str(account["name"])

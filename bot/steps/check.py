@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from bot import catalogue, recipes, reference, source, toolchains
 from bot.cards import Prompt, figures
@@ -124,6 +124,22 @@ def check_release(build: BuildRecord, hub: Hub, revision: str | None = None) -> 
     return release
 
 
+@dataclass(frozen=True, kw_only=True)
+class Releases:
+    """The releases that builds say they were made from, each asked for once: variants of a model share one."""
+
+    hub: Hub
+    _known: dict[tuple[str, str | None], Release] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, build: BuildRecord, revision: str | None = None) -> Release:
+        """Return what ``check_release`` does, for builds of one content too. Raises what it raises."""
+        key = (build.source.repo_id, build.source.commit)
+        known = self._known.get(key)
+        if known is None or known.content_digest != build.source.content_digest:
+            known = self._known[key] = check_release(build, self.hub, revision)
+        return known
+
+
 def check_evidence(build: BuildRecord, evidence: Evidence, release: Release, config: Config) -> ProvenBuild:
     """Return a build with its evidence, judged by the gates here. Raises PromotionError when it does not pass."""
     row, form = _known(build)
@@ -176,9 +192,14 @@ def check_files(
 def check_notices(
     found: Mapping[str, SourceFile], release: Release, *, repo_id: str, commit: str, hub: Hub
 ) -> dict[str, HubFile]:
-    """Return where the licences lie, after comparing them with the release's own. Raises PromotionError."""
+    """Return where the licences lie, after comparing them with the release's own. Raises PromotionError.
+
+    By the Hub's own hashes where both have one of the same kind; otherwise it is read.
+    """
     wanted = {f.path: f for f in release.files if f.path in source.NOTICES}
     for name, there in found.items():
+        if name in wanted and (there.size, there.digest) == (wanted[name].size, wanted[name].digest):
+            continue
         content = hub.read(repo_id, commit, there)
         if name not in wanted or source.bytes_digest(content, lfs=wanted[name].is_lfs) != wanted[name].digest:
             raise PromotionError(f"{name} is not that of {release.label}", hint="It is not published.")

@@ -47,6 +47,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
     namespace = config.namespace("there is no namespace to conclude in")
     publications: list[Publication] = []
     failures: list[Failure] = []
+    releases = check.Releases(hub=hub)
     try:
         for repo_id in _repos(namespace, models, config.publish.repo):
             try:
@@ -56,7 +57,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
                 continue
             for proposal in proposals:
                 try:
-                    publications += _conclude(repo_id, proposal, pull, name, config, hub, display)
+                    publications += _conclude(repo_id, proposal, pull, name, config, releases, display)
                 except PhiBotError as error:
                     failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
                     if pull.merged:
@@ -68,14 +69,15 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
 
 
 def _conclude(
-    repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, hub: Hub, display: Display
+    repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, releases: check.Releases, display: Display
 ) -> list[Publication]:
     """Merge or close one pull request on the Hub; return what that published."""
+    hub = releases.hub
     if not pull.merged:
         hub.close(repo_id, proposal.number, f"{name} was closed.")
         display.say(f"Closed #{proposal.number} of {repo_id}: {name} was closed")
         return []
-    merged = _merge(repo_id, proposal, pull, name, config, hub)
+    merged = _merge(repo_id, proposal, pull, name, config, releases)
     display.say(f"Merged #{proposal.number} of {repo_id}")
     return [merged]
 
@@ -94,7 +96,10 @@ def _repos(namespace: str, models: Sequence[str], template: str) -> list[str]:
     return sorted({repo_of(namespace, model, row, template) for model in models for row in rows})
 
 
-def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, hub: Hub) -> Publication:
+def _merge(
+    repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, releases: check.Releases
+) -> Publication:
+    hub = releases.hub
     names = proposal.title.partition(": ")[2]
     if proposal.title != title_of(name, pull.head_sha, names):
         raise PromotionError(f"it was built from another commit than {pull.head_sha[:12]}", hint="It is built anew.")
@@ -111,7 +116,7 @@ def _merge(repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Confi
     check_apart(record)
     for proven in new:
         check_source(repo_id, record, proven.build.source, hub.current_id)
-        _check(repo_id, commit, files, proven, config, hub)
+        _check(repo_id, commit, files, proven, config, releases)
     _check_rest(files, main[1], replace(record, builds=new), old)
     merged = hub.merge(repo_id, proposal.number, f"{name} was merged.", commit=commit)
     return Publication(repo_id=repo_id, commit=merged, url=hub.repo_url(repo_id), created=True, builds=new)
@@ -127,7 +132,12 @@ def _record(repo_id: str, commit: str, files: Mapping[str, SourceFile], hub: Hub
 
 
 def _check(
-    repo_id: str, commit: str, files: Mapping[str, SourceFile], proven: ProvenBuild, config: Config, hub: Hub
+    repo_id: str,
+    commit: str,
+    files: Mapping[str, SourceFile],
+    proven: ProvenBuild,
+    config: Config,
+    releases: check.Releases,
 ) -> None:
     build = proven.build
     home = repo_of(repo_id.partition("/")[0], build.source.repo_id, build.variant, config.publish.repo)
@@ -135,7 +145,7 @@ def _check(
         raise PromotionError(f"{build.variant.name} of {build.source.label} goes into {home}", hint="It is built anew.")
     check.check_shape(build, now=dt.datetime.now(dt.UTC))
     check.check_build(build)
-    release = check.check_release(build, hub)
+    hub, release = releases.hub, releases.of(build)
     check.check_size(build, proven.evidence)
     check.check_evidence(build, proven.evidence, release, config)
     own = {f.path for f in build.files}

@@ -17,7 +17,7 @@ from bot.evidence import Evidence
 from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
 from bot.progress import Display
-from bot.records import BuildRecord, Failure, Record, Release, Report, SourceFile
+from bot.records import BuildRecord, Failure, Record, Report, SourceFile
 from bot.steps import check
 from bot.steps.candidates import PROMPT_FILE, Candidate
 from bot.steps.due import NOTHING
@@ -47,7 +47,15 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
     commit, there = found
     staging.check_staging(repo_id, there)
     namespace = hub.namespace(repo_id.partition("/")[0]) if staging.folders(there) else NOTHING
-    reader = _Reader(repo_id=repo_id, commit=commit, hub=hub, config=config, models=tuple(models), namespace=namespace)
+    reader = _Reader(
+        repo_id=repo_id,
+        commit=commit,
+        hub=hub,
+        config=config,
+        models=tuple(models),
+        namespace=namespace,
+        releases=check.Releases(hub=hub),
+    )
     published = published_folders(there, namespace)
     candidates: list[Candidate] = []
     failures: list[Failure] = []
@@ -89,8 +97,8 @@ class _Reader:
     config: Config
     models: tuple[str, ...]
     namespace: Namespace
+    releases: check.Releases
     builds: dict[str, BuildRecord] = field(default_factory=dict)
-    releases: dict[tuple[str, str | None], Release] = field(default_factory=dict)
 
     def candidate(self, folder: str, files: Mapping[str, SourceFile]) -> Candidate:
         """Return an artifact as a candidate whose files are on the Hub. Raises PromotionError among others."""
@@ -103,7 +111,7 @@ class _Reader:
         check_target(build, self.namespace, self.config, self.hub)
         evidence = self._read(Evidence, staging.EVIDENCE_FILE, files)
         check.check_size(build, evidence)
-        release = self._release(build, revision)
+        release = self.releases.of(build, revision)
         proven = check.check_evidence(build, evidence, release, self.config)
         return Candidate(
             proven=proven,
@@ -136,12 +144,6 @@ class _Reader:
                 hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
             )
         return named.get(source) or None
-
-    def _release(self, build: BuildRecord, revision: str | None) -> Release:
-        key = (build.source.repo_id, build.source.commit)
-        if key not in self.releases:
-            self.releases[key] = check.check_release(build, self.hub, revision)
-        return self.releases[key]
 
     def _read(self, kind: type[R], name: str, files: Mapping[str, SourceFile]) -> R:
         if name not in files:

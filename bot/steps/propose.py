@@ -53,11 +53,12 @@ def propose(
     namespace = config.namespace("there is no namespace to propose in")
     candidates: list[Candidate] = []
     failures: list[Failure] = []
+    releases = check.Releases(hub=hub)
     for artifact in artifacts:
         build = artifact.build
         try:
             with display.task(f"Checking {build.variant.name} of {build.source.label}") as task:
-                candidates.append(_checked(artifact, approval, hub, task))
+                candidates.append(_checked(artifact, approval, releases, task))
         except PhiBotError as error:
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
     composer = Composer.of(candidates, template=config.publish.repo, workspace=workspace, hub=hub, display=display)
@@ -75,14 +76,14 @@ def propose(
     return Report(proposals=tuple(proposals), failures=tuple(failures))
 
 
-def _checked(artifact: Artifact, approval: Approval, hub: Hub, task: Task) -> Candidate:
+def _checked(artifact: Artifact, approval: Approval, releases: check.Releases, task: Task) -> Candidate:
     build = artifact.build
     if build.source.repo_id not in approval.models:
         raise PromotionError(
             f"{build.source.repo_id} is no model that {approval.by} asked for", hint="It is not proposed."
         )
     check.check_shape(build, now=dt.datetime.now(dt.UTC))
-    release = check.check_release(build, hub)
+    release = releases.of(build)
     candidate = candidate_of(artifact)
     check.check_size(build, candidate.proven.evidence)
     if hash_files(Path(artifact.folder) / "files", task) != tuple(sorted(build.files, key=lambda f: Path(f.path))):
