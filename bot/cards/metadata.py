@@ -9,6 +9,7 @@ from urllib.parse import quote
 import yaml
 
 from bot.formats import all_formats
+from bot.licenses import LICENSES, OTHER
 from bot.markdown import is_web_address, one_line
 from bot.records import Json, Release, RepoRecord
 
@@ -104,9 +105,11 @@ class License:
 def license_of(release: Release, endpoint: str) -> License:
     """Return the source's licence. A relative link is taken for a file in the source repo."""
     card = release.card
+    said, own_name = _matching(_LICENSE, _first(card.get("license"))), _short_text(card.get("license_name"), 100)
+    known = said is None or said.lower() in LICENSES
     return License(
-        identifier=_matching(_LICENSE, _first(card.get("license"))),
-        own_name=_short_text(card.get("license_name"), 100),
+        identifier=(said and said.lower()) if known else OTHER,  # the Hub refuses a card with any other
+        own_name=own_name if known else own_name or said,
         link=_license_link(release, endpoint),
     )
 

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.cards.metadata import head, license_of, metadata
+from bot.hub.local.front_matter import judge
 from bot.records import Release
 from tests.cards.examples import COMMIT, DIGEST, GGUF, ONNX, RELEASE, REPOS, record
 from tests.markdown_reader import hostile_text
@@ -92,6 +93,20 @@ def test_a_licence_of_its_own_keeps_its_name() -> None:
         license_of(replace(RELEASE, card={"license": "other", "license_name": "phi-research"}), HUB).name
         == "phi-research"
     )
+
+
+@pytest.mark.parametrize("name", ["phi-research", "Microsoft.Research", "0BSD", "gpl-4.0"])
+def test_a_licence_that_the_hub_does_not_know_is_told_by_its_name(name: str) -> None:
+    data = of(license=name)
+    assert (data["license"], data["license_name"]) == ("other", name)
+    named = of(license=name, license_name="its own")
+    assert (named["license"], named["license_name"]) == ("other", "its own")
+
+
+@given(st.one_of(st.sampled_from(["mit", "MIT", "Apache-2.0", "other"]), st.text()))
+def test_no_licence_makes_a_card_that_the_hub_refuses(name: str) -> None:
+    written = head(GGUF, replace(RELEASE, card={"license": name}), chats=True, endpoint=HUB)
+    assert judge(written).errors == ()
 
 
 def test_a_relative_link_leads_to_the_source_at_its_commit_on_its_hub() -> None:

@@ -13,7 +13,7 @@ from bot.hub.local.changes import Change
 from bot.hub.local.names import check_path, is_commit, is_sha256, title_of
 from bot.hub.local.objects import lfs_file, regular_file
 from bot.hub.local.refused import RefusedError, bad_request, not_found
-from bot.hub.local.repo import MAIN, Ref, Repo, stale_parent
+from bot.hub.local.repo import Ref, Repo, stale_parent
 from bot.hub.local.tokens import Grant
 from bot.hub.local.web import Request, Response, json_object, json_response, string
 
@@ -24,10 +24,9 @@ def commit(request: Request, revision: str, **where: str) -> Response:
     grant = contributor(request, repo)
     as_pull_request = request.flag("create_pr")
     ref = repo.find_ref(revision)
-    if ref is None and not is_commit(revision):
-        raise not_found("RevisionNotFound", f"{repo.id} has no branch {revision!r}")
     if ref is None or ref.kind == "tags":
-        raise bad_request(f"{revision} is no branch: commits land on branches and pull requests")
+        message = f"Invalid rev id: {revision} is no branch: commits land on branches and pull requests"
+        raise not_found("RevisionNotFound", message)
     if not as_pull_request:
         _may_land(request, repo, ref, grant)
     lines = _lines(request)
@@ -56,8 +55,8 @@ def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
 
 
 def _open(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant) -> Response:
-    if ref != MAIN:
-        raise bad_request("pull requests are opened against main")
+    if ref.kind != "heads":
+        raise bad_request(f"{ref.full} is a pull request itself: one is opened against a branch")
     with repo.changing():
         base = repo.resolve(header["parent"] or ref.full)
         if all(c.id != base.id for c in repo.history(repo.resolve(ref.full))):
@@ -77,6 +76,7 @@ def _open(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
             status="open",
             base=base.id,
             head=head.id,
+            target=ref.name,
         )
     return _answer(request, repo, head.id, pull_request=opened.number)
 

@@ -111,13 +111,14 @@ def change_status(request: Request, number: str, **where: str) -> Response:
 
 
 def merge(request: Request, number: str, **where: str) -> Response:
-    """Put a pull request on main."""
+    """Put a pull request on its branch."""
     repo = visible(request, **where)
     author = writer_to(request, repo).name
     text = string(request.json(), "comment", "")
-    before = repo.resolve(MAIN.full).id
-    merged = discussions.merge(repo, discussions.numbered(repo, number).number, author=author, comment=text)
-    tell_of_commit(request, repo, MAIN.full, before, repo.resolve(MAIN.full).id)
+    found = discussions.numbered(repo, number)
+    before = repo.resolve(found.onto.full).id
+    merged = discussions.merge(repo, found.number, author=author, comment=text)
+    tell_of_commit(request, repo, found.onto.full, before, repo.resolve(found.onto.full).id)
     return json_response(_summary(repo, merged))
 
 
@@ -177,7 +178,7 @@ def _details(repo: Repo, found: Discussion) -> dict[str, Any]:
         base, head = repo.tree(repo.commit(found.base)), repo.tree(repo.resolve(found.ref.full))
         details["diff"] = as_text(changes_between(repo.blobs, base, head))
         details["filesWithConflicts"] = discussions.conflicts_of(repo, found)
-        details["changes"] = {"base": MAIN.full}
+        details["changes"] = {"base": found.onto.full}
         if found.merge_commit:
             details["changes"]["mergeCommitId"] = found.merge_commit
     return details

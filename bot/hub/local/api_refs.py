@@ -10,8 +10,7 @@ from bot.hub.local.api_repos import instant
 from bot.hub.local.lists import page_of
 from bot.hub.local.names import title_of
 from bot.hub.local.objects import Commit
-from bot.hub.local.refused import bad_request
-from bot.hub.local.repo import MAIN, Ref, RefKind
+from bot.hub.local.repo import MAIN, Ref, RefKind, unknown_revision
 from bot.hub.local.web import Request, Response, json_response, string
 
 
@@ -64,12 +63,12 @@ def list_commits(request: Request, revision: str, **where: str) -> Response:
 
 
 def squash(request: Request, branch: str, **where: str) -> Response:
-    """Make one commit of a branch's whole history."""
+    """Make one commit of the whole history of a branch, or of a pull request, which cannot be merged any more."""
     repo, wanted, author = owned(request, **where), request.json(), writer(request).name
-    ref = Ref(kind="heads", name=branch)
     with repo.changing():
-        if repo.target(ref) is None:
-            raise bad_request(f"{branch} is no branch of {repo.id}")
+        ref = repo.find_ref(branch)
+        if ref is None or ref.kind == "tags":
+            raise unknown_revision(branch)
         tree = repo.tree(repo.resolve(ref.full))
         title = title_of(string(wanted, "message", "Squash history"))
         repo.point(ref, repo.record(tree, parents=(), author=author, title=title, description="").id)

@@ -18,11 +18,14 @@ def put(file: File) -> Change:
 
 
 def drop(path: str) -> Change:
-    """Delete a file that must be there."""
+    """Delete a file that must be there, or the folder of that path: its name need not end with a slash."""
 
     def change(files: dict[str, File]) -> None:
-        if files.pop(path, None) is None:
+        if files.pop(path, None) is not None:
+            return
+        if not any(p.startswith(f"{path}/") for p in files):
             raise not_found("EntryNotFound", f"A file with this name doesn't exist: {path}")
+        drop_folder(path)(files)
 
     return change
 

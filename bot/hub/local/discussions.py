@@ -11,7 +11,7 @@ from bot.hub.local import changes
 from bot.hub.local.durable import read_json
 from bot.hub.local.objects import Commit
 from bot.hub.local.refused import bad_request, conflict, not_found
-from bot.hub.local.repo import MAIN, Ref, Repo
+from bot.hub.local.repo import MAIN, Ref, Repo, unknown_revision
 from bot.records import Record
 
 Status = Literal["draft", "open", "closed", "merged"]
@@ -33,7 +33,7 @@ class Event(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Discussion(Record):
-    """A discussion, or a pull request when ``base`` is the commit that it started from."""
+    """A discussion, or a pull request when ``base`` is the commit that it started from, of the branch ``target``."""
 
     number: int
     title: str
@@ -43,11 +43,17 @@ class Discussion(Record):
     base: str | None
     merge_commit: str | None
     events: tuple[Event, ...]
+    target: str = MAIN.name
 
     @property
     def ref(self) -> Ref:
         """Where a pull request's commits are."""
         return Ref(kind="pr", name=str(self.number))
+
+    @property
+    def onto(self) -> Ref:
+        """The branch that a pull request is to be merged into."""
+        return Ref(kind="heads", name=self.target)
 
 
 def event(kind: Literal["comment", "status-change", "title-change"], author: str, text: str, before: str = "") -> Event:
@@ -80,7 +86,15 @@ def numbered(repo: Repo, number: str) -> Discussion:
 
 
 def begin(
-    repo: Repo, *, title: str, author: str, text: str, status: Status, base: str | None, head: str | None
+    repo: Repo,
+    *,
+    title: str,
+    author: str,
+    text: str,
+    status: Status,
+    base: str | None,
+    head: str | None,
+    target: str = MAIN.name,
 ) -> Discussion:
     """Open a discussion, or a pull request with its head; the caller holds the lock.
 
@@ -96,6 +110,7 @@ def begin(
         base=base,
         merge_commit=None,
         events=(event("comment", author, text),),
+        target=target,
     )
     if head is not None:
         repo.point(made.ref, head)
@@ -134,26 +149,31 @@ def timeline(repo: Repo, discussion: Discussion) -> list[Event | Commit]:
 
 def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
     """Return the paths that keep an open pull request from being merged."""
-    if discussion.base is None or discussion.status not in ("draft", "open"):
+    ours = repo.target(discussion.onto)
+    if discussion.base is None or discussion.status not in ("draft", "open") or ours is None:
         return []
     return changes.conflicts(
         base=repo.tree(repo.commit(discussion.base)),
-        ours=repo.tree(repo.resolve(MAIN.full)),
+        ours=repo.tree(repo.commit(ours)),
         theirs=repo.tree(repo.resolve(discussion.ref.full)),
     )
 
 
 def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
-    """Put a pull request on main as one commit. After a crash between commit and status, it can be called again."""
+    """Put a pull request on its branch as one commit; after a crash before its status was written, again."""
     with repo.changing():
         found = one_of(repo, number)
         if found.base is None or found.status != "open":
             raise bad_request(f"{found.status} {'pull requests' if found.base else 'discussions'} cannot be merged")
+        if repo.target(found.onto) is None:
+            raise unknown_revision(found.onto.full)
+        if not all(_comes_from(repo, ref, found.base) for ref in (found.onto, found.ref)):
+            raise conflict(f"{found.ref.full} and {found.target} have no commit in common: one of them was squashed")
         if paths := conflicts_of(repo, found):
-            raise conflict(f"main has changed too: {', '.join(paths)}")
+            raise conflict(f"{found.target} has changed too: {', '.join(paths)}")
         base, theirs = repo.tree(repo.commit(found.base)), repo.tree(repo.resolve(found.ref.full))
         landed = repo.land(
-            MAIN,
+            found.onto,
             lambda ours: changes.merge(base=base, ours=ours, theirs=theirs),
             parent=None,
             author=author,
@@ -165,6 +185,10 @@ def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
         merged = replace(found, status="merged", merge_commit=landed.id, events=(*found.events, *news))
         _write(repo, merged)
     return merged
+
+
+def _comes_from(repo: Repo, ref: Ref, commit_id: str) -> bool:
+    return any(c.id == commit_id for c in repo.history(repo.resolve(ref.full)))
 
 
 def _write(repo: Repo, discussion: Discussion) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from bot.licenses import LICENSES
+
 MAX_HEAD = 256 * 1024  # bytes
 _FENCE = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _REPO_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
@@ -123,6 +125,14 @@ def _text_or_list(value: Any) -> bool:
     return _text(value) or _list_of_texts(value)
 
 
+def _licenses(value: Any) -> bool:
+    return _text_or_list(value) and all(v in LICENSES for v in texts(value))
+
+
+def _list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
 def _repo_ids(value: Any) -> bool:
     return _text_or_list(value) and all(_REPO_ID.fullmatch(v) for v in texts(value))
 
@@ -133,10 +143,11 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "datasets": ("the id of a dataset, or a list of ids", _repo_ids),
     "language": ("a language code, or a list of codes", _text_or_list),
     "library_name": ("a text", _text),
-    "license": ("a text, or a list of texts", _text_or_list),
+    "license": (f"one of [{', '.join(LICENSES)}]", _licenses),
     "license_link": ("a text", _text),
     "license_name": ("a text", _text),
     "metrics": ("a list of texts", _text_or_list),
+    "model-index": ("an array", _list_of_objects),
     "pipeline_tag": ("a text", _text),
     "tags": ("a list of texts", _list_of_texts),
 }

@@ -6,13 +6,14 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from bot.hub.local.refused import bad_request
+from bot.hub.local.refused import bad_request, unprocessable
 
 REPO_TYPES = ("model", "dataset")
 
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _RESERVED = frozenset({"api", "datasets", "login", "models", "oauth", "spaces", "static"})
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}", re.ASCII)  # git shows 7 digits where they are enough
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, separators of lines
 _MAX_SEGMENT = 255  # bytes: what the usual file systems take
@@ -47,23 +48,29 @@ def spelled(folder: Path, name: str) -> str | None:
 
 def check_path(path: str) -> str:
     """Return the path of a file in a repo, or refuse one that is not plain: absolute, dotted, unprintable, too long."""
+    if fault := _fault_of(path):
+        raise unprocessable(fault)
+    return path
+
+
+def _fault_of(path: str) -> str | None:
     segments = path.split("/")
     if not path or any(s in ("", ".", "..") for s in segments) or "\\" in path:
-        raise bad_request(f"{path!r} is no path of a file: use names joined by single slashes")
+        return f"{path!r} is no path of a file: use names joined by single slashes"
     if any(s.lower() == ".git" for s in segments):
-        raise bad_request(f"{path!r} is refused: no file lives in '.git'")
+        return f"{path!r} is refused: no file lives in '.git'"
     if any(unicodedata.category(c) in _UNPRINTABLE for c in path):
-        raise bad_request(f"{path!r} is refused: it holds control characters")
+        return f"{path!r} is refused: it holds control characters"
     if len(path.encode()) > _MAX_PATH or any(len(s.encode()) > _MAX_SEGMENT for s in segments):
-        raise bad_request(f"a path of {len(path.encode())} bytes is too long")
-    return path
+        return f"a path of {len(path.encode())} bytes is too long"
+    return None
 
 
 def check_ref_name(name: str) -> str:
     """Return the name of a branch or a tag, or refuse it (git's rules, and nothing that reads as a commit)."""
-    check_path(name)
     wrong = (
-        any(c in " ~^:?*[" for c in name)
+        _fault_of(name)
+        or any(c in " ~^:?*[" for c in name)
         or "@{" in name
         or name == "@"
         or any(s.startswith((".", "-")) or s.endswith((".", ".lock")) for s in name.split("/"))
@@ -87,6 +94,11 @@ def title_of(text: str) -> str:
 def is_commit(text: str) -> bool:
     """Say whether text is a whole commit id: 40 hex digits."""
     return _COMMIT.fullmatch(text) is not None
+
+
+def is_short_commit(text: str) -> bool:
+    """Say whether text is the beginning of a commit id, long enough to be taken for one."""
+    return _SHORT_COMMIT.fullmatch(text) is not None
 
 
 def is_sha256(text: object) -> bool:

@@ -32,6 +32,11 @@ def bad_request(message: str) -> RefusedError:
     return RefusedError(HTTPStatus.BAD_REQUEST, message)
 
 
+def unprocessable(message: str) -> RefusedError:
+    """Return the answer to a path that no file can have."""
+    return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+
+
 def not_found(what: ErrorCode, message: str, *, commit: str | None = None) -> RefusedError:
     """Return a 404 that the client turns into its own exception for ``what``."""
     return RefusedError(HTTPStatus.NOT_FOUND, message, code=what, commit=commit)

@@ -127,16 +127,16 @@ class Repo:
         names.check_ref_name(ref.name)
         with self.changing():
             if self.target(ref) is not None:
-                raise conflict(f"{ref.full} already exists in {self.id}")
+                raise conflict(f"Reference {ref.full} already exists")
             self.point(ref, commit)
 
     def delete_ref(self, ref: Ref) -> None:
         """Remove a branch or a tag; a 404 when there is none."""
         if ref == MAIN:
-            raise bad_request("the branch main cannot be deleted")
+            raise bad_request(f"Cannot delete {ref.full}")
         with self.changing():
             if self.target(ref) is None:
-                raise not_found("RevisionNotFound", f"{self.id} has no {ref.full}")
+                raise unknown_revision(ref.full)
             self._ref_file(ref).unlink()
             sync_folder(self._ref_file(ref).parent)
 
@@ -152,14 +152,21 @@ class Repo:
         )
 
     def resolve(self, revision: str) -> Commit:
-        """Return the commit of a branch, a tag, a pull request or a whole commit id."""
+        """Return the commit of a branch, a tag, a pull request or a commit id, of which the beginning is enough."""
         if names.is_commit(revision):
             return self.commit(revision)
         ref = self.find_ref(revision)
-        commit = self.target(ref) if ref else None
+        commit = self.target(ref) if ref else self._beginning_with(revision)
         if commit is None:
-            raise not_found("RevisionNotFound", f"{self.id} has no revision {revision!r}")
+            raise unknown_revision(revision)
         return self.commit(commit)
+
+    def _beginning_with(self, short: str) -> str | None:
+        """Return the one commit whose id begins so, or None where there is none, or more than one."""
+        if not names.is_short_commit(short):
+            return None
+        found = [f.stem for f in (self.folder / "commits").glob(f"{short}*.json")]
+        return found[0] if len(found) == 1 else None
 
     def _ref_file(self, ref: Ref) -> Path:
         return self.folder / "refs" / ref.kind / names.to_file_name(ref.name)
@@ -171,7 +178,7 @@ class Repo:
         try:
             return Commit.from_json(read_json(self.folder / "commits" / f"{commit_id}.json"))
         except FileNotFoundError:
-            raise not_found("RevisionNotFound", f"{self.id} has no commit {commit_id}") from None
+            raise unknown_revision(f"{self.id} has no commit {commit_id}") from None
 
     def tree(self, commit: Commit) -> Tree:
         """Return the files of a commit."""
@@ -253,9 +260,13 @@ class Repo:
 
 def stale_parent(ref: Ref) -> RefusedError:
     """Return the answer to a commit whose author saw an older head."""
-    return RefusedError(
-        HTTPStatus.PRECONDITION_FAILED, f"A commit has landed on {ref.full} since: look at it, then try again."
-    )
+    message = "The branch was updated since you opened this page. Please refresh and try again."
+    return RefusedError(HTTPStatus.PRECONDITION_FAILED, f"{message} ({ref.full})")
+
+
+def unknown_revision(revision: str) -> RefusedError:
+    """Return the answer to a name that is of no branch, tag, pull request or commit."""
+    return not_found("RevisionNotFound", f"Invalid rev id: {revision}")
 
 
 def _read_tree(path: Path) -> Tree:

@@ -1,6 +1,5 @@
 """HTTP over a LocalHub, on loopback."""
 
-import base64
 import errno
 import logging
 import re
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs
 
 from bot.errors import LocalHubError
 from bot.hub.local.automation import Automation, automation
+from bot.hub.local.headers import password, printable, request_id
 from bot.hub.local.limits import Limits
 from bot.hub.local.refused import RefusedError, bad_request
 from bot.hub.local.requests import NOWHERE, Requests, kind_of
@@ -154,8 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
         if body.left:
             self.close_connection = True
         self.send_response(response.status)
+        given = (self.headers.get(name) for name in ("X-Request-Id", "X-Amzn-Trace-Id"))  # as the real Hub takes them
+        self.send_header("X-Request-Id", request_id(*given))
         for name, value in ({"Content-Security-Policy": _NO_PAGE} | _SAFE_HEADERS | dict(response.headers)).items():
-            self.send_header(name, _header(value))
+            self.send_header(name, printable(value))
         if isinstance(response.body, Stream):
             self.send_header("Transfer-Encoding", "chunked")
         elif response.status != HTTPStatus.NOT_MODIFIED:
@@ -221,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not scheme:
             return None
         if scheme.lower() == "basic" and self.command in ("GET", "HEAD"):  # a browser sends it by itself: to read only
-            token = _password(token)
+            token = password(token)
         elif scheme.lower() != "bearer":
             token = ""
         grant = self.server.hub.tokens.find(token.strip())
@@ -282,19 +284,8 @@ def _running(server: _Server) -> RunningHub:
     )
 
 
-def _password(credentials: str) -> str:
-    try:
-        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-    except ValueError:
-        return ""
-
-
 def _query(text: str) -> dict[str, list[str]]:
     try:
         return parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=5000)
     except (ValueError, UnicodeDecodeError):
         raise bad_request("the query cannot be read") from None
-
-
-def _header(value: str) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in value)

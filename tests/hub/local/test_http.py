@@ -181,7 +181,6 @@ def test_bodies_have_limits(tmp_path: Path) -> None:
         ("/api/repos/create", '{"name": "m", "organization": []}'),
         ("/api/repos/create", '{"name": "m", "visibility": {}}'),
         ("/api/models/org/m/preupload/main", '{"files": 3}'),
-        ("/api/models/org/m/preupload/main", '{"files": [{"path": "../x", "size": 1}]}'),
         ("/api/models/org/m/preupload/main", '{"files": [{"path": "x", "size": "1"}]}'),
         ("/api/models/org/m/preupload/main", '{"files": [{"path": "x", "size": 1, "sample": "\\u00e9"}]}'),
         ("/api/models/org/m/preupload/main", '{"files": [{"path": "\\ud800", "size": 1}]}'),
