@@ -5,6 +5,7 @@ from pathlib import Path
 from bot.errors import MissingConfigError, RemoteCodeError, UnsupportedArchitectureError
 from bot.records import Json
 from bot.source.strict import read_object
+from bot.source.values import check_values
 
 CONFIG_BYTES = 1_000_000  # Phi's largest is below 10 kB
 
@@ -62,8 +63,8 @@ def architecture(config: dict[str, Json]) -> str:
 def check_config(config: dict[str, Json], *, where: str) -> tuple[str, ...]:
     """Return what a person should know of how the model will be read, a line each.
 
-    Raises RemoteCodeError for a model that only code from its own repo can read, and UnsupportedArchitectureError for
-    one whose weights are quantized already.
+    Raises RemoteCodeError for a model that only code from its own repo can read, UnsupportedArchitectureError for one
+    whose weights are quantized already, and ConfigValueError for a Phi with values that cannot be.
     """
     quantized = config.get("quantization_config")
     if quantized:
@@ -72,9 +73,11 @@ def check_config(config: dict[str, Json], *, where: str) -> tuple[str, ...]:
             f"{where} is quantized already ({ascii(method or 'quantization_config')[:40]})",
             hint="Give the original model with its full-precision weights.",
         )
+    name = architecture(config)
+    if name in NATIVE or config.get("model_type") in NATIVE.values():
+        check_values(config, where=where)
     if not asks_for_code(config):
         return ()
-    name = architecture(config)
     if name not in NATIVE or config.get("model_type") != NATIVE[name]:
         raise RemoteCodeError(
             f"{where} asks for code from its repo to be run, and {name[:60]!a} is not read without it",

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bot.errors import DamagedWeightsError, PhiBotError
+from bot.errors import ConfigValueError, DamagedWeightsError, PhiBotError
 from bot.hub.client import Hub
 from bot.hub.failures import told
 from bot.hub.headers import shape
@@ -123,10 +124,22 @@ def test_without_headers_the_shape_is_guessed_from_sizes_and_config(client: Hub)
     assert (guessed.layers, guessed.vocabulary) == (3, 8)
 
 
+@pytest.mark.parametrize("key", ["vocab_size", "num_hidden_layers", "hidden_size"])
+@pytest.mark.parametrize("value", [None, "many", -1, True, 1e9, 10**30, []])
+def test_a_release_with_a_config_of_nonsense_is_refused_by_its_key(client: Hub, key: str, value: object) -> None:
+    put(client, models.files(), CONFIG | {key: value})
+    with pytest.raises(ConfigValueError, match=rf"config\.json of {MODEL}: {key} is "):
+        client.release(MODEL)
+
+
 @pytest.mark.parametrize("value", [None, "many", -1, True, 1e9, 10**30, []])
 def test_a_config_of_nonsense_gives_a_shape_all_the_same(client: Hub, value: object) -> None:
-    put(client, models.files(), CONFIG | {"vocab_size": value, "num_hidden_layers": value, "hidden_size": value})
-    for found in (shape_on(client), guessed_shape(client.release(MODEL))):
+    put(client, models.files())
+    keys = ("vocab_size", "num_hidden_layers", "hidden_size")
+    release = replace(client.release(MODEL), config=CONFIG | dict.fromkeys(keys, value))  # as a plan may bring it
+    with told(client.endpoint, MODEL):
+        exact = shape(client.api, release)
+    for found in (exact, guessed_shape(release)):
         assert 1 <= found.vocabulary <= 10**7
         assert 1 <= found.layers <= 10**4
         assert found.largest <= max(found.count, 1)
