@@ -45,9 +45,9 @@ def check_values(config: dict[str, Json], *, where: str) -> None:
         ) from None
 
 
-def _whole(most: int) -> Rule:
+def _whole(most: int, least: int = 1) -> Rule:
     def rule(value: Json) -> str | None:
-        return None if type(value) is int and 1 <= value <= most else f"a whole number from 1 to {most}"
+        return None if type(value) is int and least <= value <= most else f"a whole number from {least} to {most}"
 
     return rule
 
@@ -99,6 +99,7 @@ _PART = _number(0, 1)
 _EPSILON = _number(0, 1, above=True)
 _BASE = _number(0, 1e15, above=True)
 _ROTATED = _number(0, 1, above=True)
+_SHORT = _whole(_CONTEXT, 2)  # its logarithm is divided by
 _TYPES = ("float32", "float16", "bfloat16", "float64", "float", "half", "double", "auto")
 _ACTIVATIONS = (
     *("gelu", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu"),
@@ -114,7 +115,7 @@ _RULES: dict[str, Rule] = {
     "head_dim": _whole(WIDTH),
     "vocab_size": _whole(VOCABULARY),
     "max_position_embeddings": _whole(_CONTEXT),
-    "original_max_position_embeddings": _whole(_CONTEXT),
+    "original_max_position_embeddings": _SHORT,
     "sliding_window": _or_null(_whole(_CONTEXT)),
     "num_local_experts": _whole(_EXPERTS),
     "num_experts_per_tok": _whole(_EXPERTS),
@@ -154,9 +155,10 @@ _ROPE_RULES: dict[str, Rule] = {
     "long_mscale": _number(0, 1e6, above=True),
     "beta_fast": _or_null(_number(0, 1e6, above=True)),
     "beta_slow": _or_null(_number(0, 1e6, above=True)),
-    "original_max_position_embeddings": _whole(_CONTEXT),
+    "original_max_position_embeddings": _SHORT,
 }
 _SCALED = ("linear", "dynamic", "yarn", "llama3")  # kinds of rope scaling that have one factor
+_TURNED = ("hidden_size", "num_attention_heads", "head_dim", "partial_rotary_factor", "model_type")
 _FACTOR = _number(0, 1e9, above=True)
 
 
@@ -211,7 +213,8 @@ def _rope(config: dict[str, Json], key: str) -> None:
             if (should := _FACTOR(factor)) is not None:
                 raise _WrongError(f"{key}.{name}[{at}]", factor, should)
         if pairs is not None and len(factors) != pairs:
-            raise _WrongError(f"the length of {key}.{name}", len(factors), f"{pairs}, half of what a head rotates")
+            asked = f"{pairs}, by {', '.join(k for k in _TURNED if k in config)}"
+            raise _WrongError(f"the length of {key}.{name}", len(factors), asked)
 
 
 def _pairs(config: dict[str, Json], part: float) -> int | None:

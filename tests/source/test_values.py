@@ -113,6 +113,7 @@ WRONG: dict[str, tuple[str, Any]] = {
     "an id in words": ("bos_token_id", "<s>"),
     "an id with a fraction": ("pad_token_id", 0.5),
     "ids in words": ("eos_token_id", [1, "</s>"]),
+    "a context of one": ("original_max_position_embeddings", 1),
     "no epsilon": ("rms_norm_eps", 0),
     "epsilon in words": ("rms_norm_eps", "1e-5"),
     "negative theta": ("rope_theta", -1.0),
@@ -145,7 +146,10 @@ def longrope(**changed: Json) -> dict[str, Json]:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"short_factor": [1.0] * 31}, "the length of rope_scaling.short_factor is 31, and should be 32"),
+        (
+            {"short_factor": [1.0] * 31},
+            "the length of rope_scaling.short_factor is 31, and should be 32, by hidden_size, num_attention_heads",
+        ),
         ({"long_factor": []}, "the length of rope_scaling.long_factor is 0, and should be 32"),
         ({"long_factor": "absent"}, "rope_scaling.long_factor is null"),
         ({"long_factor": 2.0}, r"rope_scaling.long_factor is 2\.0, and should be a list"),
