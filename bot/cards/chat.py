@@ -1,24 +1,17 @@
 """The prompt format of a source: its own chat template, read as data and rendered where it can do no harm."""
 
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
+from bot import rendering
 from bot.errors import DamagedTokenizerError
 from bot.markdown import one_line
 from bot.records import Json, Record
 from bot.source.bounds import FILE_BYTES
 
-_CHILD = Path(__file__).with_name("chat_child.py")
-_WALL_SECONDS = 30.0  # on top of the child's own limit of processor time: this machine may be busy
-_RESIDENT_BYTES = 512 << 20
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -56,59 +49,22 @@ def chat_format(source: Path) -> ChatFormat | None:
 def render_prompt(chat: ChatFormat, messages: Sequence[Mapping[str, str]], *, now: datetime | None = None) -> str:
     """Return what the model is given for messages (``role`` and ``content`` each), up to where it answers.
 
-    ``now`` is what the template's ``strftime_now`` says. Rendering happens in Jinja2's sandbox inside a child process
-    that has limits of memory and processor time and can open no file. Raises ChatTemplateError.
+    ``now`` is what the template's ``strftime_now`` says. Rendering happens in Jinja2's sandbox, inside a child process
+    with limits (see bot/rendering.py). Raises ChatTemplateError.
     """
-    task = {
+    given = {
         "template": chat.template,
-        "variables": {**chat.special_tokens, "messages": [dict(m) for m in messages], "add_generation_prompt": True},
+        "variables": chat.special_tokens,
         "now": (now or datetime.now(UTC)).isoformat(),
     }
-    # Files, not pipes: nothing has to be read while the child runs, and its limit of file size bounds the answer.
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
-        stdin.write(json.dumps(task).encode())
-        stdin.seek(0)
-        code = _run(stdin, stdout)
-        stdout.seek(0)
-        written = stdout.read()
-    if code != 0:
-        raise ChatTemplateError(f"it takes too much time or memory (it was stopped with code {code})")
-    answer = json.loads(written)
-    if "error" in answer:
-        raise ChatTemplateError(one_line(answer["error"])[:200])
-    return str(answer["text"])
-
-
-def _run(stdin: IO[bytes], stdout: IO[bytes]) -> int:
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-X", "utf8", str(_CHILD)],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.DEVNULL,
-        env={},  # nothing of ours to be found there
-    )
-    deadline = time.monotonic() + _WALL_SECONDS
+    asked = {"messages": [dict(m) for m in messages], "tools": None, "add_generation_prompt": True}
     try:
-        while True:
-            try:
-                return process.wait(0.1)
-            except subprocess.TimeoutExpired:
-                if time.monotonic() > deadline or _too_large(process.pid):
-                    process.kill()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _too_large(pid: int) -> bool:
-    if sys.platform == "darwin":  # where the child's own limit of memory is one in name only
-        return _resident_bytes(pid) > _RESIDENT_BYTES
-    return False
-
-
-def _resident_bytes(pid: int) -> int:
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True)
-    return int(shown.stdout.strip() or 0) << 10
+        (made,) = rendering.render("jinja", given, [asked])
+    except rendering.LimitError as error:
+        raise ChatTemplateError(str(error)) from error
+    if made.text is None:
+        raise ChatTemplateError(one_line(made.error)[:200])
+    return made.text
 
 
 def _chosen(value: Json) -> str | None:

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from bot import rendering
 from bot.records import Json
-from bot.workers.harness import TemplateProblem, said
+from bot.rendering import Rendered
+from bot.workers.harness import TemplateProblem
 
 _NEW_TOKENS = 32
 
@@ -16,15 +19,32 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def chats(tokenizer: Any, conversations: Sequence[Json]) -> list[Json]:
-    """Return the conversations with the ``text`` that the template makes of each; those that it refuses are left out.
+def asked(
+    tokenizer: Any, source: Path, conversations: Sequence[Json], prompts: Sequence[list[Json]]
+) -> dict[str, list[Json]]:
+    """Return what artifacts are asked: ``chats`` and ``prompts``, as the template of a checkpoint writes them.
 
-    So are those of which it leaves something out: runtimes put it in by themselves, each in its own way.
+    Chats are the conversations with the ``text`` that it makes of each. Those that it refuses are left out, and those
+    of which it leaves something out: runtimes put it in by themselves, each in its own way. Prompts, of messages each,
+    are what an artifact is to continue. Without a template there are no chats, and prompts are plain text.
+
+    Raises TemplateProblem for a template that renders none of the prompts, or takes too much time or memory.
     """
     if not tokenizer.chat_template:
-        return []
-    rendered = [c | {"text": text} for c in conversations if (text := _text_or_none(tokenizer, c)) is not None]
-    return [c for c in rendered if _says_all(c)]
+        return {"chats": [], "prompts": [_prompt(tokenizer, messages[-1]["content"]) for messages in prompts]}
+    spoken = [[m for m in messages if m["role"] != "system"] for messages in prompts]
+    questions = [{"messages": m, "tools": None, "add_generation_prompt": True} for m in (*prompts, *spoken)]
+    try:
+        made = rendering.render("templates", {"source": str(source)}, [*conversations, *questions])
+    except rendering.LimitError as error:
+        raise TemplateProblem(f"the chat template cannot be rendered: {error}") from error
+    of_chats, of_prompts = made[: len(conversations)], made[len(conversations) :]
+    chats = [c | {"text": m.text} for c, m in zip(conversations, of_chats, strict=True) if m.text is not None]
+    pairs = zip(of_prompts[: len(prompts)], of_prompts[len(prompts) :], strict=True)
+    return {
+        "chats": [c for c in chats if _says_all(c)],
+        "prompts": [_prompt(tokenizer, _question(*pair)) for pair in pairs],
+    }
 
 
 def _says_all(chat: Json) -> bool:
@@ -36,13 +56,16 @@ def _says_all(chat: Json) -> bool:
     return all(words in chat["text"] for words in (*said, *(t["name"] for t in tools)))
 
 
-def prompt(tokenizer: Any, messages: list[Json]) -> Json:
-    """Return what an artifact is asked to continue, with the template where there is one.
-
-    Raises TemplateProblem for a template that renders no conversation at all.
-    """
-    text = _question(tokenizer, messages) if tokenizer.chat_template else messages[-1]["content"]
+def _prompt(tokenizer: Any, text: str) -> Json:
     return {"text": text, "ids": encode(tokenizer, text), "max_new_tokens": _NEW_TOKENS}
+
+
+def _question(whole: Rendered, spoken: Rendered) -> str:
+    """Return what a template made of a prompt, or of that without its system message, which some refuse."""
+    text = spoken.text if whole.text is None else whole.text
+    if text is None:
+        raise TemplateProblem(f"the chat template cannot be rendered: {' '.join(spoken.error.split())}")
+    return text
 
 
 def answered(tokenizer: Any, rendered: Sequence[Json]) -> list[list[int]]:
@@ -61,29 +84,3 @@ def _answered(chat: Json) -> Iterator[str]:
         start = at + len(content)
         if message["role"] == "assistant":
             yield chat["text"][:start]
-
-
-def _question(tokenizer: Any, messages: list[Json]) -> str:
-    try:
-        return _rendered(tokenizer, messages, tools=None, add_generation_prompt=True)
-    except Exception as error:
-        spoken = [m for m in messages if m["role"] != "system"]
-        if spoken != messages:  # some templates refuse a system message
-            return _question(tokenizer, spoken)
-        raise TemplateProblem(f"the chat template cannot be rendered: {said(error)}") from error
-
-
-def _text_or_none(tokenizer: Any, chat: Json) -> str | None:
-    try:
-        return _rendered(
-            tokenizer, chat["messages"], tools=chat["tools"], add_generation_prompt=chat["add_generation_prompt"]
-        )
-    except Exception:  # noqa: BLE001 - whatever the template raises
-        return None
-
-
-def _rendered(tokenizer: Any, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-    text: str = tokenizer.apply_chat_template(
-        messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return text

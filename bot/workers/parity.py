@@ -40,8 +40,7 @@ def known_differences(runtime: Runtime, reference: Json, known: Collection[str])
 
 def chats(runtime: Runtime, chats: list[Json]) -> tuple[bool, str]:
     """Compare rendered conversations with what the source's template makes of them."""
-    for chat in chats:
-        got = runtime.render(chat["messages"], tools=chat["tools"], add_generation_prompt=chat["add_generation_prompt"])
+    for chat, got in zip(chats, runtime.render(chats) if chats else [], strict=True):
         if got != chat["text"]:
             at = next((i for i, (a, b) in enumerate(zip(got, chat["text"], strict=False)) if a != b), None)
             at = min(len(got), len(chat["text"])) if at is None else at

@@ -28,7 +28,8 @@ import torch
 from bot import texts
 from bot.records import Json
 from bot.tasks import ReferenceTask
-from bot.workers.conversations import answered, chats, encode, prompt
+from bot.workers import conversations
+from bot.workers.conversations import answered, encode
 from bot.workers.feed import Feed
 from bot.workers.harness import NotFinite, NotTaken, Reporter, Unreadable, main, peak_memory
 from bot.workers.head import Head
@@ -58,7 +59,7 @@ def compute(task_json: Json, report: Reporter) -> Json:
         tokenizer = read_tokenizer(source)
     except NotTaken as error:  # what the original's own library does not read, nothing can be held against
         raise Unreadable(str(error)) from error
-    asked = _asked(tokenizer)
+    asked = _asked(tokenizer, source)
     feed = Feed(report) if task.streamed else None
     original = Original(source, feed)
     windows = windows_of(
@@ -93,14 +94,12 @@ def compute(task_json: Json, report: Reporter) -> Json:
     }
 
 
-def _asked(tokenizer: Any) -> dict[str, Json]:
+def _asked(tokenizer: Any, source: Path) -> dict[str, Json]:
     """Return what needs no weights: what the tokenizer and its template make of the shipped texts."""
     return {
         "tokenizer": _tokenized(tokenizer, texts.tokenizer()),
         "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in _unusual(tokenizer).items()},
-        "chats": chats(tokenizer, texts.conversations()),
-        "prompts": [prompt(tokenizer, messages) for messages in texts.prompts()],
-    }
+    } | conversations.asked(tokenizer, source, texts.conversations(), texts.prompts())
 
 
 def _unusual(tokenizer: Any) -> dict[str, list[str]]:

@@ -26,8 +26,12 @@ class Runtime(Protocol):
         """Return the text of ids, special tokens in full."""
         ...
 
-    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-        """Return a conversation as the chat template inside the artifact writes it, rendered as the runtime does."""
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as the chat template inside the artifact writes them, rendered as the runtime does.
+
+        Each has ``messages``, ``tools`` and ``add_generation_prompt``. They are rendered in a child with limits: see
+        bot/rendering.py. Raises ValueError for one that the template refuses, and LimitError.
+        """
         ...
 
     def stop_ids(self) -> set[int]:

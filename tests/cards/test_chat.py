@@ -1,20 +1,17 @@
 import json
-import os
-import shutil
 import subprocess
-import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from bot.cards import chat, chat_child
 from bot.cards.chat import ChatFormat, ChatTemplateError, chat_format, render_prompt
 from bot.errors import DamagedTokenizerError
 from bot.markdown import one_line
 from bot.progress import Silent
 from bot.toolchains.install import ensure
+from bot.workers import jinja
+from bot.workers.renderer import answer_of
 from tests.cards.examples import CHAT
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -22,8 +19,9 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 def answered(template: str, **special_tokens: str) -> dict[str, str]:
     """Return what the child would answer, without a child and its limits."""
-    task = {"template": template, "variables": {**special_tokens, "messages": HELLO}, "now": "2026-11-22"}
-    return chat_child.answer(task)
+    render = jinja.engine({"template": template, "variables": special_tokens, "now": "2026-11-22"})
+    answer: dict[str, str] = answer_of(render, {"messages": HELLO, "tools": None, "add_generation_prompt": True})
+    return answer
 
 
 def rendered(template: str, **special_tokens: str) -> str:
@@ -161,11 +159,6 @@ def test_chance_gives_the_same_each_time() -> None:
         ("{{ range(10**9) | list }}", "OverflowError"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested too deeply"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nested too deeply"),
-        (
-            "{% for i in range(99999) %}{% for j in range(99999) %}spam{% endfor %}{% endfor %}",
-            "more than 100000 characters",
-        ),
-        ("x" * 200_000, "more than 100000 characters"),
     ],
 )
 def test_a_failing_template_says_why(template: str, reason: str) -> None:
@@ -181,31 +174,16 @@ def test_an_error_is_one_short_line() -> None:
     assert len(message) == 200
 
 
-MUCH_MEMORY = """
-{% set ns = namespace(texts=['a' * 10**7]) %}
-{% for i in range(99) %}{% set ns.texts = ns.texts + [ns.texts[0] ~ i] %}{% endfor %}
-"""
-MUCH_TIME = """
-{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}
-{% endfor %}{% endfor %}{% endfor %}
-"""
-
-
 @pytest.mark.parametrize(
-    "template",
-    [
-        "{{ 'a' * 10**10 }}",
-        "{{ '%1000000000d' % 1 }}",
-        "{{ 'x' | center(10**10) }}",
-        MUCH_MEMORY,
-        MUCH_TIME,
-    ],
+    "template", ["x" * 200_000, "{% for i in range(99999) %}{% for j in range(99999) %}spam{% endfor %}{% endfor %}"]
 )
-def test_a_template_that_eats_memory_or_time_is_stopped(template: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(ChatTemplateError, match="too much"):
-        rendered(template)
-    assert time.monotonic() - started < 60  # its limit is about 2 seconds of processor time
+def test_a_text_that_is_too_long_is_given_up_before_it_is_whole(template: str) -> None:
+    assert answered(template) == {"exceeded": "writes too much (more than 100000 characters)"}
+
+
+def test_a_template_that_eats_memory_is_stopped() -> None:
+    with pytest.raises(ChatTemplateError, match=r"^it takes too much memory"):
+        rendered("{{ 'a' * 10**10 }}")
 
 
 @pytest.mark.parametrize(
@@ -213,24 +191,3 @@ def test_a_template_that_eats_memory_or_time_is_stopped(template: str) -> None:
 )
 def test_what_is_private_is_not_there(template: str) -> None:
     assert answered(template) == {"text": ""}
-
-
-@pytest.mark.parametrize(
-    ("escape", "end"),
-    [
-        ("open('/etc/passwd')", "Too many open files"),
-        ("socket.socket()", "Too many open files"),
-        ("subprocess.run(['true'])", "Too many open files"),
-        ("bytearray(10**9)", "" if sys.platform == "darwin" else "MemoryError"),
-    ],
-)
-def test_code_that_gets_out_of_the_sandbox_finds_limits(escape: str, end: str) -> None:
-    folder = Path(chat.__file__).parent
-    program = f"import socket, subprocess, sys; sys.path.insert(0, {str(folder)!r}); import chat_child"
-    command = [sys.executable, "-c", f"{program}; chat_child._limit(); {escape}"]
-    assert end in subprocess.run(command, capture_output=True, text=True).stderr
-
-
-@pytest.mark.skipif(shutil.which("ps") is None, reason="no ps on this machine")
-def test_memory_can_be_watched_from_outside() -> None:
-    assert 1 << 20 < chat._resident_bytes(os.getpid()) < 1 << 40

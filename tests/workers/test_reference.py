@@ -26,6 +26,7 @@ from bot.workers.head import Head
 from bot.workers.sample import config as sample_config
 from bot.workers.sample import tokens
 from tests.toolchain_fixtures import compute_reference
+from tests.workers import hostile
 
 pytestmark = pytest.mark.toolchain
 
@@ -122,6 +123,14 @@ def test_a_system_message_that_a_template_refuses_is_left_out(damaged: Path, tmp
     assert described["prompts"][1]["text"] == "What is 12 plus 7?"
     refused = {c["name"] for c in texts.conversations() if c["messages"][0]["role"] == "system"}
     assert {c["name"] for c in described["chats"]} == {c["name"] for c in texts.conversations()} - refused
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_a_template_that_means_harm_is_stopped(damaged: Path, tmp_path: Path, kind: str) -> None:
+    template = "{% if tools %}" + hostile.TEMPLATES[kind] + "{% endif %}{{ messages[0].content }}"
+    _change_json(damaged / "tokenizer_config.json", lambda c: c.update(chat_template=template))
+    with pytest.raises(ChatTemplateError, match=r"rendered: it (takes|writes) too much .*\(a tool\)"):
+        compute_reference(damaged, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

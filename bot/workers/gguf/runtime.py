@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bot import rendering
 from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers.gguf.file import the_file
@@ -38,19 +39,16 @@ class Runtime:
         """Return the text of ids, special tokens in full."""
         return self._model.detokenize(ids)
 
-    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-        """Return a conversation as the template in the file's metadata writes it, in llama-cpp-python's Jinja.
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as the template in the file's metadata writes them, in llama-cpp-python's Jinja.
 
         Raises ValueError if there is no template.
         """
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
         template = self._model.metadata("tokenizer.chat_template")
         if template is None:
             raise ValueError("the file has no chat template")
         bos, eos = (self._model.text_of(token) for token in self._model.bos_and_eos())
-        write = Jinja2ChatFormatter(template, eos, bos, add_generation_prompt=add_generation_prompt)
-        return str(write(messages=messages, tools=tools).prompt)
+        return rendering.texts("gguf.rendering", {"template": template, "bos": bos, "eos": eos}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids that llama.cpp takes for the end of generating."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bot import rendering
 from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers.checkpoint import forbid_remote_code
@@ -33,6 +34,7 @@ class Runtime:
         self.name = f"mlx-lm {importlib.metadata.version('mlx-lm')}"
         if cpu.on_cpu():
             self.name += " (on the CPU, measured with matrix products in float32)"
+        self._folder = folder
         self._model, self._tokenizer = load_model(str(folder))
 
     def encode(self, text: str) -> list[int]:
@@ -47,13 +49,9 @@ class Runtime:
         """
         return str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
-    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-        """Return a conversation as mlx-lm writes it before it generates."""
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
-            )
-        )
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as mlx-lm writes them before it generates."""
+        return rendering.texts("mlx.rendering", {"folder": str(self._folder)}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids at which mlx-lm ends: those of the configs, and the tokenizer's own."""

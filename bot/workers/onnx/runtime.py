@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bot import rendering
 from bot.records import Json, Variant
 from bot.tasks import VerifyTask
 from bot.workers.onnx.files import MODEL
@@ -72,13 +73,9 @@ class Runtime:
                 text += str(self._tokenizer.decode(np.array([*first, *run], dtype=np.int32)))
         return text
 
-    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-        """Return a conversation as the chat template in the folder writes it, rendered by the runtime."""
-        given = {} if tools is None else {"tools": json.dumps(tools)}
-        rendered = self._tokenizer.apply_chat_template(
-            json.dumps(messages), add_generation_prompt=add_generation_prompt, **given
-        )
-        return str(rendered)
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as the chat template in the folder writes them, rendered by the runtime."""
+        return rendering.texts("onnx.rendering", {"folder": str(self._folder)}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids at which the runtime ends generating by itself."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bot import rendering
 from bot.records import Json
 from bot.tasks import VerifyTask
 from bot.workers.runtime import Logits
@@ -49,9 +50,9 @@ class Runtime:
         """Return the text of ids, special tokens in full."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def render(self, messages: list[Json], *, tools: list[Json] | None, add_generation_prompt: bool) -> str:
-        """Return a conversation as openvino-genai's template engine writes it."""
-        return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt, tools=tools))
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as openvino-genai's template engine writes them."""
+        return rendering.texts("openvino.rendering", {"folder": str(self._folder)}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids at which generation ends by itself."""

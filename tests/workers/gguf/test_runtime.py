@@ -14,7 +14,7 @@ from bot.progress import Silent
 from bot.records import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from tests.workers import kinds
+from tests.workers import hostile, kinds
 from tests.workers.running import MODEL, Built, build, distances, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
@@ -221,6 +221,21 @@ def test_another_template_is_found(artifact: Path, verify: Verify) -> None:
 def test_a_missing_template_is_found(artifact: Path, verify: Verify) -> None:
     replace(the_file(artifact), b"tokenizer.chat_template", b"tokenizer.chat_nothings")
     assert failures(verify(artifact)) == {"chat template": "ValueError: the file has no chat template"}
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_a_template_that_means_harm_is_stopped(toolchain: Toolchain, kind: str) -> None:
+    code = f"""
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from bot.rendering import texts
+class runtime:
+    def render(chats):
+        return texts("gguf.rendering", {{"template": {hostile.TEMPLATES[kind]!r}, "bos": "", "eos": ""}}, chats)
+{hostile.CODE}
+print(json.dumps(said))
+"""
+    assert hostile.stopped(json.loads(run_python(toolchain, code, Path(bot.__file__).parents[1])))
 
 
 def test_a_turn_that_does_not_end_is_found(artifact: Path, verify: Verify) -> None:

@@ -12,6 +12,7 @@ from bot.progress import Silent
 from bot.records import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers import hostile
 from tests.workers.running import build, copy_of, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
@@ -89,7 +90,7 @@ for step, rows, positions in (
 def test_a_conversation_is_rendered_answered_and_ended(toolchain: Toolchain, built: Path) -> None:
     code = """
 messages = [{"role": "user", "content": "Write one sentence about the sea."}]
-text = runtime.render(messages, tools=None, add_generation_prompt=True)
+(text,) = runtime.render([{"messages": messages, "tools": None, "add_generation_prompt": True}])
 ids = runtime.generate(runtime.encode(text), 48)
 said = {"text": text, "tokens": len(ids), "stop": sorted(runtime.stop_ids()), "ends": ids[-1] in runtime.stop_ids()}
 """
@@ -98,6 +99,12 @@ said = {"text": text, "tokens": len(ids), "stop": sorted(runtime.stop_ids()), "e
     assert 0 < said["tokens"] < 48
     assert not said["ends"]
     assert said["stop"] == sorted(json.loads((built / "generation_config.json").read_text())["eos_token_id"])
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_a_template_that_means_harm_is_stopped(toolchain: Toolchain, artifact: Path, kind: str) -> None:
+    (artifact / "chat_template.jinja").write_text(hostile.TEMPLATES[kind])
+    assert hostile.stopped(ask(toolchain, artifact, hostile.CODE))
 
 
 def test_generating_goes_on_at_an_id_that_only_pads_the_vocabulary(toolchain: Toolchain, built: Path) -> None:

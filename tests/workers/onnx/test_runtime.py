@@ -15,6 +15,7 @@ from bot.progress import Silent
 from bot.records import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers import hostile
 from tests.workers.running import Built, copy_of, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
@@ -142,11 +143,18 @@ def test_a_list_of_tools_reaches_the_template(onnx_files: Built, toolchain: Tool
     folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "tools")
     (folder / "chat_template.jinja").write_text("{{ tools | tojson }}")
     tools = [{"type": "function", "function": {"name": name}} for name in ("weather", "news")]
-    code = f"""
-messages = [{{"role": "user", "content": "Hi"}}]
-print(runtime.render(messages, tools={tools!r}, add_generation_prompt=True))
-"""
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "tools": tools, "add_generation_prompt": True}
+    code = f"print(runtime.render([{chat!r}])[0])"
     assert asked(toolchain, folder, code) == tools
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_a_template_that_means_harm_is_stopped(
+    onnx_files: Built, toolchain: Toolchain, tmp_path: Path, kind: str
+) -> None:
+    folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "hostile")
+    (folder / "chat_template.jinja").write_text(hostile.TEMPLATES[kind])
+    assert hostile.stopped(asked(toolchain, folder, f"{hostile.CODE}\nprint(json.dumps(said))"))
 
 
 # ---- faults --------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Running OpenVINO: its answers are the runtime's own, and a change inside the artifact is seen."""
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from bot.progress import Silent
 from bot.records import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from tests.workers import hostile
 from tests.workers.running import build, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
@@ -96,7 +99,7 @@ for prompt in (prompts[0], prompts[1], prompts[1], prompts[1]):
 def test_a_conversation_is_rendered_answered_and_ended(toolchain: Toolchain, artifact: Path) -> None:
     code = """
 messages = [{"role": "user", "content": "What is the opposite of hot?"}]
-text = runtime.render(messages, tools=None, add_generation_prompt=True)
+(text,) = runtime.render([{"messages": messages, "tools": None, "add_generation_prompt": True}])
 ids = runtime.generate(runtime.encode(text), 32)
 said = [text, runtime.decode(ids), len(ids)]
 """
@@ -117,6 +120,16 @@ def test_the_template_is_the_one_that_the_tokenizer_model_holds(
     said = failures(measure(toolchain, changed, INT8, sample, reference, tmp_path / "log"))
     assert list(said) == ["chat template"]
     assert "<|end|>" in said["chat template"]
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_a_template_that_means_harm_is_stopped(toolchain: Toolchain, changed: Path, kind: str) -> None:
+    model = changed / "openvino_tokenizer.xml"
+    template = html.escape(hostile.TEMPLATES[kind]).replace("\n", "&#10;")
+    text, times = re.subn(r'(<chat_template value=)"[^"]*"', lambda m: f'{m[1]}"{template}"', model.read_text())
+    assert times == 1
+    model.write_text(text)
+    assert hostile.stopped(ask(toolchain, changed, hostile.CODE))
 
 
 def test_a_stop_token_that_is_not_named_is_missed(

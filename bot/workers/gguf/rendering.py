@@ -1,0 +1,28 @@
+"""The engine of a GGUF file's template: llama-cpp-python's Jinja, in a child with limits (see workers/renderer.py).
+
+Given are ``template``, ``bos`` and ``eos``, as the file's metadata has them.
+"""
+
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from bot.records import Json
+from bot.workers.renderer import Render, main
+
+
+def engine(given: Json) -> Render:
+    """Return what renders conversations as llama-cpp-python does."""
+
+    def render(chat: Json, template: str | None) -> str:
+        write = Jinja2ChatFormatter(
+            template or given["template"],
+            given["eos"],
+            given["bos"],
+            add_generation_prompt=chat["add_generation_prompt"],
+        )
+        return str(write(messages=chat["messages"], tools=chat["tools"]).prompt)
+
+    return render
+
+
+if __name__ == "__main__":
+    main(engine)
