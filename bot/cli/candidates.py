@@ -55,7 +55,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     \b
     Example: phi-bot propose artifacts/* --head 2fe192450127e6a83f7441aef6e3ca586c338b77 --pull my-org/phi-bot#7
     """
-    means = options.means()
+    means = options.means().spelled()
     if not _HEAD.fullmatch(head):
         raise click.BadParameter(f"{head!a} is no commit of 40 hex digits", param_hint="--head")
     repository, number = _pull(pull) if pull else _pull_of_run(head)
@@ -102,7 +102,7 @@ def conclude_command(pull: str | None, options: Options) -> int:
     \b
     Example: phi-bot conclude --pull my-org/phi-bot#7
     """
-    means = options.means()
+    means = options.means().spelled()
     if pull is None:
         raise click.UsageError("--pull is missing")
     repository, number = _pull(pull)

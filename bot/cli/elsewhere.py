@@ -39,7 +39,7 @@ def schedule_install(every: str, flavor: str, on: str, options: Options) -> None
     \b
     Example: phi-bot schedule install --every "0 */6 * * *" --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     made = _standing("schedule", flavor, on, means)
     _say(f"phi-bot runs {every} (UTC)", made, flavor, options)
     if means.config.run.dry_run:
@@ -58,7 +58,7 @@ def schedule_list(options: Options) -> None:
     \b
     Example: phi-bot schedule list --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     _show(hub_standing.schedules(means.hub, payer(means.config), _namespace(means)), options)
 
 
@@ -70,7 +70,7 @@ def schedule_remove(options: Options) -> None:
     \b
     Example: phi-bot schedule remove --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     old = hub_standing.schedules(means.hub, payer(means.config), _namespace(means))
     if not means.config.run.dry_run:
         hub_standing.unschedule(means.hub, payer(means.config), old)
@@ -92,9 +92,9 @@ def webhook_install(flavor: str, on: str, options: Options) -> None:
     \b
     Example: phi-bot webhook install --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     made = _standing("webhook", flavor, on, means)
-    authors = means.config.watch.authors
+    authors = tuple(means.hub.spelling(author) for author in means.config.watch.authors)
     _say(f"phi-bot runs when a repo of {', '.join(authors)} changes, and once now", made, flavor, options)
     if means.config.run.dry_run:
         _say_dry(options)
@@ -111,7 +111,7 @@ def webhook_list(options: Options) -> None:
     \b
     Example: phi-bot webhook list --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     _show(hub_standing.webhooks(means.hub, _namespace(means)), options)
 
 
@@ -123,7 +123,7 @@ def webhook_remove(options: Options) -> None:
     \b
     Example: phi-bot webhook remove --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     old = hub_standing.webhooks(means.hub, _namespace(means))
     if not means.config.run.dry_run:
         hub_standing.unwatch(means.hub, old)

@@ -12,7 +12,7 @@ from bot.steps.remember import Store, store_of
 
 
 def _store(options: Options) -> Store:
-    means = options.means()
+    means = options.means().spelled()
     return store_of(means.hub, means.config.namespace("without a namespace nothing is remembered"), means.config)
 
 
@@ -31,9 +31,10 @@ def retry_command(models: tuple[str, ...], variants: tuple[str, ...], all_: bool
     """
     store = _store(options)
     known = store.memory.attempts
+    wanted = {model.casefold() for model in models}
 
     def chosen(attempt: Attempted) -> bool:
-        named = attempt.release.partition("@")[0] in models or (all_ and not models)
+        named = attempt.release.partition("@")[0].casefold() in wanted or (all_ and not models)
         return named and (not variants or any(fnmatch.fnmatchcase(attempt.variant, v) for v in variants))
 
     keys = [key for key, attempt in known.items() if chosen(attempt)]

@@ -39,6 +39,7 @@ def status_command(out: Path, previous: Path | None, private: bool, options: Opt
         write.check(out)
     before = write.previous(out, previous)
     cycle = look((), catalogue.select(means.config.build.variants), means, keep=False)
+    namespace = cycle.means.config.publish.namespace or namespace
     shelved = tuple(cycle.there.shelved.values())
     wanted = [s for s in shelved if private or not s.private]
     known = collect.Known(

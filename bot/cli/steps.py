@@ -91,7 +91,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot publish proven.json --namespace my-org --json > published.json
     """
-    means = options.means()
+    means = options.means().spelled()
     given = artifacts_of(sources, "publish")
     namespace = means.config.namespace("there is no namespace to publish in")
 
@@ -118,7 +118,7 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot stage proven.json --namespace my-org --json > staged.json
     """
-    means = options.means()
+    means = options.means().spelled()
     given = artifacts_of(sources, "stage")
     means.config.namespace("there is no namespace to stage in")
 
@@ -144,7 +144,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     \b
     Example: phi-bot promote --namespace my-org
     """
-    means = options.means()
+    means = options.means().spelled()
     settings, dry = means.config.announce, means.config.run.dry_run
     try:
         report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)

@@ -79,17 +79,27 @@ class Hub:
         return f"{self.endpoint}/{repo_id}"
 
     def sources(self, author: str) -> list[Listed]:
-        """Return a namespace's Phi repos in alphabetical order, by one list; conversions are left out."""
+        """Return a namespace's Phi repos in alphabetical order, by one list; conversions are left out.
+
+        However the namespace is spelled: a name that the Hub lists nothing of is looked for in other spellings.
+        """
         with told(self.endpoint, author):
             return lists.sources(self.api, author)
 
     def namespace(self, owner: str) -> Namespace:
-        """Return what is published in a namespace, by one list of its repos."""
+        """Return what is published in a namespace, however it is spelled, by one list of its repos."""
         with told(self.endpoint, owner):
             return lists.namespace(self.api, owner)
 
+    def spelling(self, owner: str) -> str:
+        """Return a user's or an organisation's name as the Hub spells it, and as it is where the Hub knows of none."""
+        with told(self.endpoint, owner):
+            return lists.spelling(self.api, owner) or owner
+
     def release(self, repo_id: str, revision: str | None = None) -> Release:
         """Return the release that a repo holds at a branch, tag or commit (the head of main without one).
+
+        Its id is the Hub's own: as it is spelled there, and by its new name where it was renamed.
 
         Downloads config.json alone. Raises UnknownModelError, UnknownRevisionError, TokenError (for a gated one too),
         and what can be told without the weights: MissingConfigError, AdapterError, PicklesOnlyError,

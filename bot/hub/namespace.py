@@ -4,11 +4,11 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bot.errors import ForeignRepoError, RecordError
 from bot.hub import commits, releases
-from bot.hub.repo import Repo, commit_of
+from bot.hub.repo import Repo, accounts_of, commit_of
 from bot.plans import Shelved
 from bot.records import Json, RepoRecord
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
 
+_LOOKED_AT = 100  # repos, where a name's spelling is looked for
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 
 
@@ -37,10 +38,14 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class Namespace:
-    """What a namespace holds: the repos that this bot made, by their ids, and those that it must not touch."""
+    """What a namespace holds: the repos that this bot made, by their ids, and those that it must not touch.
+
+    ``owner`` is its name as the Hub spells it, "" where that is not known.
+    """
 
     shelved: dict[str, Shelved]
     foreign: frozenset[str]
+    owner: str = ""
 
     def shelf(self, repo_id: str) -> Shelved | None:
         """Return what a repo of ours holds; ids that differ in capitals alone are one on the Hub."""
@@ -61,11 +66,9 @@ class Namespace:
 
 def sources(api: "HfApi", author: str) -> list[Listed]:
     """Return an owner's repos that are releases, or would be with their weights, in alphabetical order."""
-    infos = api.list_models(
-        author=author,
-        expand=["cardData", "config", "disabled", "gated", "lastModified", "private", "sha", "siblings", "tags"],
-    )
-    found = (_listed(i) for i in infos if i.sha and _is_of(author, i) and releases.is_phi(i))
+    fields = ["cardData", "config", "disabled", "gated", "lastModified", "private", "sha", "siblings", "tags"]
+    _, infos = _listed_of(api, author, fields)
+    found = (_listed(i) for i in infos if i.sha and releases.is_phi(i))
     return sorted(found, key=lambda listed: listed.repo_id)
 
 
@@ -74,18 +77,38 @@ def namespace(api: "HfApi", owner: str) -> Namespace:
 
     A repo with a record whose card does not speak of it, because somebody edited it, is asked for its record.
     """
-    infos = api.list_models(author=owner, expand=["cardData", "lastModified", "private", "sha", "siblings"])
+    owner, infos = _listed_of(api, owner, ["cardData", "lastModified", "private", "sha", "siblings"])
     shelved: dict[str, Shelved] = {}
     foreign = set()
     for info in infos:
-        if not _is_of(owner, info):
-            continue
         found = _shelved(api, info)
         if found is None:
             foreign.add(info.id)
         else:
             shelved[info.id] = found
-    return Namespace(shelved=shelved, foreign=frozenset(foreign))
+    return Namespace(shelved=shelved, foreign=frozenset(foreign), owner=owner)
+
+
+def spelling(api: "HfApi", owner: str) -> str | None:
+    """Return a user's or an organisation's name as the Hub spells it, None where it knows of none (for this token).
+
+    Repos are found by any spelling of their ids, and lists by the Hub's own alone. It is looked for where it costs
+    least: among the names of the token's own account, then in the id of any repo.
+    """
+    for name in accounts_of(api):
+        if name.casefold() == owner.casefold():
+            return name
+    found = (info.id.partition("/")[0] for info in api.list_models(search=f"{owner}/", limit=_LOOKED_AT))
+    return next((name for name in found if name.casefold() == owner.casefold()), None)
+
+
+def _listed_of(api: "HfApi", owner: str, fields: list[Any]) -> tuple[str, list["ModelInfo"]]:
+    """Return how the Hub spells an owner, as far as it can be known, and the owner's repos."""
+    infos = [i for i in api.list_models(author=owner, expand=fields) if _is_of(owner, i)]
+    spelled = infos[0].id.partition("/")[0] if infos else spelling(api, owner) or owner
+    if not infos and spelled != owner:
+        infos = [i for i in api.list_models(author=spelled, expand=fields) if _is_of(owner, i)]
+    return spelled, infos
 
 
 def _is_of(owner: str, info: "ModelInfo") -> bool:

@@ -22,6 +22,9 @@ _NAMED = re.compile(rf"(^|[-_.])({_KINDS})([-_.]|$)", re.IGNORECASE)
 _TAGS = frozenset({"gguf", "mlx", "gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "quantized", "adapter"})
 
 
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
+
+
 def is_phi(info: "ModelInfo") -> bool:
     """Say whether a listed repo is a base or instruct Phi by its configuration, and no conversion of another one."""
     config = info.config or {}
@@ -53,6 +56,8 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     Raises what ``bot.source`` raises for unsafe names, adapters, pickles, missing shards and configurations.
     """
     info = api.model_info(repo_id, revision=revision)
+    if _ID.fullmatch(info.id):  # it becomes commands, paths and addresses
+        repo_id = info.id
     commit = commit_of(info, api.endpoint)
     repo = Repo(api=api, id=repo_id)
     by_path = repo.files(commit)

@@ -67,6 +67,21 @@ def commit_of(info: "ModelInfo | DatasetInfo", endpoint: str) -> str:
     return str(info.sha)
 
 
+def accounts_of(api: "HfApi") -> list[str]:
+    """Return the names of a token's account and of its organisations; none without a token, or with a wrong one."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    if api.token is False:
+        return []
+    try:
+        account: Json = api.whoami(cache=True)
+    except (HfHubHTTPError, LocalTokenNotFoundError):  # whoever needs it says so
+        return []
+    entries = [account, *(account.get("orgs") or [])] if isinstance(account, dict) else []
+    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
+    return [name for name in names if isinstance(name, str)]
+
+
 def account_of(api: "HfApi") -> str:
     """Return the name of the account that a client's token is of. Raises HubRefusedError when the Hub names none."""
     if api.token is False:

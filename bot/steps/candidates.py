@@ -32,6 +32,11 @@ class Candidate:
         return self.proven.build.variant.name
 
     @property
+    def source(self) -> str:
+        """The id of the model that it was made from, as it was planned."""
+        return self.proven.build.source.repo_id
+
+    @property
     def build_key(self) -> str:
         """The build key."""
         return self.proven.build.build_key

@@ -78,11 +78,11 @@ def by_repo(
     A repo that two sources would go into comes twice, that of the first candidate first: what that one puts there is
     found by the other.
     """
-    order = {source: place for place, source in enumerate(dict.fromkeys(c.release.repo_id for c in candidates))}
+    order = {source: place for place, source in enumerate(dict.fromkeys(c.source for c in candidates))}
 
     def home(candidate: Candidate) -> tuple[str, int]:
-        variant, source = candidate.proven.build.variant, candidate.release.repo_id
-        return repo_of(namespace, source, variant, template), order[source]
+        source = candidate.source
+        return repo_of(namespace, source, candidate.proven.build.variant, template), order[source]
 
     for (repo_id, _), group in groupby(sorted(candidates, key=lambda c: (home(c), c.name)), key=home):
         yield repo_id, tuple(group)

@@ -1,6 +1,6 @@
 """What the steps work with: the settings, the working folder, the Hub, and where progress is shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.config import Config
 from bot.hub.client import Hub
@@ -16,3 +16,16 @@ class Means:
     workspace: Workspace
     hub: Hub
     display: Display
+
+    def spelled(self, owner: str | None = None) -> "Means":
+        """Return the same with the namespace to publish in as the Hub spells it: ``owner`` where that is known.
+
+        Otherwise the Hub is asked. Raises what ``hub.spelling`` does.
+        """
+        publish = self.config.publish
+        if not publish.namespace:
+            return self
+        name = owner or self.hub.spelling(publish.namespace)
+        if name == publish.namespace:
+            return self
+        return replace(self, config=replace(self.config, publish=replace(publish, namespace=name)))

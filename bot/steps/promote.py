@@ -137,13 +137,13 @@ class _Reader:
         Refuses one that nobody asked for: whoever can stage must not choose what is published here.
         """
         source = build.source.repo_id
-        named = dict(model.partition("@")[::2] for model in self.models)
-        if source not in named if named else not is_watched(source, self.config):
+        named = {repo_id.casefold(): revision for repo_id, _, revision in (m.partition("@") for m in self.models)}
+        if source.casefold() not in named if named else not is_watched(source, self.config):
             raise PromotionError(
                 f"{source} is no model that is {'named' if named else 'watched'} here",
                 hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
             )
-        return named.get(source) or None
+        return named.get(source.casefold()) or None
 
     def _read(self, kind: type[R], name: str, files: Mapping[str, SourceFile]) -> R:
         if name not in files:

@@ -78,7 +78,7 @@ def propose(
 
 def _checked(artifact: Artifact, approval: Approval, releases: check.Releases, task: Task) -> Candidate:
     build = artifact.build
-    if build.source.repo_id not in approval.models:
+    if build.source.repo_id.casefold() not in {model.casefold() for model in approval.models}:
         raise PromotionError(
             f"{build.source.repo_id} is no model that {approval.by} asked for", hint="It is not proposed."
         )

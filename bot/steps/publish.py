@@ -58,7 +58,7 @@ def placed(artifact: Artifact, *, namespace: str, private: bool, template: str =
     """Return where an artifact of this machine will be published, as ``Ahead`` takes it."""
     candidate = candidate_of(artifact)
     build, release = candidate.proven.build, candidate.release
-    repo_id = repo_of(namespace, release.repo_id, build.variant, template)
+    repo_id = repo_of(namespace, candidate.source, build.variant, template)
     files = {path_in_repo(build.path_in_repo, f.path): Path(artifact.folder) / "files" / f.path for f in build.files}
     return repo_id, private or release.gated or release.private, files
 

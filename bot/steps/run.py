@@ -38,6 +38,7 @@ class Cycle:
     """What one look at the Hub gives: what is there, what is to be done, and the memory to keep it in.
 
     ``there`` is what the namespace holds. ``store`` is None where nothing is published, so nothing is remembered.
+    ``means`` are those of the look, with the namespace as the Hub spells it.
     ``paused`` says why nothing is to begin.
     """
 
@@ -45,6 +46,7 @@ class Cycle:
     todo: Plan
     there: Namespace
     store: Store | None
+    means: Means
     paused: str | None = None
 
 
@@ -73,7 +75,9 @@ def look(
     store = _store(means)
     if keep and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())
-        return Cycle(watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, paused=paused)
+        return Cycle(
+            watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, means=means, paused=paused
+        )
     reader = Reader(hub=means.hub)
     memory = Memory() if store is None else store.memory
     broken: dict[str, PhiBotError] = {}
@@ -81,10 +85,15 @@ def look(
         watched = given
     elif models:
         releases, broken = read_named(models, reader)
-        watched = Watched(sightings=tuple(map(sighting_of, releases)), notices=unusable(broken))
+        # A model may be named twice, in two spellings.
+        watched = Watched(sightings=tuple(dict.fromkeys(map(sighting_of, releases))), notices=unusable(broken))
     else:
         watched = watch(config=config, reader=reader, memory=memory, now=now, display=means.display)
     there = NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace)
+    means = means.spelled(there.owner)
+    config = means.config
+    if store is not None and config.publish.namespace is not None:
+        store.repo_id = f"{config.publish.namespace}/{config.publish.state}"
     known = Known(
         namespace=config.publish.namespace,
         there=there,
@@ -105,7 +114,7 @@ def look(
         means.hub.check_rights()  # a token that is missing or wrong is better said now than after hours of building
     if store is not None and keep and not models:
         _keep(store, watched, todo, refusals, config)
-    return Cycle(watched=watched, todo=todo, there=there, store=store, paused=_paused(config, store))
+    return Cycle(watched=watched, todo=todo, there=there, store=store, means=means, paused=_paused(config, store))
 
 
 def _keep(store: Store, watched: Watched, todo: Plan, refusals: Mapping[str, Refused], config: Config) -> None:
@@ -143,6 +152,7 @@ def run(
     dry = means.config.run.dry_run
     here = tuple(on) == HERE
     cycle = look(models, variants, means, keep=not dry and not staged, on=on, exact=not here, staged=staged)
+    means = cycle.means
     _say(cycle, means.display, named=bool(models))
     report = Report(failures=asked_for(cycle.todo, models, named))
     if dry or cycle.paused is not None:

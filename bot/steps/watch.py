@@ -156,19 +156,27 @@ def remembered(watched: Watched, memory: Memory, config: Config) -> dict[str, Se
 
 
 def _listed(config: Config, hub: Hub, display: Display) -> list[Listed]:
-    found: list[Listed] = []
+    found: dict[str, Listed] = {}  # by id: an author may be named twice, in two spellings
     for author in config.watch.authors:
         display.say(f"Looking for releases of {author} on {hub.endpoint}")
-        found += (listed for listed in hub.sources(author) if is_watched(listed.repo_id, config))
-    return found
+        there = hub.sources(author)
+        watched = [listed for listed in there if is_watched(listed.repo_id, config)]
+        found |= {listed.repo_id: listed for listed in watched}
+        if not there:
+            display.say(
+                f"No release of {author} was found: is the name right (watch.authors), and may this token see it?"
+            )
+        elif not watched:
+            display.say(f"None of the {len(there)} releases of {author} is taken by watch.include and watch.exclude")
+    return list(found.values())
 
 
 def is_watched(repo_id: str, config: Config) -> bool:
-    """Say whether a repo is one of those that the configuration watches, by its name."""
-    author, name = repo_id.split("/", 1)
-    included = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.include)
-    excluded = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.watch.exclude)
-    return author in config.watch.authors and included and not excluded
+    """Say whether a repo is one of those that the configuration watches, by its name; capitals do not count."""
+    author, name = repo_id.casefold().split("/", 1)
+    included = any(fnmatch.fnmatchcase(name, pattern.casefold()) for pattern in config.watch.include)
+    excluded = any(fnmatch.fnmatchcase(name, pattern.casefold()) for pattern in config.watch.exclude)
+    return author in {a.casefold() for a in config.watch.authors} and included and not excluded
 
 
 def _unwanted(found: Listed, config: Config, now: dt.datetime, *, known: bool) -> Notice | None:

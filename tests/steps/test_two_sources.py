@@ -276,24 +276,25 @@ def test_the_other_is_neither_proposed_nor_merged(world: World) -> None:
 # ---- renamed on the Hub ------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_was_renamed_is_the_same_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Hub leads from the old name to the new one; a model of that old name that is made later is another one."""
+def test_a_model_that_was_renamed_is_the_same_one(world: World, hub: RunningHub) -> None:
+    """The Hub leads from the old name to the new one; a model of the old name that is made later is another one."""
     world.publish(world.build(world.one))
-    changed = replace(world.other, repo_id="new-home/Phi-9-mini")
-    artifact = world.build(changed)
-    leads: dict[str, str] = {}
-    asked: list[str] = []
+    world.api.move_repo(ONE, moved := "new-home/Phi-9-mini")
+    world.api.upload_file(
+        repo_id=moved,
+        path_in_repo="model.safetensors",
+        path_or_fileobj=models.safetensors(models.TENSORS, fill=9),
+    )
+    changed = world.hub.release(ONE)  # by its old name
+    assert changed.repo_id == moved
+    todo = world.plan(changed)
+    assert (todo.failures, jobs(todo)) == ((), {moved: [REPO, REPO]})
+    assert world.publish(*(world.build(changed, name) for name in ROWS)).failures == ()
+    assert world.state()[1] == {moved}
+    again = world.plan(changed)
+    assert (again.jobs, again.failures, len(again.done)) == ((), (), 2)
 
-    def current(_: object, repo_id: str) -> str | None:
-        asked.append(repo_id)
-        return leads.get(repo_id)
-
-    monkeypatch.setattr(client.Hub, "current_id", current)
-    refused(world.plan(changed), *ROWS)
-    refused(world.publish(artifact), "gguf/q4_k_m")
-    leads[ONE] = "new-home/Phi-9-mini"
-    reader = Reader(hub=world.hub)
-    assert reader.current(ONE) == "new-home/Phi-9-mini"
-    assert world.publish(artifact).failures == ()
-    assert world.state()[1] == {"new-home/Phi-9-mini"}
-    assert set(asked) == {ONE}
+    late = proven.release(hub, ONE, model__safetensors=models.safetensors(models.TENSORS, fill=3))
+    assert refused(world.plan(late), *ROWS) == f"{REPO} holds what was made from {moved}, not from {ONE}"
+    assert refused(world.publish(world.build(late, "gguf/q6_k")), "gguf/q6_k")
+    assert world.plan(changed).jobs == ()  # and the other way round nothing is undone
