@@ -11,13 +11,14 @@ from urllib.parse import parse_qs, quote
 
 from bot.hub.local.access import contributor, readable, visible
 from bot.hub.local.api_repos import file_json, instant
+from bot.hub.local.git_rules import MOST_BYTES, is_ignored, is_lfs
 from bot.hub.local.lists import paged
+from bot.hub.local.metadata import read_text
 from bot.hub.local.names import check_path
 from bot.hub.local.objects import Commit, Tree, folder_ids
 from bot.hub.local.refused import RefusedError, bad_request, not_found
 from bot.hub.local.repo import Repo
 from bot.hub.local.signed import sign, signed_fields
-from bot.hub.local.store import LFS_SUFFIXES
 from bot.hub.local.web import FilePart, Request, Response, json_response, string
 
 _TEXT = {".cfg", ".csv", ".jinja", ".json", ".jsonl", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
@@ -59,19 +60,24 @@ def preupload(request: Request, revision: str, **where: str) -> Response:
     contributor(request, repo)
     commit = repo.resolve(revision)
     tree = repo.tree(commit)
-    files = request.json().get("files")
+    body = request.json()
+    files = body.get("files")
     if not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
         raise bad_request("'files' is missing, or is no list of objects")
     answer = []
+    attributes, ignores = _rules(repo, tree, ".gitattributes"), _rules(repo, tree, ".gitignore")
+    if body.get("gitIgnore") is not None:
+        ignores = {"": string(body, "gitIgnore")[:MOST_BYTES]}
     for wanted in files:
         path, size = check_path(string(wanted, "path")), wanted.get("size")
         if not isinstance(size, int):
             raise bad_request("'size' is missing, or is no number")
-        lfs = size >= request.hub.limits.lfs_from or path.endswith(LFS_SUFFIXES) or _is_binary(wanted)
+        lfs = size >= request.hub.limits.lfs_from or is_lfs(attributes, path) or _is_binary(wanted)
         held = tree.get(path)
         same_mode = held is not None and held.lfs == lfs
         oid = (held.sha256 if held.lfs else held.blob_id) if held and same_mode else None
-        answer.append({"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": oid})
+        mode, ignored = "lfs" if lfs else "regular", is_ignored(ignores, path)
+        answer.append({"path": path, "uploadMode": mode, "shouldIgnore": ignored, "oid": oid})
     return json_response({"files": answer, "commitOid": commit.id})
 
 
@@ -173,6 +179,12 @@ def last_commits(repo: Repo, commit: Commit) -> dict[str, Commit]:
 
 def _ids(tree: Tree) -> dict[str, str]:
     return {p: f.blob_id for p, f in tree.items()} | folder_ids(tree)
+
+
+def _rules(repo: Repo, tree: Tree, name: str) -> dict[str, str]:
+    """Return the texts of all files of a name, by their folders."""
+    found = [path for path in tree if path == name or path.endswith(f"/{name}")]
+    return {p[: -len(name)].rstrip("/"): read_text(repo.blobs, tree, p, most=MOST_BYTES) for p in found}
 
 
 def _is_binary(wanted: dict[str, Any]) -> bool:
