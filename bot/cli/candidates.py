@@ -72,6 +72,8 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
         click.echo(f"A dry run: {len(given.artifacts)} artifacts would be checked and proposed.", err=True)
         return 0
 
+    means.hub.check_rights()
+
     def proposed() -> Report:
         report = propose(
             given.artifacts,
@@ -114,6 +116,8 @@ def conclude_command(pull: str | None, options: Options) -> int:
         click.echo(f"{pull}: {'nothing was asked for' if approved is None else 'a dry run, nothing is done'}", err=True)
         announce(Report())
         return finish(Report(), options)
+
+    means.hub.check_rights()
 
     def ended() -> Report:
         report = conclude(found, pull, approved.models, config=means.config, hub=means.hub, display=means.display)

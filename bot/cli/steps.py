@@ -11,6 +11,7 @@ import click
 from bot import catalogue, recipes, show
 from bot.cli.options import Options, artifacts_of, chosen, common, concluded, finish, read_input, variants_option
 from bot.errors import PhiBotError, RecordError
+from bot.naming import repo_of
 from bot.plans import Plan
 from bot.records import Artifact, Failure, Report
 from bot.steps.announce import announce, announce_releases
@@ -21,8 +22,9 @@ from bot.steps.promote import promote
 from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
 from bot.steps.reports import count, failures_in
+from bot.steps.rights import permitted_artifacts, require, state_repo
 from bot.steps.run import look
-from bot.steps.stage import stage
+from bot.steps.stage import stage, staging_repo
 from bot.steps.watch import Reader, read_named
 from bot.workspace import read_artifact
 
@@ -93,14 +95,19 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     """
     means = options.means().spelled()
     given = artifacts_of(sources, "publish")
-    namespace = means.config.namespace("there is no namespace to publish in")
+    settings, namespace = means.config.publish, means.config.namespace("there is no namespace to publish in")
+
+    def place(artifact: Artifact) -> str:
+        return repo_of(namespace, artifact.build.source.repo_id, artifact.build.variant, settings.repo)
+
+    given = permitted_artifacts(given, means.hub, "publish", place)
 
     def published() -> Report:
         return publish(
             given.artifacts,
             namespace=namespace,
-            private=means.config.publish.private,
-            template=means.config.publish.repo,
+            private=settings.private,
+            template=settings.repo,
             workspace=means.workspace,
             hub=means.hub,
             display=means.display,
@@ -120,7 +127,8 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     """
     means = options.means().spelled()
     given = artifacts_of(sources, "stage")
-    means.config.namespace("there is no namespace to stage in")
+    target = staging_repo(means.config)
+    given = permitted_artifacts(given, means.hub, "stage", lambda _: target)
 
     def staged() -> Report:
         return stage(given.artifacts, config=means.config, hub=means.hub, display=means.display)
@@ -146,6 +154,9 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     """
     means = options.means().spelled()
     settings, dry = means.config.announce, means.config.run.dry_run
+    if not dry and means.hub.publishers is None:
+        namespace = means.config.namespace("there is no namespace to publish in")
+        require(means.hub, [state_repo(means.config, namespace)])
     try:
         report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
     except CutShortError as cut:

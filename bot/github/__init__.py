@@ -13,6 +13,7 @@ from bot.github.pulls import (
     read_pull,
     remove_label,
 )
+from bot.github.refusals import is_refusal
 
 __all__ = [
     "COMMIT",
@@ -27,6 +28,7 @@ __all__ = [
     "WorkflowRun",
     "connect",
     "find_pull",
+    "is_refusal",
     "open_repository",
     "permission_of",
     "put_comment",

@@ -48,6 +48,10 @@ class Issues:
 
     repository: Repository
 
+    def check(self) -> None:
+        """Make sure that the repository is there for this token. Raises GithubError."""
+        self.repository.get("", "anything")
+
     def put(self, wanted: Sequence[ReleaseIssue]) -> list[str]:
         """Make or update an issue for each release, and return their addresses. What is as it should be is left alone.
 

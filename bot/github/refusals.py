@@ -43,6 +43,12 @@ def wait_before_another_try(error: Exception) -> float | None:
     return wait if wait <= _LONGEST_WAIT else None
 
 
+def is_refusal(error: GithubError) -> bool:
+    """Say whether a token is missing, or it is refused for good: another try will not help."""
+    cause = error.__cause__
+    return cause is None or (isinstance(cause, Refused) and not cause.limited and cause.status in (401, 403, 404))
+
+
 def as_error(error: Exception, *, what: str, repository: str, token: str) -> GithubError:
     """Return the error of ours for one of a connection or a refusal. The token is in none."""
     again = "Try again later."

@@ -1,14 +1,14 @@
 """The client of a Hub: the real one, or the embedded one. Everything it raises is one of bot.errors."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.errors import ConfigError, TokenError, UnknownModelError
-from bot.hub import commits, contents, headers, proposals, releases
+from bot.hub import commits, contents, headers, proposals, releases, rights
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.contents import Content, HubFile
@@ -19,10 +19,10 @@ from bot.hub.library import HUGGING_FACE, api_of
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
 from bot.hub.ranges import read_range
-from bot.hub.repo import Repo, RepoType, account_of
+from bot.hub.repo import Repo, RepoType, account_of, described
 from bot.hub.trusted import Publishers
 from bot.progress import Task
-from bot.records import Release, RepoRecord, SourceFile
+from bot.records import Json, Release, RepoRecord, SourceFile
 from bot.source import is_wanted
 
 if TYPE_CHECKING:
@@ -66,8 +66,47 @@ class Hub:
         """Make sure that there is something to write with: a token, or a workflow's identity. Raises TokenError."""
         if self.publishers:
             self.publishers.check()
-        else:
-            self.whoami()
+        elif (why := rights.only_reads(self._account())) is not None:
+            raise self._no_right(why)
+
+    def unwritable(self, repos: Iterable[str]) -> dict[str, TokenError]:
+        """Return those of some repos that surely cannot be written to, with the reason. Writes nothing.
+
+        A dataset is ``datasets/owner/name``. Raises TokenError where it is all of them, for then nothing can be done.
+        """
+        wanted = list(dict.fromkeys(repos))
+        refused: dict[str, TokenError] = {}
+        if self.publishers:
+            self.publishers.check()
+            for repo in wanted:
+                try:
+                    self.publishers.token(repo)
+                except TokenError as error:
+                    refused[repo] = error
+        elif wanted:
+            account = self._account()
+            for repo in wanted:
+                owner = repo.removeprefix("datasets/").partition("/")[0]
+                if (why := rights.objection(account, owner, repos=(repo,))) is not None:
+                    refused[repo] = self._no_right(why)
+        if refused and len(refused) == len(wanted):
+            raise next(iter(refused.values()))
+        return refused
+
+    def check_jobs(self, payer: str) -> None:
+        """Make sure that jobs can be run at the expense of ``payer``, as far as the Hub says so. Raises TokenError."""
+        if (why := rights.objection(self._account(), payer, permission=rights.RUN_JOBS)) is not None:
+            raise self._no_right(why)
+
+    def _account(self) -> Json:
+        with told(self.endpoint):
+            return described(self.api)
+
+    def _no_right(self, why: str) -> TokenError:
+        return TokenError(
+            f"{self.endpoint} will not take it: {why}",
+            hint="Set HF_TOKEN to a token that may write there, or choose another namespace (--namespace).",
+        )
 
     def check(self) -> None:
         """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""

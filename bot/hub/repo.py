@@ -83,10 +83,18 @@ def accounts_of(api: "HfApi") -> list[str]:
 
 
 def account_of(api: "HfApi") -> str:
-    """Return the name of the account that a client's token is of. Raises HubRefusedError when the Hub names none."""
+    """Return the name of the account that a client's token is of. Raises what ``described`` raises."""
+    return str(described(api)["name"])
+
+
+def described(api: "HfApi") -> Json:
+    """Return what the Hub says of a client's token: its account, and what it may do.
+
+    Raises TokenError without one, and HubRefusedError when the Hub names no account.
+    """
     if api.token is False:
         raise no_token(api.endpoint)
     account: Json = api.whoami(cache=True)  # a client has one token
     if not isinstance(account, dict) or not isinstance(account.get("name"), str):
         raise HubRefusedError(f"{api.endpoint} names no account", hint="Is it a Hugging Face Hub?")
-    return str(account["name"])
+    return account

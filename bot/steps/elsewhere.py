@@ -86,8 +86,12 @@ def phi_bot(arguments: Sequence[str], config: Config) -> tuple[str, ...]:
 
 
 def environment(config: Config) -> dict[str, str]:
-    """Return what a phi-bot elsewhere has to know: its Hub, and the whole configuration."""
-    return {"HF_ENDPOINT": config.hub.endpoint, TEXT_VARIABLE: text_of(config)}
+    """Return what a phi-bot elsewhere has to know: its Hub, and the configuration, but for issues on GitHub.
+
+    No token of GitHub's goes there, so it could not write any.
+    """
+    told = dataclasses.replace(config, announce=dataclasses.replace(config.announce, repository=None))
+    return {"HF_ENDPOINT": config.hub.endpoint, TEXT_VARIABLE: text_of(told)}
 
 
 def _stays(job: Job) -> Iterator[Failure]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from typing import Literal
 
 import bot
 from bot import recipes
@@ -19,7 +20,8 @@ from bot.plans import Job, Plan, PlannedVariant, Watched
 from bot.progress import Display
 from bot.records import Failure, Report, Variant
 from bot.steps.ahead import Ahead
-from bot.steps.elsewhere import submit
+from bot.steps.announce import check_announcing
+from bot.steps.elsewhere import payer, submit
 from bot.steps.failures import cut_short, failure, together
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
@@ -27,10 +29,13 @@ from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
 from bot.steps.publish import placed as placed_to_publish
 from bot.steps.remember import Store, store_of
+from bot.steps.rights import permitted, require, state_repo
 from bot.steps.settle import HERE, settle
 from bot.steps.stage import placed as placed_to_stage
-from bot.steps.stage import stage, staged_folders
+from bot.steps.stage import stage, staged_folders, staging_repo
 from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusable, watch
+
+Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +65,17 @@ def look(
     on: Sequence[str] = HERE,
     exact: bool = False,
     staged: bool = False,
+    into: Target | None = None,
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
     ``variants`` are rows of the catalogue; the configuration says whether they try an importance matrix.
     ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
     remembered. ``on`` and ``exact`` are as ``settle`` takes them. Where it is to be ``staged``, what waits to be
-    promoted is not built again. Of several models that are named, one that cannot be read is a failure of each variant.
+    promoted is not built again. ``into`` says what is to be written to: where the token surely may not, that is a
+    failure, and nothing is built. Of several named models, one that cannot be read is a failure of each variant.
     Raises the error of the first where none can be read, UnsupportedArchitectureError where nothing of them can be
-    built, and TokenError where something is to be published without a token.
+    built, and TokenError where nothing of what is to be done may be written with this token.
     """
     config, now = means.config, _now()
     variants = recipes.configured(variants, config.build.imatrix_from_4_bits)
@@ -110,11 +117,30 @@ def look(
     more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in variants)
     todo = replace(todo, failures=(*more, *todo.failures))
     todo = settle(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
-    if todo.jobs and config.publish.namespace and keep:
-        means.hub.check_rights()  # a token that is missing or wrong is better said now than after hours of building
+    if todo.jobs and into is not None:
+        todo = _checked(todo, into, on, means)
     if store is not None and keep and not models:
         _keep(store, watched, todo, refusals, config)
     return Cycle(watched=watched, todo=todo, there=there, store=store, means=means, paused=_paused(config, store))
+
+
+def _checked(todo: Plan, into: Target, on: Sequence[str], means: Means) -> Plan:
+    """Return what of a plan may be written; better said now than after hours of building. Raises as ``look`` does."""
+    config, namespace = means.config, means.config.publish.namespace
+    if namespace is None:
+        return todo
+    if into == "state":
+        require(means.hub, [state_repo(config, namespace)])
+        return todo
+    if into == "staging":
+        require(means.hub, [staging_repo(config)])
+    else:
+        todo = permitted(todo, means.hub)
+    if tuple(on) != HERE:
+        means.hub.check_jobs(payer(config))
+    elif into == "repos":
+        check_announcing(config.announce, means.display)
+    return todo
 
 
 def _keep(store: Store, watched: Watched, todo: Plan, refusals: Mapping[str, Refused], config: Config) -> None:
@@ -151,7 +177,8 @@ def run(
     """
     dry = means.config.run.dry_run
     here = tuple(on) == HERE
-    cycle = look(models, variants, means, keep=not dry and not staged, on=on, exact=not here, staged=staged)
+    into: Target | None = None if dry else "staging" if staged else "repos"
+    cycle = look(models, variants, means, keep=not dry and not staged, on=on, exact=not here, staged=staged, into=into)
     means = cycle.means
     _say(cycle, means.display, named=bool(models))
     report = Report(failures=asked_for(cycle.todo, models, named))

@@ -10,6 +10,7 @@ from bot.hub.standing import labels
 from bot.records import digest_of
 from bot.runners import Runner
 from bot.steps.elsewhere import KIND, environment, payer, phi_bot
+from bot.steps.rights import require, state_repo
 
 HOURS = 6  # that one run may take; the jobs that it started go on, and the next run finds them
 
@@ -30,6 +31,9 @@ def standing(purpose: str, *, on: str, runner: Runner, config: Config, hub: Hub)
     Raises ConfigError without a namespace or for a runner that is none of Hugging Face Jobs, and TokenError.
     """
     namespace = config.namespace("a bot that runs by itself needs a namespace to publish in")
+    if hub.publishers is None:
+        require(hub, [state_repo(config, namespace)])
+    hub.check_jobs(payer(config))
     here = dataclasses.replace(config, hub=dataclasses.replace(config.hub, endpoint=hub.endpoint))
     command = phi_bot(("run", "--on", on), here)
     told = environment(here)

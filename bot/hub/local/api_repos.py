@@ -13,7 +13,7 @@ from bot.hub.local.metadata import Metadata, Seen, look
 from bot.hub.local.objects import File, lfs_pointer
 from bot.hub.local.refused import RefusedError, bad_request
 from bot.hub.local.repo import MAIN, Settings
-from bot.hub.local.tokens import EVERY_NAMESPACE, Grant
+from bot.hub.local.tokens import Grant
 from bot.hub.local.web import Request, Response, json_response, string
 
 _LISTED = ("createdAt", "downloads", "library_name", "likes", "pipeline_tag", "private", "tags")
@@ -27,7 +27,7 @@ _SORTS = {"createdAt", "downloads", "lastModified", "likes", "trendingScore"}
 def whoami(request: Request) -> Response:
     """Say whose token this is."""
     grant = access.known(request)
-    namespaces = [n for n in grant.namespaces if n not in (EVERY_NAMESPACE, grant.name) and "/" not in n]
+    namespaces = [n for n in grant.namespaces if n != grant.name and "/" not in n]
     return json_response(
         {
             "type": "user",
@@ -36,9 +36,29 @@ def whoami(request: Request) -> Response:
             "fullname": grant.name,
             "isPro": False,
             "orgs": [{"type": "org", "name": n, "fullname": n, "roleInOrg": grant.scope} for n in namespaces],
-            "auth": {"type": "access_token", "accessToken": {"displayName": grant.name, "role": grant.scope}},
+            "auth": {"type": "access_token", "accessToken": {"displayName": grant.name, **_role(grant)}},
         }
     )
+
+
+def _role(grant: Grant) -> dict[str, Any]:
+    """Return what a token may do, as the real Hub describes it: one for single repos is fine-grained there."""
+    if not grant.is_for_repos or grant.scope == "read":
+        return {"role": grant.scope}
+    scoped = [
+        {
+            "entity": {"type": _entity(place), "name": place.removeprefix("datasets/")},
+            "permissions": ["repo.content.read", "repo.write"],
+        }
+        for place in grant.namespaces
+    ]
+    return {"role": "fineGrained", "fineGrained": {"canReadGatedRepos": False, "global": [], "scoped": scoped}}
+
+
+def _entity(place: str) -> str:
+    if place.startswith("datasets/"):
+        return "dataset"
+    return "model" if "/" in place else "org"
 
 
 def validate_yaml(request: Request) -> Response:
