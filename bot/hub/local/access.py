@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from bot.hub.local import gates
 from bot.hub.local.metadata import Seen
 from bot.hub.local.names import REPO_TYPES
 from bot.hub.local.refused import RefusedError, forbidden, not_found
@@ -78,13 +79,30 @@ def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
     """Return a repo of which the caller may read the files."""
     repo = visible(request, types, namespace, name)
     settings, grant = repo.settings(), request.grant
-    if settings.gated and not (grant and (grant.may_read(namespace, repo.path) or grant.name in settings.access)):
+    if settings.gated is None or (grant and grant.may_read(namespace, repo.path)):
+        return repo
+    if grant is None or not gates.passed(settings, grant.name):
         raise RefusedError(
             HTTPStatus.FORBIDDEN if grant else HTTPStatus.UNAUTHORIZED,
-            f"Access to {repo.id} is restricted and you are not in the authorized list. Ask its owner for access.",
+            _before_the_gate(request, repo, settings),
             code="GatedRepo",
         )
     return repo
+
+
+def _before_the_gate(request: Request, repo: Repo, settings: Settings) -> str:
+    """Return what the real Hub says to those who may not pass."""
+    what = f"{repo.type} {repo.id}"
+    if request.grant is None:
+        login = "You must have access to it and be authenticated to access it. Please log in."
+        return f"Access to {what} is restricted. {login}"
+    asked = gates.of_user(settings, request.grant.name)
+    if asked is not None and asked.status == "pending":
+        return f"Your request to access {what} is awaiting a review from the repo authors."
+    if asked is not None and asked.status == "rejected":
+        return f"Your request to access {what} has been rejected by the repo's authors."
+    page = f"{request.base}/{repo.path}"
+    return f"Access to {what} is restricted and you are not in the authorized list. Visit {page} to ask for access."
 
 
 def writable(request: Request, types: str, namespace: str, name: str) -> Repo:

@@ -130,21 +130,6 @@ def change_settings(request: Request, **where: str) -> Response:
     return json_response({})
 
 
-def grant_access(request: Request, **where: str) -> Response:
-    """Let a user pass the gate of a repo."""
-    repo, user = owned(request, **where), string(request.json(), "user")
-    if repo.settings().gated is None:
-        raise bad_request(f"{repo.id} is not gated")
-
-    def change(old: Settings) -> Settings:
-        if user in old.access:
-            raise bad_request(f"{user} has access already")
-        return Settings.from_json(old.to_json() | {"access": [*old.access, user]})
-
-    repo.change_settings(change)
-    return json_response({})
-
-
 def auth_check(request: Request, **where: str) -> Response:
     """Say whether the caller may read the files of a repo."""
     readable(request, **where)

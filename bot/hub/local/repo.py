@@ -17,6 +17,7 @@ from bot.hub.local.refused import RefusedError, bad_request, conflict, not_found
 from bot.records import Record
 
 RefKind = Literal["heads", "tags", "pr"]
+AccessStatus = Literal["accepted", "pending", "rejected"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +29,29 @@ class Publisher(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccessRequest(Record):
+    """A user before the gate of a repo, since ``changed`` (seconds since 1970) in this ``status``."""
+
+    id: str
+    user: str
+    status: AccessStatus
+    changed: int
+    reason: str | None = None  # of a rejection
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(Record):
-    """What may change about a repo besides its files. ``access`` lists who passed the gate; times are in seconds."""
+    """What may change about a repo besides its files; times are in seconds.
+
+    ``access`` lists those who passed the gate before ``requests`` were kept (see ``bot.hub.local.gates``).
+    """
 
     private: bool
     created: int
     gated: Literal["auto", "manual"] | None = None
     access: tuple[str, ...] = ()
     publishers: tuple[Publisher, ...] = ()
+    requests: tuple[AccessRequest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
