@@ -3,12 +3,20 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
+from bot.heartbeat import Heartbeat
 from bot.printable import printable
 
 _LINE_SECONDS = 15.0  # a plain line at most so often: a log of an hour stays readable
@@ -29,6 +37,10 @@ class Display(Protocol):
         """Print one line."""
         ...
 
+    def during(self, title: str) -> AbstractContextManager[None]:
+        """Give a sign of life until the block ends, wherever nothing else is shown for half a minute."""
+        ...
+
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
         """Show a piece of work until the block ends, and then how long it took."""
@@ -37,6 +49,10 @@ class Display(Protocol):
 
 class Silent:
     """Shows nothing: for ``--quiet`` and for tests."""
+
+    def during(self, title: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Show nothing."""
+        return nullcontext()
 
     def say(self, text: str) -> None:
         """Print nothing."""
@@ -57,17 +73,26 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._heartbeat = Heartbeat(self.say)
 
     def say(self, text: str) -> None:
         """Print one line."""
+        self._heartbeat.heard()
         _print(self._console, text)
+
+    def during(self, title: str) -> AbstractContextManager[None]:
+        """Print a line now and then, where nothing else is printed, until the block ends."""
+        started = time.monotonic()
+        return self._heartbeat.during(lambda: _so_far(title, started))
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
         """Print a line at the start, one now and then, and one at the end."""
         self.say(f"{title} …")
         started = time.monotonic()
-        yield _LineTask(self, title)
+        task = _LineTask(self, title)
+        with self._heartbeat.during(lambda: _so_far(task.now, started)):
+            yield task
         self.say(f"{title}: done in {duration(time.monotonic() - started)}")
 
 
@@ -75,12 +100,14 @@ class _LineTask:
     def __init__(self, lines: Lines, title: str) -> None:
         self._lines, self._title = lines, title
         self._last = time.monotonic()
+        self.now = title  #: what goes on, and how far it is
 
     def update(self, what: str, done: int, total: int, unit: str) -> None:
+        self.now = f"{self._title}: {what} {amount(done, total, unit)}".rstrip()
         now = time.monotonic()
         if now - self._last >= _LINE_SECONDS:
             self._last = now
-            self._lines.say(f"{self._title}: {what} {amount(done, total, unit)}".rstrip())
+            self._lines.say(self.now)
 
 
 class Bars:
@@ -88,10 +115,17 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._heartbeat = Heartbeat(self.say)
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
+        self._heartbeat.heard()
         _print(self._console, text)
+
+    def during(self, title: str) -> AbstractContextManager[None]:
+        """Print a line now and then, where there is neither a bar nor another line, until the block ends."""
+        started = time.monotonic()
+        return self._heartbeat.during(lambda: _so_far(title, started))
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
@@ -102,10 +136,12 @@ class Bars:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[amount]}", markup=False),
+            TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         # Standard output is not rich's: with --json it holds the result.
-        with Progress(*columns, console=self._console, transient=True, redirect_stdout=False) as progress:
+        bar = Progress(*columns, console=self._console, transient=True, redirect_stdout=False)
+        with self._heartbeat.during(lambda: None), bar as progress:  # it moves by itself, and has a clock
             yield _BarTask(progress, title)
         self.say(f"{title}: done in {duration(time.monotonic() - started)}")
 
@@ -136,6 +172,10 @@ def display(*, quiet: bool = False) -> Display:
 
 def _print(console: Console, text: str) -> None:
     console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _so_far(what: str, started: float) -> str:
+    return f"{what}; {duration(time.monotonic() - started)} so far"
 
 
 def amount(done: int, total: int, unit: str) -> str:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bot import progress
+from bot import heartbeat, progress
 from bot.progress import Bars, Lines, amount, display, duration, size
 
 LONG_WORK = """
@@ -94,6 +95,60 @@ def test_long_work_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPat
     told = [line for line in file.getvalue().splitlines() if "converting" in line]
     assert 1 <= len(told) <= 3
     assert re.fullmatch(r"Building: converting [2-6] tensors", told[0])
+
+
+def test_silent_work_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.2)
+    lines, file = _lines()
+    with lines.during("phi-bot run"):
+        time.sleep(0.3)
+        with lines.task("Building") as task:
+            task.update("converting", 1, 4, "tensors")
+            time.sleep(0.5)
+        time.sleep(0.3)
+    told = [re.sub(r"\d\.\d s", "N s", line) for line in file.getvalue().splitlines()]
+    assert list(dict.fromkeys(told)) == [
+        "phi-bot run; N s so far",
+        "Building …",
+        "Building: converting 1 of 4 tensors; N s so far",
+        "Building: done in N s",
+    ]
+    assert told[-1] == "phi-bot run; N s so far"
+    assert told.count("Building: converting 1 of 4 tensors; N s so far") == 2
+    time.sleep(0.3)
+    assert len(file.getvalue().splitlines()) == len(told)  # it ends with the work
+
+
+def test_work_that_says_something_needs_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.3)
+    lines, file = _lines()
+    with lines.during("phi-bot run"), lines.task("Building"):
+        for _ in range(6):
+            time.sleep(0.1)
+            lines.say("a line")
+    assert "so far" not in file.getvalue()
+
+
+def test_a_terminal_gets_a_sign_of_life_where_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.2)
+    file = io.StringIO()
+    bars = Bars(Console(file=file, force_terminal=True, width=100))
+    with bars.during("phi-bot run"):
+        with bars.task("Building"):
+            time.sleep(0.5)
+        assert "so far" not in file.getvalue()
+        assert re.search(r"0:00:0\d", file.getvalue())  # the bar has a clock
+        time.sleep(0.3)
+    assert re.search(r"phi-bot run; \d\.\d s so far", file.getvalue())
+
+
+def test_what_gives_signs_of_life_ends_with_who_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.05)
+    lines, file = _lines()
+    with lines.during("phi-bot run"):
+        file.close()
+        time.sleep(0.2)
+        assert not [t for t in threading.enumerate() if getattr(t, "_target", None) == lines._heartbeat._beat]
 
 
 def test_work_that_fails_is_not_called_done() -> None:

@@ -35,25 +35,20 @@ class Options:
     work: Path | None
     dry_run: bool | None
     json: bool
-    quiet: bool
+    shown: Display
 
     def means(self) -> Means:
         """Read the configuration and return what the steps work with. Makes no request."""
         settings = config.load(self.config, environ=os.environ).replace(
             endpoint=self.endpoint, work=self.work, namespace=self.namespace, dry_run=self.dry_run
         )
-        shown = self.display()
-        patience.say_waits(shown.say)
+        patience.say_waits(self.shown.say)
         return Means(
             config=settings,
             workspace=Workspace(root=settings.build.work),
             hub=client.connect(settings.hub.endpoint, None, trusted_publishers=settings.publish.trusted_publishers),
-            display=shown,
+            display=self.shown,
         )
-
-    def display(self) -> Display:
-        """Return where progress is shown."""
-        return display(quiet=self.quiet)
 
 
 _COMMON = (
@@ -74,9 +69,11 @@ def common(function: F) -> F:
 
     @wraps(function)
     def wrapped(json_: bool, **given: Any) -> Any:
-        keys = ("config", "endpoint", "namespace", "work", "dry_run", "quiet")
-        options = Options(json=json_, **{k: given.pop(k) for k in keys})
-        return function(options=options, **given)
+        keys = ("config", "endpoint", "namespace", "work", "dry_run")
+        shown = display(quiet=given.pop("quiet"))
+        options = Options(json=json_, shown=shown, **{k: given.pop(k) for k in keys})
+        with shown.during(click.get_current_context().command_path):
+            return function(options=options, **given)
 
     for option in reversed(_COMMON):
         wrapped = option(wrapped)

@@ -1,6 +1,8 @@
 """Workers are entered, followed and ended: real ones, in this Python in place of a toolchain's."""
 
+import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import bot
+from bot import heartbeat
 from bot.errors import (
     BuildError,
     ChatTemplateError,
@@ -26,6 +30,7 @@ from bot.errors import (
     SourceError,
     UnreadableModelError,
 )
+from bot.progress import Lines
 from bot.records import Json, Record
 from bot.toolchains import Toolchain, enter
 from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
@@ -135,6 +140,14 @@ def test_every_end_that_a_worker_foresees_has_its_error() -> None:
     assert enter.FORESEEN.keys() == FORESEEN.keys()
     of_the_source = {kind for kind, problem in FORESEEN.items() if issubclass(problem, SourceProblem)}
     assert {kind for kind, (error, _) in enter.FORESEEN.items() if issubclass(error, SourceError)} == of_the_source
+
+
+def test_a_worker_that_says_nothing_is_heard_of_all_the_same(work: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.5)
+    file = io.StringIO()
+    with Lines(Console(file=file)).task("Building gguf/q8_0"):
+        assert work("time.sleep(1.5); return 1") == 1
+    assert re.findall(r"^Building gguf/q8_0; (\d)\.\d s so far$", file.getvalue(), re.MULTILINE)[:2] == ["0", "1"]
 
 
 def test_a_worker_that_the_system_kills_is_said_to_want_memory(work: Run, tmp_path: Path) -> None:
