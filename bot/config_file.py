@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.errors import ConfigError
+from bot.printable import printable
 
 T = TypeVar("T")
 ANY_NAME = "NAME"  #: in the path of a key, where a person names the table
@@ -270,8 +271,7 @@ def _outside(schema: Mapping[str, Any], value: Any) -> str | None:
 def _shown(value: Any) -> str:
     """Return a value as an error shows it: on one line, and not at any length."""
     if isinstance(value, str | bool | int | float):
-        text = json.dumps(value, ensure_ascii=False)
-        text = "".join(c if c.isprintable() else "�" for c in text)
+        text = printable(json.dumps(value, ensure_ascii=False))
         return text if len(text) <= 60 else f"{text[:57]}…"
     if isinstance(value, dict):
         return "a table"

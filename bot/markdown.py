@@ -8,9 +8,10 @@ from urllib.parse import quote, urlsplit
 
 from markupsafe import Markup
 
+from bot.printable import is_hidden
+
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|~&$"})
 _LINE_START = re.compile(r"^(?:([#+\-=])|(\d{1,9})([.)])(?=\s|$))")
-_KEPT_FORMAT_CHARACTERS = {"\u200c", "\u200d"}  # joiners: words of some scripts and emoji need them
 _WORD_JOINER = "\u2060"
 
 
@@ -19,7 +20,7 @@ def one_line(text: object) -> str:
     line = str(text)
     if not line.isprintable():  # most is, and looking at each character takes ten times what all else does
         kept = (" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in line)
-        line = "".join(c for c in kept if not _invisible(c))
+        line = "".join(c for c in kept if not is_hidden(c))
     return " ".join(line.split())
 
 
@@ -80,8 +81,13 @@ def picture(address: str, text: object) -> Markup:
 
 
 def is_web_address(text: object) -> bool:
-    """Say whether text is an http or https address with a host and without credentials or white space."""
-    if not isinstance(text, str) or len(text) > 2000 or re.search(r"[\s\x00-\x20\x7f\\<>\"]", text):
+    """Say whether text is an http or https address with a host and without credentials, white space or hidden text."""
+    if (
+        not isinstance(text, str)
+        or len(text) > 2000
+        or any(map(is_hidden, text))
+        or re.search(r"[\s\x00-\x20\x7f\\<>\"]", text)
+    ):
         return False
     try:
         parts = urlsplit(text)
@@ -101,8 +107,4 @@ def python(text: object) -> Markup:
 
 
 def _visible(line: str) -> str:
-    return "".join(c for c in line if c == "\t" or not (unicodedata.category(c) == "Cc" or _invisible(c)))
-
-
-def _invisible(character: str) -> bool:
-    return unicodedata.category(character) in ("Cf", "Cs") and character not in _KEPT_FORMAT_CHARACTERS
+    return "".join(c for c in line if c == "\t" or not is_hidden(c))

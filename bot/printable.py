@@ -1,6 +1,48 @@
-"""Text that may come from strangers (names of models and files, messages of servers), made fit to be printed."""
+"""Text that may come from strangers (names of models and files, messages of servers), made fit to be printed.
+
+Which characters are never shown is decided here, for terminals, logs, Markdown, HTML and JSON alike. Controls steer a
+terminal, overrides and marks of direction have a name read as another one, and none of them is seen.
+"""
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+_JOINERS = frozenset("\u200c\u200d")  # words of some scripts and emoji need them
+_NOT_PLAIN, _SPECIAL = re.compile(r"[^\n -~]"), re.compile(r"[^\n\t -~]")
+
+
+def is_hidden(character: str) -> bool:
+    """Say whether a character steers what shows it and is not seen itself: controls, marks of direction, surrogates.
+
+    Separators of lines and paragraphs are among them. Joiners are not: words of some scripts need them, and emoji.
+    """
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
 
 
 def printable(text: str) -> str:
     """Return a text as one line without control characters: none of it can steer a terminal or fake a second line."""
     return "".join(c if c.isprintable() else "�" for c in " ".join(text.splitlines()))
+
+
+def shown(text: str) -> str:
+    """Return a text with its lines, in which every character is seen: what is hidden stands there as ``\\u202e``."""
+    if text.isprintable():  # most is
+        return text
+    return _SPECIAL.sub(lambda found: _escape(found[0]) if is_hidden(found[0]) else found[0], text)
+
+
+def json_text(value: Any, *, indent: int | None = None, compact: bool = False) -> str:
+    """Return a value as JSON that can be read as it stands: what is hidden or not printable is escaped.
+
+    It is the same value. Digests are not taken of this text (``bot.records.digest_of``). With ``compact``, no space
+    stands between its parts.
+    """
+    separators = (",", ":") if compact else None
+    text = json.dumps(value, indent=indent, ensure_ascii=False, separators=separators)
+    return _NOT_PLAIN.sub(lambda found: found[0] if found[0].isprintable() else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return json.dumps(character)[1:-1]

@@ -14,6 +14,7 @@ from bot.evidence import Distance, Evidence
 from bot.matrix import Cell
 from bot.memory import Attempted
 from bot.plans import Job, Plan, Watched
+from bot.printable import printable
 from bot.progress import duration, size
 from bot.records import Artifact, Failure, Proposal, Report, Staged, Variant
 
@@ -25,7 +26,7 @@ _MARKS = {"ok": "ok", "warn": "note", "missing": "missing"}
 def _table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
     """Lay out text. Cells are Text, never markup: names may come from strangers. The last column may wrap."""
     table = Table(box=None, show_header=any(columns), pad_edge=False, padding=(0, 2, 0, 0))
-    cells = [tuple(row) for row in rows]
+    cells = [tuple(map(printable, row)) for row in rows]
     *most, last = columns
     for number, column in enumerate(most):
         title, right = column.removeprefix(">"), column.startswith(">")
@@ -45,7 +46,7 @@ def _print(what: Table | str) -> None:
         console.width = max(console.width, least)
         console.print(what)
     else:
-        console.print(Text(what))
+        console.print(Text("\n".join(map(printable, what.split("\n")))))
 
 
 def watched(found: Watched) -> None:

@@ -1,8 +1,8 @@
 """The Jinja2 templates of cards, summaries and pages, with escaping that nothing has to ask for.
 
-In a template named ``*.html`` or ``*.html.j2`` every value is escaped as HTML, in one named ``*.md.j2`` as Markdown
-(bot/markdown.py). The filters ``code``, ``fence``, ``link``, ``picture``, ``unbroken``, ``sh`` and ``py`` put a value
-in its own kind of place.
+In a template named ``*.html`` or ``*.html.j2`` every value is escaped as HTML, and what is hidden in it is shown
+(bot/printable.py); in one named ``*.md.j2`` it is escaped as Markdown (bot/markdown.py). The filters ``code``,
+``fence``, ``link``, ``picture``, ``unbroken``, ``sh`` and ``py`` put a value in its own kind of place.
 """
 
 from functools import cache
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from bot import markdown
+from bot.printable import shown
 from bot.progress import duration, size
 
 
@@ -45,9 +47,11 @@ def environment() -> jinja2.Environment:
 
 @jinja2.pass_context
 def _finalize(context: jinja2.runtime.Context, value: Any) -> Any:
-    if isinstance(value, jinja2.Undefined) or not (context.name or "").endswith(".md.j2"):
+    if isinstance(value, jinja2.Undefined):
         return value
-    return markdown.escape(value)
+    if (context.name or "").endswith(".md.j2"):
+        return markdown.escape(value)
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _folder() -> Path:

@@ -16,7 +16,6 @@ be deleted at any time: what is published is the state.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -31,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.evidence import EVIDENCE_VERSION, Evidence
+from bot.printable import json_text
 from bot.progress import Display, Task, size
 from bot.record import parse
 from bot.records import (
@@ -242,5 +242,5 @@ def _json(stream: BinaryIO, name: str) -> Json:
 def write_json(path: Path, value: Json) -> None:
     """Write a JSON file so that at any moment there is the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)

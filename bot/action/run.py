@@ -21,6 +21,7 @@ from bot.action import inputs, outputs
 from bot.action.commands import arguments
 from bot.action.inputs import Command, Inputs
 from bot.errors import PhiBotError
+from bot.printable import json_text
 from bot.records import Json, MalformedRecordError, Report
 
 _KEPT_LINES = 200  # of what was printed, to find the error in
@@ -157,7 +158,7 @@ def _hand_on(
     """Write outputs, summary and annotations. ``fatal`` is the one error that ended it, if one did."""
     report, entries, summary = _report(command, ended), _entries(command, ended), folder / "summary.md"
     report_file = folder / "report.json"
-    report_file.write_text(f"{json.dumps(report.to_json(), indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+    report_file.write_text(f"{json_text(report.to_json(), indent=2)}\n", encoding="utf-8")
     with summary.open("a", encoding="utf-8") as file:
         if fatal is not None:
             file.write(outputs.failed(*fatal))

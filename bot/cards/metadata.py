@@ -11,9 +11,13 @@ import yaml
 from bot.formats import all_formats
 from bot.licenses import LICENSES, OTHER
 from bot.markdown import is_web_address, one_line
+from bot.printable import is_hidden
 from bot.records import Json, Release, RepoRecord
 
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+# An identifier, by the Hub's specification. Some hold a few words; letters that look like others, or run from right to
+# left, are in none.
+_LICENSE_NAME = re.compile(r"[ -~]{1,100}")
 _LANGUAGE = re.compile(r"(multilingual|code|[a-z]{2,3}(-[A-Za-z0-9]{2,8})*)")
 _PIPELINE = re.compile(r"[a-z0-9]+(-[a-z0-9]+){0,9}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,49}")
@@ -41,8 +45,8 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"0o[0-7]+$"),
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quote text with Unicode's own line breaks: YAML folds them to a space unless they are escaped."""
-    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    """Quote text with hidden characters, so that they are escaped: YAML folds Unicode's own line breaks to a space."""
+    style = '"' if not text.isprintable() and any(is_hidden(c) and c != "\n" for c in text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -56,6 +60,7 @@ def head(record: RepoRecord, release: Release, *, chats: bool, endpoint: str) ->
     """
     data = metadata(record, release, chats=chats, endpoint=endpoint)
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
+    text = "".join(c if c == "\n" or c.isprintable() or not is_hidden(c) else f"\\U{ord(c):08x}" for c in text)
     return f"---\n{text}---\n"
 
 
@@ -105,7 +110,8 @@ class License:
 def license_of(release: Release, endpoint: str) -> License:
     """Return the source's licence. A relative link is taken for a file in the source repo."""
     card = release.card
-    said, own_name = _matching(_LICENSE, _first(card.get("license"))), _short_text(card.get("license_name"), 100)
+    said = _matching(_LICENSE, _first(card.get("license")))
+    own_name = _matching(_LICENSE_NAME, _short_text(card.get("license_name"), 100))
     known = said is None or said.lower() in LICENSES
     return License(
         identifier=(said and said.lower()) if known else OTHER,  # the Hub refuses a card with any other

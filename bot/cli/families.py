@@ -1,6 +1,5 @@
 """The families of Phi as a command: what can be made of each."""
 
-import json
 from pathlib import Path
 
 import click
@@ -9,6 +8,7 @@ from bot import catalogue, matrix, show
 from bot.cli.options import Options, chosen, common, variants_option
 from bot.errors import VerifyError
 from bot.families import FAMILIES
+from bot.printable import json_text
 from bot.sample import make_sample
 
 
@@ -38,7 +38,7 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
     if markdown:
         click.echo(matrix.render(cells), nl=False)
     elif options.json:
-        click.echo(json.dumps([c.to_json() for c in cells], indent=2, ensure_ascii=False))
+        click.echo(json_text([c.to_json() for c in cells], indent=2))
     else:
         show.matrix(cells)
     return VerifyError.exit_code if any(c.status == "failed" for c in cells) else 0

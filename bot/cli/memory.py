@@ -1,13 +1,13 @@
 """What the bot remembers, as commands: try again what failed, pause, go on."""
 
 import fnmatch
-import json
 
 import click
 
 from bot import show
 from bot.cli.options import Options, common
 from bot.memory import Attempted
+from bot.printable import json_text
 from bot.steps.remember import Store, store_of
 
 
@@ -42,7 +42,7 @@ def retry_command(models: tuple[str, ...], variants: tuple[str, ...], all_: bool
         store.update(lambda memory: memory.forget(keys), "Retry")
     found = [known[key] for key in keys] if models or all_ else list(known.values())
     if options.json:
-        click.echo(json.dumps([a.to_json() for a in found], indent=2, ensure_ascii=False))
+        click.echo(json_text([a.to_json() for a in found], indent=2))
     else:
         show.attempts(found)
         if models or all_:

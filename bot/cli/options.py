@@ -1,6 +1,5 @@
 """What commands share: the common options, and records in and out."""
 
-import json
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from bot import config, show
 from bot.errors import RecordError
 from bot.github import REPOSITORY
 from bot.hub import client, patience
+from bot.printable import json_text
 from bot.progress import Display, display
 from bot.records import Artifact, Failure, Record, Report, Variant
 from bot.steps.failures import CutShortError, Step, exit_code, failure, together
@@ -112,7 +112,7 @@ def named_alone(asked: Sequence[str], rows: Sequence[Variant]) -> frozenset[str]
 
 def print_json(record: Record) -> None:
     """Print a record for the next step."""
-    click.echo(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
+    click.echo(json_text(record.to_json(), indent=2))
 
 
 def finish(report: Report, options: Options) -> int:

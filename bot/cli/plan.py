@@ -8,6 +8,7 @@ from bot import catalogue, show
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
 from bot.errors import IncompleteError
 from bot.plans import Watched
+from bot.printable import printable
 from bot.runners import known_runners
 from bot.steps import reports
 from bot.steps.entries import matrix
@@ -91,9 +92,9 @@ def _print_matrix(cycle: Cycle, means: Means, *, begin: bool) -> None:
     """Print what a workflow is to begin: nothing while the bot is paused, or in a dry run."""
     found = matrix(cycle.todo, runners=known_runners(means.config))
     for reason in found.left_out:
-        click.echo(f"Left out: {reason}", err=True)
+        click.echo(printable(f"Left out: {reason}"), err=True)
     for failed in cycle.todo.failures:
-        click.echo(f"Left out: {failed.variant} of {failed.release}: {failed.message}", err=True)
+        click.echo(printable(f"Left out: {failed.variant} of {failed.release}: {failed.message}"), err=True)
     entries = found.entries
     if entries and (still := "a dry run" if means.config.run.dry_run else cycle.paused):
         click.echo(f"Left out: {len(entries)} entries: {still}", err=True)

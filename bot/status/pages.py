@@ -3,7 +3,6 @@
 import base64
 import datetime as dt
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from markupsafe import Markup
 from bot.cards.figures import nats, percent
 from bot.formats import all_formats
 from bot.markdown import is_web_address
+from bot.printable import json_text
 from bot.status import chart
 from bot.status.records import STATES, Quality, State, Status
 from bot.status.rows import Row, rows_of
@@ -79,9 +79,7 @@ def render(status: Status) -> dict[str, bytes]:
     files = {
         "index.html": _page("index", root="", **common, **index),
         "style.css": _static("style.css").encode(),
-        "status.json": (json.dumps(status.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n").encode(
-            errors="replace"
-        ),
+        "status.json": f"{json_text(status.to_json(), compact=True)}\n".encode(errors="replace"),
     }
     for row in rows:
         files[row.path] = _page("model", root="../", row=row, chart=chart.scatter(_points(row)), **common)

@@ -1,6 +1,5 @@
 """Changes: what a repo holds after the next commit in it: its record, its card with pictures, and the new files."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import Content
 from bot.naming import Current, check_source, repo_of
 from bot.plots import PICTURES, Plotter
+from bot.printable import json_text
 from bot.progress import Display
 from bot.records import RECORD_VERSION, ProvenBuild, Release, RepoRecord, SourceRef
 from bot.steps.candidates import Candidate
@@ -133,7 +133,7 @@ class Composer:
             files |= {path_in_repo(folder, path): content for path, content in candidate.files.items()}
         # Ours come last: no file of an artifact takes the place of the card or the record.
         files |= pictures
-        files[RECORD_FILE] = (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
+        files[RECORD_FILE] = f"{json_text(record.to_json(), indent=2)}\n".encode()
         files["README.md"] = cards.render_card(
             record=record,
             repo_id=repo_id,

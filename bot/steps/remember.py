@@ -9,6 +9,7 @@ from bot.config import Config
 from bot.errors import ConflictError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.memory import Memory
+from bot.printable import json_text
 from bot.progress import Silent
 from bot.records import MalformedRecordError
 
@@ -115,4 +116,4 @@ def store_of(hub: Hub, namespace: str, config: Config) -> Store:
 
 
 def _encoded(memory: Memory) -> bytes:
-    return (json.dumps(memory.to_json(), indent=1, ensure_ascii=False) + "\n").encode()
+    return f"{json_text(memory.to_json(), indent=1)}\n".encode()

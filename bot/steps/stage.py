@@ -3,7 +3,6 @@
 Whoever may write there can publish nothing: see bot/steps/promote.py.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from bot.hub.client import Hub
 from bot.hub.contents import Content
 from bot.hub.namespace import Namespace
 from bot.naming import check_label, repo_of
+from bot.printable import json_text
 from bot.progress import Display
 from bot.records import (
     Artifact,
@@ -201,4 +201,4 @@ def parsed(kind: type[R], content: bytes, *, where: str) -> R:
 
 
 def _encoded(record: Record) -> bytes:
-    return (json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
+    return f"{json_text(record.to_json(), indent=2)}\n".encode()

@@ -103,6 +103,17 @@ def test_a_licence_that_the_hub_does_not_know_is_told_by_its_name(name: str) -> 
     assert (named["license"], named["license_name"]) == ("other", "its own")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["лицензия", "mit\u202e", "רישיון", "free 🎁", "a" * 101, "e\u0301" * 9],
+    ids=["cyrillic", "override", "rtl", "emoji", "long", "accents"],
+)
+def test_a_licence_that_does_not_read_as_it_is_written_has_no_name(name: str) -> None:
+    data = of(license="other", license_name=name)
+    assert data["license"] == "other"
+    assert data.get("license_name") in (None, "mit")
+
+
 @given(st.one_of(st.sampled_from(["mit", "MIT", "Apache-2.0", "other"]), st.text()))
 def test_no_licence_makes_a_card_that_the_hub_refuses(name: str) -> None:
     written = head(GGUF, replace(RELEASE, card={"license": name}), chats=True, endpoint=HUB)

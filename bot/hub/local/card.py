@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from markupsafe import Markup
 
 from bot.hub.local.objects import Tree
+from bot.printable import shown
 
 if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore
@@ -79,7 +80,7 @@ def render(text: str, place: Place) -> Rendered:
         return _link(value, place) if attribute == "href" else value
 
     cleaned = nh3.clean(
-        parser.render(text),
+        parser.render(shown(text)),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         clean_content_tags=_DROPPED_WITH_CONTENT,
@@ -92,7 +93,7 @@ def render(text: str, place: Place) -> Rendered:
 
 
 def _plain(text: str, why: str) -> Rendered:
-    return Rendered(html=Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, text), left_out=0)
+    return Rendered(html=Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, shown(text)), left_out=0)
 
 
 def _image(address: str, place: Place) -> str | None:
