@@ -16,10 +16,10 @@ VISITOR = Grant(name="visitor", scope="read", namespaces=())
 @pytest.fixture
 def gated(api: HfApi) -> str:
     """A repo behind a gate, with a file."""
-    api.create_repo("org/m")
-    api.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="org/m")
-    api.update_repo_settings("org/m", gated="manual")
-    return "org/m"
+    api.create_repo("org/gated")
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="org/gated")
+    api.update_repo_settings("org/gated", gated="manual")
+    return "org/gated"
 
 
 def listed(api: HfApi, repo: str) -> dict[str, list[str | None]]:
@@ -36,7 +36,7 @@ def test_a_request_goes_through_every_status(api: HfApi, client: Callable[[Grant
     nobody: dict[str, list[str | None]] = {"accepted": [], "pending": [], "rejected": []}
     assert listed(api, gated) == nobody
     with pytest.raises(
-        GatedRepoError, match="Access to model org/m is restricted and you are not in the authorized list"
+        GatedRepoError, match="Access to model org/gated is restricted and you are not in the authorized list"
     ):
         visitor.hf_hub_download(gated, "x")
     api.grant_access(gated, "visitor")
@@ -83,7 +83,7 @@ def test_requests_are_for_the_owner_of_a_gated_repo(
 ) -> None:
     others = [
         client(VISITOR),
-        client(Grant(name="w", scope="write", namespaces=("org/m",))),
+        client(Grant(name="w", scope="write", namespaces=("org/gated",))),
         HfApi(hub.url, token=False),
     ]
     for other in others:
@@ -112,7 +112,7 @@ def test_requests_are_for_the_owner_of_a_gated_repo(
 )
 def test_what_cannot_be_decided_changes_nothing(api: HfApi, ask: Ask, gated: str, body: dict[str, object]) -> None:
     api.grant_access(gated, "v")
-    path = "/api/models/org/m/user-access-request/handle"
+    path = "/api/models/org/gated/user-access-request/handle"
     assert ask("POST", path, body=json.dumps(body).encode(), token=str(api.token)).status == 400
     assert listed(api, gated)["accepted"] == ["v"]
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_decided_changes_nothing(api: HfApi, ask: Ask, gated: str
 def test_those_whom_an_earlier_version_let_in_are_still_in(
     hub: RunningHub, api: HfApi, client: Callable[[Grant], HfApi], gated: str
 ) -> None:
-    repo = hub.hub.repo("model", "org", "m")
+    repo = hub.hub.repo("model", "org", "gated")
     assert repo is not None
     settings = json.loads((repo.folder / "repo.json").read_text())
     settings.pop("requests", None)
