@@ -10,6 +10,7 @@ from typing import Any
 
 from bot.tasks import BuildTask, Target
 from bot.workers.gguf.naming import names
+from bot.workers.gguf.vocabulary import stage
 from bot.workers.harness import Foreseen, NotTaken, said
 from bot.workers.tokens import read_tokenizer, stop_ids
 
@@ -54,6 +55,7 @@ def read_model(task: BuildTask, kind: str, out: Path) -> Any:
             architecture = get_model_architecture(ModelBase.load_hparams(source, False), ModelType.TEXT)
             model = get_model_class(architecture)(source, types[kind], out, metadata_override=_names(task, tokenizer))
             model.prepare_tensors()
+            _read_vocabulary_from(model, stage(source, tokenizer, Path(task.scratch) / "vocabulary"))
             model.prepare_metadata(vocab_only=False)
             _name_stop_tokens(source, tokenizer, model.gguf_writer)
             _scale_as_the_source_does(source, model.gguf_writer)
@@ -63,6 +65,20 @@ def read_model(task: BuildTask, kind: str, out: Path) -> Any:
         reason = said(error).replace(f"{source}/", "")
         raise NotTaken(f"llama.cpp's converter does not take the model: {reason}") from error
     return model.gguf_writer
+
+
+def _read_vocabulary_from(model: Any, folder: Path) -> None:
+    """Have a converter's model read its vocabulary, and nothing else, from a folder."""
+    set_vocab = model.set_vocab
+
+    def from_folder() -> None:
+        home, model.dir_model = model.dir_model, folder
+        try:
+            set_vocab()
+        finally:
+            model.dir_model = home
+
+    model.set_vocab = from_folder
 
 
 def _names(task: BuildTask, tokenizer: Any) -> Path:

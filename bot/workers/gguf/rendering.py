@@ -1,6 +1,6 @@
 """The engine of a GGUF file's template: llama-cpp-python's Jinja, in a child with limits (see workers/renderer.py).
 
-Given are ``template``, ``bos`` and ``eos``, as the file's metadata has them.
+Given are ``template``, ``for_tools`` (one of its own, or None), ``bos`` and ``eos``, as the file's metadata has them.
 """
 
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -13,8 +13,9 @@ def engine(given: Json) -> Render:
     """Return what renders conversations as llama-cpp-python does."""
 
     def render(chat: Json, template: str | None) -> str:
+        of_file = (given["for_tools"] if chat["tools"] else None) or given["template"]
         write = Jinja2ChatFormatter(
-            template or given["template"],
+            template or of_file,
             given["eos"],
             given["bos"],
             add_generation_prompt=chat["add_generation_prompt"],

@@ -16,6 +16,7 @@ from bot.workers.runtime import Logits
 
 Array = Any  # numpy is not installed where mypy runs
 
+_TEMPLATES = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
 PAST_THE_SWITCH = "a context past the switch"  # as bot/formats/gguf.py names it
 
 
@@ -42,13 +43,15 @@ class Runtime:
     def render(self, chats: Sequence[Json]) -> list[str]:
         """Return conversations as the template in the file's metadata writes them, in llama-cpp-python's Jinja.
 
-        Raises ValueError if there is no template.
+        A file may have a template of its own for tools, which llama.cpp then takes, as transformers does. Raises
+        ValueError if there is no template.
         """
-        template = self._model.metadata("tokenizer.chat_template")
+        template, for_tools = map(self._model.metadata, _TEMPLATES)
         if template is None:
             raise ValueError("the file has no chat template")
         bos, eos = (self._model.text_of(token) for token in self._model.bos_and_eos())
-        return rendering.texts("gguf.rendering", {"template": template, "bos": bos, "eos": eos}, chats)
+        given = {"template": template, "for_tools": for_tools, "bos": bos, "eos": eos}
+        return rendering.texts("gguf.rendering", given, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids that llama.cpp takes for the end of generating."""
