@@ -12,13 +12,14 @@ from pathlib import Path
 
 from bot.errors import UnknownModelError, UnsafeFileNameError
 from bot.progress import Task
-from bot.records import CONTENT_FILES, Release, SourceFile, content_digest
+from bot.records import CONTENT_FILES, Json, Release, SourceFile, content_digest
 from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
 from bot.source.listing import INDEX, Listing, list_folder
 from bot.source.names import check_name, safe_name
 from bot.source.strict import read_object, without_mark
 from bot.source.tokenizer import check_tokenizer
+from bot.source.tokens import check_tokens, possible_ids
 from bot.source.weights import check_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
@@ -62,9 +63,11 @@ def check(folder: Path) -> None:
     """
     listing = list_folder(folder)
     _wanted_files(folder, listing)
-    check_config(read_config(folder), where=str(folder))
+    config = read_config(folder)
+    check_config(config, where=str(folder))
     check_weights(folder)
     check_tokenizer(folder)
+    check_tokens(folder, config)
 
 
 def stage(folder: Path, out: Path) -> tuple[str, ...]:
@@ -73,19 +76,20 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     It holds the weights that count (linked, not copied), configuration, tokenizer and licence texts: no code, and
     nothing that asks for any. Raises RemoteCodeError for a model that cannot be read without code from its repo.
     """
-    notes = check_config(read_config(folder), where=str(folder))
+    config = read_config(folder)
+    notes = list(check_config(config, where=str(folder)))
     listing = list_folder(folder)
     out.mkdir(parents=True)
     for path in _wanted_files(folder, listing):
         if path.name in listing.weights:
             _link(path, out / path.name)
         elif path.name.endswith("config.json"):
-            _copy_config(path, out / path.name)
+            notes += _copy_config(path, out / path.name, rows=config.get("vocab_size"))
         elif path.name == INDEX or (path.name in CONTENT_FILES and path.name.endswith(".json")):
             (out / path.name).write_bytes(without_mark(path.read_bytes()))
         else:
             shutil.copyfile(path, out / path.name)
-    return notes
+    return tuple(notes)
 
 
 def file_digest(path: Path, *, lfs: bool, report: Callable[[int], None] = lambda _: None) -> str:
@@ -173,13 +177,14 @@ def _identity(path: Path, *, lfs: bool) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, lfs
 
 
-def _copy_config(path: Path, out: Path) -> None:
+def _copy_config(path: Path, out: Path, *, rows: Json) -> list[str]:
     config = read_object(path, limit=_CONFIG_BYTES)
-    clean = without_code(config)
+    clean, notes = possible_ids(path.name, without_code(config), rows)
     if clean == config:
         out.write_bytes(without_mark(path.read_bytes()))
     else:
         out.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
+    return notes
 
 
 def _link(path: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ from bot.records import Json
 from bot.workers.harness import ConfigProblem, NotTaken, TokenizerProblem, said
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model")  # some transformers make an empty tokenizer of neither
+_SHOWN = 60  # characters of a token in a message
 _REASON = 200  # characters of another library's error that are passed on
 _TURN_ENDS = ("<|end|>", "<|im_end|>")  # how Phi's chat templates end a turn
 
@@ -29,7 +30,34 @@ def read_tokenizer(source: Path) -> Any:
         except Exception as error:
             reason = said(error).replace(f"{source}/", "")[:_REASON]
             raise NotTaken(f"{what} cannot be read: {reason}") from error
+    _check_ids(source, read)
     return read
+
+
+def _check_ids(source: Path, tokenizer: Any) -> None:
+    """Raise TokenizerProblem for a token without a row, or with another id than tokenizer.json says.
+
+    bot/source/tokens.py holds the files against each other; what transformers makes of them it alone knows: it adds the
+    tokens that tokenizer_config.json names and no other file, and gives some another id than stands there.
+    """
+    rows = json.loads((source / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    ids = tokenizer.get_vocab()
+    if not ids or type(rows) is not int:
+        return
+    last = max(ids, key=ids.__getitem__)
+    if ids[last] >= rows:
+        raise TokenizerProblem(
+            f"the tokenizer gives the token {last[:_SHOWN]!a} the id {ids[last]}, and the model has {rows} rows "
+            "(vocab_size in config.json)"
+        )
+    path = source / "tokenizer.json"
+    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens") if path.exists() else None
+    for token in added or ():
+        if ids.get(token["content"], token["id"]) != token["id"]:
+            raise TokenizerProblem(
+                f"tokenizer.json gives the token {token['content'][:_SHOWN]!a} the id {token['id']}, and transformers, "
+                f"which goes on from the last one of the vocabulary, the id {ids[token['content']]}"
+            )
 
 
 def stop_ids(source: Path, tokenizer: Any) -> list[int]:

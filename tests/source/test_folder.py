@@ -194,7 +194,7 @@ JSON_FILES = [*sorted(n for n in CONTENT_FILES if n.endswith(".json")), INDEX]
 
 def whole(name: str) -> dict[str, bytes]:
     """The files of a whole model, of which one is called ``name``."""
-    return sharded() if name == INDEX else {name: b'{"a": 1}'} | files()
+    return sharded() if name == INDEX else {name: b'{"a": 0}'} | files()
 
 
 @pytest.mark.parametrize("name", JSON_FILES)
