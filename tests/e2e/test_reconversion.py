@@ -116,7 +116,7 @@ def test_a_template_is_shown_as_a_diff_of_a_real_card_and_builds_nothing_anew(he
 
 
 def test_code_that_writes_other_bytes_under_the_same_build_key_is_told(head: Path, work: Path) -> None:
-    first = "            _name_stop_tokens(source, model.gguf_writer)"
+    first = "            _name_stop_tokens(source, tokenizer, model.gguf_writer)"
     another = '            model.gguf_writer.add_description("Another one")'
     change(head, "bot/workers/gguf/convert.py", first, f"{another}\n{first}")
     found = compare(ROOT, head, work, "--family", DEFAULT, "--variants", "gguf/q8_0")
