@@ -27,6 +27,7 @@ from bot.record import Sha256
 from bot.records import Commit, Failure, Json, MalformedRecordError, Record
 
 MEMORY_VERSION = 1
+BEGUN = "begun"  #: the step of an attempt that is not over, as far as is known
 
 # Hours before the second attempt, the third …: a day's outage of something upstream is outlasted by three attempts.
 _LONGEST_TEXT = 2000  # characters of a message
@@ -61,11 +62,23 @@ class Seen(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ended(Record):
+    """How an attempt ended: when, at which step, of what, and the address of the run, where it has one."""
+
+    last: str
+    step: str
+    message: str
+    hint: str
+    exit_code: int
+    run: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempted(Record):
     """A variant that failed: how often, how it ended the last time, and when it is tried again (UTC, ISO 8601).
 
     ``next`` is None for one that waits for a person. ``step`` is "begun" while it is being built, and where a process
-    ended without a word.
+    ended without a word. Then ``former`` is how the attempt before ended, if it did.
     """
 
     release: str  # repo_id@commit
@@ -78,6 +91,32 @@ class Attempted(Record):
     hint: str
     exit_code: int
     run: str = ""  # the address of the run that it failed in, where it has one
+    former: Ended | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as JSON values; without what is not there, so that a bot of before can read it."""
+        return {key: value for key, value in super().to_json().items() if key != "former" or value is not None}
+
+    @property
+    def ended(self) -> Ended | None:
+        """How the last attempt ended of which that is known."""
+        if self.step == BEGUN:
+            return self.former
+        return Ended(
+            last=self.last,
+            step=self.step,
+            message=self.message,
+            hint=self.hint,
+            exit_code=self.exit_code,
+            run=self.run,
+        )
+
+    @property
+    def words(self) -> str:
+        """What is said of it: the message, and how the attempt before ended, where this one says nothing."""
+        if self.former is None:
+            return self.message
+        return f"{self.message}; the time before, at {self.former.step}: {self.former.message}"
 
     @property
     def repo_id(self) -> str:
@@ -120,9 +159,9 @@ class Memory(Record):
         if known is None:
             return None
         if known.next is None:
-            return f"failed {_times(known.attempts)} and waits for `phi-bot retry`: {known.message}"
+            return f"failed {_times(known.attempts)} and waits for `phi-bot retry`: {known.words}"
         if dt.datetime.fromisoformat(known.next) > now:
-            return f"failed {_times(known.attempts)} and is tried again after {known.next}: {known.message}"
+            return f"failed {_times(known.attempts)} and is tried again after {known.next}: {known.words}"
         return None
 
     @property
@@ -162,11 +201,12 @@ class Memory(Record):
                 attempts=count,
                 last=_instant(now),
                 next=None if count >= most else _instant(now),
-                step="begun",
+                step=BEGUN,
                 message="it was begun, and the process ended without a word",
                 hint="Was it out of memory, or ended by the time limit of a runner?",
                 exit_code=1,
                 run=run,
+                former=known.ended if (known := attempts.get(variant.build_key)) else None,
             )
         return replace(self, attempts=attempts)
 
@@ -191,7 +231,7 @@ class Memory(Record):
         found = {(f.release, f.variant): f for f in failures}
         attempts: dict[str, Attempted] = {}
         for key, attempt in self.attempts.items():
-            failure = found.get((attempt.release, attempt.variant)) if attempt.step == "begun" else None
+            failure = found.get((attempt.release, attempt.variant)) if attempt.step == BEGUN else None
             if failure is None:
                 attempts[key] = attempt
             elif known := _ended(attempt, failure, now, most):
@@ -199,12 +239,12 @@ class Memory(Record):
         return replace(self, attempts=attempts)
 
     def interrupted(self, planned: Iterable[PlannedVariant]) -> "Memory":
-        """Take back the count of attempts that a person ended."""
+        """Take back attempts that a person ended: what is known of those before stays, and they are made again."""
         attempts = dict(self.attempts)
         for variant in planned:
             begun = attempts.pop(variant.build_key, None)
             if begun is not None and begun.attempts > 1:
-                attempts[variant.build_key] = replace(begun, attempts=begun.attempts - 1, next=begun.last)
+                attempts[variant.build_key] = replace(_taken_back(begun), next=begun.last)
         return replace(self, attempts=attempts)
 
     def only(self, build_keys: Iterable[str], *, of: Iterable[str]) -> "Memory":
@@ -255,19 +295,45 @@ def changes(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> tuple[Noti
 
 
 def _ended(begun: Attempted, failure: Failure, now: dt.datetime, most: int) -> Attempted | None:
-    """Return an attempt as it failed, None for a first one that says nothing about the variant."""
-    count = begun.attempts - (failure.exit_code in _OF_THE_MOMENT)
+    """Return an attempt as it failed, None for a first one that says nothing about the variant.
+
+    A later one that says nothing leaves what is known of those before as it is.
+    """
+    of_the_moment = failure.exit_code in _OF_THE_MOMENT
+    count = begun.attempts - of_the_moment
     if not count:
         return None
+    due = None if count >= most else _instant(now + _pause(count))
+    if of_the_moment and begun.former is not None:
+        return replace(_taken_back(begun), next=due)
     return replace(
         begun,
         attempts=count,
         last=_instant(now),
-        next=None if count >= most else _instant(now + _pause(count)),
+        next=due,
         step=failure.step,
         message=_short(failure.message),
         hint=_short(failure.hint),
         exit_code=failure.exit_code,
+        former=None,
+    )
+
+
+def _taken_back(begun: Attempted) -> Attempted:
+    """Return what was known before an attempt was begun. A memory of an older bot does not tell how that ended."""
+    known = begun.former
+    if known is None:
+        return replace(begun, attempts=begun.attempts - 1)
+    return replace(
+        begun,
+        attempts=begun.attempts - 1,
+        last=known.last,
+        step=known.step,
+        message=known.message,
+        hint=known.hint,
+        exit_code=known.exit_code,
+        run=known.run,
+        former=None,
     )
 
 

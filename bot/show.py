@@ -68,7 +68,7 @@ def attempts(found: Sequence[Attempted]) -> None:
         return
     for a in found:
         when = "waits for `phi-bot retry`" if a.next is None else f"is tried again after {a.next}"
-        _print(f"{a.variant} of {a.release}, {a.attempts} times, last {a.last}, {when}: {a.message}")
+        _print(f"{a.variant} of {a.release}, {a.attempts} times, last {a.last}, {when}: {a.words}")
         _print(f"           {a.hint}")
 
 

@@ -78,6 +78,48 @@ def test_what_a_person_ends_is_no_attempt() -> None:
     assert again.waits(KEY, NOW + HOUR) is None
 
 
+@given(st.lists(st.sampled_from(["failed", "success", "no answer", "interrupted", "killed", "elsewhere"]), max_size=8))
+def test_no_end_but_a_real_one_rewrites_what_is_known(events: list[str]) -> None:
+    """Whatever came of later attempts, the last real error is still told, and counted, until a success."""
+    memory, real, count, at = Memory(), None, 0, NOW
+    for number, event in enumerate(events):
+        at += 200 * HOUR
+        broken = BuildError(f"it broke for the {number}. time", hint="Look at it.")
+        memory = memory.begun(RELEASE, [planned()], now=at, most=MOST)
+        before = count
+        count += event in ("failed", "elsewhere", "killed")
+        match event:
+            case "failed" | "elsewhere":
+                real = broken.message
+                failures = [failure(RELEASE, "gguf/q4_k_m", "verify", broken)]
+                if event == "failed":
+                    memory = memory.ended([planned()], failures, now=at, most=MOST)
+                else:
+                    memory = memory.failed(failures, now=at, most=MOST)
+            case "success":
+                memory, real, count = memory.ended([planned()], [], now=at, most=MOST), None, 0
+            case "no answer":
+                error = failure(RELEASE, "gguf/q4_k_m", "build", HubUnreachableError("no answer", hint="Later."))
+                memory = memory.ended([planned()], [error], now=at, most=MOST)
+            case "interrupted":
+                memory = memory.interrupted([planned()])
+        known = memory.attempts.get(KEY)
+        assert (known.attempts if known else 0) == count, (event, before)
+        if known is not None and real is not None:
+            assert real in known.words
+            assert ("without a word" in known.words) == (known.step == "begun")
+            assert "no answer" not in known.words
+        assert Memory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+
+
+def test_what_an_older_bot_cannot_read_is_written_only_while_it_is_true() -> None:
+    once = attempt(Memory(), BROKEN)
+    assert "former" not in once.to_json()["attempts"][KEY]
+    begun = once.begun(RELEASE, [planned()], now=NOW + HOUR, most=MOST)
+    assert begun.to_json()["attempts"][KEY]["former"]["message"] == "it broke"
+    assert "former" not in begun.interrupted([planned()]).to_json()["attempts"][KEY]
+
+
 def test_another_build_key_is_another_build() -> None:
     memory = attempt(Memory(), BROKEN).with_refusals({"b" * 64: REFUSED}, bot_version="1")
     other = "c" * 64

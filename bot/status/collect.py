@@ -136,7 +136,7 @@ def _tried(entry: Entry, tried: Attempted) -> Entry:
     return replace(
         entry,
         state="stuck" if tried.next is None else "waiting",
-        text=tried.message,
+        text=tried.words,
         hint=tried.hint,
         step=tried.step,
         attempts=tried.attempts,

@@ -12,7 +12,7 @@ from typing import Literal
 import bot
 from bot import recipes
 from bot.config import Config
-from bot.errors import PhiBotError
+from bot.errors import Interrupted, PhiBotError
 from bot.github import run_address
 from bot.hub.namespace import Namespace
 from bot.memory import Memory, Refused
@@ -22,7 +22,7 @@ from bot.records import Failure, Report, Variant
 from bot.steps.ahead import Ahead
 from bot.steps.announce import check_announcing
 from bot.steps.elsewhere import payer, submit
-from bot.steps.failures import cut_short, failure, together
+from bot.steps.failures import CutShortError, cut_short, failure, together
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.prove import prove_all
@@ -302,8 +302,16 @@ def _counted(jobs: Sequence[Job], store: Store | None, means: Means) -> Iterator
     keep(lambda memory: memory.begun(label, planned, now=_now(), most=most, run=address), f"Begin with {label}")
     try:
         yield outcome
-    except KeyboardInterrupt:
-        keep(lambda memory: memory.interrupted(planned), f"Interrupted at {label}")
+    except KeyboardInterrupt as error:
+        report = error.report if isinstance(error, CutShortError) else Report()
+        published = {b.build.build_key for p in report.publications for b in p.builds}
+        known = [f for f in report.failures if f.exit_code != Interrupted.exit_code]
+        failed = {f.variant for f in known}
+        over = [v for v in planned if v.build_key in published or v.variant.name in failed]
+        left = [v for v in planned if v not in over]
+        keep(
+            lambda memory: memory.ended(over, known, now=_now(), most=most).interrupted(left), f"Interrupted at {label}"
+        )
         raise
     failures = outcome[0].failures
     keep(lambda memory: memory.ended(planned, failures, now=_now(), most=most), f"Done with {label}")

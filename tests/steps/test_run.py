@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bot import catalogue
 from bot.config import Config
 from bot.config_places import Publish
 from bot.config_tables import Build, Run, Watch
+from bot.errors import BuildError, HubUnreachableError
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.memory import Memory
@@ -20,6 +22,7 @@ from bot.progress import Silent
 from bot.records import Report
 from bot.steps import prove
 from bot.steps import run as steps
+from bot.steps.failures import cut_short, failure
 from bot.steps.means import Means
 from bot.steps.remember import Store
 from bot.steps.run import Cycle, run
@@ -189,6 +192,55 @@ def test_ctrl_c_counts_as_no_attempt(
     with pytest.raises(KeyboardInterrupt):
         cycle(hub, tmp_path / "work")
     assert remembered(hub).memory.attempts == {}
+
+
+@pytest.mark.parametrize("end", ["ctrl-c", "kill -9", "no answer"])
+def test_an_end_that_says_nothing_leaves_the_error_of_before(
+    hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    cycle(hub, tmp_path / "work")
+    store = remembered(hub)
+    (before,) = store.memory.attempts.values()
+    assert before.exit_code == 22
+    store.update(_later, "Let time pass")
+
+    def ended(*_: Any) -> Report:
+        if end == "ctrl-c":
+            raise KeyboardInterrupt
+        if end == "kill -9":
+            raise SystemExit  # leaves without a word to the memory, as a killed process does
+        why = HubUnreachableError("no answer", hint="Later.")
+        return Report(failures=(failure(before.release, before.variant, "build", why),))
+
+    monkeypatch.setattr(steps, "prove_all", ended)
+    with suppress(KeyboardInterrupt, SystemExit):
+        cycle(hub, tmp_path / "work")
+    (after,) = remembered(hub).memory.attempts.values()
+    assert before.message in after.words
+    if end != "kill -9":
+        assert (after.step, after.message, after.hint, after.exit_code, after.attempts) == (
+            before.step,
+            before.message,
+            before.hint,
+            before.exit_code,
+            before.attempts,
+        )
+
+
+def test_what_failed_before_ctrl_c_is_kept_and_the_rest_is_not_counted(
+    hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(jobs: Any, *_: Any) -> Report:
+        (job,) = jobs
+        why = BuildError("it broke", hint="Look.")
+        done = Report(failures=(failure(job.release.label, job.variants[0].variant.name, "build", why),))
+        raise cut_short(done, KeyboardInterrupt(), [(job.release.label, v.variant.name) for v in job.variants], "build")
+
+    monkeypatch.setattr(steps, "prove_all", ended)
+    with pytest.raises(KeyboardInterrupt):
+        run([broken], catalogue.select(["mlx/4bit", "mlx/8bit"]), named=frozenset(), means=means(hub, tmp_path / "w"))
+    (attempt,) = remembered(hub).memory.attempts.values()
+    assert (attempt.message, attempt.variant, attempt.attempts) == ("it broke", "mlx/4bit", 1)
 
 
 def test_a_cycle_without_anything_new_writes_nothing(hub: RunningHub, api: HfApi, broken: str, tmp_path: Path) -> None:
