@@ -255,6 +255,12 @@ class AdapterError(SourceError):
     exit_code = 50
 
 
+class OtherWeightsError(SourceError):
+    """Weights that are not those of the model's class: under other names, of another type, too many or too few."""
+
+    exit_code = 51
+
+
 class ChatTemplateError(SourceError):
     """A chat template that cannot be rendered."""
 

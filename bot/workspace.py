@@ -48,6 +48,7 @@ R = TypeVar("R", bound=Record)
 
 _JSON_BYTES = 100_000_000  # the report of a run has some kB for each artifact
 _PARTIAL_SECONDS = 14 * 86400.0
+_STAGED = 2  # raise it when a view of the same files is made otherwise
 _NAME_LENGTH = 32  # hex digits of a digest in a folder's name: 128 bits
 
 
@@ -63,7 +64,7 @@ class Workspace:
 
     def staged(self, release: Release) -> Path:
         """Return where the view of them that toolchains read is kept."""
-        return self.root / "staged" / release.content_digest[:_NAME_LENGTH]
+        return self.root / "staged" / f"{release.content_digest[:_NAME_LENGTH]}-{_STAGED}"
 
     def reference(self, digest: str) -> Path:
         """Return where a reference is kept."""

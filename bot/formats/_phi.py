@@ -40,14 +40,24 @@ def unsupported(config: dict[str, Json], tool: str, supported: dict[str, str]) -
     ``supported`` maps architectures to what people call them.
     """
     name = architecture(config)
-    if name not in supported:
-        given = name or "a model that names no architecture"
-        return (
-            f"{tool} does not support {given}; of the Phi models it has {', '.join(dict.fromkeys(supported.values()))}"
-        )
-    if "quantization_config" in config:
-        return f"the model is quantized already; {tool} needs the original weights"
-    return None
+    if name in supported:
+        return None
+    models = ", ".join(dict.fromkeys(supported.values()))
+    if name and not name.startswith("Phi"):
+        return f"phi-bot takes Phi's own classes only, and the model is a {name}; with {tool} it builds {models}"
+    return f"{tool} does not support {name or 'a model that names no architecture'}; of the Phi models it has {models}"
+
+
+def odd_head(config: dict[str, Json], tool: str) -> str | None:
+    """Say in one line that ``tool`` derives the size of a head, where a config gives another one, or return None."""
+    given, width = config.get("head_dim"), config.get("hidden_size")
+    derived = number(config, "hidden_size", 0) // number(config, "num_attention_heads", 1)
+    if given is None or not derived or given == derived:
+        return None
+    return (
+        f"{tool} takes heads of hidden_size / num_attention_heads = {width} / {config.get('num_attention_heads')} "
+        f"dimensions, and head_dim is {given}"
+    )
 
 
 def odd_rows(config: dict[str, Json], multiple: int, tool: str) -> str | None:

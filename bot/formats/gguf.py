@@ -20,7 +20,7 @@ _LLAMA_CPP = "https://github.com/ggml-org/llama.cpp"
 class Gguf:
     """One repo per model holds all of its files, as llama.cpp's users expect.
 
-    Nothing is refused for its shape: where the rows of a tensor do not divide into a k-quant's blocks of 256, the
+    No rows are refused for their length: where those of a tensor do not divide into a k-quant's blocks of 256, the
     quantizer takes the next larger type with blocks of 32 for that tensor, and float16 where that does not fit.
     """
 
@@ -33,10 +33,12 @@ class Gguf:
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why llama.cpp cannot build this, or return None if it can."""
+        if _phi.architecture(config) == "Phi4ForCausalLMV":
+            return "llama.cpp makes two files of Phi4ForCausalLMV, and phi-bot builds text models only"
         reason = _phi.unsupported(config, "llama.cpp", _SUPPORTED)
         if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
             reason = f"llama.cpp's converter does not know rope scaling of type {kind!r} in a Phi model"
-        return reason
+        return reason or _phi.odd_head(config, "llama.cpp's converter of Phi models")
 
     def repo_suffix(self, variant: Variant) -> str:  # noqa: ARG002
         """Return ``-GGUF``."""

@@ -33,7 +33,7 @@ class Mlx:
             reason = f"mlx-lm has no Phi model of the type {config.get('model_type')!r}"
         if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
             reason = f"mlx-lm leaves out rope scaling of type {kind!r} in a Phi model"
-        return reason
+        return reason or _phi.odd_head(config, "mlx-lm")
 
     def repo_suffix(self, variant: Variant) -> str:
         """Return ``-mlx-4bit`` and the like."""

@@ -27,11 +27,12 @@ class Onnx:
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why onnxruntime-genai's builder cannot build this, or return None if it can."""
         if _phi.architecture(config) in _MIXTURES:
-            return "onnxruntime-genai's builder has Phi's mixture of experts, but not with LongRoPE, which they all use"
+            how = "but not with LongRoPE, which this one uses" if _phi.is_longrope(config) else "but only with LongRoPE"
+            return f"onnxruntime-genai's builder has Phi's mixture of experts, {how}"
         reason = _phi.unsupported(config, "onnxruntime-genai's builder", _SUPPORTED)
         if reason is None and (kind := _phi.rope_type(config)) not in _ROPE_TYPES:
             reason = f"onnxruntime-genai's builder does not know rope scaling of type {kind!r} in a Phi model"
-        return reason or _odd_heads(config) or _odd_rows(config, variant)
+        return reason or _odd_switch(config) or _odd_heads(config) or _odd_rows(config, variant)
 
     def repo_suffix(self, variant: Variant) -> str:  # noqa: ARG002
         """Return ``-onnx``."""
@@ -57,6 +58,20 @@ class Onnx:
             "the sign that SentencePiece writes spaces with": "https://github.com/microsoft/onnxruntime-extensions",
             "white space that the model's own tokens drop before them": "https://github.com/microsoft/onnxruntime-extensions",
         }
+
+
+def _odd_switch(config: dict[str, Json]) -> str | None:
+    """The builder takes a Phi-3 for one with LongRoPE by two of its lengths, and not by the kind of its scaling."""
+    switch, longest = config.get("original_max_position_embeddings"), config.get("max_position_embeddings")
+    if switch is None or longest is None or _phi.architecture(config) != "Phi3ForCausalLM":
+        return None
+    if (switch != longest) == _phi.is_longrope(config):
+        return None
+    return (
+        "onnxruntime-genai's builder takes a model for one with LongRoPE where max_position_embeddings is not "
+        f"original_max_position_embeddings; here they are {longest} and {switch}, and the rope scaling is of type "
+        f"{_phi.rope_type(config)!r}"
+    )
 
 
 def _odd_heads(config: dict[str, Json]) -> str | None:

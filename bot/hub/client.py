@@ -24,6 +24,7 @@ from bot.hub.trusted import Publishers
 from bot.progress import Task
 from bot.records import Json, Release, RepoRecord, SourceFile
 from bot.source import is_wanted
+from bot.source.shape import Shape
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -142,11 +143,16 @@ class Hub:
 
         Downloads config.json alone. Raises UnknownModelError, UnknownRevisionError, TokenError (for a gated one too),
         and what can be told without the weights: MissingConfigError, AdapterError, PicklesOnlyError,
-        DamagedWeightsError (a shard is missing), UnsafeFileNameError, RemoteCodeError, UnsupportedArchitectureError
-        (quantized already).
+        DamagedWeightsError (a shard is missing), UnsafeFileNameError, RemoteCodeError, UnsupportedArchitectureError,
+        ConfigValueError.
         """
         with told(self.endpoint, repo_id, revision=revision):
             return releases.release(self.api, repo_id, revision)
+
+    def shape(self, release: Release) -> Shape:
+        """Return the shape of a release by the headers of its weights. Raises what ``headers.shape`` does."""
+        with told(self.endpoint, release.repo_id, revision=release.commit):
+            return headers.shape(self.api, release)
 
     def download(self, release: Release, folder: Path, task: Task) -> None:
         """Bring a release's content and licence files into an existing folder; a killed download is continued.

@@ -1,6 +1,5 @@
 """The shape of a release on the Hub, from the headers of its weights: a few requests for the first bytes of files."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,19 +29,18 @@ class Place:
 def shape(api: "HfApi", release: Release) -> Shape:
     """Return the shape of a release, from one or two requests for each file of its weights.
 
-    Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, and what
-    huggingface_hub raises: see ``bot.hub.failures.told``.
+    Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, what
+    ``bot.source.tensors`` raises for tensors that are not the model's, and what huggingface_hub raises: see
+    ``bot.hub.failures.told``.
     """
-    weights = [f for f in release.files if f.path.endswith(".safetensors")]
-    return shape_of(_every(api, release, weights), release.config)
-
-
-def _every(api: "HfApi", release: Release, weights: Iterable[SourceFile]) -> Iterator[Tensor]:
+    tensors: dict[str, Tensor] = {}
     total = 0
-    for file in weights:
-        _, tensors = _header(api, release, file)
-        total = added(total, file.size, tensors, file.path)
-        yield from tensors.values()
+    for file in release.files:
+        if file.path.endswith(".safetensors"):
+            _, found = _header(api, release, file)
+            total = added(total, file.size, found, file.path)
+            tensors |= found
+    return shape_of(tensors, release.config, where=release.label)
 
 
 def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -> dict[str, Place]:

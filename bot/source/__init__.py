@@ -1,8 +1,9 @@
 """Source models: what a stranger's files must be before anything reads them. Imports no toolchain and no Hub."""
 
-from bot.source.config import architecture, check_config
+from bot.source.config import check_config
 from bot.source.folder import bytes_digest, check, file_digest, local_release, stage
 from bot.source.listing import Listing, check_listing, list_files
+from bot.source.meaning import architecture
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
 from bot.source.weights import parameters, read_header
 

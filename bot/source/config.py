@@ -2,22 +2,13 @@
 
 from pathlib import Path
 
-from bot.errors import MissingConfigError, RemoteCodeError, UnsupportedArchitectureError
+from bot.errors import MissingConfigError, RemoteCodeError
 from bot.records import Json
+from bot.source.meaning import NATIVE, architecture, check_class, normal
 from bot.source.strict import read_object
 from bot.source.values import check_values
 
 CONFIG_BYTES = 1_000_000  # Phi's largest is below 10 kB
-
-# Phi models that transformers reads with its own code: architecture to model_type. What is not here, and brings code
-# of its own, cannot be measured against the original without running that code.
-NATIVE = {
-    "PhiForCausalLM": "phi",
-    "Phi3ForCausalLM": "phi3",
-    "PhiMoEForCausalLM": "phimoe",
-    "PhimoeForCausalLM": "phimoe",
-    "Phi4MultimodalForCausalLM": "phi4_multimodal",
-}
 
 # Keys that make a library fetch or run code, wherever in the file they stand.
 _CODE_KEYS = frozenset(
@@ -54,36 +45,25 @@ def bad_config(where: str, what: str) -> MissingConfigError:
     return MissingConfigError(f"config.json of {where} {what}", hint="Restore it from the original model.")
 
 
-def architecture(config: dict[str, Json]) -> str:
-    """Return the model class that config.json names first, such as ``Phi3ForCausalLM``; "" if it names none."""
-    names = config.get("architectures")
-    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+def check_config(config: dict[str, Json], *, where: str) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Return a configuration as all libraries read it alike, and what a person should know of that, a line each.
 
-
-def check_config(config: dict[str, Json], *, where: str) -> tuple[str, ...]:
-    """Return what a person should know of how the model will be read, a line each.
-
-    Raises RemoteCodeError for a model that only code from its own repo can read, UnsupportedArchitectureError for one
-    whose weights are quantized already, and ConfigValueError for a Phi with values that cannot be.
+    Raises RemoteCodeError for a model that only code from its own repo can read, ConfigValueError for a Phi with values
+    that cannot be, and what ``normal`` and ``check_class`` raise.
     """
-    quantized = config.get("quantization_config")
-    if quantized:
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
-        raise UnsupportedArchitectureError(
-            f"{where} is quantized already ({ascii(method or 'quantization_config')[:40]})",
-            hint="Give the original model with its full-precision weights.",
-        )
-    name = architecture(config)
-    if name in NATIVE or config.get("model_type") in NATIVE.values():
+    if architecture(config) in NATIVE or config.get("model_type") in NATIVE.values():
         check_values(config, where=where)
+    config = normal(config, where=where)
     if not asks_for_code(config):
-        return ()
+        check_class(config, where=where)
+        return config, ()
+    name = architecture(config)
     if name not in NATIVE or config.get("model_type") != NATIVE[name]:
         raise RemoteCodeError(
             f"{where} asks for code from its repo to be run, and {name[:60]!a} is not read without it",
             hint=f"Code from a model's repo is never run. Read without it: {', '.join(sorted(NATIVE))}.",
         )
-    return ("the model asks for code from its repo; it is built without it",)
+    return config, ("the model asks for code from its repo; it is built without it",)
 
 
 def without_code(config: dict[str, Json]) -> dict[str, Json]:

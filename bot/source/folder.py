@@ -18,6 +18,7 @@ from bot.source.config import check_config, read_config, without_code
 from bot.source.listing import INDEX, Listing, list_folder
 from bot.source.names import check_name, safe_name
 from bot.source.strict import read_object, without_mark
+from bot.source.tensors import as_stored, check_tensors
 from bot.source.tokenizer import check_tokenizer
 from bot.source.tokens import check_tokens, possible_ids
 from bot.source.weights import check_weights
@@ -39,9 +40,8 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
         raise UnknownModelError(f"there is no folder {folder}", hint="Give owner/name for a model on the Hub.")
     folder = folder.resolve()
     listing = list_folder(folder)
-    config = read_config(folder)
+    config, _ = check_config(read_config(folder), where=str(folder))
     paths = _wanted_files(folder, listing)
-    check_config(config, where=str(folder))
     files = _digests(paths, task)
     return Release(
         repo_id=f"local/{safe_name(folder.name)}",
@@ -63,9 +63,8 @@ def check(folder: Path) -> None:
     """
     listing = list_folder(folder)
     _wanted_files(folder, listing)
-    config = read_config(folder)
-    check_config(config, where=str(folder))
-    check_weights(folder)
+    config, _ = check_config(read_config(folder), where=str(folder))
+    check_tensors(check_weights(folder), config, where=str(folder))
     check_tokenizer(folder)
     check_tokens(folder, config)
 
@@ -76,15 +75,16 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     It holds the weights that count (linked, not copied), configuration, tokenizer and licence texts: no code, and
     nothing that asks for any. Raises RemoteCodeError for a model that cannot be read without code from its repo.
     """
-    config = read_config(folder)
-    notes = list(check_config(config, where=str(folder)))
+    config, read = check_config(read_config(folder), where=str(folder))
+    config, stored = as_stored(config, check_weights(folder))
+    notes = [*read, *stored]
     listing = list_folder(folder)
     out.mkdir(parents=True)
     for path in _wanted_files(folder, listing):
         if path.name in listing.weights:
             _link(path, out / path.name)
         elif path.name.endswith("config.json"):
-            notes += _copy_config(path, out / path.name, rows=config.get("vocab_size"))
+            notes += _copy_config(path, out / path.name, config)
         elif path.name == INDEX or (path.name in CONTENT_FILES and path.name.endswith(".json")):
             (out / path.name).write_bytes(without_mark(path.read_bytes()))
         else:
@@ -177,10 +177,12 @@ def _identity(path: Path, *, lfs: bool) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, lfs
 
 
-def _copy_config(path: Path, out: Path, *, rows: Json) -> list[str]:
-    config = read_object(path, limit=_CONFIG_BYTES)
-    clean, notes = possible_ids(path.name, without_code(config), rows)
-    if clean == config:
+def _copy_config(path: Path, out: Path, model: dict[str, Json]) -> list[str]:
+    """Copy a configuration file as toolchains are to read it, and return notes; ``model`` is what config.json means."""
+    given = read_object(path, limit=_CONFIG_BYTES)
+    meant = model if path.name == "config.json" else given
+    clean, notes = possible_ids(path.name, without_code(meant), model.get("vocab_size"))
+    if clean == given:
         out.write_bytes(without_mark(path.read_bytes()))
     else:
         out.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")

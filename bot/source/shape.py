@@ -2,11 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.records import Json, Record, Release
+from bot.source.tensors import check_tensors
 from bot.source.weights import Tensor, check_weights
 
 _LARGEST_LAYERS = 10_000  # more than any model has; a config may say anything
@@ -33,11 +34,15 @@ class Shape(Record):
         return sum(self.parameters.values())
 
 
-def shape_of(tensors: Iterable[Tensor], config: dict[str, Json]) -> Shape:
-    """Return the shape of a model from the headers of its weights and its config.json."""
+def shape_of(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: str) -> Shape:
+    """Return the shape of a model from the headers of its weights and its config.json.
+
+    Raises what ``check_tensors`` raises for tensors that are not the model's.
+    """
+    check_tensors(tensors, config, where=where)
     parameters: Counter[str] = Counter()
     size = largest = 0
-    for tensor in tensors:
+    for tensor in tensors.values():
         elements = math.prod(tensor.shape)
         parameters[tensor.dtype] += elements
         size += tensor.end - tensor.begin
@@ -52,8 +57,8 @@ def shape_of(tensors: Iterable[Tensor], config: dict[str, Json]) -> Shape:
 
 
 def local_shape(folder: Path, config: dict[str, Json]) -> Shape:
-    """Return the shape of a model in a folder, checking every header. Raises DamagedWeightsError, PicklesOnlyError."""
-    return shape_of(check_weights(folder).values(), config)
+    """Return the shape of a model in a folder. Raises what ``check_weights`` and ``check_tensors`` raise."""
+    return shape_of(check_weights(folder), config, where=str(folder))
 
 
 def guessed_shape(release: Release) -> Shape:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bot.config import Config
 from bot.errors import PhiBotError, SourceError, TokenError
-from bot.hub import hardware, headers
+from bot.hub import hardware
 from bot.hub.client import Hub
 from bot.hub.failures import told
 from bot.plans import Plan
@@ -68,5 +68,4 @@ def _with_shapes(todo: Plan, hub: Hub) -> tuple[Plan, dict[str, Shape]]:
 def _shape(release: Release, hub: Hub) -> Shape:
     if release.folder is not None:
         return local_shape(Path(release.folder), release.config)
-    with told(hub.endpoint, release.repo_id, revision=release.commit):
-        return headers.shape(hub.api, release)
+    return hub.shape(release)

@@ -18,9 +18,7 @@ def test_takes_the_text_models_that_the_converter_registers(architecture: str) -
     assert FORMAT.refusal({**PHI_4_MINI, "architectures": [architecture]}, Q4_K_M) is None
 
 
-@pytest.mark.parametrize(
-    "architecture", ["Phi3SmallForCausalLM", "Phi4MMForCausalLM", "Phi4FlashForCausalLM", "Phi4ForCausalLMV"]
-)
+@pytest.mark.parametrize("architecture", ["Phi3SmallForCausalLM", "Phi4MMForCausalLM", "Phi4FlashForCausalLM"])
 def test_refuses_the_others_by_name(architecture: str) -> None:
     reason = FORMAT.refusal({**PHI_4_MINI, "architectures": [architecture]}, Q4_K_M)
     assert reason == (
@@ -36,9 +34,25 @@ def test_refuses_a_config_that_names_no_architecture(architectures: Any) -> None
     assert "a model that names no architecture" in reason
 
 
-def test_refuses_a_model_that_is_quantized_already() -> None:
-    reason = FORMAT.refusal({**PHI_4_MINI, "quantization_config": {"quant_method": "gptq"}}, Q4_K_M)
-    assert reason == "the model is quantized already; llama.cpp needs the original weights"
+def test_what_the_tool_supports_is_not_said_to_be_unsupported() -> None:
+    reason = FORMAT.refusal({**PHI_4_MINI, "architectures": ["LlamaForCausalLM"]}, Q4_K_M)
+    assert reason == (
+        "phi-bot takes Phi's own classes only, and the model is a LlamaForCausalLM; "
+        "with llama.cpp it builds Phi-1, 1.5 and 2, Phi-3, 3.5 and 4, Phi-3.5-MoE"
+    )
+    reason = FORMAT.refusal({**PHI_4_MINI, "architectures": ["Phi4ForCausalLMV"]}, Q4_K_M)
+    assert reason == "llama.cpp makes two files of Phi4ForCausalLMV, and phi-bot builds text models only"
+
+
+@pytest.mark.parametrize("architecture", ["PhiForCausalLM", "Phi3ForCausalLM", "PhiMoEForCausalLM"])
+def test_refuses_heads_of_another_size_than_the_converter_takes(architecture: str) -> None:
+    shape = {**PHI_4_MINI, "architectures": [architecture], "hidden_size": 4096, "num_attention_heads": 16}
+    for size in (None, 256):
+        assert FORMAT.refusal(shape | {"head_dim": size}, Q4_K_M) is None
+    assert FORMAT.refusal(shape | {"head_dim": 128}, Q4_K_M) == (
+        "llama.cpp's converter of Phi models takes heads of hidden_size / num_attention_heads = 4096 / 16 dimensions, "
+        "and head_dim is 128"
+    )
 
 
 @pytest.mark.parametrize("key", ["type", "rope_type"])

@@ -65,3 +65,12 @@ def test_long_factors_at_every_position_are_known_on_the_short_side(settings: st
 @pytest.mark.parametrize("scaling", [None, {"type": "linear", "factor": 2.0}, {"rope_type": "default"}, "longrope"])
 def test_without_longrope_nothing_is_left_out_of_the_gate(scaling: Any) -> None:
     assert FORMAT.known_behaviours({**PHI_4_MINI, "rope_scaling": scaling}) == ()
+
+
+def test_refuses_heads_of_another_size_than_mlx_lm_takes() -> None:
+    shape = {**PHI_4_MINI, "hidden_size": 4096, "num_attention_heads": 16}
+    assert FORMAT.refusal(shape | {"head_dim": 256}, FOUR_BITS) is None
+    reason = FORMAT.refusal(shape | {"head_dim": 128}, FOUR_BITS)
+    assert reason == (
+        "mlx-lm takes heads of hidden_size / num_attention_heads = 4096 / 16 dimensions, and head_dim is 128"
+    )

@@ -33,9 +33,28 @@ def test_refuses_the_others_by_name(architecture: str) -> None:
 @pytest.mark.parametrize("variant", [INT4, CUDA_INT4], ids=lambda v: v.short_name)
 def test_refuses_the_mixture_of_experts_for_its_longrope(architecture: str, variant: Any) -> None:
     reason = FORMAT.refusal(PHI_4_MINI | {"architectures": [architecture]}, variant)
-    assert (
-        reason == "onnxruntime-genai's builder has Phi's mixture of experts, but not with LongRoPE, which they all use"
+    assert reason == (
+        "onnxruntime-genai's builder has Phi's mixture of experts, but not with LongRoPE, which this one uses"
     )
+    reason = FORMAT.refusal(PHI_4_MINI | {"architectures": [architecture], "rope_scaling": None}, variant)
+    assert reason == "onnxruntime-genai's builder has Phi's mixture of experts, but only with LongRoPE"
+
+
+@pytest.mark.parametrize(
+    ("rope", "longest", "switch", "fits"),
+    [
+        ({"type": "longrope"}, 131072, 4096, True),
+        ({"type": "longrope"}, 4096, 4096, False),
+        (None, 16384, 16384, True),
+        (None, 16384, 4096, False),
+        (None, 16384, None, True),
+    ],
+)
+def test_the_builder_knows_longrope_by_two_lengths(rope: Json, longest: int, switch: int | None, fits: bool) -> None:
+    lengths = {"max_position_embeddings": longest, "original_max_position_embeddings": switch}
+    reason = FORMAT.refusal(PHI_4_MINI_HEADS | {"rope_scaling": rope} | lengths, INT4)
+    assert (reason is None) == fits
+    assert fits or f"here they are {longest} and {switch}" in str(reason)
 
 
 def test_refuses_a_rope_scaling_that_the_builder_does_not_know() -> None:

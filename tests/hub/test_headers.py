@@ -52,14 +52,17 @@ def test_a_model_takes_one_request_a_file_and_a_large_header_two(client: Hub, fa
 
 
 def test_a_header_of_many_tensors_is_read_whole(client: Hub, faulty: Proxy, shaky: Hub) -> None:
-    many = {f"model.layers.{n}.self_attn.some_projection.weight": ("BF16", [2, 3]) for n in range(1500)}
-    put(client, models.files(model__safetensors=models.safetensors(many)))
-    assert shape_on(shaky).parameters == {"BF16": 9000}
+    many = {f"model.layers.{n}.self_attn.qkv_proj.weight": ("BF16", [2, 3]) for n in range(1500)}
+    put(client, models.files(model__safetensors=models.safetensors(many | models.TENSORS)))
+    assert shape_on(shaky).parameters == {"BF16": 9032, "F32": 4}
     assert faulty.count("GET", r"/resolve/.*/model.safetensors") == 2
 
 
 def test_the_data_of_a_large_file_stays_where_it_is(client: Hub, faulty: Proxy, shaky: Hub) -> None:
-    put(client, models.files(model__safetensors=models.safetensors({"w": ("BF16", [1000, 1000])})))
+    put(
+        client,
+        models.files(model__safetensors=models.safetensors({"model.embed_tokens.weight": ("BF16", [1000, 1000])})),
+    )
     assert shape_on(shaky).count == 1_000_000
     asked = [headers["range"] for method, path, headers in faulty.seen if path.endswith("model.safetensors")]
     assert asked == ["bytes=0-99999"]

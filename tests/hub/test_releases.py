@@ -131,7 +131,7 @@ def test_listing_a_release_downloads_its_config_alone(shaky: Hub, faulty: Proxy)
         (files() | {"adapter_config.json": b'{"peft_type": "LORA"}'}, AdapterError),
         ({"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}, AdapterError),
         (files(config__json=json.dumps(CONFIG | {"model_type": "phi4flash"}).encode()), RemoteCodeError),
-        (files(config__json=b'{"quantization_config": {"quant_method": "gptq"}}'), UnsupportedArchitectureError),
+        (files(config__json=b'{"architectures": ["LlamaForCausalLM"]}'), UnsupportedArchitectureError),
     ],
 )
 def test_what_is_no_buildable_release_is_told_before_its_weights_are_downloaded(

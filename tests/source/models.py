@@ -15,10 +15,11 @@ CONFIG = {
     "model_type": "phi3",
     "hidden_size": 4,
     "rms_norm_eps": 1e-05,
+    "tie_word_embeddings": True,
     "torch_dtype": "bfloat16",
 }
 TENSORS = {"model.embed_tokens.weight": ("BF16", [8, 4]), "model.norm.weight": ("F32", [4])}
-_BITS = {"BF16": 16, "F32": 32, "F4": 4, "U8": 8}
+_BITS = {"BF16": 16, "F32": 32, "F64": 64, "F4": 4, "U8": 8, "I32": 32, "F8_E4M3": 8}
 
 
 def header(tensors: Mapping[str, tuple[str, list[int]]]) -> dict[str, Json]:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.errors import MissingConfigError, RemoteCodeError, UnsupportedArchitectureError
-from bot.source.config import architecture, check_config, read_config, without_code
+from bot.errors import MissingConfigError, RemoteCodeError
+from bot.source.config import check_config, read_config, without_code
+from bot.source.meaning import architecture
 from bot.source.strict import parse_object
 from tests.source.models import CONFIG
 
@@ -66,9 +67,11 @@ def test_a_config_may_name_no_architecture(names: Any) -> None:
 
 
 def test_a_phi_that_asks_for_its_own_code_is_built_without_it() -> None:
-    (note,) = check_config(CONFIG, where="a/b")
+    config, (note,) = check_config(CONFIG, where="a/b")
+    assert config == CONFIG
     assert "built without it" in note
-    assert check_config({k: v for k, v in CONFIG.items() if k != "auto_map"}, where="a/b") == ()
+    bare = {k: v for k, v in CONFIG.items() if k != "auto_map"}
+    assert check_config(bare, where="a/b") == (bare, ())
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_a_phi_that_asks_for_its_own_code_is_built_without_it() -> None:
     [
         {"architectures": ["Phi3SmallForCausalLM"], "model_type": "phi3small"},
         {"architectures": ["Phi3ForCausalLM"], "model_type": "phi4flash"},
-        {"architectures": None},
+        {"architectures": None, "model_type": "phi4flash"},
     ],
 )
 def test_a_model_that_only_its_own_code_can_read_is_refused(changes: dict[str, Any]) -> None:
@@ -91,12 +94,6 @@ def test_code_that_is_asked_for_deep_inside_counts_too() -> None:
     with pytest.raises(RemoteCodeError):
         check_config(config, where="a/b")
     assert without_code(config) == {"model_type": "other", "text_config": [{}]}
-
-
-def test_a_quantized_source_is_refused() -> None:
-    with pytest.raises(UnsupportedArchitectureError, match="a/b is quantized already") as caught:
-        check_config(CONFIG | {"quantization_config": {"quant_method": "gptq"}}, where="a/b")
-    assert caught.value.exit_code == 21
 
 
 def test_everything_but_code_and_foreign_paths_stays_as_it_is() -> None:

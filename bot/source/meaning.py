@@ -1,0 +1,131 @@
+"""What a config.json means where libraries read it differently: said once, in the spelling that all of them read.
+
+transformers decides what a model is, so what it reads otherwise than its keys say is refused. Only Phi's own classes
+are looked at; of others nothing is known here.
+"""
+
+from bot.errors import ConfigValueError, UnsupportedArchitectureError
+from bot.records import Json
+
+# Phi models that transformers reads with its own code: architecture to model_type. What is not here, and brings code
+# of its own, cannot be measured against the original without running that code.
+NATIVE = {
+    "PhiForCausalLM": "phi",
+    "Phi3ForCausalLM": "phi3",
+    "PhiMoEForCausalLM": "phimoe",
+    "PhimoeForCausalLM": "phimoe",
+    "Phi4MultimodalForCausalLM": "phi4_multimodal",
+}
+_CLASSES = {kind: name for name, kind in reversed(NATIVE.items())}  # Microsoft's own name where there are two
+_SCALED = ("phi3", "phimoe")  # of which transformers reads no scaling but LongRoPE
+_OLDER = {"phi-msft": "Phi-2", "mixformer-sequential": "Phi-1 and 1.5"}
+_SWITCH, _LONGEST = "original_max_position_embeddings", "max_position_embeddings"
+_NOTHING = ("quantization_config", "compression_config", "head_dim")  # of these, some take null for something
+_MOVED = ("rope_theta", "partial_rotary_factor", _SWITCH)  # inside of rope_parameters since transformers 5
+
+
+def architecture(config: dict[str, Json]) -> str:
+    """Return the model class that config.json names first, such as ``Phi3ForCausalLM``; "" if it names none."""
+    names = config.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
+def normal(config: dict[str, Json], *, where: str) -> dict[str, Json]:
+    """Return a configuration in the spelling that all libraries read alike: the same one where it has it already.
+
+    Raises UnsupportedArchitectureError for a model that transformers cannot read without code of its own, and
+    ConfigValueError where two keys contradict each other, or one is missing that readers would make up.
+    """
+    found = {k: v for k, v in config.items() if k not in _NOTHING or v is not None}
+    _name_class(found, where)
+    if found.get("model_type") in (*_SCALED, "phi"):
+        _spell_rope(found, where)
+    return found
+
+
+def check_class(config: dict[str, Json], *, where: str) -> None:
+    """Raise UnsupportedArchitectureError for a model that is not of Phi's classes, whatever tools could make of it."""
+    name = architecture(config)
+    if not name or name.startswith("Phi") or config.get("model_type") in NATIVE.values():
+        return
+    raise UnsupportedArchitectureError(
+        f"{where} is a model of the class {name[:60]!a}, and phi-bot takes Phi's own classes only",
+        hint="A Phi with Llama's classes has its matrices apart. Join q_proj, k_proj and v_proj of each layer into "
+        "qkv_proj, and gate_proj and up_proj into gate_up_proj (rows one after the other), and save it as "
+        "Phi3ForCausalLM; or give a model that was tuned in Phi's own form.",
+    )
+
+
+def _name_class(config: dict[str, Json], where: str) -> None:
+    """Make architectures and model_type agree: transformers and mlx-lm go by the one, llama.cpp by the other."""
+    name, kind = architecture(config), config.get("model_type")
+    if isinstance(kind, str) and kind in _OLDER:
+        raise UnsupportedArchitectureError(
+            f"{where} is {_OLDER[kind]} in an older layout (model_type {kind!r}), which only code of its own reads",
+            hint="Give the model in transformers' layout: its convert_phi_weights_to_hf.py renames the weights.",
+        )
+    if not name and isinstance(kind, str) and kind in _CLASSES:
+        config["architectures"] = [_CLASSES[kind]]
+    elif name in NATIVE and kind is None:
+        config["model_type"] = NATIVE[name]
+    elif name in NATIVE and kind != NATIVE[name] and kind in NATIVE.values():
+        raise _contradiction(where, f"architectures is {name}, and model_type is {kind!a}", f"{NATIVE[name]!r}")
+
+
+def _spell_rope(config: dict[str, Json], where: str) -> None:
+    """Leave one spelling of the rotary embeddings' settings: the kind that is meant, and no value twice."""
+    given = {key: config[key] for key in ("rope_scaling", "rope_parameters") if config.get(key)}
+    settings = {key: _spelled(value, where, key) for key, value in given.items() if isinstance(value, dict)}
+    both = tuple(settings.values())
+    if len(both) == 2 and both[0] != both[1]:
+        raise _contradiction(where, "rope_scaling and rope_parameters differ", "one of them, without the other")
+    for key in ("rope_scaling", "rope_parameters"):
+        if key in settings:
+            config[key] = settings[key]
+        elif key in config and settings:  # an empty one beside it, which some read
+            del config[key]
+    owner, inner = next(iter(settings.items()), ("rope_scaling", {}))
+    for key in _MOVED:
+        if config.get(key) is not None and inner.get(key) is not None and config[key] != inner[key]:
+            what = f"{key} is {config[key]!a}, and {owner}.{key} is {inner[key]!a}"
+            raise _contradiction(where, what, "one of them")
+    _check_kind(config, owner, inner, where)
+
+
+def _spelled(settings: dict[str, Json], where: str, key: str) -> dict[str, Json]:
+    """Return settings with the kind as it is called now: what Phi-3 first called ``su``, or ``yarn``, is LongRoPE."""
+    kinds = {k: settings[k] for k in ("rope_type", "type") if settings.get(k) is not None}
+    long = "short_factor" in settings and "long_factor" in settings
+    named = {k: "longrope" if v == "su" or (v == "yarn" and long) else v for k, v in kinds.items()}
+    if len({str(v) for v in named.values()}) > 1:
+        raise _contradiction(where, f"{key} has {' and '.join(f'{k} {v!a}' for k, v in kinds.items())}", "one of them")
+    return settings | named
+
+
+def _check_kind(config: dict[str, Json], owner: str, rope: dict[str, Json], where: str) -> None:
+    """Hold the kind of scaling against what transformers reads, and see that no reader makes up the switch."""
+    kind, model = rope.get("rope_type", rope.get("type")) or "default", config["model_type"]
+    if model in _SCALED and kind not in ("default", "longrope"):
+        raise ConfigValueError(
+            f"config.json of {where}: the type of {owner} is {str(kind)[:40]!a}, and transformers reads only longrope "
+            f"in a {model}",
+            hint="Set it to what the original model has.",
+        )
+    if kind == "longrope":
+        if config.get(_SWITCH) is None and rope.get(_SWITCH) is None:
+            raise _missing(where, f"{_SWITCH} is missing, from which on the longrope of {owner} takes its long factors")
+        if config.get(_SWITCH) is None:  # transformers would take its own default for Phi-3
+            config[_SWITCH] = rope[_SWITCH]
+        absent = [k for k in ("short_mscale", "long_mscale") if rope.get(k) is None]
+        if model == "phimoe" and absent:
+            raise _missing(where, f"{owner}.{absent[0]} is missing, which a mixture of experts needs")
+    elif model in _SCALED and config.get(_SWITCH) is None and type(config.get(_LONGEST)) is int:
+        config[_SWITCH] = config[_LONGEST]  # nothing switches; converters ask for it all the same
+
+
+def _missing(where: str, what: str) -> ConfigValueError:
+    return ConfigValueError(f"config.json of {where}: {what}", hint="Set it to what the original model has.")
+
+
+def _contradiction(where: str, what: str, keep: str) -> ConfigValueError:
+    return ConfigValueError(f"config.json of {where}: {what}; readers take either", hint=f"Keep {keep}.")
