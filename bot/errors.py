@@ -103,7 +103,7 @@ class RemoteCodeError(SourceError):
 
 
 class DamagedTokenizerError(SourceError):
-    """A missing or malformed tokenizer file, or one that is past a bound."""
+    """A missing or malformed tokenizer file, one that is past a bound, or a token with two ids or none of the rows."""
 
     exit_code = 26
 
