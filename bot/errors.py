@@ -291,6 +291,12 @@ class OtherSourceError(PhiBotError):
     exit_code = 63
 
 
+class WorkerLimitError(BuildError):
+    """A toolchain that took many times the time or memory that the model can need, and was ended."""
+
+    exit_code = 67
+
+
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
     """Ctrl-C, or the time limit of a runner."""
 

@@ -7,14 +7,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
-from bot import holes, source
+from bot import holes, limits, source
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.progress import Display, size
 from bot.records import Json, Record, Release
+from bot.source.config import read_config
+from bot.source.shape import Shape, local_shape
 from bot.streams import Stream, room
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import run_worker
@@ -27,6 +29,11 @@ class AtHand:
 
     folder: Path
     stream: Stream | None = None
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What the headers say of the model."""
+        return local_shape(self.folder, read_config(self.folder))
 
     def run_worker(
         self,
@@ -41,14 +48,25 @@ class AtHand:
         """Run a worker that reads the release. Raises what ``run_worker`` itself does, or the stream's error."""
         stream = self.stream
         if stream is None:
-            return run_worker(toolchain, module, command, task, log=log, on_event=on_event)
+            return run_worker(
+                toolchain, module, command, task, log=log, on_event=on_event, limits=limits.of(task, self.shape)
+            )
 
         def served(event: dict[str, Json]) -> None:
             if not stream.take(event):
                 on_event(event)
 
         try:
-            done = run_worker(toolchain, module, command, task, log=log, on_event=served, on_start=stream.begin)
+            done = run_worker(
+                toolchain,
+                module,
+                command,
+                task,
+                log=log,
+                on_event=served,
+                on_start=stream.begin,
+                limits=limits.of(task, self.shape),
+            )
         except BuildError as error:
             if stream.error is not None:  # which is what it failed of
                 raise stream.error from error

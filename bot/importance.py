@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bot import catalogue, recipes, source, toolchains
+from bot import catalogue, limits, recipes, source, toolchains
 from bot.errors import BuildError
 from bot.fetch import AtHand
 from bot.progress import Display, Task, duration, size
@@ -45,7 +45,13 @@ def importance(
                 model = _build(release, given, toolchain, scratch, threads, log, task)
             request = ImportanceTask(model=str(model), text=str(text), name=recipes.TEXT, out=str(out), threads=threads)
             done: Json = run_worker(
-                toolchain, "gguf", "importance", request, log=log, on_event=lambda e: _follow(task, e)
+                toolchain,
+                "gguf",
+                "importance",
+                request,
+                log=log,
+                on_event=lambda e: _follow(task, e),
+                limits=limits.of(request, given.shape),
             )
             made = Imatrix(
                 text=recipes.TEXT,

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bot import toolchains
+from bot import limits, toolchains
 from bot.cards import figures
 from bot.errors import PhiBotError
 from bot.formats import all_formats
@@ -59,6 +59,7 @@ class Plotter:
                 replace(task, out=str(out)),
                 log=folder / "plots.log",
                 on_event=lambda _: None,
+                limits=limits.usual(),
             )
             kept.parent.mkdir(exist_ok=True)
             with suppress(OSError):  # another process drew the same ones in the meantime

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bot import families
+from bot import families, limits
 from bot.errors import ConfigError
 from bot.progress import Display
 from bot.tasks import SampleTask
@@ -43,6 +43,7 @@ def make_sample(
                 SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
                 log=log,
                 on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+                limits=limits.usual(),
             )
         partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         if folder.exists():

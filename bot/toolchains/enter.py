@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -24,9 +25,11 @@ from bot.errors import (
     NotFiniteError,
     PhiBotError,
     UnreadableModelError,
+    WorkerLimitError,
 )
 from bot.records import Json, Record
 from bot.toolchains import Toolchain
+from bot.toolchains.watch import Limits, Watch
 
 Answer = Callable[[dict[str, Json]], None]  #: sends a worker a line; one that has ended hears nothing
 
@@ -89,16 +92,18 @@ def run_worker(
     log: Path,
     on_event: Callable[[dict[str, Json]], None],
     on_start: Callable[[Answer], None] = lambda _: None,
+    limits: Limits | None = None,
 ) -> Json:
     """Run ``python -m bot.workers.MODULE COMMAND`` inside a toolchain and return its result.
 
     ``log`` receives all that the toolchain prints. ``on_event`` is called for each event but the last; what answers
     them gets the means to at the beginning, by ``on_start``, and may use it from any thread. The worker and its
-    children are killed when this function is left by an exception, Ctrl-C among them.
+    children are killed when this function is left by an exception, Ctrl-C among them, and when they pass ``limits``.
 
     Raises a SourceError when the worker finds the source at fault, FormatRefusedError when its toolchain does not take
-    the model, DiskFullError when the disk fills up, WholeSourceError where it needs more of the source than one that
-    streams, and BuildError when it fails or dies in any other way; the hint ends with where the log is.
+    the model, WorkerLimitError when it passes a limit, DiskFullError when the disk fills up, WholeSourceError where it
+    needs more of the source than one that streams, and BuildError when it fails or dies in any other way; the hint ends
+    with where the log is.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="phi-bot-") as folder, log.open("ab") as stderr:
@@ -113,6 +118,7 @@ def run_worker(
             env=child_environment(folder),
             start_new_session=True,
         )
+        watch = Watch(process, limits, partial(_kill, process))
         try:
             on_start(_answering(process))
             last = _follow(process, stderr, on_event)
@@ -120,9 +126,21 @@ def run_worker(
         except BaseException:
             _kill(process)
             raise
+        finally:
+            watch.close()
+    if watch.over and (last is None or last["event"] != "result"):
+        raise _over(f"{toolchain.name} {command}", watch.over, log)
     if last is not None and last["event"] == "result":
         return last["value"]
     raise _failure(f"{toolchain.name} {command}", last, code, log)
+
+
+def _over(what: str, over: str, log: Path) -> WorkerLimitError:
+    return WorkerLimitError(
+        f"{what} was stopped: {over}",
+        hint="No such model needs so much. On a very slow machine PHI_BOT_WORKER_LIMITS=10 allows ten times as much."
+        f" The toolchain's own output is in {log}.",
+    )
 
 
 def _answering(process: subprocess.Popen[bytes]) -> Answer:

@@ -29,11 +29,13 @@ from bot.errors import (
     NotFiniteError,
     SourceError,
     UnreadableModelError,
+    WorkerLimitError,
 )
 from bot.progress import Lines
 from bot.records import Json, Record
 from bot.toolchains import Toolchain, enter
 from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
+from bot.toolchains.watch import Limits
 from bot.workers.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
 
@@ -63,7 +65,14 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         shutil.copy(file, package / file.relative_to(real))
     monkeypatch.setattr(enter, "LAUNCHER", package / "workers" / "launch.py")
 
-    def run(code: str, *, first: str = "", task: Record | None = None, events: list[Json] | None = None) -> Json:
+    def run(
+        code: str,
+        *,
+        first: str = "",
+        task: Record | None = None,
+        events: list[Json] | None = None,
+        limits: Limits | None = None,
+    ) -> Json:
         body = textwrap.indent(textwrap.dedent(code), "    ")
         source = (
             "import ctypes, os, signal, subprocess, sys, time\n"
@@ -73,7 +82,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         (package / "workers" / "own.py").write_text(source)
         seen = [] if events is None else events
         return run_worker(
-            PYTHON, "own", "work", task or Task(), log=tmp_path / "logs" / "own.log", on_event=seen.append
+            PYTHON,
+            "own",
+            "work",
+            task or Task(),
+            log=tmp_path / "logs" / "own.log",
+            on_event=seen.append,
+            limits=limits,
         )
 
     return run
@@ -239,3 +254,74 @@ def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_pat
     process.communicate()
     wait_for_end(worker)
     wait_for_end(child)
+
+
+# ---- limits --------------------------------------------------------------------------------------------------
+
+HOUR = 3600.0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are of POSIX")
+def test_one_that_does_not_end_is_ended_with_its_children(work: Run, tmp_path: Path) -> None:
+    pids: list[Json] = []
+    with pytest.raises(WorkerLimitError) as caught:
+        work(_FAMILY, events=pids, limits=Limits(seconds=2.0, memory=1 << 40))
+    assert caught.value.message == "plain work was stopped: it was still at work after 2.0 s, its limit of time"
+    assert "PHI_BOT_WORKER_LIMITS" in caught.value.hint
+    assert caught.value.hint.endswith(f"{tmp_path / 'logs' / 'own.log'}.")
+    wait_for_end(pids[0]["worker"])
+    wait_for_end(pids[0]["child"])
+
+
+_GROWS = "import time; held = [bytearray(b'x' * (8 << 20)) for _ in iter(lambda: time.sleep(0.02), 1)]"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are of POSIX")
+def test_one_whose_child_grows_is_ended(work: Run) -> None:
+    pids: list[Json] = []
+    code = f"""
+        child = subprocess.Popen([sys.executable, "-c", {_GROWS!r}])
+        report.event(event="pids", child=child.pid)
+        child.wait()
+    """
+    with pytest.raises(WorkerLimitError, match=r"it held \d+\.\d MB of memory, and its limit is 200\.0 MB$"):
+        work(code, events=pids, limits=Limits(seconds=HOUR, memory=200_000_000))
+    wait_for_end(pids[0]["child"])
+
+
+def test_pages_of_files_do_not_count(work: Run, tmp_path: Path) -> None:
+    """Weights are mapped: a worker that has read all of them holds none of it."""
+    weights = tmp_path / "weights"
+    with weights.open("wb") as file:
+        file.truncate(500 << 20)
+    code = f"""
+        import mmap
+        with open({str(weights)!r}, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        for _ in range(3):
+            total = sum(mapped[at] for at in range(0, len(mapped), 4096))
+            time.sleep(0.5)
+        return total
+    """
+    assert work(code, limits=Limits(seconds=HOUR, memory=200 << 20)) == 0
+
+
+def test_one_that_starts_others_all_the_time_is_not_taken_for_more_than_it_is(work: Run) -> None:
+    """Between fork and exec a child shows all that its parent holds."""
+    code = """
+        held = bytearray(b"x" * (150 << 20))
+        began = time.monotonic()
+        while time.monotonic() < began + 4:
+            subprocess.run(["true"], preexec_fn=lambda: time.sleep(0.02))
+        return len(held)
+    """
+    assert work(code, limits=Limits(seconds=HOUR, memory=700 << 20)) == 150 << 20
+
+
+def test_a_result_that_is_there_is_taken_though_the_time_is_over(work: Run) -> None:
+    first = "import threading"
+    code = """
+        threading.Thread(target=lambda: (time.sleep(0.2), time.sleep(600))).start()
+        return "made"
+    """
+    assert work(code, first=first, limits=Limits(seconds=1.0, memory=1 << 40)) == "made"
