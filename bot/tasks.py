@@ -44,7 +44,7 @@ class VerifyTask(Record):
     """Measure one artifact against its source and the reference in ``reference`` (see workers/reference.py).
 
     ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
-    of unusual text (see texts/unusual.json) that the runtime is known to read differently. ``streamed`` is as in
+    of text (see texts/__init__.py) that the runtime is known to read or write differently. ``streamed`` is as in
     BuildTask.
     """
 

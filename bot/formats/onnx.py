@@ -51,11 +51,15 @@ class Onnx:
         return ()
 
     def read_differently(self, config: dict[str, Json]) -> dict[str, str]:  # noqa: ARG002 - of every model
-        """Name what the tokenizers of onnxruntime-extensions read differently, or decode so."""
+        """Name what the tokenizers of onnxruntime-extensions read or decode differently, and its templates write so.
+
+        It hands a template each tool without the object around it that says that it is a function.
+        """
         return {
             "NUL": "https://github.com/microsoft/onnxruntime-genai/blob/main/src/ort_genai_c.h",
             "noncharacters": "https://github.com/microsoft/onnxruntime-extensions",
             "the sign that SentencePiece writes spaces with": "https://github.com/microsoft/onnxruntime-extensions",
+            "tools in a conversation": "https://github.com/microsoft/onnxruntime-extensions/issues/1117",
             "white space that the model's own tokens drop before them": "https://github.com/microsoft/onnxruntime-extensions",
         }
 

@@ -20,7 +20,7 @@ from bot.source.names import check_name, safe_name
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.tokenizer import check_tokenizer
-from bot.source.tokens import check_tokens, possible_ids
+from bot.source.tokens import check_tokens, possible_ids, template_notes
 from bot.source.weights import check_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
@@ -77,7 +77,7 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     """
     config, read = check_config(read_config(folder), where=str(folder))
     config, stored = as_stored(config, check_weights(folder))
-    notes = [*read, *stored]
+    notes = [*read, *stored, *template_notes(folder)]
     listing = list_folder(folder)
     out.mkdir(parents=True)
     for path in _wanted_files(folder, listing):

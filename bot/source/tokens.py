@@ -66,6 +66,21 @@ def possible_ids(name: str, values: dict[str, Json], rows: Json) -> tuple[dict[s
     return out, notes
 
 
+def template_notes(folder: Path) -> list[str]:
+    """Return a line for each chat template that does not count, because transformers takes another file's."""
+    counts = folder / "chat_template.jinja"
+    key = _object(folder / "tokenizer_config.json").get("chat_template")
+    beside = _object(folder / "chat_template.json").get("chat_template")
+    template = counts.read_text(encoding="utf-8") if counts.is_file() else None
+    notes = []
+    if template is not None and key is not None and key != template:
+        notes.append("chat_template.jinja counts, as in transformers; tokenizer_config.json has another chat template")
+    counting = key if template is None else template
+    if beside is not None and beside != counting:
+        notes.append("chat_template.json, which transformers does not read for a text model, is ignored")
+    return notes
+
+
 def _named(folder: Path) -> Iterator[tuple[str, str, int]]:
     """Yield each token that a file gives an id: the file's name, the token, the id. Other values are left alone."""
     fast = _object(folder / "tokenizer.json")

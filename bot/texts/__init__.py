@@ -19,6 +19,7 @@ OWN = "the model's own tokens"
 KEPT = "white space that the model's own tokens keep"
 DROPPED_BEFORE = "white space that the model's own tokens drop before them"
 DROPPED_BEHIND = "white space that the model's own tokens drop behind them"
+WITH_TOOLS = "tools in a conversation"  #: of ``conversations.json``: how they are written
 
 _FOLDER = Path(__file__).parent
 _MEASURED_ON = ("evaluation.txt", "tokenizer.json", "unusual.json", "conversations.json", "prompts.json")

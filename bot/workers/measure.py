@@ -108,14 +108,14 @@ def _predictions(
 
     def answer() -> tuple[bool, str]:
         generations.extend(parity.generation(runtime, prompt) for prompt in reference["prompts"])
-        return parity.said_something(generations)
+        return parity.said_something(runtime, generations, reference)
 
     def read_windows() -> tuple[bool, str]:
         positions.extend(_windows(runtime, task, reference, feed, report))
         return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
 
     checks.run("tokenizer", lambda: parity.tokenizer(runtime, reference, task.read_differently))
-    checks.run("chat template", lambda: parity.chats(runtime, reference["chats"]))
+    checks.run("chat template", lambda: parity.chats(runtime, reference["chats"], task.read_differently))
     checks.run("stop tokens", lambda: parity.stop_tokens(runtime, reference))
     checks.run("generation", answer)
     checks.run("predictions", read_windows)

@@ -10,7 +10,8 @@ final norm) at its scored positions, float32 of shape (positions, hidden size). 
   model's own tokens (see own.py);
 - ``chats``: a list of ``name``, ``messages``, ``tools``, ``add_generation_prompt`` and the ``text`` that the source's
   template makes of them; empty without a template;
-- ``prompts``: a list of ``text`` (with the chat template, where there is one), ``ids`` and ``max_new_tokens``;
+- ``prompts``: a list of ``text`` (with the chat template, where there is one), ``ids``, ``max_new_tokens``, and
+  ``silent``: whether the original's likeliest next token is one of those that end an answer;
 - ``stop_ids``: what ends an answer; ``endings``: ids after which the original's likeliest next token is one of those;
 - ``windows``: a list of ``side``, ``kind``, ``ids``, ``following``, ``scored`` and ``file`` (see windows.py).
 """
@@ -41,7 +42,7 @@ from bot.workers.windows import windows_of
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
 
-_VERSION = 2
+_VERSION = 3
 _ENDINGS = 3
 
 
@@ -69,21 +70,24 @@ def compute(task_json: Json, report: Reporter) -> Json:
         config=original.config,
     )
     answers = sorted(answered(tokenizer, asked["chats"]), key=len)[: 2 * _ENDINGS]
+    contexts = [*answers, *(prompt["ids"] for prompt in asked["prompts"])]
     states = hidden_states(
         original,
-        [*(Reading(ids=w.ids, positions=w.scored) for w in windows), *_last_positions(answers)],
+        [*(Reading(ids=w.ids, positions=w.scored) for w in windows), *_last_positions(contexts)],
         lambda done, total: report.progress("reading the evaluation text", done, total, "layers"),
     )
     for window, of_window in zip(windows, states, strict=False):
         np.save(out / window.file, of_window, allow_pickle=False)
     likeliest = _likeliest(original, Head(source, original.head, feed), states[len(windows) :])
     ends = stop_ids(source, tokenizer)
+    silent = [i in ends for i in likeliest[len(answers) :]]
     reference = asked | {
+        "prompts": [prompt | {"silent": s} for prompt, s in zip(asked["prompts"], silent, strict=True)],
         "version": _VERSION,
         "vocabulary": original.config["vocab_size"],
         "head": original.head,
         "stop_ids": ends,
-        "endings": [a for a, i in zip(answers, likeliest, strict=True) if i in ends][:_ENDINGS],
+        "endings": [a for a, i in zip(answers, likeliest, strict=False) if i in ends][:_ENDINGS],
         "windows": [dataclasses.asdict(w) for w in windows],
     }
     (out / "reference.json").write_text(json.dumps(reference), encoding="utf-8")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.errors import ConfigValueError, DamagedTokenizerError
 from bot.records import Json
-from bot.source.tokens import check_tokens, possible_ids
+from bot.source.tokens import check_tokens, possible_ids, template_notes
 
 ROWS = 10
 CONFIG = {"vocab_size": ROWS}
@@ -100,6 +100,30 @@ def test_an_id_of_no_row_is_ignored_with_a_note(given: Json, left: Json, key: st
     assert out == {key: left, "other": -1}
     assert len(notes) == (given != left)
     assert all(note.startswith(f"generation_config.json: {key} names ") and "model's 10;" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("jinja", "key", "beside", "ignored"),
+    [
+        ("a", None, None, []),
+        ("a", "a", "a", []),
+        ("a", "b", None, ["tokenizer_config.json has another"]),
+        ("a", [{"name": "default", "template": "a"}], None, ["tokenizer_config.json has another"]),
+        (None, "b", "b", []),
+        (None, "b", "c", ["chat_template.json"]),
+        (None, None, "c", ["chat_template.json"]),
+        ("a", "b", "c", ["tokenizer_config.json has another", "chat_template.json"]),
+    ],
+)
+def test_a_template_that_does_not_count_is_told(
+    tmp_path: Path, jinja: str | None, key: Json, beside: Json, ignored: list[str]
+) -> None:
+    folder_of(tmp_path, tokenizer_config={"chat_template": key}, chat_template={"chat_template": beside})
+    if jinja is not None:
+        (tmp_path / "chat_template.jinja").write_text(jinja)
+    notes = template_notes(tmp_path)
+    assert len(notes) == len(ignored)
+    assert all(words in note for words, note in zip(ignored, notes, strict=True))
 
 
 _JSON = st.recursive(

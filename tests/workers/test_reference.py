@@ -90,6 +90,10 @@ def test_answers_end_where_the_original_ends_them(reference: Path) -> None:
     assert all(ids[-1] not in _described(reference)["stop_ids"] for ids in endings)
 
 
+def test_a_prompt_to_which_the_original_says_something_is_not_silent(reference: Path) -> None:
+    assert [p["silent"] for p in _described(reference)["prompts"]] == [False] * len(texts.prompts())
+
+
 def test_the_ids_of_all_texts_are_there_and_what_they_are_decoded_to(reference: Path) -> None:
     described = _described(reference)["tokenizer"]
     assert described["texts"] == texts.tokenizer()
@@ -112,6 +116,7 @@ def test_a_prompt_is_plain_text_without_a_chat_template(damaged: Path, tmp_path:
     described = _described(tmp_path / "out")
     assert described["prompts"][0]["text"] == "Write one sentence about the sea."
     assert (described["chats"], described["endings"]) == ([], [])
+    assert any(p["silent"] for p in described["prompts"]), "the sample was taught to answer in its template alone"
 
 
 def test_a_system_message_that_a_template_refuses_is_left_out(damaged: Path, tmp_path: Path) -> None:

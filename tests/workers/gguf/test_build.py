@@ -200,6 +200,19 @@ def test_a_tune_with_own_tokens_like_those_of_phi_3_passes_and_texts_with_them_a
     assert failures(measured) == {}
 
 
+def test_a_checkpoint_without_tokenizer_config_or_template_passes_where_the_original_is_silent_too(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    source = copy_of(sample, tmp_path / "source")
+    (source / "tokenizer_config.json").unlink()
+    result = build(toolchain, source, [Q8_0], tmp_path / "job", log=tmp_path / "log")
+    compute_reference(source, tmp_path / "reference")
+    measured = measure(toolchain, result.folders[Q8_0.name], Q8_0, source, tmp_path / "reference", tmp_path / "log")
+    assert failures(measured) == {}
+    (said,) = (c["detail"] for c in measured["checks"] if c["name"] == "generation")
+    assert "the original itself says nothing to" in said
+
+
 def add_tokens(source: Path, ids: dict[str, int], **flags: bool) -> None:
     """Give a checkpoint tokens of its own, in the rows that it has to spare, as transformers saves them."""
     tokenizer, config = (json.loads((source / n).read_text()) for n in ("tokenizer.json", "tokenizer_config.json"))
