@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from bot import recipes
+from bot.hub import patience
 from bot.hub.local import RunningHub, serve
 
 # A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+
+
+@pytest.fixture(autouse=True)
+def _no_hub_known() -> None:
+    """Begin as a process does: a Hub of the test before, at the same port, is none that is waited for."""
+    patience.forget_all()
 
 
 @pytest.fixture

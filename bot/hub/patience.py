@@ -19,7 +19,8 @@ from bot.hub.library import forget_connections
 T = TypeVar("T")
 
 REPEATS = 6  # of a request to a Hub that falters: with the pauses below, about half a minute
-REFUSED_REPEATS = 3  # of one to an address where nothing listens: a Hub that starts anew takes some seconds
+REFUSED_REPEATS = 3  # of one to an address where nothing listens, and nothing has answered before in this process
+AWAY = 600.0  # seconds of pauses for a Hub that has answered in this process, and is away: it starts anew, or moves
 LONGEST_ASKED = 330.0  # seconds; the Hub counts requests in windows of five minutes
 TOTAL = 900.0  # seconds after which no other attempt is begun
 
@@ -27,7 +28,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _WORTH_SAYING = 5.0  # seconds: a person who sees nothing happen for longer wonders
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
 
+_SAID_AGAIN = 10.0  # seconds: several threads wait for the same Hub
+
 _listeners: list[Callable[[str], None]] = []
+_there: set[str] = set()  # the Hubs that have answered, by their origins
+_said: dict[str, float] = {}  # when it was last said of one that it is away, on the monotonic clock
 
 
 def once(call: Callable[[], T], landed: Callable[[], T | None]) -> T:
@@ -68,6 +73,39 @@ def wait(seconds: float, why: str) -> None:
     if seconds >= _WORTH_SAYING:
         for say in _listeners:
             say(f"{why}: waiting {math.ceil(seconds)} s")
+    if seconds > 0:
+        time.sleep(seconds)
+
+
+def answered(origin: str) -> None:
+    """Note that a Hub is there: when it is away later, it is waited for."""
+    _there.add(origin)
+
+
+def was_there(origin: str) -> bool:
+    """Say whether a Hub has answered in this process, and was not given up since."""
+    return origin in _there
+
+
+def give_up(origin: str) -> None:
+    """Note that a Hub was waited for in vain: the requests behind this one end quickly, until it answers again."""
+    _there.discard(origin)
+
+
+def forget_all() -> None:
+    """Know nothing of any Hub, as at the beginning of a process."""
+    _there.clear()
+    _said.clear()
+
+
+def wait_for(origin: str, seconds: float, waited: float) -> None:
+    """Wait for a Hub that is away, and say so where it takes long. It was ``waited`` for so many seconds before."""
+    now = time.monotonic()
+    if waited + seconds >= _WORTH_SAYING and now - _said.get(origin, -_SAID_AGAIN) >= _SAID_AGAIN:
+        _said[origin] = now
+        left = max(1, math.ceil((AWAY - waited) / 60))
+        for say in _listeners:
+            say(f"{origin} is away: it is waited for, {left} min at most")
     if seconds > 0:
         time.sleep(seconds)
 

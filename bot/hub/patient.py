@@ -21,12 +21,16 @@ _ASKING = re.compile(
 )
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _BUSY = b"another conflicting operation is in progress"  # of this account; the library would ask again without a pause
+_GATEWAY = frozenset({502, 503, 504})  # what stands before a Hub says that it is not there
 _NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _PASSING = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 
 
 class PatientClient(httpx2.Client):
     """Follows ``bot.hub.patience``. When that is at its end, it raises errors of ours, which nobody tries again.
+
+    A Hub that has answered before in this process is waited for when it is away: nothing listens where it was, or what
+    stands before it says so. One that never has is given up within seconds: the address is wrong, or the network down.
 
     Not made again here, and left to those who can tell what became of it: a request that changes something (see
     ``patience.once``), and a body that is a stream (the library winds it back). An answer whose body breaks while it
@@ -41,32 +45,44 @@ class PatientClient(httpx2.Client):
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request, as often as it takes. Raises HubUnreachableError or HubRefusedError, or as httpx2 does."""
         self._set_timeouts(request)
-        deadline = time.monotonic() + patience.TOTAL
-        attempt = 0
+        origin, deadline = _origin(request), time.monotonic() + patience.TOTAL
+        attempt, waited = 0, 0.0
         while True:
             self._await_turn(request)
+            away = False
             try:
                 response = super().send(request, **options)
                 _require_json(response)
             except _PASSING as error:
                 if not (isinstance(error, _NO_CONNECTION) or _may_repeat(request)):
                     raise
+                away = isinstance(error, _NO_CONNECTION) and patience.was_there(origin)
                 limit = patience.REFUSED_REPEATS if isinstance(error, _NO_CONNECTION) else patience.REPEATS
-                if attempt >= limit or time.monotonic() > deadline:
+                if (waited >= patience.AWAY if away else attempt >= limit) or time.monotonic() > deadline:
+                    patience.give_up(origin)
                     raise _ours(error, request) from error
             else:
                 asked = self._heed(response)
                 if not _is_passing(response):
+                    patience.answered(origin)
                     return response
                 if asked > patience.LONGEST_ASKED:
                     response.close()
                     raise _too_long(response, asked)
                 if not (_may_repeat(request) or (response.status_code == 429 and _can_replay(request))):
                     return response
-                if attempt >= patience.REPEATS or time.monotonic() > deadline:
+                away = response.status_code in _GATEWAY and patience.was_there(origin)
+                if (waited >= patience.AWAY if away else attempt >= patience.REPEATS) or time.monotonic() > deadline:
+                    if away:
+                        patience.give_up(origin)
                     raise _refusal(response)
                 response.close()
-            patience.wait(patience.pause(attempt), f"{_origin(request)} falters")
+            seconds = patience.pause(attempt)
+            if away:
+                patience.wait_for(origin, seconds, waited)
+                waited += seconds
+            else:
+                patience.wait(seconds, f"{origin} falters")
             attempt += 1
 
     def _set_timeouts(self, request: httpx2.Request) -> None:
