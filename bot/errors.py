@@ -285,6 +285,12 @@ class MisfitError(SourceError):
     exit_code = 59
 
 
+class OversizedFileError(SourceError):
+    """A file of a model that is larger than any file of its kind may be."""
+
+    exit_code = 64
+
+
 class OtherSourceError(PhiBotError):
     """The target repo holds, or is to hold, what was made from another model: it is never overwritten."""
 

@@ -142,10 +142,18 @@ def _local(release: Release) -> Path:
 
 
 def missing_bytes(release: Release, workspace: Workspace) -> int:
-    """Return how many bytes a fetch would download."""
-    if release.folder or workspace.source(release).exists():
+    """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights."""
+    if workspace.staged(release).exists():
         return 0
-    return sum(f.size for f in release.files if source.is_wanted(f.path))
+    copied = release.bytes_beside_weights
+    if release.folder or workspace.source(release).exists():
+        return copied
+    return sum(f.size for f in release.files if source.is_wanted(f.path)) + copied
+
+
+def streamed_bytes(release: Release) -> int:
+    """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice."""
+    return room(release.weight_bytes) + 2 * release.bytes_beside_weights
 
 
 def _download(release: Release, workspace: Workspace, hub: Hub, display: Display) -> Path:

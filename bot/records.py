@@ -88,6 +88,11 @@ class Release(Record):
         return sum(f.size for f in self.files if f.path.endswith(".safetensors"))
 
     @property
+    def bytes_beside_weights(self) -> int:
+        """Bytes of all other files: tokenizer, configuration and licences."""
+        return sum(f.size for f in self.files) - self.weight_bytes
+
+    @property
     def parameters(self) -> int:
         """About how many parameters the model has: the bytes of its weights over those of their declared type."""
         declared = self.config.get("torch_dtype") or self.config.get("dtype")

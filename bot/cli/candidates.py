@@ -55,7 +55,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     \b
     Example: phi-bot propose artifacts/* --head 2fe192450127e6a83f7441aef6e3ca586c338b77 --pull my-org/phi-bot#7
     """
-    means = options.means().spelled()
+    means = options.means()
     if not _HEAD.fullmatch(head):
         raise click.BadParameter(f"{head!a} is no commit of 40 hex digits", param_hint="--head")
     repository, number = _pull(pull) if pull else _pull_of_run(head)
@@ -73,6 +73,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
         return 0
 
     means.hub.check_rights()
+    means = means.spelled()
 
     def proposed() -> Report:
         report = propose(
@@ -104,7 +105,7 @@ def conclude_command(pull: str | None, options: Options) -> int:
     \b
     Example: phi-bot conclude --pull my-org/phi-bot#7
     """
-    means = options.means().spelled()
+    means = options.means()
     if pull is None:
         raise click.UsageError("--pull is missing")
     repository, number = _pull(pull)
@@ -118,6 +119,7 @@ def conclude_command(pull: str | None, options: Options) -> int:
         return finish(Report(), options)
 
     means.hub.check_rights()
+    means = means.spelled()
 
     def ended() -> Report:
         report = conclude(found, pull, approved.models, config=means.config, hub=means.hub, display=means.display)

@@ -93,8 +93,9 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot publish proven.json --namespace my-org --json > published.json
     """
-    means = options.means().spelled()
+    means = options.means()
     given = artifacts_of(sources, "publish")
+    means = means.spelled()
     settings, namespace = means.config.publish, means.config.namespace("there is no namespace to publish in")
 
     def place(artifact: Artifact) -> str:
@@ -125,8 +126,9 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot stage proven.json --namespace my-org --json > staged.json
     """
-    means = options.means().spelled()
+    means = options.means()
     given = artifacts_of(sources, "stage")
+    means = means.spelled()
     target = staging_repo(means.config)
     given = permitted_artifacts(given, means.hub, "stage", lambda _: target)
 

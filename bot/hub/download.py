@@ -15,7 +15,7 @@ from bot.hub.library import headers_of
 from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records import Release, SourceFile
-from bot.source import bytes_digest, check_name, file_digest, is_wanted
+from bot.source import bytes_digest, check_name, check_sizes, file_digest, is_wanted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -31,11 +31,13 @@ def download(api: "HfApi", release: Release, folder: Path, task: Task, *, weight
     Without its ``weights``, the others.
 
     Files that are there already are checked, and fetched again only if they differ; a file that a killed process left
-    half-way is continued. Raises AlteredDownloadError when what arrived is not what the Hub's listing says; that file
+    half-way is continued. None of them may be larger than its kind may be, whatever the listing says, nor grow beyond
+    its size there. Raises AlteredDownloadError when what arrived is not what the Hub's listing says; that file
     is removed.
     """
     assert release.commit is not None  # noqa: S101 - a folder's release is not downloaded
     files = [f for f in release.files if is_wanted(check_name(f.path, where=release.repo_id))]
+    check_sizes(((f.path, f.size) for f in files), where=release.repo_id)  # a plan's listing may be anybody's
     files = [f for f in files if weights or not f.path.endswith(".safetensors")]
     incomplete = folder / _INCOMPLETE
     incomplete.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, bad_config, no_config
-from bot.source.listing import INDEX_BYTES
+from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
 from bot.source.meaning import NATIVE
 from bot.source.strict import parse_object
 
@@ -62,6 +62,10 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     commit = commit_of(info, api.endpoint)
     repo = Repo(api=api, id=repo_id)
     by_path = repo.files(commit)
+    # An index beside a single file of weights is none of the model's files; config.json is held to its size below.
+    passed = {"config.json", *([INDEX] if SINGLE in by_path else [])}
+    named = {path: f.size for path, f in by_path.items() if source.is_wanted(path) and path not in passed}
+    source.check_sizes(named.items(), where=repo_id)
     listing = source.list_files(by_path, partial(_object, repo, commit, by_path), where=repo_id)
     if "config.json" not in by_path:
         raise no_config(repo_id)

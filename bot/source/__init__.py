@@ -5,6 +5,7 @@ from bot.source.folder import bytes_digest, check, file_digest, local_release, s
 from bot.source.listing import Listing, check_listing, list_files
 from bot.source.meaning import architecture
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
+from bot.source.sizes import check_sizes
 from bot.source.weights import parameters, read_header
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "check_config",
     "check_listing",
     "check_name",
+    "check_sizes",
     "file_digest",
     "is_wanted",
     "list_files",

@@ -5,10 +5,11 @@ from pathlib import Path
 from bot.errors import MissingConfigError, RemoteCodeError
 from bot.records import Json
 from bot.source.meaning import NATIVE, architecture, check_class, normal
+from bot.source.sizes import LARGEST
 from bot.source.strict import read_object
 from bot.source.values import check_values
 
-CONFIG_BYTES = 1_000_000  # Phi's largest is below 10 kB
+CONFIG_BYTES = LARGEST["config.json"]
 
 # Keys that make a library fetch or run code, wherever in the file they stand.
 _CODE_KEYS = frozenset(

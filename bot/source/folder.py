@@ -17,6 +17,7 @@ from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
 from bot.source.listing import INDEX, Listing, list_folder
 from bot.source.names import check_name, safe_name
+from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.tokenizer import check_tokenizer
@@ -24,7 +25,6 @@ from bot.source.tokens import check_tokens, possible_ids, template_notes
 from bot.source.weights import check_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
-_CONFIG_BYTES = 100_000_000
 _CHUNK = 1 << 20
 _SETTLED_SECONDS = 2.0  # a file may change twice within one tick of its clock
 
@@ -42,6 +42,7 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
     listing = list_folder(folder)
     config, _ = check_config(read_config(folder), where=str(folder))
     paths = _wanted_files(folder, listing)
+    _check_sizes(paths, folder)
     files = _digests(paths, task)
     return Release(
         repo_id=f"local/{safe_name(folder.name)}",
@@ -79,8 +80,10 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     config, stored = as_stored(config, check_weights(folder))
     notes = [*read, *stored, *template_notes(folder)]
     listing = list_folder(folder)
+    paths = _wanted_files(folder, listing)
+    _check_sizes(paths, folder)
     out.mkdir(parents=True)
-    for path in _wanted_files(folder, listing):
+    for path in paths:
         if path.name in listing.weights:
             _link(path, out / path.name)
         elif path.name.endswith("config.json"):
@@ -124,6 +127,10 @@ def _wanted_files(folder: Path, listing: Listing) -> list[Path]:
                 f"{path.name} in {folder} is a link out of it", hint="Put the file itself in its place."
             )
     return paths
+
+
+def _check_sizes(paths: Iterable[Path], folder: Path) -> None:
+    check_sizes(((path.name, path.stat().st_size) for path in paths), where=str(folder))
 
 
 def _home(folder: Path) -> Path:
@@ -179,7 +186,7 @@ def _identity(path: Path, *, lfs: bool) -> tuple[int, ...]:
 
 def _copy_config(path: Path, out: Path, model: dict[str, Json]) -> list[str]:
     """Copy a configuration file as toolchains are to read it, and return notes; ``model`` is what config.json means."""
-    given = read_object(path, limit=_CONFIG_BYTES)
+    given = read_object(path, limit=largest(path.name))
     meant = model if path.name == "config.json" else given
     clean, notes = possible_ids(path.name, without_code(meant), model.get("vocab_size"))
     if clean == given:

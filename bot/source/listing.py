@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bot.errors import DamagedWeightsError, PicklesOnlyError
 from bot.records import CONTENT_FILES, Json
+from bot.source import sizes
 from bot.source.adapters import adapters_beside, check_adapters
 from bot.source.names import NOTICES, check_name
 from bot.source.strict import read_object
@@ -19,7 +20,7 @@ from bot.source.strict import read_object
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-INDEX_BYTES = 25_000_000
+INDEX_BYTES = sizes.INDEX
 _MOST_FILES = 1000  # the largest models have some 200
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")

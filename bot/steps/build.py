@@ -8,7 +8,7 @@ from pathlib import Path
 import bot
 from bot import cards, formats, holes, importance, recipes, source
 from bot.errors import BuildError, DiskTooSmallError, PhiBotError, RecordError
-from bot.fetch import AtHand, at_hand, can_stream, missing_bytes
+from bot.fetch import AtHand, at_hand, can_stream, missing_bytes, streamed_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
 from bot.progress import Display
@@ -27,7 +27,6 @@ from bot.records import (
 )
 from bot.steps.failures import failure
 from bot.steps.trial import Trials, to_build
-from bot.streams import room
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import WholeSourceError
@@ -94,7 +93,7 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
     Raises DiskTooSmallError where there is no room either way.
     """
     possible = can_stream(job.release, workspace)
-    missing, least = missing_bytes(job.release, workspace), room(job.release.weight_bytes)
+    missing, least = missing_bytes(job.release, workspace), streamed_bytes(job.release)
     if possible and job.source == "streamed":
         _need_disk(job, workspace, least)
         return True

@@ -9,6 +9,7 @@ from bot import toolchains
 from bot.config import Config
 from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
 from bot.estimates import estimate
+from bot.fetch import streamed_bytes
 from bot.formats import Needs, all_formats
 from bot.machine import lacks
 from bot.plans import Job, Placement, Plan, PlannedVariant
@@ -18,7 +19,6 @@ from bot.runners import LOCAL, Runner, built_in
 from bot.source.shape import Shape, guessed_shape
 from bot.steps.bounds import within
 from bot.steps.failures import failure
-from bot.streams import room
 from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
@@ -83,6 +83,7 @@ def demand(job: Job) -> Demand:
     release, e = job.release, job.estimate
     wanted = sum(f.size for f in release.files)
     streamed = job.source == "streamed"
+    source = streamed_bytes(release) if streamed else wanted + release.bytes_beside_weights
     locks = [lock_of(name) for name in (job.format, "reference")]
     needs = all_formats()[job.format].needs(job.variants[0].variant)
     return Demand(
@@ -90,7 +91,7 @@ def demand(job: Job) -> Demand:
         targets=frozenset(v.variant.target for v in job.variants),
         memory=e.memory,
         gpu_memory=0 if needs.accelerator == "none" else e.output + _BESIDE_WEIGHTS,
-        disk=(room(wanted) if streamed else wanted) + e.disk + e.output + sum(found.disk for found in locks),
+        disk=source + e.disk + e.output + sum(found.disk for found in locks),
         moved=wanted * (2 + len(job.variants) if streamed else 1) + e.output,
         cpu_seconds=e.cpu_seconds,
         setup=sum(_COMPILING for found in locks if found.build is not None),

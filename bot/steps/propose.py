@@ -14,14 +14,12 @@ from bot.errors import PhiBotError, PromotionError, UnknownModelError
 from bot.hub.client import Hub
 from bot.progress import Display, Task
 from bot.records import Artifact, Failure, Proposal, Report
-from bot.source import NOTICES, bytes_digest
+from bot.source import NOTICES, bytes_digest, sizes
 from bot.steps import check
 from bot.steps.candidates import Candidate, candidate_of
 from bot.steps.changes import Composer, by_repo
 from bot.steps.failures import cut_short, failure, said
 from bot.workspace import Workspace, hash_files
-
-_LARGEST_NOTICE = 1_000_000  # bytes
 
 
 def title_of(pull: str, head: str, names: str) -> str:
@@ -91,7 +89,7 @@ def _checked(artifact: Artifact, approval: Approval, releases: check.Releases, t
     wanted = {f.path: f.digest for f in release.files if f.path in NOTICES}
     for name, content in candidate.notices.items():
         path = Path(str(content))
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_NOTICE:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > sizes.NOTICE:
             raise PromotionError(f"{name!a} is no licence", hint="It is not proposed.")
         digest = wanted.get(name, "")
         if bytes_digest(path.read_bytes(), lfs=digest.startswith("sha256:")) != digest:
