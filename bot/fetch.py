@@ -160,6 +160,7 @@ def _download(release: Release, workspace: Workspace, hub: Hub, display: Display
     folder = workspace.source(release)
     if folder.exists():
         return folder
+    source.check_sizes(((f.path, f.size) for f in release.files if source.is_wanted(f.path)), where=release.label)
     hub.shape(release)  # weights that are not the model's are refused before hours of downloading them
     workspace.need_disk(missing_bytes(release, workspace), f"Downloading {release.label}")
     partial = folder.with_name(f"{folder.name}.partial")  # not in scratch: a killed download goes on from here
