@@ -15,14 +15,14 @@ from bot.progress import Task
 from bot.records import CONTENT_FILES, Json, Release, SourceFile, content_digest
 from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
-from bot.source.listing import INDEX, Listing, list_folder
+from bot.source.listing import INDEX, INDEX_BYTES, Listing, list_folder
 from bot.source.names import check_name, safe_name
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.tokenizer import check_tokenizer
 from bot.source.tokens import check_tokens, possible_ids, template_notes
-from bot.source.weights import check_weights
+from bot.source.weights import check_weights, read_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
 _CHUNK = 1 << 20
@@ -77,18 +77,22 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     nothing that asks for any. Raises RemoteCodeError for a model that cannot be read without code from its repo.
     """
     config, read = check_config(read_config(folder), where=str(folder))
-    config, stored = as_stored(config, check_weights(folder))
+    tensors, owner = read_weights(folder)
+    config, stored = as_stored(config, tensors)
     notes = [*read, *stored, *template_notes(folder)]
     listing = list_folder(folder)
+    names = _names_for_all(listing.weights)
     paths = _wanted_files(folder, listing)
     _check_sizes(paths, folder)
     out.mkdir(parents=True)
     for path in paths:
-        if path.name in listing.weights:
-            _link(path, out / path.name)
+        if path.name in names:
+            _link(path, out / names[path.name])
         elif path.name.endswith("config.json"):
             notes += _copy_config(path, out / path.name, config)
-        elif path.name == INDEX or (path.name in CONTENT_FILES and path.name.endswith(".json")):
+        elif path.name == INDEX:
+            _copy_index(path, out / INDEX, {tensor: names[name] for tensor, name in owner.items()})
+        elif path.name in CONTENT_FILES and path.name.endswith(".json"):
             (out / path.name).write_bytes(without_mark(path.read_bytes()))
         else:
             shutil.copyfile(path, out / path.name)
@@ -182,6 +186,22 @@ def _remembered(path: Path, *, lfs: bool, report: Callable[[int], None]) -> str:
 def _identity(path: Path, *, lfs: bool) -> tuple[int, ...]:
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, lfs
+
+
+def _names_for_all(weights: tuple[str, ...]) -> dict[str, str]:
+    """Return what files of weights are called in the view: their own names, unless some tools would not see them."""
+    if all(name.startswith("model") for name in weights):
+        return {name: name for name in weights}
+    return {name: f"model-{n:05d}-of-{len(weights):05d}.safetensors" for n, name in enumerate(weights, 1)}
+
+
+def _copy_index(path: Path, out: Path, owner: dict[str, str]) -> None:
+    """Copy the index, which names each tensor that is there and its file: of one that it leaves out, tools differ."""
+    given = read_object(path, limit=INDEX_BYTES)
+    if given["weight_map"] == owner:
+        out.write_bytes(without_mark(path.read_bytes()))
+    else:
+        out.write_text(json.dumps(given | {"weight_map": owner}, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_config(path: Path, out: Path, model: dict[str, Json]) -> list[str]:

@@ -37,6 +37,11 @@ def normal(config: dict[str, Json], *, where: str) -> dict[str, Json]:
     ConfigValueError where two keys contradict each other, or one is missing that readers would make up.
     """
     found = {k: v for k, v in config.items() if k not in _NOTHING or v is not None}
+    if found.get("transformers_weights") is not None:
+        raise ConfigValueError(
+            f"config.json of {where}: transformers_weights names the file of the weights, which no converter heeds",
+            hint="Call that file model.safetensors, remove what else is called so, and leave the key out.",
+        )
     _name_class(found, where)
     if found.get("model_type") in (*_SCALED, "phi"):
         _spell_rope(found, where)

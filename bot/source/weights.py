@@ -34,7 +34,12 @@ class Tensor:
 
 
 def check_weights(folder: Path) -> dict[str, Tensor]:
-    """Check every header of a model, and return its tensors by name.
+    """Check every header of a model, and return its tensors by name. Raises what ``read_weights`` raises."""
+    return read_weights(folder)[0]
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Check every header of a model. Return its tensors by name, and the name of the file that each is in.
 
     Raises what ``list_folder`` raises, and DamagedWeightsError naming the file at fault and what is wrong with it.
     """
@@ -53,7 +58,7 @@ def check_weights(folder: Path) -> dict[str, Tensor]:
         owner |= dict.fromkeys(found, name)
     if listed != (SINGLE,):
         _check_index(folder, listed, owner)
-    return tensors
+    return tensors, owner
 
 
 def _check_index(folder: Path, listed: tuple[str, ...], owner: dict[str, str]) -> None:

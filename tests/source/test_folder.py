@@ -22,6 +22,7 @@ from bot.errors import (
 from bot.records import CONTENT_FILES
 from bot.source.config import without_code
 from bot.source.listing import INDEX
+from bot.source.weights import check_weights
 from tests.source.models import CONFIG, TENSORS, files, safetensors, sharded, write
 
 
@@ -233,6 +234,35 @@ def test_weights_are_linked_and_only_those_that_count(tmp_path: Path) -> None:
     for shard in sharded():
         if shard.endswith(".safetensors"):
             assert (tmp_path / "staged" / shard).samefile(folder / shard)
+
+
+def test_weights_of_any_names_are_staged_under_names_that_all_tools_see(tmp_path: Path) -> None:
+    first, second = (n for n in sharded() if n.endswith(".safetensors"))
+    names = {first: "b.safetensors", second: "a-00001-of-00001.safetensors"}
+    contents = {names.get(n, n): c for n, c in sharded().items()}
+    given = json.loads(contents[INDEX])
+    contents[INDEX] = json.dumps(given | {"weight_map": {t: names[n] for t, n in given["weight_map"].items()}}).encode()
+    folder = write(tmp_path / "model", contents)
+    source.check(folder)
+    source.stage(folder, tmp_path / "staged")
+    expected = {second: names[second], first: names[first]}
+    staged = dict(zip((first, second), expected.values(), strict=True))
+    for name, original in staged.items():
+        assert (tmp_path / "staged" / name).samefile(folder / original)
+    index = json.loads((tmp_path / "staged" / INDEX).read_text())
+    assert index["metadata"] == given["metadata"]
+    assert set(check_weights(tmp_path / "staged")) == set(check_weights(folder)) == set(TENSORS)
+    assert set(index["weight_map"].values()) == {first, second}
+
+
+def test_a_tensor_that_the_index_leaves_out_is_in_the_staged_one(tmp_path: Path) -> None:
+    given = json.loads(sharded()[INDEX])
+    more = safetensors({"model.norm.weight": ("F32", [4]), "lm_head.weight": ("BF16", [8, 4])})
+    folder = write(tmp_path / "model", sharded() | {given["weight_map"]["model.norm.weight"]: more})
+    source.stage(folder, tmp_path / "staged")
+    index = json.loads((tmp_path / "staged" / INDEX).read_text())
+    assert set(index["weight_map"]) == {*given["weight_map"], "lm_head.weight"}
+    assert (folder / INDEX).read_bytes() == sharded()[INDEX]
 
 
 def test_a_model_that_needs_its_own_code_is_not_staged(tmp_path: Path) -> None:

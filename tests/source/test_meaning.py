@@ -158,3 +158,8 @@ def test_other_classes_are_not_phi_s_and_no_tool_is_blamed() -> None:
 def test_a_key_that_is_null_says_nothing() -> None:
     assert meant(quantization_config=None, head_dim=None) == LONG
     assert meant(quantization_config={"quant_method": "gptq"})["quantization_config"] == {"quant_method": "gptq"}
+
+
+def test_a_file_of_weights_is_named_by_no_config() -> None:
+    refused(ConfigValueError, "a/b: transformers_weights names the file", transformers_weights="tune.safetensors")
+    assert meant(transformers_weights=None) == LONG | {"transformers_weights": None}
