@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bot.errors import MissingConfigError, RemoteCodeError
 from bot.records import Json
-from bot.source.meaning import NATIVE, architecture, check_class, normal
+from bot.source.meaning import NATIVE, architecture, check_class, normal, respelled
 from bot.source.sizes import LARGEST
 from bot.source.strict import read_object
 from bot.source.values import check_values
@@ -53,7 +53,7 @@ def check_config(config: dict[str, Json], *, where: str) -> tuple[dict[str, Json
     that cannot be, and what ``normal`` and ``check_class`` raise.
     """
     if architecture(config) in NATIVE or config.get("model_type") in NATIVE.values():
-        check_values(config, where=where)
+        check_values(respelled(config), where=where)
     config = normal(config, where=where)
     if not asks_for_code(config):
         check_class(config, where=where)

@@ -20,7 +20,7 @@ _CLASSES = {kind: name for name, kind in reversed(NATIVE.items())}  # Microsoft'
 _SCALED = ("phi3", "phimoe")  # of which transformers reads no scaling but LongRoPE
 _OLDER = {"phi-msft": "Phi-2", "mixformer-sequential": "Phi-1 and 1.5"}
 _SWITCH, _LONGEST = "original_max_position_embeddings", "max_position_embeddings"
-_NOTHING = ("quantization_config", "compression_config", "head_dim")  # of these, some take null for something
+_NOTHING = ("quantization_config", "compression_config")  # of these, some take null for something
 _MOVED = ("rope_theta", "partial_rotary_factor", _SWITCH)  # inside of rope_parameters since transformers 5
 
 
@@ -46,6 +46,16 @@ def normal(config: dict[str, Json], *, where: str) -> dict[str, Json]:
     if found.get("model_type") in (*_SCALED, "phi"):
         _spell_rope(found, where)
     return found
+
+
+def respelled(config: dict[str, Json]) -> dict[str, Json]:
+    """Return a configuration with the kind of rope scaling as it is called now.
+
+    LongRoPE is what Phi-3 first called ``su``, or ``yarn``. YaRN itself has no factors for short and long contexts.
+    """
+    return config | {
+        k: _renamed(config[k]) for k in ("rope_scaling", "rope_parameters") if isinstance(config.get(k), dict)
+    }
 
 
 def check_class(config: dict[str, Json], *, where: str) -> None:
@@ -80,7 +90,7 @@ def _name_class(config: dict[str, Json], where: str) -> None:
 def _spell_rope(config: dict[str, Json], where: str) -> None:
     """Leave one spelling of the rotary embeddings' settings: the kind that is meant, and no value twice."""
     given = {key: config[key] for key in ("rope_scaling", "rope_parameters") if config.get(key)}
-    settings = {key: _spelled(value, where, key) for key, value in given.items() if isinstance(value, dict)}
+    settings = {key: _agreeing(value, where, key) for key, value in given.items() if isinstance(value, dict)}
     both = tuple(settings.values())
     if len(both) == 2 and both[0] != both[1]:
         raise _contradiction(where, "rope_scaling and rope_parameters differ", "one of them, without the other")
@@ -97,14 +107,19 @@ def _spell_rope(config: dict[str, Json], where: str) -> None:
     _check_kind(config, owner, inner, where)
 
 
-def _spelled(settings: dict[str, Json], where: str, key: str) -> dict[str, Json]:
-    """Return settings with the kind as it is called now: what Phi-3 first called ``su``, or ``yarn``, is LongRoPE."""
-    kinds = {k: settings[k] for k in ("rope_type", "type") if settings.get(k) is not None}
+def _renamed(settings: dict[str, Json]) -> dict[str, Json]:
     long = "short_factor" in settings and "long_factor" in settings
-    named = {k: "longrope" if v == "su" or (v == "yarn" and long) else v for k, v in kinds.items()}
-    if len({str(v) for v in named.values()}) > 1:
-        raise _contradiction(where, f"{key} has {' and '.join(f'{k} {v!a}' for k, v in kinds.items())}", "one of them")
-    return settings | named
+    older = ("su", "yarn") if long else ("su",)
+    return settings | {k: "longrope" for k in ("rope_type", "type") if settings.get(k) in older}
+
+
+def _agreeing(settings: dict[str, Json], where: str, key: str) -> dict[str, Json]:
+    """Return settings with the kind as it is called now. Raises ConfigValueError where they give two kinds."""
+    found = _renamed(settings)
+    if None not in (kinds := (found.get("rope_type"), found.get("type"))) and kinds[0] != kinds[1]:
+        what = f"{key}.rope_type is {settings['rope_type']!a}, and {key}.type is {settings['type']!a}"
+        raise _contradiction(where, what, "one of them")
+    return found
 
 
 def _check_kind(config: dict[str, Json], owner: str, rope: dict[str, Json], where: str) -> None:
