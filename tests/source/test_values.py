@@ -156,7 +156,7 @@ def longrope(**changed: Json) -> dict[str, Json]:
         ({"long_factor": 2.0}, r"rope_scaling.long_factor is 2\.0, and should be a list"),
         ({"long_factor": [1.0] * 31 + [0.0]}, r"rope_scaling.long_factor\[31\] is 0\.0"),
         ({"long_factor": [1.0] * 31 + ["1"]}, r"rope_scaling.long_factor\[31\] is '1'"),
-        ({"type": "yarn"}, "rope_scaling.factor is null, and should be a number, which yarn needs"),
+        ({"type": "linear"}, "rope_scaling.factor is null, and should be a number, which linear needs"),
         ({"rope_type": None}, "rope_scaling.rope_type is null"),
         ({"type": 3}, "rope_scaling.type is 3"),
         ({"short_mscale": -1}, "rope_scaling.short_mscale is -1"),
