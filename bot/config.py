@@ -15,7 +15,7 @@ from typing import Any
 from bot import config_file, config_schema
 from bot.config_machines import RUNNERS, HfJobs, OwnRunner, Planning
 from bot.config_places import Announce, Publish, Reconvert
-from bot.config_tables import Build, Hub, Run, Verify, Watch
+from bot.config_tables import Build, Hub, Run, Verify, Watch, Work
 from bot.errors import ConfigError
 
 FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"
@@ -30,6 +30,7 @@ class Config:
     run: Run = field(default_factory=Run)
     watch: Watch = field(default_factory=Watch)
     build: Build = field(default_factory=Build)
+    work: Work = field(default_factory=Work)
     verify: Verify = field(default_factory=Verify)
     plan: Planning = field(default_factory=Planning)
     hf_jobs: HfJobs = field(default_factory=HfJobs)

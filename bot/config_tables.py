@@ -227,6 +227,38 @@ class Build:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What stays in the working folder of what can be made anew. `phi-bot run` sees to it, and `phi-bot clean` does."""
+
+    days: float = field(
+        default=14.0,
+        metadata=key(
+            "Sources, references, logs, unfinished builds and artifacts that are published go when nothing has used "
+            "them for so many days. An artifact that is not published stays.",
+            allowed="a number from 0 to 3650",
+            rules={"minimum": 0, "maximum": 3650},
+        ),
+    )
+    gigabytes: float | None = field(
+        default=None,
+        metadata=key(
+            "How much the working folder may take between two releases, in GB: what was not used for longest goes "
+            "first. Without it, what the disk has: it goes where a release needs the room.",
+            allowed="a number of 0 or more",
+            rules={"minimum": 0},
+            example=200.0,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the working folder (`build.work`) keeps."""
+
+    keep: Keep = field(default_factory=Keep)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gates:
     """The largest mean KL divergence, in nats per token, with which a file of each precision is still published."""
 

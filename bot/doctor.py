@@ -128,7 +128,8 @@ def _other_toolchains() -> list[Finding]:
             name="other toolchains",
             status="warn",
             detail=f"{len(folders)} of other versions of the bot or of Python",
-            what_to_do=f"If nothing else uses them, delete {', '.join(map(str, folders))}.",
+            what_to_do="If nothing else uses them, `phi-bot toolchain remove --others` removes "
+            f"{', '.join(map(str, folders))}.",
         )
     ]
 

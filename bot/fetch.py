@@ -99,7 +99,7 @@ def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub,
 
 def can_stream(release: Release, workspace: Workspace) -> bool:
     """Say whether a release can stream here: it is on a Hub, not here yet, and files in this folder can have holes."""
-    if release.folder or workspace.source(release).exists() or workspace.staged(release).exists():
+    if release.folder or workspace.has(workspace.source(release)) or workspace.has(workspace.staged(release)):
         return False
     workspace.root.mkdir(parents=True, exist_ok=True)
     return holes.can_punch(workspace.root)
@@ -111,10 +111,10 @@ def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display)
     Raises what the checks of ``bot.source`` raise, and DiskTooSmallError before a download that does not fit.
     """
     staged = workspace.staged(release)
-    if staged.exists():
+    if workspace.has(staged):
         return staged
     with workspace.only_one(f"source-{staged.name}", display):
-        if staged.exists():
+        if workspace.has(staged):
             return staged
         folder = _local(release) if release.folder else _download(release, workspace, hub, display)
         source.check(folder)
@@ -143,10 +143,10 @@ def _local(release: Release) -> Path:
 
 def missing_bytes(release: Release, workspace: Workspace) -> int:
     """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights."""
-    if workspace.staged(release).exists():
+    if workspace.has(workspace.staged(release)):
         return 0
     copied = release.bytes_beside_weights
-    if release.folder or workspace.source(release).exists():
+    if release.folder or workspace.has(workspace.source(release)):
         return copied
     return sum(f.size for f in release.files if source.is_wanted(f.path)) + copied
 
@@ -158,13 +158,14 @@ def streamed_bytes(release: Release) -> int:
 
 def _download(release: Release, workspace: Workspace, hub: Hub, display: Display) -> Path:
     folder = workspace.source(release)
-    if folder.exists():
+    if workspace.has(folder):
         return folder
     source.check_sizes(((f.path, f.size) for f in release.files if source.is_wanted(f.path)), where=release.label)
     hub.shape(release)  # weights that are not the model's are refused before hours of downloading them
     workspace.need_disk(missing_bytes(release, workspace), f"Downloading {release.label}")
     partial = folder.with_name(f"{folder.name}.partial")  # not in scratch: a killed download goes on from here
-    partial.mkdir(parents=True, exist_ok=True)
+    if not workspace.has(partial):
+        partial.mkdir(parents=True, exist_ok=True)
     with display.task(f"Downloading {release.label} ({size(release.weight_bytes)} of weights)") as task:
         hub.download(release, partial, task)
     shutil.rmtree(folder, ignore_errors=True)

@@ -29,10 +29,10 @@ def importance(
     that of the working folder, or one that is made for it and removed.
     """
     folder = workspace.importance(digest(release))
-    if folder.exists():
+    if workspace.has(folder):
         return folder
     with workspace.only_one(f"importance-{folder.name}", display):
-        if folder.exists():
+        if workspace.has(folder):
             return folder
         title = f"Measuring the importance of weights of {release.label}"
         with workspace.scratch() as scratch, display.task(title) as task:

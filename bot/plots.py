@@ -39,7 +39,7 @@ class Plotter:
         """Return the pictures of the repo that holds ``own``, by their names there; see ``plot_task``."""
         task = plot_task(release, own, others)
         kept = self.workspace.pictures(_digest(task))
-        if not kept.is_dir() and (task.points or task.curves) and not self._failed:
+        if not self.workspace.has(kept) and (task.points or task.curves) and not self._failed:
             try:
                 self._draw(task, kept)
             except PhiBotError as error:

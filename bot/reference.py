@@ -21,11 +21,11 @@ def digest(release: Release) -> str:
 def reference(release: Release, given: AtHand, *, workspace: Workspace, threads: int, display: Display) -> Path:
     """Return the folder of a release's reference, computing it first if that is not done yet."""
     folder = workspace.reference(digest(release))
-    if folder.exists():
+    if workspace.has(folder):
         return folder
     toolchain = ensure("reference", display)
     with workspace.only_one(f"reference-{folder.name}", display):
-        if folder.exists():
+        if workspace.has(folder):
             return folder
         title = f"Computing the reference of {release.label}"
         with workspace.scratch() as scratch, display.task(title) as task:

@@ -9,6 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bot.cleaning import Cleaned
 from bot.doctor import Finding
 from bot.evidence import Distance, Evidence
 from bot.matrix import Cell
@@ -224,6 +225,17 @@ def _cell(cell: Cell) -> str:
     if cell.figures is None:
         return cell.status
     return " / ".join(f"{d.figures.mean_kl:.4f}" for d in cell.figures.distances if not d.setting)
+
+
+def cleaned(found: Cleaned, *, dry_run: bool) -> None:
+    """Print what went of a working folder, or would go: the largest first."""
+    if found.removed:
+        rows = [
+            (size(each.size), each.state, f"{max(each.days, 0):.0f}", each.path)
+            for each in sorted(found.removed, key=lambda each: -each.size)
+        ]
+        _print(_table((">size", "what", ">days", "path"), rows))
+    _print(f"{size(found.freed)} {'would be' if dry_run else 'are'} freed, {size(found.kept)} kept.")
 
 
 def failures(found: Sequence[Failure]) -> None:

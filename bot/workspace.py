@@ -7,27 +7,30 @@
     pictures/DIGEST/    those of a card
     artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; evidence.json once it is verified
     partial/DIGEST/     of an artifact on its way: large files, and how much of each is whole
+    samples/            small checkpoints that are made to try things with
     logs/               what toolchains printed
     scratch/            everything half-made
+    locks/              who is at work: see bot/occupancy.py
 
 A folder is made in scratch/ and renamed when it is whole, so what has a name here is complete. What a killed process
-left in scratch/ is removed by the next one; with what it left in partial/, the same build goes on. Everything here can
-be deleted at any time: what is published is the state.
+left in scratch/ is removed by the next one; with what it left in partial/, the same build goes on. The time of a folder
+is when it was last used, and bot/cleaning.py goes by it. Everything here can be deleted whenever no phi-bot is at work:
+what is published is the state.
 """
 
 import hashlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from bot import occupancy
 from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.evidence import EVIDENCE_VERSION, Evidence
 from bot.printable import json_text
@@ -47,7 +50,6 @@ from bot.records import (
 R = TypeVar("R", bound=Record)
 
 _JSON_BYTES = 100_000_000  # the report of a run has some kB for each artifact
-_PARTIAL_SECONDS = 14 * 86400.0
 _STAGED = 2  # raise it when a view of the same files is made otherwise
 _NAME_LENGTH = 32  # hex digits of a digest in a folder's name: 128 bits
 
@@ -83,12 +85,6 @@ class Workspace:
         """Return where the large files of an artifact grow, and stay when the build is killed."""
         return self.root / "partial" / self.artifact(build_key, release).name
 
-    def forget_partials(self) -> None:
-        """Remove what was left behind so long ago that nobody will go on from it."""
-        for folder in (self.root / "partial").glob("*"):
-            if time.time() - folder.stat().st_mtime > _PARTIAL_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-
     def pictures(self, digest: str) -> Path:
         """Return where the pictures of a card are kept, by the digest of all that they are drawn from."""
         return self.root / "pictures" / digest[:_NAME_LENGTH]
@@ -100,33 +96,38 @@ class Workspace:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Make an empty folder, removed at the end of the block; if this process is killed, by the next one."""
-        parent = self.root / "scratch"
-        parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(parent)
-        folder = parent / uuid.uuid4().hex
-        with FileLock(f"{folder}.lock"):  # first the lock, then the folder: nobody may take it for abandoned
+        for left in occupancy.abandoned(self.root):
+            occupancy.remove(left)
+        folder = self.root / "scratch" / uuid.uuid4().hex
+        # First the lock, then the folder: nobody may take it for abandoned.
+        with occupancy.held(self.root, folder.with_name(f"{folder.name}.lock")):
             folder.mkdir()
             try:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-        Path(f"{folder}.lock").unlink(missing_ok=True)
 
     @contextmanager
     def only_one(self, what: str, display: Display) -> Iterator[None]:
         """Let one process at a time do ``what``; another one waits, and says so."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{what}.lock")
-        try:
-            lock.acquire(timeout=0.1)
-        except Timeout:
+        lock = FileLock(self.root / "locks" / f"{what}.lock")
+        if not occupancy.acquire(self.root, lock, wait=False):
             display.say(f"Another phi-bot is at work on {what}; waiting for it …")
-            lock.acquire()
+            occupancy.acquire(self.root, lock, wait=True)
         try:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let nothing be cleaned away that the block uses: what ``has`` says is there, and what is made in it."""
+        with occupancy.at_work(self.root):
+            yield
+
+    def has(self, folder: Path) -> bool:
+        """Say whether something is kept. It is then used, so that it is not cleaned away."""
+        return occupancy.use(self.root, folder)
 
     def free(self) -> int:
         """Return the bytes that are free where this workspace is."""
@@ -141,16 +142,6 @@ class Workspace:
                 f"{what} needs about {size(needed)} of disk and {size(free)} are free in {self.root}",
                 hint="Free some disk, choose fewer variants, or name another folder with --work.",
             )
-
-
-def _remove_abandoned(scratch: Path) -> None:
-    for folder in scratch.iterdir():
-        if folder.suffix == ".lock" or not folder.is_dir():
-            continue
-        lock = FileLock(f"{folder}.lock")
-        with suppress(Timeout), lock.acquire(timeout=0):  # held as long as its process lives
-            shutil.rmtree(folder, ignore_errors=True)
-            Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
 # ---- artifacts -----------------------------------------------------------------------------------------------

@@ -405,7 +405,7 @@ def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> N
     examples = {"publish.namespace", *(f"plan.max_{what}" for what in ("jobs", "cost", "jobs_per_model"))}
     examples |= {"plan.max_cost_per_model", "hf_jobs.namespace", "announce.repository", "announce.status_page"}
     examples |= {"run.dry_run"}
-    examples |= {"build.work", "build.threads"}
+    examples |= {"build.work", "build.threads", "work.keep.gigabytes"}
     for at, _ in config_file.keys(Config):
         if ".".join(at) not in examples and config_file.ANY_NAME not in at:
             assert _value(shown, at) == _value(Config(), at)

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import candidates, compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
+from bot.cli import candidates, clean, compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
 
@@ -28,6 +28,7 @@ for command in (
     *candidates.COMMANDS,
     *status.COMMANDS,
     *memory.COMMANDS,
+    *clean.COMMANDS,
     *elsewhere.COMMANDS,
     *families.COMMANDS,
     *compare.COMMANDS,

@@ -67,7 +67,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
         )
     approved = approval.require(repository, number, head)
     name = f"{repository.name}#{number}"
-    given = artifacts_of(sources, "publish")
+    given = artifacts_of(sources, "publish", means)
     if means.config.run.dry_run:
         click.echo(f"A dry run: {len(given.artifacts)} artifacts would be checked and proposed.", err=True)
         return 0

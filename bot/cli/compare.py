@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue, config, github
-from bot.cli.options import Options, chosen, common, print_json, pull_request, read_input, variants_option
+from bot.cli.options import Options, at_work, chosen, common, print_json, pull_request, read_input, variants_option
 from bot.compare import cards
 from bot.compare.child import ChildError
 from bot.compare.compare import Wish, compare_code, compare_models
@@ -55,6 +55,8 @@ def compare_command(
         options = replace(options, config=own)  # the base's: a head could say that everything passes
     means = options.means()
     canary = not options.dry_run  # nothing is published, so a configuration that says so means something else
+    if canary:
+        at_work(means)
     before, after = _model(base, model), _model(head, model)
     if model and after is None:
         raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue, matrix, show
-from bot.cli.options import Options, chosen, common, variants_option
+from bot.cli.options import Options, at_work, chosen, common, variants_option
 from bot.errors import VerifyError
 from bot.families import FAMILIES
 from bot.printable import json_text
@@ -28,9 +28,11 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
     means = options.means()
     rows = catalogue.select(chosen(wanted, means)) if wanted else matrix.first_defaults()
 
+    at_work(means)
+
     def checkpoint(family: str) -> Path:
         folder = means.workspace.root / "samples" / family
-        if not folder.exists():
+        if not means.workspace.has(folder):
             make_sample(folder, means.display, family=family)
         return folder
 

@@ -150,16 +150,22 @@ def read_input(path: str, kind: type[Any]) -> Any:
     return read_record(Path(path), kind)
 
 
-def artifacts_of(sources: tuple[str, ...], step: Step) -> Report:
+def at_work(means: Means) -> None:
+    """Let nothing be cleaned away that this command uses, until it ends."""
+    click.get_current_context().with_resource(means.workspace.at_work())
+
+
+def artifacts_of(sources: tuple[str, ...], step: Step, means: Means) -> Report:
     """Read artifacts from their folders, or from the JSON of a step before, with what failed on the way so far.
 
-    One that cannot be read is a failure at ``step``, and holds up no other. Raises RecordError for a single source that
-    cannot be read.
+    Until the command ends, they stay. One that cannot be read is a failure at ``step``, and holds up no other. Raises
+    RecordError for a single source that cannot be read.
     """
+    at_work(means)
     report = Report()
     for text in sources:
         try:
-            found = _read(text, step)
+            found = _read(text, step, means)
         except RecordError as error:
             if len(sources) == 1:
                 raise
@@ -168,15 +174,20 @@ def artifacts_of(sources: tuple[str, ...], step: Step) -> Report:
     return report
 
 
-def _read(source: str, step: Step) -> Report:
+def _read(source: str, step: Step, means: Means) -> Report:
     if Path(source).is_dir():
-        return Report(artifacts=(read_artifact(Path(source)),))
+        return Report(artifacts=(_used(Path(source), means),))
     given: Report = read_input(source, Report)
     artifacts: list[Artifact] = []
     failures = list(given.failures)
     for one in given.artifacts:
         try:
-            artifacts.append(read_artifact(Path(one.folder)))
+            artifacts.append(_used(Path(one.folder), means))
         except RecordError as error:
             failures.append(failure(one.build.source.label, one.build.variant.name, step, error))
     return Report(artifacts=tuple(artifacts), failures=tuple(failures))
+
+
+def _used(folder: Path, means: Means) -> Artifact:
+    means.workspace.has(folder)  # from now on it is in use
+    return read_artifact(folder)

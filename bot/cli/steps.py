@@ -9,7 +9,17 @@ from pathlib import Path
 import click
 
 from bot import catalogue, recipes, show
-from bot.cli.options import Options, artifacts_of, chosen, common, concluded, finish, read_input, variants_option
+from bot.cli.options import (
+    Options,
+    artifacts_of,
+    at_work,
+    chosen,
+    common,
+    concluded,
+    finish,
+    read_input,
+    variants_option,
+)
 from bot.errors import PhiBotError, RecordError
 from bot.naming import repo_of
 from bot.plans import Plan
@@ -52,6 +62,7 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool
             require_work(todo)
         more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in rows)
         todo = replace(todo, failures=(*more, *todo.failures))
+    at_work(means)
     return concluded(lambda: build_all(todo.jobs, means, stock=stock), options, todo.failures)
 
 
@@ -65,7 +76,7 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot verify artifacts.json --json > proven.json
     """
     means = options.means()
-    given = artifacts_of(sources, "verify")
+    given = artifacts_of(sources, "verify", means)
 
     def verified() -> Report:
         try:
@@ -94,7 +105,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot publish proven.json --namespace my-org --json > published.json
     """
     means = options.means()
-    given = artifacts_of(sources, "publish")
+    given = artifacts_of(sources, "publish", means)
     means = means.spelled()
     settings, namespace = means.config.publish, means.config.namespace("there is no namespace to publish in")
 
@@ -127,7 +138,7 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     Example: phi-bot stage proven.json --namespace my-org --json > staged.json
     """
     means = options.means()
-    given = artifacts_of(sources, "stage")
+    given = artifacts_of(sources, "stage", means)
     means = means.spelled()
     target = staging_repo(means.config)
     given = permitted_artifacts(given, means.hub, "stage", lambda _: target)
@@ -159,6 +170,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     if not dry and means.hub.publishers is None:
         namespace = means.config.namespace("there is no namespace to publish in")
         require(means.hub, [state_repo(means.config, namespace)])
+    at_work(means)
     try:
         report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
     except CutShortError as cut:

@@ -96,13 +96,19 @@ def toolchain_list(json_: bool) -> None:
 
 
 @toolchain_group.command("remove")
-@click.argument("wanted", nargs=-1, required=True, metavar="NAME...")
-def toolchain_remove(wanted: tuple[str, ...]) -> None:
-    """Remove toolchains from the cache folder.
+@click.argument("wanted", nargs=-1, metavar="[NAME]...")
+@click.option("--others", is_flag=True, help="Remove those of other versions of the bot or of Python.")
+def toolchain_remove(wanted: tuple[str, ...], others: bool) -> None:
+    """Remove toolchains from the cache folder. What uses one at this moment fails.
 
     \b
     Example: phi-bot toolchain remove gguf
     """
+    if not wanted and not others:
+        raise click.UsageError(f"name toolchains ({', '.join(names())}) or give --others")
+    if others:
+        freed = install.remove_others()
+        click.echo(f"{len(freed)} of other versions: {size(sum(freed))} freed")
     for name in wanted:
         _known_toolchain(name)
         click.echo(f"{name}: removed" if install.remove(name) else f"{name}: was not installed")

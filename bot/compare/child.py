@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bot import temporary
 from bot.printable import printable
 from bot.toolchains.enter import PASSED_ON
 from bot.toolchains.install import cache_folder
@@ -70,7 +71,7 @@ def run(
     than ``seconds`` or prints more than 32 MiB.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="phi-bot-side-") as home,
+        temporary.folder("side-") as home,
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
     ):
@@ -80,7 +81,7 @@ def run(
             stdout=out,
             stderr=err,
             cwd=code.folder,
-            env=_environment(code, home, network=network),
+            env=_environment(code, str(home), network=network),
             start_new_session=True,
         )
         deadline = time.monotonic() + seconds

@@ -170,7 +170,7 @@ def _sample(sides: _Sides, workspace: Workspace, scratch: Path, family: str, dis
     """Return the sample of a family, kept until what makes it changes. It is made by the base unless that changes."""
     same = sides.before.sample == sides.after.sample
     folder = kept_sample(workspace, sides.before, family) if same else scratch / "samples" / family
-    if not folder.exists():
+    if not workspace.has(folder):
         display.say(f"Making a small {FAMILIES[family].title}")
         make_sample(sides.base if same else sides.head, folder, family)
     return folder

@@ -1,11 +1,11 @@
 """What merging would have built anew in a namespace, and what that costs: the bot's own planning, on both sides."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot import temporary
 from bot.compare import child, foreign
 from bot.compare.child import ChildError, Code
 from bot.compare.records import Rebuild, Rebuilds
@@ -46,9 +46,10 @@ def rebuilds(base: Code, head: Code, namespace: str) -> Rebuilds:
 
 
 def _plan(code: Code, namespace: str, known: Sequence[str]) -> _Planned:
-    with tempfile.TemporaryDirectory(prefix="phi-bot-plan-") as folder:
-        task = Path(folder) / "task.json"
-        task.write_text(json.dumps({"namespace": namespace, "work": folder, "except": list(known)}), encoding="utf-8")
+    with temporary.folder("plan-") as folder:
+        task = folder / "task.json"
+        asked = {"namespace": namespace, "work": str(folder), "except": list(known)}
+        task.write_text(json.dumps(asked), encoding="utf-8")
         done = child.run(code, [str(_SCRIPT), str(task)], seconds=_SECONDS, network=True)
     if done.returncode != 0:
         raise ChildError(child.said(done))

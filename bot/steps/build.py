@@ -46,15 +46,14 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
     """
     release = job.release
     streamed = not stock and streams(job, workspace, display)
-    workspace.forget_partials()
     failures: list[Failure] = []
     with workspace.only_one(f"{job.format}-{release.content_digest[:16]}", display):
-        while todo := [v for v in job.variants if not _folder(workspace, v, release).exists()]:
+        while todo := [v for v in job.variants if not workspace.has(_folder(workspace, v, release))]:
             have = at_hand(release, streamed=streamed, workspace=workspace, hub=hub, display=display)
             try:
                 with have as given:  # before the toolchain: a broken model is known before minutes are spent on that
                     toolchain = ensure(job.format, display)
-                    parts = [p for v in todo for p in to_build(v) if not _folder(workspace, p, release).exists()]
+                    parts = [p for v in todo for p in to_build(v) if not workspace.has(_folder(workspace, p, release))]
                     failures = _run(job, parts, given, toolchain, workspace, threads, display, stock=stock)
                     trials = Trials(release=release, given=given, workspace=workspace, threads=threads, display=display)
                     failures = trials.decide(todo, failures)
@@ -77,7 +76,7 @@ def what_is_whole(job: Job, workspace: Workspace, error: PhiBotError) -> Report:
     for planned in job.variants:
         folder = _folder(workspace, planned, job.release)
         try:
-            if folder.exists():
+            if workspace.has(folder):
                 artifacts.append(read_artifact(folder))
                 continue
             reason = error
@@ -111,7 +110,7 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
 def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
     """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
     needed = job.estimate.output + job.estimate.disk + source_bytes - _whole_already(job, workspace)
-    if any(not _folder(workspace, v, job.release).exists() for v in job.variants):
+    if any(not workspace.has(_folder(workspace, v, job.release)) for v in job.variants):
         workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
 
 

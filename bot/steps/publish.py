@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bot.cleaning import mark_published
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
 from bot.naming import TEMPLATE, check_source, repo_of
@@ -51,6 +52,8 @@ def publish(
         )
     except KeyboardInterrupt as error:
         raise cut_short(refused, error, (), "publish") from error
+    repos = {b.build.build_key: published.repo_id for published in report.publications for b in published.builds}
+    mark_published(artifacts, repos)
     return together(refused, report)
 
 

@@ -23,6 +23,7 @@ from bot.steps.ahead import Ahead
 from bot.steps.announce import check_announcing
 from bot.steps.elsewhere import payer, submit
 from bot.steps.failures import CutShortError, cut_short, failure, together
+from bot.steps.keep import keep_within
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.prove import prove_all
@@ -173,7 +174,8 @@ def run(
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
     own name, not as one of a set. In a dry run, and while the bot is paused, nothing is done and nothing remembered.
-    Raises what ``look`` raises, and CutShortError on Ctrl-C.
+    Before each release, and at the end, the working folder is brought within ``work.keep``. Raises what ``look``
+    raises, and CutShortError on Ctrl-C.
     """
     dry = means.config.run.dry_run
     here = tuple(on) == HERE
@@ -192,11 +194,15 @@ def run(
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
             means.display.say(f"Paused: {paused}. What is left is for the next run")
             return replace(cycle, paused=paused), report
+        keep_within(means, cycle.todo, jobs)
         try:
-            report = together(report, _staged(jobs, means) if staged else _release(jobs, cycle.store, means))
+            with means.workspace.at_work():
+                done = _staged(jobs, means) if staged else _release(jobs, cycle.store, means)
+            report = together(report, done)
         except KeyboardInterrupt as error:
             wanted = [(job.release.label, v.variant.name) for job in cycle.todo.jobs for v in job.variants]
             raise cut_short(report, error, wanted, "build") from error
+    keep_within(means, cycle.todo)
     return cycle, report
 
 

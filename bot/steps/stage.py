@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from bot.cleaning import mark_published
 from bot.config import Config
 from bot.errors import ConflictError, PhiBotError, PromotionError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
@@ -87,6 +88,7 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
         Staged(repo_id=repo_id, commit=commit, folder=folder_of(c.proven.build), build=c.proven.build)
         for c in candidates
     )
+    mark_published(artifacts, {s.build.build_key: repo_id for s in staged})
     return Report(staged=staged, failures=tuple(failures))
 
 

@@ -53,7 +53,7 @@ class Trials:
         for tried in (p for p in planned if recipes.is_tried(p.variant)):
             plain, weighted = to_build(tried)
             lost = failed.pop(weighted.variant.name, None)
-            if self._folder(plain).exists():
+            if self.workspace.has(self._folder(plain)):
                 self._decide(tried, plain, weighted, lost)
             shutil.rmtree(self._folder(weighted), ignore_errors=True)
         return list(failed.values())

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from bot import temporary
 from bot.errors import (
     BuildError,
     ChatTemplateError,
@@ -106,8 +106,8 @@ def run_worker(
     with where the log is.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="phi-bot-") as folder, log.open("ab") as stderr:
-        task_file = Path(folder) / "task.json"
+    with temporary.folder() as folder, log.open("ab") as stderr:
+        task_file = folder / "task.json"
         task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
             [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
@@ -115,7 +115,7 @@ def run_worker(
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=folder,
-            env=child_environment(folder),
+            env=child_environment(str(folder)),
             start_new_session=True,
         )
         watch = Watch(process, limits, partial(_kill, process))

@@ -121,10 +121,28 @@ def remove(name: str) -> bool:
     """
     slots = [s for s in _slots() if _SLOT.fullmatch(s.name)["name"] == name]  # type: ignore[index]
     for slot in slots:
-        with FileLock(_lock_file(slot)):
-            (slot / _MARK).unlink(missing_ok=True)
-            shutil.rmtree(slot)
+        _remove(slot)
     return bool(slots)
+
+
+def remove_others() -> list[int]:
+    """Remove the toolchains of other locks and other Pythons, and what was printed when they were made.
+
+    Return the bytes that each had. A process that uses one at this moment fails.
+    """
+    freed = []
+    for slot in others():
+        freed.append(_size(slot))
+        _remove(slot)
+        slot.with_name(f"{slot.name}.log").unlink(missing_ok=True)
+    return freed
+
+
+def _remove(slot: Path) -> None:
+    # Its lock file stays: it is empty, and someone may be waiting for it.
+    with FileLock(_lock_file(slot)):
+        (slot / _MARK).unlink(missing_ok=True)
+        shutil.rmtree(slot)
 
 
 def _slot(name: str) -> Path:

@@ -16,7 +16,7 @@ from bot import toolchains
 from bot.errors import DiskFullError, DiskTooSmallError, ToolchainError
 from bot.progress import Silent
 from bot.toolchains import system
-from bot.toolchains.install import cache_folder, ensure, installed, others, remove
+from bot.toolchains.install import cache_folder, ensure, installed, others, remove, remove_others
 from tests.toolchains.index import HEAD, Index, lock, serve, wheel
 
 # What another process runs: the toolchain "tiny" of this test.
@@ -133,6 +133,10 @@ def test_a_changed_lock_is_another_toolchain(tiny: Path, index: Index) -> None:
     assert after.versions == {"first": "2.0"}
     assert before.python.exists()
     assert after.lock_digest != before.lock_digest
+
+    assert [freed > 0 for freed in remove_others()] == [True]
+    assert (before.python.exists(), after.python.exists()) == (False, True)
+    assert others() == []
 
     assert remove("tiny") is True  # of every lock
     assert left(cache_folder()) == []

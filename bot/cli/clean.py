@@ -1,0 +1,37 @@
+"""Cleaning the working folder, as a command."""
+
+import click
+
+from bot import show
+from bot.cleaning import STATES, State, Wish, clean, wish_of
+from bot.cli.options import Options, common, print_json
+
+
+@click.command("clean")
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="What nothing has used for so long.")
+@click.option("--only", "states", multiple=True, type=click.Choice(STATES), help="Only this; may be repeated.")
+@common
+def clean_command(older_than: float | None, states: tuple[State, ...], options: Options) -> None:
+    """Remove what the working folder keeps and can be made anew, and what killed processes left.
+
+    Without --older-than it is what work.keep says, as `phi-bot run` does by itself, and artifacts that are not
+    published stay. With it, they go by age as all else. What a running phi-bot uses stays in any case.
+
+    \b
+    Example: phi-bot clean --older-than 7 --dry-run
+    """
+    means = options.means()
+    dry_run = bool(options.dry_run)  # run.dry_run is about the Hub
+    chosen = states or STATES
+    if older_than is None:
+        wish = wish_of(means.config.work.keep, states=chosen)
+    else:
+        wish = Wish(days=older_than, unpublished=True, states=chosen)
+    cleaned = clean(means.workspace, wish, dry_run=dry_run)
+    if options.json:
+        print_json(cleaned)
+    else:
+        show.cleaned(cleaned, dry_run=dry_run)
+
+
+COMMANDS = (clean_command,)
