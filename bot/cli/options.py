@@ -101,7 +101,7 @@ def pull_request(name: str) -> tuple[str, int]:
     repository, _, number = name.partition("#")
     plain = re.fullmatch(r"[1-9][0-9]{0,9}", number)
     if plain is None or not REPOSITORY.fullmatch(repository):
-        raise click.BadParameter(f"{name[:200]!a} is no OWNER/REPO#N", param_hint="--pull")
+        raise click.BadParameter(f"{name[:200]!a} is no OWNER/REPO#NUMBER", param_hint="--pull")
     return repository, int(number)
 
 

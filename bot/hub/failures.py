@@ -1,7 +1,6 @@
 """What huggingface_hub and the network raise, turned into errors that a person can act on."""
 
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from bot.errors import (
     UnknownRevisionError,
 )
 from bot.hub.library import HUGGING_FACE, forget_connections
+from bot.hub.plain import plain as plain
+from bot.hub.storage import answer_refusal, batch_refusal
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -77,7 +78,7 @@ def translate(
             case PhiBotError():
                 return cause
             case errors.HfHubHTTPError():
-                return _refusal(cause, endpoint, repo_id, revision)
+                return answer_refusal(cause, endpoint, repo_id) or _refusal(cause, endpoint, repo_id, revision)
             case errors.OfflineModeIsEnabled():
                 return HubUnreachableError(f"{endpoint} is out of reach: HF_HUB_OFFLINE is set", hint="Unset it.")
             case errors.LocalTokenNotFoundError() | errors.OIDCError() | errors.DeviceCodeError():
@@ -95,21 +96,16 @@ def translate(
                 what = plain(str(cause)) or type(cause).__name__
                 return HubUnreachableError(f"the connection to {endpoint} broke: {what}", hint=_AGAIN)
             case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-                return DiskFullError("the disk is full", hint="Free some disk and run the same command again.")
+                where = f": {cause.filename}" if isinstance(cause.filename, str) else ""
+                return DiskFullError(f"the disk is full{where}", hint="Free some disk and run the same command again.")
+            case ValueError() if (refused := batch_refusal(cause, endpoint, repo_id)) is not None:
+                return refused
     if is_nonsense(error):
         return HubRefusedError(
             f"{endpoint} did not answer as a Hub does ({type(error).__name__}: {plain(str(error))})",
             hint="Is it a Hugging Face Hub (--endpoint, HF_ENDPOINT)?",
         )
     return None
-
-
-def plain(text: str) -> str:
-    """Return a server's words on one short line, without tokens and control characters."""
-    text = re.sub(r"\b(hf|hub|api_org)_[A-Za-z0-9_-]{6,}", r"\1_…", text)
-    text = re.sub(r"(?i)(bearer )\S+", r"\1…", text)
-    text = "".join(c if c.isprintable() else " " for c in text)
-    return re.sub(r" +", " ", text).strip()[:200]
 
 
 def _give_token(endpoint: str) -> str:
