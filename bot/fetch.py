@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from bot import holes, limits, source
+from bot import disk, holes, limits, source
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.progress import Display, size
@@ -166,7 +166,8 @@ def _download(release: Release, workspace: Workspace, hub: Hub, display: Display
     partial = folder.with_name(f"{folder.name}.partial")  # not in scratch: a killed download goes on from here
     if not workspace.has(partial):
         partial.mkdir(parents=True, exist_ok=True)
-    with display.task(f"Downloading {release.label} ({size(release.weight_bytes)} of weights)") as task:
+    title = f"Downloading {release.label} ({size(release.weight_bytes)} of weights)"
+    with disk.told(title, partial, needed=missing_bytes(release, workspace)), display.task(title) as task:
         hub.download(release, partial, task)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

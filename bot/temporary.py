@@ -1,5 +1,6 @@
 """Folders in the system's temporary folder: ours, removed when they are done with, or when their process is dead."""
 
+import errno
 import os
 import re
 import sys
@@ -24,7 +25,11 @@ def folder(kind: str = "") -> Iterator[Path]:
 
     Raises OSError where the temporary folder is full.
     """
-    with tempfile.TemporaryDirectory(prefix=f"phi-bot-{kind}") as name, FileLock(Path(name) / _LOCK):
+    try:
+        made = tempfile.TemporaryDirectory(prefix=f"phi-bot-{kind}")
+    except FileNotFoundError as error:  # Python's word for it, where nothing can be written to any of them
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.environ.get("TMPDIR", "/tmp")) from error  # noqa: S108
+    with made as name, FileLock(Path(name) / _LOCK):
         yield Path(name)
 
 

@@ -1,6 +1,5 @@
 """The command line: one command a step. A person reads tables; ``--json`` prints records for machines."""
 
-import errno
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from typing import NoReturn
 import click
 
 import bot
+from bot import disk
 from bot.cli import candidates, clean, compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 
@@ -60,9 +60,9 @@ def _main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk.is_full(error):
             raise
-        return _say(DiskFullError(f"the disk is full: {error}", hint="Free some disk and run the same command again."))
+        return _say(DiskFullError(f"the disk is full: {error}", hint=disk.FREE))
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:

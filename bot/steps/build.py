@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, formats, holes, importance, recipes, source
+from bot import cards, disk, formats, holes, importance, recipes, source
 from bot.errors import BuildError, DiskTooSmallError, PhiBotError, RecordError
 from bot.fetch import AtHand, at_hand, can_stream, missing_bytes, streamed_bytes
 from bot.hub.client import Hub
@@ -44,6 +44,13 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
     Raises DiskTooSmallError before anything is written, DiskFullError, and what ``fetch`` and
     ``toolchains.install.ensure`` raise.
     """
+    needed = job.estimate.output + job.estimate.disk
+    what = f"building {len(job.variants)} {job.format} variants of {job.release.label}"
+    with disk.told(what, workspace.root, needed=needed):
+        return _build(job, workspace=workspace, hub=hub, threads=threads, display=display, stock=stock)
+
+
+def _build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Display, stock: bool) -> Report:
     release = job.release
     streamed = not stock and streams(job, workspace, display)
     failures: list[Failure] = []

@@ -1,11 +1,9 @@
 """How an error of one variant becomes a record that a run goes on with."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from errno import EDQUOT, ENOSPC
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from bot.errors import DiskFullError, IncompleteError, Interrupted, PhiBotError
+from bot.errors import IncompleteError, Interrupted, PhiBotError
 from bot.records import Failure, Report
 
 Step = Literal["plan", "build", "verify", "stage", "publish"]
@@ -56,19 +54,6 @@ def cut_short(done: Report, error: KeyboardInterrupt, wanted: Iterable[tuple[str
     why = Interrupted("it was interrupted", hint="Run the same command again to go on.")
     left = tuple(failure(*one, step, why) for one in wanted if one not in known)
     return CutShortError(together(report, Report(failures=left)))
-
-
-@contextmanager
-def said() -> Iterator[None]:
-    """Raise DiskFullError where the block fills the disk: one variant that finds no room is no end of the others."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT):
-            raise
-        raise DiskFullError(
-            f"the disk is full: {error}", hint="Free some disk and run the same command again."
-        ) from error
 
 
 def exit_code(failures: Sequence[Failure], *, anything_done: bool) -> int:

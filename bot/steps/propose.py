@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
+from bot import disk
 from bot.approval import Approval
 from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, UnknownModelError
@@ -18,7 +19,7 @@ from bot.source import NOTICES, bytes_digest, sizes
 from bot.steps import check
 from bot.steps.candidates import Candidate, candidate_of
 from bot.steps.changes import Composer, by_repo
-from bot.steps.failures import cut_short, failure, said
+from bot.steps.failures import cut_short, failure
 from bot.workspace import Workspace, hash_files
 
 
@@ -63,7 +64,7 @@ def propose(
     proposals: list[Proposal] = []
     for repo_id, members in by_repo(candidates, namespace, config.publish.repo):
         try:
-            with said():
+            with disk.told(f"proposing in {repo_id}", workspace.root):
                 made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
             proposals += [made] if made is not None else []
         except PhiBotError as error:

@@ -6,7 +6,7 @@ from bot.errors import Interrupted, PhiBotError, SourceError
 from bot.plans import Job
 from bot.records import Artifact, Failure, Report
 from bot.steps.build import build, what_is_whole
-from bot.steps.failures import CutShortError, cut_short, failure, said, together
+from bot.steps.failures import CutShortError, cut_short, failure, together
 from bot.steps.means import Means
 from bot.steps.place import BYTES_A_SECOND
 from bot.steps.verify import verify
@@ -72,10 +72,7 @@ def _built(job: Job, means: Means, *, stock: bool = False) -> Report:
     """
     threads = means.config.build.threads
     try:
-        with said():
-            return build(
-                job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display, stock=stock
-            )
+        return build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display, stock=stock)
     except SourceError:
         raise
     except PhiBotError as error:
@@ -102,17 +99,16 @@ def _verified(
         try:
             if (known := broken.get(source.content_digest)) is not None:
                 raise known
-            with said():
-                proven.append(
-                    verify(
-                        artifact,
-                        config=means.config,
-                        workspace=means.workspace,
-                        hub=means.hub,
-                        threads=means.config.build.threads,
-                        display=means.display,
-                    )
+            proven.append(
+                verify(
+                    artifact,
+                    config=means.config,
+                    workspace=means.workspace,
+                    hub=means.hub,
+                    threads=means.config.build.threads,
+                    display=means.display,
                 )
+            )
         except PhiBotError as error:
             failures.append(failure(source.label, variant.name, "verify", error))
             if isinstance(error, SourceError):

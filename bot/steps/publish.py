@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bot import disk
 from bot.cleaning import mark_published
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
@@ -14,7 +15,7 @@ from bot.records import Artifact, Failure, Publication, RepoRecord, Report
 from bot.steps.ahead import Placed
 from bot.steps.candidates import Candidate, candidate_of
 from bot.steps.changes import EMPTY, Composer, by_repo, path_in_repo
-from bot.steps.failures import cut_short, failure, said, together
+from bot.steps.failures import cut_short, failure, together
 from bot.workspace import Workspace
 
 _ROUNDS = 9  # each one that is lost was won by someone else, who has less left to do then
@@ -108,7 +109,7 @@ def put(
     composer = Composer.of(candidates, template=template, workspace=workspace, hub=hub, display=display)
     for repo_id, members in by_repo(candidates, namespace, template):
         try:
-            with said():
+            with disk.told(f"publishing in {repo_id}", workspace.root):
                 publications.append(_put(repo_id, members, private, composer, hub, display))
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from bot import disk
 from bot.cleaning import mark_published
 from bot.config import Config
 from bot.errors import ConflictError, PhiBotError, PromotionError, RecordError, TokenError, UnknownModelError
@@ -32,7 +33,7 @@ from bot.source.strict import parse_object
 from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
 from bot.steps.ahead import Placed
 from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of
-from bot.steps.failures import cut_short, failure, said
+from bot.steps.failures import cut_short, failure
 
 R = TypeVar("R", bound=Record)
 
@@ -76,7 +77,7 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
     if not candidates:
         return Report(failures=tuple(failures))
     try:
-        with said():
+        with disk.told(f"staging in {repo_id}", Path(artifacts[0].folder)):
             commit = _put(repo_id, candidates, namespace, hub, display)
     except PhiBotError as error:
         failures += [failure(c.release.label, c.name, "stage", error) for c in candidates]

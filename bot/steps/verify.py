@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bot import disk
 from bot import reference as references
 from bot.config import Config
 from bot.errors import BuildError, VerifyError
@@ -30,6 +31,13 @@ def verify(
     What was measured before on the same files against the same reference is not measured again; the gate is applied
     afresh. Raises VerifyError when this machine cannot run the file, its runtime does not load it, or a check fails.
     """
+    with disk.told(f"verifying {artifact.build.variant.name}", workspace.root):
+        return _verify(artifact, config=config, workspace=workspace, hub=hub, threads=threads, display=display)
+
+
+def _verify(
+    artifact: Artifact, *, config: Config, workspace: Workspace, hub: Hub, threads: int, display: Display
+) -> Artifact:
     variant = artifact.build.variant
     missing = lacks(variant.target)
     if missing is not None:

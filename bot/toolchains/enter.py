@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from bot import temporary
+from bot import disk, temporary
 from bot.errors import (
     BuildError,
     ChatTemplateError,
@@ -105,10 +105,12 @@ def run_worker(
     needs more of the source than one that streams, and BuildError when it fails or dies in any other way; the hint ends
     with where the log is.
     """
+    what = f"{toolchain.name} {command}"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.folder() as folder, log.open("ab") as stderr:
+    with disk.told(what, log.parent), temporary.folder() as folder, log.open("ab") as stderr:
         task_file = folder / "task.json"
-        task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
+        with disk.told(what, folder):
+            task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
             [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
             stdin=subprocess.PIPE,  # for answers; its end tells the worker that we are gone
@@ -128,11 +130,18 @@ def run_worker(
             raise
         finally:
             watch.close()
-    if watch.over and (last is None or last["event"] != "result"):
-        raise _over(f"{toolchain.name} {command}", watch.over, log)
-    if last is not None and last["event"] == "result":
-        return last["value"]
-    raise _failure(f"{toolchain.name} {command}", last, code, log)
+        if watch.over and (last is None or last["event"] != "result"):
+            raise _over(what, watch.over, log)
+        if last is not None and last["event"] == "result":
+            return last["value"]
+        error = _failure(what, last, code, log)
+        where = disk.without_room(log.parent, folder)
+        if isinstance(error, DiskFullError):
+            raise disk.full(what, where or log.parent, said=error.message)
+        if type(error) is BuildError and where is not None:
+            # A library that aborts, or has words of its own for it. What is half-made is still there, and tells.
+            raise disk.full(what, where) from error
+        raise error
 
 
 def _over(what: str, over: str, log: Path) -> WorkerLimitError:
@@ -196,7 +205,7 @@ def _failure(what: str, last: dict[str, Json] | None, code: int, log: Path) -> P
         kind, do = FORESEEN[last["kind"]]
         return kind(message, hint=f"{do} {see}".lstrip())
     if last["kind"] == "disk":
-        return DiskFullError(f"{what}: {message}", hint="Free some disk and run the same command again.")
+        return DiskFullError(message, hint=disk.FREE)
     return BuildError(f"{what}: {message}", hint=see)
 
 

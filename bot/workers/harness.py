@@ -15,7 +15,6 @@ A source that streams has events of its own, and answers to them on standard inp
 Whatever the toolchain's own libraries print, on either stream, goes to standard error, which the bot keeps in a log.
 """
 
-import errno
 import json
 import os
 import signal
@@ -30,6 +29,7 @@ from typing import ClassVar
 
 from bot.records import Json, Variant
 from bot.tasks import Target
+from bot.workers.disk import says_full
 
 
 class Foreseen(Exception):  # noqa: N818
@@ -193,8 +193,9 @@ def main(commands: dict[str, Command]) -> None:
     task = json.loads(Path(task_file).read_text(encoding="utf-8"))
     with _errors_reported(reporter):
         reporter.event(event="result", value=commands[command](task, reporter))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # all is done, even if the disk of the log is full
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)  # some toolchains crash or hang in their atexit handlers, after all is done
 
 
@@ -230,13 +231,14 @@ def _errors_reported(reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a toolchain raises becomes one event
-        traceback.print_exc()
-        if isinstance(error, Foreseen):
+        if says_full(error):  # first: what is blamed on the source or the tool may be what a full disk did
+            kind, message = "disk", said(error)
+        elif isinstance(error, Foreseen):
             kind, message = error.kind, str(error)
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            kind, message = "disk", str(error)
         else:
             kind, message = "toolchain", said(error)
         reporter.event(event="error", kind=kind, message=message.strip())
-        sys.stderr.flush()
+        with suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
+            sys.stderr.flush()
         os._exit(1)

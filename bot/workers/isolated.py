@@ -18,6 +18,7 @@ from typing import IO
 
 from bot.records import Json
 from bot.tasks import BuildTask, Target
+from bot.workers.disk import out_of_space
 from bot.workers.harness import FORESEEN, Reporter
 
 _LAUNCHER = Path(__file__).parent / "launch.py"
@@ -32,6 +33,9 @@ def run_alone(module: str, command: str, task: BuildTask, target: Target, report
     with tempfile.TemporaryDirectory(dir=task.scratch) as scratch:
         alone = dataclasses.replace(task, targets=(target,), scratch=scratch)
         last, code = _run(module, command, alone, report)
+        full = None if last is not None else out_of_space(Path(target.out))
+    if full is not None:  # what its libraries died of
+        raise full
     if last is None:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         often = "; signal 9 often means too little memory" if code == -signal.SIGKILL else ""

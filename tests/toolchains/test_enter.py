@@ -38,6 +38,7 @@ from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
 from bot.toolchains.watch import Limits
 from bot.workers.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
+from tests.workers.running import small_disk
 
 PYTHON = Toolchain(name="plain", python=Path(sys.executable), lock_digest="0" * 64, versions={})
 
@@ -61,7 +62,10 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     package = tmp_path / "bot"
     real = Path(bot.__file__).parent
     (package / "workers").mkdir(parents=True)
-    for file in (*real.glob("*.py"), *(real / "workers" / f"{n}.py" for n in ("__init__", "launch", "harness"))):
+    for file in (
+        *real.glob("*.py"),
+        *(real / "workers" / f"{n}.py" for n in ("__init__", "launch", "harness", "disk")),
+    ):
         shutil.copy(file, package / file.relative_to(real))
     monkeypatch.setattr(enter, "LAUNCHER", package / "workers" / "launch.py")
 
@@ -137,6 +141,13 @@ def test_what_is_printed_before_the_worker_begins_goes_to_the_log_too(work: Run,
         ("raise NotTaken('no such tokenizer')", FormatRefusedError, "^no such tokenizer$"),
         ("raise NeedsWholeSource('nf4')", WholeSourceError, "^nf4$"),
         ("raise OSError(28, 'No space left on device')", DiskFullError, "No space left on device"),
+        ("raise OSError('5000 requested and 3000 written')", DiskFullError, "5000 requested and 3000 written"),
+        ("raise RuntimeError('cannot write x.bin: No space left on device')", DiskFullError, "cannot write x.bin"),
+        (
+            "try:\n    raise OSError(28, 'full')\nexcept OSError as e:\n    raise NotTaken('no tokenizer') from e",
+            DiskFullError,
+            "no tokenizer",
+        ),
         ("raise ValueError('no such layer')", BuildError, "^plain work: ValueError: no such layer$"),
         ("assert task is None", BuildError, r"^plain work: AssertionError: in work, own\.py, line \d+$"),
         ("os._exit(7)", BuildError, "^plain work ended with code 7 without a result$"),
@@ -149,6 +160,27 @@ def test_each_end_without_a_result_has_its_error(
     with pytest.raises(error, match=says) as caught:
         work(code)
     assert type(caught.value) is error
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "end", ["os.abort()", "raise KeyError('x')", "os._exit(3)", "print('x', file=sys.stderr, flush=True)"]
+)
+def test_what_a_worker_dies_of_on_a_full_disk_is_the_disk(work: Run, tmp_path: Path, end: str) -> None:
+    """A library that aborts, or says something else; even the log has no room for what it said."""
+    fills = """
+    try:
+        with open(task["text"], "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+    except OSError:
+        pass
+    """
+    with small_disk(tmp_path / "logs", 2) as disk:
+        with pytest.raises(DiskFullError) as caught:
+            work(textwrap.dedent(fills) + end, task=Task(text=str(disk / "large")))
+        assert str(disk) in caught.value.message
+        assert " are free there" in caught.value.message
 
 
 def test_every_end_that_a_worker_foresees_has_its_error() -> None:

@@ -29,11 +29,11 @@ def data_limit(size: int) -> Iterator[None]:
 def on_full_disk(
     toolchain: Toolchain, source: Path, variants: Sequence[Variant], folder: Path, megabytes: float, *, stock: bool
 ) -> Iterator[Built]:
-    """Build on a disk of its own, ``folder / "disk"``, which has to fill up; give what was left on it."""
+    """Build on a disk of its own, ``folder / "disk"``, which has to fill up, the log with it; give what was left."""
     with small_disk(folder / "disk", megabytes) as disk:
         built = prepare(disk / "job", variants)
         with pytest.raises(DiskFullError, match="No space left on device"):
-            run_build(toolchain, source, variants, built, log=folder / "log", stock=stock)
+            run_build(toolchain, source, variants, built, log=disk / "log", stock=stock)
         yield built
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from bot.records import Json, Variant
 from bot.tasks import BuildTask
 from bot.workers.checkpoint import forbid_remote_code, weight_types
-from bot.workers.disk import out_of_space
+from bot.workers.disk import disk_full
 from bot.workers.fast import take
 from bot.workers.harness import Foreseen, Reporter, said
 from bot.workers.mlx import cpu, lean, model
@@ -32,7 +32,7 @@ def _stock(task: BuildTask, source: Path, report: Reporter) -> None:
         except Foreseen:
             raise
         except Exception as error:
-            full = out_of_space(out)
+            full = disk_full(error, out)
             _empty(out)
             if full is not None:
                 raise full from error
