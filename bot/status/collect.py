@@ -54,6 +54,7 @@ def collect(
     known: Known, *, hub: str, namespace: str, now: dt.datetime, private: bool = False, run: str = ""
 ) -> Status:
     """Return the status of all models. Unless ``private``, what is private or gated is left out: pages are public."""
+    known = _spelled(known)
     hidden = set() if private else _hidden(known)
     shown = [s for s in known.shelved if private or (not s.private and _model(s.source) not in hidden)]
     contents = {s.repo_id: s.content_digest for s in known.sightings}
@@ -91,6 +92,17 @@ def collect(
         run=run,
         paused=known.paused,
     )
+
+
+def _spelled(known: Known) -> Known:
+    """Return the same with the models that publications name as they are spelled where they were seen."""
+    names = {s.repo_id.casefold(): s.repo_id for s in known.sightings}
+
+    def spelled(label: str) -> str:
+        model, at, commit = label.partition("@")
+        return f"{names.get(model.casefold(), model)}{at}{commit}"
+
+    return replace(known, shelved=[replace(s, source=spelled(s.source)) for s in known.shelved])
 
 
 def _hidden(known: Known) -> set[str]:

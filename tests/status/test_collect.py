@@ -136,3 +136,16 @@ def test_figures_of_a_build_that_was_replaced_are_not_shown() -> None:
 def test_a_status_is_read_as_it_was_written() -> None:
     found = status(known())
     assert Status.from_json(found.to_json()) == found
+
+
+def test_a_model_that_a_card_spells_in_other_capitals_is_the_same_one() -> None:
+    what = known()
+    shelved = [replace(s, source=_swapped(s.source)) for s in what.shelved]
+    assert [s.source for s in shelved] != [s.source for s in what.shelved]
+    for private in (False, True):
+        assert status(replace(what, shelved=shelved), private=private) == status(what, private=private)
+
+
+def _swapped(label: str) -> str:
+    model, at, commit = label.partition("@")
+    return f"{model.swapcase()}{at}{commit}"
