@@ -7,7 +7,14 @@ from typing import Literal
 
 import bot
 from bot import naming, recipes
-from bot.errors import ConfigError, ForeignRepoError, OtherSourceError, PhiBotError, UnsupportedArchitectureError
+from bot.errors import (
+    ConfigError,
+    ForeignRepoError,
+    HubUnreachableError,
+    OtherSourceError,
+    PhiBotError,
+    UnsupportedArchitectureError,
+)
 from bot.formats import all_formats
 from bot.hub.namespace import Namespace
 from bot.memory import Memory
@@ -80,6 +87,8 @@ def due(sightings: Sequence[Sighting], variants: Sequence[Variant], *, current: 
                 reason = _reason(planned, shelf, sighting.content_digest, known)
                 if reason is not None:
                     _check_place(planned, shelf, sighting, claims, current, known)
+            except HubUnreachableError:
+                raise  # the others would fail alike
             except PhiBotError as error:
                 found.failures.append(failure(sighting.label, variant.name, "plan", error))
                 continue
