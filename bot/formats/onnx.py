@@ -65,16 +65,13 @@ class Onnx:
 
 
 def _odd_switch(config: dict[str, Json]) -> str | None:
-    """The builder takes a Phi-3 for one with LongRoPE by two of its lengths, and not by the kind of its scaling."""
+    """The builder knows LongRoPE by two of a model's lengths, which may be equal where nothing ever switches."""
     switch, longest = config.get("original_max_position_embeddings"), config.get("max_position_embeddings")
-    if switch is None or longest is None or _phi.architecture(config) != "Phi3ForCausalLM":
-        return None
-    if (switch != longest) == _phi.is_longrope(config):
+    if switch is None or switch != longest or not _phi.is_longrope(config):
         return None
     return (
-        "onnxruntime-genai's builder takes a model for one with LongRoPE where max_position_embeddings is not "
-        f"original_max_position_embeddings; here they are {longest} and {switch}, and the rope scaling is of type "
-        f"{_phi.rope_type(config)!r}"
+        "onnxruntime-genai's builder makes LongRoPE only where max_position_embeddings is not "
+        f"original_max_position_embeddings, and both are {switch}"
     )
 
 

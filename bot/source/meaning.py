@@ -16,6 +16,12 @@ NATIVE = {
     "PhimoeForCausalLM": "phimoe",
     "Phi4MultimodalForCausalLM": "phi4_multimodal",
 }
+JOIN = (
+    "A Phi with Llama's classes has its matrices apart. Join q_proj, k_proj and v_proj of each layer into qkv_proj, "
+    "and gate_proj and up_proj into gate_up_proj (rows one after the other), and save it as Phi3ForCausalLM; or give a "
+    "model that was tuned in Phi's own form."
+)
+RENAME = "Give the model in transformers' layout: its convert_phi_weights_to_hf.py renames the weights."
 _CLASSES = {kind: name for name, kind in reversed(NATIVE.items())}  # Microsoft's own name where there are two
 _SCALED = ("phi3", "phimoe")  # of which transformers reads no scaling but LongRoPE
 _OLDER = {"phi-msft": "Phi-2", "mixformer-sequential": "Phi-1 and 1.5"}
@@ -65,9 +71,7 @@ def check_class(config: dict[str, Json], *, where: str) -> None:
         return
     raise UnsupportedArchitectureError(
         f"{where} is a model of the class {name[:60]!a}, and phi-bot takes Phi's own classes only",
-        hint="A Phi with Llama's classes has its matrices apart. Join q_proj, k_proj and v_proj of each layer into "
-        "qkv_proj, and gate_proj and up_proj into gate_up_proj (rows one after the other), and save it as "
-        "Phi3ForCausalLM; or give a model that was tuned in Phi's own form.",
+        hint=JOIN,
     )
 
 
@@ -77,7 +81,7 @@ def _name_class(config: dict[str, Json], where: str) -> None:
     if isinstance(kind, str) and kind in _OLDER:
         raise UnsupportedArchitectureError(
             f"{where} is {_OLDER[kind]} in an older layout (model_type {kind!r}), which only code of its own reads",
-            hint="Give the model in transformers' layout: its convert_phi_weights_to_hf.py renames the weights.",
+            hint=RENAME,
         )
     if not name and isinstance(kind, str) and kind in _CLASSES:
         config["architectures"] = [_CLASSES[kind]]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from bot.errors import OtherWeightsError, UnsupportedArchitectureError
 from bot.records import Json
 from bot.source.adapters import check_adapter_tensors
-from bot.source.meaning import architecture
+from bot.source.meaning import JOIN, RENAME, architecture
 from bot.source.weights import Tensor
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -18,6 +18,7 @@ QUANTIZED = ("quantization_config", "compression_config", "quantization")  #: ke
 
 _FLOATS = ("BF16", "F16", "F32")
 _COMPUTED = re.compile(r"(model\.layers\.\d+\.self_attn|model)\.rotary_emb\.inv_freq")  # stored by old versions
+_APART = re.compile(r"\.(self_attn\.[qkv]_proj|mlp\.(gate|up)_proj)\.")  # as Llama has them
 _WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 _PHI = (
@@ -112,12 +113,16 @@ def _unknown(unknown: list[str], class_name: str, known: Callable[[str], bool], 
             return _other(f"{where} has its tensors under the prefix {prefix[:60]!a}, as {name[:100]!a}", rename)
         if known(f"model.{name}"):
             return _other(f"{where} has its tensors without the prefix 'model.', as {name[:100]!a}", rename)
-    more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-    return _other(
-        f"{where} holds {unknown[0][:100]!a}{more}, which a {class_name} does not have",
+    hint = (
         "transformers would leave them out. Save the model itself, without what training added (a value head, "
-        "statistics), or with the class that has them.",
+        "statistics), or with the class that has them."
     )
+    if class_name == "Phi3ForCausalLM" and any(_APART.search(n) for n in unknown):
+        hint = JOIN
+    elif any(n.startswith(("transformer.h.", "layers.0.wte.")) for n in unknown):
+        hint = RENAME
+    more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+    return _other(f"{where} holds {unknown[0][:100]!a}{more}, which a {class_name} does not have", hint)
 
 
 def _prefix(name: str, known: Callable[[str], bool]) -> str | None:

@@ -148,7 +148,6 @@ def test_a_body_without_its_prefix_is_called_that(tmp_path: Path) -> None:
     [
         "v_head.summary.weight",
         "score.weight",
-        "model.layers.0.self_attn.q_proj.weight",
         "model.layers.0.self_attn.qkv_proj.bias",
         "model.layers.0.block_sparse_moe.gate.weight",
         "model.visual.weight",
@@ -159,6 +158,20 @@ def test_a_tensor_that_the_class_does_not_have_is_not_dropped_in_silence(tmp_pat
     error = refused(model(tmp_path, WHOLE | {name: ("BF16", [2, 2])}))
     assert error.message == f"{tmp_path} holds '{name}', which a Phi3ForCausalLM does not have"
     assert "a value head" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("model.layers.0.self_attn.q_proj.weight", "Join q_proj, k_proj and v_proj"),
+        ("model.layers.0.mlp.gate_proj.weight", "Join q_proj, k_proj and v_proj"),
+        ("transformer.h.0.mixer.Wqkv.weight", "convert_phi_weights_to_hf.py"),
+    ],
+)
+def test_other_layouts_are_told_from_extra_tensors(tmp_path: Path, name: str, hint: str) -> None:
+    error = refused(model(tmp_path, WHOLE | {name: ("BF16", [2, 2])}))
+    assert f"holds '{name}', which a Phi3ForCausalLM does not have" in error.message
+    assert hint in error.hint
 
 
 def test_what_old_versions_stored_and_all_compute_is_passed_over(tmp_path: Path) -> None:
