@@ -126,20 +126,38 @@ def remove(name: str) -> bool:
 
 
 def remove_others() -> list[int]:
-    """Remove the toolchains of other locks and other Pythons, and what was printed when they were made.
+    """Remove the toolchains of other locks and other Pythons, with their logs and their lock files.
 
-    Return the bytes that each had. A process that uses one at this moment fails.
+    Return the bytes that each toolchain had. A process that uses one at this moment fails.
     """
     freed = []
     for slot in others():
         freed.append(_size(slot))
         _remove(slot)
-        slot.with_name(f"{slot.name}.log").unlink(missing_ok=True)
+    known = {_slot(name) for name in toolchains.names()}
+    for file in cache_folder().glob("*.lock") if cache_folder().is_dir() else ():
+        slot = file.with_suffix("")
+        if _SLOT.fullmatch(slot.name) and slot not in known and _remove_free_lock(file, slot):
+            slot.with_name(f"{slot.name}.log").unlink(missing_ok=True)
     return freed
 
 
+def _remove_free_lock(file: Path, slot: Path) -> bool:
+    """Remove a lock that nobody holds, of a toolchain that is not there; return whether that was so.
+
+    It is removed while it is held: who waits for it then finds that the file is gone, and makes it anew.
+    """
+    try:
+        with FileLock(file).acquire(timeout=0):
+            if not slot.exists():
+                file.unlink()
+                return True
+    except (Timeout, OSError):
+        pass
+    return False
+
+
 def _remove(slot: Path) -> None:
-    # Its lock file stays: it is empty, and someone may be waiting for it.
     with FileLock(_lock_file(slot)):
         (slot / _MARK).unlink(missing_ok=True)
         shutil.rmtree(slot)

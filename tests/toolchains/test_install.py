@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bot import toolchains
 from bot.errors import DiskFullError, DiskTooSmallError, ToolchainError
@@ -134,7 +135,15 @@ def test_a_changed_lock_is_another_toolchain(tiny: Path, index: Index) -> None:
     assert before.python.exists()
     assert after.lock_digest != before.lock_digest
 
-    assert [freed > 0 for freed in remove_others()] == [True]
+    old = before.python.parents[2]
+    held = old.with_name(old.name.replace(before.lock_digest[:16], "0" * 16) + ".lock")
+    with FileLock(held):  # another version of the bot is about to install
+        assert [freed > 0 for freed in remove_others()] == [True]
+        assert {file.name for file in cache_folder().glob("*.lock")} == {
+            held.name,
+            f"{after.python.parents[2].name}.lock",
+        }
+    assert not old.with_name(f"{old.name}.log").exists()
     assert (before.python.exists(), after.python.exists()) == (False, True)
     assert others() == []
 
