@@ -13,6 +13,7 @@ from pathlib import Path
 from bot import disk, holes, limits, source
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
+from bot.hub.download import arrived
 from bot.progress import Display, size
 from bot.records import Json, Record, Release
 from bot.source.config import read_config
@@ -113,7 +114,7 @@ def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display)
     staged = workspace.staged(release)
     if workspace.has(staged):
         return staged
-    with workspace.only_one(f"source-{staged.name}", display):
+    with workspace.only_one(_lock(release, workspace), display):
         if workspace.has(staged):
             return staged
         folder = _local(release) if release.folder else _download(release, workspace, hub, display)
@@ -142,18 +143,39 @@ def _local(release: Release) -> Path:
 
 
 def missing_bytes(release: Release, workspace: Workspace) -> int:
-    """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights."""
+    """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights.
+
+    What a killed download left is not among them: it goes on from there.
+    """
     if workspace.has(workspace.staged(release)):
         return 0
     copied = release.bytes_beside_weights
     if release.folder or workspace.has(workspace.source(release)):
         return copied
-    return sum(f.size for f in release.files if source.is_wanted(f.path)) + copied
+    folder = workspace.downloading(release)
+    return copied + sum(f.size - arrived(folder, f) for f in release.files if source.is_wanted(f.path))
 
 
 def streamed_bytes(release: Release) -> int:
     """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice."""
     return room(release.weight_bytes) + 2 * release.bytes_beside_weights
+
+
+def forget_download(release: Release, workspace: Workspace, display: Display) -> bool:
+    """Remove what a killed download left: it takes the room of a release that is to stream. Say whether there was any.
+
+    One that another process is at is waited for.
+    """
+    folder = workspace.downloading(release)
+    if not folder.exists():
+        return False
+    with workspace.only_one(_lock(release, workspace), display):
+        shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _lock(release: Release, workspace: Workspace) -> str:
+    return f"source-{workspace.staged(release).name}"
 
 
 def _download(release: Release, workspace: Workspace, hub: Hub, display: Display) -> Path:
@@ -163,7 +185,7 @@ def _download(release: Release, workspace: Workspace, hub: Hub, display: Display
     source.check_sizes(((f.path, f.size) for f in release.files if source.is_wanted(f.path)), where=release.label)
     hub.shape(release)  # weights that are not the model's are refused before hours of downloading them
     workspace.need_disk(missing_bytes(release, workspace), f"Downloading {release.label}")
-    partial = folder.with_name(f"{folder.name}.partial")  # not in scratch: a killed download goes on from here
+    partial = workspace.downloading(release)  # not in scratch: a killed download goes on from here
     if not workspace.has(partial):
         partial.mkdir(parents=True, exist_ok=True)
     title = f"Downloading {release.label} ({size(release.weight_bytes)} of weights)"

@@ -64,6 +64,11 @@ class Workspace:
         """Return where a release's files are kept."""
         return self.root / "sources" / release.content_digest[:_NAME_LENGTH]
 
+    def downloading(self, release: Release) -> Path:
+        """Return where they are while they come: a killed download goes on from there."""
+        folder = self.source(release)
+        return folder.with_name(f"{folder.name}.partial")
+
     def staged(self, release: Release) -> Path:
         """Return where the view of them that toolchains read is kept."""
         return self.root / "staged" / f"{release.content_digest[:_NAME_LENGTH]}-{_STAGED}"
@@ -96,8 +101,7 @@ class Workspace:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Make an empty folder, removed at the end of the block; if this process is killed, by the next one."""
-        for left in occupancy.abandoned(self.root):
-            occupancy.remove(left)
+        self._forget_abandoned()
         folder = self.root / "scratch" / uuid.uuid4().hex
         # First the lock, then the folder: nobody may take it for abandoned.
         with occupancy.held(self.root, folder.with_name(f"{folder.name}.lock")):
@@ -130,9 +134,14 @@ class Workspace:
         return occupancy.use(self.root, folder)
 
     def free(self) -> int:
-        """Return the bytes that are free where this workspace is."""
+        """Return the bytes that are free where this workspace is, once what killed processes left half-made is gone."""
         self.root.mkdir(parents=True, exist_ok=True)
+        self._forget_abandoned()
         return shutil.disk_usage(self.root).free
+
+    def _forget_abandoned(self) -> None:
+        for left in occupancy.abandoned(self.root):
+            occupancy.remove(left)
 
     def need_disk(self, needed: int, what: str) -> None:
         """Raise DiskTooSmallError unless ``needed`` bytes are free where this workspace is."""

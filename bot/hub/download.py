@@ -47,6 +47,12 @@ def download(api: "HfApi", release: Release, folder: Path, task: Task, *, weight
     shutil.rmtree(incomplete)
 
 
+def arrived(folder: Path, file: SourceFile) -> int:
+    """Return how many bytes of a file a download that was killed has left in ``folder``; it takes no more room."""
+    sizes = [p.stat().st_size for p in (folder / file.path, folder / _INCOMPLETE / file.path) if p.is_file()]
+    return min(sum(sizes), file.size)
+
+
 def read_small(repo: Repo, commit: str, file: SourceFile) -> bytes:
     """Return the content of a small file. Raises AlteredDownloadError when it is not what the listing says."""
     content = BytesIO()

@@ -8,7 +8,7 @@ from pathlib import Path
 import bot
 from bot import cards, disk, formats, holes, importance, recipes, source
 from bot.errors import BuildError, DiskTooSmallError, PhiBotError, RecordError
-from bot.fetch import AtHand, at_hand, can_stream, missing_bytes, streamed_bytes
+from bot.fetch import AtHand, at_hand, can_stream, forget_download, missing_bytes, streamed_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
 from bot.progress import Display
@@ -101,17 +101,27 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
     possible = can_stream(job.release, workspace)
     missing, least = missing_bytes(job.release, workspace), streamed_bytes(job.release)
     if possible and job.source == "streamed":
-        _need_disk(job, workspace, least)
+        _need_disk_streamed(job, workspace, least, display)
         return True
     try:
         _need_disk(job, workspace, missing)
     except DiskTooSmallError:
         if not possible:
             raise
-        _need_disk(job, workspace, least)
+        _need_disk_streamed(job, workspace, least, display)
         display.say(f"The weights of {job.release.label} do not fit beside what is made of them, so they stream")
         return True
     return False
+
+
+def _need_disk_streamed(job: Job, workspace: Workspace, least: int, display: Display) -> None:
+    """Raise DiskTooSmallError unless there is room to stream, without what a download left that is not gone on with."""
+    try:
+        _need_disk(job, workspace, least)
+    except DiskTooSmallError:
+        if not forget_download(job.release, workspace, display):
+            raise
+        _need_disk(job, workspace, least)
 
 
 def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:

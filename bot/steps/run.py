@@ -207,8 +207,15 @@ def run(
 
 
 def asked_for(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
-    """Return the failures of a plan that count: what a toolchain refuses only if it, or the model, was named."""
-    return tuple(f for f in todo.failures if f.variant in named or f.release in models or not is_refusal(f))
+    """Return the failures of a plan that count.
+
+    What a toolchain refuses counts if the variant was named, or the model, and nothing of that can be built.
+    """
+    planned = {job.release.label for job in todo.jobs} | {p.release for p in todo.postponed}
+    nothing = bool(models) and not todo.done
+    return tuple(
+        f for f in todo.failures if f.variant in named or not is_refusal(f) or (nothing and f.release not in planned)
+    )
 
 
 def _store(means: Means) -> Store | None:

@@ -131,7 +131,7 @@ def test_what_is_no_hub_is_said_so(shaky: Hub, faulty: Proxy, ask: Callable[[Hub
     for method in ("GET", "POST"):
         faulty.faults.append(Fault(method=method, path="", status=200, body=body))
     if ask in (ASK["sources"], ASK["namespace"]) and body in (b"[]", b"{}"):
-        assert ask(shaky) in ([], Namespace(shelved={}, foreign=frozenset()))
+        assert ask(shaky) in ([], Namespace(shelved={}, foreign=frozenset(), owner="me"))
         return
     with pytest.raises(HubRefusedError, match=r"did not answer as a Hub does|names no commit|names no account"):
         ask(shaky)
