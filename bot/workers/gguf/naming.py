@@ -43,6 +43,10 @@ def _strips(tokenizer: Any) -> bool:
     if not tokenizer.get_vocab().keys() >= _NEEDED:
         return False
     added = [t for t in tokenizer.added_tokens_decoder.values() if t.content != tokenizer.pad_token]
+    if before := [t.content for t in added if t.lstrip]:
+        raise NotTaken(
+            f"its tokenizer drops the white space before {_some(before)}; llama.cpp keeps it before all tokens"
+        )
     dropping = [t.content for t in added if t.rstrip]
     keeping = [t.content for t in added if not t.rstrip and t.content not in _NEVER_STRIPPING]
     dropping_never = [t for t in dropping if t in _NEVER_STRIPPING]

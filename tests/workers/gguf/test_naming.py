@@ -33,6 +33,7 @@ TOKENIZERS = [
 class Token:
     content: str
     rstrip: bool = False
+    lstrip: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,12 @@ def test_tokens_that_disagree_are_refused_with_their_names(own: tuple[bool, bool
 def test_tokens_of_which_llama_cpp_keeps_white_space_cannot_drop_it() -> None:
     with pytest.raises(NotTaken, match=r"behind <s> and keeps it"):
         names("Phi-3", Tokenizer([Token(t, rstrip=t not in ("<unk>", "<|endoftext|>")) for t in PHI_3]))
+
+
+def test_a_token_that_drops_white_space_before_it_is_refused() -> None:
+    with pytest.raises(NotTaken, match=r"drops the white space before <tool_call>; llama\.cpp keeps it"):
+        names("Phi-3", Tokenizer([*tokens(PHI_3, rstrip=False), Token("<tool_call>", lstrip=True)]))
+    assert names("Phi-4", Tokenizer([Token("<|im_start|>", lstrip=True, rstrip=True)])) == {"general.name": "Phi-4"}
 
 
 def test_a_token_that_only_pads_may_disagree() -> None:

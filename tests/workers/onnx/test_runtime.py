@@ -157,6 +157,33 @@ def test_a_template_that_means_harm_is_stopped(
     assert hostile.stopped(asked(toolchain, folder, f"{hostile.CODE}\nprint(json.dumps(said))"))
 
 
+TOOLS = """
+from bot.texts import WITH_TOOLS
+from bot.workers import parity
+tool = {"type": "function", "function": {"name": "weather_at", "description": "Look", "parameters": {}}}
+said = {"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": True}
+chats = [
+    said | {"name": "a tool", "tools": [tool], "text": json.dumps(tool) + "Hi"},
+    said | {"name": "a question", "tools": None, "text": "Hi"},
+]
+known = parity.known_differences(runtime, {"unusual": {}, "chats": chats}, [WITH_TOOLS])
+print(json.dumps([parity.chats(runtime, chats), parity.chats(runtime, chats, [WITH_TOOLS]), known]))
+"""
+
+
+def test_a_tool_is_handed_to_the_template_without_what_says_that_it_is_a_function_and_counted(
+    onnx_files: Built, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "tools")
+    template = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    held, known, counted = asked(toolchain, folder, TOOLS)
+    assert held[0] is False
+    assert held[1].startswith("a tool: ")
+    assert known == [True, "1 conversations are written as the source's template writes them"]
+    assert counted == [{"kind": "tools in a conversation", "differing": 1, "texts": 1}]
+
+
 # ---- faults --------------------------------------------------------------------------------------------------
 
 
