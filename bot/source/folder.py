@@ -21,7 +21,7 @@ from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.tokenizer import check_tokenizer
-from bot.source.tokens import check_tokens, possible_ids, template_notes
+from bot.source.tokens import check_tokens, flag_notes, possible_ids, template_notes
 from bot.source.weights import check_weights, read_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
@@ -79,7 +79,7 @@ def stage(folder: Path, out: Path) -> tuple[str, ...]:
     config, read = check_config(read_config(folder), where=str(folder))
     tensors, owner = read_weights(folder)
     config, stored = as_stored(config, tensors)
-    notes = [*read, *stored, *template_notes(folder)]
+    notes = [*read, *stored, *template_notes(folder), *flag_notes(folder)]
     listing = list_folder(folder)
     names = _names_for_all(listing.weights)
     paths = _wanted_files(folder, listing)

@@ -12,6 +12,7 @@ from bot.records import Json
 from bot.source.strict import parse_object
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")  # keys of config.json and generation_config.json
+_FLAGS = ("lstrip", "rstrip", "normalized", "single_word", "special")
 _SAID = 60  # characters of a token in a message
 
 
@@ -81,6 +82,22 @@ def template_notes(folder: Path) -> list[str]:
     return notes
 
 
+def flag_notes(folder: Path) -> list[str]:
+    """Return a line if tokenizer_config.json gives tokens other flags than tokenizer.json: those are what counts."""
+    decoder = _object(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    there = _by_content(list(decoder.values()) if isinstance(decoder, dict) else [])
+    differing = []
+    for content, token in _by_content(_object(folder / "tokenizer.json").get("added_tokens")).items():
+        other = there.get(content, {})
+        if any(flag in token and flag in other and token[flag] != other[flag] for flag in _FLAGS):
+            differing.append(content)
+    if not differing:
+        return []
+    more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+    what = f"{_said(differing[0])}{more}"
+    return [f"tokenizer_config.json counts, as in transformers; tokenizer.json has other flags for {what}"]
+
+
 def _named(folder: Path) -> Iterator[tuple[str, str, int]]:
     """Yield each token that a file gives an id: the file's name, the token, the id. Other values are left alone."""
     fast = _object(folder / "tokenizer.json")
@@ -111,6 +128,10 @@ def _object(path: Path) -> dict[str, Json]:
 
 def _objects(value: Json) -> list[dict[str, Json]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def _by_content(tokens: Json) -> dict[str, dict[str, Json]]:
+    return {t["content"]: t for t in _objects(tokens) if isinstance(t.get("content"), str)}
 
 
 def _values(config: dict[str, Json]) -> Iterator[tuple[str, Json]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.errors import ConfigValueError, DamagedTokenizerError
 from bot.records import Json
-from bot.source.tokens import check_tokens, possible_ids, template_notes
+from bot.source.tokens import check_tokens, flag_notes, possible_ids, template_notes
 
 ROWS = 10
 CONFIG = {"vocab_size": ROWS}
@@ -126,6 +126,18 @@ def test_a_template_that_does_not_count_is_told(
     assert all(words in note for words, note in zip(ignored, notes, strict=True))
 
 
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "normalized", "single_word", "special"])
+def test_flags_that_two_files_say_differently_are_told(tmp_path: Path, flag: str) -> None:
+    added = [{"content": "<a>", "id": 1, flag: True}, {"content": "<b>", "id": 2, flag: True}]
+    decoder: Json = {"1": {"content": "<a>", flag: False}, "2": {"content": "<b>", flag: True}, "3": {"content": "<c>"}}
+    folder_of(tmp_path, tokenizer={"added_tokens": added}, tokenizer_config={"added_tokens_decoder": decoder})
+    (note,) = flag_notes(tmp_path)
+    assert note.endswith("tokenizer.json has other flags for '<a>'")
+    decoder["1"][flag] = True
+    folder_of(tmp_path, tokenizer_config={"added_tokens_decoder": decoder})
+    assert flag_notes(tmp_path) == []
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -146,4 +158,5 @@ def test_whatever_the_files_hold_nothing_else_is_raised(
     )
     with contextlib.suppress(DamagedTokenizerError, ConfigValueError):
         check_tokens(folder, {"vocab_size": rows})
+    flag_notes(folder)
     possible_ids("config.json", {"eos_token_id": config}, rows)
