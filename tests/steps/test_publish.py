@@ -12,12 +12,13 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from bot import toolchains
+from bot.cleaning import PUBLISHED_FILE
 from bot.hub import client
 from bot.hub.local import RunningHub
 from bot.progress import Silent, Task
 from bot.records import Artifact, FileEntry, ProvenBuild, Report
 from bot.steps.publish import publish
-from bot.workspace import Workspace, write_json
+from bot.workspace import Workspace, read_json, write_json
 from tests.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE, sha256
 from tests.toolchains.index import HEAD, lock, wheel
 
@@ -86,6 +87,14 @@ def test_what_has_no_evidence_is_not_published(hub: RunningHub, tmp_path: Path, 
     report = published(hub, replace(artifact(tmp_path, MLX.builds[0]), evidence=None))
     assert [f.message for f in report.failures] == ["mlx/4bit has no evidence that it passed"]
     assert report.publications == ()
+
+
+def test_what_is_published_is_known_to_be_on_this_machine(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
+    """So cleaning knows what can be had again; what was refused waits."""
+    sent, refused = (artifact(tmp_path, proven) for proven in (MLX.builds[0], GGUF.builds[0]))
+    published(hub, sent, replace(refused, evidence=None))
+    assert read_json(Path(sent.folder) / PUBLISHED_FILE) == {"repo_id": MLX_REPO}
+    assert not (Path(refused.folder) / PUBLISHED_FILE).exists()
 
 
 def test_without_the_toolchain_cards_come_without_pictures_and_that_is_said_once(
