@@ -11,7 +11,7 @@ from bot.hub.local.access import contributor, visible, writer_to
 from bot.hub.local.api_webhooks import tell_of_commit
 from bot.hub.local.changes import Change
 from bot.hub.local.names import check_path, is_commit, is_sha256, title_of
-from bot.hub.local.objects import lfs_file, regular_file
+from bot.hub.local.objects import File, lfs_file, regular_file
 from bot.hub.local.refused import RefusedError, bad_request, not_found
 from bot.hub.local.repo import Ref, Repo, stale_parent
 from bot.hub.local.tokens import Grant
@@ -157,4 +157,11 @@ def _lfs(repo: Repo, path: str, value: dict[str, Any]) -> Change:
         raise bad_request(f"{path}: its LFS content {sha256!r} was not uploaded to {repo.id}")
     if value.get("size", size) != size:
         raise bad_request(f"{path}: its LFS content has {size} bytes, not {value['size']}")
-    return changes.put(lfs_file(path, sha256=sha256, size=size))
+    put = changes.put(lfs_file(path, sha256=sha256, size=size))
+
+    def change(files: dict[str, File]) -> None:
+        if not repo.owns(sha256):  # asked again under the lock: it may have been deleted meanwhile
+            raise bad_request(f"{path}: its LFS content {sha256!r} was deleted from {repo.id}")
+        put(files)
+
+    return change

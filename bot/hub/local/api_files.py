@@ -89,6 +89,8 @@ def resolve(request: Request, revision: str, path: str, **where: str) -> Respons
     headers = {"X-Repo-Commit": commit.id}
     if not file.lfs:
         return _send(request, repo, file.sha256, path, headers | {"ETag": f'"{file.blob_id}"'})
+    if not repo.owns(file.sha256):
+        raise not_found("EntryNotFound", f"{path} was deleted from {repo.id} for good", commit=commit.id)
     headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size), "ETag": f'"{file.sha256}"'}
     named = {"repo": f"{repo.type}s/{repo.id}", "sha256": file.sha256, "commit": commit.id, "name": path}
     location = sign(request, "/_lfs/download", **named)

@@ -98,6 +98,7 @@ def delete_repo(request: Request) -> Response:
     namespace = _namespace(wanted, writer(request))
     types = string(wanted, "type", "model") + "s"
     request.hub.delete_repo(owned_now(request, types, namespace, string(wanted, "name")))
+    request.automation.garbage.wake()
     return Response()
 
 

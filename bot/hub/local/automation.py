@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bot.hub.local.garbage import Collector
 from bot.hub.local.jobs import Jobs
 from bot.hub.local.schedules import Schedules
 from bot.hub.local.store import LocalHub
@@ -12,11 +13,12 @@ from bot.hub.local.webhooks import Webhooks
 
 @dataclass(frozen=True, kw_only=True)
 class Automation:
-    """The jobs of a Hub, and what starts them."""
+    """The jobs of a Hub, what starts them, and who removes what nothing uses."""
 
     jobs: Jobs
     schedules: Schedules
     webhooks: Webhooks
+    garbage: Collector
 
 
 @contextmanager
@@ -24,8 +26,10 @@ def automation(hub: LocalHub, *, runs: bool) -> Iterator[Automation]:
     """Run jobs until the block ends, and end those that are left; without ``runs`` they can only be looked at."""
     jobs = Jobs(hub, runs=runs)
     schedules = Schedules(jobs)
+    garbage = Collector(hub)
     try:
-        yield Automation(jobs=jobs, schedules=schedules, webhooks=Webhooks(jobs))
+        yield Automation(jobs=jobs, schedules=schedules, webhooks=Webhooks(jobs), garbage=garbage)
     finally:
+        garbage.close()
         schedules.close()
         jobs.close()

@@ -5,14 +5,14 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
-from bot.hub.local.durable import Scratch, move_into_place, sync_file
+from bot.hub.local.durable import Scratch, move_into_place, shared, sync_file
 from bot.hub.local.refused import RefusedError, bad_request, not_found
 
 CHUNK = 1 << 20
@@ -21,9 +21,13 @@ UPLOAD_LIFETIME = 24 * 3600  # seconds; an upload in parts that has not ended by
 
 @dataclass(frozen=True, kw_only=True)
 class Blobs:
-    """Blobs under one folder. ``uploads`` holds the files that still wait for parts."""
+    """Blobs under one folder. ``uploads`` holds the files that still wait for parts.
+
+    ``lock_file`` keeps those that touch a blob apart from the one that removes it (see ``bot.hub.local.garbage``).
+    """
 
     folder: Path
+    lock_file: Path
     uploads: Path
     scratch: Scratch
 
@@ -38,10 +42,37 @@ class Blobs:
         except FileNotFoundError:
             return None
 
+    def names(self) -> Iterator[str]:
+        """Yield the sha256 of every blob."""
+        for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            yield from os.listdir(folder)  # noqa: PTH208 - many names, and no need of their paths
+
+    def keep(self, sha256: str) -> bool:
+        """Say whether a blob is there, and that something is about to refer to it: from now on it stays."""
+        with shared(self.lock_file):
+            try:
+                os.utime(self.path(sha256))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def remove(self, sha256: str, before: int) -> int | None:
+        """Remove a blob that was last touched before a time (ns), and return its size; None if it was not."""
+        path = self.path(sha256)
+        with shared(self.lock_file, alone=True):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                return 0
+            if found.st_mtime_ns >= before:
+                return None
+            path.unlink()
+        return found.st_size
+
     def add(self, content: bytes) -> str:
         """Store bytes and return their sha256."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if self.size(sha256) is None:
+        if not self.keep(sha256):
             self.scratch.write(self.path(sha256), content, mode=0o444)
         return sha256
 
@@ -93,6 +124,7 @@ class Blobs:
                 digest.update(chunk)
             _expect(sha256, size, digest.hexdigest(), count)
             os.fchmod(file.fileno(), 0o444)
+            os.utime(file.fileno())  # its last part may have come long ago
             sync_file(file)
             move_into_place(self.uploads / name, self.path(sha256))
 

@@ -114,7 +114,7 @@ def begin(
     )
     if head is not None:
         repo.point(made.ref, head)
-    _write(repo, made)
+    save(repo, made)
     return made
 
 
@@ -122,7 +122,7 @@ def change(repo: Repo, number: int, how: Callable[[Discussion], Discussion]) -> 
     """Replace a discussion by what ``how`` makes of it."""
     with repo.changing():
         changed = how(one_of(repo, number))
-        _write(repo, changed)
+        save(repo, changed)
     return changed
 
 
@@ -183,7 +183,7 @@ def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
         news = [event("comment", author, comment)] if comment else []
         news.append(event("status-change", author, "merged"))
         merged = replace(found, status="merged", merge_commit=landed.id, events=(*found.events, *news))
-        _write(repo, merged)
+        save(repo, merged)
     return merged
 
 
@@ -191,7 +191,8 @@ def _comes_from(repo: Repo, ref: Ref, commit_id: str) -> bool:
     return any(c.id == commit_id for c in repo.history(repo.resolve(ref.full)))
 
 
-def _write(repo: Repo, discussion: Discussion) -> None:
+def save(repo: Repo, discussion: Discussion) -> None:
+    """Keep a discussion as it is now; the caller holds the lock."""
     repo.scratch.write_json(_file(repo, discussion.number), discussion.to_json())
 
 

@@ -1,15 +1,18 @@
 """Files that are whole or absent, whatever kills the process and when."""
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
+
+_WRITING = "writing-"
 
 
 @contextmanager
@@ -17,6 +20,15 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a lock between threads and processes; the system frees it when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path, thread_local=False):
+        yield
+
+
+@contextmanager
+def shared(path: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a lock that any number may hold at once, or one ``alone``; the system frees it when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
 
 
@@ -65,6 +77,25 @@ class Scratch:
             self.folder = Path(tempfile.mkdtemp(dir=root))
             self._lock = FileLock(self.folder / "lock", thread_local=False)
             self._lock.acquire()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say that something is being written since now; the word is gone with the process, if not before."""
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=_WRITING)
+        os.close(handle)
+        try:
+            yield
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def began(self) -> int:
+        """Return when the oldest began of all that is being written, by any process, or now; by the disk's clock."""
+        with self.file() as file:
+            times = [os.fstat(file.fileno()).st_mtime_ns]
+        for word in self.folder.parent.glob(f"*/{_WRITING}*"):
+            with suppress(FileNotFoundError):
+                times.append(word.stat().st_mtime_ns)
+        return min(times)
 
     def close(self) -> None:
         """Remove the folder."""

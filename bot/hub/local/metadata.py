@@ -82,7 +82,10 @@ def read_text(blobs: Blobs, tree: Tree, path: str, *, most: int) -> str:
     file = tree.get(path)
     if file is None or file.size > most:
         return ""
-    return blobs.path(file.sha256).read_bytes().decode(errors="replace")
+    try:
+        return blobs.path(file.sha256).read_bytes().decode(errors="replace")
+    except FileNotFoundError:  # an LFS file that was deleted for good
+        return ""
 
 
 def _tags(

@@ -1,7 +1,7 @@
 """One repo on disk: settings, refs, commits, trees, and which LFS files it may use."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -221,8 +221,17 @@ class Repo:
             raise not_found("EntryNotFound", f"{self.id} has no {path} at {commit.id}", commit=commit.id)
         return found
 
-    def record(self, files: Tree, *, parents: tuple[str, ...], author: str, title: str, description: str) -> Commit:
-        """Write a tree and a commit that no ref names yet."""
+    def record(
+        self,
+        files: Tree,
+        *,
+        parents: tuple[str, ...],
+        author: str,
+        title: str,
+        description: str,
+        date: int | None = None,
+    ) -> Commit:
+        """Write a tree and a commit of now, or of another ``date``, that no ref names yet."""
         tree_id = folder_ids(files)[""]
         tree_file = self._tree_file(tree_id)
         if not tree_file.exists():
@@ -231,7 +240,7 @@ class Repo:
             tree_id=tree_id,
             parents=parents,
             author=author,
-            date=int(time.time()),
+            date=int(time.time()) if date is None else date,
             title=title,
             description=description,
         )
@@ -266,12 +275,40 @@ class Repo:
         return (self.folder / "lfs" / sha256).exists()
 
     def own(self, sha256: str) -> None:
-        """Remember that a blob that is on disk belongs to this repo."""
+        """Remember that a blob that is on disk belongs to this repo; a 404 when it went meanwhile."""
         with self.changing():
+            if not self.blobs.keep(sha256):
+                raise not_found("EntryNotFound", f"the content {sha256} is gone: upload it again")
             folder = self.folder / "lfs"
             folder.mkdir(exist_ok=True)
             (folder / sha256).touch()
             sync_folder(folder)
+            self._deleted(sha256).unlink(missing_ok=True)
+
+    def owned(self) -> dict[str, int]:
+        """Return the LFS files that belong to this repo, and since when (seconds since 1970)."""
+        folder = self.folder / "lfs"
+        return {f.name: int(f.stat().st_mtime) for f in folder.iterdir()} if folder.is_dir() else {}
+
+    def disown(self, doomed: Iterable[str], *, forgotten: bool) -> None:
+        """Let LFS files belong to this repo no longer. The caller holds the lock.
+
+        Unless they are ``forgotten`` by every commit, it stays known that they were deleted, and are not lost.
+        """
+        for sha256 in doomed:
+            if self.owns(sha256):
+                if not forgotten:
+                    self.scratch.write(self._deleted(sha256), b"")
+                (self.folder / "lfs" / sha256).unlink()
+        if (self.folder / "lfs").is_dir():
+            sync_folder(self.folder / "lfs")
+
+    def has_deleted(self, sha256: str) -> bool:
+        """Say whether commits may name an LFS file that was deleted for good."""
+        return self._deleted(sha256).exists()
+
+    def _deleted(self, sha256: str) -> Path:
+        return self.folder / "deleted" / sha256
 
 
 def stale_parent(ref: Ref) -> RefusedError:

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,7 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
             chosen, found = route(ROUTES, self.command, path)
             kind = kind_of(self.command, chosen.pattern, found)
-            response = chosen.handler(request, **found)
+            with nullcontext() if self.command in ("GET", "HEAD") else self.server.hub.scratch.writing():
+                response = chosen.handler(request, **found)
         except RefusedError as e:
             response = error_response(e, wants_page="text/html" in self.headers.get("Accept", ""))
         except (ConnectionError, TimeoutError):

@@ -46,7 +46,12 @@ class LocalHub:
         self.limits = limits or Limits()
         _prepare(self.folder)
         self.scratch = Scratch(self.folder / "tmp")
-        self.blobs = Blobs(folder=self.folder / "blobs", uploads=self.folder / "uploads", scratch=self.scratch)
+        self.blobs = Blobs(
+            folder=self.folder / "blobs",
+            lock_file=self._lock_file("blobs"),
+            uploads=self.folder / "uploads",
+            scratch=self.scratch,
+        )
         self.blobs.drop_old_uploads()
         self.tokens = Tokens(
             file=self.folder / "tokens.json",
@@ -120,7 +125,8 @@ class LocalHub:
         """Make a repo with its first commit, in one step; a 409 when there is one of that name."""
         names.check_namespace(namespace)
         names.check_repo_name(name)
-        with self._naming(), locked(self._repo(repo_type, namespace, name).lock_file):
+        lock_file = self._repo(repo_type, namespace, name).lock_file
+        with self.scratch.writing(), self.naming(), locked(lock_file):
             repo = self._repo(repo_type, self.namespace(namespace), name)
             if there := self.in_any_case(repo_type, namespace, name):
                 raise conflict(f"You already created this {repo_type} repo: {there.id}")
@@ -142,7 +148,7 @@ class LocalHub:
         names.check_namespace(namespace)
         names.check_repo_name(name)
         locks = sorted({repo.lock_file, self._repo(repo.type, namespace, name).lock_file})
-        with self._naming(), locked(locks[0]), locked(locks[1]) if len(locks) > 1 else nullcontext():
+        with self.naming(), locked(locks[0]), locked(locks[1]) if len(locks) > 1 else nullcontext():
             if not repo.folder.exists():
                 raise not_found("RepoNotFound", f"there is no {repo.type} {repo.id}")
             moved = self._repo(repo.type, self.namespace(namespace), name)
@@ -159,8 +165,8 @@ class LocalHub:
         return moved
 
     def delete_repo(self, repo: Repo) -> None:
-        """Remove a repo in one step. Its blobs stay: others may use them."""
-        with self._naming(), locked(repo.lock_file):
+        """Remove a repo in one step. Its blobs are garbage, unless others use them."""
+        with self.naming(), locked(repo.lock_file):
             if not repo.folder.exists():
                 raise not_found("RepoNotFound", f"there is no {repo.type} {repo.id}")
             self.former.forget_all(repo)
@@ -179,7 +185,7 @@ class LocalHub:
         )
         draft.point(MAIN, commit.id)
 
-    def _naming(self) -> AbstractContextManager[None]:
+    def naming(self) -> AbstractContextManager[None]:
         """Hold the lock under which repos come, go and get other names."""
         return locked(self._lock_file("names"))
 

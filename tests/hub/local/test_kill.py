@@ -79,7 +79,7 @@ def stored(repo: Repo, content: bytes) -> bytes:
     return content
 
 
-def die_at(step: int, folder: Path, said: Path) -> None:
+def die_at(step: int, folder: Path, said: Path, life: Callable[[Path], Iterator[str]] = life) -> None:
     """In a child: live, and be killed just before the given call that changes a folder."""
     left = step
     log = said.open("w", buffering=1)
