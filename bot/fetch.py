@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from bot import disk, holes, limits, source
+from bot import cards, disk, holes, limits, source
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.hub.download import arrived
@@ -109,7 +109,8 @@ def can_stream(release: Release, workspace: Workspace) -> bool:
 def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display) -> Path:
     """Return the staged folder of a release, downloading and checking it first if that is not done yet.
 
-    Raises what the checks of ``bot.source`` raise, and DiskTooSmallError before a download that does not fit.
+    Raises what the checks of ``bot.source`` raise, ChatTemplateError for a template that takes too much, and
+    DiskTooSmallError before a download that does not fit.
     """
     staged = workspace.staged(release)
     if workspace.has(staged):
@@ -130,6 +131,7 @@ def _stage(release: Release, folder: Path, out: Path, display: Display) -> None:
     """Make the view that toolchains read, and say what a person should know of it."""
     for note in (*release.notes, *source.stage(folder, out)):
         display.say(f"{release.label}: {note}")
+    cards.check_limits(out)  # it is rendered in toolchains too, hours later
 
 
 def _local(release: Release) -> Path:

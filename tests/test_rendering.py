@@ -1,5 +1,6 @@
 """Whatever a chat template does, it does in a child with limits. Here that is Jinja2 itself, as cards have it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,17 @@ from pathlib import Path
 import pytest
 
 from bot import processes, rendering
+from bot.cards import check_limits
+from bot.errors import ChatTemplateError
+from bot.fetch import fetch
+from bot.hub.client import connect
+from bot.progress import Silent
 from bot.records import Json
 from bot.rendering import EngineError, LimitError, Rendered, render
+from bot.source import local_release
 from bot.workers import renderer
+from bot.workspace import Workspace
+from tests.source import models
 from tests.workers.hostile import MUCH_TEXT, TEMPLATES
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="these limits are of POSIX")
@@ -80,6 +89,27 @@ except LimitError as error:
     said, megabytes = ended.stdout.splitlines()
     assert said.startswith(("it takes too much memory", "it writes too much"))
     assert int(megabytes) < 700
+
+
+def looping(folder: Path) -> Path:
+    """Make a model whose template loops where it is given tools."""
+    template = "{% if tools %}" + TEMPLATES["time"] + "{% endif %}{{ raise_exception('no') }}"
+    config = json.dumps({"tokenizer_class": "LlamaTokenizer", "chat_template": template})
+    return models.write(folder, models.files(tokenizer_config__json=config.encode()))
+
+
+@POSIX
+def test_a_template_that_loops_is_known_before_a_toolchain_is_entered(tmp_path: Path) -> None:
+    release = local_release(looping(tmp_path / "model"))
+    workspace = Workspace(root=tmp_path / "work")
+    with pytest.raises(ChatTemplateError, match=r"cannot be rendered: it takes too much time \(a tool\)$"):
+        fetch(release, workspace=workspace, hub=connect("http://127.0.0.1:9", None), display=Silent())
+    assert not workspace.staged(release).exists()
+
+
+def test_what_a_template_refuses_is_its_own_affair(tmp_path: Path) -> None:
+    config = json.dumps({"chat_template": "{{ raise_exception('never') }}"}).encode()
+    check_limits(models.write(tmp_path, models.files(tokenizer_config__json=config)))
 
 
 def test_one_that_does_not_end_is_stopped_where_the_system_counts_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,13 @@ from urllib.parse import quote
 
 from bot import recipes, templates
 from bot.cards import figures, metadata
-from bot.cards.chat import ChatFormat, chat_format
+from bot.cards.chat import ChatFormat, chat_format, check_limits
 from bot.cards.prompt import Prompt, prompt_of
 from bot.errors import RecordError
 from bot.formats import Format, all_formats
 from bot.records import Json, Release, RepoRecord
 
-__all__ = ["ChatFormat", "Prompt", "chat_format", "prompt_of", "render_card"]
+__all__ = ["ChatFormat", "Prompt", "chat_format", "check_limits", "prompt_of", "render_card"]
 
 
 def render_card(

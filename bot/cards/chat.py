@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bot import rendering
+from bot import errors, rendering, texts
 from bot.errors import DamagedTokenizerError
 from bot.markdown import one_line
 from bot.records import Json, Record
@@ -52,19 +52,34 @@ def render_prompt(chat: ChatFormat, messages: Sequence[Mapping[str, str]], *, no
     ``now`` is what the template's ``strftime_now`` says. Rendering happens in Jinja2's sandbox, inside a child process
     with limits (see bot/rendering.py). Raises ChatTemplateError.
     """
-    given = {
-        "template": chat.template,
-        "variables": chat.special_tokens,
-        "now": (now or datetime.now(UTC)).isoformat(),
-    }
     asked = {"messages": [dict(m) for m in messages], "tools": None, "add_generation_prompt": True}
     try:
-        (made,) = rendering.render("jinja", given, [asked])
+        (made,) = rendering.render("jinja", _given(chat, now or datetime.now(UTC)), [asked])
     except rendering.LimitError as error:
         raise ChatTemplateError(str(error)) from error
     if made.text is None:
         raise ChatTemplateError(one_line(made.error)[:200])
     return made.text
+
+
+def check_limits(source: Path) -> None:
+    """Render the shipped conversations with the template of the model in a folder, and forget what it made of them.
+
+    Raises bot.errors.ChatTemplateError for one that takes more than any conversation is worth: known before hours of
+    work, and not when a toolchain renders it. What it refuses is its own affair.
+    """
+    chat = chat_format(source)
+    if chat is None:
+        return
+    try:
+        rendering.render("jinja", _given(chat, datetime.now(UTC)), texts.conversations())
+    except rendering.LimitError as error:
+        what = f"the chat template cannot be rendered: {error}"
+        raise errors.ChatTemplateError(what, hint="Take the template of the original model, or mend it.") from error
+
+
+def _given(chat: ChatFormat, now: datetime) -> Json:
+    return {"template": chat.template, "variables": chat.special_tokens, "now": now.isoformat()}
 
 
 def _chosen(value: Json) -> str | None:
