@@ -18,6 +18,7 @@ QUANTIZED = ("quantization_config", "compression_config", "quantization")  #: ke
 
 _FLOATS = ("BF16", "F16", "F32")
 _COMPUTED = re.compile(r"(model\.layers\.\d+\.self_attn|model)\.rotary_emb\.inv_freq")  # stored by old versions
+_TRIED, _LONGEST = 100, 1000  # names that are looked at for a prefix, and their characters: a name may have millions
 _APART = re.compile(r"\.(self_attn\.[qkv]_proj|mlp\.(gate|up)_proj)\.")  # as Llama has them
 _WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
@@ -103,7 +104,7 @@ def _check_full_precision(tensors: Mapping[str, Tensor], config: dict[str, Json]
 def _unknown(unknown: list[str], class_name: str, known: Callable[[str], bool], where: str) -> OtherWeightsError:
     """Return the error for tensors that a class does not have: under a prefix, without one, or others altogether."""
     rename = "Load them with safetensors' load_file, rename them, and save them with save_file."
-    for name in unknown:
+    for name in (n for n in unknown[:_TRIED] if len(n) <= _LONGEST):
         bare = _WRAPPERS.sub("", name)
         prefix = _prefix(bare, known)
         if bare != name and prefix is not None:

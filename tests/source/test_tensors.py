@@ -1,6 +1,7 @@
 """What tensors say of a model by their names and types, and what a config then means."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,12 @@ def test_of_other_classes_nothing_is_known(tmp_path: Path) -> None:
     tensors = read_header(model(tmp_path, {"x.lora_A.weight": ("F32", [2])}) / "model.safetensors")
     check_tensors(tensors, {"architectures": ["Phi4MultimodalForCausalLM"]}, where="a/b")
     assert as_stored({"architectures": ["Other"]}, tensors) == ({"architectures": ["Other"]}, ())
+
+
+def test_names_that_are_made_to_cost_are_refused_at_once(tmp_path: Path) -> None:
+    names = ("a." * 4_000_000, "_orig_mod." * 400_000, *(f"{n}.lora" for n in range(100_000)))
+    tensors = read_header(model(tmp_path, WHOLE | dict.fromkeys(names, ("BF16", [1]))) / "model.safetensors")
+    began = time.monotonic()
+    with pytest.raises(OtherWeightsError, match="and 100001 more, which a Phi3ForCausalLM does not have"):
+        check_tensors(tensors, CONFIG, where="a/b")
+    assert time.monotonic() - began < 30  # trying every part of such a name takes days
