@@ -9,47 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from bot.errors import (
-    AlteredDownloadError,
-    ConfigError,
-    ConflictError,
-    DiskFullError,
-    DiskTooSmallError,
-    HubRefusedError,
-    HubUnreachableError,
-    Interrupted,
-    NoCompilerError,
-    NotReadyError,
-    TokenError,
-)
+from bot.attempts import BEGUN, Attempted, instant, outcome, short, taken_back
 from bot.plans import Notice, PlannedVariant
 from bot.record import Sha256
 from bot.records import Commit, Failure, Json, MalformedRecordError, Record
 
 MEMORY_VERSION = 1
-BEGUN = "begun"  #: the step of an attempt that is not over, as far as is known
-
-# Hours before the second attempt, the third …: a day's outage of something upstream is outlasted by three attempts.
-_LONGEST_TEXT = 2000  # characters of a message
-_PAUSES = (1, 24, 72, 168)
-
-# What says nothing about the variant: the Hub, the token or this machine is at fault, and may do better next time.
-_OF_THE_MOMENT = frozenset(
-    error.exit_code
-    for error in (
-        AlteredDownloadError,
-        ConfigError,
-        ConflictError,
-        DiskFullError,
-        DiskTooSmallError,
-        HubRefusedError,
-        HubUnreachableError,
-        Interrupted,
-        NoCompilerError,
-        NotReadyError,
-        TokenError,
-    )
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,69 +24,6 @@ class Seen(Record):
     commit: Commit
     content_digest: Sha256 | None
     problem: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended(Record):
-    """How an attempt ended: when, at which step, of what, and the address of the run, where it has one."""
-
-    last: str
-    step: str
-    message: str
-    hint: str
-    exit_code: int
-    run: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempted(Record):
-    """A variant that failed: how often, how it ended the last time, and when it is tried again (UTC, ISO 8601).
-
-    ``next`` is None for one that waits for a person. ``step`` is "begun" while it is being built, and where a process
-    ended without a word. Then ``former`` is how the attempt before ended, if it did.
-    """
-
-    release: str  # repo_id@commit
-    variant: str
-    attempts: int
-    last: str
-    next: str | None
-    step: str
-    message: str
-    hint: str
-    exit_code: int
-    run: str = ""  # the address of the run that it failed in, where it has one
-    former: Ended | None = None
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as JSON values; without what is not there, so that a bot of before can read it."""
-        return {key: value for key, value in super().to_json().items() if key != "former" or value is not None}
-
-    @property
-    def ended(self) -> Ended | None:
-        """How the last attempt ended of which that is known."""
-        if self.step == BEGUN:
-            return self.former
-        return Ended(
-            last=self.last,
-            step=self.step,
-            message=self.message,
-            hint=self.hint,
-            exit_code=self.exit_code,
-            run=self.run,
-        )
-
-    @property
-    def words(self) -> str:
-        """What is said of it: the message, and how the attempt before ended, where this one says nothing."""
-        if self.former is None:
-            return self.message
-        return f"{self.message}; the time before, at {self.former.step}: {self.former.message}"
-
-    @property
-    def repo_id(self) -> str:
-        """The source's repo."""
-        return self.release.partition("@")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +78,8 @@ class Memory(Record):
     def with_refusals(self, refusals: Mapping[str, Refused], *, bot_version: str) -> "Memory":
         """Return the memory with more refusals. Those that another version of the bot found are dropped."""
         kept = self.refusals if bot_version == self.bot_version else {}
-        short = {key: replace(refused, reason=_short(refused.reason)) for key, refused in refusals.items()}
-        return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **short}.items())))
+        more = {key: replace(refused, reason=short(refused.reason)) for key, refused in refusals.items()}
+        return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **more}.items())))
 
     def refusal(self, build_key: str, *, bot_version: str) -> str | None:
         """Return why a toolchain refused a build, None where it did not or another version of the bot said so."""
@@ -199,8 +101,8 @@ class Memory(Record):
                 release=release,
                 variant=variant.variant.name,
                 attempts=count,
-                last=_instant(now),
-                next=None if count >= most else _instant(now),
+                last=instant(now),
+                next=None if count >= most else instant(now),
                 step=BEGUN,
                 message="it was begun, and the process ended without a word",
                 hint="Was it out of memory, or ended by the time limit of a runner?",
@@ -222,7 +124,7 @@ class Memory(Record):
         for variant in planned:
             begun = attempts.pop(variant.build_key, None)
             failure = failed.get(variant.variant.name)
-            if begun is not None and failure is not None and (known := _ended(begun, failure, now, most)):
+            if begun is not None and failure is not None and (known := outcome(begun, failure, now, most)):
                 attempts[variant.build_key] = known
         return replace(self, attempts=attempts)
 
@@ -234,7 +136,7 @@ class Memory(Record):
             failure = found.get((attempt.release, attempt.variant)) if attempt.step == BEGUN else None
             if failure is None:
                 attempts[key] = attempt
-            elif known := _ended(attempt, failure, now, most):
+            elif known := outcome(attempt, failure, now, most):
                 attempts[key] = known
         return replace(self, attempts=attempts)
 
@@ -244,7 +146,7 @@ class Memory(Record):
         for variant in planned:
             begun = attempts.pop(variant.build_key, None)
             if begun is not None and begun.attempts > 1:
-                attempts[variant.build_key] = replace(_taken_back(begun), next=begun.last)
+                attempts[variant.build_key] = replace(taken_back(begun), next=begun.last)
         return replace(self, attempts=attempts)
 
     def only(self, build_keys: Iterable[str], *, of: Iterable[str]) -> "Memory":
@@ -292,62 +194,6 @@ def changes(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> tuple[Noti
             text = "changed in files that decide nothing; there is nothing to build"
             notices.append(Notice(repo_id=repo_id, what="edited", text=text))
     return tuple(notices)
-
-
-def _ended(begun: Attempted, failure: Failure, now: dt.datetime, most: int) -> Attempted | None:
-    """Return an attempt as it failed, None for a first one that says nothing about the variant.
-
-    A later one that says nothing leaves what is known of those before as it is.
-    """
-    of_the_moment = failure.exit_code in _OF_THE_MOMENT
-    count = begun.attempts - of_the_moment
-    if not count:
-        return None
-    due = None if count >= most else _instant(now + _pause(count))
-    if of_the_moment and begun.former is not None:
-        return replace(_taken_back(begun), next=due)
-    return replace(
-        begun,
-        attempts=count,
-        last=_instant(now),
-        next=due,
-        step=failure.step,
-        message=_short(failure.message),
-        hint=_short(failure.hint),
-        exit_code=failure.exit_code,
-        former=None,
-    )
-
-
-def _taken_back(begun: Attempted) -> Attempted:
-    """Return what was known before an attempt was begun. A memory of an older bot does not tell how that ended."""
-    known = begun.former
-    if known is None:
-        return replace(begun, attempts=begun.attempts - 1)
-    return replace(
-        begun,
-        attempts=begun.attempts - 1,
-        last=known.last,
-        step=known.step,
-        message=known.message,
-        hint=known.hint,
-        exit_code=known.exit_code,
-        run=known.run,
-        former=None,
-    )
-
-
-def _short(text: str) -> str:
-    """Return a text as it is kept: a memory that is too large would not be read any more."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
-
-
-def _pause(attempts: int) -> dt.timedelta:
-    return dt.timedelta(hours=_PAUSES[min(attempts, len(_PAUSES)) - 1])
-
-
-def _instant(moment: dt.datetime) -> str:
-    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
 def _times(count: int) -> str:

@@ -9,11 +9,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bot.attempts import Attempted
 from bot.cleaning import Cleaned
 from bot.doctor import Finding
 from bot.evidence import Distance, Evidence
 from bot.matrix import Cell
-from bot.memory import Attempted
 from bot.plans import Job, Plan, Watched
 from bot.printable import printable
 from bot.progress import duration, size

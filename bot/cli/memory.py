@@ -5,8 +5,8 @@ import fnmatch
 import click
 
 from bot import show
+from bot.attempts import Attempted
 from bot.cli.options import Options, common
-from bot.memory import Attempted
 from bot.printable import json_text
 from bot.steps.remember import Store, store_of
 

@@ -14,7 +14,7 @@ from bot.steps import reports
 from bot.steps.entries import matrix
 from bot.steps.failures import exit_code
 from bot.steps.means import Means
-from bot.steps.run import Cycle, Target, asked_for, look
+from bot.steps.run import Cycle, asked_for, look
 from bot.steps.settle import HERE
 
 
@@ -72,8 +72,17 @@ def plan_command(
     if begin and not as_matrix:
         raise click.UsageError("--begin goes with --matrix")
     begin = begin and not means.config.run.dry_run
-    into: Target | None = "state" if begin else None
-    cycle = look(models, rows, means, keep=begin, given=given, on=on, exact=True, staged=as_matrix, into=into)
+    cycle = look(
+        models,
+        rows,
+        means,
+        keep=begin,
+        given=given,
+        on=on,
+        exact=True,
+        staged=as_matrix,
+        into="state" if begin else None,
+    )
     if as_matrix:
         _print_matrix(cycle, means, begin=begin)
         return 0  # what is left out was said; a workflow goes on with the others

@@ -4,7 +4,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bot.memory import Attempted, Memory
+from bot.attempts import Attempted
+from bot.memory import Memory
 from bot.plans import Plan, PlannedVariant, Shelved, Sighting
 from bot.records import ProvenBuild, RepoRecord
 from bot.status.records import STATUS_VERSION, Entry, Made, Model, Quality, Shelf, State, Status

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bot.attempts import Attempted
 from bot.config import Config
 from bot.errors import PhiBotError, RemoteJobError
 from bot.hub.client import Hub
 from bot.hub.jobs import RemoteJob
-from bot.memory import Attempted
 from bot.plans import Job, PlannedVariant
 from bot.printable import printable
 from bot.records import BuildRecord, Failure, Publication, Release, RepoRecord, Report, SourceFile, Staged

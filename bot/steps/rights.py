@@ -1,14 +1,41 @@
 """Rights: whether what is to be done may be done, asked before anything is built, downloaded or drawn."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from bot.config import Config
 from bot.errors import PhiBotError
 from bot.hub.client import Hub
 from bot.plans import Job, Plan
 from bot.records import Artifact, Failure, Report
+from bot.steps.announce import check_announcing
+from bot.steps.elsewhere import payer
 from bot.steps.failures import Step, failure
+from bot.steps.means import Means
+from bot.steps.settle import HERE
+from bot.steps.stage import staging_repo
+
+Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
+
+
+def checked(todo: Plan, into: Target, on: Sequence[str], means: Means) -> Plan:
+    """Return what of a plan may be written; better said now than after hours of building. Raises as ``look`` does."""
+    config, namespace = means.config, means.config.publish.namespace
+    if namespace is None:
+        return todo
+    if into == "state":
+        require(means.hub, [state_repo(config, namespace)])
+        return todo
+    if into == "staging":
+        require(means.hub, [staging_repo(config)])
+    else:
+        todo = permitted(todo, means.hub)
+    if tuple(on) != HERE:
+        means.hub.check_jobs(payer(config))
+    elif into == "repos":
+        check_announcing(config.announce, means.display)
+    return todo
 
 
 def permitted(todo: Plan, hub: Hub) -> Plan:

@@ -1,28 +1,23 @@
 """Run: the whole way of a release, in one process."""
 
 import datetime as dt
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import Literal
 
 import bot
 from bot import recipes
 from bot.config import Config
-from bot.errors import Interrupted, PhiBotError
-from bot.github import run_address
 from bot.hub.namespace import Namespace
 from bot.memory import Memory, Refused
-from bot.plans import Job, Plan, PlannedVariant, Watched
+from bot.plans import Job, Plan, Watched
 from bot.progress import Display
 from bot.records import Failure, Report, Variant
 from bot.steps.ahead import Ahead
-from bot.steps.announce import check_announcing
-from bot.steps.elsewhere import payer, submit
-from bot.steps.failures import CutShortError, cut_short, failure, together
+from bot.steps.counted import counted
+from bot.steps.elsewhere import submit
+from bot.steps.failures import cut_short, failure, together
 from bot.steps.keep import keep_within
 from bot.steps.means import Means
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
@@ -30,13 +25,11 @@ from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
 from bot.steps.publish import placed as placed_to_publish
 from bot.steps.remember import Store, store_of
-from bot.steps.rights import permitted, require, state_repo
+from bot.steps.rights import Target, checked
 from bot.steps.settle import HERE, settle
 from bot.steps.stage import placed as placed_to_stage
-from bot.steps.stage import stage, staged_folders, staging_repo
+from bot.steps.stage import stage, staged_folders
 from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusable, watch
-
-Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +81,10 @@ def look(
         )
     reader = Reader(hub=means.hub)
     memory = Memory() if store is None else store.memory
-    broken: dict[str, PhiBotError] = {}
+    releases, broken = read_named(models if given is None else (), reader)
     if given is not None:
         watched = given
     elif models:
-        releases, broken = read_named(models, reader)
         # A model may be named twice, in two spellings.
         watched = Watched(sightings=tuple(dict.fromkeys(map(sighting_of, releases))), notices=unusable(broken))
     else:
@@ -119,29 +111,10 @@ def look(
     todo = replace(todo, failures=(*more, *todo.failures))
     todo = settle(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
     if todo.jobs and into is not None:
-        todo = _checked(todo, into, on, means)
+        todo = checked(todo, into, on, means)
     if store is not None and keep and not models:
         _keep(store, watched, todo, refusals, config)
     return Cycle(watched=watched, todo=todo, there=there, store=store, means=means, paused=_paused(config, store))
-
-
-def _checked(todo: Plan, into: Target, on: Sequence[str], means: Means) -> Plan:
-    """Return what of a plan may be written; better said now than after hours of building. Raises as ``look`` does."""
-    config, namespace = means.config, means.config.publish.namespace
-    if namespace is None:
-        return todo
-    if into == "state":
-        require(means.hub, [state_repo(config, namespace)])
-        return todo
-    if into == "staging":
-        require(means.hub, [staging_repo(config)])
-    else:
-        todo = permitted(todo, means.hub)
-    if tuple(on) != HERE:
-        means.hub.check_jobs(payer(config))
-    elif into == "repos":
-        check_announcing(config.announce, means.display)
-    return todo
 
 
 def _keep(store: Store, watched: Watched, todo: Plan, refusals: Mapping[str, Refused], config: Config) -> None:
@@ -254,7 +227,7 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
 
     So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
     """
-    with _counted(jobs, store, means) as outcome:
+    with counted(jobs, store, means) as outcome:
         settings = means.config.publish
         namespace, private, template = settings.namespace, settings.private, settings.repo
         if namespace is None:
@@ -293,41 +266,6 @@ def _staged(jobs: Sequence[Job], means: Means) -> Report:
     except KeyboardInterrupt as error:
         raise cut_short(report, error, (), "stage") from error
     return together(report, done)
-
-
-@contextmanager
-def _counted(jobs: Sequence[Job], store: Store | None, means: Means) -> Iterator[list[Report]]:
-    """Count an attempt at every variant of a release, and keep what came of it: the block appends its report."""
-    outcome: list[Report] = []
-    if store is None:
-        yield outcome
-        return
-    planned: tuple[PlannedVariant, ...] = tuple(v for job in jobs for v in job.variants)
-    label, most = jobs[0].release.label, means.config.run.attempts
-
-    def keep(change: Callable[[Memory], Memory], message: str) -> None:
-        try:
-            store.update(change, message)
-        except PhiBotError as error:  # what is published counts, and not what is remembered of it
-            means.display.say(f"Not remembered: {error.message}")
-
-    address = run_address(os.environ)
-    keep(lambda memory: memory.begun(label, planned, now=_now(), most=most, run=address), f"Begin with {label}")
-    try:
-        yield outcome
-    except KeyboardInterrupt as error:
-        report = error.report if isinstance(error, CutShortError) else Report()
-        published = {b.build.build_key for p in report.publications for b in p.builds}
-        known = [f for f in report.failures if f.exit_code != Interrupted.exit_code]
-        failed = {f.variant for f in known}
-        over = [v for v in planned if v.build_key in published or v.variant.name in failed]
-        left = [v for v in planned if v not in over]
-        keep(
-            lambda memory: memory.ended(over, known, now=_now(), most=most).interrupted(left), f"Interrupted at {label}"
-        )
-        raise
-    failures = outcome[0].failures
-    keep(lambda memory: memory.ended(planned, failures, now=_now(), most=most), f"Done with {label}")
 
 
 def _now() -> dt.datetime:

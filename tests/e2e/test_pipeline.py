@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from bot.attempts import Attempted
 from bot.config import Config
 from bot.errors import TokenError
 from bot.hub import client
-from bot.memory import Attempted
 from bot.records import Report
 from bot.steps import check
 from bot.steps.remember import store_of

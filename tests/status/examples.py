@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bot import catalogue
+from bot.attempts import Attempted
 from bot.formats import all_formats
-from bot.memory import Attempted, Memory
+from bot.memory import Memory
 from bot.plans import Estimate, Job, Plan, PlannedVariant, Postponed, Shelved, Sighting
 from bot.records import Failure, ProvenBuild, Release, RepoRecord
 from bot.status.collect import Known, collect
