@@ -64,12 +64,17 @@ def _entity(place: str) -> str:
 def validate_yaml(request: Request) -> Response:
     """Check the head of a card."""
     verdict = front_matter.judge(string(request.json(), "content"))
+    status = HTTPStatus.BAD_REQUEST if verdict.errors else HTTPStatus.OK
+    if request.headers.get("accept", "").startswith("text/plain"):  # what the client shows to a person
+        lines = [f"- Error: {m}" for m in verdict.errors] + [f"- Warning: {m}" for m in verdict.warnings]
+        body = "\n".join(lines).encode()
+        return Response(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=body)
     return json_response(
         {
             "errors": [{"message": m} for m in verdict.errors],
             "warnings": [{"message": m} for m in verdict.warnings],
         },
-        status=HTTPStatus.BAD_REQUEST if verdict.errors else HTTPStatus.OK,
+        status=status,
     )
 
 

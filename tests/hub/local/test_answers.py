@@ -246,6 +246,23 @@ def test_a_licence_that_the_hub_does_not_know_is_refused(api: HfApi) -> None:
     upload(api, "README.md", b"---\nlicense: [mit, apache-2.0]\n---\n")
 
 
+def test_a_person_who_asks_is_told_in_words(ask: Ask) -> None:
+    body = json.dumps({"repoType": "model", "content": "---\nlicense: asdf\ntags: 3\n---\n"}).encode()
+    answer = ask("POST", "/api/validate-yaml", headers={"Accept": "text/plain"}, body=body)
+    assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+    first, second = answer.body.decode().splitlines()
+    assert first.startswith('- Error: "license" must be one of [apache-2.0')
+    assert second == '- Error: "tags" must be a list of texts'
+    fine = ask("POST", "/api/validate-yaml", headers={"Accept": "text/plain"}, body=b'{"content": "# No head"}')
+    assert (fine.status, fine.body) == (200, b"- Warning: empty or missing yaml metadata in repo card")
+
+
+@pytest.mark.parametrize("before", ["", "\n", "\r\n \n", "\ufeff\n"])
+def test_a_head_may_come_after_empty_lines(before: str) -> None:
+    assert front_matter.metadata(f"{before}---\nlicense: mit\n---\n# Title") == {"license": "mit"}
+    assert front_matter.metadata(f"x{before}\n---\nlicense: mit\n---\n") == {}
+
+
 @given(st.sampled_from(LICENSES))
 def test_each_licence_of_the_hubs_list_is_taken(name: str) -> None:
     assert front_matter.judge(f"---\nlicense: {name}\nlicense_name: x\n---\n").errors == ()
