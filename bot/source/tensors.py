@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from bot.errors import OtherWeightsError, UnsupportedArchitectureError
 from bot.records import Json
 from bot.source.adapters import check_adapter_tensors
+from bot.source.fit import check_fit
 from bot.source.meaning import JOIN, RENAME, architecture
 from bot.source.weights import Tensor
 
@@ -61,6 +62,7 @@ def check_tensors(tensors: Mapping[str, Tensor], config: dict[str, Json], *, whe
         raise _unknown(unknown, architecture(config), lambda n: names.fullmatch(n) is not None, where)
     if EMBEDDING not in tensors or (HEAD not in tensors and config.get("tie_word_embeddings") is not True):
         raise _headless(tensors, where)
+    check_fit(tensors, config, where=where)
 
 
 def as_stored(config: dict[str, Json], tensors: Iterable[str]) -> tuple[dict[str, Json], tuple[str, ...]]:

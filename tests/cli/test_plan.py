@@ -19,7 +19,11 @@ pytestmark = pytest.mark.process
 
 MODEL = "microsoft/Phi-tiny"
 CONFIG = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256, "num_hidden_layers": 2}
-TENSORS = {"model.embed_tokens.weight": ("BF16", [1000, 64]), "model.norm.weight": ("BF16", [64])}
+TENSORS = {
+    "model.embed_tokens.weight": ("BF16", [1000, 64]),
+    "model.norm.weight": ("BF16", [64]),
+    **models.layers(2, hidden=64, inner=256),
+}
 
 
 @pytest.fixture

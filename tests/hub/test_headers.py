@@ -18,7 +18,7 @@ from tests.hub.faulty import Fault, Proxy
 from tests.source import models
 
 MODEL = "microsoft/Phi-tiny"
-CONFIG = models.CONFIG | {"num_hidden_layers": 3, "vocab_size": 8}
+CONFIG = models.CONFIG | {"vocab_size": 8}
 
 
 def put(client: Hub, files: Mapping[str, bytes], config: dict[str, Json] = CONFIG) -> None:
@@ -39,7 +39,7 @@ def test_the_shape_on_the_hub_is_that_of_the_folder(client: Hub, tmp_path: Path,
     folder = models.write(tmp_path / "model", files)
     found = shape_on(client)
     assert found == local_shape(folder, CONFIG)
-    assert found == Shape(parameters={"BF16": 32, "F32": 4}, bytes=80, largest=32, layers=3, vocabulary=8)
+    assert found == Shape(parameters={"BF16": 32, "F32": 4}, bytes=80, largest=32, layers=1, vocabulary=8)
     assert found.count == 36
 
 
@@ -52,16 +52,17 @@ def test_a_model_takes_one_request_a_file_and_a_large_header_two(client: Hub, fa
 
 
 def test_a_header_of_many_tensors_is_read_whole(client: Hub, faulty: Proxy, shaky: Hub) -> None:
-    many = {f"model.layers.{n}.self_attn.qkv_proj.weight": ("BF16", [2, 3]) for n in range(1500)}
+    many = models.layers(500)  # of 168 weights each
     put(client, models.files(model__safetensors=models.safetensors(many | models.TENSORS)))
-    assert shape_on(shaky).parameters == {"BF16": 9032, "F32": 4}
+    assert shape_on(shaky).parameters == {"BF16": 84_032, "F32": 4}
     assert faulty.count("GET", r"/resolve/.*/model.safetensors") == 2
 
 
 def test_the_data_of_a_large_file_stays_where_it_is(client: Hub, faulty: Proxy, shaky: Hub) -> None:
     put(
         client,
-        models.files(model__safetensors=models.safetensors({"model.embed_tokens.weight": ("BF16", [1000, 1000])})),
+        models.files(model__safetensors=models.safetensors({"model.embed_tokens.weight": ("BF16", [250_000, 4])})),
+        models.CONFIG,
     )
     assert shape_on(shaky).count == 1_000_000
     asked = [headers["range"] for method, path, headers in faulty.seen if path.endswith("model.safetensors")]
@@ -122,7 +123,8 @@ def test_a_hub_that_keeps_failing_is_an_error_of_ours(client: Hub, faulty: Proxy
 
 def test_without_headers_the_shape_is_guessed_from_sizes_and_config(client: Hub) -> None:
     put(client, models.files(model__safetensors=models.safetensors({"w": ("BF16", [1000, 100])})))
-    guessed = guessed_shape(client.release(MODEL))
+    release = client.release(MODEL)
+    guessed = guessed_shape(replace(release, config=release.config | {"num_hidden_layers": 3}))
     assert guessed.count == pytest.approx(100_000, rel=0.01)  # the file's header counts as weights
     assert (guessed.layers, guessed.vocabulary) == (3, 8)
 
@@ -140,9 +142,7 @@ def test_a_config_of_nonsense_gives_a_shape_all_the_same(client: Hub, value: obj
     put(client, models.files())
     keys = ("vocab_size", "num_hidden_layers", "hidden_size")
     release = replace(client.release(MODEL), config=CONFIG | dict.fromkeys(keys, value))  # as a plan may bring it
-    with told(client.endpoint, MODEL):
-        exact = shape(client.api, release)
-    for found in (exact, guessed_shape(release)):
-        assert 1 <= found.vocabulary <= 10**7
-        assert 1 <= found.layers <= 10**4
-        assert found.largest <= max(found.count, 1)
+    found = guessed_shape(release)
+    assert 1 <= found.vocabulary <= 10**7
+    assert 1 <= found.layers <= 10**4
+    assert found.largest <= max(found.count, 1)

@@ -22,6 +22,19 @@ TENSORS = {"model.embed_tokens.weight": ("BF16", [8, 4]), "model.norm.weight": (
 _BITS = {"BF16": 16, "F32": 32, "F64": 64, "F4": 4, "U8": 8, "I32": 32, "F8_E4M3": 8}
 
 
+def layers(count: int, *, hidden: int = 4, inner: int = 8) -> dict[str, tuple[str, list[int]]]:
+    """Return the tensors of so many layers of a Phi-3 with one head."""
+    shapes = {
+        "self_attn.qkv_proj": [3 * hidden, hidden],
+        "self_attn.o_proj": [hidden, hidden],
+        "mlp.gate_up_proj": [2 * inner, hidden],
+        "mlp.down_proj": [hidden, inner],
+        "input_layernorm": [hidden],
+        "post_attention_layernorm": [hidden],
+    }
+    return {f"model.layers.{n}.{name}.weight": ("BF16", s) for n in range(count) for name, s in shapes.items()}
+
+
 def header(tensors: Mapping[str, tuple[str, list[int]]]) -> dict[str, Json]:
     """Return the header of a safetensors file that holds such tensors one after the other."""
     entries: dict[str, Json] = {"__metadata__": {"format": "pt"}}

@@ -12,15 +12,12 @@ from bot.records import Json
 from bot.source.shape import local_shape
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.weights import read_header
-from tests.source.models import CONFIG, TENSORS, files, safetensors, write
+from tests.source.models import CONFIG, TENSORS, files, layers, safetensors, write
 
 Tensors = dict[str, tuple[str, list[int]]]
 
 HEAD: Tensors = {"lm_head.weight": ("BF16", [8, 4])}
-LAYER: Tensors = {
-    f"model.layers.0.{name}.weight": ("BF16", [2, 2])
-    for name in ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj", "input_layernorm")
-}
+LAYER: Tensors = layers(1)
 WHOLE: Tensors = TENSORS | LAYER | HEAD
 BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 

@@ -403,8 +403,12 @@ def test_what_would_go_into_anothers_repo_costs_one_question_for_each_model(worl
 def test_fetching_asks_for_the_header_of_each_file_and_for_all_of_it(worlds: Callable[[], World]) -> None:
     def fetched(world: World, size: int) -> Counter[str]:
         names = [f"model-{n:05}-of-{size:05}.safetensors" for n in range(1, size + 1)]
-        tensors = {name: {f"model.layers.{n}.mlp.down_proj.weight": ("F32", [4])} for n, name in enumerate(names)}
-        tensors[names[0]]["model.embed_tokens.weight"] = ("F32", [4])
+        layers = models.layers(len(names))
+        tensors = {
+            name: {t: of for t, of in layers.items() if t.startswith(f"model.layers.{n}.")}
+            for n, name in enumerate(names)
+        }
+        tensors[names[0]] |= models.TENSORS
         index = {"metadata": {}, "weight_map": {t: name for name, ts in tensors.items() for t in ts}}
         world.api.create_repo("microsoft/Phi-sharded")
         files = models.files(model__safetensors=None) | {n: models.safetensors(t) for n, t in tensors.items()}

@@ -27,7 +27,11 @@ CONFIG = models.CONFIG | {
     "num_hidden_layers": 2,
     "vocab_size": 1000,
 }
-TENSORS = {"model.embed_tokens.weight": ("BF16", [1000, 64]), "model.norm.weight": ("BF16", [64])}
+TENSORS = {
+    "model.embed_tokens.weight": ("BF16", [1000, 64]),
+    "model.norm.weight": ("BF16", [64]),
+    **models.layers(2, hidden=64, inner=256),
+}
 
 
 @pytest.fixture
