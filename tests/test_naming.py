@@ -128,3 +128,9 @@ def test_a_repo_of_another_source_is_refused_with_what_to_do(
     with pytest.raises(OtherSourceError, match=f"^me/x holds what was made from {named}, not from micro") as caught:
         naming.check_source("me/x", record(*held), source, {"azure/Phi-9": "azure/Phi-9"}.get)
     assert 'publish.repo in phi-bot.toml to a template with the owner in it, such as "{owner}-' in caught.value.hint
+
+
+def test_no_other_module_makes_up_the_name_of_a_repo() -> None:
+    bot = Path(naming.__file__).parent
+    files = [f.relative_to(bot) for f in bot.rglob("*.py") if ".repo_suffix(" in f.read_text(encoding="utf-8")]
+    assert files == [Path("naming.py")]
