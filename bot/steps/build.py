@@ -29,7 +29,7 @@ from bot.steps.failures import failure
 from bot.steps.trial import Trials, to_build
 from bot.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import WholeSourceError
+from bot.toolchains.enter import FORESEEN, WholeSourceError
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
@@ -180,8 +180,10 @@ def _run(
         for out in outs.values():
             out.mkdir(parents=True)
 
-        def failed(planned: PlannedVariant, message: str) -> None:
-            error = BuildError(f"{planned.variant.name}: {message}", hint=f"The toolchain's own output is in {log}.")
+        def failed(planned: PlannedVariant, message: str, kind: str = "toolchain") -> None:
+            error_class, do = FORESEEN.get(kind, (BuildError, ""))
+            see = f"{do} The toolchain's own output is in {log}.".lstrip()
+            error = error_class(f"{planned.variant.name}: {message}", hint=see)
             failures.append(failure(job.release.label, planned.variant.name, "build", error))
 
         def on_event(event: dict[str, Json]) -> None:
@@ -194,7 +196,7 @@ def _run(
             planned = waiting.pop(event["variant"])
             shutil.rmtree(workspace.partial(planned.build_key, job.release), ignore_errors=True)
             if event["event"] == "failed":
-                failed(planned, event["message"])
+                failed(planned, event["message"], event["kind"])
                 return
             cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
             folder = outs[planned.variant.name].parent

@@ -4,7 +4,7 @@ Events on standard output, one JSON object a line:
 
     {"event": "progress", "what": "quantizing", "done": 3, "total": 40, "unit": "tensors"}
     {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456, "hashed": {"NAME": "SHA-256"}}
-    {"event": "failed", "variant": "gguf/q2_k", "message": "…"}
+    {"event": "failed", "variant": "gguf/q2_k", "kind": "…", "message": "…"}
     {"event": "note", "message": "…"}          a line for the person
     {"event": "result", "value": …}            the last one of a worker that ended well
     {"event": "error", "kind": "…", "message": "…"}   the last one of any other; the kinds are those of ``Foreseen``,
@@ -152,10 +152,10 @@ class Reporter:
                 hashed=own,
             )
 
-    def failed(self, variant: Variant, message: str) -> None:
-        """Say that a variant cannot be built; the worker goes on with the others."""
+    def failed(self, variant: Variant, message: str, *, kind: str = "toolchain") -> None:
+        """Say that a variant cannot be built; the worker goes on with the others. ``kind`` is as in an error."""
         self._started = time.monotonic()
-        self.event(event="failed", variant=variant.name, message=message)
+        self.event(event="failed", variant=variant.name, kind=kind, message=message)
 
 
 def peak_memory() -> int:

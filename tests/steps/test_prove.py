@@ -1,11 +1,93 @@
-"""In which order the jobs of a release are proven."""
+"""In which order the jobs of a release are proven, and which failure ends them all."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from bot import catalogue
+from bot.config import Config
+from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError
+from bot.hub import client
 from bot.plans import Job, Placement
+from bot.progress import Silent
+from bot.steps import build as build_step
+from bot.steps.means import Means
 from bot.steps.place import BYTES_A_SECOND
-from bot.steps.prove import in_order
+from bot.steps.plan import plan_releases
+from bot.steps.prove import in_order, prove_all
+from bot.steps.watch import Reader
+from bot.toolchains import Toolchain, enter
+from bot.workspace import Workspace
+from tests.pages import ROOT
+from tests.source import models
 from tests.steps.jobs import job, release
+
+# In place of each toolchain's worker: one that ends as it is told, through the real harness.
+WORKER = """
+import sys
+sys.path.insert(0, {root!r})
+module = sys.argv[1]
+sys.argv = sys.argv[1:]
+from bot.workers.harness import *
+
+def build(task, report):
+    if "gguf" in module:
+        {end}
+    raise ValueError("it was tried")
+
+main({{"build": build}})
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("end", "error", "others"),
+    [
+        ("raise NotTaken('no such tokenizer')", FormatRefusedError, BuildError),
+        ("raise KeyError('lm_head')", BuildError, BuildError),
+        ("os._exit(3)", BuildError, BuildError),
+        ("raise SourceProblem('model.safetensors is cut')", DamagedWeightsError, DamagedWeightsError),
+        ("raise NotFinite('w holds NaN')", NotFiniteError, NotFiniteError),
+    ],
+)
+def test_only_what_every_format_would_fail_of_ends_a_release(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+    error: type[BuildError],
+    others: type[BuildError],
+) -> None:
+    launcher = tmp_path / "launch.py"
+    launcher.write_text(WORKER.format(root=str(ROOT), end=end))
+    monkeypatch.setattr(enter, "LAUNCHER", launcher)
+    monkeypatch.setattr(
+        build_step,
+        "ensure",
+        lambda name, _: Toolchain(name=name, python=Path(sys.executable), lock_digest="0" * 64, versions={}),
+    )
+    means = Means(
+        config=Config(),
+        workspace=Workspace(root=tmp_path / "work"),
+        hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
+        display=Silent(),
+    )
+    model = models.write(tmp_path / "model", models.files())
+    rows = catalogue.select(["gguf/q8_0", "openvino/fp16", "mlx/8bit"])
+    todo = plan_releases([Reader(hub=means.hub).named(str(model))], rows)
+    assert [j.format for j in todo.jobs] == ["gguf", "openvino", "mlx"]
+
+    failures = {f.variant: f for f in prove_all(todo.jobs, means).failures}
+
+    codes = {name: f.exit_code for name, f in failures.items()}
+    assert codes == {
+        "gguf/q8_0": error.exit_code,
+        "openvino/fp16": others.exit_code,
+        "mlx/8bit": others.exit_code,
+    }
+    tried = ["it was tried" in failures[name].message for name in ("openvino/fp16", "mlx/8bit")]
+    assert tried == [others is BuildError] * 2
 
 
 def taking(name: str, proving: float, uploading: float) -> Job:

@@ -11,11 +11,16 @@ from typing import Any
 from bot.tasks import BuildTask, Target
 from bot.workers.gguf.naming import names
 from bot.workers.gguf.vocabulary import stage
-from bot.workers.harness import Foreseen, NotTaken, said
+from bot.workers.harness import Foreseen, NotFinite, NotTaken, said
 from bot.workers.tokens import read_tokenizer, stop_ids
 
 STORED = {"F32", "F16", "BF16"}  #: types that the converter writes; everything else is the quantizer's
 _ENDS_ANYWAY = ("<|end|>", "<|endoftext|>", "<|im_end|>")  # llama_vocab in src/llama-vocab.cpp goes by their text
+
+
+def kind_of(refused: str) -> str:
+    """Return which kind of failure the quantizer's words are: it checks that each number it is given is finite."""
+    return NotFinite.kind if "has invalid data" in refused else "toolchain"
 
 
 def type_of(target: Target) -> str:

@@ -17,7 +17,7 @@ from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import weight_types
 from bot.workers.fast import NotCovered, require_versions
 from bot.workers.feed import Feed
-from bot.workers.gguf.convert import STORED, file_of, own_type, read_model, type_of
+from bot.workers.gguf.convert import STORED, file_of, kind_of, own_type, read_model, type_of
 from bot.workers.gguf.imatrix import Array, Matrix, MissingWeightsError, weights_for
 from bot.workers.gguf.kquants import by_ggml, quantizer
 from bot.workers.gguf.layout import Layout, Refused, quantized_layout, write_skeleton
@@ -131,7 +131,7 @@ def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter
         for plan, output in zip(plans, outputs, strict=True):
             if output.refused is not None:
                 output.placed.discard()
-                report.failed(plan.target.variant, output.refused)
+                report.failed(plan.target.variant, output.refused, kind=kind_of(output.refused))
             else:
                 file = file_of(task, plan.target)
                 hashed[file] = output.placed.finish(file)

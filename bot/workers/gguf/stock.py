@@ -11,7 +11,7 @@ from typing import Any
 from bot.tasks import BuildTask, Target
 from bot.workers.checkpoint import weight_types
 from bot.workers.disk import out_of_space
-from bot.workers.gguf.convert import STORED, file_of, own_type, read_model, type_of
+from bot.workers.gguf.convert import STORED, file_of, kind_of, own_type, read_model, type_of
 from bot.workers.gguf.imatrix import Matrix
 from bot.workers.gguf.quantize import quantize
 from bot.workers.harness import Reporter
@@ -100,4 +100,4 @@ def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter, mat
     out.unlink(missing_ok=True)
     if full is not None:
         raise full
-    report.failed(target.variant, refused)
+    report.failed(target.variant, refused, kind=kind_of(refused))

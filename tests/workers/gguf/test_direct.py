@@ -12,6 +12,7 @@ from bot.progress import Silent
 from bot.records import Json, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from bot.workers.harness import NotFinite
 from tests.workers.checkpoints import Weights, change_weights, in_shards, in_types, with_newer_keys
 from tests.workers.limits import data_limit, wide
 from tests.workers.running import build, copy_of, prepare, rows, run_build
@@ -165,6 +166,8 @@ def test_what_is_no_number_is_refused_where_the_quantizer_refuses_it(
     stock = build(toolchain, source, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
     assert fast.failures == stock.failures
     assert fast.failures == dict.fromkeys((Q4_K_M.name, Q8_0.name), "tensor 'blk.2.ffn_down.weight' has invalid data")
+    for built in (fast, stock):  # the weights are at fault, and not the tool
+        assert {e["kind"] for e in built.events if e["event"] == "failed"} == {NotFinite.kind}
     assert_same(fast, stock)
     assert not [p.name for p in (tmp_path / "fast" / "partial").rglob("*") if p.suffix in (".part", ".journal")]
 
