@@ -60,6 +60,19 @@ _CONFIGS: dict[str, Callable[[], dict[str, Json]]] = {
     "Phi-4-mini-instruct": config.phi_4_mini,
     "Phi-4-reasoning": config.phi_4_reasoning,
 }
+# Sizes of weights that a Hub can hold hundreds of. The factors of LongRoPE have the length of wider heads.
+_SMALL: dict[str, Json] = {
+    "hidden_size": 4,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "vocab_size": 8,
+    "partial_rotary_factor": 1.0,
+    "rope_scaling": None,
+    "tie_word_embeddings": True,
+}
+_TENSORS = models.TENSORS | models.layers(1)
 _TOKENIZER = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 _FILES = {
     "gguf": ("{model}-{name}.gguf",),
@@ -112,7 +125,7 @@ def changed_source(hub: LocalHub, number: int = 0) -> Iterator[str]:
 
 def _release(hub: LocalHub, number: int) -> Release:
     """Put a source on the Hub and return it as the bot reads it."""
-    config = list(_CONFIGS.values())[number % len(_CONFIGS)]()
+    config = list(_CONFIGS.values())[number % len(_CONFIGS)]() | _SMALL
     files = models.files(
         config__json=json.dumps(config, indent=2).encode(),
         model__safetensors=_weights(f"{number}"),
@@ -208,7 +221,7 @@ def _suffix(variant: Variant) -> str:
 
 def _weights(seed: str) -> bytes:
     """Return a whole safetensors file whose content follows from ``seed``."""
-    head = models.header(models.TENSORS)
+    head = models.header(_TENSORS)
     size = max(e["data_offsets"][1] for name, e in head.items() if isinstance(e, dict) and name != "__metadata__")
     return models.framed(json.dumps(head).encode(), hashlib.shake_256(seed.encode()).digest(size))
 
