@@ -79,7 +79,7 @@ def use(root: Path, folder: Path) -> bool:
             os.utime(folder)
         except FileNotFoundError:  # it was cleaned away
             return False
-        except PermissionError:  # of another account: that one cleans it away, or nobody
+        except OSError:  # of another account, or on a disk that is read only: nobody cleans it away from here
             return True
     return True
 

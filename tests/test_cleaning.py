@@ -36,6 +36,7 @@ from bot.steps.means import Means
 from bot.workspace import Workspace, read_artifact
 from tests.source import models
 from tests.steps import jobs, proven
+from tests.workers.running import small_disk
 
 DAY = 86400.0
 NOBODY = client.connect("http://127.0.0.1:9", None)  # no request is made
@@ -491,6 +492,14 @@ def test_a_step_that_fails_leaves_no_lock(workspace: Workspace) -> None:
     with pytest.raises(RuntimeError), workspace.scratch():
         raise RuntimeError
     assert list((workspace.root / "scratch").iterdir()) == []
+
+
+def test_what_can_only_be_read_is_there_all_the_same(workspace: Workspace, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        (disk / "artifact").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert workspace.has(disk / "artifact")
+        assert not workspace.has(disk / "nothing")
 
 
 def test_locks_that_nobody_holds_go_and_the_gate_stays(workspace: Workspace) -> None:
