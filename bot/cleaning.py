@@ -5,6 +5,7 @@ proven and not on the Hub goes only where a person says so. See bot/occupancy.py
 """
 
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ def _chosen(workspace: Workspace, kept: Sequence[Found], wish: Wish, *, freed: i
     with occupancy.gate(workspace.root):
         since = occupancy.used_since(workspace.root)
     now = time.time()
-    free = workspace.free() + freed
+    free = shutil.disk_usage(workspace.root).free + freed  # Workspace.free would remove what is abandoned
     total = sum(found.size for found in kept)
     chosen: list[Found] = []
     for found in kept:
