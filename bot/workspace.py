@@ -134,9 +134,8 @@ class Workspace:
         return occupancy.use(self.root, folder)
 
     def free(self) -> int:
-        """Return the bytes that are free where this workspace is, once what killed processes left half-made is gone."""
+        """Return the bytes that are free where this workspace is."""
         self.root.mkdir(parents=True, exist_ok=True)
-        self._forget_abandoned()
         return shutil.disk_usage(self.root).free
 
     def _forget_abandoned(self) -> None:
@@ -144,8 +143,14 @@ class Workspace:
             occupancy.remove(left)
 
     def need_disk(self, needed: int, what: str) -> None:
-        """Raise DiskTooSmallError unless ``needed`` bytes are free where this workspace is."""
+        """Raise DiskTooSmallError unless ``needed`` bytes are free where this workspace is.
+
+        What killed processes left half-made is no reason: where there is too little room, it is removed first.
+        """
         free = self.free()
+        if free < needed:
+            self._forget_abandoned()
+            free = self.free()
         if free < needed:
             raise DiskTooSmallError(
                 f"{what} needs about {size(needed)} of disk and {size(free)} are free in {self.root}",
