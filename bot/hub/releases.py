@@ -9,7 +9,7 @@ from bot import source
 from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
 from bot.records import Json, Release, SourceFile, content_digest
-from bot.source.config import CONFIG_BYTES, bad_config, no_config
+from bot.source.config import CONFIG_BYTES, bad_config
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
 from bot.source.meaning import NATIVE
 from bot.source.strict import parse_object
@@ -67,8 +67,6 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     named = {path: f.size for path, f in by_path.items() if source.is_wanted(path) and path not in passed}
     source.check_sizes(named.items(), where=repo_id)
     listing = source.list_files(by_path, partial(_object, repo, commit, by_path), where=repo_id)
-    if "config.json" not in by_path:
-        raise no_config(repo_id)
     config, _ = source.check_config(_config(repo, commit, by_path["config.json"]), where=repo_id)
     wanted = tuple(by_path[name] for name in listing.files)
     return Release(

@@ -39,8 +39,9 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
     if not folder.is_dir():
         raise UnknownModelError(f"there is no folder {folder}", hint="Give owner/name for a model on the Hub.")
     folder = folder.resolve()
-    listing = list_folder(folder)
-    config, _ = check_config(read_config(folder), where=str(folder))
+    there = read_config(folder) if (folder / "config.json").exists() else {}
+    listing = list_folder(folder)  # says of a folder without config.json what it is instead
+    config, _ = check_config(there, where=str(folder))
     paths = _wanted_files(folder, listing)
     _check_sizes(paths, folder)
     files = _digests(paths, task)

@@ -14,6 +14,7 @@ from bot.errors import DamagedWeightsError, PicklesOnlyError
 from bot.records import CONTENT_FILES, Json
 from bot.source import sizes
 from bot.source.adapters import adapters_beside, check_adapters
+from bot.source.config import no_config
 from bot.source.names import NOTICES, check_name
 from bot.source.strict import read_object
 
@@ -79,13 +80,15 @@ def list_files(paths: Iterable[str], read: ReadJson, *, where: str) -> Listing:
     """Return which of a model's files count, of the ``paths`` of all, which are relative to it.
 
     ``read`` is asked for the index only where names leave it open which shards it means. Raises what ``check_listing``
-    raises, AdapterError for an adapter that is not merged, DamagedWeightsError for an index that is malformed or names
+    raises, MissingConfigError, AdapterError for an adapter that is not merged, DamagedWeightsError for an index that is malformed or names
     what is not there, and UnsafeFileNameError for one that leads elsewhere.
     """
     paths = tuple(paths)
-    check_adapters(paths, read, where=where)
-    check_listing(paths, where=where)
     names = {p for p in paths if "/" not in p}
+    check_adapters(paths, read, where=where)
+    if "config.json" not in names:
+        raise no_config(where)
+    check_listing(paths, where=where)
     found = _safetensors(names)
     if SINGLE in names:
         weights: tuple[str, ...] = (SINGLE,)
