@@ -80,8 +80,8 @@ def list_files(paths: Iterable[str], read: ReadJson, *, where: str) -> Listing:
     """Return which of a model's files count, of the ``paths`` of all, which are relative to it.
 
     ``read`` is asked for the index only where names leave it open which shards it means. Raises what ``check_listing``
-    raises, MissingConfigError, AdapterError for an adapter that is not merged, DamagedWeightsError for an index that is malformed or names
-    what is not there, and UnsafeFileNameError for one that leads elsewhere.
+    raises, AdapterError for an adapter that is not merged, MissingConfigError, DamagedWeightsError for an index that is
+    malformed or names what is not there, and UnsafeFileNameError for one that leads elsewhere.
     """
     paths = tuple(paths)
     names = {p for p in paths if "/" not in p}
