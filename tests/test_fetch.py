@@ -58,7 +58,8 @@ def stalling(hub: RunningHub) -> Iterator[Proxy]:
 
 @pytest.fixture
 def release(hub: RunningHub) -> Release:
-    content = models.files(model__safetensors=models.safetensors(TENSORS))
+    config = json.dumps(models.CONFIG | {"hidden_size": 512}).encode()
+    content = models.files(config__json=config, model__safetensors=models.safetensors(TENSORS))
     there = client.connect(hub.url, hub.token)
     with Silent().task("") as task:
         there.commit("me/Phi", files=content, parent=None, message="Release", task=task)

@@ -20,7 +20,7 @@ from bot import config, show
 from bot.action import inputs, outputs
 from bot.action.commands import arguments
 from bot.action.inputs import Command, Inputs
-from bot.errors import PhiBotError
+from bot.errors import Interrupted, PhiBotError
 from bot.printable import json_text
 from bot.records import Json, MalformedRecordError, Report
 
@@ -110,8 +110,11 @@ def _pass_on_signals(process: subprocess.Popen[str]) -> None:
 
 
 def _fatal(ended: Ended) -> tuple[str, str] | None:
-    """Return the error that ended phi-bot and what to do about it; None where it came to its end."""
-    if ended.code == 0 or _json(ended.result) is not None:
+    """Return the error that ended phi-bot and what to do about it; None where it came to its end.
+
+    One that was interrupted prints what is whole, and has not come to its end.
+    """
+    if ended.code == 0 or (_json(ended.result) is not None and ended.code != Interrupted.exit_code):
         return None
     if found := list(_ERROR.finditer(ended.said)):
         return found[-1]["message"], found[-1]["hint"]
@@ -185,7 +188,7 @@ def _hand_on(
             _show(report)
     if fatal is not None:
         outputs.error(*fatal)
-    outputs.failures(report.failures)
+    outputs.failures([f for f in report.failures if fatal is None or f.exit_code != Interrupted.exit_code])
     if ended.code and fatal is None and not report.failures:
         outputs.error(f"phi-bot ended with exit code {ended.code}", "docs/exit-codes.md says what it means.")
 
