@@ -27,14 +27,25 @@ def checked(todo: Plan, into: Target, on: Sequence[str], means: Means) -> Plan:
     if into == "state":
         require(means.hub, [state_repo(config, namespace)])
         return todo
-    if into == "staging":
-        require(means.hub, [staging_repo(config)])
-    else:
-        todo = permitted(todo, means.hub)
+    todo = _stageable(todo, staging_repo(config), means.hub) if into == "staging" else permitted(todo, means.hub)
     if tuple(on) != HERE:
         means.hub.check_jobs(payer(config))
     elif into == "repos":
         check_announcing(config.announce, means.display)
+    return todo
+
+
+def _stageable(todo: Plan, repo_id: str, hub: Hub) -> Plan:
+    """Return a plan as it is, or where the token may not write to the staging repo, as failures alone.
+
+    A Failure each, for the machine that promotes: it counted an attempt at each before, and keeps why it failed.
+    """
+    try:
+        require(hub, [repo_id])
+    except PhiBotError as error:
+        every = [(job.release.label, v.variant.name) for job in todo.jobs for v in job.variants]
+        failures = [failure(label, name, "stage", error) for label, name in every]
+        return replace(todo, jobs=(), failures=(*todo.failures, *failures))
     return todo
 
 

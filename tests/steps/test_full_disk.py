@@ -3,18 +3,18 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import bot.fetch
 from bot import catalogue
 from bot.config import Config
 from bot.errors import DiskFullError
 from bot.hub import client
 from bot.plans import Job
 from bot.progress import Silent, Task
-from bot.records import Artifact
+from bot.records import Artifact, Release
 from bot.steps.build import build
 from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
@@ -89,14 +89,21 @@ def test_a_build_whose_disk_fills_up_and_then_has_room(
         assert Path(artifact.folder).is_dir()
 
 
-def test_a_source_that_does_not_fit_while_it_is_fetched(sample: Path, tmp_path: Path) -> None:
+def test_a_source_that_does_not_fit_while_it_is_fetched(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was room when the build began, and another program took it."""
     with small_disk(tmp_path / "disk", ROOMY) as disk:
         workspace = Workspace(root=disk / "work")
         job = job_of(sample, "gguf/q8_0")
         workspace.root.mkdir()
-        low = replace(job.estimate, output=0, disk=-job.estimate.output)  # so low that it lets the build begin
-        job = replace(job, estimate=low)
-        room_left(disk, 0)
+        found = bot.fetch._local
+
+        def take_the_room(release: Release) -> Path:
+            room_left(disk, 0)
+            return found(release)
+
+        monkeypatch.setattr(bot.fetch, "_local", take_the_room)
         with pytest.raises(DiskFullError) as raised:
             build_on(workspace, job, Silent())
         assert_told(raised.value, str(disk))
