@@ -4,6 +4,7 @@ Nothing goes that a process at work uses, and nothing half-way that can go on an
 proven and not on the Hub goes only where a person says so. See bot/occupancy.py for what makes this safe.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -224,9 +225,12 @@ def _found(path: Path, state: State) -> Found:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    """Yield what is kept and all that is in it; what others remove meanwhile is passed over."""
     for each in _paths(path):
         yield each
-        yield from each.rglob("*") if each.is_dir() and not each.is_symlink() else ()
+        if not each.is_symlink():
+            for folder, folders, files in os.walk(each):
+                yield from (Path(folder) / name for name in (*folders, *files))
 
 
 def _last_use(path: Path, state: State) -> float:
