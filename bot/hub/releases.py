@@ -32,7 +32,7 @@ def is_phi(info: "ModelInfo") -> bool:
     card = _card(info)
     tags = set(info.tags or [])
     name = info.id.rsplit("/", 1)[-1]
-    architecture = source.architecture(config)
+    architecture = source.meant_class(config)
     return (
         architecture in NATIVE
         and config.get("model_type") == NATIVE[architecture]

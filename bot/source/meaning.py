@@ -36,6 +36,11 @@ def architecture(config: dict[str, Json]) -> str:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
+def meant_class(config: dict[str, Json]) -> str:
+    """Return the model class that is meant: the one named first, or that of ``model_type`` where none is named."""
+    return architecture(config) or _CLASSES.get(str(config.get("model_type")), "")
+
+
 def normal(config: dict[str, Json], *, where: str) -> dict[str, Json]:
     """Return a configuration in the spelling that all libraries read alike: the same one where it has it already.
 
@@ -83,8 +88,8 @@ def _name_class(config: dict[str, Json], where: str) -> None:
             f"{where} is {_OLDER[kind]} in an older layout (model_type {kind!r}), which only code of its own reads",
             hint=RENAME,
         )
-    if not name and isinstance(kind, str) and kind in _CLASSES:
-        config["architectures"] = [_CLASSES[kind]]
+    if not name and (meant := meant_class(config)):
+        config["architectures"] = [meant]
     elif name in NATIVE and kind is None:
         config["model_type"] = NATIVE[name]
     elif name in NATIVE and kind != NATIVE[name] and kind in NATIVE.values():

@@ -213,6 +213,7 @@ def test_releases_are_found_and_conversions_are_not(client: Hub) -> None:
         "Phi-4-mini-instruct": sharded(),
         "Phi-3.5-MoE-instruct": files(config__json=variant(architectures=["PhiMoEForCausalLM"], model_type="phimoe")),
         "phi-2": files(config__json=variant(architectures=["PhiForCausalLM"], model_type="phi", auto_map=None)),
+        "Phi-4-unnamed": files(config__json=json.dumps(CONFIG | {"architectures": None}).encode()),
         "Phi-4-renamed": files() | {"README.md": quantized},
         "Phi-4-adapter": files() | {"README.md": quantized.replace(b"quantized", b"adapter")},
         "Phi-4-tagged": files() | {"README.md": b"---\ntags: [gptq]\n---\n"},
@@ -231,7 +232,7 @@ def test_releases_are_found_and_conversions_are_not(client: Hub) -> None:
     for name, contents in repos.items():
         put(client, f"microsoft/{name}", contents)
     put(client, "someone/Phi-4-finetune", files())
-    names = ["Phi-3.5-MoE-instruct", "Phi-4", "Phi-4-mini-instruct", "phi-2"]
+    names = ["Phi-3.5-MoE-instruct", "Phi-4", "Phi-4-mini-instruct", "Phi-4-unnamed", "phi-2"]
     assert usable(client, "microsoft") == [f"microsoft/{n}" for n in names]
     assert usable(client, "someone") == ["someone/Phi-4-finetune"]
     assert usable(client, "nobody") == []
