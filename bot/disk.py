@@ -1,13 +1,12 @@
 """A disk that is full, told as that: where, how much is free there, and how much is needed."""
 
 import errno
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bot import temporary
 from bot.errors import DiskFullError
 from bot.progress import size
 
@@ -55,7 +54,7 @@ def told(what: str, root: Path, *, needed: int | None = None) -> Iterator[None]:
             raise
         named = [Path(name) for name in (error.filename2, error.filename) if isinstance(name, str)]
         # Of two, as in copying, one is full; of a file without a name, it may be the temporary folder.
-        where = without_room(*(path.parent for path in named), root, _temporary_folder()) or root
+        where = without_room(*(path.parent for path in named), root, temporary.home()) or root
         raise full(what, where, said=str(error.strerror), needed=needed) from error
     except DiskFullError as error:  # of a worker or a download: they do not know what is needed
         if needed is None or _NEEDS in error.message:
@@ -65,9 +64,4 @@ def told(what: str, root: Path, *, needed: int | None = None) -> Iterator[None]:
 
 def _is_temporary(where: Path) -> bool:
     """Say whether a path is in the folder for temporary files. (Python itself looks for one that has room.)"""
-    return where.is_relative_to(_temporary_folder())
-
-
-def _temporary_folder() -> Path:
-    # Not gettempdir: that writes to each in turn, and raises where it can write to none.
-    return Path(tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
+    return where.is_relative_to(temporary.home())

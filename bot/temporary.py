@@ -28,9 +28,15 @@ def folder(kind: str = "") -> Iterator[Path]:
     try:
         made = tempfile.TemporaryDirectory(prefix=f"phi-bot-{kind}")
     except FileNotFoundError as error:  # Python's word for it, where nothing can be written to any of them
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.environ.get("TMPDIR", "/tmp")) from error  # noqa: S108
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home())) from error
     with made as name, FileLock(Path(name) / _LOCK):
         yield Path(name)
+
+
+def home() -> Path:
+    """Return the folder for temporary files, whether or not it can be written to."""
+    # Not gettempdir: that writes to each in turn, and raises where it can write to none.
+    return Path(tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
 
 
 def abandoned(where: Path) -> list[Path]:

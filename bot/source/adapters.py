@@ -12,7 +12,6 @@ from bot.records import Json
 
 CONFIG = "adapter_config.json"
 
-_CONFIG_BYTES = 1_000_000
 _WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".npz", ".gguf")
 _NAMED = re.compile(r"(^|[^a-z0-9])((q|rs)?lora|dora|ia3|adapters?)([^a-z0-9]|$)", re.IGNORECASE)
 # The parts of tensors' names that peft gives what it adds, or what it wraps.
