@@ -66,7 +66,8 @@ class Namespace:
 
 def sources(api: "HfApi", author: str) -> list[Listed]:
     """Return an owner's repos that are releases, or would be with their weights, in alphabetical order."""
-    fields = ["cardData", "config", "disabled", "gated", "lastModified", "private", "sha", "siblings", "tags"]
+    fields = ["cardData", "config", "disabled", "gated", "lastModified", "private", "safetensors", "sha"]
+    fields += ["siblings", "tags"]
     _, infos = _listed_of(api, author, fields)
     found = (_listed(i) for i in infos if i.sha and releases.is_phi(i))
     return sorted(found, key=lambda listed: listed.repo_id)

@@ -21,25 +21,34 @@ if TYPE_CHECKING:
 _KINDS = "gguf|ggml|onnx|openvino|ov|mlx|gptq|awq|exl[23]|bnb|bitsandbytes|n?v?fp[48]|u?int[248]|[2-8]-?bits?|q[2-8]"
 _NAMED = re.compile(rf"(^|[-_.])({_KINDS})([-_.]|$)", re.IGNORECASE)
 _TAGS = frozenset({"gguf", "mlx", "gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "quantized", "adapter"})
-
+_OF_KEY = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit"})  # made of quantization_config by the Hub
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 
 
 def is_phi(info: "ModelInfo") -> bool:
-    """Say whether a listed repo is a base or instruct Phi by its configuration, and no conversion of another one."""
+    """Say whether a listed repo is a base or instruct Phi by its configuration, and not a conversion of another one.
+
+    Its weights tell whether it is quantized, where the Hub knows their types: a key that a merge left over does not,
+    nor do the tags that the Hub makes of that key.
+    """
     config = info.config or {}
     card = _card(info)
     tags = set(info.tags or [])
+    dtypes = (info.safetensors.parameters if info.safetensors else None) or {}
+    quantized = source.is_quantized(config, dtypes)
+    own = {t.lower() for t in tags}
+    if dtypes and not quantized:
+        own -= _OF_KEY - {str(t).lower() for t in card.get("tags") or ()}
     name = info.id.rsplit("/", 1)[-1]
     architecture = source.meant_class(config)
     return (
         architecture in NATIVE
         and config.get("model_type") == NATIVE[architecture]
-        and not config.get("quantization_config")
+        and not quantized
         and card.get("base_model_relation") not in ("quantized", "adapter")
         and not any(t.startswith(("base_model:quantized:", "base_model:adapter:")) for t in tags)
-        and not {t.lower() for t in tags} & _TAGS
+        and not own & _TAGS
         and not _NAMED.search(name)
     )
 

@@ -6,6 +6,7 @@ from bot.source.listing import Listing, check_listing, list_files
 from bot.source.meaning import meant_class
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
 from bot.source.sizes import check_sizes
+from bot.source.tensors import is_quantized
 from bot.source.weights import parameters, read_header
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check_name",
     "check_sizes",
     "file_digest",
+    "is_quantized",
     "is_wanted",
     "list_files",
     "local_release",

@@ -18,6 +18,7 @@ HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 QUANTIZED = ("quantization_config", "compression_config", "quantization")  #: keys of transformers, and of mlx-lm
 
 _FLOATS = ("BF16", "F16", "F32")
+_WHOLE = frozenset({*_FLOATS, "F64", "I64", "BOOL"})  # with 64-bit floats, and buffers: nothing is quantized into these
 _COMPUTED = re.compile(r"(model\.layers\.\d+\.self_attn|model)\.rotary_emb\.inv_freq")  # stored by old versions
 _TRIED, _LONGEST = 100, 1000  # names that are looked at for a prefix, and their characters: a name may have millions
 _APART = re.compile(r"\.(self_attn\.[qkv]_proj|mlp\.(gate|up)_proj)\.")  # as Llama has them
@@ -63,6 +64,12 @@ def check_tensors(tensors: Mapping[str, Tensor], config: dict[str, Json], *, whe
     if EMBEDDING not in tensors or (HEAD not in tensors and config.get("tie_word_embeddings") is not True):
         raise _headless(tensors, where)
     check_fit(tensors, config, where=where)
+
+
+def is_quantized(config: dict[str, Json], dtypes: Iterable[str]) -> bool:
+    """Say whether weights are quantized, by the types they are stored in; where none is known, by what config says."""
+    known = set(dtypes)
+    return not known <= _WHOLE if known else any(config.get(key) for key in QUANTIZED)
 
 
 def as_stored(config: dict[str, Json], tensors: Iterable[str]) -> tuple[dict[str, Json], tuple[str, ...]]:

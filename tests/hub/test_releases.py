@@ -27,6 +27,7 @@ from bot.hub.local import Limits, RunningHub, serve
 from bot.progress import Silent
 from bot.source.shape import local_shape
 from tests.hub.faulty import Fault, Proxy
+from tests.source import models
 from tests.source.models import CONFIG, files, sharded, write
 
 CARD = b"---\nlicense: mit\nlanguage:\n- en\npipeline_tag: text-generation\n---\n# Phi\n"
@@ -223,7 +224,9 @@ def test_releases_are_found_and_conversions_are_not(client: Hub) -> None:
         "Phi-4-awq": files(),
         "Phi-4-int4-ov": files(),
         "Phi-4-4bit": files(),
-        "Phi-4-gptq-like": files(config__json=variant(quantization_config={"quant_method": "gptq"})),
+        "Phi-4-gptq-like": files(
+            config__json=variant(quantization_config=GPTQ), model__safetensors=models.safetensors(PACKED)
+        ),
         "Phi-4-pickled": files(model__safetensors=None) | {"pytorch_model.bin": b"\x80"},
         "Phi-4-mini-flash": files(config__json=variant(model_type="phi4flash")),
         "Phi-4-unconfigured": files(config__json=None),
@@ -236,6 +239,39 @@ def test_releases_are_found_and_conversions_are_not(client: Hub) -> None:
     assert usable(client, "microsoft") == [f"microsoft/{n}" for n in names]
     assert usable(client, "someone") == ["someone/Phi-4-finetune"]
     assert usable(client, "nobody") == []
+
+
+GPTQ = {"bits": 4, "quant_method": "gptq"}
+BNB = {"load_in_4bit": True, "quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf4"}
+PACKED = models.TENSORS | {"model.layers.0.self_attn.qkv_proj.qweight": ("I32", [1, 4])}
+
+
+@pytest.mark.parametrize("key", [GPTQ, BNB, {}, None], ids=["gptq", "bitsandbytes", "empty", "null"])
+def test_a_key_that_a_merge_left_over_hides_no_full_precision_weights(client: Hub, key: Any) -> None:
+    config = json.dumps(CONFIG | {"quantization_config": key}).encode()
+    put(client, "me/Phi-4-merged", files(config__json=config))
+    assert usable(client, "me") == ["me/Phi-4-merged"]
+
+
+@pytest.mark.parametrize("key", [GPTQ, BNB, None], ids=["gptq", "bitsandbytes", "null"])
+@pytest.mark.parametrize("dtype", ["I32", "U8", "F8_E4M3"])
+def test_quantized_weights_are_passed_over_by_the_list_alone(shaky: Hub, faulty: Proxy, key: Any, dtype: str) -> None:
+    packed = PACKED | {"model.layers.0.self_attn.qkv_proj.weight": (dtype, [1, 4])}
+    config = json.dumps(CONFIG | {"quantization_config": key}).encode()
+    put(shaky, "me/Phi-4", files())
+    put(shaky, "me/Phi-4-packed", files(config__json=config, model__safetensors=models.safetensors(packed)))
+    faulty.seen.clear()
+    assert [s.repo_id for s in shaky.sources("me")] == ["me/Phi-4"]
+    assert len(faulty.seen) == 1
+
+
+def test_of_weights_that_the_hub_does_not_know_the_key_tells_and_what_a_person_tagged_always_counts(
+    client: Hub,
+) -> None:
+    config = json.dumps(CONFIG | {"quantization_config": BNB}).encode()
+    put(client, "me/Phi-4-unread", files(config__json=config, model__safetensors=b"no header"))
+    put(client, "me/Phi-4-said", files(config__json=config) | {"README.md": b"---\ntags: [4-bit]\n---\n"})
+    assert client.sources("me") == []
 
 
 def usable(client: Hub, author: str) -> list[str]:

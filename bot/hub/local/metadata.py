@@ -18,6 +18,7 @@ _MAX_CONFIG = 4 << 20
 _MAX_SAFETENSORS_HEADER = 25 << 20
 _DTYPE = re.compile(r"[A-Z][A-Z0-9_]{0,15}", re.ASCII)
 _MAX_DIMENSIONS = 8
+_QUANTIZED = ("quant_method", "bits", "load_in_4bit", "load_in_8bit")  # what is shown of quantization_config
 _FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".onnx": "onnx"}
 
 
@@ -26,7 +27,7 @@ class Metadata:
     """What is known of a repo at a commit."""
 
     card: dict[str, Any]
-    config: dict[str, Any]  # architectures and model_type, where config.json has them
+    config: dict[str, Any]  # architectures, model_type, and how it is quantized, where config.json has them
     library: str | None
     pipeline_tag: str | None
     tags: tuple[str, ...]
@@ -92,7 +93,7 @@ def _tags(
     card: dict[str, Any], config: dict[str, Any], tree: Tree, library: str | None, pipeline: str | None
 ) -> tuple[str, ...]:
     found = [library, *(tag for suffix, tag in _FORMATS.items() if any(p.endswith(suffix) for p in tree))]
-    found += [config.get("model_type"), pipeline, *front_matter.texts(card.get("tags"))]
+    found += [config.get("model_type"), pipeline, *_quantized(config), *front_matter.texts(card.get("tags"))]
     found += front_matter.texts(card.get("language"))
     for base in front_matter.texts(card.get("base_model")):
         found.append(f"base_model:{base}")
@@ -115,7 +116,18 @@ def _config(text: str) -> dict[str, Any]:
         found["architectures"] = architectures
     if model_type := _text(value.get("model_type")):
         found["model_type"] = model_type
+    if isinstance(quantized := value.get("quantization_config"), dict):
+        found["quantization_config"] = {
+            k: v for k in _QUANTIZED if isinstance(v := quantized.get(k), (bool, int)) or _text(v)
+        }
     return found
+
+
+def _quantized(config: dict[str, Any]) -> list[str]:
+    """Return the tags that tell how a model is quantized, by its config.json alone."""
+    said = config.get("quantization_config", {})
+    bits = 4 if said.get("load_in_4bit") is True else 8 if said.get("load_in_8bit") is True else said.get("bits")
+    return [*([f"{bits}-bit"] if bits in (4, 8) else []), *front_matter.texts(said.get("quant_method"))]
 
 
 def _parameters(blobs: Blobs, tree: Tree) -> dict[str, int]:

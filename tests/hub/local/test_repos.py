@@ -126,6 +126,29 @@ def test_what_is_known_of_a_model(api: HfApi) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "shown", "tags"),
+    [
+        ({"bits": 4, "quant_method": "gptq", "desc_act": False}, {"bits": 4, "quant_method": "gptq"}, ["4-bit", "gptq"]),
+        (
+            {"load_in_4bit": False, "load_in_8bit": True, "quant_method": "bitsandbytes"},
+            {"load_in_4bit": False, "load_in_8bit": True, "quant_method": "bitsandbytes"},
+            ["8-bit", "bitsandbytes"],
+        ),
+        ({"quant_method": ["x"], "bits": "four"}, {"bits": "four"}, []),
+    ],
+)
+def test_how_a_model_is_quantized_is_told_by_its_config(
+    api: HfApi, said: dict[str, Any], shown: dict[str, Any], tags: list[str]
+) -> None:
+    api.create_repo("org/m")
+    config = json.dumps({"model_type": "phi3", "quantization_config": said}).encode()
+    api.upload_file(path_or_fileobj=config, path_in_repo="config.json", repo_id="org/m")
+    info = api.model_info("org/m")
+    assert info.config == {"model_type": "phi3", "quantization_config": shown}
+    assert info.tags == ["phi3", *tags]
+
+
+@pytest.mark.parametrize(
     "header",
     [b"", b"\xff" * 8, b"\2\0\0\0\0\0\0\0[]", safetensors(("BF16", [2**63] * 9)), safetensors(("x" * 99, [1]))],
 )
