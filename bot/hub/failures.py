@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bot.errors import (
+    AlteredDownloadError,
     ConflictError,
     DiskFullError,
     HubRefusedError,
@@ -54,6 +55,14 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING
     return isinstance(error, httpx2.TimeoutException | httpx2.NetworkError | httpx2.RemoteProtocolError)
+
+
+def says_nothing(error: PhiBotError) -> bool:
+    """Say whether an error is the Hub's, the network's, the token's or this machine's: what was asked may be right."""
+    if isinstance(error, HubUnreachableError | TokenError | AlteredDownloadError | DiskFullError):
+        return True
+    causes = [cause for cause in _chain(error) if cause is not error]
+    return isinstance(error, HubRefusedError) and any(is_passing(cause) or is_nonsense(cause) for cause in causes)
 
 
 def is_nonsense(error: BaseException) -> bool:

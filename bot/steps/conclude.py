@@ -13,6 +13,7 @@ from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.github import Pull
 from bot.hub.client import RECORD_FILE, Hub
+from bot.hub.failures import says_nothing
 from bot.hub.proposals import HubPull
 from bot.naming import check_source, repo_of
 from bot.plots import PICTURES
@@ -41,8 +42,8 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
 
     ``name`` is OWNER/REPO#N, ``models`` are those that it was proposed for. Where a pull request on the Hub was made
     from another commit than the one that was merged, or does not pass the checks, it is closed, with the reason, and
-    is a Failure. So is what the Hub refuses, and the others go on. Raises ConfigError without a namespace, and
-    CutShortError on Ctrl-C.
+    is a Failure. One that the Hub could not merge for a reason of its own is a Failure and stays open, for the next
+    time; the others go on. Raises ConfigError without a namespace, and CutShortError on Ctrl-C.
     """
     namespace = config.namespace("there is no namespace to conclude in")
     publications: list[Publication] = []
@@ -60,7 +61,11 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
                     publications += _conclude(repo_id, proposal, pull, name, config, releases, display)
                 except PhiBotError as error:
                     failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
-                    if pull.merged:
+                    if not pull.merged:
+                        continue
+                    if says_nothing(error):
+                        display.say(f"#{proposal.number} of {repo_id} stays open, to be merged the next time")
+                    else:
                         _close(repo_id, proposal, error, hub, display)
     except KeyboardInterrupt as error:
         done = Report(publications=tuple(publications), failures=tuple(failures))

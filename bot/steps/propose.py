@@ -138,7 +138,10 @@ def _propose(
         )
     for other in hub.proposals(repo_id):
         if other.number != number and other.title.startswith(prefix_of(pull)):
-            hub.close(repo_id, other.number, f"A newer one is #{number}.")
+            try:
+                hub.close(repo_id, other.number, f"A newer one is #{number}.")
+            except PhiBotError as error:  # it is closed at the latest when it is concluded
+                display.say(f"#{other.number} of {repo_id} was not closed: {error.message}")
     new = {c.build_key for c in candidates} - {b.build.build_key for b in record.builds}
     return Proposal(
         repo_id=repo_id,

@@ -1,6 +1,7 @@
 """What a pull request's code built: proposed on the Hub, merged with it, or closed with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from bot.steps.conclude import conclude
 from bot.steps.propose import propose
 from bot.steps.publish import publish
 from bot.workspace import Workspace, read_artifact
+from tests.hub.conftest import at_once as at_once
+from tests.hub.faulty import Fault, Proxy, proxy
 from tests.steps import proven
 from tests.steps.test_promote import proven_again, rewrite
 from tests.steps.test_publish import no_plots as no_plots
@@ -74,6 +77,13 @@ def world(hub: RunningHub, tmp_path: Path) -> World:
 @pytest.fixture
 def api(hub: RunningHub) -> HfApi:
     return HfApi(endpoint=hub.url, token=hub.token)
+
+
+@pytest.fixture
+def faulty(hub: RunningHub) -> Iterator[Proxy]:
+    """A proxy in front of the Hub that does as it is told."""
+    with proxy(hub.url) as running:
+        yield running
 
 
 def status(api: HfApi, number: int) -> str:
@@ -145,6 +155,60 @@ def test_a_recipe_that_was_not_merged_as_it_was_is_built_anew(world: World, api:
     report = world.conclude(merged=True)
     assert "another recipe" in report.failures[0].message
     assert status(api, proposal.number) == "closed"
+
+
+MERGE = r"/discussions/\d+/merge"
+TREE = r"/tree/(refs%2Fpr%2F|[0-9a-f]{40})"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(method="POST", path=MERGE, status=503),
+        Fault(method="POST", path=MERGE, status=429),
+        Fault(method="POST", path=MERGE, refuse=True),
+        Fault(method="POST", path=MERGE, status=403),  # a token that lost its right
+        Fault(method="GET", path=TREE, status=500),
+        Fault(method="GET", path="/resolve/.*phi-bot.json", body=b"", times=1),
+        Fault(method="GET", path="/api/models/microsoft/", lose=True),
+    ],
+    ids=["503", "429", "gone", "no right", "list", "record", "source"],
+)
+def test_what_the_hub_fails_to_merge_stays_open_and_is_merged_the_next_time(
+    world: World, api: HfApi, faulty: Proxy, hub: RunningHub, at_once: None, fault: Fault
+) -> None:
+    (proposal,) = world.propose(world.build()).proposals
+    world.client = client.connect(faulty.url, hub.token)
+    faulty.faults.append(replace(fault))
+    assert world.conclude(merged=True).failures
+    assert status(api, proposal.number) == "open"
+    faulty.faults.clear()
+    faulty.listen()
+    assert world.conclude(merged=True).failures == ()
+    assert status(api, proposal.number) == "merged"
+
+
+def test_what_main_changed_meanwhile_is_refused_and_closed(world: World, api: HfApi, faulty: Proxy) -> None:
+    (proposal,) = world.propose(world.build()).proposals
+    api.upload_file(repo_id=REPO, path_in_repo="README.md", path_or_fileobj=b"Mine")
+    (failed,) = world.conclude(merged=True).failures
+    assert "cannot be merged" in failed.message
+    assert status(api, proposal.number) == "closed"
+
+
+def test_an_older_proposal_that_the_hub_does_not_close_hides_no_new_one(
+    world: World, api: HfApi, faulty: Proxy, hub: RunningHub, at_once: None
+) -> None:
+    (first,) = world.propose(world.build()).proposals
+    world.client = client.connect(faulty.url, hub.token)
+    faulty.faults.append(Fault(method="POST", path=r"/discussions/\d+/status", status=503))
+    report = world.propose(world.build("gguf/q5_k_m"), head="d" * 40)
+    (second,) = report.proposals
+    assert report.failures == ()
+    assert (status(api, first.number), status(api, second.number)) == ("open", "open")
+    faulty.faults.clear()
+    world.conclude(merged=True, head="d" * 40)
+    assert (status(api, first.number), status(api, second.number)) == ("closed", "merged")
 
 
 @pytest.mark.parametrize(
