@@ -128,7 +128,7 @@ def test_what_is_known_of_a_model(api: HfApi) -> None:
 @pytest.mark.parametrize(
     ("said", "shown", "tags"),
     [
-        ({"bits": 4, "quant_method": "gptq", "desc_act": False}, {"bits": 4, "quant_method": "gptq"}, ["4-bit", "gptq"]),
+        ({"bits": 4, "quant_method": "awq", "zero_point": True}, {"bits": 4, "quant_method": "awq"}, ["4-bit", "awq"]),
         (
             {"load_in_4bit": False, "load_in_8bit": True, "quant_method": "bitsandbytes"},
             {"load_in_4bit": False, "load_in_8bit": True, "quant_method": "bitsandbytes"},
