@@ -10,6 +10,7 @@ import unicodedata
 from typing import Any
 
 _JOINERS = frozenset("\u200c\u200d")  # words of some scripts and emoji need them
+_COMMAND = re.compile(r"(?m)^(\s*):(?=:)")
 _NOT_PLAIN, _SPECIAL = re.compile(r"[^\n -~]"), re.compile(r"[^\n\t -~]")
 
 
@@ -31,6 +32,14 @@ def shown(text: str) -> str:
     if text.isprintable():  # most is
         return text
     return _SPECIAL.sub(lambda found: _escape(found[0]) if is_hidden(found[0]) else found[0], text)
+
+
+def logged(text: str) -> str:
+    """Return lines of another program as a log keeps them: as they are shown, and none is a command of GitHub's log.
+
+    A step of a workflow that prints the log would else do what they say: annotate, mask, set what later steps read.
+    """
+    return _COMMAND.sub(lambda found: f"{found[1]}\\u003a", shown(text)).replace("##[", "#\\u0023[")
 
 
 def json_text(value: Any, *, indent: int | None = None, compact: bool = False) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bot.printable import logged
 from bot.processes import own_memory
 from bot.records import Json
 
@@ -72,7 +73,7 @@ def render(module: str, given: Json, chats: Sequence[Json]) -> list[Rendered]:
         if not answers:  # not even that it is ready
             stderr.seek(0)
             said = stderr.read(1 << 20).decode("utf-8", "replace")
-            sys.stderr.write(said)  # a worker's is kept in a log
+            sys.stderr.write(logged(said))  # a worker's is kept in a log
             last = next(reversed(said.strip().splitlines()), f"it {ended or 'ended'}")
             raise EngineError(f"the engine of chat templates ({module}) could not be loaded: {last}")
     del answers[0]

@@ -21,12 +21,13 @@ from bot import cards, show, templates
 from bot.action import outputs
 from bot.approval import Approval
 from bot.cards import Prompt
+from bot.cli import _bug
 from bot.compare.render import render
 from bot.errors import BuildError
 from bot.hub.local import RunningHub
 from bot.markdown import is_web_address
 from bot.plans import Notice, Postponed, Watched
-from bot.printable import is_hidden, json_text, printable, shown
+from bot.printable import is_hidden, json_text, logged, printable, shown
 from bot.progress import Display
 from bot.progress import display as display_of
 from bot.records import Artifact, Failure, Proposal, Publication, Record, Report, Staged, digest_of
@@ -115,6 +116,20 @@ def test_json_is_the_same_value_and_hides_nothing(value: Any, indent: int | None
 def test_no_address_hides_anything(text: str) -> None:
     address = f"https://example.com/{text}"
     assert not (is_web_address(address) and hidden_in(address, lines=False))
+
+
+@given(hostile)
+def test_what_another_program_printed_is_kept_as_lines_that_command_nothing(text: str) -> None:
+    kept = logged(f"{text}\n ::{text}\n##[{text}")
+    assert not hidden_in(kept)
+    assert not re.search(r"(?m)^\s*::|##\[", kept)
+
+
+def test_a_fault_of_the_bots_own_is_printed_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    _bug(ValueError, ValueError(HIDDEN), None)
+    printed = capsys.readouterr().err
+    assert printed.startswith("ValueError: \\u202e")
+    assert not hidden_in(printed)
 
 
 # Those that make digests or compare, and what is no part of the bot's own records.

@@ -21,7 +21,7 @@ from bot.action import inputs, outputs
 from bot.action.commands import arguments
 from bot.action.inputs import Command, Inputs
 from bot.errors import Interrupted, PhiBotError
-from bot.printable import json_text
+from bot.printable import json_text, shown
 from bot.records import Json, MalformedRecordError, Report
 
 _KEPT_LINES = 200  # of what was printed, to find the error in
@@ -90,11 +90,11 @@ def _phi_bot(words: list[str], environ: dict[str, str], result: Path) -> Ended:
         assert process.stderr is not None  # noqa: S101 - it is a pipe
         for line in process.stderr:
             said.append(line)
-            outputs.say(line.rstrip("\r\n"))
+            outputs.say(shown(line.rstrip("\r\n")))
         code = process.wait()
         printed = result.read_text(encoding="utf-8", errors="replace")
         if printed.strip() and _json(printed) is None:  # it is for people
-            outputs.say(printed.rstrip())
+            outputs.say(shown(printed.rstrip()))
     return Ended(code=code if code >= 0 else 128 - code, result=printed, said="".join(said))
 
 

@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import threading
-from types import FrameType
+import traceback
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 import click
@@ -13,6 +14,7 @@ import bot
 from bot import disk
 from bot.cli import candidates, clean, compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
+from bot.printable import shown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,6 +42,7 @@ for command in (
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    sys.excepthook = _bug
     sys.exit(_main(sys.argv[1:]))
 
 
@@ -67,6 +70,11 @@ def _main(arguments: list[str]) -> int:
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _bug(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Print what is a fault of the bot's, as Python does, but for what would steer the terminal."""
+    sys.stderr.write(shown("".join(traceback.format_exception(kind, error, where))))
 
 
 def _say(error: PhiBotError) -> int:

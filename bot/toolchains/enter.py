@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from bot import disk, temporary
 from bot.errors import (
@@ -29,6 +28,7 @@ from bot.errors import (
 )
 from bot.records import Json, Record
 from bot.toolchains import Toolchain
+from bot.toolchains.printed import Printed
 from bot.toolchains.watch import Limits, Watch
 
 Answer = Callable[[dict[str, Json]], None]  #: sends a worker a line; one that has ended hears nothing
@@ -96,7 +96,7 @@ def run_worker(
 ) -> Json:
     """Run ``python -m bot.workers.MODULE COMMAND`` inside a toolchain and return its result.
 
-    ``log`` receives all that the toolchain prints. ``on_event`` is called for each event but the last; what answers
+    ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each event but the last; what answers
     them gets the means to at the beginning, by ``on_start``, and may use it from any thread. The worker and its
     children are killed when this function is left by an exception, Ctrl-C among them, and when they pass ``limits``.
 
@@ -107,7 +107,7 @@ def run_worker(
     """
     what = f"{toolchain.name} {command}"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with disk.told(what, log.parent), temporary.folder() as folder, log.open("ab") as stderr:
+    with disk.told(what, log.parent), temporary.folder() as folder, log.open("ab", buffering=0) as kept:
         task_file = folder / "task.json"
         with disk.told(what, folder):
             task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
@@ -115,16 +115,19 @@ def run_worker(
             [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
             stdin=subprocess.PIPE,  # for answers; its end tells the worker that we are gone
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.PIPE,
             cwd=folder,
             env=child_environment(str(folder)),
             start_new_session=True,
         )
+        assert process.stderr is not None  # noqa: S101 - it is a pipe
+        printed = Printed(process.stderr, kept)
         watch = Watch(process, limits, partial(_kill, process))
         try:
             on_start(_answering(process))
-            last = _follow(process, stderr, on_event)
+            last = _follow(process, printed, on_event)
             code = process.wait()
+            printed.wait()
         except BaseException:
             _kill(process)
             raise
@@ -171,14 +174,14 @@ def child_environment(scratch: str) -> dict[str, str]:
 
 
 def _follow(
-    process: subprocess.Popen[bytes], log: IO[bytes], on_event: Callable[[dict[str, Json]], None]
+    process: subprocess.Popen[bytes], printed: Printed, on_event: Callable[[dict[str, Json]], None]
 ) -> dict[str, Json] | None:
     last: dict[str, Json] | None = None
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     for line in process.stdout:
         event = _event(line)
         if event is None:  # printed by a library, before the worker took standard output for itself
-            log.write(line)
+            printed.add(line)
         elif event["event"] in ("result", "error"):
             last = event
         else:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bot.errors import DiskFullError, PhiBotError, ToolchainError
+from bot.printable import logged
 from bot.progress import Task
 from bot.toolchains.enter import PASSED_ON
 from bot.toolchains.pytorch import cpu_index
@@ -85,7 +86,7 @@ def run(command: list[str], *, log: Path, env: dict[str, str], follow: Callable[
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         for line in process.stdout:
             printed.append(line)
-            file.write(line)
+            file.write(logged(line))
             file.flush()
             follow(line)
         code = process.wait()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,10 @@ from bot.errors import (
     UnreadableModelError,
     WorkerLimitError,
 )
+from bot.printable import is_hidden
 from bot.progress import Lines
 from bot.records import Json, Record
-from bot.toolchains import Toolchain, enter
+from bot.toolchains import Toolchain, enter, printed
 from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
 from bot.toolchains.watch import Limits
 from bot.workers.harness import FORESEEN, SourceProblem
@@ -162,25 +164,54 @@ def test_each_end_without_a_result_has_its_error(
     assert type(caught.value) is error
 
 
+def test_nothing_that_a_worker_prints_steers_what_shows_its_log(work: Run, tmp_path: Path) -> None:
+    first = r"""
+os.write(1, "early\u202e\x1b[2J\n".encode())
+os.write(2, b" ::error::forged\n##[add-mask]a\n10%\r90%\r\n\xff\n" + "no \u2028line\x07 end".encode())
+"""
+    with pytest.raises(BuildError):
+        work(r"raise KeyError('\u202e\n::stop-commands::x')", first=first)
+    text = log(tmp_path)
+    assert not [c for c in text if is_hidden(c) and c != "\n"]
+    assert not re.search(r"(?m)^\s*::|##\[", text)
+    for said in ("early\\u202e\\u001b[2J\n", " \\u003a:error::forged\n", "\n10%\n90%\n", "no \\u2028line\\u0007 end"):
+        assert said in text
+    assert "KeyError" in text
+
+
+def test_what_a_child_of_a_worker_prints_later_holds_up_nothing(work: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(printed, "_PATIENCE", 0.2)
+    started = time.monotonic()
+    assert work("subprocess.Popen(['sleep', '30'], start_new_session=True); return 1", first="import subprocess") == 1
+    assert time.monotonic() - started < 20
+
+
+FILLS = """
+try:
+    with open(task["text"], "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+except OSError:
+    pass
+"""
+
+
 @pytest.mark.process
-@pytest.mark.parametrize(
-    "end", ["os.abort()", "raise KeyError('x')", "os._exit(3)", "print('x', file=sys.stderr, flush=True)"]
-)
+@pytest.mark.parametrize("end", ["os.abort()", "raise KeyError('x')", "os._exit(3)"])
 def test_what_a_worker_dies_of_on_a_full_disk_is_the_disk(work: Run, tmp_path: Path, end: str) -> None:
     """A library that aborts, or says something else; even the log has no room for what it said."""
-    fills = """
-    try:
-        with open(task["text"], "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-    except OSError:
-        pass
-    """
     with small_disk(tmp_path / "logs", 2) as disk:
         with pytest.raises(DiskFullError) as caught:
-            work(textwrap.dedent(fills) + end, task=Task(text=str(disk / "large")))
+            work(FILLS + end, task=Task(text=str(disk / "large")))
         assert str(disk) in caught.value.message
         assert " are free there" in caught.value.message
+
+
+@pytest.mark.process
+def test_a_log_without_room_holds_up_no_worker(work: Run, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "logs", 2) as disk:
+        end = "print('x' * 200_000, file=sys.stderr, flush=True); return 1"
+        assert work(FILLS + end, task=Task(text=str(disk / "large"))) == 1
 
 
 def test_every_end_that_a_worker_foresees_has_its_error() -> None:
@@ -268,7 +299,7 @@ def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_pat
     code = f"""
         import sys
         from pathlib import Path
-        from bot.toolchains import Toolchain, enter
+        from bot.toolchains import Toolchain, enter, printed
         from bot.records import Record
         enter.LAUNCHER = Path({str(enter.LAUNCHER)!r})
         python = Toolchain(name="plain", python=Path(sys.executable), lock_digest="", versions={{}})
