@@ -96,9 +96,10 @@ def run_worker(
 ) -> Json:
     """Run ``python -m bot.workers.MODULE COMMAND`` inside a toolchain and return its result.
 
-    ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each event but the last; what answers
-    them gets the means to at the beginning, by ``on_start``, and may use it from any thread. The worker and its
-    children are killed when this function is left by an exception, Ctrl-C among them, and when they pass ``limits``.
+    ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each
+    event but the last; what answers them gets the means to at the beginning, by ``on_start``, and may use it from any
+    thread. The worker and its children are killed when this function is left by an exception, Ctrl-C among them, and
+    when they pass ``limits``.
 
     Raises a SourceError when the worker finds the source at fault, FormatRefusedError when its toolchain does not take
     the model, WorkerLimitError when it passes a limit, DiskFullError when the disk fills up, WholeSourceError where it
