@@ -35,6 +35,7 @@ _APART: Names = {
 _LAYERS: dict[str, Names] = {
     "phi": _APART
     | {
+        **{f"self_attn.{part}_layernorm.{end}": ("head",) for part in "qk" for end in ("weight", "bias")},
         "input_layernorm.weight": ("hidden",),
         "input_layernorm.bias": ("hidden",),
         "self_attn.dense.weight": ("hidden", "queries"),
@@ -64,7 +65,15 @@ _LAYERS: dict[str, Names] = {
         "block_sparse_moe.experts.*.w3.weight": ("inner", "hidden"),
     },
 }
+# What is there by a key alone, which is off where it is left out: the key, by kind of model and beginning of a name.
+_SWITCHED = {
+    ("phi", "self_attn.q_layernorm."): "qk_layernorm",
+    ("phi", "self_attn.k_layernorm."): "qk_layernorm",
+    **{("phimoe", f"self_attn.{part}_proj.bias"): "attention_bias" for part in "qkvo"},
+    ("phimoe", "lm_head.bias"): "lm_head_bias",
+}
 _KEYS = {
+    "head": ("hidden_size", "num_attention_heads"),
     "vocabulary": ("vocab_size",),
     "hidden": ("hidden_size",),
     "inner": ("intermediate_size",),
@@ -81,7 +90,8 @@ _EXPERT = re.compile(r"block_sparse_moe\.experts\.(\d{1,9})\.(.+)")
 def check_fit(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: str) -> None:
     """Check that a Phi's weights are those that its config, whose values were checked, asks for.
 
-    A key that the config leaves out is not held against anything. Raises MisfitError, naming what differs.
+    A length that the config leaves out is not held against anything; a part that it leaves out or turns off must not
+    be stored, for transformers would not read it. Raises MisfitError, naming what differs.
     """
     kind = str(config.get("model_type"))
     if kind not in _LAYERS:
@@ -94,6 +104,8 @@ def check_fit(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: 
     if asked is not None:
         _count("num_hidden_layers", asked, layers, "layers", where)
     sizes = _sizes(config)
+    if _key(kind, "lm_head.bias") is not None:
+        _switch("", "lm_head.bias", tensors, config, where)
     for name in _ENDS.keys() & tensors.keys():
         _hold(name, tensors[name], _ENDS[name], sizes, config, where)
     for number, of_layer in sorted(layers.items()):
@@ -108,8 +120,8 @@ def _check_layer(
         numbers = {int(m[1]) for name in tensors if (m := _EXPERT.fullmatch(name))}
         _count("num_local_experts", sizes["experts"], numbers, f"experts under {start}block_sparse_moe", where)
     for name in shapes:
-        biased = name.startswith("self_attn.") and name.endswith(".bias") and config["model_type"] == "phimoe"
-        if biased and config.get("attention_bias") is not True:
+        if _key(str(config["model_type"]), name) is not None:
+            _switch(start, name, tensors, config, where)
             continue
         for wanted in [name.replace("*", str(e)) for e in range(sizes.get("experts", 0))] if "*" in name else [name]:
             if wanted not in tensors:
@@ -118,6 +130,23 @@ def _check_layer(
         shape = shapes.get(_EXPERT.sub(r"block_sparse_moe.experts.*.\2", name))
         if shape is not None:
             _hold(start + name, tensor, shape, sizes, config, where)
+
+
+def _key(kind: str, name: str) -> str | None:
+    """Return the key of a config that a part of a model is there by, None for one that is always there."""
+    return next((key for (of, begin), key in _SWITCHED.items() if of == kind and name.startswith(begin)), None)
+
+
+def _switch(start: str, name: str, tensors: Mapping[str, Tensor], config: dict[str, Json], where: str) -> None:
+    key = str(_key(str(config["model_type"]), name))
+    if config.get(key) is True and name not in tensors:
+        raise _misfit(f"{where} stores no {start}{name}, and config.json says {key}")
+    if config.get(key) is not True and name in tensors:
+        off = "turns off" if key in config else "leaves out"
+        raise MisfitError(
+            f"{where} stores {start}{name}, and config.json {off} {key}: transformers would not read it",
+            hint=f"Set {key} to true if the model was trained with it; else save the model again.",
+        )
 
 
 def _count(key: str, asked: int, found: Iterable[int], what: str, where: str) -> None:
@@ -158,6 +187,8 @@ def _sizes(config: dict[str, Json]) -> dict[str, int]:
     if config["model_type"] == "phimoe":
         sizes["experts"] = config.get("num_local_experts")
     size = config.get("head_dim") or (hidden // heads if hidden and heads else None)
+    if hidden and heads:
+        sizes["head"] = hidden // heads
     if heads and size:
         sizes["queries"] = heads * size
         groups = config.get("num_key_value_heads")

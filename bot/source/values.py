@@ -170,6 +170,9 @@ def _each(values: dict[str, Json], rules: dict[str, Rule], before: str) -> None:
 
 def _heads(config: dict[str, Json]) -> None:
     heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if config.get("model_type") == "phimoe" and "num_key_value_heads" in config and groups is None:
+        all_heads = "num_attention_heads" if heads is None else f"num_attention_heads ({heads})"
+        raise _WrongError("num_key_value_heads", None, f"a whole number: {all_heads} where each head has its own keys")
     if heads is None:
         return
     width = config.get("hidden_size")

@@ -1,5 +1,6 @@
 """A config.json and weights that are not of one model are told apart by headers alone."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,10 +49,13 @@ def shapes_of(config: dict[str, Json]) -> Shapes:
             linear(f"{layer}.mlp.gate_up_proj", 2 * inner, hidden, bias=False)
             linear(f"{layer}.mlp.down_proj", hidden, inner, bias=False)
             continue
-        bias = kind == "phi" or config["attention_bias"]
+        bias = kind == "phi" or config.get("attention_bias", False)
         for part, rows in (("q_proj", hidden), ("k_proj", keys), ("v_proj", keys)):
             linear(f"{layer}.self_attn.{part}", rows, hidden, bias=bias)
         linear(f"{layer}.self_attn.{'dense' if kind == 'phi' else 'o_proj'}", hidden, hidden, bias=bias)
+        if config.get("qk_layernorm"):
+            for part in ("q", "k"):
+                found |= {f"{layer}.self_attn.{part}_layernorm.{end}": (head,) for end in ("weight", "bias")}
         if kind == "phi":
             linear(f"{layer}.mlp.fc1", inner, hidden, bias=True)
             linear(f"{layer}.mlp.fc2", hidden, inner, bias=True)
@@ -61,6 +65,8 @@ def shapes_of(config: dict[str, Json]) -> Shapes:
         for e in range(experts):
             for part, shape in (("w1", (inner, hidden)), ("w2", (hidden, inner)), ("w3", (inner, hidden))):
                 linear(f"{layer}.block_sparse_moe.experts.{e}.{part}", *shape, bias=False)
+    if config.get("lm_head_bias"):
+        found["lm_head.bias"] = (vocabulary,)
     norm("model.final_layernorm" if kind == "phi" else "model.norm", bias=kind != "phi3")
     return found
 
@@ -69,11 +75,14 @@ def tensors(shapes: Shapes) -> dict[str, Tensor]:
     return {name: Tensor(dtype="BF16", shape=shape, begin=0, end=0) for name, shape in shapes.items()}
 
 
+NEEDED = ("architectures", "model_type", "attention_bias", "lm_head_bias")  # a part that is left out is off
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_fits_its_own_weights(name: str) -> None:
     config = CONFIGS[name]
     check_fit(tensors(shapes_of(config)), config, where="a/b")
-    check_fit(tensors(shapes_of(config)), {k: config[k] for k in ("architectures", "model_type")}, where="a/b")
+    check_fit(tensors(shapes_of(config)), {k: config[k] for k in NEEDED if k in config}, where="a/b")
 
 
 COUNTS = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_key_value_heads")
@@ -108,6 +117,30 @@ def test_a_tensor_of_another_shape_or_none_is_named(name: str, data: st.DataObje
         check_fit(tensors(changed), config, where="a/b")
     assert which in caught.value.message
     assert caught.value.exit_code == 59
+
+
+@pytest.mark.parametrize("off", [False, None], ids=["false", "left out"])
+@pytest.mark.parametrize(
+    ("name", "key", "stored"),
+    [
+        ("phi_3_5_moe", "attention_bias", "model.layers.0.self_attn.q_proj.bias"),
+        ("phi_3_5_moe", "lm_head_bias", "lm_head.bias"),
+        ("phi_2", "qk_layernorm", "model.layers.0.self_attn.q_layernorm.weight"),
+    ],
+)
+def test_what_a_config_turns_off_must_not_be_stored_and_what_it_turns_on_must(
+    name: str, key: str, stored: str, off: bool | None
+) -> None:
+    config = CONFIGS[name] | {key: True}
+    shapes = shapes_of(config)
+    check_fit(tensors(shapes), config, where="a/b")
+    without = {k: v for k, v in config.items() if k != key} | ({} if off is None else {key: off})
+    with pytest.raises(MisfitError, match=rf"a/b stores {re.escape(stored)}, and config\.json .* {key}") as caught:
+        check_fit(tensors(shapes), without, where="a/b")
+    assert f"Set {key} to true" in caught.value.hint
+    check_fit(tensors(shapes_of(without | {key: False})), without, where="a/b")
+    with pytest.raises(MisfitError, match=rf"a/b stores no {re.escape(stored)}"):
+        check_fit(tensors({n: s for n, s in shapes.items() if n != stored}), config, where="a/b")
 
 
 def without_layer(number: int) -> Callable[[Shapes], Shapes]:

@@ -138,6 +138,20 @@ def test_a_value_that_cannot_be_is_refused_with_file_key_and_value(key: str, val
     assert shown in caught.value.message or isinstance(value, list)
 
 
+@pytest.mark.parametrize("name", CHANGED)
+def test_no_count_of_groups_is_every_heads_own_but_where_transformers_takes_no_null(name: str) -> None:
+    config = CONFIGS[name] | {"num_key_value_heads": None}
+    if config["model_type"] != "phimoe":
+        check_config(config, where="a/b")
+        return
+    with pytest.raises(ConfigValueError) as caught:
+        check_config(config, where="a/b")
+    heads = config["num_attention_heads"]
+    asked = f"num_key_value_heads is null, and should be a whole number: num_attention_heads ({heads})"
+    assert asked in caught.value.message
+    assert caught.value.exit_code == 28
+
+
 def longrope(**changed: Json) -> dict[str, Json]:
     config = CONFIGS["phi_3_5_mini"]
     rope = config["rope_scaling"] | changed
