@@ -130,6 +130,52 @@ class Plan(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DueVariant(Record):
+    """The name of a variant, as DuePlan has it."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuePlanned(Record):
+    """A variant to build, as DuePlan has it."""
+
+    variant: DueVariant
+    reason: Literal["new", "changed", "outdated"] = "new"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueRelease(Record):
+    """A release, as DuePlan has it."""
+
+    repo_id: str
+    commit: Commit | None
+    content_digest: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueJob(Record):
+    """A job, as DuePlan has it."""
+
+    release: DueRelease
+    format: str
+    variants: tuple[DuePlanned, ...]
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuePlan(Record):
+    """What another version of the bot plans to build: of a Plan as JSON, what every version has."""
+
+    jobs: tuple[DueJob, ...]
+
+    @property
+    def due(self) -> frozenset[tuple[str, str]]:
+        """Content digests and names of variants that are to be built, by whatever recipe."""
+        return frozenset((job.release.content_digest, v.variant.name) for job in self.jobs for v in job.variants)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Watched(Record):
     """The sources that watching found, and what is new about them."""
 

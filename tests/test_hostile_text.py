@@ -134,7 +134,7 @@ def test_a_fault_of_the_bots_own_is_printed_without_what_steers_a_terminal(capsy
 
 # Those that make digests or compare, and what is no part of the bot's own records.
 _OTHERS = {"config_text.py", "markdown.py", "printable.py", "record.py", "record_schema.py", "records.py", "strict.py"}
-_OTHERS |= {"config_file.py", "fingerprint.py", "sides.py"}
+_OTHERS |= {"config_file.py"}
 
 
 def test_json_for_people_and_repos_is_written_by_one_function() -> None:

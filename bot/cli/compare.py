@@ -13,6 +13,7 @@ from bot.cli.options import Options, at_work, chosen, common, print_json, pull_r
 from bot.compare import cards
 from bot.compare.child import ChildError
 from bot.compare.compare import Wish, compare_code, compare_models
+from bot.compare.describe import describe
 from bot.compare.records import Comparison
 from bot.compare.render import MARKER, render
 from bot.errors import ConfigError
@@ -79,6 +80,26 @@ def compare_command(
         except ChildError as error:
             raise ConfigError(str(error), hint="Nothing can be compared with it.") from error
     _hand_out(found, out, options)
+
+
+@click.command("describe")
+@common
+def describe_command(options: Options) -> None:
+    """Say what this code, with a configuration, is as far as published files depend on it. Comparing asks it.
+
+    \b
+    Example: phi-bot describe --json
+    """
+    said = describe(options.means().config)
+    if options.json:
+        print_json(said)
+        return
+    for row in said.variants:
+        click.echo(f"{row.name:<28} {row.recipe[:12]}  {row.options}")
+    for name, digest in said.locks.items():
+        click.echo(f"{name:<28} {digest[:12]}  lock")
+    for precision, bound in said.gates.items():
+        click.echo(f"{precision:<28} {bound:<12g}  gate, in nats per token")
 
 
 @click.command("card")
@@ -152,4 +173,4 @@ def _hand_out(found: Comparison, out: Path | None, options: Options) -> None:
         click.echo(text, nl=False)
 
 
-COMMANDS = (compare_command, card_command, comment_command)
+COMMANDS = (compare_command, describe_command, card_command, comment_command)

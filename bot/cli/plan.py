@@ -1,21 +1,27 @@
 """What is there and what is to be done, as commands: watch and plan."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import click
 
 from bot import catalogue, show
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
-from bot.errors import IncompleteError
-from bot.plans import Watched
+from bot.compare import foreign
+from bot.compare.child import ChildError
+from bot.config_machines import Planning
+from bot.errors import IncompleteError, RecordError
+from bot.plans import DuePlan, Watched
 from bot.printable import printable
 from bot.runners import known_runners
 from bot.steps import reports
 from bot.steps.entries import matrix
 from bot.steps.failures import exit_code
 from bot.steps.means import Means
+from bot.steps.plan import without_known
 from bot.steps.run import Cycle, asked_for, look
-from bot.steps.settle import HERE
+from bot.steps.settle import HERE, settle
 
 
 @click.command("watch")
@@ -48,6 +54,15 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
 )
 @click.option("--matrix", "as_matrix", is_flag=True, help="Print the matrix of a GitHub workflow, as JSON.")
 @click.option("--begin", is_flag=True, help="Count an attempt at each entry of the matrix, and remember what was seen.")
+@click.option(
+    "--unbounded", is_flag=True, help="All that is outdated, in one run, by the sizes of files: headers are not read."
+)
+@click.option(
+    "--without",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Leave out what this plan has: what `phi-bot plan --json` printed, of any version.",
+)
 @variants_option
 @common
 def plan_command(
@@ -56,6 +71,8 @@ def plan_command(
     where: tuple[str, ...],
     as_matrix: bool,
     begin: bool,
+    unbounded: bool,
+    without: Path | None,
     wanted: tuple[str, ...],
     options: Options,
 ) -> int:
@@ -64,8 +81,9 @@ def plan_command(
     \b
     Example: phi-bot plan microsoft/Phi-4-mini-instruct --variants gguf,mlx/4bit --json > plan.json
     """
-    means = options.means()
+    means = _unbounded(options.means()) if unbounded else options.means()
     given: Watched | None = read_input(releases, Watched) if releases else None
+    known = _plan_of_any_version(without) if without else None
     asked = chosen(wanted, means)
     rows = catalogue.select(asked)
     on = where or (("github", "own") if as_matrix else HERE)
@@ -79,10 +97,15 @@ def plan_command(
         keep=begin,
         given=given,
         on=on,
-        exact=True,
+        exact=not unbounded,
         staged=as_matrix,
         into="state" if begin else None,
     )
+    if known is not None:
+        left = without_known(cycle.todo, known)
+        settings, hub, shown = cycle.means.config, cycle.means.hub, cycle.means.display
+        todo = settle(left, on=on, exact=not unbounded, config=settings, hub=hub, display=shown)
+        cycle = replace(cycle, todo=todo)
     if as_matrix:
         _print_matrix(cycle, means, begin=begin)
         return 0  # what is left out was said; a workflow goes on with the others
@@ -95,6 +118,19 @@ def plan_command(
     todo = cycle.todo
     failures = asked_for(todo, models, named_alone(asked, rows))
     return exit_code(failures, anything_done=bool(todo.jobs or todo.done or todo.postponed))
+
+
+def _unbounded(means: Means) -> Means:
+    """Return settings by which all that is outdated is built, and nothing is left for the next run."""
+    settings = means.config
+    return replace(means, config=replace(settings, build=replace(settings.build, outdated="now"), plan=Planning()))
+
+
+def _plan_of_any_version(path: Path) -> DuePlan:
+    try:
+        return foreign.read_file(DuePlan, path)
+    except ChildError as error:
+        raise RecordError(str(error), hint="Give what `phi-bot plan --json` printed.") from error
 
 
 def _print_matrix(cycle: Cycle, means: Means, *, begin: bool) -> None:

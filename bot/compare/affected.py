@@ -1,9 +1,15 @@
-"""What differs between two fingerprints, and which variants a canary has to show it on."""
+"""What differs between two sides, and which variants a canary has to show it on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
-from bot.compare.records import Change, Fingerprint, FormatPrint, RecipePrint
+from bot.compare.records import Change, Fingerprint, RecipePrint, What
+from bot.compare.sides import Sides
+
+_ORDER: tuple[What, ...] = get_args(What)
+_IN_KEYS: tuple[What, ...] = ("recipe", "lock", "added", "removed", "config")
+_EVERYWHERE: tuple[What, ...] = ("steps", "measuring", "sample")  # may alter what is built or measured of any format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,34 +26,29 @@ class Affected:
         return self.name.split("/", 1)[0]
 
 
-def changes(base: Fingerprint, head: Fingerprint) -> tuple[Change, ...]:
-    """Return what differs, in the order in which it matters."""
-    return tuple(_changes(base, head))
+def changes(sides: Sides) -> tuple[Change, ...]:
+    """Return what differs, in the order in which it matters: what both sides say, and what their files touch."""
+    files = {(c.what, c.name): c for c in sides.touched}
+    found = []
+    for change in _said(sides.base, sides.head):
+        of = files.pop((change.what, change.name), None)
+        found.append(replace(change, files=of.files) if of else change)
+    return tuple(sorted([*found, *files.values()], key=lambda c: _ORDER.index(c.what)))
 
 
-def _changes(base: Fingerprint, head: Fingerprint) -> Iterator[Change]:
+def _said(base: Fingerprint, head: Fingerprint) -> Iterator[Change]:
     rows, new_rows = _rows(base), _rows(head)
-    forms, new_forms = _formats(base), _formats(head)
-    both = [f for f in forms if f in new_forms]
     for name in [n for n in rows if n in new_rows]:
         if rows[name].recipe != new_rows[name].recipe:
             yield Change(what="recipe", name=name, before=rows[name].options, after=new_rows[name].options)
-    for name in both:
-        if forms[name].lock != new_forms[name].lock:
-            yield Change(what="lock", name=name, before=forms[name].lock[:12], after=new_forms[name].lock[:12])
+    for name in [f for f in base.said.formats if f in head.said.formats]:
+        if base.said.locks[name] != head.said.locks[name]:
+            yield Change(what="lock", name=name, before=base.said.locks[name][:12], after=head.said.locks[name][:12])
     yield from (Change(what="added", name=n, after=row.options) for n, row in new_rows.items() if n not in rows)
     yield from (Change(what="removed", name=n, before=row.options) for n, row in rows.items() if n not in new_rows)
-    yield from (Change(what="code", name=name) for name in both if forms[name].code != new_forms[name].code)
-    if base.steps != head.steps:
-        yield Change(what="steps", name="every format")
-    if base.measuring != head.measuring:
-        yield Change(what="measuring", name="every format")
-    if base.sample != head.sample:
-        yield Change(what="sample", name="every family")
-    for name in sorted(base.gates.keys() | head.gates.keys()):
-        if base.gates.get(name) != head.gates.get(name):
+    for name in sorted(base.said.gates.keys() | head.said.gates.keys()):
+        if base.said.gates.get(name) != head.said.gates.get(name):
             yield Change(what="gate", name=name, before=_bound(base, name), after=_bound(head, name))
-    yield from (Change(what="cards", name=name) for name in both if forms[name].cards != new_forms[name].cards)
     for key in sorted(base.config.keys() | head.config.keys()):
         if base.config.get(key) != head.config.get(key):
             yield Change(what="config", name=key, before=base.config.get(key, ""), after=head.config.get(key, ""))
@@ -57,25 +58,26 @@ def affected(found: Sequence[Change], base: Fingerprint, head: Fingerprint) -> t
     """Return the variants of a canary, in the order of the head's catalogue; those that are gone come last.
 
     A change of one row is shown on that row. What may alter many of them, as a lock, is shown on the default rows of
-    those formats; a gate on the default rows of its precision.
+    those formats; a gate on the default rows of its precision; an importance matrix on the rows that take one.
     """
     rows, new_rows = _rows(base), _rows(head)
     named = {c.name for c in found if c.what in ("recipe", "added", "removed")}
     formats = {c.name for c in found if c.what in ("lock", "code")}
     precisions = {c.name for c in found if c.what == "gate"}
-    all_formats = any(c.what in ("steps", "measuring", "sample") for c in found)
+    all_formats = any(c.what in _EVERYWHERE for c in found)
+    importance = any(c.what == "importance" for c in found)
 
     def shown(row: RecipePrint) -> bool:
         wide = all_formats or row.name.split("/", 1)[0] in formats or row.precision in precisions
-        return row.name in named or (row.default and wide)
+        return row.name in named or (row.default and wide) or (row.importance and importance)
 
     wanted = [row.name for row in (*new_rows.values(), *rows.values()) if shown(row)]
     return tuple(Affected(name=n, before=n in rows, after=n in new_rows) for n in dict.fromkeys(wanted))
 
 
 def alter_builds(found: Sequence[Change]) -> bool:
-    """Say whether build keys differ, so that publications are built anew; or which models or variants are wanted."""
-    return any(c.what in ("recipe", "lock", "added", "removed", "config") for c in found)
+    """Say whether what is built anew may differ: by build keys, by which models or variants are wanted, by planning."""
+    return any(c.what in (*_IN_KEYS, "plan") for c in found)
 
 
 def unkeyed(found: Sequence[Change]) -> frozenset[str]:
@@ -85,12 +87,8 @@ def unkeyed(found: Sequence[Change]) -> frozenset[str]:
 
 
 def _rows(side: Fingerprint) -> dict[str, RecipePrint]:
-    return {row.name: row for row in side.variants}
-
-
-def _formats(side: Fingerprint) -> dict[str, FormatPrint]:
-    return {form.name: form for form in side.formats}
+    return {row.name: row for row in side.said.variants}
 
 
 def _bound(side: Fingerprint, precision: str) -> str:
-    return f"{side.gates[precision]:g}" if precision in side.gates else ""
+    return f"{side.said.gates[precision]:g}" if precision in side.said.gates else ""

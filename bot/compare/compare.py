@@ -15,8 +15,8 @@ from bot.compare.canary import Bench, make_sample
 from bot.compare.cards import difference
 from bot.compare.child import ChildError, Code
 from bot.compare.rebuilds import rebuilds
-from bot.compare.records import COMPARISON_VERSION, CardDiff, Change, Comparison, Fingerprint, Measured, Row
-from bot.compare.sides import fingerprints, identical
+from bot.compare.records import COMPARISON_VERSION, CardDiff, Change, Comparison, Fingerprint, Measured, Row, What
+from bot.compare.sides import identical, look
 from bot.compare.verdict import never, verdict
 from bot.families import DEFAULT, FAMILIES
 from bot.progress import Display
@@ -48,18 +48,26 @@ def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, di
     if identical(one, other):
         return Comparison(version=COMPARISON_VERSION, kind="code", seconds=_since(started))
     try:
-        before, after = fingerprints(one, other)
+        sides = look(one, other)
     except ChildError as error:
         if str(error).startswith("the base"):
             raise
         return Comparison(version=COMPARISON_VERSION, kind="code", problem=str(error), seconds=_since(started))
-    changes = affected.changes(before, after)
+    changes = affected.changes(sides)
     found = Comparison(version=COMPARISON_VERSION, kind="code", changes=changes)
     if wish.namespace and affected.alter_builds(changes):
         with display.task(f"Planning what would be built in {wish.namespace}"):
             found = replace(found, rebuilds=rebuilds(one, other, wish.namespace))
     if changes and wish.canary:
-        found = _with_canary(found, _Sides(base=one, head=other, before=before, after=after), wish, workspace, display)
+        found = _with_canary(
+            found,
+            _Sides(
+                base=one, head=other, before=sides.base, after=sides.head, changed=frozenset(c.what for c in changes)
+            ),
+            wish,
+            workspace,
+            display,
+        )
     return replace(found, notes=(*found.notes, *_notes(found)), seconds=_since(started))
 
 
@@ -110,6 +118,7 @@ class _Sides:
     head: Code
     before: Fingerprint
     after: Fingerprint
+    changed: frozenset[What]
 
 
 def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Workspace, display: Display) -> Comparison:
@@ -142,7 +151,7 @@ def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Worksp
             if extra and models:
                 first = DEFAULT if DEFAULT in models else next(iter(models))
                 _measure(base, {first: models[first]}, extra, display)
-        if sides.before.measuring == sides.after.measuring:
+        if "measuring" not in sides.changed:
             _hand_on(base.work, head.work)
         with display.task("Measuring the head"):
             after = _measure(head, models, [a.name for a in rows if a.after], display)
@@ -168,7 +177,7 @@ def kept_sample(workspace: Workspace, side: Fingerprint, family: str) -> Path:
 
 def _sample(sides: _Sides, workspace: Workspace, scratch: Path, family: str, display: Display) -> Path:
     """Return the sample of a family, kept until what makes it changes. It is made by the base unless that changes."""
-    same = sides.before.sample == sides.after.sample
+    same = "sample" not in sides.changed
     folder = kept_sample(workspace, sides.before, family) if same else scratch / "samples" / family
     if not workspace.has(folder):
         display.say(f"Making a small {FAMILIES[family].title}")
@@ -191,7 +200,7 @@ def _for_cards(cards: Sequence[str], rows: Sequence[Affected], sides: _Sides) ->
     there = {a.format for a in rows if a.before and a.after}
     wanted = []
     for name in cards:
-        mine = [v.name for v in sides.before.variants if v.name.split("/", 1)[0] == name and v.default]
+        mine = [v.name for v in sides.before.said.variants if v.name.split("/", 1)[0] == name and v.default]
         if name not in there and mine:
             wanted.append(mine[0])
     return wanted
@@ -219,7 +228,7 @@ def _row(model: str, variant: str, before: Measured | None, after: Measured | No
 def _notes(found: Comparison) -> list[str]:
     changed = {c.what for c in found.changes}
     notes = []
-    if changed & {"measuring", "steps", "code"}:
+    if changed & {"measuring", "steps", "code", "importance"}:
         notes.append(
             "Each side was measured by its own code, and that differs: figures may differ for that reason alone."
         )

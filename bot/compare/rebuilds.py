@@ -1,29 +1,34 @@
-"""What merging would have built anew in a namespace, and what that costs: the bot's own planning, on both sides."""
+"""What merging would have built anew in a namespace, and what that costs: the bot's own planning, on both sides.
+
+Each side is asked by its command line: ``phi-bot watch``, and ``phi-bot plan`` for what that printed.
+"""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bot import temporary
 from bot.compare import child, foreign
 from bot.compare.child import ChildError, Code
 from bot.compare.records import Rebuild, Rebuilds
+from bot.plans import DuePlan
 from bot.record import Record
+from bot.records import label_of
 
-_SCRIPT = Path(__file__).with_name("planning.py")
 _SECONDS = 900.0
 _REASON = 500  # characters
+_EMPTY = DuePlan(jobs=())
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Planned(Record):
-    """What bot/compare/planning.py prints."""
+class _Seen(Record):
+    repo_id: str
 
-    models: tuple[str, ...] = ()
-    due: tuple[str, ...] = ()  # each a release's content digest and a variant
-    jobs: tuple[Rebuild, ...] = ()
-    problem: str = ""
+
+@dataclass(frozen=True, kw_only=True)
+class _Watched(Record):
+    """What is needed here of what ``phi-bot watch`` prints."""
+
+    sightings: tuple[_Seen, ...]
 
 
 def rebuilds(base: Code, head: Code, namespace: str) -> Rebuilds:
@@ -33,27 +38,50 @@ def rebuilds(base: Code, head: Code, namespace: str) -> Rebuilds:
     read, or that a side cannot plan, is said in ``problem``.
     """
     try:
-        before = _plan(base, namespace, ())
-        after = _plan(head, namespace, before.due)
+        before, due = _plan(base, namespace, _EMPTY)
+        after, jobs = _plan(head, namespace, due)
+        return Rebuilds(
+            namespace=namespace,
+            jobs=_jobs(jobs),
+            watched=tuple(sorted(set(after) - set(before))),
+            unwatched=tuple(sorted(set(before) - set(after))),
+        )
     except ChildError as error:
         return Rebuilds(namespace=namespace, problem=str(error)[:_REASON])
-    return Rebuilds(
-        namespace=namespace,
-        jobs=after.jobs,
-        watched=tuple(sorted(set(after.models) - set(before.models))),
-        unwatched=tuple(sorted(set(before.models) - set(after.models))),
-    )
 
 
-def _plan(code: Code, namespace: str, known: Sequence[str]) -> _Planned:
+def _plan(code: Code, namespace: str, without: DuePlan) -> tuple[list[str], DuePlan]:
+    """Return the models that a side watches, and what it would build of them that ``without`` does not have."""
     with temporary.folder("plan-") as folder:
-        task = folder / "task.json"
-        asked = {"namespace": namespace, "work": str(folder), "except": list(known)}
-        task.write_text(json.dumps(asked), encoding="utf-8")
-        done = child.run(code, [str(_SCRIPT), str(task)], seconds=_SECONDS, network=True)
-    if done.returncode != 0:
+        common = ["--namespace", namespace, "--work", str(folder), "--json", "--quiet"]
+        seen, known = folder / "releases.json", folder / "known.json"
+        seen.write_text(_said(code, ["watch", *common]), encoding="utf-8")
+        known.write_text(json.dumps(without.to_json()), encoding="utf-8")
+        where = ["--on", "github", "--on", "own"]  # where workflows run
+        options = ["--releases", str(seen), "--without", str(known), "--unbounded", *where]
+        watched = foreign.read_file(_Watched, seen)
+        planned = foreign.read(DuePlan, _said(code, ["plan", *options, *common]))
+    return [s.repo_id for s in watched.sightings], planned
+
+
+def _said(code: Code, arguments: list[str]) -> str:
+    done = child.run(code, ["-m", "bot.cli", *arguments], seconds=_SECONDS, network=True)
+    if not done.stdout.strip():  # where a plan is printed, what cannot be built of it is no failure of planning
         raise ChildError(child.said(done))
-    planned = foreign.read(_Planned, done.stdout)
-    if planned.problem:
-        raise ChildError(planned.problem)
-    return planned
+    return done.stdout
+
+
+def _jobs(plan: DuePlan) -> tuple[Rebuild, ...]:
+    return tuple(
+        Rebuild(
+            release=label_of(job.release.repo_id, job.release.commit),
+            format=job.format,
+            variants=tuple(v.variant.name for v in job.variants),
+            reason=job.variants[0].reason,
+            runner=job.placement.runner,
+            seconds=job.placement.seconds,
+            cost=job.placement.cost,
+        )
+        for job in plan.jobs
+        if job.placement is not None and job.variants
+    )

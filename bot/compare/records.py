@@ -14,16 +14,29 @@ COMPARISON_VERSION = 1  # of comparison.json; raised when a reader of the old on
 
 #: What may differ between two sides. The first two are part of build keys, so publications are built anew for them.
 What = Literal[
-    "recipe", "lock", "added", "removed", "code", "steps", "measuring", "sample", "gate", "cards", "config", "model"
-]
+    "recipe", "lock", "added", "removed", "code", "steps", "measuring", "importance", "sample", "gate", "cards",
+    "pictures", "plan", "publishing", "commands", "reports", "config", "model",
+]  # fmt: skip
+#: What a change of a file may touch, in the words of rooms.toml, as ``every build`` or ``builds of {format}``.
+Touch = str
 Verdict = Literal["better", "worse", "same", "same bytes", "new", "gone", "refused", "failed", "fails the gate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room(Record):
+    """A row of the table of rooms: files, as paths or patterns of them, and what a change of one touches."""
+
+    name: str
+    touches: tuple[Touch, ...]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipePrint(Record):
     """A row of the catalogue. ``recipe`` is the digest of what of it, and of its format, goes into a build key.
 
-    ``options`` are those of the recipe and the version of its format, as JSON for people to read.
+    ``options`` are those of the recipe and the version of its format, as JSON for people to read. ``importance`` says
+    whether it takes an importance matrix.
     """
 
     name: VariantName
@@ -31,44 +44,49 @@ class RecipePrint(Record):
     default: bool
     options: str
     recipe: Sha256
+    importance: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormatPrint(Record):
-    """A format: digests of its toolchain's lock, of the code that builds and measures it, and of what makes cards."""
+class Description(Record):
+    """What a side says of itself: ``phi-bot describe --json``.
 
-    name: str
-    lock: Sha256
-    code: Sha256
-    cards: Sha256
+    ``locks`` are digests of the locks of toolchains, ``gates`` bounds on mean KL by precision, in nats per token.
+    """
+
+    version: int
+    variants: tuple[RecipePrint, ...]
+    formats: tuple[str, ...]
+    locks: dict[str, Sha256]
+    gates: dict[str, float]
+    rooms: tuple[Room, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint(Record):
-    """What a side is, as far as published files depend on it.
+    """What a side is, as far as published files depend on it: what it says, and what was read of its files here.
 
-    ``gates`` are bounds on mean KL by precision. ``config`` has the keys that its phi-bot.toml sets, values as JSON.
-    ``steps`` is the digest of what every build goes through, ``measuring`` of what computes references, ``sample`` of
-    what makes sample checkpoints.
+    ``config`` has the keys that its phi-bot.toml sets, values as JSON. ``sample`` is the digest of what makes sample
+    checkpoints.
     """
 
-    variants: tuple[RecipePrint, ...]
-    formats: tuple[FormatPrint, ...]
-    gates: dict[str, float]
+    said: Description
     config: dict[str, str]
-    steps: Sha256
-    measuring: Sha256
     sample: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Record):
-    """One thing that differs: the variant, format, gate or key ``name``, and both values where they can be shown."""
+    """One thing that differs: the variant, format, gate or key ``name``, and both values where they can be shown.
+
+    ``files`` are those whose change touches it, at most 50.
+    """
 
     what: What
     name: str
     before: str = ""
     after: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,14 +18,14 @@ from bot.formats import Format, all_formats
 from bot.hub.namespace import Namespace
 from bot.machine import lacks
 from bot.memory import Refused
-from bot.plans import Job, Plan, PlannedVariant, Postponed, Sighting
+from bot.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, Sighting
 from bot.records import Failure, Release, Variant
 from bot.source.shape import guessed_shape
 from bot.steps.due import NOTHING, Due, Known, due, planned_variant, refusal
 from bot.steps.failures import failure
 from bot.steps.watch import Reader
 
-__all__ = ["NOTHING", "Known", "current_keys", "is_refusal", "plan", "plan_releases", "require_work"]
+__all__ = ["NOTHING", "Known", "current_keys", "is_refusal", "plan", "plan_releases", "require_work", "without_known"]
 
 
 def plan(
@@ -59,6 +59,20 @@ def plan(
                 break
     postponed = tuple(_postponed(one.sighting.label, v, known.outdated) for one in later for v in one.planned)
     return replace(todo, postponed=(*todo.postponed, *postponed)), refusals
+
+
+def without_known(todo: Plan, known: DuePlan) -> Plan:
+    """Return what a plan has to build that another one does not have, as jobs that have no runner yet."""
+    due_there = known.due
+    left = (
+        replace(
+            job,
+            variants=tuple(v for v in job.variants if (job.release.content_digest, v.variant.name) not in due_there),
+            placement=None,
+        )
+        for job in todo.jobs
+    )
+    return replace(todo, jobs=tuple(job for job in left if job.variants), postponed=())
 
 
 def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> Plan:

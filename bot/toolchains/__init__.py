@@ -44,6 +44,11 @@ def lock_digest(name: str) -> str:
 
 @cache
 def _digest(file: Path, _changed: int, _size: int) -> str:
-    lock = parse(file.read_text(encoding="utf-8"))
+    return digest_of_lock(file.read_text(encoding="utf-8"))
+
+
+def digest_of_lock(text: str) -> str:
+    """Return the sha256, in hex, of what a lock installs and how. Raises ValueError for what is not a lock."""
+    lock = parse(text)
     requirements = [" ".join(r.text.replace("\\\n", " ").split()) for r in lock.requirements]
     return digest_of([requirements, dataclasses.asdict(lock.build) if lock.build else None])

@@ -5,9 +5,9 @@ from bot.compare.records import (
     CardDiff,
     Change,
     Comparison,
+    Description,
     Figure,
     Fingerprint,
-    FormatPrint,
     Measured,
     Rebuild,
     Rebuilds,
@@ -44,24 +44,34 @@ def row(variant: str, before: Measured | None, after: Measured | None, model: st
 
 
 def fingerprint(
-    *variants: str, default: tuple[str, ...] = (), recipe: str = ZERO, lock: str = ZERO, code: str = ZERO
+    *variants: str,
+    default: tuple[str, ...] = (),
+    importance: tuple[str, ...] = (),
+    recipes: dict[str, str] | None = None,
+    locks: dict[str, str] | None = None,
+    gates: dict[str, float] | None = None,
+    config: dict[str, str] | None = None,
 ) -> Fingerprint:
-    """A side with such rows, of which some are default ones."""
-    return Fingerprint(
+    """A side with such rows, of which some are default ones, and some take an importance matrix."""
+    formats = tuple(dict.fromkeys(v.split("/")[0] for v in variants))
+    said = Description(
+        version=1,
         variants=tuple(
-            RecipePrint(name=name, precision="int4", default=name in default, options="{}", recipe=recipe)
+            RecipePrint(
+                name=name,
+                precision="int4",
+                default=name in default,
+                options="{}",
+                recipe=(recipes or {}).get(name, ZERO),
+                importance=name in importance,
+            )
             for name in variants
         ),
-        formats=tuple(
-            FormatPrint(name=name, lock=lock, code=code, cards=ZERO)
-            for name in dict.fromkeys(v.split("/")[0] for v in variants)
-        ),
-        gates={"int4": 0.2},
-        config={},
-        steps=ZERO,
-        measuring=ZERO,
-        sample=ZERO,
+        formats=formats,
+        locks=dict.fromkeys(formats, ZERO) | (locks or {}),
+        gates=gates or {"int4": 0.2},
     )
+    return Fingerprint(said=said, config=config or {}, sample=ZERO)
 
 
 FULL = Comparison(

@@ -1,64 +1,86 @@
 """From what differs to what a canary builds."""
 
-from dataclasses import replace
-
 from bot.compare.affected import affected, alter_builds, changes, unkeyed
-from bot.compare.records import Fingerprint
+from bot.compare.records import Change, Fingerprint, What
+from bot.compare.sides import Sides
 from tests.compare.examples import fingerprint
 
 ONE = "1" * 64
 ROWS = ("gguf/a", "gguf/b", "mlx/a", "mlx/b")
-BASE = fingerprint(*ROWS, default=("gguf/a", "mlx/a"))
+DEFAULT = ("gguf/a", "mlx/a")
+BASE = fingerprint(*ROWS, default=DEFAULT, importance=("gguf/b",))
 
 
-def shown(head: Fingerprint) -> list[str]:
-    return [a.name for a in affected(changes(BASE, head), BASE, head)]
+def found(head: Fingerprint, *touched: Change) -> tuple[Change, ...]:
+    return changes(Sides(base=BASE, head=head, touched=touched))
+
+
+def shown(head: Fingerprint, *touched: Change) -> list[str]:
+    return [a.name for a in affected(found(head, *touched), BASE, head)]
+
+
+def head(**given: dict[str, str] | dict[str, float]) -> Fingerprint:
+    return fingerprint(*ROWS, default=DEFAULT, importance=("gguf/b",), **given)  # type: ignore[arg-type]
+
+
+def touch(what: What, name: str = "every format") -> Change:
+    return Change(what=what, name=name, files=("bot/a.py",))
 
 
 def test_equal_sides_have_nothing_between_them() -> None:
-    assert changes(BASE, BASE) == ()
+    assert found(BASE) == ()
     assert shown(BASE) == []
 
 
 def test_a_recipe_is_measured_on_its_own_row_default_or_not() -> None:
-    rows = tuple(replace(v, recipe=ONE) if v.name == "gguf/b" else v for v in BASE.variants)
-    assert shown(replace(BASE, variants=rows)) == ["gguf/b"]
+    assert shown(head(recipes={"gguf/b": ONE})) == ["gguf/b"]
 
 
 def test_a_lock_and_code_are_measured_on_the_default_rows_of_their_format() -> None:
-    for what in ("lock", "code"):
-        forms = tuple(replace(f, **{what: ONE}) if f.name == "mlx" else f for f in BASE.formats)
-        assert shown(replace(BASE, formats=forms)) == ["mlx/a"]
+    assert shown(head(locks={"mlx": ONE})) == ["mlx/a"]
+    assert shown(BASE, touch("code", "mlx")) == ["mlx/a"]
 
 
 def test_what_every_build_goes_through_is_measured_on_all_default_rows() -> None:
-    for head in (replace(BASE, steps=ONE), replace(BASE, measuring=ONE), replace(BASE, sample=ONE)):
-        assert shown(head) == ["gguf/a", "mlx/a"]
+    for what in ("steps", "measuring", "sample"):
+        assert shown(BASE, touch(what)) == ["gguf/a", "mlx/a"]  # type: ignore[arg-type]
+
+
+def test_an_importance_matrix_is_measured_on_the_rows_that_take_one() -> None:
+    assert shown(BASE, touch("importance")) == ["gguf/b"]
 
 
 def test_a_gate_is_measured_on_the_default_rows_of_its_precision() -> None:
-    assert shown(replace(BASE, gates={"int4": 0.1})) == ["gguf/a", "mlx/a"]
-    assert shown(replace(BASE, gates={"int4": 0.2, "int3": 0.5})) == []
+    assert shown(head(gates={"int4": 0.1})) == ["gguf/a", "mlx/a"]
+    assert shown(head(gates={"int4": 0.2, "int3": 0.5})) == []
 
 
 def test_rows_that_came_and_went_are_told_apart() -> None:
-    head = fingerprint("gguf/a", "gguf/c", "mlx/a", "mlx/b", default=("gguf/a", "mlx/a"))
-    found = affected(changes(BASE, head), BASE, head)
-    assert [(a.name, a.before, a.after) for a in found] == [("gguf/c", False, True), ("gguf/b", True, False)]
+    other = fingerprint("gguf/a", "gguf/c", "mlx/a", "mlx/b", default=("gguf/a", "mlx/a"))
+    rows = affected(found(other), BASE, other)
+    assert [(a.name, a.before, a.after) for a in rows] == [("gguf/c", False, True), ("gguf/b", True, False)]
 
 
-def test_a_template_and_a_configuration_are_not_measured() -> None:
-    forms = tuple(replace(f, cards=ONE) for f in BASE.formats)
-    assert shown(replace(BASE, formats=forms)) == []
-    assert shown(replace(BASE, config={"watch.include": '["phi-4"]'})) == []
+def test_what_makes_no_file_is_not_measured() -> None:
+    for what in ("cards", "pictures", "plan", "publishing", "commands", "reports"):
+        assert shown(BASE, touch(what)) == []  # type: ignore[arg-type]
+    assert shown(head(config={"watch.include": '["phi-4"]'})) == []
+
+
+def test_a_change_that_is_said_and_seen_in_files_is_one_change() -> None:
+    (change,) = found(head(locks={"mlx": ONE}), touch("lock", "mlx"))
+    assert (change.what, change.before, change.after, change.files) == ("lock", "0" * 12, "1" * 12, ("bot/a.py",))
+
+
+def test_planning_may_have_other_publications_built_anew() -> None:
+    assert alter_builds(found(BASE, touch("plan")))
+    assert not alter_builds(found(BASE, touch("publishing")))
 
 
 def test_code_says_by_itself_nothing_about_build_keys() -> None:
-    forms = tuple(replace(f, code=ONE) for f in BASE.formats)
-    found = changes(BASE, replace(BASE, formats=forms))
-    assert unkeyed(found) == {"gguf", "mlx"}
-    assert not alter_builds(found)
-    rows = tuple(replace(v, recipe=ONE) if v.name.startswith("gguf/") else v for v in BASE.variants)
-    found = changes(BASE, replace(BASE, formats=forms, variants=rows))
-    assert unkeyed(found) == {"mlx"}
-    assert alter_builds(found)
+    code = touch("code", "gguf"), touch("code", "mlx")
+    assert unkeyed(found(BASE, *code)) == {"gguf", "mlx"}
+    assert not alter_builds(found(BASE, *code))
+    keyed = found(head(recipes={"gguf/a": ONE, "gguf/b": ONE}), *code)
+    assert unkeyed(keyed) == {"mlx"}
+    assert alter_builds(keyed)

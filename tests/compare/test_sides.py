@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from bot.compare.affected import changes
-from bot.compare.child import ChildError, code_of
-from bot.compare.sides import fingerprints, identical
-from tests.compare.trees import Q4_K_M, change, checkout, extend
+from bot.compare.child import ChildError, Code, code_of
+from bot.compare.records import Change
+from bot.compare.sides import identical, look
+from tests.compare.trees import Q4_K_M, change, checkout, extend, move
 from tests.pages import ROOT
 
 pytestmark = pytest.mark.process
+FORMATS = ["gguf", "mlx", "onnx", "openvino"]
+EVERY = "every format"
 
 
 @pytest.fixture
@@ -20,17 +23,26 @@ def head(tmp_path: Path) -> Path:
     return checkout(tmp_path / "head")
 
 
+def found(base: Code, head: Code) -> tuple[Change, ...]:
+    return changes(look(base, head))
+
+
 def differences(head: Path) -> list[tuple[str, str]]:
-    return [(c.what, c.name) for c in changes(*fingerprints(code_of(ROOT), code_of(head)))]
+    return [(c.what, c.name) for c in found(code_of(ROOT), code_of(head))]
 
 
-def test_what_changes_no_published_file_changes_nothing(head: Path) -> None:
+def test_what_changes_nothing_that_is_published_changes_nothing(head: Path) -> None:
     extend(head, "bot/workers/gguf/build.py", "\n# A comment.\n")
     change(head, "bot/formats/gguf.py", '"""GGUF, for llama.cpp and everything built on it."""', '"""GGUF."""')
-    extend(head, "bot/status/pages.py", "\nANOTHER = 1\n")
+    extend(head, "bot/hub/local/pages.py", "\nANOTHER = 1\n")
     change(head, "bot/variants.toml", "The smallest; for machines where nothing else fits", "Small")
     (head / "README.md").write_text("# Another one\n")
     assert differences(head) == []
+
+
+def test_the_status_page_is_told_and_builds_nothing(head: Path) -> None:
+    extend(head, "bot/status/pages.py", "\nANOTHER = 1\n")
+    assert differences(head) == [("reports", EVERY)]
 
 
 def test_a_recipe_is_its_variant_alone(head: Path) -> None:
@@ -40,18 +52,94 @@ def test_a_recipe_is_its_variant_alone(head: Path) -> None:
 
 def test_a_text_is_the_recipe_of_what_takes_an_importance_matrix(head: Path) -> None:
     extend(head, "bot/texts/training.txt", "\nAnother line.\n")
-    recipes = {name for what, name in differences(head) if what == "recipe"}
+    seen = differences(head)
+    recipes = {name for what, name in seen if what == "recipe"}
     assert {"gguf/q2_k", "gguf/iq4_xs"} <= recipes
     assert not recipes & {"gguf/q4_k_m", "gguf/q8_0"}
+    assert [(what, name) for what, name in seen if what != "recipe"] == [
+        ("importance", EVERY),
+        ("sample", "every family"),
+    ]
+
+
+def test_code_of_importance_matrices_is_of_the_variants_that_take_one(head: Path) -> None:
+    extend(head, "bot/importance.py", "\nANOTHER = 1\n")
+    assert differences(head) == [("importance", EVERY)]
+    extend(head, "bot/workers/gguf/imatrix.py", "\nANOTHER = 1\n")
+    assert differences(head) == [("code", "gguf"), ("importance", EVERY)]
+
+
+def test_code_in_c_is_of_the_format_that_is_quantized_with_it(head: Path) -> None:
+    extend(head, "bot/native/kquants/kquants.c", "\nint another;\n")
+    (seen,) = found(code_of(ROOT), code_of(head))
+    assert (seen.what, seen.name, seen.files) == ("code", "gguf", ("bot/native/kquants/kquants.c",))
+
+
+def test_plots_are_the_pictures_of_cards(head: Path) -> None:
+    extend(head, "bot/workers/plots.py", "\nANOTHER = 1\n")
+    extend(head, "bot/plots.py", "\nANOTHER = 1\n")
+    assert differences(head) == [("pictures", EVERY)]
+    text = (head / "bot/toolchains/plots.txt").read_text()
+    (head / "bot/toolchains/plots.txt").write_text(text.replace("--hash=sha256:0", "--hash=sha256:1", 1))
+    (seen,) = found(code_of(ROOT), code_of(head))
+    assert seen.files == ("bot/plots.py", "bot/toolchains/plots.txt", "bot/workers/plots.py")
+
+
+@pytest.mark.parametrize(
+    ("path", "touches"),
+    [
+        ("bot/steps/due.py", ["plan"]),
+        ("bot/steps/publish.py", ["publishing"]),
+        ("bot/steps/run.py", ["plan", "publishing"]),
+        ("bot/steps/verify.py", ["steps"]),
+        ("bot/reference.py", ["measuring"]),
+        ("bot/cli/steps.py", ["commands"]),
+    ],
+)
+def test_rules_of_the_steps_are_what_they_decide(head: Path, path: str, touches: list[str]) -> None:
+    extend(head, path, "\nANOTHER = 1\n")
+    seen = found(code_of(ROOT), code_of(head))
+    assert [c.what for c in seen] == touches
+    assert {c.files for c in seen} == {(path,)}
+
+
+def test_another_message_of_an_error_is_no_new_reference(head: Path) -> None:
+    message = "No answer of the reference"
+    extend(
+        head, "bot/reference.py", f'\ndef _never(name: str) -> None:\n    raise ValueError(f"{message}: {{name}}")\n'
+    )
+    base = checkout(head.parent / "base")
+    shutil.copyfile(head / "bot/reference.py", base / "bot/reference.py")
+    change(head, "bot/reference.py", f'f"{message}: {{name}}"', 'f"{name!r} has no answer", "at all"')
+    assert [(c.what, c.name) for c in found(code_of(base), code_of(head))] == [
+        ("measuring", EVERY)
+    ]  # one argument more
+    change(head, "bot/reference.py", ', "at all"', "")
+    assert found(code_of(base), code_of(head)) == ()
+
+
+def test_a_format_that_was_moved_and_a_module_that_is_imported_everywhere_are_the_same(head: Path) -> None:
+    move(head, "bot/holes.py", "bot/source/sparse_files.py")
+    move(head, "bot/workers/gguf/rotary.py", "bot/formats/gguf_worker/turning.py")
+    (head / "bot/formats/gguf_worker/__init__.py").write_text('"""A package."""\n')
+    assert differences(head) == []
+
+
+def test_a_file_in_no_row_touches_everything(head: Path) -> None:
+    (head / "bot/secrets.py").write_text("WORDS = ()\n")
+    seen = found(code_of(ROOT), code_of(head))
+    assert {c.files for c in seen} == {("bot/secrets.py",)}
+    assert [name for what, name in differences(head) if what in ("code", "cards")] == FORMATS * 2
+    assert {c.what for c in seen} >= {"steps", "measuring", "importance", "sample", "pictures", "plan", "publishing"}
 
 
 def test_the_version_of_a_format_is_the_recipe_of_all_its_variants(head: Path) -> None:
     change(head, "bot/formats/mlx.py", "    version = ", "    version = 1")
-    found = differences(head)
-    recipes = [name for what, name in found if what == "recipe"]
+    seen = differences(head)
+    recipes = [name for what, name in seen if what == "recipe"]
     assert len(recipes) > 3
     assert all(name.startswith("mlx/") for name in recipes)
-    assert ("code", "mlx") in found
+    assert ("code", "mlx") in seen
 
 
 def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> None:
@@ -62,11 +150,11 @@ def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> Non
     assert differences(head) == [("lock", "mlx")]
 
 
-def test_code_is_that_of_the_formats_that_import_it(head: Path) -> None:
+def test_code_is_that_of_its_format_and_what_is_shared_that_of_all(head: Path) -> None:
     extend(head, "bot/workers/onnx/rotary.py", "\nANOTHER = 1\n")
     assert differences(head) == [("code", "onnx")]
     extend(head, "bot/workers/distance.py", "\nANOTHER = 1\n")
-    assert [name for what, name in differences(head) if what == "code"] == ["gguf", "mlx", "onnx", "openvino"]
+    assert differences(head) == [("code", "onnx"), ("steps", EVERY)]
 
 
 def test_code_that_does_not_parse_is_another_one(head: Path) -> None:
@@ -78,13 +166,13 @@ def test_a_template_is_its_format_and_a_shared_one_all(head: Path) -> None:
     extend(head, "templates/gguf.md.j2", "\nAnother line.\n")
     assert differences(head) == [("cards", "gguf")]
     extend(head, "templates/_files.md.j2", "\nAnother line.\n")
-    assert [name for what, name in differences(head) if what == "cards"] == ["gguf", "mlx", "onnx", "openvino"]
+    assert [name for what, name in differences(head) if what == "cards"] == FORMATS
 
 
 def test_a_configuration_is_its_keys_and_its_gates(head: Path) -> None:
     (head / "phi-bot.toml").write_text('[watch]\ninclude = ["phi-4*"]\n[verify.gates]\nint4 = 0.1\n')
-    found = changes(*fingerprints(code_of(ROOT), code_of(head)))
-    assert [(c.what, c.name, c.before, c.after) for c in found] == [
+    seen = found(code_of(ROOT), code_of(head))
+    assert [(c.what, c.name, c.before, c.after) for c in seen] == [
         ("gate", "int4", "0.2", "0.1"),
         ("config", "verify.gates.int4", "", "0.1"),
         ("config", "watch.include", "", '["phi-4*"]'),
@@ -95,8 +183,8 @@ def test_a_repository_of_a_publisher_is_its_configuration(tmp_path: Path) -> Non
     for name, variants in (("base", "gguf"), ("head", "mlx")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "phi-bot.toml").write_text(f'[build]\nvariants = ["{variants}"]\n')
-    found = changes(*fingerprints(code_of(tmp_path / "base"), code_of(tmp_path / "head")))
-    assert [(c.what, c.name, c.before, c.after) for c in found] == [("config", "build.variants", '["gguf"]', '["mlx"]')]
+    seen = found(code_of(tmp_path / "base"), code_of(tmp_path / "head"))
+    assert [(c.what, c.name, c.before, c.after) for c in seen] == [("config", "build.variants", '["gguf"]', '["mlx"]')]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +201,13 @@ def test_a_repository_of_a_publisher_is_its_configuration(tmp_path: Path) -> Non
 def test_a_head_that_cannot_be_read_is_named(head: Path, path: str, content: str, said: str) -> None:
     (head / path).write_text(content)
     with pytest.raises(ChildError, match=f"^the head cannot be read: .*{said}"):
-        fingerprints(code_of(ROOT), code_of(head))
+        look(code_of(ROOT), code_of(head))
+
+
+def test_a_side_from_before_it_could_be_asked_is_said_to_be_too_old(head: Path) -> None:
+    change(head, "bot/cli/compare.py", "describe_command, card_command", "card_command")
+    with pytest.raises(ChildError, match=r"^the base cannot be read: its code is too old .* no `phi-bot describe`"):
+        look(code_of(head), code_of(ROOT))
 
 
 def test_sides_that_are_the_same_byte_for_byte_are_told_without_running_them(head: Path) -> None:
@@ -128,4 +222,4 @@ def test_sides_that_are_the_same_byte_for_byte_are_told_without_running_them(hea
 
 def test_links_and_devices_in_a_checkout_are_not_read(head: Path) -> None:
     (head / "templates" / "_zero.md.j2").symlink_to("/dev/zero")
-    assert {name for _, name in differences(head)} == {"gguf", "mlx", "onnx", "openvino"}  # another file, of nothing
+    assert [name for _, name in differences(head)] == FORMATS  # the cards of all: another file, of nothing

@@ -1,5 +1,6 @@
 """Checkouts to compare: copies of this one, in which tests change what they are about."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,3 +30,22 @@ def extend(folder: Path, path: str, more: str) -> None:
     """Add a text to the end of a file."""
     with (folder / path).open("a", encoding="utf-8") as file:
         file.write(more)
+
+
+def move(folder: Path, path: str, to: str) -> None:
+    """Move a module, and have all that imports it import it from there, under the name that it had."""
+    (folder / to).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).rename(folder / to)
+    old, new = (p.removesuffix(".py").replace("/", ".") for p in (path, to))
+    (package, _, name), (there, _, called) = old.rpartition("."), new.rpartition(".")
+    for file in (folder / "bot").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        text = text.replace(f"from {old} import", f"from {new} import")
+        line = re.compile(rf"^( *)from {package} import (.*\b)?{name}\b(.*)$", re.MULTILINE)
+        file.write_text(line.sub(lambda m: _apart(m, package, name, f"from {there} import {called} as {name}"), text))
+
+
+def _apart(found: re.Match[str], package: str, name: str, new: str) -> str:
+    names = [n for n in ((found[2] or "") + name + found[3]).split(", ") if n != name]
+    rest = [f"{found[1]}from {package} import {', '.join(names)}"] if names else []
+    return "\n".join([*rest, f"{found[1]}{new}"])

@@ -16,7 +16,7 @@ from bot.compare.child import code_of
 from bot.compare.compare import kept_sample
 from bot.compare.records import Comparison
 from bot.compare.render import render
-from bot.compare.sides import fingerprints
+from bot.compare.sides import look
 from bot.families import DEFAULT
 from bot.workspace import Workspace
 from tests import markdown_reader
@@ -37,8 +37,7 @@ def head(tmp_path: Path) -> Path:
 def work(sample: Path, tmp_path: Path) -> Path:
     """A working folder in which the sample is made already."""
     base = code_of(ROOT)
-    fingerprint, _ = fingerprints(base, base)
-    folder = kept_sample(Workspace(root=tmp_path / "work"), fingerprint, DEFAULT)
+    folder = kept_sample(Workspace(root=tmp_path / "work"), look(base, base).base, DEFAULT)
     folder.parent.mkdir(parents=True)
     shutil.copytree(sample, folder)
     return tmp_path / "work"
