@@ -43,7 +43,7 @@ def test_a_lock_and_code_are_measured_on_the_default_rows_of_their_format() -> N
 
 def test_what_every_build_goes_through_is_measured_on_all_default_rows() -> None:
     for what in ("steps", "measuring", "sample"):
-        assert shown(BASE, touch(what)) == ["gguf/a", "mlx/a"]  # type: ignore[arg-type]
+        assert shown(BASE, touch(what)) == ["gguf/a", "mlx/a"]
 
 
 def test_an_importance_matrix_is_measured_on_the_rows_that_take_one() -> None:
@@ -63,7 +63,7 @@ def test_rows_that_came_and_went_are_told_apart() -> None:
 
 def test_what_makes_no_file_is_not_measured() -> None:
     for what in ("cards", "pictures", "plan", "publishing", "commands", "reports"):
-        assert shown(BASE, touch(what)) == []  # type: ignore[arg-type]
+        assert shown(BASE, touch(what)) == []
     assert shown(head(config={"watch.include": '["phi-4"]'})) == []
 
 

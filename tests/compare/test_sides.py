@@ -118,10 +118,11 @@ def test_another_message_of_an_error_is_no_new_reference(head: Path) -> None:
     assert found(code_of(base), code_of(head)) == ()
 
 
-def test_a_format_that_was_moved_and_a_module_that_is_imported_everywhere_are_the_same(head: Path) -> None:
+def test_modules_that_were_moved_are_the_same_ones(head: Path) -> None:
     move(head, "bot/holes.py", "bot/source/sparse_files.py")
-    move(head, "bot/workers/gguf/rotary.py", "bot/formats/gguf_worker/turning.py")
-    (head / "bot/formats/gguf_worker/__init__.py").write_text('"""A package."""\n')
+    move(head, "bot/workers/gguf/rotary.py", "bot/houses/gguf/turning.py")
+    for room in ("houses", "houses/gguf"):
+        (head / "bot" / room / "__init__.py").write_text('"""A room."""\n')
     assert differences(head) == []
 
 
