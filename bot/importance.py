@@ -9,7 +9,7 @@ from bot.progress import Display, Task, duration, size
 from bot.records import Imatrix, Json, Release, digest_of
 from bot.tasks import BuildTask, ImportanceTask, Target
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import FORESEEN, run_worker
 from bot.workspace import Workspace, read_record, write_json
 
 FILE = "imatrix.gguf"  #: in the folder of a matrix: llama.cpp's own file
@@ -26,7 +26,8 @@ def importance(
     """Return the folder of a release's importance matrix, measuring it first if that is not done yet.
 
     It holds ``imatrix.gguf``, as llama.cpp has it, and ``imatrix.json``, an Imatrix. Measuring runs the GGUF of 8 bits:
-    that of the working folder, or one that is made for it and removed.
+    that of the working folder, or one that is made for it and removed. Raises what running a worker raises, and for
+    that GGUF what its worker says of it.
     """
     folder = workspace.importance(digest(release))
     if workspace.has(folder):
@@ -101,6 +102,6 @@ def _follow(task: Task, event: dict[str, Json]) -> None:
     if event["event"] == "progress":
         task.update(event["what"], event["done"], event["total"], event["unit"])
     elif event["event"] == "failed":
-        raise BuildError(
-            f"{recipes.MEASURED_ON}: {event['message']}", hint="The importance of weights is measured on it."
-        )
+        kind, do = FORESEEN.get(event["kind"], (BuildError, ""))
+        hint = f"{do} The importance of weights is measured on it.".lstrip()
+        raise kind(f"{recipes.MEASURED_ON}: {event['message']}", hint=hint)

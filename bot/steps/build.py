@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bot
 from bot import cards, disk, formats, holes, importance, recipes, source
-from bot.errors import BuildError, DiskTooSmallError, PhiBotError, RecordError
+from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, RecordError
 from bot.fetch import AtHand, at_hand, can_stream, forget_download, missing_bytes, streamed_bytes
 from bot.hub.client import Hub
 from bot.plans import Job, PlannedVariant
@@ -167,7 +167,7 @@ def _run(
             )
         except WholeSourceError:
             raise
-        except BuildError as error:
+        except (BuildError, NotFiniteError) as error:  # as without a matrix: the reference says it of the release
             without = [v for v in todo if recipes.needed(v.variant)]
             failures += [failure(job.release.label, v.variant.name, "build", error) for v in without]
             todo = [v for v in todo if v not in without]

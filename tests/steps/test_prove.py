@@ -41,6 +41,29 @@ main({{"build": build}})
 """
 
 
+def jobs_of(
+    names: list[str], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[tuple[Job, ...], Means]:
+    """Jobs for variants of a model, in toolchains of which llama.cpp's ends so, and what they are built with."""
+    launcher = tmp_path / "launch.py"
+    launcher.write_text(WORKER.format(root=str(ROOT), end=end))
+    monkeypatch.setattr(enter, "LAUNCHER", launcher)
+    monkeypatch.setattr(
+        build_step,
+        "ensure",
+        lambda name, _: Toolchain(name=name, python=Path(sys.executable), lock_digest="0" * 64, versions={}),
+    )
+    means = Means(
+        config=Config(),
+        workspace=Workspace(root=tmp_path / "work"),
+        hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
+        display=Silent(),
+    )
+    model = models.write(tmp_path / "model", models.files())
+    todo = plan_releases([Reader(hub=means.hub).named(str(model))], catalogue.select(names))
+    return todo.jobs, means
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("end", "error", "others"),
@@ -59,26 +82,10 @@ def test_only_what_every_format_would_fail_of_ends_a_release(
     error: type[BuildError],
     others: type[BuildError],
 ) -> None:
-    launcher = tmp_path / "launch.py"
-    launcher.write_text(WORKER.format(root=str(ROOT), end=end))
-    monkeypatch.setattr(enter, "LAUNCHER", launcher)
-    monkeypatch.setattr(
-        build_step,
-        "ensure",
-        lambda name, _: Toolchain(name=name, python=Path(sys.executable), lock_digest="0" * 64, versions={}),
-    )
-    means = Means(
-        config=Config(),
-        workspace=Workspace(root=tmp_path / "work"),
-        hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
-        display=Silent(),
-    )
-    model = models.write(tmp_path / "model", models.files())
-    rows = catalogue.select(["gguf/q8_0", "openvino/fp16", "mlx/8bit"])
-    todo = plan_releases([Reader(hub=means.hub).named(str(model))], rows)
-    assert [j.format for j in todo.jobs] == ["gguf", "openvino", "mlx"]
+    todo, means = jobs_of(["gguf/q8_0", "openvino/fp16", "mlx/8bit"], end, tmp_path, monkeypatch)
+    assert [j.format for j in todo] == ["gguf", "openvino", "mlx"]
 
-    failures = {f.variant: f for f in prove_all(todo.jobs, means).failures}
+    failures = {f.variant: f for f in prove_all(todo, means).failures}
 
     codes = {name: f.exit_code for name, f in failures.items()}
     assert codes == {
@@ -88,6 +95,26 @@ def test_only_what_every_format_would_fail_of_ends_a_release(
     }
     tried = ["it was tried" in failures[name].message for name in ("openvino/fp16", "mlx/8bit")]
     assert tried == [others is BuildError] * 2
+
+
+@pytest.mark.process
+def test_weights_that_are_no_numbers_are_called_so_where_a_matrix_is_measured_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A matrix is measured on a file that cannot be made; the other format goes on, to its own end."""
+    end = (
+        "[report.failed(Variant.from_json(t['variant']), 'x has invalid data', kind='not finite')"
+        " for t in task['targets']]; return"
+    )
+    todo, means = jobs_of(["gguf/iq4_xs", "gguf/q5_k_m", "mlx/8bit"], end, tmp_path, monkeypatch)
+    failures = {f.variant: f for f in prove_all(todo, means).failures}
+    assert {name: f.exit_code for name, f in failures.items()} == {
+        "gguf/iq4_xs": NotFiniteError.exit_code,
+        "gguf/q5_k_m": NotFiniteError.exit_code,
+        "mlx/8bit": BuildError.exit_code,
+    }
+    assert failures["gguf/iq4_xs"].message == "gguf/q8_0: x has invalid data"
+    assert failures["gguf/iq4_xs"].hint.startswith("Save the model again from a checkpoint without such numbers. ")
 
 
 def taking(name: str, proving: float, uploading: float) -> Job:
