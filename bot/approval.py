@@ -27,17 +27,17 @@ from bot.github import (
     read_comment,
     remove_label,
 )
-from bot.record import Shape
-from bot.records import Commit, MalformedRecordError, Proposal, Record
+from bot.record import pattern
+from bot.records import Commit, Proposal, Record
 
 PREFIX = "convert:"
 EVERY = "all"
 
 _MARKER = "convert"
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
-ModelId = Annotated[str, Shape(pattern=_MODEL.pattern, words="a repo on the Hub")]
+ModelId = Annotated[str, pattern(_MODEL.pattern, "a repo on the Hub")]
 _LOGIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_])?(?:\[bot\])?")
-Login = Annotated[str, Shape(pattern=_LOGIN.pattern, words="a login")]
+Login = Annotated[str, pattern(_LOGIN.pattern, "a login")]
 _MAY = ("admin", "maintain", "write")
 _NOTE = re.compile(r"<!-- phi-bot: approved (\{.*\}) -->")
 
@@ -123,7 +123,7 @@ def approval_of(repository: Repository, number: int) -> Approval | None:
         return None
     try:
         return Approval.from_json(json.loads(note[1]))
-    except (ValueError, MalformedRecordError) as error:
+    except ValueError as error:
         raise ApprovalError(
             "what was approved cannot be read: the comment of phi-bot was changed", hint="Set the label again."
         ) from error

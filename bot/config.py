@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bot import config_file, config_schema
-from bot.config_machines import RUNNERS, HfJobs, OwnRunner, Planning
+from bot import config_file, config_text, record, record_schema
+from bot.config_file import described
+from bot.config_machines import HfJobs, OwnRunner, Planning, RunnerName
 from bot.config_places import Announce, Publish, Reconvert
 from bot.config_tables import Build, Hub, Run, Verify, Watch, Work
 from bot.errors import ConfigError
+from bot.record import MalformedRecordError, Record, fields_of
 
 FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"
 _HINT = "docs/configuration.md explains every key; so does the file that `phi-bot init` writes."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Record):
     """What a phi-bot watches, builds, verifies and publishes. Every key may be left out."""
 
     hub: Hub = field(default_factory=Hub)
@@ -34,7 +36,10 @@ class Config:
     verify: Verify = field(default_factory=Verify)
     plan: Planning = field(default_factory=Planning)
     hf_jobs: HfJobs = field(default_factory=HfJobs)
-    runner: dict[str, OwnRunner] = field(default_factory=dict, metadata=RUNNERS)
+    runner: dict[RunnerName, OwnRunner] = field(
+        default_factory=dict,
+        metadata=described("Machines of your own that jobs may be planned on, by names that you give them."),
+    )
     publish: Publish = field(default_factory=Publish)
     reconvert: Reconvert = field(default_factory=Reconvert)
     announce: Announce = field(default_factory=Announce)
@@ -102,7 +107,7 @@ def init(path: Path) -> None:
     """Write a config file in which every key is explained. Raises ConfigError where there is one already."""
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(config_schema.template(Config))
+            file.write(config_text.template(Config))
     except FileExistsError:
         raise ConfigError(f"{path} is there already", hint="It was left as it is. Edit it, or move it away.") from None
     except OSError as error:
@@ -111,14 +116,15 @@ def init(path: Path) -> None:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a config file, for editors and for checks in CI."""
-    return config_schema.json_schema(Config, title="phi-bot.toml")
+    return record_schema.schema(Config, title="phi-bot.toml", toml=True)
 
 
 def _with(section: Any, name: str, value: str, said_by: str) -> Any:
-    def wrong(complaint: str) -> ConfigError:
-        return ConfigError(f"{said_by} {complaint}", hint=_HINT)
-
-    return dataclasses.replace(section, **{name: config_file.read_value(type(section), name, value, wrong)})
+    try:
+        found = record.read(fields_of(section.__class__)[0][name], value)
+    except MalformedRecordError as error:
+        raise ConfigError(f"{said_by} {config_file.in_words(error)}", hint=_HINT) from None
+    return dataclasses.replace(section, **{name: found})
 
 
 def _trimmed(hub: Hub) -> Hub:

@@ -1,164 +1,73 @@
 """Tables of ``phi-bot.toml``: how much is done in a run, and on which machines."""
 
-from dataclasses import dataclass, field
+# ruff: noqa: RUF009 - a key is a field
 
-from bot.config_file import key
-from bot.config_tables import OWNER, OWNER_IN_WORDS
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from bot.config_file import described, key
+from bot.config_tables import Owner
+from bot.machine import Architecture, System
+from bot.record import Record, bounds, pattern
+
+Accelerator = Literal["none", "nvidia", "apple"]
+JobCount = Annotated[int, bounds(1, 10000)]
+Dollars = Annotated[float, bounds(0)]
+RunnerName = Annotated[
+    str, pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", "a name of letters, digits, - _ and ., at most 40")
+]
+Label = Annotated[
+    str, pattern(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", "a label of letters, digits, . _ : and -, at most 100")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planning:
+class Planning(Record):
     """How much is done in one run. What is over a bound is left for the next one, and said."""
 
-    max_jobs: int | None = field(
-        default=None,
-        metadata=key(
-            "Jobs a run begins at most; a job is a model in one format.",
-            allowed="a whole number from 1 to 10000",
-            rules={"minimum": 1, "maximum": 10000},
-            example=20,
-        ),
+    max_jobs: JobCount | None = key(None, "Jobs a run begins at most; a job is a model in one format.", example=20)
+    max_cost: Dollars | None = key(
+        None, "What the jobs of a run may cost together, in US dollars, by the estimates.", example=5.0
     )
-    max_cost: float | None = field(
-        default=None,
-        metadata=key(
-            "What the jobs of a run may cost together, in US dollars, by the estimates.",
-            allowed="a number, 0 or above",
-            rules={"minimum": 0},
-            example=5.0,
-        ),
-    )
-    max_jobs_per_model: int | None = field(
-        default=None,
-        metadata=key(
-            "The same for each model: jobs.",
-            allowed="a whole number from 1 to 10000",
-            rules={"minimum": 1, "maximum": 10000},
-            example=4,
-        ),
-    )
-    max_cost_per_model: float | None = field(
-        default=None,
-        metadata=key(
-            "The same for each model: US dollars.",
-            allowed="a number, 0 or above",
-            rules={"minimum": 0},
-            example=1.0,
-        ),
-    )
+    max_jobs_per_model: JobCount | None = key(None, "The same for each model: jobs.", example=4)
+    max_cost_per_model: Dollars | None = key(None, "The same for each model: US dollars.", example=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HfJobs:
+class HfJobs(Record):
     """How `phi-bot run --on hf-jobs` and `phi-bot schedule install` start a phi-bot on Hugging Face Jobs."""
 
-    image: str = field(
-        default="python:3.12",
-        metadata=key(
-            "The container image, with a Python that phi-bot runs on, a C++ compiler and git.",
-            allowed="the name of an image",
-            rules={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$"},
-        ),
+    image: Annotated[str, pattern(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", "the name of an image")] = key(
+        "python:3.12", "The container image, with a Python that phi-bot runs on, a C++ compiler and git."
     )
-    setup: str = field(
-        default="pip install -q phi-bot",
-        metadata=key(
-            "The shell command that makes phi-bot available in the image. Empty where it is there already.",
-            allowed="one line for a shell",
-            rules={"pattern": r"^[^\n\r\u0000]*$"},
-        ),
+    setup: Annotated[str, pattern(r"[^\n\r\u0000]*", "one line for a shell")] = key(
+        "pip install -q phi-bot",
+        "The shell command that makes phi-bot available in the image. Empty where it is there already.",
     )
-    namespace: str | None = field(
-        default=None,
-        metadata=key(
-            "The user or organisation that pays for the jobs. Without it, the namespace of `publish`.",
-            allowed=OWNER_IN_WORDS,
-            rules={"pattern": OWNER},
-            example="your-name",
-        ),
+    namespace: Owner | None = key(
+        None,
+        "The user or organisation that pays for the jobs. Without it, the namespace of `publish`.",
+        example="your-name",
     )
-    time_factor: float = field(
-        default=3.0,
-        metadata=key(
-            "A job is ended after so many times its estimated time, and no earlier than after 30 minutes.",
-            allowed="a number from 1 to 100",
-            rules={"minimum": 1, "maximum": 100},
-        ),
+    time_factor: Annotated[float, bounds(1, 100)] = key(
+        3.0, "A job is ended after so many times its estimated time, and no earlier than after 30 minutes."
     )
-
-
-RUNNERS = key(
-    "Machines of your own that jobs may be planned on, by names that you give them.",
-    allowed="a name of letters, digits, - _ and ., at most 40",
-    rules={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"},
-)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnRunner:
+class OwnRunner(Record):
     """A machine of your own, as a self-hosted or larger runner of GitHub. A plan may put jobs on own/NAME."""
 
-    system: str = field(
-        metadata=key(
-            "Its operating system.",
-            allowed='"linux", "macos" or "windows"',
-            rules={"pattern": r"^(linux|macos|windows)$"},
-            example="linux",
-        ),
+    system: System = field(metadata=described("Its operating system.", example="linux"))
+    architecture: Architecture = key("x86_64", "Its processor.")
+    cores: Annotated[int, bounds(1, 1024)] = field(metadata=described("How many cores it has.", example=16))
+    memory: Annotated[float, bounds(1, 100000)] = field(metadata=described("Its memory, in GB.", example=64))
+    disk: Annotated[float, bounds(1, 1000000)] = field(
+        metadata=described("The disk that a job finds free, in GB.", example=500)
     )
-    architecture: str = field(
-        default="x86_64",
-        metadata=key("Its processor.", allowed='"x86_64" or "arm64"', rules={"pattern": r"^(x86_64|arm64)$"}),
-    )
-    cores: int = field(
-        metadata=key(
-            "How many cores it has.",
-            allowed="a whole number from 1 to 1024",
-            rules={"minimum": 1, "maximum": 1024},
-            example=16,
-        ),
-    )
-    memory: float = field(
-        metadata=key(
-            "Its memory, in GB.",
-            allowed="a number from 1 to 100000",
-            rules={"minimum": 1, "maximum": 100000},
-            example=64,
-        ),
-    )
-    disk: float = field(
-        metadata=key(
-            "The disk that a job finds free, in GB.",
-            allowed="a number from 1 to 1000000",
-            rules={"minimum": 1, "maximum": 1000000},
-            example=500,
-        ),
-    )
-    accelerator: str = field(
-        default="none",
-        metadata=key("Its GPU.", allowed='"none", "nvidia" or "apple"', rules={"pattern": r"^(none|nvidia|apple)$"}),
-    )
-    accelerator_memory: float = field(
-        default=0.0,
-        metadata=key(
-            "The memory of its GPU, in GB.",
-            allowed="a number from 0 to 100000",
-            rules={"minimum": 0, "maximum": 100000},
-        ),
-    )
-    price: float = field(
-        default=0.0,
-        metadata=key(
-            "What an hour on it costs, in US dollars.",
-            allowed="a number from 0 to 10000",
-            rules={"minimum": 0, "maximum": 10000},
-        ),
-    )
-    labels: tuple[str, ...] = field(
-        default=(),
-        metadata=key(
-            "What a workflow's `runs-on` says to get it. Without it, self-hosted and its name.",
-            allowed="a list of labels",
-            rules={"items": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"}},
-        ),
+    accelerator: Accelerator = key("none", "Its GPU.")
+    accelerator_memory: Annotated[float, bounds(0, 100000)] = key(0.0, "The memory of its GPU, in GB.")
+    price: Annotated[float, bounds(0, 10000)] = key(0.0, "What an hour on it costs, in US dollars.")
+    labels: tuple[Label, ...] = key(
+        (), "What a workflow's `runs-on` says to get it. Without it, self-hosted and its name."
     )

@@ -3,24 +3,20 @@
 Here is what is watched, built and verified. Where it runs is in config_machines.py, where it goes in config_places.py.
 """
 
+# ruff: noqa: RUF009 - a key is a field
+
 import ipaddress
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 
 from bot import catalogue, machine
-from bot.config_file import key
+from bot.config_file import described, key
 from bot.errors import UnknownVariantError
-
-# What the Hub takes for a user's or an organisation's name.
-OWNER = r"^(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$"
-OWNER_IN_WORDS = "the name of a user or an organisation on the Hub (letters, digits, - _ and ., at most 96)"
-_GLOB = r"^[^/\s]+$"
-_GLOB_IN_WORDS = "a pattern on a model's name without its owner (no slash, no space)"
-_LEAVE_OUT_OR_PRIVATE = r"^(leave-out|private)$"
+from bot.record import NOT_EMPTY, Record, bounds, check, pattern
 
 
 def _check_endpoint(value: str) -> str | None:
@@ -45,7 +41,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_variants(names: tuple[str, ...]) -> str | None:
+def _check_variants(names: list[str]) -> str | None:
     try:
         catalogue.select(names)
     except UnknownVariantError as error:
@@ -53,19 +49,32 @@ def _check_variants(names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _check_work(value: Path) -> str | None:
+def _check_work(value: str) -> str | None:
     try:
-        value.expanduser()
+        Path(value).expanduser()
     except RuntimeError:
         return "is in the home folder of nobody known here"
     return None
 
 
-def _check_gate(value: float) -> str | None:
-    return None if math.isfinite(value) else "is no finite number"
-
-
-_GATE = key("", allowed="a number above 0, in nats per token", rules={"exclusiveMinimum": 0}, check=_check_gate)
+Owner = Annotated[  # what the Hub takes for one
+    str,
+    pattern(
+        r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?",
+        "the name of a user or an organisation on the Hub (letters, digits, - _ and ., at most 96)",
+    ),
+]
+Endpoint = Annotated[
+    str,
+    check(_check_endpoint),  # first: a password is not repeated
+    pattern(r"https?://[^\s]+", "an https:// address, or an http:// address of this machine (localhost, 127.0.0.1)"),
+]
+Glob = Annotated[str, pattern(r"[^/\s]+", "a pattern on a model's name without its owner (no slash, no space)")]
+VariantNames = Annotated[
+    str, pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists')
+]
+Folder = Annotated[Path, check(_check_work), pattern(r"[^\u0000]+", "the path of a folder")]
+Gate = Annotated[float, bounds(above=0, unit="nats per token")]
 
 
 def default_work() -> Path:
@@ -74,207 +83,131 @@ def default_work() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub:
+class Hub(Record):
     """Where releases are found and repos are published."""
 
-    endpoint: str = field(
-        default="https://huggingface.co",
-        metadata=key(
-            "The Hub's address. Without it, the environment variable HF_ENDPOINT is taken, if set.",
-            allowed="an https:// address, or an http:// address of this machine (localhost, 127.0.0.1)",
-            rules={"pattern": r"^https?://[^\s]+$"},
-            check=_check_endpoint,
-        ),
+    endpoint: Endpoint = key(
+        "https://huggingface.co",
+        "The Hub's address. Without it, the environment variable HF_ENDPOINT is taken, if set.",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Record):
     """Whether and how the bot works when nobody looks."""
 
-    dry_run: bool = field(
-        default=False,
-        metadata=key(
-            "Say what would be done, and do nothing of it. `phi-bot init` sets it, until a person has looked.",
-            allowed="true or false",
-            init=True,
-        ),
+    dry_run: bool = key(
+        False,
+        "Say what would be done, and do nothing of it. `phi-bot init` sets it, until a person has looked.",
+        init=True,
     )
-    paused: bool = field(
-        default=False,
-        metadata=key(
-            "Begin nothing. So does a file PAUSED in the bot's own repo (`phi-bot pause`), on all machines at once.",
-            allowed="true or false",
-        ),
+    paused: bool = key(
+        False,
+        "Begin nothing. So does a file PAUSED in the bot's own repo (`phi-bot pause`), on all machines at once.",
     )
-    attempts: int = field(
-        default=3,
-        metadata=key(
-            "How often a variant that fails is tried, with growing pauses, before it waits for `phi-bot retry`.",
-            allowed="a whole number from 1 to 100",
-            rules={"minimum": 1, "maximum": 100},
-        ),
+    attempts: Annotated[int, bounds(1, 100)] = key(
+        3, "How often a variant that fails is tried, with growing pauses, before it waits for `phi-bot retry`."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class Watch(Record):
     """Which models are looked for when none is named on the command line."""
 
-    authors: tuple[str, ...] = field(
-        default=("microsoft",),
-        metadata=key(
-            "Users and organisations whose models are watched.",
-            allowed=f"a list with one or more of: {OWNER_IN_WORDS}",
-            rules={"minItems": 1, "items": {"pattern": OWNER}},
-        ),
+    authors: Annotated[tuple[Owner, ...], NOT_EMPTY] = key(
+        ("microsoft",), "Users and organisations whose models are watched."
     )
-    include: tuple[str, ...] = field(
-        default=("Phi-*", "phi-*"),
-        metadata=key(
-            "Names of models to take: * stands for anything, ? for one character.",
-            allowed=f"a list with one or more of: {_GLOB_IN_WORDS}",
-            rules={"minItems": 1, "items": {"pattern": _GLOB}},
-        ),
+    include: Annotated[tuple[Glob, ...], NOT_EMPTY] = key(
+        ("Phi-*", "phi-*"), "Names of models to take: * stands for anything, ? for one character."
     )
-    exclude: tuple[str, ...] = field(
-        default=(),
-        metadata=key(
-            "Names of models to leave out, even if they are included.",
-            allowed=f"a list of: {_GLOB_IN_WORDS}",
-            rules={"items": {"pattern": _GLOB}},
-        ),
+    exclude: tuple[Glob, ...] = key((), "Names of models to leave out, even if they are included.")
+    minimum_age: Annotated[float, bounds(0, 8760)] = key(
+        0.0, "Hours that a release must have stood unchanged before it is taken: first uploads are often mended."
     )
-    minimum_age: float = field(
-        default=0.0,
-        metadata=key(
-            "Hours that a release must have stood unchanged before it is taken: first uploads are often mended.",
-            allowed="a number from 0 to 8760",
-            rules={"minimum": 0, "maximum": 8760},
-        ),
+    gated: Literal["leave-out", "private"] = key(
+        "leave-out",
+        "What to do with models that ask for something before they are read: leave them out, or take them, if "
+        "the token may, and publish in private repos alone.",
     )
-    gated: str = field(
-        default="leave-out",
-        metadata=key(
-            "What to do with models that ask for something before they are read: leave them out, or take them, if "
-            "the token may, and publish in private repos alone.",
-            allowed='"leave-out" or "private"',
-            rules={"pattern": _LEAVE_OUT_OR_PRIVATE},
-        ),
-    )
-    private: str = field(
-        default="leave-out",
-        metadata=key(
-            "The same for private models.",
-            allowed='"leave-out" or "private"',
-            rules={"pattern": _LEAVE_OUT_OR_PRIVATE},
-        ),
-    )
+    private: Literal["leave-out", "private"] = key("leave-out", "The same for private models.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build:
+class Build(Record):
     """What is built, and where."""
 
-    variants: tuple[str, ...] = field(
-        default=("default",),
-        metadata=key(
-            'What to build: "default", a row of the catalogue ("gguf/q4_k_m"), the default rows of a format ("gguf") '
-            'or all of its rows ("gguf/*"). `phi-bot variants` lists the rows.',
-            allowed='a list with one or more of: "default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists',
-            rules={"minItems": 1, "items": {"minLength": 1}},
-            check=_check_variants,
-        ),
+    variants: Annotated[tuple[VariantNames, ...], NOT_EMPTY, check(_check_variants)] = key(
+        ("default",),
+        'What to build: "default", a row of the catalogue ("gguf/q4_k_m"), the default rows of a format ("gguf") '
+        'or all of its rows ("gguf/*"). `phi-bot variants` lists the rows.',
     )
-    work: Path = field(
+    work: Folder = field(
         default_factory=default_work,
-        metadata=key(
+        metadata=described(
             "Folder for downloads and unfinished work; a relative path starts at the folder of this file. Without it: "
             "work in the folder that the environment variable PHI_BOT_CACHE names, or else in the user's cache folder.",
-            allowed="the path of a folder",
-            rules={"pattern": r"^[^\u0000]+$"},
-            check=_check_work,
             example="~/.cache/phi-bot/work",
         ),
     )
-    threads: int = field(
+    threads: Annotated[int, bounds(1, 1024)] = field(
         default_factory=machine.processors,
-        metadata=key(
-            "Processor threads that a build may use. Without it, as many as this process may run on.",
-            allowed="a whole number from 1 to 1024",
-            rules={"minimum": 1, "maximum": 1024},
-            example=4,
+        metadata=described(
+            "Processor threads that a build may use. Without it, as many as this process may run on.", example=4
         ),
     )
-    outdated: str = field(
-        default="slowly",
-        metadata=key(
-            "What to do with publications that an older toolchain or recipe made: build them anew now, slowly (one "
-            "model a run, the oldest first, when nothing else is to be done), or never.",
-            allowed='"now", "slowly" or "never"',
-            rules={"pattern": r"^(now|slowly|never)$"},
-        ),
+    outdated: Literal["now", "slowly", "never"] = key(
+        "slowly",
+        "What to do with publications that an older toolchain or recipe made: build them anew now, slowly (one "
+        "model a run, the oldest first, when nothing else is to be done), or never.",
     )
-    imatrix_from_4_bits: str = field(
-        default="never",
-        metadata=key(
-            "Whether GGUF types of 4 to 6 bits are quantized by an importance matrix: never, or where that is measured "
-            "to bring a release's file nearer to the original. Measuring builds and verifies each of them twice.",
-            allowed='"never" or "measured"',
-            rules={"pattern": r"^(never|measured)$"},
-        ),
+    imatrix_from_4_bits: Literal["never", "measured"] = key(
+        "never",
+        "Whether GGUF types of 4 to 6 bits are quantized by an importance matrix: never, or where that is measured "
+        "to bring a release's file nearer to the original. Measuring builds and verifies each of them twice.",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keep:
+class Keep(Record):
     """What stays in the working folder of what can be made anew. `phi-bot run` sees to it, and `phi-bot clean` does."""
 
-    days: float = field(
-        default=14.0,
-        metadata=key(
-            "Sources, references, logs, unfinished builds and artifacts that are published go when nothing has used "
-            "them for so many days. An artifact that is not published stays.",
-            allowed="a number from 0 to 3650",
-            rules={"minimum": 0, "maximum": 3650},
-        ),
+    days: Annotated[float, bounds(0, 3650)] = key(
+        14.0,
+        "Sources, references, logs, unfinished builds and artifacts that are published go when nothing has used "
+        "them for so many days. An artifact that is not published stays.",
     )
-    gigabytes: float | None = field(
-        default=None,
-        metadata=key(
-            "How much the working folder may take between two releases, in GB: what was not used for longest goes "
-            "first. Without it, what the disk has: it goes where a release needs the room.",
-            allowed="a number of 0 or more",
-            rules={"minimum": 0},
-            example=200.0,
-        ),
+    gigabytes: Annotated[float, bounds(0)] | None = key(
+        None,
+        "How much the working folder may take between two releases, in GB: what was not used for longest goes "
+        "first. Without it, what the disk has: it goes where a release needs the room.",
+        example=200.0,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class Work(Record):
     """What the working folder (`build.work`) keeps."""
 
     keep: Keep = field(default_factory=Keep)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates:
+class Gates(Record):
     """The largest mean KL divergence, in nats per token, with which a file of each precision is still published."""
 
-    int2: float = field(default=1.0, metadata=_GATE)
-    int3: float = field(default=0.5, metadata=_GATE)
-    int4: float = field(default=0.2, metadata=_GATE)
-    int5: float = field(default=0.03, metadata=_GATE)
-    int6: float = field(default=0.015, metadata=_GATE)
-    int8: float = field(default=0.003, metadata=_GATE)
-    bf16: float = field(default=0.001, metadata=_GATE)
-    fp16: float = field(default=0.0005, metadata=_GATE)
-    fp32: float = field(default=0.0002, metadata=_GATE)
+    int2: Gate = 1.0
+    int3: Gate = 0.5
+    int4: Gate = 0.2
+    int5: Gate = 0.03
+    int6: Gate = 0.015
+    int8: Gate = 0.003
+    bf16: Gate = 0.001
+    fp16: Gate = 0.0005
+    fp32: Gate = 0.0002
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify:
+class Verify(Record):
     """What a file must prove before it is published."""
 
     gates: Gates = field(default_factory=Gates)

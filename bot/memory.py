@@ -7,12 +7,12 @@ loses no publication: what is published is said by the publications themselves. 
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Annotated
 
 from bot.attempts import BEGUN, Attempted, instant, outcome, short, taken_back
 from bot.plans import Notice, PlannedVariant
-from bot.record import Sha256
-from bot.records import Commit, Failure, Json, MalformedRecordError, Record
+from bot.record import Record, Sha256, of_version
+from bot.records import Commit, Failure
 
 MEMORY_VERSION = 1
 
@@ -41,19 +41,11 @@ class Memory(Record):
     ``refusals`` are as the version ``bot_version`` of this bot knew them.
     """
 
-    version: int = MEMORY_VERSION
+    version: Annotated[int, of_version(MEMORY_VERSION)] = MEMORY_VERSION
     bot_version: str = ""
     sources: dict[str, Seen] = field(default_factory=dict)
     attempts: dict[str, Attempted] = field(default_factory=dict)
     refusals: dict[str, Refused] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Json) -> Self:
-        """Read what ``to_json`` wrote. Raises MalformedRecordError for another version, among others."""
-        version = value.get("version") if isinstance(value, dict) else None
-        if type(version) is int and version != MEMORY_VERSION:
-            raise MalformedRecordError(f"$.version is {version}, not {MEMORY_VERSION}: another phi-bot wrote this")
-        return super().from_json(value)
 
     def waits(self, build_key: str, now: dt.datetime) -> str | None:
         """Say why a build is not tried at this moment, or return None where it may be."""

@@ -8,24 +8,24 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from bot.evidence import Evidence
 from bot.record import Json as Json
 from bot.record import MalformedRecordError as MalformedRecordError
 from bot.record import Record as Record
-from bot.record import Sha256, Shape
+from bot.record import Sha256, of_version, pattern
 
 RECORD_VERSION = 2  # of phi-bot.json; raised when a reader of the old one would be misled
 
 # Read from a stranger's record, these name files and folders on our disk.
-Commit = Annotated[str, Shape(pattern="[0-9a-f]{40}", words="a commit of 40 hex digits")]
-FileDigest = Annotated[str, Shape(pattern="sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", words="sha256:… or git:…")]
+Commit = Annotated[str, pattern("[0-9a-f]{40}", "a commit of 40 hex digits")]
+FileDigest = Annotated[str, pattern("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", "sha256:… or git:…")]
 _PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
 _PATH = rf"(?![A-Za-z]:){_PART}(?:/{_PART})*"
-RelativePath = Annotated[str, Shape(pattern=_PATH, words="a path inside its folder")]
-Folder = Annotated[str, Shape(pattern=rf"(?:{_PATH})?", words="a folder inside its repo, or nothing")]
-VariantName = Annotated[str, Shape(pattern=rf"{_PART}/{_PART}", words="a variant's name: FORMAT/NAME")]
+RelativePath = Annotated[str, pattern(_PATH, "a path inside its folder")]
+Folder = Annotated[str, pattern(rf"(?:{_PATH})?", "a folder inside its repo, or nothing")]
+VariantName = Annotated[str, pattern(rf"{_PART}/{_PART}", "a variant's name: FORMAT/NAME")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,17 +227,8 @@ class ProvenBuild(Record):
 class RepoRecord(Record):
     """``phi-bot.json``: everything this bot has put into one repo. One entry a variant."""
 
-    version: int
+    version: Annotated[int, of_version(RECORD_VERSION)]
     builds: tuple[ProvenBuild, ...]
-
-    @classmethod
-    def from_json(cls, value: Json) -> Self:
-        """Read what ``to_json`` wrote. Raises MalformedRecordError for another version, among others."""
-        version = value.get("version") if isinstance(value, dict) else None
-        if type(version) is int and version != RECORD_VERSION:
-            which = "a newer" if version > RECORD_VERSION else "an older"
-            raise MalformedRecordError(f"$.version is {version}, not {RECORD_VERSION}: {which} phi-bot wrote this")
-        return super().from_json(value)
 
 
 @dataclass(frozen=True, kw_only=True)

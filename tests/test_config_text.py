@@ -5,10 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot import config
 from bot.config import Config
 from bot.config_text import text_of
+from tests.filled import filled
 
 FULL = """
 [hub]
@@ -62,6 +65,14 @@ def test_what_was_written_is_what_is_read(text: str, tmp_path: Path) -> None:
     assert again == dataclasses.replace(
         given, build=dataclasses.replace(given.build, work=own.work, threads=own.threads)
     )
+
+
+@given(st.deferred(lambda: filled(Config)))
+def test_whatever_may_be_set_is_read_again(given: Config) -> None:
+    found = config.load(None, environ={config.TEXT_VARIABLE: text_of(given)})
+    own = Config().build
+    build = dataclasses.replace(given.build, work=Path.cwd() / own.work, threads=own.threads)
+    assert found == dataclasses.replace(given, build=build)
 
 
 def test_nothing_of_this_machine_is_in_it(tmp_path: Path) -> None:

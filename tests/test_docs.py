@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import click
 import pytest
 
-from bot import catalogue, config, config_file, config_schema, errors, records, toolchains
+from bot import catalogue, config, config_file, config_text, errors, records, toolchains
 from bot.cli import cli
 from bot.cli.options import _COMMON
 from bot.errors import PhiBotError
@@ -25,7 +25,7 @@ from bot.formats import all_formats
 from bot.hub import client
 from bot.hub.local import RunningHub, serve
 from bot.progress import Silent
-from bot.record import Sha256
+from bot.record import Sha256, fields_of
 from bot.records import Record, RepoRecord, Variant
 from tests import pages
 from tests.pages import PAGES, ROOT, Block, Command, name_of
@@ -247,7 +247,7 @@ def test_every_variant_that_is_named_is_in_the_catalogue(page: Path) -> None:
 
 def test_the_keys_of_the_configuration_are_those_of_the_code() -> None:
     expected = [
-        [f"`{'.'.join(at)}`", f"`{config_schema.shown_default(cls, at[-1])}`"]
+        [f"`{'.'.join(at)}`", f"`{config_text.shown_default(cls, at[-1])}`"]
         for at, cls in config_file.keys(config.Config)
     ]
     found = [row[:2] for table in pages.tables((DOCS / "configuration.md").read_text()) for row in table]
@@ -257,7 +257,7 @@ def test_the_keys_of_the_configuration_are_those_of_the_code() -> None:
 
 _NONE = {f"`{'.'.join(at)}`" for at, cls in config_file.keys(config.Config) if getattr(cls, at[-1], 0) is None}
 
-_NEEDED = {f"`{'.'.join(at)}`" for at, cls in config_file.keys(config.Config) if at[-1] in config_file.required(cls)}
+_NEEDED = {f"`{'.'.join(at)}`" for at, cls in config_file.keys(config.Config) if at[-1] in fields_of(cls)[1]}
 
 
 def _shown(key: str, default: str) -> str:
@@ -301,7 +301,7 @@ def _type(hint: Any) -> str:
     """Say a field's type as the page does."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return {"Sha256": "64 hex digits", "Commit": "40 hex digits"}.get(_alias(hint), "text")
+        return {"Sha256": "64 hex digits", "Commit": "40 hex digits"}.get(_alias(hint)) or _type(args[0])
     if origin is typing.Literal:
         return " or ".join(f"`{a}`" for a in args)
     if origin in (typing.Union, types.UnionType):

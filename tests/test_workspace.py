@@ -108,7 +108,8 @@ def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
     [
         ("{", r"build\.json is no JSON"),
         ("[]", r"build\.json is no BuildRecord: \$ is a list, not an object"),
-        ('{"build_key": 1}', r"build\.json is no BuildRecord: \$\.source is missing"),
+        ('{"build_key": 1}', r"build\.json is no BuildRecord: \$\.build_key is 1, not a sha256 in hex"),
+        ("{}", r"build\.json is no BuildRecord: \$\.build_key is missing"),
     ],
 )
 def test_a_folder_that_is_no_artifact_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Never
 
-from bot.records import Json
+from bot.record import Json, is_deeper, is_unicode
 
 _DEPTH = 64  # levels of nesting; our own walks through a value are recursive
 
@@ -33,9 +33,9 @@ def parse_object(data: bytes) -> dict[str, Json]:
         raise ValueError(f"is no JSON ({str(error)[:100]})") from error
     if not isinstance(value, dict):
         raise ValueError(f"holds no JSON object but a {type(value).__name__}")
-    if _is_deep(value):
+    if is_deeper(value, _DEPTH):
         raise ValueError(f"is nested more than {_DEPTH} levels deep")
-    if b"\\ud" in data.lower() and not _is_unicode(value):
+    if b"\\ud" in data.lower() and not is_unicode(value):
         raise ValueError("holds half a surrogate pair, which is no text")
     return value
 
@@ -78,19 +78,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is too large for a number")
     return value
-
-
-def _is_deep(value: Json) -> bool:
-    level = [value]
-    for _ in range(_DEPTH):
-        inner = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [v for values in inner for v in values if isinstance(v, dict | list)]
-    return bool(level)
-
-
-def _is_unicode(value: Json) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,10 +1,10 @@
 """What the status page shows, as records. They are its status.json too, from which the next page is made."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal
 
 from bot.evidence import Side
-from bot.record import Json, MalformedRecordError, Record
+from bot.record import Record, of_version
 
 STATUS_VERSION = 1
 
@@ -126,7 +126,7 @@ class Status(Record):
     begins nothing, or is None.
     """
 
-    version: int
+    version: Annotated[int, of_version(STATUS_VERSION)]
     made: str
     hub: str
     namespace: str
@@ -135,11 +135,3 @@ class Status(Record):
     hidden: int = 0
     run: str = ""
     paused: str | None = None
-
-    @classmethod
-    def from_json(cls, value: Json) -> Self:
-        """Read what ``to_json`` wrote. Raises MalformedRecordError for another version, among others."""
-        version = value.get("version") if isinstance(value, dict) else None
-        if type(version) is int and version != STATUS_VERSION:
-            raise MalformedRecordError(f"$.version is {version}, not {STATUS_VERSION}: another phi-bot wrote this")
-        return super().from_json(value)

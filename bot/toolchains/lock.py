@@ -10,9 +10,12 @@ The head is TOML in a comment, in the manner of inline script metadata:
 
 import re
 import tomllib
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from bot import record
 
 _HEAD = re.compile(r"(?m)^# /// toolchain$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;]+)")
@@ -33,7 +36,7 @@ class Platform:
     """Where a lock can be installed: Pythons as ``3.11``, and the oldest glibc or macOS (None: any)."""
 
     pythons: tuple[str, ...]
-    since: str | None
+    since: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +93,8 @@ def read(file: Path) -> Lock:
 
 def parse(text: str) -> Lock:
     """Return the lock that a text is. Raises ValueError as ``read`` does."""
-    head = read_head(text)
-    return Lock(
-        requirements=_requirements(text),
-        disk=head["disk"],
-        imports=tuple(head["imports"]),
-        platforms={
-            name: Platform(pythons=tuple(row["pythons"]), since=row.get("since"))
-            for name, row in head.get("platforms", {}).items()
-        },
-        build=_build(head["build"]) if "build" in head else None,
-    )
+    found = record.read(Lock, read_head(text) | {"requirements": _requirements(text)})
+    return typing.cast("Lock", found)
 
 
 def read_head(text: str) -> dict[str, Any]:
@@ -116,7 +110,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _requirements(text: str) -> tuple[Requirement, ...]:
+def _requirements(text: str) -> list[dict[str, str]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise ValueError("nothing is locked")
@@ -125,22 +119,5 @@ def _requirements(text: str) -> tuple[Requirement, ...]:
         match = _REQUIREMENT.match(entry)
         if match is None or not _HASH.search(entry):
             raise ValueError(f"{entry.splitlines()[0]!r} has no exact version or no sha256")
-        found.append(Requirement(name=canonical(match["name"]), version=match["version"], text=entry))
-    return tuple(found)
-
-
-def _build(table: dict[str, Any]) -> SourceBuild:
-    return SourceBuild(
-        package=table["package"],
-        project=table["project"],
-        arguments=tuple(table["arguments"]),
-        variables=table["variables"],
-        processors={
-            platform: Processor(flags=tuple(row["flags"]), arguments=tuple(row["arguments"]))
-            for platform, row in table["processors"].items()
-        },
-        source=table["source"],
-        keep=tuple(table["keep"]),
-        paths=tuple(table["paths"]),
-        kquants=table["kquants"],
-    )
+        found.append({"name": canonical(match["name"]), "version": match["version"], "text": entry})
+    return found

@@ -44,5 +44,5 @@ def test_an_earlier_page_is_found_in_the_folder_or_by_its_name(tmp_path: Path) -
     assert previous(tmp_path / "other", out / "status.json") == examples.status()
     (out / "status.json").write_text('{"version": 99}')
     assert previous(out, None) is None
-    with pytest.raises(RecordError, match="another phi-bot"):
+    with pytest.raises(RecordError, match="a newer phi-bot wrote this"):
         previous(tmp_path, out / "status.json")

@@ -4,7 +4,7 @@ import dataclasses
 import datetime as dt
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -84,7 +84,7 @@ def test_a_dry_run_plans_and_leaves_no_trace(hub: RunningHub, api: HfApi, broken
 
 @pytest.mark.parametrize("setting", ["never", "measured"])
 def test_a_matrix_is_tried_where_the_configuration_says_so(
-    hub: RunningHub, broken: str, tmp_path: Path, setting: str
+    hub: RunningHub, broken: str, tmp_path: Path, setting: Literal["never", "measured"]
 ) -> None:
     given = means(hub, tmp_path / "work")
     config = dataclasses.replace(given.config, build=Build(work=tmp_path / "work", imatrix_from_4_bits=setting))
