@@ -9,17 +9,14 @@ from typing import Any, Literal
 
 from bot import machine
 from bot.config import Config
-from bot.config_machines import OwnRunner
+from bot.config_machines import Accelerator, OwnRunner
 from bot.errors import ConfigError
+from bot.machine import Architecture, System
 from bot.records import Record
 
 GB = 10**9
 LOCAL = "local"
 KINDS = ("local", "github", "hf-jobs", "own")
-
-System = Literal["linux", "macos", "windows"]
-Architecture = Literal["x86_64", "arm64"]
-Accelerator = Literal["none", "nvidia", "apple"]
 
 _FILE = Path(__file__).parent / "runners.toml"
 
@@ -109,18 +106,16 @@ def _row(row: dict[str, Any]) -> Runner:
 
 
 def _own(name: str, runner: OwnRunner) -> Runner:
-    return Runner.from_json(
-        {
-            "name": f"own/{name}",
-            "kind": "own",
-            "system": runner.system,
-            "architecture": runner.architecture,
-            "cores": runner.cores,
-            "memory": round(runner.memory * GB),
-            "disk": round(runner.disk * GB),
-            "accelerator": runner.accelerator,
-            "accelerator_memory": round(runner.accelerator_memory * GB),
-            "price": runner.price,
-            "labels": list(runner.labels or ("self-hosted", name)),
-        }
+    return Runner(
+        name=f"own/{name}",
+        kind="own",
+        system=runner.system,
+        architecture=runner.architecture,
+        cores=runner.cores,
+        memory=round(runner.memory * GB),
+        disk=round(runner.disk * GB),
+        accelerator=runner.accelerator,
+        accelerator_memory=round(runner.accelerator_memory * GB),
+        price=runner.price,
+        labels=runner.labels or ("self-hosted", name),
     )

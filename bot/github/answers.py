@@ -8,6 +8,7 @@ from typing import Self
 
 from bot.errors import GithubError, PhiBotError
 from bot.markdown import is_web_address
+from bot.record import is_unicode
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOGIN = re.compile(r"[A-Za-z0-9_-]{1,100}(\[bot\])?")
@@ -48,7 +49,7 @@ class Answer:
 
     def text(self, pattern: re.Pattern[str] | None = None) -> str:
         """Return a string that can be written anywhere, and that the whole ``pattern`` matches."""
-        if not isinstance(self.value, str) or not _is_unicode(self.value):
+        if not isinstance(self.value, str) or not is_unicode(self.value):
             raise self.wrong("is no text")
         if pattern is not None and not pattern.fullmatch(self.value):
             raise self.wrong(f"is {self.value[:100]!r}")
@@ -84,12 +85,3 @@ class Answer:
             f"GitHub answered something else than {self.what}: {self.where or 'it'} {why}",
             hint=HINT,
         )
-
-
-def _is_unicode(text: str) -> bool:
-    """Say whether text has no half of a surrogate pair: JSON can hold one, no file or terminal takes it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

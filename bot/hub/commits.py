@@ -10,7 +10,7 @@ from bot.hub.failures import conflict
 from bot.hub.patience import once
 from bot.hub.repo import Repo
 from bot.progress import Task
-from bot.records import RECORD_VERSION, MalformedRecordError, RepoRecord, SourceFile
+from bot.records import RECORD_VERSION, RepoRecord, SourceFile
 from bot.source.strict import parse_object
 
 __all__ = ["RECORD_FILE", "UNTOUCHED", "HubFile", "commit", "commit_once", "head_of", "read_files", "record"]
@@ -35,7 +35,7 @@ def record(repo: Repo) -> tuple[RepoRecord, str] | None:
     content = read(repo, head, files[RECORD_FILE])
     try:
         return RepoRecord.from_json(parse_object(content)), head
-    except (MalformedRecordError, ValueError) as error:
+    except ValueError as error:
         raise unreadable(repo, RECORD_FILE, str(error)) from error
 
 

@@ -20,7 +20,6 @@ from bot.plots import PICTURES
 from bot.progress import Display
 from bot.records import (
     Failure,
-    MalformedRecordError,
     ProvenBuild,
     Publication,
     RepoRecord,
@@ -132,7 +131,7 @@ def _record(repo_id: str, commit: str, files: Mapping[str, SourceFile], hub: Hub
         raise RecordError(f"{RECORD_FILE} is missing in {repo_id}", hint="It is built anew.")
     try:
         return RepoRecord.from_json(parse_object(hub.read(repo_id, commit, files[RECORD_FILE])))
-    except (MalformedRecordError, ValueError) as error:
+    except ValueError as error:
         raise RecordError(f"{RECORD_FILE} of {repo_id}: {error}", hint="It is built anew.") from error
 
 

@@ -11,7 +11,6 @@ from bot.hub.client import Hub
 from bot.memory import Memory
 from bot.printable import json_text
 from bot.progress import Silent
-from bot.records import MalformedRecordError
 
 MEMORY_FILE, PAUSE_FILE = "memory.json", "PAUSED"
 
@@ -101,7 +100,7 @@ class Store:
     def _parsed(self, content: bytes) -> Memory:
         try:
             return Memory.from_json(json.loads(content))
-        except (ValueError, RecursionError, MalformedRecordError) as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(
                 f"{MEMORY_FILE} of {self.repo_id} {error}",
                 hint="Was it written by another version of phi-bot, or by hand? Mend it, or delete the file.",

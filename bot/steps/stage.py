@@ -23,7 +23,6 @@ from bot.records import (
     Artifact,
     BuildRecord,
     Failure,
-    MalformedRecordError,
     Record,
     Report,
     SourceFile,
@@ -199,7 +198,7 @@ def parsed(kind: type[R], content: bytes, *, where: str) -> R:
     """Return a record that was staged. Raises RecordError, naming where it is."""
     try:
         return kind.from_json(parse_object(content))
-    except (MalformedRecordError, ValueError) as error:
+    except ValueError as error:
         raise RecordError(f"{where}: {error}", hint="Was it staged by another version of phi-bot?") from error
 
 

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from bot import toolchains
 from bot.errors import DiskTooSmallError, ToolchainError
 from bot.progress import Display, Task, size
-from bot.records import MalformedRecordError, Record
+from bot.records import Record
 from bot.toolchains import Toolchain, system
 from bot.toolchains.build import build
 from bot.toolchains.lock import Lock, Requirement, canonical, read
@@ -180,7 +180,7 @@ def _lock_file(slot: Path) -> Path:
 def _complete(slot: Path) -> _Complete | None:
     try:
         complete = _Complete.from_json(json.loads((slot / _MARK).read_text(encoding="utf-8")))
-    except (OSError, ValueError, MalformedRecordError):
+    except (OSError, ValueError):
         return None
     # The Python that it was made with may be gone, and then its own is a dangling link.
     return complete if _python(slot / complete.environment).exists() else None

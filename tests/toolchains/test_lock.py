@@ -106,6 +106,19 @@ def test_a_lock_without_a_head_is_refused(file: Path) -> None:
         read(file)
 
 
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ('"2 GB"', r'^tiny\.txt: \$\.disk is "2 GB", not a whole number$'),
+        ("1\n# imports_ = []", r"^tiny\.txt: \$\.imports_ is unknown; Lock has requirements, disk, imports, platforms"),
+    ],
+)
+def test_a_head_says_what_it_has_to_and_nothing_else(file: Path, head: str, message: str) -> None:
+    file.write_text(HEAD.format(disk=head, imports="") + PIN)
+    with pytest.raises(ValueError, match=message):
+        read(file)
+
+
 def test_an_empty_lock_is_refused(file: Path) -> None:
     file.write_text(HEAD.format(disk=1, imports=""))
     with pytest.raises(ValueError, match=r"tiny\.txt: nothing is locked"):

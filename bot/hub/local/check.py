@@ -10,7 +10,6 @@ from bot.hub.local.objects import folder_ids, make_commit
 from bot.hub.local.refused import RefusedError
 from bot.hub.local.repo import Repo
 from bot.hub.local.store import LocalHub
-from bot.records import MalformedRecordError
 
 
 def check(folder: Path) -> list[str]:
@@ -46,7 +45,7 @@ def _repo(repo: Repo) -> Iterator[str]:
         for marker in repo.folder.glob("lfs/*"):
             if repo.blobs.size(marker.name) is None:
                 yield f"{repo.id}: the LFS blob {marker.name} is lost"
-    except (RefusedError, MalformedRecordError, ValueError, OSError) as e:
+    except (RefusedError, ValueError, OSError) as e:
         yield f"{repo.id}: {e}"
 
 
