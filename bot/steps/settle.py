@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bot import source
 from bot.config import Config
 from bot.errors import PhiBotError, SourceError, TokenError
 from bot.hub import hardware
@@ -67,5 +68,6 @@ def _with_shapes(todo: Plan, hub: Hub) -> tuple[Plan, dict[str, Shape]]:
 
 def _shape(release: Release, hub: Hub) -> Shape:
     if release.folder is not None:
+        source.check(Path(release.folder))  # the tokenizer too: it is here, and costs no request
         return local_shape(Path(release.folder), release.config)
     return hub.shape(release)

@@ -8,7 +8,7 @@ import pytest
 from bot import catalogue, source
 from bot.config import Config
 from bot.config_machines import OwnRunner, Planning
-from bot.errors import ConfigError, DamagedWeightsError, HubUnreachableError
+from bot.errors import ConfigError, DamagedTokenizerError, DamagedWeightsError, HubUnreachableError
 from bot.hub.client import Hub, connect
 from bot.hub.local import RunningHub
 from bot.plans import Plan
@@ -120,6 +120,20 @@ def test_a_folder_is_looked_at_where_it_is(client: Hub, tmp_path: Path) -> None:
     given = plan_releases([release], catalogue.select(["gguf/q4_k_m"]))
     found = settle(given, config=Config(), hub=client, display=Silent())
     assert where(found) == {"gguf/q4_k_m": "local"}
+
+
+def test_a_token_without_a_row_is_known_of_a_folder_when_it_is_planned(client: Hub, tmp_path: Path) -> None:
+    beyond = b'{"model": {"type": "BPE", "vocab": {"a": 0, "b": 99999999}, "merges": []}}'
+    files = models.files(
+        config__json=json.dumps(CONFIG).encode(),
+        model__safetensors=models.safetensors(TENSORS),
+        tokenizer__json=beyond,
+    )
+    release = source.local_release(models.write(tmp_path / "Phi-here", files))
+    given = plan_releases([release], catalogue.select(["gguf/q4_k_m"]))
+    found = settle(given, config=Config(), hub=client, display=Silent())
+    assert found.jobs == ()
+    assert [(f.step, f.exit_code) for f in found.failures] == [("plan", DamagedTokenizerError.exit_code)]
 
 
 def test_a_hub_that_is_gone_is_nobodys_fault_and_ends_it(client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
