@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from bot.building.sample import make_sample
 from bot.progress import Silent
-from bot.records import Json
-from bot.sample import make_sample
+from bot.records.artifacts import Json
 
 SHARD = 5 * 10**9  #: bytes at most in a file, as on the Hub
 _BLOCK = 1 << 25  # numbers: 64 MiB

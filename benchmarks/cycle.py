@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.namespace import OWNER, Shape, fill
-from bot.hub.local import Limits, RunningHub, serve
+from bot.localhub import Limits, RunningHub, serve
 
 MOST_REQUESTS = 30
 SHAPE = Shape(sources=500)

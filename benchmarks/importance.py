@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bot import catalogue, texts
-from bot.evidence import Distance
-from bot.families import FAMILIES
-from bot.formats import all_formats
+from bot.building.sample import make_sample
+from bot.catalogue.families import FAMILIES
+from bot.formats.registry import all_formats
 from bot.progress import Silent
-from bot.records import Json, Variant
-from bot.sample import make_sample
-from bot.tasks import BuildTask, ImportanceTask, ReferenceTask, Target, VerifyTask
+from bot.records.artifacts import Json, Variant
+from bot.records.evidence import Distance
+from bot.records.tasks import BuildTask, ImportanceTask, ReferenceTask, Target, VerifyTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 

@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from bot import holes
-from bot.records import Json, Report
+from bot.records.artifacts import Json, Report
+from bot.source import sparse_files
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
 VARIANTS = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")
@@ -39,7 +39,7 @@ def whole(process: subprocess.Popen[bytes], out: Path) -> dict[str, str]:
 
 def on_the_way(work: Path) -> int:
     """Return how many bytes of files on their way are on the disk."""
-    return sum(holes.taken(part) for part in (work / "partial").glob("*/*.part"))
+    return sum(sparse_files.taken(part) for part in (work / "partial").glob("*/*.part"))
 
 
 def measure(model: Path, variant: str, scratch: Path, moments: random.Random) -> Json:

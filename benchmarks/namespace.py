@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from bot import catalogue, recipes, source, toolchains
-from bot.cards import metadata
-from bot.formats import Format, all_formats
+from bot import catalogue, source, toolchains
+from bot.formats import recipes
+from bot.formats.registry import Format, all_formats
 from bot.hub.client import RECORD_FILE
-from bot.hub.library import HUGGING_FACE
-from bot.hub.local import LocalHub, changes
-from bot.hub.local.objects import File, lfs_file, regular_file
-from bot.hub.local.repo import MAIN, Repo
-from bot.hub.local.store import LFS_SUFFIXES
-from bot.plots import PICTURES
-from bot.records import (
+from bot.hub.session import HUGGING_FACE
+from bot.localhub import LocalHub, changes
+from bot.localhub.objects import File, lfs_file, regular_file
+from bot.localhub.repo import MAIN, Repo
+from bot.localhub.store import LFS_SUFFIXES
+from bot.pages.cards import metadata
+from bot.pages.plots import PICTURES
+from bot.records.artifacts import (
     RECORD_VERSION,
     FileEntry,
     Json,
@@ -37,8 +38,8 @@ from bot.records import (
     Variant,
     content_digest,
 )
-from bot.workers.sample import config
-from tests.cards import examples
+from bot.worker.sample import config
+from tests.pages.cards import examples
 from tests.source import models
 
 AUTHOR, OWNER = "microsoft", "demo"  # whose models are watched, and who publishes

@@ -18,10 +18,10 @@ from typing import Literal
 
 from benchmarks.cycle import PAGES, Measured, configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
-from bot import machine
-from bot.hub.local import Limits, RunningHub, serve
-from bot.plans import Plan
-from bot.records import Record
+from bot.localhub import Limits, RunningHub, serve
+from bot.records.artifacts import Record
+from bot.records.plans import Plan
+from bot.system import machine
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 README = Path(__file__).parent / "README.md"

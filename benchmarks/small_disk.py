@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.checkpoints import SHAPES, make
+from bot.building.sample import make_sample
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.records import Json, Report
-from bot.sample import make_sample
+from bot.records.artifacts import Json, Report
 
 RESULTS = Path(__file__).parent / "results" / "small-disk.json"
 VARIANTS = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")

@@ -1,6 +1,6 @@
 """Do uploads overlap building? ``python -m benchmarks.uploads MODEL_FOLDER``, with a Hub that takes 50 MB a second.
 
-Builds the default variants alone, uploads alone what was built, and then does both as a run does (bot/steps/ahead.py).
+Builds the default variants alone, uploads alone what was built, and then does both as a run does (bot/publishing/early_upload.py).
 Verifying is left out: it would only leave more time for uploads. Writes benchmarks/results/uploads.json.
 """
 
@@ -18,18 +18,18 @@ from urllib.parse import urlsplit
 
 from bot import catalogue, source
 from bot.config import Config
-from bot.estimates.model import expected
 from bot.hub import client
 from bot.hub.client import Hub
-from bot.hub.local import serve
-from bot.plans import Job
+from bot.localhub import serve
+from bot.machines.estimate_models import expected
+from bot.machines.placing import place
+from bot.machines.runners import local
 from bot.progress import Display, display
-from bot.records import Artifact
-from bot.runners import local
+from bot.publishing.early_upload import Ahead
+from bot.records.artifacts import Artifact
+from bot.records.plans import Job
 from bot.source.shape import local_shape
-from bot.steps.ahead import Ahead
 from bot.steps.build import build
-from bot.steps.place import place
 from bot.steps.plan import plan_releases
 from bot.steps.prove import in_order
 from bot.workspace import Workspace

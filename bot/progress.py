@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bot.heartbeat import Heartbeat
 from bot.printable import printable
+from bot.system.heartbeat import Heartbeat
 
 _LINE_SECONDS = 15.0  # a plain line at most so often: a log of an hour stays readable
 

@@ -10,11 +10,11 @@
     samples/            small checkpoints that are made to try things with
     logs/               what toolchains printed
     scratch/            everything half-made
-    locks/              who is at work: see bot/occupancy.py
+    locks/              who is at work: see bot/system/occupancy.py
 
 A folder is made in scratch/ and renamed when it is whole, so what has a name here is complete. What a killed process
 left in scratch/ is removed by the next one; with what it left in partial/, the same build goes on. The time of a folder
-is when it was last used, and bot/cleaning.py goes by it. Everything here can be deleted whenever no phi-bot is at work:
+is when it was last used, and bot/building/cleaning.py goes by it. Everything here can be deleted whenever no phi-bot is at work:
 what is published is the state.
 """
 
@@ -30,13 +30,10 @@ from typing import BinaryIO, TypeVar
 
 from filelock import FileLock
 
-from bot import occupancy
 from bot.errors import BuildError, DiskTooSmallError, RecordError
-from bot.evidence import EVIDENCE_VERSION, Evidence
 from bot.printable import json_text
 from bot.progress import Display, Task, size
-from bot.record import parse
-from bot.records import (
+from bot.records.artifacts import (
     Artifact,
     BuildRecord,
     FileEntry,
@@ -46,6 +43,9 @@ from bot.records import (
     Release,
     digest_of,
 )
+from bot.records.base import parse
+from bot.records.evidence import EVIDENCE_VERSION, Evidence
+from bot.system import occupancy
 
 R = TypeVar("R", bound=Record)
 

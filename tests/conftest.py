@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bot import recipes
-from bot.hub import patience
-from bot.hub.local import RunningHub, serve
+from bot.formats import recipes
+from bot.hub import retry
+from bot.localhub import RunningHub, serve
 
 # A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_hub_known() -> None:
     """Begin as a process does: a Hub of the test before, at the same port, is none that is waited for."""
-    patience.forget_all()
+    retry.forget_all()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Strategies for values of any type that bot/record.py reads: records, and tables of phi-bot.toml."""
+"""Strategies for values of any type that bot/records/base.py reads: records, and tables of phi-bot.toml."""
 
 import dataclasses
 import re
@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from bot import config_places, config_tables
-from bot.record import Json, Record, Sha256
-from bot.records import Commit, FileDigest, Folder, RelativePath, VariantName
+from bot.config import places, tables
+from bot.records.artifacts import Commit, FileDigest, Folder, RelativePath, VariantName
+from bot.records.base import Json, Record, Sha256
 
 R = TypeVar("R", bound=Record)
 DIGEST = "0123456789abcdef" * 4
@@ -30,10 +30,10 @@ WRITTEN_AS: dict[Any, st.SearchStrategy[Any]] = {
     Folder: st.sampled_from(["", "cpu_and_mobile/cpu-int4"]),
     VariantName: st.sampled_from(["gguf/q4_k_m", "onnx/cpu-int4"]),
     # what a function checks too
-    config_tables.Endpoint: st.sampled_from(["https://h.co", "http://localhost:8/x"]),
-    config_tables.VariantNames: st.sampled_from(["default", "gguf", "mlx/*", "gguf/q4_k_m"]),
-    config_tables.Folder: st.sampled_from(["here", "/there/it is"]).map(Path),
-    config_places.RepoTemplate: st.sampled_from(["{name}{suffix}", "{owner}-{name}{suffix}"]),
+    tables.Endpoint: st.sampled_from(["https://h.co", "http://localhost:8/x"]),
+    tables.VariantNames: st.sampled_from(["default", "gguf", "mlx/*", "gguf/q4_k_m"]),
+    tables.Folder: st.sampled_from(["here", "/there/it is"]).map(Path),
+    places.RepoTemplate: st.sampled_from(["{name}{suffix}", "{owner}-{name}{suffix}"]),
 }
 _TEXTS = [
     "",

@@ -11,8 +11,8 @@ import pytest
 from benchmarks import scale
 from benchmarks.cycle import configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
-from bot.hub.local import Limits, RunningHub, check, serve
-from bot.plans import Plan
+from bot.localhub import Limits, RunningHub, check, serve
+from bot.records.plans import Plan
 
 pytestmark = pytest.mark.process
 

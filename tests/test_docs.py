@@ -17,23 +17,26 @@ from typing import Annotated, Any
 import click
 import pytest
 
-from bot import catalogue, config, config_file, config_text, errors, records, toolchains
+from bot import catalogue, config, errors, toolchains
 from bot.cli import cli
 from bot.cli.options import _COMMON
+from bot.config import file as config_file
+from bot.config import text
 from bot.errors import PhiBotError
-from bot.formats import all_formats
+from bot.formats.registry import all_formats
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.record import Sha256, fields_of
-from bot.records import Record, RepoRecord, Variant
-from tests import pages
-from tests.pages import PAGES, ROOT, Block, Command, name_of
+from bot.records import artifacts
+from bot.records.artifacts import Record, RepoRecord, Variant
+from bot.records.base import Sha256, fields_of
+from tests import page_reader
+from tests.page_reader import PAGES, ROOT, Block, Command, name_of
 from tests.source import models
 
 DOCS = ROOT / "docs"
-CONSOLE = pages.blocks("console")
-COMMANDS = [c for b in CONSOLE for c in pages.commands(b)]
+CONSOLE = page_reader.blocks("console")
+COMMANDS = [c for b in CONSOLE for c in page_reader.commands(b)]
 each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
@@ -42,7 +45,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 @each_page
 def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
-    for link in pages.links(page):
+    for link in page_reader.links(page):
         if re.match(r"[a-z]+:", link):
             continue
         target, _, anchor = link.partition("#")
@@ -50,11 +53,11 @@ def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
         assert file.exists(), link
         assert file.is_relative_to(ROOT), link
         if anchor:
-            assert anchor in pages.headings(file), link
+            assert anchor in page_reader.headings(file), link
 
 
 def test_the_index_lists_every_page() -> None:
-    listed = set(pages.links(DOCS / "README.md"))
+    listed = set(page_reader.links(DOCS / "README.md"))
     assert {p.name for p in DOCS.glob("*.md")} - {"README.md"} <= listed
 
 
@@ -89,32 +92,34 @@ def common() -> set[str]:
 
 
 def test_the_common_options_are_described(common: set[str]) -> None:
-    (rows,) = pages.tables(pages.sections(DOCS / "command-line.md")["Options of every step"])
+    (rows,) = page_reader.tables(page_reader.sections(DOCS / "command-line.md")["Options of every step"])
     assert {re.match(r"`(--[a-z-]+)", row[0])[1] for row in rows} == common  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_every_command_is_described_with_its_own_options(name: str, common: set[str]) -> None:
-    section = pages.sections(DOCS / "command-line.md")[f"phi-bot {name}"]
+    section = page_reader.sections(DOCS / "command-line.md")[f"phi-bot {name}"]
     options = _options(ALL_COMMANDS[name])
     shared = common if common <= options else set()
     assert ("options of every step" in section.lower()) == bool(shared)
-    described = {re.match(r"`(--[a-z-]+)", row[0])[1] for table in pages.tables(section) for row in table}  # type: ignore[index]
+    described = {re.match(r"`(--[a-z-]+)", row[0])[1] for table in page_reader.tables(section) for row in table}  # type: ignore[index]
     assert described == options - shared
-    examples = [c for b in CONSOLE for c in pages.commands(b) if f"phi-bot {name}" in c.text and b.text in section]
+    examples = [
+        c for b in CONSOLE for c in page_reader.commands(b) if f"phi-bot {name}" in c.text and b.text in section
+    ]
     assert examples, "an example"
 
 
 def test_no_command_is_described_that_is_not_there() -> None:
     described = {
-        h.removeprefix("phi-bot ") for h in pages.sections(DOCS / "command-line.md") if h.startswith("phi-bot ")
+        h.removeprefix("phi-bot ") for h in page_reader.sections(DOCS / "command-line.md") if h.startswith("phi-bot ")
     }
     assert described == set(ALL_COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[f"{c.block.name} {c.text[:50]}" for c in COMMANDS])
 def test_every_command_of_an_example_is_one(command: Command) -> None:
-    for words in pages.calls(command.text):
+    for words in page_reader.calls(command.text):
         if words[0] == "phi-bot" or words[0].endswith("/phi-bot"):
             _parse(cli, words[1:])
         elif words[0] == "make":
@@ -185,7 +190,7 @@ def _task() -> Any:
 def test_an_example_that_is_marked_to_run_prints_what_is_shown(
     block: Block, shell: dict[str, str], tmp_path: Path
 ) -> None:
-    for command in pages.commands(block):
+    for command in page_reader.commands(block):
         done = subprocess.run(
             ["bash", "-c", command.text],
             cwd=tmp_path,
@@ -212,7 +217,7 @@ def test_some_examples_are_run() -> None:
 # ---- other blocks --------------------------------------------------------------------------------------------
 
 
-TOML = pages.blocks("toml")
+TOML = page_reader.blocks("toml")
 
 
 @pytest.mark.parametrize("block", TOML, ids=[b.name for b in TOML])
@@ -227,7 +232,7 @@ def test_toml_is_a_config_or_a_row_of_the_catalogue(block: Block, tmp_path: Path
             Variant.from_json(row)
 
 
-JSON = pages.blocks("json")
+JSON = page_reader.blocks("json")
 
 
 @pytest.mark.parametrize("block", JSON, ids=[b.name for b in JSON])
@@ -247,10 +252,9 @@ def test_every_variant_that_is_named_is_in_the_catalogue(page: Path) -> None:
 
 def test_the_keys_of_the_configuration_are_those_of_the_code() -> None:
     expected = [
-        [f"`{'.'.join(at)}`", f"`{config_text.shown_default(cls, at[-1])}`"]
-        for at, cls in config_file.keys(config.Config)
+        [f"`{'.'.join(at)}`", f"`{text.shown_default(cls, at[-1])}`"] for at, cls in config_file.keys(config.Config)
     ]
-    found = [row[:2] for table in pages.tables((DOCS / "configuration.md").read_text()) for row in table]
+    found = [row[:2] for table in page_reader.tables((DOCS / "configuration.md").read_text()) for row in table]
     keys = [row for row in found if re.match(r"`[a-zA-Z_.0-9]+`$", row[0])]
     assert keys == [[k, _shown(k, default)] for k, default in expected]
 
@@ -272,7 +276,7 @@ def _shown(key: str, default: str) -> str:
 def test_the_exit_codes_are_those_of_the_code() -> None:
     classes = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, PhiBotError)]
     expected = {(str(c.exit_code), c.__name__): c.__doc__ for c in classes if hasattr(c, "exit_code")}
-    rows = [row for table in pages.tables((DOCS / "exit-codes.md").read_text()) for row in table if len(row) == 4]
+    rows = [row for table in page_reader.tables((DOCS / "exit-codes.md").read_text()) for row in table if len(row) == 4]
     assert {(code, name.strip("`")): f"{meaning}." for code, name, meaning, _ in rows} == expected
     codes = [int(code) for code, *_ in rows]
     assert codes == sorted(codes)
@@ -292,7 +296,7 @@ REACHABLE = list(dict.fromkeys(_reachable(RepoRecord)))
 
 @pytest.mark.parametrize("cls", REACHABLE, ids=[c.__name__ for c in REACHABLE])
 def test_the_fields_of_the_record_are_those_of_the_code(cls: type[Record]) -> None:
-    (rows,) = pages.tables(pages.sections(DOCS / "record.md")[cls.__name__])
+    (rows,) = page_reader.tables(page_reader.sections(DOCS / "record.md")[cls.__name__])
     hints = typing.get_type_hints(cls, include_extras=True)
     assert [row[:2] for row in rows] == [[f"`{f.name}`", _type(hints[f.name])] for f in dataclasses.fields(cls)]
 
@@ -316,16 +320,16 @@ def _type(hint: Any) -> str:
 
 
 def _alias(hint: Any) -> str:
-    return {Sha256: "Sha256", records.Commit: "Commit"}.get(hint, "")
+    return {Sha256: "Sha256", artifacts.Commit: "Commit"}.get(hint, "")
 
 
 def test_the_example_of_a_record_is_one() -> None:
     (block,) = (b for b in JSON if b.page.name == "record.md")
-    assert RepoRecord.from_json(json.loads(block.text)).version == records.RECORD_VERSION
+    assert RepoRecord.from_json(json.loads(block.text)).version == artifacts.RECORD_VERSION
 
 
 def test_files_are_published_where_the_documentation_says() -> None:
-    (rows,) = pages.tables(pages.sections(DOCS / "variants.md")["Where they are published"])
+    (rows,) = page_reader.tables(page_reader.sections(DOCS / "variants.md")["Where they are published"])
     for name, repo, folder in ([cell.strip("`") for cell in row] for row in rows):
         variant = catalogue.all_variants()[name]
         form = all_formats()[variant.format]
@@ -333,5 +337,5 @@ def test_files_are_published_where_the_documentation_says() -> None:
 
 
 def test_toolchains_that_are_described_are_there() -> None:
-    (rows,) = pages.tables(pages.sections(DOCS / "toolchains.md")["Which there are"])
+    (rows,) = page_reader.tables(page_reader.sections(DOCS / "toolchains.md")["Which there are"])
     assert {row[0].strip("`") for row in rows} <= set(toolchains.names())

@@ -17,30 +17,30 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bot import cards, show, templates
 from bot.action import outputs
-from bot.approval import Approval
-from bot.cards import Prompt
-from bot.cli import _bug
-from bot.compare.render import render
+from bot.cli import _bug, tables
 from bot.errors import BuildError
-from bot.hub.local import RunningHub
-from bot.markdown import is_web_address
-from bot.plans import Notice, Postponed, Watched
+from bot.github.release_issues import release_issues
+from bot.localhub import RunningHub
+from bot.pages import cards, templates
+from bot.pages.cards import Prompt
+from bot.pages.markdown import is_web_address
+from bot.pages.status import pages
+from bot.pages.summary import render_summary
 from bot.printable import is_hidden, json_text, logged, printable, shown
 from bot.progress import Display
 from bot.progress import display as display_of
-from bot.records import Artifact, Failure, Proposal, Publication, Record, Report, Staged, digest_of
-from bot.release_issues import release_issues
-from bot.status import pages
-from bot.steps.changes import EMPTY
-from bot.summary import render_summary
+from bot.publishing.compose import EMPTY
+from bot.reconvert.approval import Approval
+from bot.reconvert.render import render
+from bot.records.artifacts import Artifact, Failure, Proposal, Publication, Record, Report, Staged, digest_of
+from bot.records.plans import Notice, Postponed, Watched
 from bot.workspace import write_json
-from tests.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE
-from tests.compare.examples import FULL
+from tests.github.test_release_issues import PLAN, SEEN
 from tests.markdown_reader import hostile_text
-from tests.status import examples as status
-from tests.test_release_issues import PLAN, SEEN
+from tests.pages.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE
+from tests.pages.status import examples as status
+from tests.reconvert.examples import FULL
 
 R = TypeVar("R")
 
@@ -212,14 +212,14 @@ def _printed(text: str) -> Iterator[str]:
     report, out = _report(text), io.StringIO()
     watched = poisoned(Watched(sightings=SEEN.sightings, notices=(Notice(repo_id="a/b", what="new", text="x"),)), text)
     with contextlib.redirect_stdout(out):
-        show.watched(watched)
-        show.artifacts(report.artifacts)
-        show.staged(report.staged)
-        show.proposals(report.proposals)
-        show.publications(report)
-        show.failures(report.failures)
-        show.plan(poisoned(PLAN, text))
-        show.evidence(report.artifacts[0])
+        tables.watched(watched)
+        tables.artifacts(report.artifacts)
+        tables.staged(report.staged)
+        tables.proposals(report.proposals)
+        tables.publications(report)
+        tables.failures(report.failures)
+        tables.plan(poisoned(PLAN, text))
+        tables.evidence(report.artifacts[0])
     yield out.getvalue()
 
 

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bot import heartbeat, progress
+from bot import progress
 from bot.progress import Bars, Lines, amount, display, duration, size
+from bot.system import heartbeat
 
 LONG_WORK = """
 import sys, time

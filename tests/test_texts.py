@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bot import texts
-from bot.formats import Format, all_formats
-from bot.workers.sample.dialogue import conversations
+from bot.formats.registry import Format, all_formats
+from bot.worker.sample.dialogue import conversations
 
 KINDS = ("prose", "dialogue", "code", "maths", "languages")
 

@@ -14,7 +14,7 @@ import pytest
 from bot.cli.extras import HUB_MODULES
 from bot.errors import ConfigError, NotReadyError, RecordError
 from bot.toolchains.lock import canonical
-from tests.pages import ROOT
+from tests.page_reader import ROOT
 
 # Each command as a person first mistypes it: what is required is there, and is not what it should be.
 EVERY_COMMAND = """

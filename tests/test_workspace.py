@@ -12,7 +12,7 @@ import pytest
 
 from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.progress import Silent
-from bot.records import BuildRecord, Variant
+from bot.records.artifacts import BuildRecord, Variant
 from bot.workspace import Workspace, hash_files, read_artifact, read_json, read_record, write_json
 
 

@@ -10,16 +10,16 @@ from filelock import FileLock
 
 import bot
 from bot import toolchains
-from bot.families import DEFAULT
+from bot.building.sample import make_sample
+from bot.catalogue.families import DEFAULT
 from bot.progress import Silent
-from bot.records import Json
-from bot.sample import make_sample
-from bot.tasks import ReferenceTask
+from bot.records.artifacts import Json
+from bot.records.tasks import ReferenceTask
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import cache_folder, ensure
 
 _BOT = Path(bot.__file__).parent
-_SAMPLE_MAKERS = ("workers/sample/*.py", "texts/__init__.py", "texts/training.txt")
+_SAMPLE_MAKERS = ("worker/sample/*.py", "texts/__init__.py", "texts/training.txt")
 _REFERENCE = (
     "reference",
     "original",

@@ -1,4 +1,4 @@
-"""Fit the models of bot/estimates/models.json to what was measured."""
+"""Fit the models of bot/machines/estimate_models.json to what was measured."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,9 +7,9 @@ from dataclasses import replace
 from benchmarks.estimates.fit import fit
 from benchmarks.estimates.measured import Measured, measurements
 from bot import catalogue
-from bot.estimates.model import FILE, Model, Models, Quantity, What, Wide, amount, class_of, width
-from bot.formats import all_formats
-from bot.records import Variant
+from bot.formats.registry import all_formats
+from bot.machines.estimate_models import FILE, Model, Models, Quantity, What, Wide, amount, class_of, width
+from bot.records.artifacts import Variant
 
 QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
     ("build", ("output", "disk", "memory", "cpu_seconds")),
@@ -67,7 +67,7 @@ def learn_all() -> Models:
 
 
 def write() -> None:
-    """Write bot/estimates/models.json."""
+    """Write bot/machines/estimate_models.json."""
     FILE.write_text(json.dumps(learn_all().to_json(), indent=1) + "\n", encoding="utf-8")
 
 

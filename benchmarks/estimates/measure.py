@@ -1,6 +1,6 @@
 """Measure what building, verifying and references take, on checkpoints of several sizes: ``make measurements``.
 
-Writes measurements.json beside it, bot/estimates/models.json, which is fitted to that, and docs/estimates.md.
+Writes measurements.json beside it, bot/machines/estimate_models.json, which is fitted to that, and docs/estimates.md.
 Processor seconds and resident memory hardly depend on what else the machine does; seconds by the clock do, and are not
 kept.
 """
@@ -26,12 +26,14 @@ from typing import TypeVar
 from benchmarks.checkpoints import SHAPES, Shape, make
 from benchmarks.estimates import learn, report
 from benchmarks.estimates.measured import FILE, Measured, Measurements, measurements
-from bot import catalogue, holes, machine, source
+from bot import catalogue, source
+from bot.building.sample import make_sample
 from bot.progress import Silent
-from bot.records import Json, Record
-from bot.sample import make_sample
+from bot.records.artifacts import Json, Record
+from bot.records.tasks import BuildTask, ReferenceTask, Target, VerifyTask
+from bot.source import sparse_files
 from bot.source.shape import local_shape
-from bot.tasks import BuildTask, ReferenceTask, Target, VerifyTask
+from bot.system import machine
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import ensure
 
@@ -246,7 +248,7 @@ def _bytes(folder: Path, *, taken: bool = False) -> int:
     for file in folder.rglob("*"):
         with contextlib.suppress(OSError):  # it went while we looked
             if file.is_file() and not file.is_symlink():
-                total += holes.taken(file) if taken else file.stat().st_size
+                total += sparse_files.taken(file) if taken else file.stat().st_size
     return total
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bot.estimates.model import What
-from bot.records import Record
+from bot.machines.estimate_models import What
+from bot.records.artifacts import Record
 from bot.source.shape import Shape
 
 FILE = Path(__file__).with_name("measurements.json")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.estimates.learn import format_of, kinds, learn, rows_of, variant_of
 from benchmarks.estimates.measured import Measured, measurements
-from bot import templates
-from bot.estimates.model import Model, Quantity, What, model
-from bot.formats import all_formats
+from bot.formats.registry import all_formats
+from bot.machines.estimate_models import Model, Quantity, What, model
+from bot.pages import templates
 
 PAGE = Path(__file__).parents[2] / "docs" / "estimates.md"
 

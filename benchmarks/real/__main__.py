@@ -18,9 +18,10 @@ from benchmarks.checkpoints import SHAPES, make
 from benchmarks.real.results import Cell, Results, Way
 from benchmarks.real.table import text
 from benchmarks.real.ways import measure
-from bot import catalogue, machine
+from bot import catalogue
+from bot.building.sample import make_sample
 from bot.progress import Silent
-from bot.sample import make_sample
+from bot.system import machine
 from bot.toolchains.install import ensure
 
 RESULTS = Path(__file__).parents[1] / "results" / "latest.json"

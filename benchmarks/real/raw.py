@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bot.records import Variant
+from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 
 _THREADS = 2

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.real.watched import Taken
-from bot.records import Record
+from bot.records.artifacts import Record
 
 Way = Literal["raw", "phi-bot", "stock"]
 

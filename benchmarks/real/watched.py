@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.records import Record
+from bot.records.artifacts import Record
 
 _PROC = Path("/proc")
 _EVERY = 0.05  # seconds between two looks at the memory

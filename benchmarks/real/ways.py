@@ -12,10 +12,10 @@ from benchmarks.real import raw
 from benchmarks.real.outputs import digests
 from benchmarks.real.results import Cell, Way
 from benchmarks.real.watched import Taken, allocated, run
-from bot.fetch import fetch
+from bot.building.release_at_hand import fetch
 from bot.hub.client import connect
 from bot.progress import Silent
-from bot.records import Report, Variant
+from bot.records.artifacts import Report, Variant
 from bot.steps.plan import plan_releases
 from bot.steps.watch import Reader
 from bot.toolchains.enter import child_environment

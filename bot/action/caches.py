@@ -14,9 +14,9 @@ from pathlib import Path
 from bot import catalogue, config, toolchains
 from bot.action.inputs import Inputs
 from bot.errors import PhiBotError
+from bot.machines.runners import LOCAL
 from bot.progress import Display
-from bot.records import digest_of
-from bot.runners import LOCAL
+from bot.records.artifacts import digest_of
 from bot.toolchains import system
 from bot.toolchains.install import cache_folder, ensure, folder_of, installed
 

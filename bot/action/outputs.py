@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bot import templates
+from bot.pages import templates
+from bot.pages.summary import LARGEST
 from bot.printable import printable
-from bot.records import Failure, Json
-from bot.summary import LARGEST
+from bot.records.artifacts import Failure, Json
 
 MOST_ERRORS = 10  # annotations of one kind that GitHub shows of a step
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bot import config, show
+from bot import config
 from bot.action import inputs, outputs
 from bot.action.commands import arguments
 from bot.action.inputs import Command, Inputs
+from bot.cli import tables
 from bot.errors import Interrupted, PhiBotError
 from bot.printable import json_text, shown
-from bot.records import Json, MalformedRecordError, Report
+from bot.records.artifacts import Json, MalformedRecordError, Report
 
 _KEPT_LINES = 200  # of what was printed, to find the error in
 _ERROR = re.compile(r"phi-bot: (?P<message>.+)\n {9}(?P<hint>.+)")
@@ -195,11 +196,11 @@ def _hand_on(
 
 def _show(report: Report) -> None:
     """Print what the summary has in full: where files have come to, or else where they lie."""
-    show.publications(report)
-    show.proposals(report.proposals)
-    show.staged(report.staged)
+    tables.publications(report)
+    tables.proposals(report.proposals)
+    tables.staged(report.staged)
     if not (report.publications or report.proposals or report.staged):
-        show.artifacts(report.artifacts)
+        tables.artifacts(report.artifacts)
 
 
 def _records(report: Report) -> list[str]:

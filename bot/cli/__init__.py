@@ -11,10 +11,10 @@ from typing import NoReturn
 import click
 
 import bot
-from bot import disk
-from bot.cli import candidates, clean, compare, elsewhere, families, local_hub, memory, plan, run, status, steps, tools
+from bot.cli import clean, families, hf_jobs, local_hub, plan, proposals, reconvert, run, state, status, steps, tools
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 from bot.printable import shown
+from bot.system import disk
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,13 +27,13 @@ for command in (
     *run.COMMANDS,
     *plan.COMMANDS,
     *steps.COMMANDS,
-    *candidates.COMMANDS,
+    *proposals.COMMANDS,
     *status.COMMANDS,
-    *memory.COMMANDS,
+    *state.COMMANDS,
     *clean.COMMANDS,
-    *elsewhere.COMMANDS,
+    *hf_jobs.COMMANDS,
     *families.COMMANDS,
-    *compare.COMMANDS,
+    *reconvert.COMMANDS,
     *tools.COMMANDS,
     *local_hub.COMMANDS,
 ):

@@ -2,8 +2,8 @@
 
 import click
 
-from bot import show
-from bot.cleaning import STATES, State, Wish, clean, wish_of
+from bot.building.cleaning import STATES, State, Wish, clean, wish_of
+from bot.cli import tables
 from bot.cli.options import Options, common, print_json
 
 
@@ -31,7 +31,7 @@ def clean_command(older_than: float | None, states: tuple[State, ...], options: 
     if options.json:
         print_json(cleaned)
     else:
-        show.cleaned(cleaned, dry_run=dry_run)
+        tables.cleaned(cleaned, dry_run=dry_run)
 
 
 COMMANDS = (clean_command,)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from bot import catalogue, matrix, show
+from bot import catalogue
+from bot.building.sample import make_sample
+from bot.catalogue.families import FAMILIES
+from bot.cli import family_support, tables
 from bot.cli.options import Options, at_work, chosen, common, variants_option
 from bot.errors import VerifyError
-from bot.families import FAMILIES
 from bot.printable import json_text
-from bot.sample import make_sample
 
 
 @click.command("families")
@@ -26,7 +27,7 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
     Example: phi-bot families --family phi-4-mini --json
     """
     means = options.means()
-    rows = catalogue.select(chosen(wanted, means)) if wanted else matrix.first_defaults()
+    rows = catalogue.select(chosen(wanted, means)) if wanted else family_support.first_defaults()
 
     at_work(means)
 
@@ -36,13 +37,13 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
             make_sample(folder, means.display, family=family)
         return folder
 
-    cells = list(matrix.matrix(families or tuple(FAMILIES), rows, checkpoint, means))
+    cells = list(family_support.matrix(families or tuple(FAMILIES), rows, checkpoint, means))
     if markdown:
-        click.echo(matrix.render(cells), nl=False)
+        click.echo(family_support.render(cells), nl=False)
     elif options.json:
         click.echo(json_text([c.to_json() for c in cells], indent=2))
     else:
-        show.matrix(cells)
+        tables.matrix(cells)
     return VerifyError.exit_code if any(c.status == "failed" for c in cells) else 0
 
 

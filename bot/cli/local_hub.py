@@ -27,13 +27,13 @@ def hub_serve(folder: Path, host: str, port: int, jobs: bool) -> None:
     Example: phi-bot hub serve ./my-hub --port 8080
     """
     require_hub()
-    from bot.hub import local
+    from bot import localhub
 
-    def ready(hub: local.RunningHub) -> None:
+    def ready(hub: localhub.RunningHub) -> None:
         click.echo(f"The Hub in {folder} is at {hub.url} (Ctrl-C ends it)")
         click.echo(f"Use it with: HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN=$(cat {hub.token_file})")
 
-    local.serve_forever(folder, host, port, ready, jobs=jobs)
+    localhub.serve_forever(folder, host, port, ready, jobs=jobs)
 
 
 @hub_group.command("token")
@@ -56,11 +56,11 @@ def hub_token(folder: Path, name: str, scope: Literal["read", "write"], places: 
     Example: phi-bot hub token ./my-hub me --for me/phi-bot-staging
     """
     require_hub()
-    from bot.hub import local
-    from bot.hub.local.refused import RefusedError
+    from bot import localhub
+    from bot.localhub.refused import RefusedError
 
     try:
-        click.echo(local.make_token(folder, name, scope, places))
+        click.echo(localhub.make_token(folder, name, scope, places))
     except RefusedError as error:
         raise click.UsageError(error.message) from error
 
@@ -77,14 +77,14 @@ def hub_trust(folder: Path, repo: str, claims: tuple[str, ...], issuer: str) -> 
     Example: phi-bot hub trust ./my-hub me/Phi-4-GGUF --claim repository=me/phi-models --claim environment=promote
     """
     require_hub()
-    from bot.hub import local
-    from bot.hub.local.refused import RefusedError
+    from bot import localhub
+    from bot.localhub.refused import RefusedError
 
     named = dict(claim.partition("=")[::2] for claim in claims)
     if len(named) < len(claims) or not all(named.values()):
         raise click.UsageError("--claim takes NAME=VALUE, each NAME once")
     try:
-        local.trust(folder, repo, issuer, named)
+        localhub.trust(folder, repo, issuer, named)
     except RefusedError as error:
         raise click.UsageError(error.message) from error
     click.echo(f"{repo} trusts whoever {issuer} says has {' and '.join(claims)}")

@@ -11,15 +11,16 @@ from typing import Any, TypeVar
 
 import click
 
-from bot import config, show
+from bot import config
+from bot.building.context import Means
+from bot.cli import tables
 from bot.errors import RecordError
 from bot.github import REPOSITORY
-from bot.hub import client, patience
+from bot.hub import client, retry
 from bot.printable import json_text
 from bot.progress import Display, display
-from bot.records import Artifact, Failure, Record, Report, Variant
-from bot.steps.failures import CutShortError, Step, exit_code, failure, together
-from bot.steps.means import Means
+from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
+from bot.records.failures import CutShortError, Step, exit_code, failure, together
 from bot.workspace import Workspace, read_artifact, read_record, read_record_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,7 +43,7 @@ class Options:
         settings = config.load(self.config, environ=os.environ).replace(
             endpoint=self.endpoint, work=self.work, namespace=self.namespace, dry_run=self.dry_run
         )
-        patience.say_waits(self.shown.say)
+        retry.say_waits(self.shown.say)
         return Means(
             config=settings,
             workspace=Workspace(root=settings.build.work),
@@ -120,11 +121,11 @@ def finish(report: Report, options: Options) -> int:
     if options.json:
         print_json(report)
     else:
-        show.artifacts(report.artifacts)
-        show.staged(report.staged)
-        show.proposals(report.proposals)
-        show.publications(report)
-        show.failures(report.failures)
+        tables.artifacts(report.artifacts)
+        tables.staged(report.staged)
+        tables.proposals(report.proposals)
+        tables.publications(report)
+        tables.failures(report.failures)
     done = bool(report.artifacts or report.staged or report.proposals or report.publications)
     return exit_code(report.failures, anything_done=done)
 

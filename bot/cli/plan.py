@@ -6,22 +6,23 @@ from pathlib import Path
 
 import click
 
-from bot import catalogue, show
+from bot import catalogue
+from bot.building.context import Means
+from bot.cli import tables
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
-from bot.compare import foreign
-from bot.compare.child import ChildError
-from bot.config_machines import Planning
+from bot.config.machines import Planning
 from bot.errors import IncompleteError, RecordError
-from bot.plans import DuePlan, Watched
+from bot.machines.assign_runners import HERE, settle
+from bot.machines.github_matrix import matrix
+from bot.machines.runners import known_runners
 from bot.printable import printable
-from bot.runners import known_runners
-from bot.steps import reports
-from bot.steps.entries import matrix
-from bot.steps.failures import exit_code
-from bot.steps.means import Means
+from bot.reconvert import foreign
+from bot.reconvert.child import ChildError
+from bot.records.failures import exit_code
+from bot.records.plans import DuePlan, Watched
+from bot.state import reports
 from bot.steps.plan import without_known
 from bot.steps.run import Cycle, asked_for, look
-from bot.steps.settle import HERE, settle
 
 
 @click.command("watch")
@@ -38,7 +39,7 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
     if options.json:
         print_json(watched)
     else:
-        show.watched(watched)
+        tables.watched(watched)
     return IncompleteError.exit_code if models and watched.notices else 0  # of named ones, only what cannot be read
 
 
@@ -112,7 +113,7 @@ def plan_command(
     if options.json:
         print_json(cycle.todo)
     else:
-        show.plan(cycle.todo)
+        tables.plan(cycle.todo)
         if cycle.paused is not None:
             click.echo(f"Paused: {cycle.paused}. Nothing of it is begun.")
     todo = cycle.todo

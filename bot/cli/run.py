@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import click
 
-from bot import catalogue, show
+from bot import catalogue
+from bot.building.context import Means
+from bot.cli import tables
 from bot.cli.options import Options, chosen, common, finish, named_alone, print_json, variants_option
-from bot.records import Report
-from bot.runners import LOCAL
+from bot.machines.runners import LOCAL
+from bot.records.artifacts import Report
+from bot.records.failures import CutShortError, exit_code
 from bot.steps.announce import announce, announce_releases
-from bot.steps.failures import CutShortError, exit_code
-from bot.steps.means import Means
 from bot.steps.run import Cycle, run
 
 
@@ -82,21 +83,21 @@ def _show(cycle: Cycle, report: Report, means: Means) -> None:
     if cycle.paused is not None:
         click.echo(f"Paused: {cycle.paused}. Nothing was begun{'' if not report.publications else ' after that'}.")
     elif means.config.run.dry_run:
-        show.plan(cycle.todo)
+        tables.plan(cycle.todo)
         click.echo("A dry run: nothing of it was done. Set dry_run = false in [run] to turn the bot on.")
         return
     if report.publications:
-        show.publications(report)
+        tables.publications(report)
     elif report.staged:
-        show.staged(report.staged)
+        tables.staged(report.staged)
     elif report.artifacts:
-        show.artifacts(report.artifacts)
+        tables.artifacts(report.artifacts)
         if not means.config.publish.namespace:
             click.echo("Not published: give --namespace to publish these under your name.")
     if not cycle.todo.jobs and cycle.paused is None:
         already = len(cycle.todo.done)
         click.echo(f"Nothing to convert: {already} variants are published already." if already else "Nothing to do.")
-    show.failures(report.failures)
+    tables.failures(report.failures)
 
 
 COMMANDS = (run_command,)

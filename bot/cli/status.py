@@ -11,10 +11,10 @@ from bot.cli.options import Options, common, print_json
 from bot.errors import ForeignRepoError, RecordError
 from bot.github import run_address
 from bot.hub.client import Hub
-from bot.memory import Memory
+from bot.pages.status import collect, pages, write
 from bot.progress import Display
-from bot.records import RepoRecord
-from bot.status import collect, pages, write
+from bot.records.artifacts import RepoRecord
+from bot.state.memory import Memory
 from bot.steps.run import look
 
 

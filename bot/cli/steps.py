@@ -8,7 +8,10 @@ from pathlib import Path
 
 import click
 
-from bot import catalogue, recipes, show
+from bot import catalogue
+from bot.building.context import Means
+from bot.catalogue.naming import repo_of
+from bot.cli import tables
 from bot.cli.options import (
     Options,
     artifacts_of,
@@ -21,18 +24,17 @@ from bot.cli.options import (
     variants_option,
 )
 from bot.errors import PhiBotError, RecordError
-from bot.naming import repo_of
-from bot.plans import Plan
-from bot.records import Artifact, Failure, Report
+from bot.formats import recipes
+from bot.publishing.rights import permitted_artifacts, require, state_repo
+from bot.records.artifacts import Artifact, Failure, Report
+from bot.records.failures import CutShortError, failure, together
+from bot.records.plans import Plan
+from bot.state.reports import count, failures_in
 from bot.steps.announce import announce, announce_releases
-from bot.steps.failures import CutShortError, failure, together
-from bot.steps.means import Means
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
 from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
-from bot.steps.reports import count, failures_in
-from bot.steps.rights import permitted_artifacts, require, state_repo
 from bot.steps.run import look
 from bot.steps.stage import stage, staging_repo
 from bot.steps.watch import Reader, read_named
@@ -92,7 +94,7 @@ def _show_evidence(artifacts: Sequence[Artifact]) -> None:
     """Print what is measured of artifacts, of those that failed too."""
     for artifact in artifacts:
         with suppress(RecordError):  # that it cannot be read is among the failures
-            show.evidence(read_artifact(Path(artifact.folder)))
+            tables.evidence(read_artifact(Path(artifact.folder)))
 
 
 @click.command("publish")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from bot import catalogue, config, doctor, show
+from bot import catalogue, config
+from bot.catalogue.families import DEFAULT, FAMILIES
+from bot.cli import diagnose, tables
 from bot.cli.extras import require_hub
 from bot.cli.options import Options, common
 from bot.errors import NotReadyError
-from bot.families import DEFAULT, FAMILIES
 from bot.progress import display, size
 from bot.steps.watch import Reader
 from bot.toolchains import install, names
@@ -41,7 +42,7 @@ def variants_command(model: str | None, options: Options) -> None:
             )
         )
     else:
-        show.variants(rows, parameters)
+        tables.variants(rows, parameters)
 
 
 @click.group("toolchain")
@@ -145,7 +146,7 @@ def sample_command(folder: Path, family: str, shards: int, keys: str, quiet: boo
     \b
     Example: phi-bot sample ./phi-sample --family phi-4-mini
     """
-    from bot.sample import make_sample
+    from bot.building.sample import make_sample
 
     make_sample(folder, display(quiet=quiet), family=family, shards=shards, keys=keys)
     click.echo(f"The sample checkpoint is in {folder}")
@@ -160,11 +161,11 @@ def doctor_command(options: Options) -> int:
     Example: phi-bot doctor
     """
     means = options.means()
-    found = doctor.diagnose(means.config.build.work, means.hub.check)
+    found = diagnose.diagnose(means.config.build.work, means.hub.check)
     if options.json:
         click.echo(json.dumps([f.to_json() for f in found], indent=2))
     else:
-        show.findings(found)
+        tables.findings(found)
     return NotReadyError.exit_code if any(f.status == "missing" for f in found) else 0
 
 
@@ -190,7 +191,7 @@ def demo_command(folder: Path) -> int:
     Example: phi-bot demo .demo
     """
     require_hub()
-    from bot.demo import demo
+    from bot.cli.demo_run import demo
 
     return demo(folder)
 

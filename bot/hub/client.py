@@ -13,16 +13,16 @@ from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
-from bot.hub.failures import told
+from bot.hub.errors import told
 from bot.hub.headers import Place
-from bot.hub.library import HUGGING_FACE, api_of
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
 from bot.hub.ranges import read_range
 from bot.hub.repo import Repo, RepoType, account_of, described
-from bot.hub.trusted import Publishers
+from bot.hub.session import HUGGING_FACE, api_of
+from bot.hub.trusted_publishers import Publishers
 from bot.progress import Task
-from bot.records import Json, Release, RepoRecord, SourceFile
+from bot.records.artifacts import Json, Release, RepoRecord, SourceFile
 from bot.source import is_wanted
 from bot.source.shape import Shape
 
@@ -35,8 +35,8 @@ __all__ = ["RECORD_FILE", "Hub", "HubFile", "HubPull", "connect"]
 def connect(endpoint: str | None = None, token: str | None = None, *, trusted_publishers: bool = False) -> "Hub":
     """Return the client of the Hub at ``endpoint``, or at HF_ENDPOINT, or of huggingface.co. Asks it nothing yet.
 
-    Without ``token``, HF_TOKEN or the login of this machine is used (see ``bot.hub.library``). With
-    ``trusted_publishers``, repos are written to with tokens for one repo each (see ``bot.hub.trusted``). Raises
+    Without ``token``, HF_TOKEN or the login of this machine is used (see ``bot.hub.session``). With
+    ``trusted_publishers``, repos are written to with tokens for one repo each (see ``bot.hub.trusted_publishers``). Raises
     ConfigError for an endpoint that is no address.
     """
     endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")

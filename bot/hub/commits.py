@@ -6,11 +6,11 @@ from pathlib import Path
 
 from bot.errors import ForeignRepoError
 from bot.hub.contents import Change, Content, HubFile, check_sources, copying, prepare, read, unreadable, upload
-from bot.hub.failures import conflict
-from bot.hub.patience import once
+from bot.hub.errors import conflict
 from bot.hub.repo import Repo
+from bot.hub.retry import once
 from bot.progress import Task
-from bot.records import RECORD_VERSION, RepoRecord, SourceFile
+from bot.records.artifacts import RECORD_VERSION, RepoRecord, SourceFile
 from bot.source.strict import parse_object
 
 __all__ = ["RECORD_FILE", "UNTOUCHED", "HubFile", "commit", "commit_once", "head_of", "read_files", "record"]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from bot import source
 from bot.errors import AlteredDownloadError, HubRefusedError, RecordError, TokenError, UnknownModelError
 from bot.hub.download import read_small
-from bot.hub.failures import plain, told
+from bot.hub.errors import plain, told
 from bot.hub.repo import Repo
 from bot.progress import Task
-from bot.records import SourceFile
+from bot.records.artifacts import SourceFile
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete

@@ -11,10 +11,10 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from bot.errors import AlteredDownloadError
-from bot.hub.library import headers_of
 from bot.hub.repo import Repo
+from bot.hub.session import headers_of
 from bot.progress import Task
-from bot.records import Release, SourceFile
+from bot.records.artifacts import Release, SourceFile
 from bot.source import bytes_digest, check_name, check_sizes, file_digest, is_wanted
 
 if TYPE_CHECKING:

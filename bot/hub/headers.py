@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot import holes
 from bot.errors import DamagedWeightsError
 from bot.hub.ranges import read_range
-from bot.records import Release, SourceFile
+from bot.records.artifacts import Release, SourceFile
+from bot.source import sparse_files
 from bot.source.shape import Shape, shape_of
 from bot.source.weights import HEADER_BYTES, Tensor, added, check_layout, parse_header
 
@@ -31,7 +31,7 @@ def shape(api: "HfApi", release: Release) -> Shape:
 
     Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, what
     ``bot.source.tensors`` raises for tensors that are not the model's, and what huggingface_hub raises: see
-    ``bot.hub.failures.told``.
+    ``bot.hub.errors.told``.
     """
     tensors: dict[str, Tensor] = {}
     total = 0
@@ -49,7 +49,7 @@ def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -
     Raises what ``shape`` raises.
     """
     raw, tensors = _header(api, release, file)
-    holes.make(path, file.size)
+    sparse_files.make(path, file.size)
     with path.open("r+b") as out:
         out.write(raw)
     return {n: Place(file=file, begin=len(raw) + t.begin, end=len(raw) + t.end) for n, t in tensors.items()}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot.errors import PhiBotError
 from bot.hub.client import Hub
-from bot.hub.failures import no_token, plain, told
-from bot.hub.patience import once
+from bot.hub.errors import no_token, plain, told
+from bot.hub.retry import once
 
 if TYPE_CHECKING:
     from huggingface_hub import JobInfo

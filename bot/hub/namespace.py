@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bot.errors import ForeignRepoError, RecordError
 from bot.hub import commits, releases
 from bot.hub.repo import Repo, accounts_of, commit_of
-from bot.plans import Shelved
-from bot.records import Json, RepoRecord
+from bot.records.artifacts import Json, RepoRecord
+from bot.records.plans import Shelved
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from bot.errors import ConflictError, HubRefusedError
 from bot.hub.commits import commit_once
 from bot.hub.contents import Change, Content, check_sources, copying, prepare, upload
-from bot.hub.patience import once
 from bot.hub.repo import Repo, account_of
+from bot.hub.retry import once
 from bot.progress import Task
-from bot.records import Record
+from bot.records.artifacts import Record
 
 if TYPE_CHECKING:
     from huggingface_hub import DiscussionWithDetails

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bot.errors import DamagedWeightsError, HubRefusedError
-from bot.hub.library import headers_of
-from bot.hub.patience import once
-from bot.records import Release, SourceFile
+from bot.hub.retry import once
+from bot.hub.session import headers_of
+from bot.records.artifacts import Release, SourceFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -18,7 +18,7 @@ def read_range(
     """Hand the bytes of a file from ``begin`` up to ``end``, which is not included, to ``take``, piece by piece.
 
     Where a connection breaks, it goes on from there. Raises DamagedWeightsError where fewer come, HubRefusedError for a
-    Hub that sends whole files, and what huggingface_hub raises: see ``bot.hub.failures.told``.
+    Hub that sends whole files, and what huggingface_hub raises: see ``bot.hub.errors.told``.
     """
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
 

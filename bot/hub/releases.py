@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bot import source
 from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
-from bot.records import Json, Release, SourceFile, content_digest
+from bot.records.artifacts import Json, Release, SourceFile, content_digest
 from bot.source.config import CONFIG_BYTES, bad_config
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
 from bot.source.meaning import NATIVE

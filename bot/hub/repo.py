@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from bot import source
 from bot.errors import HubRefusedError
-from bot.hub.failures import no_token
-from bot.records import Json, SourceFile
+from bot.hub.errors import no_token
+from bot.records.artifacts import Json, SourceFile
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetInfo, HfApi, ModelInfo

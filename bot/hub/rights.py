@@ -6,7 +6,7 @@ known), the request itself will tell.
 
 from collections.abc import Iterable
 
-from bot.records import Json
+from bot.records.artifacts import Json
 
 WRITE_REPOS = "repo.write"
 RUN_JOBS = "job.write"

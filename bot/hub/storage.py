@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.errors import HubRefusedError
-from bot.hub.plain import plain
+from bot.hub.server_text import plain
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from bot.errors import AdapterError
-from bot.records import Json
+from bot.records.artifacts import Json
 
 CONFIG = "adapter_config.json"
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from bot.records import Json
+from bot.records.artifacts import Json
 
 FILE_BYTES = 50_000_000
 LISTS = 1_000_000  #: lists and objects in a file: what JSON costs in memory is a matter of these and of its values

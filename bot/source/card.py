@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from bot.records import Json
+from bot.records.artifacts import Json
 
 _HEAD_BYTES = 100_000
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bot.errors import MissingConfigError, RemoteCodeError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.meaning import NATIVE, architecture, check_class, normal, respelled
 from bot.source.sizes import LARGEST
 from bot.source.strict import read_object

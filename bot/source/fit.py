@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from bot.errors import MisfitError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.weights import Tensor
 
 Names = dict[str, tuple[str, ...]]

@@ -5,7 +5,7 @@ are looked at; of others nothing is known here.
 """
 
 from bot.errors import ConfigValueError, UnsupportedArchitectureError
-from bot.records import Json
+from bot.records.artifacts import Json
 
 # Phi models that transformers reads with its own code: architecture to model_type. What is not here, and brings code
 # of its own, cannot be measured against the original without running that code.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.records import Json, Record, Release
+from bot.records.artifacts import Json, Record, Release
 from bot.source.tensors import check_tensors
 from bot.source.weights import Tensor, check_weights
 

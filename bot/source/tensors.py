@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from bot.errors import OtherWeightsError, UnsupportedArchitectureError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.adapters import check_adapter_tensors
 from bot.source.fit import check_fit
 from bot.source.meaning import JOIN, RENAME, architecture

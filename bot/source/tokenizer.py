@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bot.errors import ConfigValueError, DamagedTokenizerError
-from bot.records import CONTENT_FILES, Json
+from bot.records.artifacts import CONTENT_FILES, Json
 from bot.source import bounds
 from bot.source.strict import is_lfs_pointer, parse_object
 

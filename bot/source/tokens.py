@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bot.errors import ConfigValueError, DamagedTokenizerError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.strict import parse_object
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")  # keys of config.json and generation_config.json

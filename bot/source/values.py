@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from bot.errors import ConfigValueError
-from bot.records import Json
+from bot.records.artifacts import Json
 
 LAYERS = 10_000  #: more than any model has
 WIDTH = 1 << 20

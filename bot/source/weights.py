@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.errors import DamagedWeightsError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE, list_folder, missing, named_by, weight_map
 from bot.source.strict import is_lfs_pointer, parse, read_object
 

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from bot import github
-from bot.config_places import Announce
+from bot.catalogue.naming import TEMPLATE
+from bot.config.places import Announce
 from bot.errors import GithubError, PhiBotError
-from bot.naming import TEMPLATE
-from bot.plans import Plan, Watched
+from bot.github.release_issues import release_issues
+from bot.pages.summary import render_summary
 from bot.progress import Display
-from bot.records import Report
-from bot.release_issues import release_issues
-from bot.summary import render_summary
+from bot.records.artifacts import Report
+from bot.records.plans import Plan, Watched
 
 
 def announce(

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import cards, disk, formats, holes, importance, recipes, source
+from bot import formats, source
+from bot.building import importance_matrix
+from bot.building.release_at_hand import AtHand, at_hand, can_stream, forget_download, missing_bytes, streamed_bytes
 from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, RecordError
-from bot.fetch import AtHand, at_hand, can_stream, forget_download, missing_bytes, streamed_bytes
+from bot.formats import recipes
 from bot.hub.client import Hub
-from bot.plans import Job, PlannedVariant
+from bot.pages import cards
 from bot.progress import Display
-from bot.records import (
+from bot.records.artifacts import (
     Artifact,
     BuildRecord,
     Cost,
@@ -25,9 +27,12 @@ from bot.records import (
     SourceRef,
     ToolchainRef,
 )
-from bot.steps.failures import failure
-from bot.steps.trial import Trials, to_build
-from bot.tasks import BuildTask, Target
+from bot.records.failures import failure
+from bot.records.plans import Job, PlannedVariant
+from bot.records.tasks import BuildTask, Target
+from bot.source import sparse_files
+from bot.steps.imatrix_trial import Trials, to_build
+from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import FORESEEN, WholeSourceError
 from bot.toolchains.install import ensure
@@ -136,7 +141,7 @@ def _whole_already(job: Job, workspace: Workspace) -> int:
     built = [p for v in job.variants for p in to_build(v)]
     parts = [f for p in built for f in workspace.partial(p.build_key, job.release).glob("*.part")]
     files = [f for p in built for f in (_folder(workspace, p, job.release) / "files").rglob("*") if f.is_file()]
-    return min(sum(holes.taken(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
+    return min(sum(sparse_files.taken(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
 
 
 def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> Path:
@@ -162,7 +167,7 @@ def _run(
     measured: Path | None = None
     if any(recipes.needed(v.variant) for v in todo):
         try:
-            measured = importance.importance(
+            measured = importance_matrix.importance(
                 job.release, given, toolchain, workspace=workspace, threads=threads, display=display
             )
         except WholeSourceError:
@@ -200,7 +205,7 @@ def _run(
                 return
             cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
             folder = outs[planned.variant.name].parent
-            matrix = importance.read(measured) if measured and recipes.needed(planned.variant) else None
+            matrix = importance_matrix.read(measured) if measured and recipes.needed(planned.variant) else None
             files = hash_files(folder / "files", task, event.get("hashed", {}))
             _keep(folder, planned, job.release, staged, toolchain, files, cost, matrix, workspace)
 
@@ -219,7 +224,7 @@ def _run(
             threads=threads,
             stock=stock,
             streamed=given.stream is not None,
-            importance=str(measured / importance.FILE) if measured else "",
+            importance=str(measured / importance_matrix.FILE) if measured else "",
         )
         try:
             given.run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event)

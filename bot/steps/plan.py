@@ -7,23 +7,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from bot import catalogue, naming, recipes, toolchains
+from bot import catalogue, toolchains
+from bot.catalogue import naming
 from bot.errors import (
     HubUnreachableError,
     PhiBotError,
     UnsupportedArchitectureError,
 )
-from bot.estimates import estimate
-from bot.formats import Format, all_formats
+from bot.formats import recipes
+from bot.formats.registry import Format, all_formats
 from bot.hub.namespace import Namespace
-from bot.machine import lacks
-from bot.memory import Refused
-from bot.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, Sighting
-from bot.records import Failure, Release, Variant
+from bot.machines.estimate import estimate
+from bot.publishing.due import NOTHING, Due, Known, due, planned_variant, refusal
+from bot.records.artifacts import Failure, Release, Variant
+from bot.records.failures import failure
+from bot.records.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, Sighting
 from bot.source.shape import guessed_shape
-from bot.steps.due import NOTHING, Due, Known, due, planned_variant, refusal
-from bot.steps.failures import failure
+from bot.state.memory import Refused
 from bot.steps.watch import Reader
+from bot.system.machine import lacks
 
 __all__ = ["NOTHING", "Known", "current_keys", "is_refusal", "plan", "plan_releases", "require_work", "without_known"]
 

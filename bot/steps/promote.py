@@ -1,6 +1,6 @@
 """Promote: what is staged into the repos that people download from. Runs no model code.
 
-Nothing of what the staging machine says is taken on trust that can be known here: see bot/steps/check.py. The files
+Nothing of what the staging machine says is taken on trust that can be known here: see bot/publishing/checks.py. The files
 themselves never pass through this machine; the Hub copies them, by the hashes that were compared.
 """
 
@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bot import staging
-from bot.cards import Prompt
 from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, RecordError
-from bot.evidence import Evidence
 from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
+from bot.pages.cards import Prompt
 from bot.progress import Display
-from bot.records import BuildRecord, Failure, Record, Report, SourceFile
-from bot.steps import check
-from bot.steps.candidates import PROMPT_FILE, Candidate
-from bot.steps.due import NOTHING
-from bot.steps.failures import cut_short, failure, together
+from bot.publishing import checks, staging
+from bot.publishing.due import NOTHING
+from bot.publishing.publishable import PROMPT_FILE, Candidate
+from bot.records.artifacts import BuildRecord, Failure, Record, Report, SourceFile
+from bot.records.evidence import Evidence
+from bot.records.failures import cut_short, failure, together
 from bot.steps.publish import put
 from bot.steps.stage import check_target, folder_of, parsed, published_folders, staging_repo
 from bot.steps.watch import is_watched
@@ -54,7 +53,7 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
         config=config,
         models=tuple(models),
         namespace=namespace,
-        releases=check.Releases(hub=hub),
+        releases=checks.Releases(hub=hub),
     )
     published = published_folders(there, namespace)
     candidates: list[Candidate] = []
@@ -97,7 +96,7 @@ class _Reader:
     config: Config
     models: tuple[str, ...]
     namespace: Namespace
-    releases: check.Releases
+    releases: checks.Releases
     builds: dict[str, BuildRecord] = field(default_factory=dict)
 
     def candidate(self, folder: str, files: Mapping[str, SourceFile]) -> Candidate:
@@ -106,21 +105,21 @@ class _Reader:
         if folder != folder_of(build):
             raise PromotionError(f"{folder} of {self.repo_id} holds another build", hint="It is not published.")
         revision = self._wanted(build)
-        check.check_shape(build, now=dt.datetime.now(dt.UTC))
-        check.check_build(build)
+        checks.check_shape(build, now=dt.datetime.now(dt.UTC))
+        checks.check_build(build)
         check_target(build, self.namespace, self.config, self.hub)
         evidence = self._read(Evidence, staging.EVIDENCE_FILE, files)
-        check.check_size(build, evidence)
+        checks.check_size(build, evidence)
         release = self.releases.of(build, revision)
-        proven = check.check_evidence(build, evidence, release, self.config)
+        proven = checks.check_evidence(build, evidence, release, self.config)
         return Candidate(
             proven=proven,
             release=release,
-            prompt=check.bounded(self._read(Prompt, PROMPT_FILE, files)),
-            files=check.check_files(
+            prompt=checks.bounded(self._read(Prompt, PROMPT_FILE, files)),
+            files=checks.check_files(
                 build, staging.below(staging.FILES, files), repo_id=self.repo_id, commit=self.commit, hub=self.hub
             ),
-            notices=check.check_notices(
+            notices=checks.check_notices(
                 staging.below(staging.NOTICES, files), release, repo_id=self.repo_id, commit=self.commit, hub=self.hub
             ),
         )

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from bot.building.context import Means
 from bot.errors import Interrupted, PhiBotError, SourceError
-from bot.plans import Job
-from bot.records import Artifact, Failure, Report
+from bot.machines.placing import BYTES_A_SECOND
+from bot.records.artifacts import Artifact, Failure, Report
+from bot.records.failures import CutShortError, cut_short, failure, together
+from bot.records.plans import Job
 from bot.steps.build import build, what_is_whole
-from bot.steps.failures import CutShortError, cut_short, failure, together
-from bot.steps.means import Means
-from bot.steps.place import BYTES_A_SECOND
 from bot.steps.verify import verify
 
 

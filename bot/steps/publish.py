@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bot import disk
-from bot.cleaning import mark_published
+from bot.building.cleaning import mark_published
+from bot.catalogue.naming import TEMPLATE, check_source, repo_of
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
-from bot.naming import TEMPLATE, check_source, repo_of
-from bot.plots import PICTURES
+from bot.pages.plots import PICTURES
 from bot.progress import Display
-from bot.records import Artifact, Failure, Publication, RepoRecord, Report
-from bot.steps.ahead import Placed
-from bot.steps.candidates import Candidate, candidate_of
-from bot.steps.changes import EMPTY, Composer, by_repo, path_in_repo
-from bot.steps.failures import cut_short, failure, together
+from bot.publishing.compose import EMPTY, Composer, by_repo, path_in_repo
+from bot.publishing.early_upload import Placed
+from bot.publishing.publishable import Candidate, candidate_of
+from bot.records.artifacts import Artifact, Failure, Publication, RepoRecord, Report
+from bot.records.failures import cut_short, failure, together
+from bot.system import disk
 from bot.workspace import Workspace
 
 _ROUNDS = 9  # each one that is lost was won by someone else, who has less left to do then

@@ -7,26 +7,26 @@ from functools import partial
 from itertools import groupby
 
 import bot
-from bot import recipes
+from bot.building.context import Means
+from bot.building.free_space import keep_within
 from bot.config import Config
+from bot.formats import recipes
+from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace
-from bot.memory import Memory, Refused
-from bot.plans import Job, Plan, Watched
+from bot.machines.assign_runners import HERE, settle
 from bot.progress import Display
-from bot.records import Failure, Report, Variant
-from bot.steps.ahead import Ahead
-from bot.steps.counted import counted
-from bot.steps.elsewhere import submit
-from bot.steps.failures import cut_short, failure, together
-from bot.steps.keep import keep_within
-from bot.steps.means import Means
+from bot.publishing.early_upload import Ahead
+from bot.publishing.rights import Target, checked
+from bot.records.artifacts import Failure, Report, Variant
+from bot.records.failures import cut_short, failure, together
+from bot.records.plans import Job, Plan, Watched
+from bot.state.counting import counted
+from bot.state.memory import Memory, Refused
+from bot.state.store import Store, store_of
 from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
 from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
 from bot.steps.publish import placed as placed_to_publish
-from bot.steps.remember import Store, store_of
-from bot.steps.rights import Target, checked
-from bot.steps.settle import HERE, settle
 from bot.steps.stage import placed as placed_to_stage
 from bot.steps.stage import stage, staged_folders
 from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusable, watch

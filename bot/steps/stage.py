@@ -9,30 +9,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from bot import disk
-from bot.cleaning import mark_published
+from bot.building.cleaning import mark_published
+from bot.catalogue.naming import check_label, repo_of
 from bot.config import Config
 from bot.errors import ConflictError, PhiBotError, PromotionError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.contents import Content
 from bot.hub.namespace import Namespace
-from bot.naming import check_label, repo_of
 from bot.printable import json_text
 from bot.progress import Display
-from bot.records import (
-    Artifact,
-    BuildRecord,
-    Failure,
-    Record,
-    Report,
-    SourceFile,
-    Staged,
+from bot.publishing.early_upload import Placed
+from bot.publishing.publishable import PROMPT_FILE, Candidate, candidate_of
+from bot.publishing.staging import (
+    BUILD_FILE,
+    EVIDENCE_FILE,
+    FILES,
+    MARKER,
+    NOTICES,
+    built_as,
+    check_staging,
+    folder_name,
+    folders,
 )
+from bot.records.artifacts import Artifact, BuildRecord, Failure, Record, Report, SourceFile, Staged
+from bot.records.failures import cut_short, failure
 from bot.source.strict import parse_object
-from bot.staging import BUILD_FILE, EVIDENCE_FILE, FILES, MARKER, NOTICES, built_as, check_staging, folder_name, folders
-from bot.steps.ahead import Placed
-from bot.steps.candidates import PROMPT_FILE, Candidate, candidate_of
-from bot.steps.failures import cut_short, failure
+from bot.system import disk
 
 R = TypeVar("R", bound=Record)
 

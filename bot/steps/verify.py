@@ -4,18 +4,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bot import disk
-from bot import reference as references
+from bot.building import reference as references
+from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.config import Config
 from bot.errors import BuildError, VerifyError
-from bot.evidence import EVIDENCE_VERSION, Check, Distance, Evidence, KnownBehaviour
-from bot.fetch import AtHand, at_hand, missing_bytes
-from bot.formats import all_formats
+from bot.formats.registry import all_formats
 from bot.hub.client import Hub
-from bot.machine import lacks
 from bot.progress import Display, Task
-from bot.records import Artifact, FileEntry, Json, Release
-from bot.tasks import VerifyTask
+from bot.records.artifacts import Artifact, FileEntry, Json, Release
+from bot.records.evidence import EVIDENCE_VERSION, Check, Distance, Evidence, KnownBehaviour
+from bot.records.tasks import VerifyTask
+from bot.system import disk
+from bot.system.machine import lacks
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json

@@ -16,10 +16,10 @@ from bot.config import Config
 from bot.errors import HubUnreachableError, PhiBotError, SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.namespace import Listed
-from bot.memory import Memory, Seen, changes
-from bot.plans import Notice, Sighting, Watched
 from bot.progress import Display
-from bot.records import Release
+from bot.records.artifacts import Release
+from bot.records.plans import Notice, Sighting, Watched
+from bot.state.memory import Memory, Seen, changes
 
 
 @dataclass(kw_only=True)

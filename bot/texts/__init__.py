@@ -12,9 +12,9 @@ import json
 import re
 from pathlib import Path
 
-from bot.records import Json
+from bot.records.artifacts import Json
 
-#: Kinds of text that are made of a model's own added tokens (see workers/own.py), beside those of ``unusual.json``.
+#: Kinds of text that are made of a model's own added tokens (see worker/own.py), beside those of ``unusual.json``.
 OWN = "the model's own tokens"
 KEPT = "white space that the model's own tokens keep"
 DROPPED_BEFORE = "white space that the model's own tokens drop before them"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bot.records import digest_of
+from bot.records.artifacts import digest_of
 from bot.toolchains.lock import parse
 
 FOLDER = Path(__file__).parent

@@ -5,8 +5,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from bot import machine
 from bot.progress import Task
+from bot.system import machine
 from bot.toolchains import system
 from bot.toolchains.lock import Requirement, SourceBuild
 from bot.toolchains.native import compile_kquants

@@ -11,7 +11,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bot import disk, temporary
 from bot.errors import (
     BuildError,
     ChatTemplateError,
@@ -26,7 +25,8 @@ from bot.errors import (
     UnreadableModelError,
     WorkerLimitError,
 )
-from bot.records import Json, Record
+from bot.records.artifacts import Json, Record
+from bot.system import disk, temporary
 from bot.toolchains import Toolchain
 from bot.toolchains.printed import Printed
 from bot.toolchains.watch import Limits, Watch
@@ -94,7 +94,7 @@ def run_worker(
     on_start: Callable[[Answer], None] = lambda _: None,
     limits: Limits | None = None,
 ) -> Json:
-    """Run ``python -m bot.workers.MODULE COMMAND`` inside a toolchain and return its result.
+    """Run ``python -m bot.worker.MODULE COMMAND`` inside a toolchain and return its result.
 
     ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each
     event but the last; what answers them gets the means to at the beginning, by ``on_start``, and may use it from any
@@ -113,7 +113,7 @@ def run_worker(
         with disk.told(what, folder):
             task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
-            [str(toolchain.python), "-I", str(LAUNCHER), f"bot.workers.{module}", command, str(task_file)],
+            [str(toolchain.python), "-I", str(LAUNCHER), f"bot.worker.{module}", command, str(task_file)],
             stdin=subprocess.PIPE,  # for answers; its end tells the worker that we are gone
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

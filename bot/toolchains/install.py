@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from bot import toolchains
 from bot.errors import DiskTooSmallError, ToolchainError
 from bot.progress import Display, Task, size
-from bot.records import Record
+from bot.records.artifacts import Record
 from bot.toolchains import Toolchain, system
 from bot.toolchains.build import build
 from bot.toolchains.lock import Lock, Requirement, canonical, read

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bot import record
+from bot.records import base
 
 _HEAD = re.compile(r"(?m)^# /// toolchain$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;]+)")
@@ -93,7 +93,7 @@ def read(file: Path) -> Lock:
 
 def parse(text: str) -> Lock:
     """Return the lock that a text is. Raises ValueError as ``read`` does."""
-    found = record.read(Lock, read_head(text) | {"requirements": _requirements(text)})
+    found = base.read(Lock, read_head(text) | {"requirements": _requirements(text)})
     return typing.cast("Lock", found)
 
 

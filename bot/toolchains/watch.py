@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bot.processes import group_memory
 from bot.progress import duration, size
+from bot.system.processes import group_memory
 
 _POLL_SECONDS = 0.5
 _TIMES = (

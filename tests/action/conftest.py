@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
 from bot.toolchains.install import cache_folder
 from tests.action.runner import Runner

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from huggingface_hub import HfApi
 
-from bot.compare.records import Comparison
 from bot.errors import ConfigError, DamagedWeightsError, HubUnreachableError, Interrupted
-from bot.hub.local import RunningHub
-from bot.records import BuildRecord, Report
+from bot.localhub import RunningHub
+from bot.reconvert.records import Comparison
+from bot.records.artifacts import BuildRecord, Report
 from tests import github_server
 from tests.action.conftest import RELEASE, on_hub
 from tests.action.log import commands

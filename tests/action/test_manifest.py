@@ -8,15 +8,15 @@ import pytest
 import yaml
 
 from bot.action.inputs import Inputs
-from tests import pages
+from tests import page_reader
 from tests.action.runner import ACTION, ROOT
 
 TEXT = ACTION.read_text(encoding="utf-8")
 MANIFEST: dict[str, Any] = yaml.safe_load(TEXT)
 STEPS: list[dict[str, Any]] = MANIFEST["runs"]["steps"]
 OURS = [step for step in STEPS if "run" in step]
-PAGE = pages.sections(ROOT / "docs" / "action.md")
-EXAMPLES = [block for block in pages.blocks("yaml") if "phi-bot/phi-bot@" in block.text]
+PAGE = page_reader.sections(ROOT / "docs" / "action.md")
+EXAMPLES = [block for block in page_reader.blocks("yaml") if "phi-bot/phi-bot@" in block.text]
 
 
 @pytest.mark.parametrize("step", OURS, ids=lambda step: str(step["name"]))
@@ -56,7 +56,7 @@ def test_what_is_used_is_pinned_to_a_commit_and_says_its_version(line: str) -> N
 
 @pytest.mark.parametrize("kind", ["inputs", "outputs"])
 def test_each_is_described_in_the_documentation_as_in_the_file(kind: str) -> None:
-    (rows,) = pages.tables(PAGE[kind.capitalize()])
+    (rows,) = page_reader.tables(PAGE[kind.capitalize()])
     assert [row[0] for row in rows] == [f"`{name}`" for name in MANIFEST[kind]]
     for row in MANIFEST[kind].values():
         assert re.fullmatch(r"\S.*\.", row["description"], re.DOTALL)
@@ -78,7 +78,7 @@ def uses(found: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: str(block.name))
-def test_an_example_gives_inputs_that_are_there(block: pages.Block) -> None:
+def test_an_example_gives_inputs_that_are_there(block: page_reader.Block) -> None:
     steps = list(uses(yaml.safe_load(block.text)))
     assert steps
     for step in steps:

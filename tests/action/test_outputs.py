@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.action import outputs
-from bot.records import Failure
-from bot.summary import LARGEST
+from bot.pages.summary import LARGEST
+from bot.records.artifacts import Failure
 from tests.action.log import Command, commands
 from tests.action.runner import read_pairs
 from tests.markdown_reader import headings, hostile_text

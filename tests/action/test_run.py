@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.action.run import Ended, _environment, _fatal, _hand_on
-from bot.records import Report
+from bot.records.artifacts import Report
 from tests.action.log import commands
 from tests.action.runner import read_pairs
 from tests.action.test_outputs import FAILURE

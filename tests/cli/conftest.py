@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from tests.cli.world import World
 
 

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot import errors
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.source import check
 from tests.source import models
 

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from bot.cli import cli
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner
 
-from bot import heartbeat
 from bot.cli import cli
 from bot.errors import RecordError
-from bot.hub.local import RunningHub
-from bot.records import Report
+from bot.localhub import RunningHub
+from bot.records.artifacts import Report
+from bot.system import heartbeat
 
 
 def test_what_a_step_before_printed_can_come_by_standard_input() -> None:

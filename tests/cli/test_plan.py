@@ -10,9 +10,9 @@ import pytest
 
 from bot.errors import ConfigError, NoRunnerError
 from bot.hub.client import connect
-from bot.hub.local import RunningHub
-from bot.plans import Plan
+from bot.localhub import RunningHub
 from bot.progress import Silent
+from bot.records.plans import Plan
 from tests.source import models
 
 pytestmark = pytest.mark.process

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from bot.config import Config
-from bot.config_places import Publish
+from bot.config.places import Publish
 from bot.errors import IncompleteError
 from bot.hub import client
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Report
+from bot.records.artifacts import Report
 from bot.steps.stage import stage
 from tests.github_server import serve
 from tests.steps import proven

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.errors import GithubError, TokenError
-from bot.hub.local.tokens import Grant
+from bot.localhub.tokens import Grant
 from tests.cli.world import VARIANT, World
 from tests.github_server import Fault, serve
 from tests.steps import proven

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.hub.client import connect
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
 from tests.cli.test_bad_input import phi_bot
 from tests.source import models

@@ -17,9 +17,9 @@ from bot.errors import (
     RecordError,
     UnknownModelError,
 )
-from bot.hub.local import RunningHub
-from bot.plans import Plan, Watched
-from bot.records import Report
+from bot.localhub import RunningHub
+from bot.records.artifacts import Report
+from bot.records.plans import Plan, Watched
 from tests.cli.world import VARIANT, World
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.source import models

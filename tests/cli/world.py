@@ -8,8 +8,8 @@ from huggingface_hub import HfApi
 
 from bot import catalogue
 from bot.cli import _main
-from bot.hub.local import RunningHub
-from bot.records import Release, Report
+from bot.localhub import RunningHub
+from bot.records.artifacts import Release, Report
 from bot.steps.plan import plan_releases
 from bot.workspace import Workspace, write_json
 from tests.steps import proven

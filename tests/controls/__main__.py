@@ -4,8 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bot.building.sample import make_sample
 from bot.progress import Silent
-from bot.sample import make_sample
 from tests.controls.bench import Bench
 from tests.controls.faults import FAULTS, FORMATS
 from tests.controls.test_controls import PAGE

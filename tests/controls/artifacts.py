@@ -10,10 +10,10 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from bot.progress import Silent
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.toolchains.install import ensure
 from tests.controls.checkpoint import change_json
-from tests.workers.running import run_python
+from tests.worker.running import run_python
 
 Damage = Callable[[Path], None]
 

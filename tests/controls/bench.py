@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot import source
+from bot.cli.family_support import first_defaults
 from bot.config import Config
 from bot.errors import VerifyError
 from bot.hub import client
-from bot.matrix import first_defaults
 from bot.progress import Silent
-from bot.records import Artifact, Variant
+from bot.records.artifacts import Artifact, Variant
 from bot.steps.build import build
 from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
@@ -19,7 +19,7 @@ from bot.steps.watch import Reader
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 from tests.controls.faults import Fault
-from tests.workers import running
+from tests.worker import running
 
 THREADS = 2
 

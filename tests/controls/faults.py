@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bot.families import DEFAULT
-from bot.records import Json
+from bot.catalogue.families import DEFAULT
+from bot.records.artifacts import Json
 from tests.controls import artifacts
 from tests.controls.checkpoint import Tensors, bfloat16, change_json, change_tensors, float32
 

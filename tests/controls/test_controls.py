@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.families import DEFAULT
-from tests import pages
+from bot.catalogue.families import DEFAULT
+from tests import page_reader
 from tests.controls.bench import Bench
 from tests.controls.faults import FAULTS, FORMATS, Fault
 
-PAGE = pages.ROOT / "docs" / "negative-controls.md"
+PAGE = page_reader.ROOT / "docs" / "negative-controls.md"
 
 
 def _always(fault: Fault) -> str:
@@ -44,7 +44,7 @@ def test_a_fault_is_found(bench: Bench, sample_of: Callable[[str], Path], fault:
 
 
 def test_the_page_names_every_fault_and_what_finds_it() -> None:
-    (rows,) = pages.tables(PAGE.read_text(encoding="utf-8"))
+    (rows,) = page_reader.tables(PAGE.read_text(encoding="utf-8"))
     named = {row[0]: dict(zip(FORMATS, row[1:], strict=True)) for row in rows}
     assert list(named) == [fault.name for fault in FAULTS]
     for fault in FAULTS:

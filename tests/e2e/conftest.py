@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.records import Report
+from bot.records.artifacts import Report
 from bot.toolchains.install import ensure
 from tests.e2e.world import MODEL, World, make_world
 

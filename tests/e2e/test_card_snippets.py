@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.records import Report
+from bot.records.artifacts import Report
 from tests.e2e.world import World
 from tests.markdown_reader import fences
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.evidence import Generation
-from bot.records import ProvenBuild, Report
+from bot.records.artifacts import ProvenBuild, Report
+from bot.records.evidence import Generation
 from tests.e2e.world import World
 
 pytestmark = pytest.mark.toolchain

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
-from bot.hub.local import check
-from bot.importance import FILE
+from bot.building.importance_matrix import FILE
+from bot.localhub import check
 from bot.workspace import read_json
 from tests.e2e.world import MODEL, World
 

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.errors import Interrupted
-from bot.hub.local import check
+from bot.localhub import check
 from tests.e2e.world import MODEL, World
 
 pytestmark = pytest.mark.toolchain

@@ -11,9 +11,9 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from bot import catalogue
 from bot.errors import IncompleteError
-from bot.evidence import Evidence
-from bot.plans import Plan
-from bot.records import RepoRecord, Report
+from bot.records.artifacts import RepoRecord, Report
+from bot.records.evidence import Evidence
+from bot.records.plans import Plan
 from tests.e2e.world import MODEL, World
 
 pytestmark = pytest.mark.toolchain

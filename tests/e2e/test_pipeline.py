@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from bot.attempts import Attempted
 from bot.config import Config
 from bot.errors import TokenError
 from bot.hub import client
-from bot.records import Report
-from bot.steps import check
-from bot.steps.remember import store_of
+from bot.publishing import checks
+from bot.records.artifacts import Report
+from bot.state.attempts import Attempted
+from bot.state.store import store_of
 from tests.e2e.world import MODEL, World
 
 pytestmark = pytest.mark.toolchain
@@ -85,10 +85,10 @@ def test_what_every_format_proves_is_what_promoting_asks_for(published: Report, 
     builds = [b for p in published.publications for b in p.builds]
     assert {b.build.variant.format for b in builds} == {"gguf", "onnx", "openvino", "mlx"}
     for proven in builds:
-        check.check_shape(proven.build, now=dt.datetime.now(dt.UTC))
-        check.check_build(proven.build)
-        release = check.check_release(proven.build, hub)
-        assert check.check_evidence(proven.build, proven.evidence, release, Config()) == proven
+        checks.check_shape(proven.build, now=dt.datetime.now(dt.UTC))
+        checks.check_build(proven.build)
+        release = checks.check_release(proven.build, hub)
+        assert checks.check_evidence(proven.build, proven.evidence, release, Config()) == proven
     for publication in published.publications:
         found = hub.files(publication.repo_id)
         assert found is not None
@@ -96,4 +96,4 @@ def test_what_every_format_proves_is_what_promoting_asks_for(published: Report, 
             own = {f.path for f in proven.build.files}
             prefix = f"{proven.build.path_in_repo}/" if proven.build.path_in_repo else ""
             files = {p.removeprefix(prefix): f for p, f in found[1].items() if p.removeprefix(prefix) in own}
-            assert check.check_files(proven.build, files, repo_id=publication.repo_id, commit=found[0], hub=hub)
+            assert checks.check_files(proven.build, files, repo_id=publication.repo_id, commit=found[0], hub=hub)

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from bot.compare.child import code_of
-from bot.compare.compare import kept_sample
-from bot.compare.records import Comparison
-from bot.compare.render import render
-from bot.compare.sides import look
-from bot.families import DEFAULT
+from bot.catalogue.families import DEFAULT
+from bot.reconvert.child import code_of
+from bot.reconvert.compare import kept_sample
+from bot.reconvert.records import Comparison
+from bot.reconvert.render import render
+from bot.reconvert.sides import look
 from bot.workspace import Workspace
 from tests import markdown_reader
-from tests.compare.trees import Q4_K_M, change, checkout, extend
 from tests.e2e.world import MODEL, World
-from tests.pages import ROOT
+from tests.page_reader import ROOT
+from tests.reconvert.trees import Q4_K_M, change, checkout, extend
 
 pytestmark = pytest.mark.toolchain
 
@@ -64,7 +64,7 @@ def test_a_recipe_is_measured_on_both_sides_and_its_publications_are_planned(
 ) -> None:
     world = new_world("reconverted")
     world.run(MODEL, "--variants", "gguf/q4_k_m")
-    change(head, "bot/variants.toml", Q4_K_M, 'options = { ftype = "Q3_K_S" }')
+    change(head, "bot/catalogue/variants.toml", Q4_K_M, 'options = { ftype = "Q3_K_S" }')
     found = compare(ROOT, head, work, "--family", DEFAULT, "--namespace", "reconverted", HF_ENDPOINT=world.hub.url)
     (row,) = found.rows
     assert row.before is not None
@@ -117,17 +117,17 @@ def test_a_template_is_shown_as_a_diff_of_a_real_card_and_builds_nothing_anew(he
 def test_code_that_writes_other_bytes_under_the_same_build_key_is_told(head: Path, work: Path) -> None:
     first = "            _name_stop_tokens(source, tokenizer, model.gguf_writer)"
     another = '            model.gguf_writer.add_description("Another one")'
-    change(head, "bot/workers/gguf/convert.py", first, f"{another}\n{first}")
+    change(head, "bot/formats/gguf/worker/convert.py", first, f"{another}\n{first}")
     found = compare(ROOT, head, work, "--family", DEFAULT, "--variants", "gguf/q8_0")
     (row,) = found.rows
     assert row.verdict == "same"
-    assert any("writes other bytes" in note and "bot/formats/gguf.py" in note for note in found.notes)
+    assert any("writes other bytes" in note and "bot/formats/gguf/format.py" in note for note in found.notes)
     assert "No publication is built anew." in render(found)
 
 
 @pytest.mark.sweep
 def test_code_that_writes_the_same_bytes_ends_the_question(head: Path, work: Path) -> None:
-    extend(head, "bot/workers/gguf/rotary.py", "\nUNUSED = 1\n")
+    extend(head, "bot/formats/gguf/worker/rotary.py", "\nUNUSED = 1\n")
     families = ("--family", DEFAULT, "--family", "phi-3.5-vision")
     found = compare(ROOT, head, work, *families, "--variants", "gguf/q8_0")
     assert found.notes[0] == "Refused by its toolchain, before and after: gguf/q8_0 of Phi-3.5-vision"

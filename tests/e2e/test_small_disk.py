@@ -9,11 +9,11 @@ import pytest
 
 from benchmarks.checkpoints import SHAPES, make, parameters
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.records import Report
+from bot.records.artifacts import Report
 from tests.e2e.world import World, make_world
-from tests.workers.running import small_disk
+from tests.worker.running import small_disk
 
 MODEL = "microsoft/Phi-3.5-larger"
 SHAPE = replace(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from huggingface_hub import HfApi
 
-from bot.hub.local import check
+from bot.localhub import check
 from tests.e2e.world import World
 
 pytestmark = pytest.mark.toolchain

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bot.hub.local import RunningHub
-from bot.records import Report
+from bot.localhub import RunningHub
+from bot.records.artifacts import Report
 
 MODEL = "microsoft/Phi-3.5-sample-instruct"
 

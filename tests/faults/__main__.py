@@ -11,8 +11,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from bot.building.sample import make_sample
 from bot.progress import Silent
-from bot.sample import make_sample
 from tests.faults.bench import make_bench
 from tests.faults.shard import play_shard
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from unittest import mock
 
 from bot import catalogue
+from bot.building.context import Means
+from bot.building.release_at_hand import fetch
 from bot.config import Config
 from bot.errors import PhiBotError
-from bot.fetch import fetch
-from bot.hub import client, library
-from bot.hub.local import RunningHub, serve
+from bot.hub import client, session
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.records import Report
-from bot.steps.means import Means
+from bot.records.artifacts import Report
 from bot.steps.run import run
 from bot.workspace import Workspace
 from tests.hub.faulty import Proxy, proxy
@@ -62,7 +62,7 @@ class Bench:
         """
         for name in ("sources", "staged"):
             shutil.rmtree(self.work / name, ignore_errors=True)
-        library.forget_connections()
+        session.forget_connections()
         settings = Config()
         settings = replace(
             settings,
@@ -106,7 +106,7 @@ class Bench:
     def hurried(self) -> Iterator[None]:
         """Have requests time out soon."""
         with (
-            mock.patch.object(library, "_SILENCE_SECONDS", _SHORT_SECONDS),
+            mock.patch.object(session, "_SILENCE_SECONDS", _SHORT_SECONDS),
             mock.patch("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", _SHORT_SECONDS),
         ):
             yield

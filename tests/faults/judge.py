@@ -9,9 +9,9 @@ import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
 
-from bot.hub.local import RunningHub
-from bot.memory import Memory
-from bot.records import Json, RepoRecord
+from bot.localhub import RunningHub
+from bot.records.artifacts import Json, RepoRecord
+from bot.state.memory import Memory
 from tests.faults.bench import STATE, VARIANTS
 
 _BEFORE = frozenset({".gitattributes", "README.md"})  # what a repo may hold without a record

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from bot.errors import PhiBotError
-from bot.records import Report
+from bot.records.artifacts import Report
 from tests.faults.bench import REPOS, Bench, Call
 from tests.faults.judge import Judge
 from tests.hub.faulty import Fault

@@ -1,6 +1,6 @@
 """A release for formats to look at."""
 
-from bot.records import Json, Release, SourceFile
+from bot.records.artifacts import Json, Release, SourceFile
 
 PHI_4_MINI: dict[str, Json] = {
     "architectures": ["Phi3ForCausalLM"],

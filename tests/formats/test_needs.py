@@ -3,7 +3,7 @@
 import pytest
 
 from bot import catalogue
-from bot.formats import all_formats
+from bot.formats.registry import all_formats
 
 LINUX, ARM, MACOS, WINDOWS = ("linux", "x86_64"), ("linux", "arm64"), ("macos", "arm64"), ("windows", "x86_64")
 NEEDS = {

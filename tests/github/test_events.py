@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.approval import Labeling
 from bot.cli import cli
 from bot.errors import ApprovalError, PhiBotError
 from bot.github import WorkflowRun, client
+from bot.reconvert.approval import Labeling
 from tests.github_server import GitHub, serve
 
 A = "a" * 40

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from bot.hub.client import Hub, connect
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from tests.hub.faulty import Proxy, proxy
 from tests.hub.issuer import CLAIMS, Issuer, issuer
 

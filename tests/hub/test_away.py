@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.errors import HubUnreachableError
-from bot.hub import client, library, patience
+from bot.hub import client, retry, session
 from bot.hub.client import Hub
-from bot.hub.local import check, serve
-from bot.hub.patient import PatientClient
+from bot.hub.transport import PatientClient
+from bot.localhub import check, serve
 from bot.progress import Silent
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
@@ -69,9 +69,9 @@ class Process:
 
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 2.0)  # so that nobody waits much longer than it is away
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE", 2.0)  # so that nobody waits much longer than it is away
     running = Process(tmp_path / "hub")
-    library.forget_connections()
+    session.forget_connections()
     yield running
     running.end()
 
@@ -101,7 +101,7 @@ def test_a_download_goes_on_when_the_hub_is_there_again(process: Process, tmp_pa
     release = there.release("me/Phi")
     (tmp_path / "model").mkdir()
     said: list[str] = []
-    patience.say_waits(said.append)
+    retry.say_waits(said.append)
     there.download(release, tmp_path / "model", Killing(process.kill))
     assert process.restarts == 1
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == LARGE
@@ -160,7 +160,7 @@ def test_it_is_waited_for_minutes_and_then_given_up_once(
 ) -> None:
     shaky.check()
     said: list[str] = []
-    patience.say_waits(said.append)
+    retry.say_waits(said.append)
     if how == "nothing listens":
         faulty.refuse()
     else:
@@ -168,7 +168,7 @@ def test_it_is_waited_for_minutes_and_then_given_up_once(
     with pytest.raises(Exception, match=faulty.url) as caught:
         shaky.check()
     assert caught.value.exit_code in (31, 32)  # type: ignore[attr-defined]
-    assert patience.AWAY <= sum(waits) <= patience.AWAY + 30
+    assert retry.AWAY <= sum(waits) <= retry.AWAY + 30
     assert said
     assert said[0].startswith(f"{faulty.url} is away: it is waited for")
     waits.clear()
@@ -178,7 +178,7 @@ def test_it_is_waited_for_minutes_and_then_given_up_once(
     faulty.faults.clear()
     faulty.listen()
     shaky.check()
-    assert patience.was_there(faulty.url)
+    assert retry.was_there(faulty.url)
 
 
 def test_a_hub_that_never_answered_is_not_waited_for(waits: list[float]) -> None:
@@ -187,4 +187,4 @@ def test_a_hub_that_never_answered_is_not_waited_for(waits: list[float]) -> None
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(HubUnreachableError, match=f"^{url} is not reachable"):
             client.connect(url, "hf_secret").check()
-    assert len(waits) == patience.REFUSED_REPEATS
+    assert len(waits) == retry.REFUSED_REPEATS

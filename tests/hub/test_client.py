@@ -19,12 +19,12 @@ from bot.errors import (
     PhiBotError,
     TokenError,
 )
-from bot.hub import library
+from bot.hub import session
 from bot.hub.client import Hub, connect
-from bot.hub.failures import no_token, plain, told
-from bot.hub.local import Grant, RunningHub, serve
+from bot.hub.errors import no_token, plain, told
 from bot.hub.namespace import Namespace
-from bot.hub.patience import REFUSED_REPEATS
+from bot.hub.retry import REFUSED_REPEATS
+from bot.localhub import Grant, RunningHub, serve
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
 from tests.source.models import files
@@ -80,7 +80,7 @@ def test_a_hub_that_is_not_there_is_said_so_within_seconds(
 def test_a_hub_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import close_session
 
-    monkeypatch.setattr(library, "_SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(session, "_SILENCE_SECONDS", 0.05)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     close_session()  # the next request is made by a client with that time-out
     with socket.create_server(("127.0.0.1", 0)) as silent:

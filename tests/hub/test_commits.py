@@ -11,10 +11,10 @@ import pytest
 
 from bot.errors import ConflictError, ForeignRepoError, HubRefusedError, HubUnreachableError, PhiBotError, RecordError
 from bot.hub.client import RECORD_FILE, Hub
-from bot.hub.local import RunningHub
-from bot.hub.patience import REPEATS
+from bot.hub.retry import REPEATS
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import RECORD_VERSION, RepoRecord
+from bot.records.artifacts import RECORD_VERSION, RepoRecord
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
 from tests.source.models import write

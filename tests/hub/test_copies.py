@@ -23,9 +23,9 @@ from bot.errors import (
     UnknownRevisionError,
 )
 from bot.hub.client import Hub, HubFile, connect
-from bot.hub.local import RunningHub
-from bot.hub.patience import REPEATS
-from bot.records import SourceFile
+from bot.hub.retry import REPEATS
+from bot.localhub import RunningHub
+from bot.records.artifacts import SourceFile
 from bot.source import file_digest
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy

@@ -11,9 +11,9 @@ import pytest
 
 from bot.errors import AlteredDownloadError, DiskFullError, HubRefusedError, HubUnreachableError
 from bot.hub.client import Hub
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Release
+from bot.records.artifacts import Release
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.source.models import files, safetensors, sharded

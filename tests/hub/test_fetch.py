@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bot.building.release_at_hand import fetch
 from bot.errors import OtherWeightsError
-from bot.fetch import fetch
 from bot.hub.client import Hub
 from bot.progress import Silent
 from bot.workspace import Workspace

@@ -9,10 +9,10 @@ import pytest
 
 from bot.errors import ConfigValueError, DamagedWeightsError, PhiBotError
 from bot.hub.client import Hub
-from bot.hub.failures import told
+from bot.hub.errors import told
 from bot.hub.headers import shape
 from bot.progress import Silent
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.shape import Shape, guessed_shape, local_shape
 from tests.hub.faulty import Fault, Proxy
 from tests.source import models

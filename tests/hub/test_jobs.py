@@ -11,7 +11,7 @@ from bot.errors import HubRefusedError, TokenError
 from bot.hub import jobs
 from bot.hub.client import Hub, connect
 from bot.hub.jobs import Order
-from bot.hub.local import Grant, RunningHub, serve
+from bot.localhub import Grant, RunningHub, serve
 from tests.hub.faulty import Fault, Proxy
 
 NAMESPACE = "demo"

@@ -8,11 +8,11 @@ import yaml
 from huggingface_hub import HfApi
 
 from bot.hub.client import Hub
-from bot.hub.local import RunningHub
-from bot.records import RECORD_VERSION, RepoRecord
-from tests.cards.examples import GGUF
+from bot.localhub import RunningHub
+from bot.records.artifacts import RECORD_VERSION, RepoRecord
 from tests.hub.conftest import Log
 from tests.hub.faulty import Proxy
+from tests.pages.cards.examples import GGUF
 
 RECORD = json.dumps(GGUF.to_json()).encode()
 BUILDS = {b.build.variant.name: b.build.build_key for b in GGUF.builds}

@@ -6,7 +6,7 @@ import pytest
 
 from bot.errors import ConflictError, HubRefusedError, PhiBotError, UnknownModelError, UnknownRevisionError
 from bot.hub.client import Hub, HubFile, connect
-from bot.hub.local import Grant, RunningHub
+from bot.localhub import Grant, RunningHub
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
 

@@ -21,9 +21,9 @@ from bot.errors import (
     UnsupportedArchitectureError,
 )
 from bot.hub.client import Hub, connect
-from bot.hub.failures import told
+from bot.hub.errors import told
 from bot.hub.headers import shape
-from bot.hub.local import Limits, RunningHub, serve
+from bot.localhub import Limits, RunningHub, serve
 from bot.progress import Silent
 from bot.source.shape import local_shape
 from tests.hub.faulty import Fault, Proxy

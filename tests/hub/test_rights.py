@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from bot.errors import TokenError
 from bot.hub import client
-from bot.hub.local import RunningHub
-from bot.hub.local.tokens import Grant
 from bot.hub.rights import RUN_JOBS, objection, only_reads
+from bot.localhub import RunningHub
+from bot.localhub.tokens import Grant
 
 
 def account(role: str, *, orgs: dict[str, str] | None = None, **token: Any) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import pytest
 from bot.errors import HubRefusedError, PhiBotError
 from bot.hub import client as clients
 from bot.hub.client import Hub
-from bot.hub.local import serve
-from bot.hub.local.check import check
-from bot.hub.local.limits import Limits
+from bot.localhub import serve
+from bot.localhub.check import check
+from bot.localhub.limits import Limits
 from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
-from tests.workers.running import small_disk
+from tests.worker.running import small_disk
 
 REPO = "me/Phi-4-GGUF"
 WEIGHTS = random.Random(0).randbytes(200_000)

@@ -11,7 +11,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot.errors import DamagedTokenizerError, DamagedWeightsError, PhiBotError
 from bot.hub import client, headers
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.source import check, check_listing, weights
 from bot.source.listing import INDEX
 from tests.source import models

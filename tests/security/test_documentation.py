@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import pages
-from tests.pages import ROOT
+from tests import page_reader
+from tests.page_reader import ROOT
 from tests.workflows.reading import PATHS, PRIVILEGED_TRIGGERS, Workflow
 from tests.workflows.test_audit import zizmor
 
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs/security.md"
 
 def rows(title: str) -> list[list[str]]:
     """Return the cells of a section's table, without its head."""
-    lines = [line for line in pages.sections(PAGE)[title].splitlines() if line.startswith("|")]
+    lines = [line for line in page_reader.sections(PAGE)[title].splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -89,7 +89,7 @@ def test_what_is_excused_of_a_rule_that_is_named_is_where_the_claim_is_about() -
 
 def test_everything_that_a_stranger_or_a_contributor_starts_is_in_the_table() -> None:
     started = PRIVILEGED_TRIGGERS | {"pull_request"}
-    said = pages.sections(PAGE)["Who can start what"]
+    said = page_reader.sections(PAGE)["Who can start what"]
     for workflow in (Workflow.read(path) for path in PATHS):
         if not workflow.is_example and started & workflow.triggers.keys():
             assert f"`{workflow.name.rpartition('/')[2]}`" in said
@@ -99,6 +99,6 @@ def test_every_attack_says_what_came_of_it() -> None:
     tried = rows("What was tried")
     assert len(tried) > 20
     assert all(attack and outcome for attack, outcome in tried)
-    text = pages.sections(PAGE)["What was tried"]
+    text = page_reader.sections(PAGE)["What was tried"]
     for path in re.findall(r"`(tests/[\w/]+\.py)`", text):
         assert (ROOT / path).is_file()

@@ -9,8 +9,8 @@ import pytest
 from bot.cli import _main
 from bot.errors import UnsafeFileNameError
 from bot.hub.client import Hub
-from bot.hub.local import RunningHub
-from bot.records import Json
+from bot.localhub import RunningHub
+from bot.records.artifacts import Json
 from tests.hub.conftest import client, faulty, shaky, without_syncing
 from tests.hub.faulty import Fault, Proxy
 from tests.security.test_bombs import within

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from bot import approval
-from bot.approval import Approval
-from bot.compare.cards import difference
-from bot.compare.child import code_of
-from bot.compare.compare import Wish, compare_code
-from bot.compare.records import COMPARISON_VERSION, CardDiff, Comparison
-from bot.compare.render import MARKER, render
 from bot.github import client, open_repository, put_comment
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
+from bot.reconvert import approval
+from bot.reconvert.approval import Approval
+from bot.reconvert.cards import difference
+from bot.reconvert.child import code_of
+from bot.reconvert.compare import Wish, compare_code
+from bot.reconvert.records import COMPARISON_VERSION, CardDiff, Comparison
+from bot.reconvert.render import MARKER, render
 from bot.workspace import Workspace
-from tests.compare.trees import change, checkout
 from tests.github_server import GitHub, serve
-from tests.pages import ROOT
+from tests.page_reader import ROOT
+from tests.reconvert.trees import change, checkout
 from tests.steps import proven
 from tests.workflows.reading import PATHS, PRIVILEGED_TRIGGERS, Workflow
 from tests.workflows.rules import ENVIRONMENTS, SECRETS

@@ -9,8 +9,8 @@ import pytest
 
 from bot.cli import _main
 from bot.errors import RecordError
-from bot.records import Failure, Report
-from bot.steps.reports import failures_in
+from bot.records.artifacts import Failure, Report
+from bot.state.reports import failures_in
 
 BOMBS: dict[str, Callable[[Path], object]] = {
     "lists in lists": lambda p: p.write_text("[" * 1_000_000),

@@ -7,13 +7,13 @@ import pytest
 
 from bot.errors import BuildError, RecordError
 from bot.hub import client
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Failure, Report
-from bot.steps import reports
-from bot.steps.remember import Store, store_of
+from bot.records.artifacts import Failure, Report
+from bot.state import reports
+from bot.state.store import Store, store_of
+from tests.state.test_reports import CONFIG, JOB, ONE, failed
 from tests.steps.jobs import release
-from tests.steps.test_reports import CONFIG, JOB, ONE, failed
 
 
 def write(folder: Path, *failures: Failure) -> None:

@@ -10,10 +10,11 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot.errors import UnsafeFileNameError
 from bot.hub import client
-from bot.records import Artifact
+from bot.records.artifacts import Artifact
+from tests.reconvert import test_conclude
+from tests.reconvert.test_conclude import world as reconversion
 from tests.source import models
-from tests.steps import proven, test_conclude
-from tests.steps.test_conclude import world as reconversion
+from tests.steps import proven
 from tests.steps.test_promote import STAGING, World, api, config, proven_again, rewrite, why, world
 from tests.steps.test_publish import no_plots
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import DamagedWeightsError, GithubError, RecordError, TokenError, UnknownModelError
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.toolchains.install import cache_folder
 from tests.source import models
 from tests.steps import proven
@@ -157,7 +157,7 @@ def test_a_worker_that_looks_for_tokens_finds_none(job: Job, hub: RunningHub, tm
     job.run("stage", proven.artifact(tmp_path / "artifacts", release).folder)
     job.run("stage", proven.artifact(tmp_path / "artifacts", release, "gguf/q8_0").folder)
     job.run("promote", "--json")
-    workers = [seen for seen in job.seen.values() if b"bot.workers" in seen[0]]
+    workers = [seen for seen in job.seen.values() if b"bot.worker" in seen[0]]
     assert workers, "no worker was seen"
     for arguments, environment in workers:
         assert job.found_in(arguments) == set()

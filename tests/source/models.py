@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from bot.records import Json
+from bot.records.artifacts import Json
 
 CONFIG = {
     "architectures": ["Phi3ForCausalLM"],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import SourceError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source import bounds
 from bot.source.tokenizer import check_tokenizer
 from tests.source.models import files, sentencepiece, write

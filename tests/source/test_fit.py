@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import MisfitError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.fit import check_fit
 from bot.source.weights import Tensor
-from bot.workers.sample import config as samples
+from bot.worker.sample import config as samples
 
 CONFIGS = {name: getattr(samples, name)() for name in ("phi_2", "phi_3_5_mini", "phi_4_mini", "phi_3_5_moe")}
 Shapes = dict[str, tuple[int, ...]]

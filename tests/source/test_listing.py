@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from bot import source
 from bot.errors import DamagedWeightsError, PhiBotError, PicklesOnlyError
 from bot.progress import Silent
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.listing import INDEX, SINGLE, check_listing, list_files, list_folder
 from bot.source.weights import check_weights
 from bot.toolchains.install import ensure
 from tests.source.models import TENSORS, files, safetensors, sharded, write
-from tests.workers.running import run_python
+from tests.worker.running import run_python
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 OTHER = safetensors(TENSORS, fill=2)

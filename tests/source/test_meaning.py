@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bot.errors import ConfigValueError, PhiBotError, UnsupportedArchitectureError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.config import check_config
 from bot.source.meaning import normal
 from tests.source.models import CONFIG

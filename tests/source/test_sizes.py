@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from bot import fetch, source
+from bot import source
+from bot.building import release_at_hand
+from bot.building.streams import room
 from bot.config import Config
-from bot.config_places import Publish
-from bot.config_tables import Build, Watch
+from bot.config.places import Publish
+from bot.config.tables import Build, Watch
 from bot.errors import AlteredDownloadError, OversizedFileError, SourceError
 from bot.hub import client
-from bot.hub.local import RunningHub
-from bot.memory import Memory
+from bot.localhub import RunningHub
+from bot.machines.placing import demand
 from bot.progress import Silent
-from bot.records import CONTENT_FILES, Release, SourceFile
+from bot.records.artifacts import CONTENT_FILES, Release, SourceFile
 from bot.source import bounds, sizes
 from bot.source.names import NOTICES
+from bot.state.memory import Memory
 from bot.steps.build import streams
-from bot.steps.place import demand
 from bot.steps.watch import Reader, watch
-from bot.streams import room
 from bot.workspace import Workspace
 from tests.hub.conftest import at_once as at_once
 from tests.source import models
@@ -149,7 +150,7 @@ def test_what_a_plan_says_is_held_again_before_it_is_downloaded(
     found = changed(connected.release(MODEL), path, sizes.largest(path) + 1)
     before = downloads(hub)
     with pytest.raises(OversizedFileError, match=re.escape(path)):
-        fetch.fetch(found, workspace=Workspace(root=tmp_path), hub=connected, display=Silent())
+        release_at_hand.fetch(found, workspace=Workspace(root=tmp_path), hub=connected, display=Silent())
     assert downloads(hub) == before
 
 
@@ -161,7 +162,7 @@ def test_a_file_that_is_larger_than_it_was_listed_is_not_kept(hub: RunningHub, a
     connected = client.connect(hub.url, hub.token)
     found = changed(connected.release(MODEL), "tokenizer.json", 1000)
     with pytest.raises(AlteredDownloadError, match=r"tokenizer.json .* did not arrive as the Hub lists it"):
-        fetch.fetch(found, workspace=Workspace(root=tmp_path), hub=connected, display=Silent())
+        release_at_hand.fetch(found, workspace=Workspace(root=tmp_path), hub=connected, display=Silent())
     kept = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size > 1000 and "tokenizer.json" in p.name]
     assert kept == []
 
@@ -196,7 +197,7 @@ def test_the_room_for_other_files_counts_where_weights_stream() -> None:
     streamed = [dataclasses.replace(job(with_rest(n), "gguf/q4_k_m"), source="streamed") for n in (0, 90_000_000)]
     bare, full = (demand(one).disk for one in streamed)
     assert full - bare == 2 * 90_000_000  # as it was downloaded, and as toolchains read it
-    assert fetch.streamed_bytes(with_rest(90_000_000)) == room(8_000_000_000) + 180_000_000
+    assert release_at_hand.streamed_bytes(with_rest(90_000_000)) == room(8_000_000_000) + 180_000_000
     kept = [demand(job(with_rest(n), "gguf/q4_k_m")).disk for n in (0, 90_000_000)]
     assert kept[1] - kept[0] == 180_000_000
 

@@ -8,7 +8,7 @@ import pytest
 
 from bot import source
 from bot.errors import AdapterError, OtherWeightsError, PhiBotError, UnsupportedArchitectureError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.shape import local_shape
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.weights import read_header

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import ConfigValueError, DamagedTokenizerError
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source.tokens import check_tokens, flag_notes, possible_ids, template_notes
 
 ROWS = 10

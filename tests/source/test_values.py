@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from bot import catalogue
 from bot.errors import ConfigValueError, PhiBotError
-from bot.estimates import estimate
-from bot.formats import all_formats
-from bot.records import Json
+from bot.formats.registry import all_formats
+from bot.machines.estimate import estimate
+from bot.records.artifacts import Json
 from bot.source.config import check_config
 from bot.source.meaning import NATIVE
 from bot.source.shape import guessed_shape
-from bot.workers.sample import config as samples
+from bot.worker.sample import config as samples
 from tests.formats.examples import release
 
 CONFIGS: dict[str, dict[str, Json]] = {

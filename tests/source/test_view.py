@@ -9,11 +9,11 @@ import pytest
 
 from bot import source
 from bot.progress import Silent
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.source import read_header
 from bot.toolchains.install import ensure
 from tests.source.models import framed
-from tests.workers.running import run_python
+from tests.worker.running import run_python
 
 pytestmark = pytest.mark.toolchain
 

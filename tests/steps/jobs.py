@@ -3,10 +3,10 @@
 from typing import Literal
 
 from bot import catalogue
-from bot.estimates import estimate
-from bot.plans import Job, PlannedVariant
-from bot.records import Release, SourceFile
-from bot.runners import GB, Runner
+from bot.machines.estimate import estimate
+from bot.machines.runners import GB, Runner
+from bot.records.artifacts import Release, SourceFile
+from bot.records.plans import Job, PlannedVariant
 from bot.source.shape import Shape
 
 CONFIG = {

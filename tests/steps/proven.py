@@ -8,26 +8,19 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 import bot
-from bot import catalogue, recipes, reference, toolchains
-from bot.cards import Prompt, figures
+from bot import catalogue, toolchains
+from bot.building import reference
 from bot.config import Config
-from bot.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side
-from bot.formats import all_formats
+from bot.formats import recipes
+from bot.formats.registry import all_formats
 from bot.hub import client
-from bot.hub.local import RunningHub
-from bot.records import (
-    Artifact,
-    BuildRecord,
-    Cost,
-    FileEntry,
-    Imatrix,
-    Release,
-    SourceRef,
-    ToolchainRef,
-)
+from bot.localhub import RunningHub
+from bot.pages.cards import Prompt, figures
+from bot.records.artifacts import Artifact, BuildRecord, Cost, FileEntry, Imatrix, Release, SourceRef, ToolchainRef
+from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side
 from bot.steps.verify import judge
 from bot.workspace import write_json
-from tests.cards.examples import GGUF, distance
+from tests.pages.cards.examples import GGUF, distance
 from tests.source import models
 
 MODEL = "microsoft/Phi-9-mini"

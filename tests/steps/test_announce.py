@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.config_places import Announce
-from bot.records import Report
+from bot.config.places import Announce
+from bot.records.artifacts import Report
 from bot.steps.announce import announce, announce_releases
-from tests import test_release_issues as given
+from tests.github import test_release_issues as given
 from tests.github_server import Fault, GitHub, serve
-from tests.status.examples import HUB
+from tests.pages.status.examples import HUB
 
 
 class Said:

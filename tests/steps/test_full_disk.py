@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-import bot.fetch
+import bot.building.release_at_hand
 from bot import catalogue
 from bot.config import Config
 from bot.errors import DiskFullError
 from bot.hub import client
-from bot.plans import Job
 from bot.progress import Silent, Task
-from bot.records import Artifact, Release
+from bot.records.artifacts import Artifact, Release
+from bot.records.plans import Job
 from bot.steps.build import build
 from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
-from tests.workers.running import room_left, small_disk
+from tests.worker.running import room_left, small_disk
 
 pytestmark = pytest.mark.toolchain
 
@@ -97,13 +97,13 @@ def test_a_source_that_does_not_fit_while_it_is_fetched(
         workspace = Workspace(root=disk / "work")
         job = job_of(sample, "gguf/q8_0")
         workspace.root.mkdir()
-        found = bot.fetch._local
+        found = bot.building.release_at_hand._local
 
         def take_the_room(release: Release) -> Path:
             room_left(disk, 0)
             return found(release)
 
-        monkeypatch.setattr(bot.fetch, "_local", take_the_room)
+        monkeypatch.setattr(bot.building.release_at_hand, "_local", take_the_room)
         with pytest.raises(DiskFullError) as raised:
             build_on(workspace, job, Silent())
         assert_told(raised.value, str(disk))

@@ -10,18 +10,20 @@ import pytest
 from huggingface_hub import HfApi
 
 import bot
-from bot import catalogue, machine, recipes, source
+from bot import catalogue, source
 from bot.errors import BuildError, ForeignRepoError, UnsupportedArchitectureError
+from bot.formats import recipes
 from bot.hub import client
 from bot.hub.client import Hub
-from bot.hub.local import RunningHub
 from bot.hub.namespace import Namespace
-from bot.memory import Memory
-from bot.plans import Plan, Shelved, Sighting
-from bot.records import Release
-from bot.steps.failures import failure
+from bot.localhub import RunningHub
+from bot.records.artifacts import Release
+from bot.records.failures import failure
+from bot.records.plans import Plan, Shelved, Sighting
+from bot.state.memory import Memory
 from bot.steps.plan import Known, current_keys, is_refusal, plan, require_work
 from bot.steps.watch import Reader, sighting_of
+from bot.system import machine
 from tests.source import models
 
 CONFIG = models.CONFIG | {"hidden_size": 3072, "num_attention_heads": 32, "num_hidden_layers": 2, "vocab_size": 32064}

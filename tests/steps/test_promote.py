@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from bot import recipes
 from bot.config import Config
-from bot.config_places import Publish
-from bot.config_tables import Build, Gates, Run, Verify, Watch
+from bot.config.places import Publish
+from bot.config.tables import Build, Gates, Run, Verify, Watch
 from bot.errors import ConfigError, ForeignRepoError
-from bot.evidence import Check, KnownBehaviour
+from bot.formats import recipes
 from bot.hub import client
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Artifact, FileEntry, Imatrix, ImatrixTrial, Report, Variant
+from bot.records.artifacts import Artifact, FileEntry, Imatrix, ImatrixTrial, Report, Variant
+from bot.records.evidence import Check, KnownBehaviour
 from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.stage import stage

@@ -11,9 +11,9 @@ from bot.config import Config
 from bot.errors import PhiBotError
 from bot.hub import client
 from bot.hub.client import Hub
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Report
+from bot.records.artifacts import Report
 from bot.steps.promote import promote
 from bot.workspace import Workspace
 from tests.hub.faulty import Fault, proxy

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
+from bot.building.context import Means
 from bot.config import Config
 from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError
 from bot.hub import client
-from bot.plans import Job, Placement
+from bot.machines.placing import BYTES_A_SECOND
 from bot.progress import Silent
+from bot.records.plans import Job, Placement
 from bot.steps import build as build_step
-from bot.steps.means import Means
-from bot.steps.place import BYTES_A_SECOND
 from bot.steps.plan import plan_releases
 from bot.steps.prove import in_order, prove_all
 from bot.steps.watch import Reader
 from bot.toolchains import Toolchain, enter
 from bot.workspace import Workspace
-from tests.pages import ROOT
+from tests.page_reader import ROOT
 from tests.source import models
 from tests.steps.jobs import job, release
 
@@ -30,7 +30,7 @@ import sys
 sys.path.insert(0, {root!r})
 module = sys.argv[1]
 sys.argv = sys.argv[1:]
-from bot.workers.harness import *
+from bot.worker.harness import *
 
 def build(task, report):
     if "gguf" in module:

@@ -12,14 +12,14 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from bot import toolchains
-from bot.cleaning import PUBLISHED_FILE
+from bot.building.cleaning import PUBLISHED_FILE
 from bot.hub import client
-from bot.hub.local import RunningHub
+from bot.localhub import RunningHub
 from bot.progress import Silent, Task
-from bot.records import Artifact, FileEntry, ProvenBuild, Report
+from bot.records.artifacts import Artifact, FileEntry, ProvenBuild, Report
 from bot.steps.publish import publish
 from bot.workspace import Workspace, read_json, write_json
-from tests.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE, sha256
+from tests.pages.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE, sha256
 from tests.toolchains.index import HEAD, lock, wheel
 
 GGUF_REPO, MLX_REPO = "me/Phi-3.5-mini-instruct-GGUF", "me/Phi-3.5-mini-instruct-mlx-4bit"

@@ -17,32 +17,33 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from bot import catalogue, naming, toolchains
-from bot.approval import Approval
+from bot import catalogue, toolchains
+from bot.building.release_at_hand import fetch
+from bot.catalogue import naming
 from bot.cli import cli
 from bot.config import Config
-from bot.config_places import Publish
-from bot.config_tables import Build, Watch
-from bot.fetch import fetch
+from bot.config.places import Publish
+from bot.config.tables import Build, Watch
 from bot.github import Pull
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
-from bot.memory import Memory, Seen
-from bot.plans import Plan, Watched
+from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.records import Artifact, FileEntry, Release, Report, digest_of
-from bot.steps.conclude import conclude
+from bot.reconvert.approval import Approval
+from bot.reconvert.conclude import conclude
+from bot.reconvert.propose import propose
+from bot.records.artifacts import Artifact, FileEntry, Release, Report, digest_of
+from bot.records.plans import Plan, Watched
+from bot.state.memory import Memory, Seen
+from bot.state.store import Store
 from bot.steps.plan import Known, plan
 from bot.steps.promote import promote
-from bot.steps.propose import propose
 from bot.steps.publish import publish
-from bot.steps.remember import Store
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, remembered, sighting_of, watch
 from bot.workspace import Workspace, write_json
+from tests.reconvert.test_conclude import HEAD, NAME
 from tests.source import models
 from tests.steps import proven
-from tests.steps.test_conclude import HEAD, NAME
 from tests.steps.test_publish import no_plots as no_plots
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_plots")]

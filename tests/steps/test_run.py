@@ -11,20 +11,20 @@ import yaml
 from huggingface_hub import HfApi
 
 from bot import catalogue
+from bot.building.context import Means
 from bot.config import Config
-from bot.config_places import Publish
-from bot.config_tables import Build, Run, Watch
+from bot.config.places import Publish
+from bot.config.tables import Build, Run, Watch
 from bot.errors import BuildError, HubUnreachableError
 from bot.hub import client
-from bot.hub.local import RunningHub
-from bot.memory import Memory
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Report
+from bot.records.artifacts import Report
+from bot.records.failures import cut_short, failure
+from bot.state.memory import Memory
+from bot.state.store import Store
 from bot.steps import prove
 from bot.steps import run as steps
-from bot.steps.failures import cut_short, failure
-from bot.steps.means import Means
-from bot.steps.remember import Store
 from bot.steps.run import Cycle, run
 from bot.workspace import Workspace
 from tests.source import models

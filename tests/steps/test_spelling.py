@@ -9,25 +9,25 @@ from click.testing import CliRunner, Result
 from huggingface_hub import HfApi
 
 from bot import catalogue
-from bot.approval import Approval
+from bot.building.context import Means
 from bot.cli import cli
 from bot.config import Config
-from bot.config_places import Publish
-from bot.config_tables import Build, Watch
+from bot.config.places import Publish
+from bot.config.tables import Build, Watch
 from bot.hub import client
-from bot.hub.local import RunningHub, make_token
-from bot.memory import Memory
-from bot.records import Release
-from bot.steps.means import Means
+from bot.localhub import RunningHub, make_token
+from bot.reconvert.approval import Approval
+from bot.reconvert.propose import propose
+from bot.records.artifacts import Release
+from bot.state.memory import Memory
 from bot.steps.promote import promote
-from bot.steps.propose import propose
 from bot.steps.publish import publish
 from bot.steps.run import look
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, is_watched, watch
 from bot.workspace import Workspace
+from tests.reconvert.test_conclude import HEAD, NAME
 from tests.steps import proven
-from tests.steps.test_conclude import HEAD, NAME
 from tests.steps.test_publish import Said
 from tests.steps.test_publish import no_plots as no_plots
 from tests.steps.test_requests import NOW

@@ -12,31 +12,31 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot import catalogue
-from bot.approval import Approval
+from bot.building.context import Means
 from bot.config import Config
-from bot.config_places import Publish
-from bot.config_tables import Build, Run, Watch
+from bot.config.places import Publish
+from bot.config.tables import Build, Run, Watch
 from bot.errors import OtherSourceError
 from bot.github import Pull
+from bot.hf_jobs.run import submit
 from bot.hub import client
-from bot.hub.local import RunningHub
-from bot.plans import Plan
-from bot.records import Artifact, Release, Report
-from bot.steps.ahead import LARGE_BYTES, Ahead
-from bot.steps.conclude import conclude
-from bot.steps.elsewhere import submit
-from bot.steps.means import Means
+from bot.localhub import RunningHub
+from bot.publishing.early_upload import LARGE_BYTES, Ahead
+from bot.reconvert.approval import Approval
+from bot.reconvert.conclude import conclude
+from bot.reconvert.propose import propose
+from bot.records.artifacts import Artifact, Release, Report
+from bot.records.plans import Plan
 from bot.steps.plan import Known, plan
 from bot.steps.promote import promote
-from bot.steps.propose import propose
 from bot.steps.publish import Owners, placed, publish
 from bot.steps.run import look
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, sighting_of
 from bot.workspace import Workspace
+from tests.reconvert.test_conclude import HEAD, NAME
 from tests.source import models
 from tests.steps import proven
-from tests.steps.test_conclude import HEAD, NAME
 from tests.steps.test_publish import Said
 from tests.steps.test_publish import no_plots as no_plots
 

@@ -9,14 +9,14 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.config import Config
-from bot.config_tables import Watch
+from bot.config.tables import Watch
 from bot.errors import PicklesOnlyError, UnknownModelError
 from bot.hub import client
-from bot.hub.local import RunningHub
-from bot.memory import Memory
-from bot.plans import Sighting, Watched
+from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.records import Release
+from bot.records.artifacts import Release
+from bot.records.plans import Sighting, Watched
+from bot.state.memory import Memory
 from bot.steps.watch import Reader, is_folder, remembered, watch
 from tests.source import models
 

@@ -17,7 +17,6 @@ import pytest
 from rich.console import Console
 
 import bot
-from bot import heartbeat
 from bot.errors import (
     BuildError,
     ChatTemplateError,
@@ -34,13 +33,14 @@ from bot.errors import (
 )
 from bot.printable import is_hidden
 from bot.progress import Lines
-from bot.records import Json, Record
+from bot.records.artifacts import Json, Record
+from bot.system import heartbeat
 from bot.toolchains import Toolchain, enter, printed
 from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
 from bot.toolchains.watch import Limits
-from bot.workers.harness import FORESEEN, SourceProblem
+from bot.worker.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
-from tests.workers.running import small_disk
+from tests.worker.running import small_disk
 
 PYTHON = Toolchain(name="plain", python=Path(sys.executable), lock_digest="0" * 64, versions={})
 
@@ -82,7 +82,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         body = textwrap.indent(textwrap.dedent(code), "    ")
         source = (
             "import ctypes, os, signal, subprocess, sys, time\n"
-            "from bot.workers.harness import *\n"
+            "from bot.worker.harness import *\n"
             f"{first}\ndef work(task, report):\n{body}\n\nmain({{'work': work}})\n"
         )
         (package / "workers" / "own.py").write_text(source)
@@ -261,7 +261,7 @@ def test_only_workers_can_be_launched() -> None:
     command = [sys.executable, "-I", str(enter.LAUNCHER), "os"]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert ran.stderr == "launch.py runs only bot.workers.*, not os\n"
+    assert ran.stderr == "launch.py runs only bot.worker.*, not os\n"
 
 
 # A worker that starts a process of its own and says which, and then goes on for ever.
@@ -293,14 +293,14 @@ def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_pat
     with pytest.raises(BuildError):  # leaves the worker's files where the other process finds them
         work("os._exit(1)")
     (tmp_path / "bot" / "workers" / "own.py").write_text(
-        "import os, subprocess, sys, time\nfrom bot.workers.harness import main\n"
+        "import os, subprocess, sys, time\nfrom bot.worker.harness import main\n"
         f"def work(task, report):\n{_FAMILY}\nmain({{'work': work}})\n"
     )
     code = f"""
         import sys
         from pathlib import Path
         from bot.toolchains import Toolchain, enter, printed
-        from bot.records import Record
+        from bot.records.artifacts import Record
         enter.LAUNCHER = Path({str(enter.LAUNCHER)!r})
         python = Toolchain(name="plain", python=Path(sys.executable), lock_digest="", versions={{}})
         log = Path({str(tmp_path / "log")!r})

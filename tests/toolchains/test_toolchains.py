@@ -10,7 +10,7 @@ import pytest
 
 from bot import toolchains
 from bot.progress import display
-from bot.records import Json
+from bot.records.artifacts import Json
 from bot.toolchains import Toolchain, system
 from bot.toolchains.build import keep
 from bot.toolchains.enter import child_environment

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from tests import pages
+from tests import page_reader
 from tests.workflows.reading import OURS, PATHS, ROOT, Workflow
 from tests.workflows.rules import SECRETS
 
@@ -16,7 +16,7 @@ OWN = [w for w in map(Workflow.read, PATHS) if not w.is_example]
 
 def tables(section: str) -> list[list[str]]:
     """The rows of the table in a section of the page."""
-    (rows,) = pages.tables(pages.sections(PAGE)[section])
+    (rows,) = page_reader.tables(page_reader.sections(PAGE)[section])
     return rows
 
 

@@ -10,10 +10,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.hub import client
-from bot.hub.local import RunningHub, serve
-from bot.hub.local.tokens import Grant
+from bot.localhub import RunningHub, serve
+from bot.localhub.tokens import Grant
 from bot.progress import Silent
-from bot.records import Report
+from bot.records.artifacts import Report
 from bot.toolchains.install import cache_folder
 from tests import github_answers, github_server
 from tests.action.runner import Runner

@@ -1,0 +1,41 @@
+"""Keep: the working folder within its limits, and room on the disk for what comes next."""
+
+from collections.abc import Sequence
+
+from bot.building.cleaning import clean, wish_of
+from bot.building.context import Means
+from bot.building.release_at_hand import missing_bytes, streamed_bytes
+from bot.catalogue.naming import repo_of
+from bot.progress import size
+from bot.records.artifacts import BuildRecord
+from bot.records.plans import Job, Plan
+
+
+def keep_within(means: Means, todo: Plan, jobs: Sequence[Job] = ()) -> None:
+    """Remove what ``work.keep`` says is to go, and what stands in the way of the ``jobs`` of a release that come next.
+
+    To be called between two releases, when this process uses nothing. ``todo`` knows what is published by now.
+    """
+    namespace, template = means.config.publish.namespace, means.config.publish.repo
+    done = {(planned.build_key, planned.repo_id) for planned in todo.done}
+
+    def is_done(build: BuildRecord) -> bool:
+        if namespace is None:
+            return False
+        return (build.build_key, repo_of(namespace, build.source.repo_id, build.variant, template)) in done
+
+    need = sum(job.estimate.output for job in jobs) + max((job.estimate.disk for job in jobs), default=0)
+    need += max((_source_bytes(job, means) for job in jobs), default=0)
+    cleaned = clean(means.workspace, wish_of(means.config.work.keep, need=need, is_done=is_done), dry_run=False)
+    if cleaned.freed:
+        count = len(cleaned.removed)
+        means.display.say(
+            f"Cleaned the working folder: {count} unused {'entry' if count == 1 else 'entries'}, "
+            f"{size(cleaned.freed)} freed, {size(cleaned.kept)} kept"
+        )
+
+
+def _source_bytes(job: Job, means: Means) -> int:
+    if job.source == "streamed":
+        return streamed_bytes(job.release)
+    return missing_bytes(job.release, means.workspace)

@@ -1,0 +1,49 @@
+"""The reference: what the original model says, computed once per release and shared by all formats."""
+
+from pathlib import Path
+
+from bot import texts, toolchains
+from bot.building.release_at_hand import AtHand
+from bot.progress import Display, duration, size
+from bot.records.artifacts import Json, Release, digest_of
+from bot.records.tasks import ReferenceTask
+from bot.toolchains.install import ensure
+from bot.workspace import Workspace
+
+_VERSION = 7  # raise it when the worker computes something else from the same inputs
+
+
+def digest(release: Release) -> str:
+    """Return the digest of all that decides the reference: the model, the texts, and what computes it."""
+    return digest_of([_VERSION, release.content_digest, texts.digest(), toolchains.lock_digest("reference")])
+
+
+def reference(release: Release, given: AtHand, *, workspace: Workspace, threads: int, display: Display) -> Path:
+    """Return the folder of a release's reference, computing it first if that is not done yet."""
+    folder = workspace.reference(digest(release))
+    if workspace.has(folder):
+        return folder
+    toolchain = ensure("reference", display)
+    with workspace.only_one(f"reference-{folder.name}", display):
+        if workspace.has(folder):
+            return folder
+        title = f"Computing the reference of {release.label}"
+        with workspace.scratch() as scratch, display.task(title) as task:
+            out = scratch / "reference"
+            out.mkdir()
+            request = ReferenceTask(
+                source=str(given.folder), out=str(out), threads=threads, streamed=given.stream is not None
+            )
+            done: Json = given.run_worker(
+                toolchain,
+                "reference",
+                "compute",
+                request,
+                log=workspace.log(f"reference-{folder.name[:12]}"),
+                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+            )
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            out.rename(folder)
+        memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
+        display.say(f"Reference: {done['scored']} positions, peak memory {memory}, {seconds}")
+    return folder

@@ -1,0 +1,202 @@
+"""Fetch a release: its files in the working folder, checked, and the view of them that toolchains read.
+
+Where the disk is too small for the weights, only what is beside them is fetched, and they stream (bot/building/streams.py).
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from bot import source
+from bot.building.streams import Stream, room
+from bot.errors import BuildError, ChangedSourceError
+from bot.hub.client import Hub
+from bot.hub.download import arrived
+from bot.machines import worker_limits
+from bot.pages import cards
+from bot.progress import Display, size
+from bot.records.artifacts import Json, Record, Release
+from bot.source import sparse_files
+from bot.source.config import read_config
+from bot.source.shape import Shape, local_shape
+from bot.system import disk
+from bot.toolchains import Toolchain
+from bot.toolchains.enter import run_worker
+from bot.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtHand:
+    """A release that toolchains can read in ``folder``; with a ``stream``, its weights come through that."""
+
+    folder: Path
+    stream: Stream | None = None
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What the headers say of the model."""
+        return local_shape(self.folder, read_config(self.folder))
+
+    def run_worker(
+        self,
+        toolchain: Toolchain,
+        module: str,
+        command: str,
+        task: Record,
+        *,
+        log: Path,
+        on_event: Callable[[dict[str, Json]], None],
+    ) -> Json:
+        """Run a worker that reads the release. Raises what ``run_worker`` itself does, or the stream's error."""
+        stream = self.stream
+        if stream is None:
+            return run_worker(
+                toolchain, module, command, task, log=log, on_event=on_event, limits=worker_limits.of(task, self.shape)
+            )
+
+        def served(event: dict[str, Json]) -> None:
+            if not stream.take(event):
+                on_event(event)
+
+        try:
+            done = run_worker(
+                toolchain,
+                module,
+                command,
+                task,
+                log=log,
+                on_event=served,
+                on_start=stream.begin,
+                limits=worker_limits.of(task, self.shape),
+            )
+        except BuildError as error:
+            if stream.error is not None:  # which is what it failed of
+                raise stream.error from error
+            raise
+        if stream.error is not None:  # a worker that took it for a fault of the artifact
+            raise stream.error
+        return done
+
+
+@contextmanager
+def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub, display: Display) -> Iterator[AtHand]:
+    """Have a release at hand for the block: all of it, fetched once and kept, or ``streamed`` if it is not there yet.
+
+    Raises what ``fetch`` raises.
+    """
+    if not streamed or not can_stream(release, workspace):
+        yield AtHand(folder=fetch(release, workspace=workspace, hub=hub, display=display))
+        return
+    with workspace.scratch() as scratch:
+        folder = scratch / "source"
+        folder.mkdir()
+        with display.task(f"Reading the headers of {release.label}") as task:
+            places = hub.outline(release, folder, task)
+        source.check(folder)
+        _stage(release, folder, scratch / "staged", display)
+        ahead = room(release.weight_bytes) // 4
+        with Stream(places, folder, partial(hub.read_range, release), ahead=ahead) as stream:
+            yield AtHand(folder=scratch / "staged", stream=stream)
+
+
+def can_stream(release: Release, workspace: Workspace) -> bool:
+    """Say whether a release can stream here: it is on a Hub, not here yet, and files in this folder can have holes."""
+    if release.folder or workspace.has(workspace.source(release)) or workspace.has(workspace.staged(release)):
+        return False
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    return sparse_files.can_punch(workspace.root)
+
+
+def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display) -> Path:
+    """Return the staged folder of a release, downloading and checking it first if that is not done yet.
+
+    Raises what the checks of ``bot.source`` raise, ChatTemplateError for a template that takes too much, and
+    DiskTooSmallError before a download that does not fit.
+    """
+    staged = workspace.staged(release)
+    if workspace.has(staged):
+        return staged
+    with workspace.only_one(_lock(release, workspace), display):
+        if workspace.has(staged):
+            return staged
+        folder = _local(release) if release.folder else _download(release, workspace, hub, display)
+        source.check(folder)
+        with workspace.scratch() as scratch:
+            _stage(release, folder, scratch / "staged", display)
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "staged").rename(staged)
+    return staged
+
+
+def _stage(release: Release, folder: Path, out: Path, display: Display) -> None:
+    """Make the view that toolchains read, and say what a person should know of it."""
+    for note in (*release.notes, *source.stage(folder, out)):
+        display.say(f"{release.label}: {note}")
+    cards.check_limits(out)  # it is rendered in toolchains too, hours later
+
+
+def _local(release: Release) -> Path:
+    assert release.folder is not None  # noqa: S101 - the caller looked
+    folder = Path(release.folder)
+    if source.local_release(folder).content_digest != release.content_digest:
+        raise ChangedSourceError(
+            f"the files in {folder} have changed since they were planned", hint="Plan again, or run the whole way."
+        )
+    return folder
+
+
+def missing_bytes(release: Release, workspace: Workspace) -> int:
+    """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights.
+
+    What a killed download left is not among them: it goes on from there.
+    """
+    if workspace.has(workspace.staged(release)):
+        return 0
+    copied = release.bytes_beside_weights
+    if release.folder or workspace.has(workspace.source(release)):
+        return copied
+    folder = workspace.downloading(release)
+    return copied + sum(f.size - arrived(folder, f) for f in release.files if source.is_wanted(f.path))
+
+
+def streamed_bytes(release: Release) -> int:
+    """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice."""
+    return room(release.weight_bytes) + 2 * release.bytes_beside_weights
+
+
+def forget_download(release: Release, workspace: Workspace, display: Display) -> bool:
+    """Remove what a killed download left: it takes the room of a release that is to stream. Say whether there was any.
+
+    One that another process is at is waited for.
+    """
+    folder = workspace.downloading(release)
+    if not folder.exists():
+        return False
+    with workspace.only_one(_lock(release, workspace), display):
+        shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _lock(release: Release, workspace: Workspace) -> str:
+    return f"source-{workspace.staged(release).name}"
+
+
+def _download(release: Release, workspace: Workspace, hub: Hub, display: Display) -> Path:
+    folder = workspace.source(release)
+    if workspace.has(folder):
+        return folder
+    source.check_sizes(((f.path, f.size) for f in release.files if source.is_wanted(f.path)), where=release.label)
+    hub.shape(release)  # weights that are not the model's are refused before hours of downloading them
+    workspace.need_disk(missing_bytes(release, workspace), f"Downloading {release.label}")
+    partial = workspace.downloading(release)  # not in scratch: a killed download goes on from here
+    if not workspace.has(partial):
+        partial.mkdir(parents=True, exist_ok=True)
+    title = f"Downloading {release.label} ({size(release.weight_bytes)} of weights)"
+    with disk.told(title, partial, needed=missing_bytes(release, workspace)), display.task(title) as task:
+        hub.download(release, partial, task)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder

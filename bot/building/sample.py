@@ -1,0 +1,62 @@
+"""The sample checkpoints: a small Phi of each family, with true architecture, tokenizer and config keys."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from bot.catalogue import families
+from bot.errors import ConfigError
+from bot.machines import worker_limits
+from bot.progress import Display
+from bot.records.tasks import SampleTask
+from bot.toolchains.enter import run_worker
+from bot.toolchains.install import ensure
+
+
+def make_sample(
+    folder: Path, display: Display, *, family: str = families.DEFAULT, shards: int = 1, keys: str = "older"
+) -> None:
+    """Make the sample checkpoint of a family in a new folder, whole or not at all.
+
+    ``shards`` is the number of files that its weights are in; ``keys`` are those of its config: ``older``, as Microsoft
+    publishes them, or ``newer``, as transformers 5 writes them. Raises ConfigError when the folder is there already and
+    not empty, and when a family has no newer keys.
+    """
+    if keys == "newer" and families.FAMILIES[family].needs_code:
+        raise ConfigError(
+            f"there are no newer keys for {families.FAMILIES[family].title}, which transformers does not know",
+            hint="Leave out --keys.",
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is there already and not empty", hint="Name a new folder.")
+    toolchain = ensure("reference", display)
+    folder = folder.absolute()  # the worker has another working folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    log = partial.with_suffix(".log")
+    try:
+        with display.task(f"Making a small {families.FAMILIES[family].title}") as task:
+            run_worker(
+                toolchain,
+                "sample",
+                "make",
+                SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
+                log=log,
+                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+                limits=worker_limits.usual(),
+            )
+        partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    log.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

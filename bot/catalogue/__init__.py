@@ -1,0 +1,44 @@
+"""The catalogue of variants: reads variants.toml and finds rows by name."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from bot.errors import UnknownVariantError
+from bot.records.artifacts import Variant
+
+_FILE = Path(__file__).parent / "variants.toml"
+
+
+@cache
+def all_variants() -> dict[str, Variant]:
+    """Return every row by its name, in the order of the file."""
+    rows = tomllib.loads(_FILE.read_text(encoding="utf-8"))["variant"]
+    return {row["name"]: Variant.from_json(row) for row in rows}
+
+
+def select(names: Iterable[str]) -> tuple[Variant, ...]:
+    """Return the rows that names ask for, in the order of the catalogue, each once.
+
+    A name is a row's (``gguf/q4_k_m``), ``default`` (the default set), ``FORMAT`` (the default rows of one format) or
+    ``FORMAT/*`` (all of its rows). Raises UnknownVariantError, with the nearest names, for any other.
+    """
+    catalogue = all_variants()
+    formats = {v.format for v in catalogue.values()}
+    wanted: set[str] = set()
+    for name in names:
+        if name == "default":
+            wanted |= {n for n, v in catalogue.items() if v.default}
+        elif name in catalogue:
+            wanted.add(name)
+        elif name in formats:
+            wanted |= {n for n, v in catalogue.items() if v.format == name and v.default}
+        elif name.removesuffix("/*") in formats:
+            wanted |= {n for n, v in catalogue.items() if v.format == name.removesuffix("/*")}
+        else:
+            near = difflib.get_close_matches(name.lower(), [*catalogue, *formats, "default"], n=3, cutoff=0.4)
+            hint = f"Did you mean {', '.join(near)}? " if near else ""
+            raise UnknownVariantError(f"unknown variant {name!r}", hint=f"{hint}`phi-bot variants` lists them all.")
+    return tuple(v for n, v in catalogue.items() if n in wanted)

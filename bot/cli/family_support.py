@@ -1,0 +1,130 @@
+"""The support matrix: every family of Phi in every format, found out by building and verifying a small checkpoint."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from bot import catalogue
+from bot.building.context import Means
+from bot.catalogue.families import FAMILIES
+from bot.errors import SourceError
+from bot.pages import templates
+from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
+from bot.records.evidence import Distance
+from bot.records.failures import failure, together
+from bot.records.plans import Plan
+from bot.steps.plan import is_refusal, plan_releases
+from bot.steps.prove import prove_all
+from bot.steps.watch import Reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFigures(Record):
+    """What was measured on a file: ``size`` in bytes, and seconds of building and of verifying it."""
+
+    size: int
+    bits_per_weight: float
+    distances: tuple[Distance, ...]
+    known_behaviours: tuple[str, ...]
+    build_seconds: float
+    verify_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Record):
+    """What becomes of a family in a format.
+
+    ``refused`` is what the toolchain cannot do, or what is never done; ``reason`` says it in one line. ``failed`` is
+    what should not be.
+    """
+
+    family: str
+    format: str
+    variant: str
+    status: Literal["verified", "refused", "failed"]
+    reason: str
+    figures: CellFigures | None
+
+
+def first_defaults() -> tuple[Variant, ...]:
+    """Return the default variant of each format, the first where there are several."""
+    first: dict[str, Variant] = {}
+    for row in catalogue.all_variants().values():
+        if row.default:
+            first.setdefault(row.format, row)
+    return tuple(first.values())
+
+
+def matrix(
+    names: Sequence[str], variants: Sequence[Variant], checkpoint: Callable[[str], Path], means: Means
+) -> Iterator[Cell]:
+    """Yield a cell for each family and variant. ``checkpoint`` returns the folder of a family's small checkpoint."""
+    for name in names:
+        found = {c.variant: c for c in _row(name, variants, checkpoint(name), means)}
+        yield from (found[v.name] for v in variants)
+
+
+def _row(family: str, variants: Sequence[Variant], folder: Path, means: Means) -> Iterator[Cell]:
+    try:
+        todo, report = _run(variants, folder, means)
+    except SourceError as error:  # no format can do better
+        title = FAMILIES[family].title
+        for variant in variants:
+            why = failure(title, variant.name, "plan", error)
+            yield _not_done(family, replace(why, message=why.message.replace(str(folder), title)), refused=True)
+        return
+    yield from (_not_done(family, f, refused=is_refusal(f)) for f in (*todo.failures, *report.failures))
+    for artifact in report.artifacts:
+        yield _verified(family, artifact, todo.jobs[0].release.parameters)
+
+
+def _run(variants: Sequence[Variant], folder: Path, means: Means) -> tuple[Plan, Report]:
+    todo = plan_releases([Reader(hub=means.hub).named(str(folder))], variants)
+    report = Report()
+    for job in todo.jobs:  # each alone: what one toolchain does not take, another one may
+        report = together(report, prove_all((job,), means))
+    return todo, report
+
+
+def _not_done(family: str, why: Failure, *, refused: bool) -> Cell:
+    return Cell(
+        family=family,
+        format=why.variant.split("/")[0],
+        variant=why.variant,
+        status="refused" if refused else "failed",
+        reason=why.message,
+        figures=None,
+    )
+
+
+def _verified(family: str, artifact: Artifact, parameters: int) -> Cell:
+    build, evidence = artifact.build, artifact.evidence
+    assert evidence is not None  # noqa: S101 - verifying gave it
+    return Cell(
+        family=family,
+        format=build.variant.format,
+        variant=build.variant.name,
+        status="verified",
+        reason="",
+        figures=CellFigures(
+            size=build.size,
+            bits_per_weight=round(8 * build.size / parameters, 2),
+            distances=evidence.distances,
+            known_behaviours=tuple(b.name for b in evidence.known_behaviours),
+            build_seconds=build.cost.seconds,
+            verify_seconds=evidence.seconds,
+        ),
+    )
+
+
+def render(cells: Sequence[Cell]) -> str:
+    """Return the matrix as a page in Markdown: an overview, every figure, and the reasons of what is left out."""
+    template = templates.environment().get_template("families.md.j2")
+    return template.render(
+        titles={name: family.title for name, family in FAMILIES.items()},
+        rows=[[c for c in cells if c.family == name] for name in dict.fromkeys(c.family for c in cells)],
+        variants=list(dict.fromkeys(c.variant for c in cells)),
+        reasons=list(dict.fromkeys(c.reason for c in cells if c.reason)),
+        known=list(dict.fromkeys(k for c in cells if c.figures for k in c.figures.known_behaviours)),
+    )

@@ -1,0 +1,176 @@
+"""What a pull request changes, as commands: compare two sides, render a card, keep the one comment up to date."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bot import catalogue, config, github
+from bot.building.context import Means
+from bot.catalogue.families import FAMILIES
+from bot.cli.options import Options, at_work, chosen, common, print_json, pull_request, read_input, variants_option
+from bot.errors import ConfigError
+from bot.reconvert import cards
+from bot.reconvert.child import ChildError
+from bot.reconvert.compare import Wish, compare_code, compare_models
+from bot.reconvert.describe import describe
+from bot.reconvert.records import Comparison
+from bot.reconvert.render import MARKER, render
+from bot.workspace import write_json
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("compare")
+@click.option("--base", type=_FOLDER, required=True, help="The side that is there: a checkout, or a model's folder.")
+@click.option("--head", type=_FOLDER, required=True, help="The side that is proposed.")
+@click.option("--model", metavar="PATH", help="Compare the model in this folder of both sides, not their code.")
+@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Of these alone.")
+@variants_option
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for comparison.json and comparison.md.")
+@common
+def compare_command(
+    base: Path,
+    head: Path,
+    model: str | None,
+    families: tuple[str, ...],
+    wanted: tuple[str, ...],
+    out: Path | None,
+    options: Options,
+) -> None:
+    """Say what a change does to what is published: sizes and quality before and after, with a verdict.
+
+    Both sides build and verify what the change affects, each with its own code. In a dry run nothing is built.
+
+    \b
+    Example: phi-bot compare --base ../main --head . --family phi-4-mini
+    """
+    for side in (base, head):
+        if not side.is_dir():
+            raise ConfigError(f"there is no folder {side}", hint="Name two checkouts, or two folders of a model.")
+    own = base / config.FILE_NAME
+    if options.config is None and own.is_file() and not Path(config.FILE_NAME).exists():
+        options = replace(options, config=own)  # the base's: a head could say that everything passes
+    means = options.means()
+    canary = not options.dry_run  # nothing is published, so a configuration that says so means something else
+    if canary:
+        at_work(means)
+    before, after = _model(base, model), _model(head, model)
+    if model and after is None:
+        raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
+    if after is not None:
+        names = [v.name for v in catalogue.select(chosen(wanted, means))]
+        found = compare_models(
+            before,
+            after,
+            names,
+            config=options.config.absolute() if options.config else None,
+            workspace=means.workspace,
+            display=means.display,
+            canary=canary,
+        )
+    else:
+        named = tuple(v.name for v in catalogue.select(chosen(wanted, means))) if wanted else ()
+        wish = Wish(namespace=means.config.publish.namespace, families=families, variants=named, canary=canary)
+        try:
+            found = compare_code(base.resolve(), head.resolve(), wish, workspace=means.workspace, display=means.display)
+        except ChildError as error:
+            raise ConfigError(str(error), hint="Nothing can be compared with it.") from error
+    _hand_out(found, out, options)
+
+
+@click.command("describe")
+@common
+def describe_command(options: Options) -> None:
+    """Say what this code, with a configuration, is as far as published files depend on it. Comparing asks it.
+
+    \b
+    Example: phi-bot describe --json
+    """
+    said = describe(options.means().config)
+    if options.json:
+        print_json(said)
+        return
+    for row in said.variants:
+        click.echo(f"{row.name:<28} {row.recipe[:12]}  {row.options}")
+    for name, digest in said.locks.items():
+        click.echo(f"{name:<28} {digest[:12]}  lock")
+    for precision, bound in said.gates.items():
+        click.echo(f"{precision:<28} {bound:<12g}  gate, in nats per token")
+
+
+@click.command("card")
+@click.argument("folders", nargs=-1, required=True, type=_FOLDER, metavar="FOLDER...")
+@common
+def card_command(folders: Sequence[Path], options: Options) -> None:
+    """Print the model card that publishing verified artifacts would write.
+
+    \b
+    Example: phi-bot card work/artifacts/5f1c… --namespace my-org
+    """
+    means = options.means()
+    text = cards.card(
+        folders,
+        namespace=_namespace(means),
+        endpoint=means.hub.endpoint,
+        template=means.config.publish.repo,
+    )
+    click.echo(json.dumps({"markdown": text}) if options.json else text, nl=options.json)
+
+
+@click.command("comment")
+@click.argument("comparison", metavar="COMPARISON.json")
+@click.option("--pull", required=True, metavar="OWNER/REPO#N", help="The pull request.")
+@common
+def comment_command(comparison: str, pull: str, options: Options) -> None:
+    """Put a comparison on a pull request, as the one comment that is updated. It is escaped, whoever wrote it.
+
+    \b
+    Example: phi-bot comment comparison.json --pull your-name/phi-bot#12
+    """
+    repository, number = pull_request(pull)
+    text = render(read_input(comparison, Comparison))
+    if options.means().config.run.dry_run:
+        click.echo(text, nl=False)
+        return
+    address = github.put_comment(github.open_repository(repository), number, MARKER, text)
+    click.echo(json.dumps({"url": address}) if options.json else address)
+
+
+def _model(side: Path, model: str | None) -> Path | None:
+    """Return the folder of a side's model, None where it has none.
+
+    Raises ConfigError for one outside of the side: links in a stranger's checkout lead anywhere.
+    """
+    folder = (side / model if model else side).resolve()
+    if not folder.is_relative_to(side.resolve()):
+        raise ConfigError(f"{model} leads out of {side}", hint="Name a folder below both sides.")
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _namespace(means: Means) -> str:
+    namespace = means.config.publish.namespace
+    if not namespace:
+        raise ConfigError("a card names its repo", hint="Give --namespace NAME, or set [publish] namespace.")
+    return namespace
+
+
+def _hand_out(found: Comparison, out: Path | None, options: Options) -> None:
+    text = render(found)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "comparison.json", found.to_json())
+        (out / "comparison.md").write_text(text, encoding="utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    if options.json:
+        print_json(found)
+    else:
+        click.echo(text, nl=False)
+
+
+COMMANDS = (compare_command, describe_command, card_command, comment_command)

@@ -1,0 +1,143 @@
+"""``phi-bot.toml`` → one frozen Config.
+
+The dataclasses of config_tables.py, config_machines.py and config_places.py are the one description of that file: how
+it is read, its JSON schema (phi-bot.schema.json, by ``python -m bot.config``), the text of ``phi-bot init`` and the
+table in docs/configuration.md all come from them.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bot.config import file as config_file
+from bot.config import text
+from bot.config.file import described
+from bot.config.machines import HfJobs, OwnRunner, Planning, RunnerName
+from bot.config.places import Announce, Publish, Reconvert
+from bot.config.tables import Build, Hub, Run, Verify, Watch, Work
+from bot.errors import ConfigError
+from bot.records import base, schema
+from bot.records.base import MalformedRecordError, Record, fields_of
+
+FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"
+_HINT = "docs/configuration.md explains every key; so does the file that `phi-bot init` writes."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Record):
+    """What a phi-bot watches, builds, verifies and publishes. Every key may be left out."""
+
+    hub: Hub = field(default_factory=Hub)
+    run: Run = field(default_factory=Run)
+    watch: Watch = field(default_factory=Watch)
+    build: Build = field(default_factory=Build)
+    work: Work = field(default_factory=Work)
+    verify: Verify = field(default_factory=Verify)
+    plan: Planning = field(default_factory=Planning)
+    hf_jobs: HfJobs = field(default_factory=HfJobs)
+    runner: dict[RunnerName, OwnRunner] = field(
+        default_factory=dict,
+        metadata=described("Machines of your own that jobs may be planned on, by names that you give them."),
+    )
+    publish: Publish = field(default_factory=Publish)
+    reconvert: Reconvert = field(default_factory=Reconvert)
+    announce: Announce = field(default_factory=Announce)
+
+    def gate(self, precision: str) -> float:
+        """Return the bound on mean KL, in nats per token, for a precision class of the catalogue (``int4`` …)."""
+        bounds: dict[str, float] = dataclasses.asdict(self.verify.gates)
+        return bounds[precision]
+
+    def namespace(self, why: str) -> str:
+        """Return the namespace to publish in. Raises ConfigError, which says ``why`` there has to be one."""
+        if not self.publish.namespace:
+            raise ConfigError(why, hint="Give --namespace NAME, or set [publish] namespace.")
+        return self.publish.namespace
+
+    def replace(
+        self,
+        *,
+        endpoint: str | None = None,
+        work: Path | None = None,
+        namespace: str | None = None,
+        dry_run: bool | None = None,
+    ) -> "Config":
+        """Return the config with what the command line said in place of it; None leaves a value as it is.
+
+        Raises ConfigError, naming the option, for a value that the file could not hold either.
+        """
+        hub, build, publish, run = self.hub, self.build, self.publish, self.run
+        if dry_run is not None:
+            run = dataclasses.replace(run, dry_run=dry_run)
+        if endpoint is not None:
+            hub = _with(hub, "endpoint", endpoint, "--endpoint")
+        if work is not None:
+            build = _with(build, "work", str(work), "--work")
+        if namespace is not None:
+            publish = _with(publish, "namespace", namespace, "--namespace")
+        build = _placed(build, Path.cwd())
+        return dataclasses.replace(self, hub=_trimmed(hub), build=build, publish=publish, run=run)
+
+
+def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:
+    """Read a config file; None stands for ./phi-bot.toml, or the defaults where there is none.
+
+    Where there is no file, ``environ`` may hold its text as PHI_BOT_TOML: jobs on other machines get it so. HF_ENDPOINT
+    and PHI_BOT_CACHE fill in what the file leaves out. Raises ConfigError for a file that cannot be read, an unknown
+    key or a wrong value; the message names file, line, key and what is allowed.
+    """
+    if path is None and not Path(FILE_NAME).exists():
+        given, source = config_file.parse_text(environ.get(TEXT_VARIABLE, ""), f"${TEXT_VARIABLE}", hint=_HINT)
+        config, folder = config_file.read(Config, given, source), Path()
+    else:
+        path = path or Path(FILE_NAME)
+        given, source = config_file.parse(path, hint=_HINT)
+        config, folder = config_file.read(Config, given, source), path.parent
+    hub, build = config.hub, config.build
+    if environ.get("HF_ENDPOINT") and "endpoint" not in given.get("hub", {}):
+        hub = _with(hub, "endpoint", environ["HF_ENDPOINT"], "the environment variable HF_ENDPOINT")
+    if environ.get("PHI_BOT_CACHE") and "work" not in given.get("build", {}):
+        build = _with(build, "work", environ["PHI_BOT_CACHE"], "the environment variable PHI_BOT_CACHE")
+        build = _placed(dataclasses.replace(build, work=build.work / "work"), Path.cwd())
+    return dataclasses.replace(config, hub=_trimmed(hub), build=_placed(build, folder.absolute()))
+
+
+def init(path: Path) -> None:
+    """Write a config file in which every key is explained. Raises ConfigError where there is one already."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text.template(Config))
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already", hint="It was left as it is. Edit it, or move it away.") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="Name a file in a folder of yours.") from None
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a config file, for editors and for checks in CI."""
+    return schema.schema(Config, title="phi-bot.toml", toml=True)
+
+
+def _with(section: Any, name: str, value: str, said_by: str) -> Any:
+    try:
+        found = base.read(fields_of(section.__class__)[0][name], value)
+    except MalformedRecordError as error:
+        raise ConfigError(f"{said_by} {config_file.in_words(error)}", hint=_HINT) from None
+    return dataclasses.replace(section, **{name: found})
+
+
+def _trimmed(hub: Hub) -> Hub:
+    return dataclasses.replace(hub, endpoint=hub.endpoint.rstrip("/"))
+
+
+def _placed(build: Build, folder: Path) -> Build:
+    return dataclasses.replace(build, work=folder / build.work.expanduser())
+
+
+if __name__ == "__main__":
+    import json
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

@@ -1,0 +1,214 @@
+"""Tables of ``phi-bot.toml``: one frozen dataclass each, with what every key means and may hold.
+
+Here is what is watched, built and verified. Where it runs is in config_machines.py, where it goes in config_places.py.
+"""
+
+# ruff: noqa: RUF009 - a key is a field
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from bot import catalogue
+from bot.config.file import described, key
+from bot.errors import UnknownVariantError
+from bot.records.base import NOT_EMPTY, Record, bounds, check, pattern
+from bot.system import machine
+
+
+def _check_endpoint(value: str) -> str | None:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "is no URL"
+    if "@" in parts.netloc:
+        return "holds a user name or a password; tokens come from the environment variable HF_TOKEN alone"
+    if not host or parts.query or parts.fragment or value != value.strip():
+        return "is no URL of a Hub"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "would send your token unencrypted"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_variants(names: list[str]) -> str | None:
+    try:
+        catalogue.select(names)
+    except UnknownVariantError as error:
+        return f"has an {error.message}. {error.hint}".removesuffix(".")
+    return None
+
+
+def _check_work(value: str) -> str | None:
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        return "is in the home folder of nobody known here"
+    return None
+
+
+Owner = Annotated[  # what the Hub takes for one
+    str,
+    pattern(
+        r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?",
+        "the name of a user or an organisation on the Hub (letters, digits, - _ and ., at most 96)",
+    ),
+]
+Endpoint = Annotated[
+    str,
+    check(_check_endpoint),  # first: a password is not repeated
+    pattern(r"https?://[^\s]+", "an https:// address, or an http:// address of this machine (localhost, 127.0.0.1)"),
+]
+Glob = Annotated[str, pattern(r"[^/\s]+", "a pattern on a model's name without its owner (no slash, no space)")]
+VariantNames = Annotated[
+    str, pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists')
+]
+Folder = Annotated[Path, check(_check_work), pattern(r"[^\u0000]+", "the path of a folder")]
+Gate = Annotated[float, bounds(above=0, unit="nats per token")]
+
+
+def default_work() -> Path:
+    """Return the folder for unfinished work where none is set."""
+    return platformdirs.user_cache_path("phi-bot", appauthor=False) / "work"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub(Record):
+    """Where releases are found and repos are published."""
+
+    endpoint: Endpoint = key(
+        "https://huggingface.co",
+        "The Hub's address. Without it, the environment variable HF_ENDPOINT is taken, if set.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Record):
+    """Whether and how the bot works when nobody looks."""
+
+    dry_run: bool = key(
+        False,
+        "Say what would be done, and do nothing of it. `phi-bot init` sets it, until a person has looked.",
+        init=True,
+    )
+    paused: bool = key(
+        False,
+        "Begin nothing. So does a file PAUSED in the bot's own repo (`phi-bot pause`), on all machines at once.",
+    )
+    attempts: Annotated[int, bounds(1, 100)] = key(
+        3, "How often a variant that fails is tried, with growing pauses, before it waits for `phi-bot retry`."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch(Record):
+    """Which models are looked for when none is named on the command line."""
+
+    authors: Annotated[tuple[Owner, ...], NOT_EMPTY] = key(
+        ("microsoft",), "Users and organisations whose models are watched."
+    )
+    include: Annotated[tuple[Glob, ...], NOT_EMPTY] = key(
+        ("Phi-*", "phi-*"), "Names of models to take: * stands for anything, ? for one character."
+    )
+    exclude: tuple[Glob, ...] = key((), "Names of models to leave out, even if they are included.")
+    minimum_age: Annotated[float, bounds(0, 8760)] = key(
+        0.0, "Hours that a release must have stood unchanged before it is taken: first uploads are often mended."
+    )
+    gated: Literal["leave-out", "private"] = key(
+        "leave-out",
+        "What to do with models that ask for something before they are read: leave them out, or take them, if "
+        "the token may, and publish in private repos alone.",
+    )
+    private: Literal["leave-out", "private"] = key("leave-out", "The same for private models.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build(Record):
+    """What is built, and where."""
+
+    variants: Annotated[tuple[VariantNames, ...], NOT_EMPTY, check(_check_variants)] = key(
+        ("default",),
+        'What to build: "default", a row of the catalogue ("gguf/q4_k_m"), the default rows of a format ("gguf") '
+        'or all of its rows ("gguf/*"). `phi-bot variants` lists the rows.',
+    )
+    work: Folder = field(
+        default_factory=default_work,
+        metadata=described(
+            "Folder for downloads and unfinished work; a relative path starts at the folder of this file. Without it: "
+            "work in the folder that the environment variable PHI_BOT_CACHE names, or else in the user's cache folder.",
+            example="~/.cache/phi-bot/work",
+        ),
+    )
+    threads: Annotated[int, bounds(1, 1024)] = field(
+        default_factory=machine.processors,
+        metadata=described(
+            "Processor threads that a build may use. Without it, as many as this process may run on.", example=4
+        ),
+    )
+    outdated: Literal["now", "slowly", "never"] = key(
+        "slowly",
+        "What to do with publications that an older toolchain or recipe made: build them anew now, slowly (one "
+        "model a run, the oldest first, when nothing else is to be done), or never.",
+    )
+    imatrix_from_4_bits: Literal["never", "measured"] = key(
+        "never",
+        "Whether GGUF types of 4 to 6 bits are quantized by an importance matrix: never, or where that is measured "
+        "to bring a release's file nearer to the original. Measuring builds and verifies each of them twice.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep(Record):
+    """What stays in the working folder of what can be made anew. `phi-bot run` sees to it, and `phi-bot clean` does."""
+
+    days: Annotated[float, bounds(0, 3650)] = key(
+        14.0,
+        "Sources, references, logs, unfinished builds and artifacts that are published go when nothing has used "
+        "them for so many days. An artifact that is not published stays.",
+    )
+    gigabytes: Annotated[float, bounds(0)] | None = key(
+        None,
+        "How much the working folder may take between two releases, in GB: what was not used for longest goes "
+        "first. Without it, what the disk has: it goes where a release needs the room.",
+        example=200.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Record):
+    """What the working folder (`build.work`) keeps."""
+
+    keep: Keep = field(default_factory=Keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates(Record):
+    """The largest mean KL divergence, in nats per token, with which a file of each precision is still published."""
+
+    int2: Gate = 1.0
+    int3: Gate = 0.5
+    int4: Gate = 0.2
+    int5: Gate = 0.03
+    int6: Gate = 0.015
+    int8: Gate = 0.003
+    bf16: Gate = 0.001
+    fp16: Gate = 0.0005
+    fp32: Gate = 0.0002
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Record):
+    """What a file must prove before it is published."""
+
+    gates: Gates = field(default_factory=Gates)

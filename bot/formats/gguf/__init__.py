@@ -1,0 +1,1 @@
+"""GGUF: all that is known of it outside of its card."""

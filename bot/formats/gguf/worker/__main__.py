@@ -1,0 +1,16 @@
+"""What the worker of GGUF does: build, verify, and measure the importance of weights."""
+
+from functools import partial
+
+from bot.formats.gguf.worker.build import build
+from bot.formats.gguf.worker.file import inspect
+from bot.formats.gguf.worker.importance import measure as importance
+from bot.formats.gguf.worker.rotary import rotary
+from bot.formats.gguf.worker.runtime import load
+from bot.formats.gguf.worker.weights import stored
+from bot.worker import measure
+from bot.worker.harness import main
+
+if __name__ == "__main__":
+    means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    main({"build": build, "verify": partial(measure.verify, means=means), "importance": importance})

@@ -1,0 +1,151 @@
+"""GGUF straight from the checkpoint: no converted file in between, and one read for all variants.
+
+The stock way writes the whole model once more as a file (29 GB of Phi-4) and reads it again for each variant. Here the
+converter says what the tensors are, the quantizer what becomes of each, and their own functions are called on some rows
+at a time. The bytes are the same.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, read_model, type_of
+from bot.formats.gguf.worker.imatrix import Array, Matrix, MissingWeightsError, weights_for
+from bot.formats.gguf.worker.kquants import by_ggml, quantizer
+from bot.formats.gguf.worker.layout import Layout, Refused, quantized_layout, write_skeleton
+from bot.formats.gguf.worker.onepass import Pass
+from bot.formats.gguf.worker.origin import origins
+from bot.formats.gguf.worker.rows import Base, Output
+from bot.records.tasks import BuildTask, Target
+from bot.worker.checkpoint import weight_types
+from bot.worker.fast import NotCovered, require_versions
+from bot.worker.feed import Feed
+from bot.worker.harness import Reporter, SourceProblem
+from bot.worker.mapped import Mapped
+from bot.worker.placed import Placed
+
+PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The file to be made for a target. ``weights`` are those of ``matrix``, by tensor."""
+
+    target: Target
+    base: Base
+    layout: Layout
+    quantized: bool
+    matrix: Matrix | None
+    weights: Mapping[str, Array]
+
+
+def build(task: BuildTask, report: Reporter, matrices: Mapping[str, Matrix]) -> None:
+    """Build each target, with the importance matrix of its variant if there is one. A refused type fails alone.
+
+    Raises NotCovered before anything is built, SourceProblem when the converter cannot read the model, and OSError when
+    the disk fills up.
+    """
+    require_versions(PINNED)
+    if sys.byteorder != "little" or not hasattr(os, "pwrite"):
+        raise NotCovered("this system is none of those that it was tried on")
+    report.progress("reading the model", 0, 0, "tensors")
+    own = own_type(weight_types(Path(task.source)))
+    mapped = _mapped(task, report)
+    plans, refused = _plans(task, mapped, own, matrices)
+    for target, reason in refused:
+        report.failed(target.variant, reason)
+    if plans:
+        _write(task, plans, mapped, report)
+
+
+def _mapped(task: BuildTask, report: Reporter) -> Mapped:
+    try:
+        return Mapped(Path(task.source), Feed(report) if task.streamed else None)
+    except SourceProblem as problem:  # the files are whole, so it is a type that the converter may know
+        raise NotCovered(str(problem)) from problem
+
+
+def _plans(
+    task: BuildTask, mapped: Mapped, own: str, matrices: Mapping[str, Matrix]
+) -> tuple[list[_Plan], list[tuple[Target, str]]]:
+    """Return what to make, and the targets that are refused, with the reason."""
+    skeletons: dict[str, Path] = {}
+    bases: dict[str, Base] = {}
+    plans, refused = [], []
+    try:
+        for kind in dict.fromkeys(k if (k := type_of(t)) in STORED else own for t in task.targets):
+            skeletons[kind] = Path(task.scratch) / f"{kind}.skeleton"
+            bases[kind] = _base(task, kind, skeletons[kind], mapped)
+        for target in task.targets:
+            kind, matrix = type_of(target), matrices.get(target.variant.name)
+            if kind in STORED:
+                base = bases[kind]
+                plan = _Plan(target=target, base=base, layout=base.layout, quantized=False, matrix=None, weights={})
+                plans.append(plan)
+                continue
+            try:
+                plans.append(_quantized(target, bases[own], skeletons[own], matrix))
+            except (Refused, MissingWeightsError) as reason:
+                refused.append((target, str(reason)))
+    finally:
+        for file in skeletons.values():
+            file.unlink(missing_ok=True)
+    return plans, refused
+
+
+def _base(task: BuildTask, kind: str, skeleton: Path, mapped: Mapped) -> Base:
+    writer = read_model(task, kind, skeleton)
+    if len(writer.tensors) != 1:
+        raise NotCovered("the converter would write several files")
+    found = origins(writer, mapped.stored)
+    return Base(layout=write_skeleton(writer, skeleton), tensors=writer.tensors[0], origins=found)
+
+
+def _quantized(target: Target, base: Base, skeleton: Path, matrix: Matrix | None) -> _Plan:
+    kind = type_of(target)
+    layout = quantized_layout(skeleton, base.layout, kind, matrix)
+    weights = {}
+    for name, slot in layout.slots.items():
+        if slot.kind != base.layout.slots[name].kind:
+            found = weights_for(matrix, name, base.tensors[name].shape, slot.kind, kind)
+            if found is not None:
+                weights[name] = found
+    return _Plan(target=target, base=base, layout=layout, quantized=True, matrix=matrix, weights=weights)
+
+
+def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter) -> None:
+    what = "writing " + ", ".join(type_of(p.target) for p in plans)
+    quantize = quantizer(report.note) if any(p.quantized for p in plans) else by_ggml
+
+    def progress(done: int, total: int) -> None:
+        report.progress(what, done, total, "bytes")
+
+    with ExitStack() as files:
+        outputs = [_open(task, plan, files) for plan in plans]
+        Pass(mapped, outputs, quantize, progress).run(task.threads)
+        hashed: dict[Path, str] = {}
+        for plan, output in zip(plans, outputs, strict=True):
+            if output.refused is not None:
+                output.placed.discard()
+                report.failed(plan.target.variant, output.refused, kind=kind_of(output.refused))
+            else:
+                file = file_of(task, plan.target)
+                hashed[file] = output.placed.finish(file)
+        report.built_together([p.target for p, o in zip(plans, outputs, strict=True) if o.refused is None], hashed)
+
+
+def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
+    file = file_of(task, plan.target)
+    folder = Path(plan.target.partial or Path(task.scratch) / "partial")
+    decides = {
+        "header": hashlib.sha256(plan.layout.header).hexdigest(),
+        "matrix": plan.matrix.digest() if plan.matrix is not None else None,
+    }
+    parts = {name: (slot.offset, slot.offset + slot.size) for name, slot in plan.layout.slots.items()}
+    placed = files.enter_context(Placed(folder, file.name, plan.layout.size, decides, parts))
+    placed.write(plan.layout.header, 0)
+    return Output(base=plan.base, layout=plan.layout, placed=placed, quantized=plan.quantized, weights=plan.weights)

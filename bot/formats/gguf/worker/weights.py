@@ -1,0 +1,90 @@
+"""The weights of a GGUF artifact by the names of its source, dequantized by gguf-py."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.formats.gguf.worker.file import Header, Place, read_header, the_file
+from bot.records.tasks import VerifyTask
+from bot.worker.tensors import Tensors
+from bot.worker.weights import Stored, UnfaithfulError, rows_at_once
+
+Array = Any  # numpy is not installed where mypy runs
+
+_EXPERT = re.compile(r"\.experts\.(\d+)\.")
+_FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
+_STACK = 3  # dimensions of a tensor that holds experts
+
+
+def stored(task: VerifyTask) -> Iterator[Stored]:
+    """Yield every weight of the file as llama.cpp computes with it, one tensor, or one expert of a stack, at a time.
+
+    The converter renames Phi's tensors and stacks its experts; it moves no values around, so there is nothing to undo.
+    LongRoPE's factors are left out: they come from the source's config, and rotary.py reads them.
+    Raises UnfaithfulError for a tensor that the source has nothing to hold against.
+    """
+    file = the_file(Path(task.artifact))
+    header = read_header(file)
+    sources = _sources(header, Tensors(Path(task.source)))
+    for name, place in header.tensors.items():
+        if name in _FACTORS:
+            continue
+        if name not in sources:
+            raise UnfaithfulError(f"the artifact has a tensor {name} that the source does not have")
+        elif len(place.shape) == _STACK:
+            yield from _experts(file, place, sources[name])
+        else:
+            yield Stored(sources=tuple(sources[name]), shape=place.shape, parts=_parts(file, place))
+
+
+def _sources(header: Header, source: Tensors) -> dict[str, list[str]]:
+    """Return, for each tensor of the file, the names that the source has for what is in it, experts in their order."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    architecture = header.metadata["general.architecture"]
+    model = next(m for m, name in MODEL_ARCH_NAMES.items() if name == architecture)
+    names = get_tensor_name_map(model, header.metadata[f"{architecture}.block_count"])
+    found: dict[str, list[str]] = {}
+    for name in sorted(source.names(), key=_natural):
+        stacked = names.get_name(_EXPERT.sub(".experts.", name), try_suffixes=(".weight", ".bias"))
+        if stacked is not None:
+            found.setdefault(stacked, []).append(name)
+    return found
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _experts(file: Path, place: Place, names: list[str]) -> Iterator[Stored]:
+    if len(names) != place.shape[0]:
+        raise UnfaithfulError(f"{names[0]}: {place.shape[0]} experts are stored, the source has {len(names)}")
+    size = place.size // len(names)
+    for i, name in enumerate(names):
+        one = Place(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
+        yield Stored(sources=(name,), shape=one.shape, parts=_parts(file, one))
+
+
+def dequantized(file: Path, place: Place) -> Array:
+    """Return a tensor as float32, whole."""
+    return np.concatenate(list(_parts(file, place)))
+
+
+def _parts(file: Path, place: Place) -> Iterator[Array]:
+    """Yield a tensor as float32, some rows at a time. They are read: pages of a mapped file would stay in memory."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    rows, columns = math.prod(place.shape[:-1]), place.shape[-1]
+    size, step = place.size // rows, rows_at_once(columns)
+    with file.open("rb") as opened:
+        opened.seek(place.offset)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            packed = np.fromfile(opened, np.uint8, count * size).reshape(count, size)
+            values = dequantize(packed, GGMLQuantizationType(place.kind))
+            yield values.reshape(-1, *place.shape[1:])

@@ -1,0 +1,1 @@
+"""MLX: all that is known of it outside of its card."""

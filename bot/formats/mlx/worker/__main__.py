@@ -1,0 +1,14 @@
+"""What the worker of MLX does: build, and verify."""
+
+from functools import partial
+
+from bot.formats.mlx.worker.artifact import inspect, stored
+from bot.formats.mlx.worker.build import build
+from bot.formats.mlx.worker.rotary import rotary
+from bot.formats.mlx.worker.runtime import load
+from bot.worker import measure
+from bot.worker.harness import main
+
+if __name__ == "__main__":
+    means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    main({"build": build, "verify": partial(measure.verify, means=means)})

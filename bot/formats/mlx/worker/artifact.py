@@ -1,0 +1,146 @@
+"""MLX, looking into a folder without running it: its files, and the weights that mlx-lm reads from them."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.formats.mlx.worker import cpu
+from bot.records.artifacts import CONTENT_FILES, Json
+from bot.records.tasks import VerifyTask
+from bot.worker.checkpoint import forbid_remote_code
+from bot.worker.files import json_object
+from bot.worker.weights import Stored, rows_at_once
+
+Array = Any  # numpy is not installed where mypy runs
+_Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and its parts
+
+_CONFIG = "config.json"
+_INDEX = "model.safetensors.index.json"
+_EXPERTS = ".switch_mlp."  # mlx-lm stacks the experts of a layer, and calls their matrices by what they do
+_EXPERT_MATRICES = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+
+
+def inspect(task: VerifyTask) -> str:
+    """Say what is in an artifact: the weights, config.json, and the source's files that come with a model.
+
+    Raises ValueError, naming the file, for one that is missing, damaged or too many.
+    """
+    folder, source = Path(task.artifact), Path(task.source)
+    present = {p.name for p in folder.iterdir()}
+    objects = {name: json_object(folder / name) for name in sorted(present) if name.endswith(".json")}
+    places = _places(objects)
+    copied = {name for name in CONTENT_FILES if (source / name).is_file()}
+    needed = {_CONFIG, _INDEX, *places.values(), *copied}
+    if missing := sorted(needed - present):
+        raise ValueError(f"{missing[0]} is missing")
+    if extra := sorted(present - needed):
+        raise ValueError(f"{extra[0]} is no part of an MLX model")
+    shards = sorted(set(places.values()))
+    stored = {name: shard for shard in shards for name in _tensor_names(folder / shard)}
+    if different := sorted(stored.items() ^ places.items()):
+        name, shard = different[0]
+        raise ValueError(f"{_INDEX} and {shard} do not agree on {name}")
+    files = f"{len(shards)} safetensors file{'s' if len(shards) > 1 else ''} of {len(stored)} arrays"
+    return f"{files}, and {len(present) - len(shards)} files beside"
+
+
+def _places(objects: dict[str, dict[str, Json]]) -> dict[str, str]:
+    """Return the file that the index names for each array."""
+    if _INDEX not in objects:
+        raise ValueError(f"{_INDEX} is missing")
+    places = objects[_INDEX].get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
+        raise ValueError(f"{_INDEX} is damaged: it names no files")
+    return places
+
+
+def _tensor_names(file: Path) -> list[str]:
+    """Return the names in a safetensors file whose header agrees with its size, which opening it checks."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return list(opened.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{file.name} is damaged: {error}") from error
+
+
+def stored(task: VerifyTask) -> Iterator[Stored]:
+    """Yield every weight as mlx-lm's own modules hold it, one after the other, each dequantized by MLX.
+
+    The modules know what the files alone do not say: the bits and the group size that each matrix is read with.
+    """
+    import mlx.core as mx
+    from mlx import nn
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load_model
+
+    forbid_remote_code()
+    cpu.prepare()
+    model, _ = load_model(Path(task.artifact), lazy=True)
+    leaves = tree_flatten(model.leaf_modules(), is_leaf=lambda m: isinstance(m, nn.Module))
+    for path, module in leaves:
+        for name, values in _weights(module):
+            yield from _named(f"{path}.{name}", values)
+        module.clear()  # what was read stays in memory while anything refers to it
+        mx.clear_cache()
+
+
+def _weights(module: Any) -> Iterator[tuple[str, Iterator[_Rows]]]:
+    """Yield the name of each weight of a module, and its values: of one array, or of one an expert."""
+    from mlx.utils import tree_flatten
+
+    arrays = dict(tree_flatten(module.parameters()))
+    scales, biases = arrays.pop("scales", None), arrays.pop("biases", None)
+    for name, array in arrays.items():
+        quantized = (array, scales, biases) if name == "weight" and scales is not None else (array,)
+        if array.ndim == 3:
+            yield name, (_rows(module, *(a[e] for a in quantized)) for e in range(len(array)))
+        else:
+            yield name, iter([_rows(module, *quantized)])
+
+
+def _rows(module: Any, array: Any, scales: Any = None, biases: Any = None) -> _Rows:
+    """Return the shape of an array that may be quantized, and its values in float32, some rows at a time.
+
+    What is quantized is computed in float32 too, as Metal's kernels do.
+    """
+    columns = array.shape[1:] if scales is None else (scales.shape[-1] * module.group_size,)
+
+    def parts() -> Iterator[Array]:
+        step = rows_at_once(math.prod(columns))
+        for first in range(0, len(array), step):
+            yield _values(module, *(a if a is None else a[first : first + step] for a in (array, scales, biases)))
+
+    return (len(array), *columns), parts()
+
+
+def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> Array:
+    """Return an array in float32. What is quantized is computed in float32 too, as Metal's kernels do."""
+    import mlx.core as mx
+
+    if scales is None:
+        return np.asarray(array.astype(mx.float32))
+    return np.asarray(
+        mx.dequantize(
+            array,
+            scales.astype(mx.float32),
+            biases.astype(mx.float32),
+            module.group_size,
+            module.bits,
+            module.mode,
+        )
+    )
+
+
+def _named(name: str, values: Iterator[_Rows]) -> Iterator[Stored]:
+    """Give weights the names of the checkpoint. mlx-lm keeps all but those of experts."""
+    layer, experts, matrix = name.partition(_EXPERTS)
+    for number, (shape, parts) in enumerate(values):
+        if experts:
+            kind, _, rest = matrix.partition(".")
+            name = f"{layer}.experts.{number}.{_EXPERT_MATRICES[kind]}.{rest}"
+        yield Stored(sources=(name,), shape=shape, parts=parts)

@@ -1,0 +1,1 @@
+"""ONNX: all that is known of it outside of its card."""

@@ -1,0 +1,23 @@
+"""What the worker of ONNX does: build, and verify."""
+
+from bot.formats.onnx.worker.build import build
+from bot.formats.onnx.worker.files import inspect
+from bot.formats.onnx.worker.rotary import rotary
+from bot.formats.onnx.worker.runtime import find_device, load, send_nothing
+from bot.formats.onnx.worker.weights import stored
+from bot.records.artifacts import Json
+from bot.records.tasks import VerifyTask
+from bot.worker import measure
+from bot.worker.harness import Reporter, main
+
+
+def verify(task_json: Json, report: Reporter) -> Json:
+    """Measure an artifact, as measure.verify. Raises RuntimeError where there is no device that it was built for."""
+    send_nothing()
+    find_device(VerifyTask.from_json(task_json).variant)
+    means = measure.Means(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    return measure.verify(task_json, report, means)
+
+
+if __name__ == "__main__":
+    main({"build": build, "verify": verify})

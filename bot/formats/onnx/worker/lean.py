@@ -1,0 +1,130 @@
+"""ONNX in little memory: the builder makes its graphs without weights, and then they are written, tensor by tensor.
+
+The builder holds a model several times over: 24 GB for 3.8 B parameters. What it leaves is the same to the byte here.
+"""
+
+import gc
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+
+from bot.formats.onnx.worker import data, graph
+from bot.formats.onnx.worker.builder import empty, extra_options, read_config, run_builder, saving
+from bot.records.tasks import BuildTask, Target
+from bot.worker.disk import disk_full
+from bot.worker.fast import NotCovered, require_versions
+from bot.worker.feed import Feed
+from bot.worker.harness import Foreseen, Reporter
+from bot.worker.mapped import Mapped
+
+PINNED = {
+    "onnxruntime-genai": "0.18.0",
+    "onnxruntime": "1.31.1",
+    "onnx-ir": "1.1.0",
+    "transformers": "5.23.0",
+}
+
+#: of the builder's extra options, those that the graphs here were compared with
+_OPTIONS = {
+    "hf_token",
+    "hf_remote",
+    "windowed_kv_cache",
+    "algo_config",
+    "matmul_mixed_precision",
+    "is_symmetric",
+    "block_size",
+    "accuracy_level",
+}
+
+
+def build(
+    task: BuildTask, source: Path, stop: Sequence[int], report: Reporter, say: Callable[[Exception], str]
+) -> None:
+    """Build all targets of a task with one read of its weights. ``source`` is the folder as the builder reads it.
+
+    A target whose graph the builder cannot make fails alone, and ``say`` puts that into words. Raises NotCovered, and
+    leaves nothing behind, where another version, model or option needs the builder itself.
+    """
+    require_versions(PINNED)
+    _require_covered(task, source)
+    # torch warns of memory that it must not write to, once for each tensor; nothing here writes to it.
+    warnings.filterwarnings("ignore", message="The given buffer is not writable")
+    mapped = Mapped(Path(task.source), Feed(report) if task.streamed else None)
+    files: list[data.DataFile] = []
+    made: list[Target] = []
+    failures: list[tuple[Target, str]] = []
+    try:
+        for target in task.targets:
+            try:
+                files.append(_graph(task, source, target, mapped, stop, report))
+                made.append(target)
+            except (Foreseen, NotCovered):
+                raise
+            except Exception as error:
+                if (full := disk_full(error, Path(target.out))) is not None:
+                    raise full from error
+                empty(target)
+                failures.append((target, say(error)))
+        for target, message in failures:
+            report.failed(target.variant, message)
+        hashed = data.write(files, mapped, task.threads, partial(report.progress, "writing", unit="bytes"))
+    except BaseException:
+        for target in task.targets:
+            empty(target)
+        raise
+    report.built_together(made, hashed)
+
+
+def _require_covered(task: BuildTask, source: Path) -> None:
+    architectures = read_config(source).get("architectures")
+    if architectures not in [[name] for name in graph.ARCHITECTURES]:
+        raise NotCovered(f"the architecture is not {' or '.join(graph.ARCHITECTURES)}")
+    for target in task.targets:
+        if unknown := sorted(extra_options(target).keys() - _OPTIONS):
+            raise NotCovered(f"{target.variant.short_name} has options that were not compared: {', '.join(unknown)}")
+
+
+def _graph(
+    task: BuildTask, source: Path, target: Target, mapped: Mapped, stop: Sequence[int], report: Reporter
+) -> data.DataFile:
+    """Let the builder make all files of a target but the data file; return what that will be."""
+    planned: list[data.DataFile] = []
+
+    def save(own: Callable[..., None], model: Any, path: str, *, external_data: str, **_: Any) -> None:
+        initializers = _initializers(model, Path(path).parent, external_data)
+        own(model, path)
+        folder = Path(target.partial or tempfile.mkdtemp(dir=task.scratch))
+        planned.append(
+            data.DataFile(initializers=initializers, folder=folder, target=Path(path).with_name(external_data))
+        )
+
+    with graph.without_weights(mapped), saving(save):
+        run_builder(source, Path(task.scratch) / "cache", target, stop, report)
+    gc.collect()  # the graph refers to itself in circles, and holds tables of tens of megabytes
+    return planned[0]
+
+
+def _initializers(model: Any, folder: Path, name: str) -> tuple[data.Placed, ...]:
+    """Place a graph's initializers in the order in which onnx_ir would; the graph then says where they are."""
+    placed = []
+    at = 0
+    for part in model.graphs():
+        for value in part.initializers.values():
+            tensor = value.const_value
+            if tensor is None or not tensor.nbytes:
+                continue
+            placed.append(data.Placed(tensor=tensor, begin=at, end=at + tensor.nbytes))
+            value.const_value = onnx_ir.ExternalTensor(
+                name, at, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=tensor.name, base_dir=folder
+            )
+            at += tensor.nbytes
+    recipes = [recipe for recipe, _ in groupby(map(data.recipe_of, placed)) if recipe is not None]
+    if len(recipes) != len(set(recipes)):
+        raise NotCovered("what comes of one weight does not lie together")
+    return tuple(placed)

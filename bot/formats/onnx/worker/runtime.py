@@ -1,0 +1,168 @@
+"""Running ONNX in onnxruntime-genai."""
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.formats.onnx.worker.files import MODEL
+from bot.formats.onnx.worker.rows import ROWS, with_rows
+from bot.records.artifacts import Json, Variant
+from bot.records.tasks import VerifyTask
+from bot.sandbox import rendering
+from bot.worker.runtime import Logits
+from bot.worker.windows import longrope_switch
+
+Array = Any  # numpy is not installed where mypy runs
+
+_PIECE = 128  # positions whose logits the runtime holds at once: 102 MB with 200,064 tokens
+_DEVICES = {
+    "cuda": ("an NVIDIA GPU", "CUDAExecutionProvider"),
+    "dml": ("a GPU with DirectX 12 on Windows", "DmlExecutionProvider"),
+    "webgpu": ("a GPU and WebGPU", "WebGpuExecutionProvider"),
+}
+
+
+def send_nothing() -> None:
+    """Let onnxruntime send nothing, and keep nothing about its use."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+class Runtime:
+    """A folder in onnxruntime-genai, on the device that it was built for.
+
+    Generation runs the files as they are. For logits, their graph is loaded once more with an output added (see
+    rows.py); only one of the two is held at a time. ``switch`` is the number of positions past which the model takes
+    its long rotary factors, or None.
+    """
+
+    name = f"onnxruntime-genai {importlib.metadata.version('onnxruntime-genai')}"
+    other_settings: Mapping[str, Logits] = {}
+
+    def __init__(self, folder: Path, threads: int, switch: int | None) -> None:
+        import onnxruntime_genai as og
+
+        og.disable_telemetry_events()
+        self._og, self._switch, self._folder, self._threads = og, switch, folder, threads
+        self._model, self._scored = self._loaded(scored=False), False
+        self._tokenizer = og.Tokenizer(self._model)
+        self._special = _special_tokens(folder / "tokenizer.json")
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text: special tokens in it recognised, none added."""
+        return [int(i) for i in self._tokenizer.encode(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens in full.
+
+        The runtime's decoder leaves special tokens out, whatever it is told, so their text is taken from the
+        tokenizer's file. Of a SentencePiece tokenizer it keeps the space that was put before the text, unless a special
+        token comes first.
+        """
+        text = ""
+        for special, run in groupby(ids, key=self._special.__contains__):
+            if special:
+                text += "".join(self._special[i] for i in run)
+            else:
+                first = list(self._special)[:1] if not text else []
+                text += str(self._tokenizer.decode(np.array([*first, *run], dtype=np.int32)))
+        return text
+
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as the chat template in the folder writes them, rendered by the runtime."""
+        return rendering.texts("onnx.rendering", {"folder": str(self._folder)}, chats)
+
+    def stop_ids(self) -> set[int]:
+        """Return the ids at which the runtime ends generating by itself."""
+        return {int(i) for i in self._tokenizer.eos_token_ids}
+
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run the ids from an empty context; return float32 logits of some positions, as Runtime.logits.
+
+        The runtime is given few ids at a time, and says the logits of as many. Only a text that passes the switch has
+        to do so at once: keys that are in the cache keep the factors that they were rotated with. Of those ids it says
+        the last few logits, and the others are not to be had: raises ValueError for a position among them.
+        """
+        first = min(_PIECE, len(ids))
+        if self._switch is not None and len(ids) > self._switch:
+            first = max(first, self._switch + 1)
+        if positions[0] < first - _PIECE:
+            raise ValueError(f"of {first} ids at once, {_PIECE} have logits: not the one at {positions[0]}")
+        generator = self._generator(ids[:first], len(ids) + 1, scored=True)
+        rows: Array = None
+        done = 0
+        for start, end in self._pieces(generator, ids, first):
+            there = generator.get_output(ROWS)[0]
+            if rows is None:
+                rows = np.empty((len(positions), there.shape[-1]), dtype=np.float32)
+            wanted = [p - end for p in positions if start <= p < end]  # counted from the end
+            rows[done : done + len(wanted)] = there[wanted]
+            done += len(wanted)
+        return rows
+
+    def _pieces(self, generator: Any, ids: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
+        """Run all ids; yield from where to where, each time that the generator has run some."""
+        yield 0, first
+        for start in range(first, len(ids), _PIECE):
+            end = min(start + _PIECE, len(ids))
+            generator.append_tokens(np.array(ids[start:end], dtype=np.int32))
+            yield start, end
+
+    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
+        """Continue greedily until one of the model's stop tokens, which is left out."""
+        generator = self._generator(ids, len(ids) + max_new_tokens, scored=False)
+        while not generator.is_done():
+            generator.generate_next_token()
+        new = [int(i) for i in generator.get_sequence(0)[len(ids) :]]
+        return new[:-1] if new and new[-1] in self.stop_ids() else new
+
+    def _generator(self, ids: Sequence[int], max_length: int, *, scored: bool) -> Any:
+        if self._scored != scored:
+            self._model = None  # its memory goes before the other's is taken
+            self._model, self._scored = self._loaded(scored=scored), scored
+        params = self._og.GeneratorParams(self._model)
+        # The cache is allocated for max_length tokens; by default that is the whole context of the model.
+        params.set_search_options(max_length=max_length, do_sample=False)
+        generator = self._og.Generator(self._model, params)
+        generator.append_tokens(np.array(ids, dtype=np.int32))
+        return generator
+
+    def _loaded(self, *, scored: bool) -> Any:
+        config = self._og.Config(str(self._folder))
+        options = {"intra_op_num_threads": self._threads}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        if not scored:
+            return self._og.Model(config)
+        graph = with_rows(self._folder, _PIECE)  # must outlive the loading: the config refers to it and keeps no copy
+        config.add_model_data(MODEL, graph)
+        model = self._og.Model(config)
+        del graph
+        return model
+
+
+def _special_tokens(file: Path) -> dict[int, str]:
+    """Return the special tokens that a tokenizer's file adds, by their ids."""
+    added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens") or []
+    return {token["id"]: token["content"] for token in added if token["special"]}
+
+
+def find_device(variant: Variant) -> None:
+    """Raise RuntimeError where the device that a variant is built for cannot be had: that is not the file's fault."""
+    import onnxruntime
+
+    offered = onnxruntime.get_available_providers()
+    if variant.target in _DEVICES:
+        device, provider = _DEVICES[variant.target]
+        if provider not in offered:
+            raise RuntimeError(f"{variant.name} needs {device}; onnxruntime here offers {', '.join(offered)}")
+
+
+def load(task: VerifyTask) -> Runtime:
+    """Load an artifact on the device that it was built for."""
+    config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
+    return Runtime(Path(task.artifact), task.threads, longrope_switch(config))

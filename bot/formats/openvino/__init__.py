@@ -1,0 +1,1 @@
+"""OpenVINO IR: all that is known of it outside of its card."""

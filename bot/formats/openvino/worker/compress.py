@@ -1,0 +1,152 @@
+"""nncf's compression, put off: first it decides what becomes of each weight; its kernels run as the file is written.
+
+Both parts are nncf's own code. What is computed of a row depends on that row alone, so a matrix may come in parts.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+import openvino as ov
+from nncf.openvino.optimized_functions import models
+from nncf.parameters import CompressWeightsMode
+from nncf.quantization.algorithms.weight_compression import openvino_backend, weight_lowering
+from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
+from nncf.quantization.algorithms.weight_compression.parameters import CompressedWeight
+from nncf.tensor import Tensor
+from openvino import opset13 as opset
+
+from bot.formats.openvino.worker.plan import Part
+from bot.formats.openvino.worker.replaced import replaced
+from bot.formats.openvino.worker.standins import StandIns
+from bot.records.artifacts import Json
+from bot.worker.fast import NotCovered
+
+_INFER = models._infer_ov_model  # noqa: SLF001 - all kernels are run by it
+_SCALE = ov.Type.f16  # as nncf stores the scales of integers
+
+
+@dataclass(eq=False, kw_only=True)
+class Compression:
+    """What nncf is to do with a weight. ``shape`` is the weight's; the ``axes`` are those that share a scale."""
+
+    weight: str
+    shape: tuple[int, ...]
+    type: Any  # of the numbers, as OpenVINO names it
+    axes: tuple[int, ...]
+    config: Any
+    kept: dict[str, list[bytes]] = field(default_factory=dict)  # computed with the weights, and due after them
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Read what ``to_json`` wrote."""
+        config = WeightCompressionConfig(mode=CompressWeightsMode(value["mode"]), group_size=value["group_size"])
+        shape, axes = tuple(value["shape"]), tuple(value["axes"])
+        return cls(weight=value["weight"], shape=shape, type=getattr(ov.Type, value["type"]), axes=axes, config=config)
+
+    def to_json(self) -> Json:
+        """Return all but what is ``kept``. Of integers the config says no more than their kind and groups."""
+        return {
+            "weight": self.weight,
+            "shape": list(self.shape),
+            "type": self.type.get_type_name(),
+            "axes": list(self.axes),
+            "mode": self.config.mode.value,
+            "group_size": self.config.group_size,
+        }
+
+    @property
+    def loaded(self) -> str:
+        """The type of the weight's numbers, as torch names it."""
+        return {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}[self.type.get_type_name()]
+
+    def run(self, rows: Any) -> bytes:
+        """Compress rows of the weight, from their bytes; keep their scales and zero points, and return the rest."""
+        count = rows.nbytes // (prod(self.shape[1:]) * self.type.size)
+        tensor = Tensor(ov.Tensor(rows, ov.Shape([count, *self.shape[1:]]), self.type))
+        with replaced(models, "_infer_ov_model", _infer):
+            found = weight_lowering.compress_weight(tensor, self.axes, self.config)
+        stored = openvino_backend.DTYPE_MAP[self.config.compression_dtype]
+        self.kept.setdefault("scale", []).append(_bytes(found.scale, _SCALE))
+        if found.zero_point is not None:
+            self.kept.setdefault("zero_point", []).append(_bytes(found.zero_point, stored))
+        return _bytes(found.tensor, stored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Promised:
+    """Stands for a tensor of nncf's until it becomes a constant."""
+
+    part: Part
+    shape: tuple[int, ...]
+
+
+def _infer(params: Any, compiled: Any, inputs: Any) -> Any:
+    """Run a kernel, and let it keep its buffers for the next rows: giving them back took a sixth of its time."""
+    params.release_memory = False
+    return _INFER(params, compiled, inputs)
+
+
+def _bytes(tensor: Any, stored: Any) -> bytes:
+    data: bytes = openvino_backend.create_ov_const_from_tensor(tensor, stored).data.tobytes()
+    return data
+
+
+@contextmanager
+def recorded(standins: StandIns) -> Iterator[dict[str, Part]]:
+    """Let nncf compress a model whose weights are stand-ins; yield what each constant stands for, by its name."""
+    parts: dict[str, Part] = {}
+    compress, create = openvino_backend.compress_weight, openvino_backend.create_ov_const_from_tensor
+
+    def record(weight: Any, axes: Any, config: Any, precomputed: Any = None) -> Any:
+        data = weight.data.data
+        name = standins.name_at(data.ctypes.data, data.nbytes)
+        if name is None:
+            return compress(weight, axes, config, precomputed)
+        axes = (axes,) if isinstance(axes, int) else tuple(axes)
+        # 3 bits and fewer are stored in a way of their own, floats get a codebook: neither is among our variants.
+        if not config.is_integer or config.num_bits not in (4, 8) or precomputed is not None or 0 in axes:
+            raise NotCovered(f"weights are compressed as {config.mode.value}")
+        # The kernel is made and not run: making it takes numbers that OpenVINO counts up to name its nodes by, and the
+        # stock tool makes it here.
+        with replaced(models, "_infer_ov_model", lambda *given: _outputs(standins, *given)):
+            found = compress(weight, axes, config)
+        shape, numbers = tuple(weight.shape), weight.data.get_element_type()
+        job = Compression(weight=name, shape=shape, type=numbers, axes=axes, config=config)
+        promised = {
+            what: _Promised(part=Part(of=job, what=what), shape=tuple(tensor.shape))
+            for what, tensor in (("weight", found.tensor), ("scale", found.scale), ("zero_point", found.zero_point))
+            if tensor is not None
+        }
+        return CompressedWeight(promised["weight"], promised["scale"], promised.get("zero_point"))
+
+    def const(x: Any, dtype: Any, name: str | None = None) -> Any:
+        if not isinstance(x, _Promised):
+            return create(x, dtype, name)
+        assert name is not None  # noqa: S101 - nncf names all that it makes of weights
+        parts[name] = x.part
+        return opset.constant(_blank(standins, dtype, x.shape), name=name, shared_memory=True)
+
+    with ExitStack() as stack:
+        stack.enter_context(replaced(openvino_backend, "compress_weight", record))
+        stack.enter_context(replaced(openvino_backend, "create_ov_const_from_tensor", const))
+        yield parts
+
+
+def _outputs(standins: StandIns, params: Any, compiled: Any, inputs: Any) -> list[Any]:
+    """Return stand-ins for what a kernel gives: as many numbers as come in, but 1 along the axes that it reduces."""
+    (weight,) = inputs
+    outputs = []
+    for output in compiled.outputs:
+        given = zip(output.get_partial_shape(), weight.shape, strict=True)
+        shape = tuple(d.get_length() if d.is_static else size for d, size in given)
+        outputs.append(_blank(standins, output.get_element_type(), shape))
+    return [Tensor(o if params.return_ov_tensors else o.data) for o in outputs]
+
+
+def _blank(standins: StandIns, numbers: Any, shape: tuple[int, ...]) -> Any:
+    size = (prod(shape) * numbers.bitwidth + 7) // 8
+    return ov.Tensor(np.frombuffer(standins.blank(size), np.uint8), ov.Shape(shape), numbers)

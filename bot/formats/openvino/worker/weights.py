@@ -1,0 +1,118 @@
+"""The weights inside an OpenVINO model, as OpenVINO computes with them, by the names they have in the source."""
+
+from collections.abc import Callable, Collection, Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.formats.openvino.worker.runtime import send_nothing
+from bot.records.tasks import VerifyTask
+from bot.worker import pages
+from bot.worker.tensors import Tensors
+from bot.worker.weights import Stored, rows_at_once
+
+Array = Any  # numpy is not installed where mypy runs
+
+_UNPACKING = {"Convert", "Subtract", "Multiply", "Reshape"}  # types, zero points, scales and groups
+_MATRIX_INPUT = {"Gather": 0, "MatMul": 1}
+_VECTOR = {"Multiply": "weight", "Add": "bias"}  # of a norm, and of a norm or a matrix
+_EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and down, in the order of the export
+
+
+def stored(task: VerifyTask) -> Iterator[Stored]:
+    """Yield every tensor of the source as the artifact has it, unpacked by OpenVINO's CPU plugin.
+
+    A tensor is named by the operation that computes with it: the constants of norms have no names of their own.
+    """
+    send_nothing()
+    import openvino
+
+    core = openvino.Core()
+    core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": task.threads})
+    source = Tensors(Path(task.source))
+    found = set()
+    model, data = (Path(task.artifact) / f"openvino_model.{kind}" for kind in ("xml", "bin"))
+    for name, value in _used(core.read_model(model), source.names()):
+        shape, rows = tuple(value.get_shape()), _reader(core, value)
+        if "{}" in name:
+            experts = [name.format(n) for n in range(shape[0])]
+            yield from (Stored.whole(e, rows(n, n + 1)[0]) for n, e in enumerate(experts))
+            found.update(experts)
+        elif shape[0] == 1:  # of a norm, to multiply with
+            yield Stored.whole(name, rows(0, 1).reshape(-1))
+            found.add(name)
+        else:
+            step = rows_at_once(prod(shape[1:]))
+            yield Stored(sources=(name,), shape=shape, parts=_parts(rows, shape[0], step, data))
+            found.add(name)
+        del rows  # with what OpenVINO made of the tensor
+    yield from _left_out(source, found)
+
+
+def _parts(rows: Callable[[int, int], Array], count: int, step: int, data: Path) -> Iterator[Array]:
+    for start in range(0, count, step):
+        yield rows(start, start + step)
+        pages.drop(data)  # OpenVINO maps the file, and a model is looked at as a whole
+
+
+def _used(model: Any, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what a model computes with: the name of a tensor, and the output of the operation that unpacks it.
+
+    The name of stacked experts has ``{}`` where the number of the expert stands.
+    """
+    constant, seen = set(), set()
+    for node in model.get_ordered_ops():
+        kind, inputs = node.get_type_name(), node.input_values()
+        fixed = [value.get_node().get_name() in constant for value in inputs]
+        if kind == "Constant" or (kind in _UNPACKING and all(fixed)):
+            constant.add(node.get_name())
+            continue
+        for number, value in enumerate(inputs):
+            name = _name(node, number, value) if fixed[number] else None
+            if name == "lm_head.weight" and name not in names:
+                name = "model.embed_tokens.weight"  # the source ties them
+            if name is None or (kind in _VECTOR and name not in names):
+                continue
+            use = name, value.get_node().get_name()
+            if use not in seen:
+                seen.add(use)
+                yield name, value
+
+
+def _name(node: Any, number: int, value: Any) -> str | None:
+    """Return the name of the tensor that an operation takes as an input, or None if that is none of the model's."""
+    kind, path, shape = node.get_type_name(), node.get_friendly_name().split("/"), value.get_shape()
+    module = path[0].removeprefix("__module.")
+    if kind in _VECTOR and prod(shape) == max(shape, default=0) > 1:
+        return f"{module}.{_VECTOR[kind]}"
+    if _MATRIX_INPUT.get(kind) != number:
+        return None
+    if module.endswith(".mlp.experts") and path[-1] in _EXPERTS:  # checkpoints have another name than transformers
+        return f"{module.removesuffix('.mlp.experts')}.block_sparse_moe.experts.{{}}.{_EXPERTS[path[-1]]}.weight"
+    module = module.replace(".mlp.router", ".block_sparse_moe.gate")
+    return f"{module}.weight" if len(shape) == 2 else None
+
+
+def _reader(core: Any, value: Any) -> Callable[[int, int], Array]:
+    """Return what reads the entries ``start`` to ``stop`` of a tensor's first axis, as float32, and stops at its end.
+
+    They are gathered as the rows of an embedding are, which unpacks no others.
+    """
+    import openvino
+    from openvino import opset13 as ops
+
+    wanted = ops.parameter([-1], openvino.Type.i64)
+    gathered = ops.convert(ops.gather(value, wanted, ops.constant(0)), openvino.Type.f32)
+    compiled = core.compile_model(openvino.Model([ops.result(gathered)], [wanted]), "CPU")
+    count = value.get_shape()[0]
+    return lambda start, stop: compiled([np.arange(start, min(stop, count))])[0]
+
+
+def _left_out(source: Tensors, found: set[str]) -> Iterator[Stored]:
+    """Yield the norms that multiply by one, and the biases that add nothing: an export leaves those out."""
+    for name in source.names() - found:
+        if len(source.shape(name)) == 1 and name.endswith((".weight", ".bias")):
+            neutral = 1.0 if name.endswith(".weight") else 0.0
+            yield Stored.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))

@@ -1,0 +1,80 @@
+"""Recipes: which variants are quantized by an importance matrix, and the build key of what a recipe makes."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+
+from bot import texts, toolchains
+from bot.formats.registry import all_formats
+from bot.records.artifacts import Variant, build_key, digest_of
+
+TEXT = "training.txt"  #: of bot/texts: what matrices are measured on, and no file afterwards
+MEASURED_ON = "gguf/q8_0"  #: as good as the original, at half the size
+MEASURED = "measured"  #: of build.imatrix_from_4_bits, and the option of a recipe that is tried
+_IMPORTANCE_VERSION = 1  # raise it when the worker measures something else on the same inputs
+_TRIED = ("int4", "int5", "int6")  # llama.cpp takes no matrix for 8 bits and more; fewer always have one
+
+
+def needed(variant: Variant) -> bool:
+    """Say whether a variant is built with an importance matrix, whatever that does to it."""
+    return bool(variant.options.get("imatrix")) and not is_tried(variant)
+
+
+def takes_matrix(variant: Variant) -> bool:
+    """Say whether an importance matrix is measured for a variant."""
+    return needed(variant) or is_tried(variant)
+
+
+def is_tried(variant: Variant) -> bool:
+    """Say whether a variant is built without an importance matrix and with one, to keep the better file."""
+    return variant.options.get("imatrix") == MEASURED
+
+
+def tried(variant: Variant) -> Variant:
+    """Return the recipe that tries an importance matrix where a row has none; a row that cannot gain, as it is."""
+    if variant.format != "gguf" or variant.precision not in _TRIED or "imatrix" in variant.options:
+        return variant
+    return replace(variant, options=variant.options | {"imatrix": MEASURED})
+
+
+def configured(variants: Iterable[Variant], imatrix_from_4_bits: str) -> tuple[Variant, ...]:
+    """Return rows of the catalogue as ``build.imatrix_from_4_bits`` has them built."""
+    return tuple(tried(v) if imatrix_from_4_bits == MEASURED else v for v in variants)
+
+
+def alternatives(variant: Variant) -> tuple[Variant, Variant]:
+    """Return the two recipes of a variant that is tried: without an importance matrix, and with one.
+
+    The first is called as the variant is, the second by a name of its own, so that one worker can build both.
+    """
+    plain = replace(variant, options={k: v for k, v in variant.options.items() if k != "imatrix"})
+    return plain, replace(plain, name=f"{plain.name}-imatrix", options=plain.options | {"imatrix": True})
+
+
+def key_of(content_digest: str, variant: Variant) -> str:
+    """Return the build key of a variant as it is built here: by this lock, this format and this text."""
+    form = all_formats()[variant.format]
+    return build_key(
+        content_digest=content_digest,
+        variant=variant,
+        toolchain_digest=toolchains.lock_digest(form.name),
+        format_version=form.version,
+        importance=importance_digest() if takes_matrix(variant) else None,
+    )
+
+
+def importance_digest() -> str:
+    """Return the digest of what decides an importance matrix beside the release and the toolchain."""
+    return digest_of([_IMPORTANCE_VERSION, text_digest()])
+
+
+@cache  # planning asks for each variant of each release
+def text_digest() -> str:
+    """Return the sha256, in hex, of the text that matrices are measured on."""
+    return hashlib.sha256(text().encode()).hexdigest()
+
+
+def text() -> str:
+    """Return the text that matrices are measured on."""
+    return "\n\n".join(texts.training())

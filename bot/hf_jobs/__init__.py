@@ -1,0 +1,1 @@
+"""The steps on machines of Hugging Face Jobs."""

@@ -1,0 +1,200 @@
+"""Discussions and pull requests of a repo: one JSON file each, written whole."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from bot.localhub import changes
+from bot.localhub.durable import read_json
+from bot.localhub.objects import Commit
+from bot.localhub.refused import bad_request, conflict, not_found
+from bot.localhub.repo import MAIN, Ref, Repo, unknown_revision
+from bot.records.artifacts import Record
+
+Status = Literal["draft", "open", "closed", "merged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event(Record):
+    """Something that happened in a discussion. ``text`` is a comment, a status or a title."""
+
+    id: str
+    type: Literal["comment", "status-change", "title-change"]
+    author: str
+    created: int
+    text: str
+    before: str = ""
+    edited: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discussion(Record):
+    """A discussion, or a pull request when ``base`` is the commit that it started from, of the branch ``target``."""
+
+    number: int
+    title: str
+    author: str
+    created: int
+    status: Status
+    base: str | None
+    merge_commit: str | None
+    events: tuple[Event, ...]
+    target: str = MAIN.name
+
+    @property
+    def ref(self) -> Ref:
+        """Where a pull request's commits are."""
+        return Ref(kind="pr", name=str(self.number))
+
+    @property
+    def onto(self) -> Ref:
+        """The branch that a pull request is to be merged into."""
+        return Ref(kind="heads", name=self.target)
+
+
+def event(kind: Literal["comment", "status-change", "title-change"], author: str, text: str, before: str = "") -> Event:
+    """Return something that happens now."""
+    return Event(id=secrets.token_hex(12), type=kind, author=author, created=int(time.time()), text=text, before=before)
+
+
+def all_of(repo: Repo) -> list[Discussion]:
+    """Return a repo's discussions, newest first."""
+    folder = repo.folder / "discussions"
+    if not folder.is_dir():
+        return []
+    found = [Discussion.from_json(read_json(f)) for f in folder.iterdir()]
+    return sorted(found, key=lambda d: d.number, reverse=True)
+
+
+def one_of(repo: Repo, number: int) -> Discussion:
+    """Return a discussion by its number."""
+    try:
+        return Discussion.from_json(read_json(_file(repo, number)))
+    except FileNotFoundError:
+        raise not_found("EntryNotFound", f"{repo.id} has no discussion {number}") from None
+
+
+def numbered(repo: Repo, number: str) -> Discussion:
+    """Return a discussion by its number as an address says it."""
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise not_found("EntryNotFound", f"{repo.id} has no discussion {number!r}")
+    return one_of(repo, int(number))
+
+
+def begin(
+    repo: Repo,
+    *,
+    title: str,
+    author: str,
+    text: str,
+    status: Status,
+    base: str | None,
+    head: str | None,
+    target: str = MAIN.name,
+) -> Discussion:
+    """Open a discussion, or a pull request with its head; the caller holds the lock.
+
+    The ref is written first: a pull request that can be seen has its commits.
+    """
+    taken = [int(n) for n in repo.refs("pr")] + [d.number for d in all_of(repo)]
+    made = Discussion(
+        number=max(taken, default=0) + 1,
+        title=title,
+        author=author,
+        created=int(time.time()),
+        status=status,
+        base=base,
+        merge_commit=None,
+        events=(event("comment", author, text),),
+        target=target,
+    )
+    if head is not None:
+        repo.point(made.ref, head)
+    save(repo, made)
+    return made
+
+
+def change(repo: Repo, number: int, how: Callable[[Discussion], Discussion]) -> Discussion:
+    """Replace a discussion by what ``how`` makes of it."""
+    with repo.changing():
+        changed = how(one_of(repo, number))
+        save(repo, changed)
+    return changed
+
+
+def commits_of(repo: Repo, discussion: Discussion) -> list[Commit]:
+    """Return the commits of a pull request, oldest first."""
+    if discussion.base is None:
+        return []
+    found = []
+    for commit in repo.history(repo.resolve(discussion.ref.full)):
+        if commit.id == discussion.base:
+            break
+        found.append(commit)
+    return found[::-1]
+
+
+def timeline(repo: Repo, discussion: Discussion) -> list[Event | Commit]:
+    """Return all that happened, oldest first; what opened a discussion comes before the commits of that second."""
+    opening, later = discussion.events[:1], discussion.events[1:]
+    ranked: list[tuple[int, int, Event | Commit]] = [(e.created, 0, e) for e in opening]
+    ranked += [(c.date, 1, c) for c in commits_of(repo, discussion)]
+    ranked += [(e.created, 2, e) for e in later]
+    return [found for _, _, found in sorted(ranked, key=lambda r: r[:2])]
+
+
+def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
+    """Return the paths that keep an open pull request from being merged."""
+    ours = repo.target(discussion.onto)
+    if discussion.base is None or discussion.status not in ("draft", "open") or ours is None:
+        return []
+    return changes.conflicts(
+        base=repo.tree(repo.commit(discussion.base)),
+        ours=repo.tree(repo.commit(ours)),
+        theirs=repo.tree(repo.resolve(discussion.ref.full)),
+    )
+
+
+def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
+    """Put a pull request on its branch as one commit; after a crash before its status was written, again."""
+    with repo.changing():
+        found = one_of(repo, number)
+        if found.base is None or found.status != "open":
+            raise bad_request(f"{found.status} {'pull requests' if found.base else 'discussions'} cannot be merged")
+        if repo.target(found.onto) is None:
+            raise unknown_revision(found.onto.full)
+        if not all(_comes_from(repo, ref, found.base) for ref in (found.onto, found.ref)):
+            raise conflict(f"{found.ref.full} and {found.target} have no commit in common: one of them was squashed")
+        if paths := conflicts_of(repo, found):
+            raise conflict(f"{found.target} has changed too: {', '.join(paths)}")
+        base, theirs = repo.tree(repo.commit(found.base)), repo.tree(repo.resolve(found.ref.full))
+        landed = repo.land(
+            found.onto,
+            lambda ours: changes.merge(base=base, ours=ours, theirs=theirs),
+            parent=None,
+            author=author,
+            title=f"{found.title} (#{number})",
+            description="\n".join(f"- {c.title} ({c.id})" for c in commits_of(repo, found)),
+        )
+        news = [event("comment", author, comment)] if comment else []
+        news.append(event("status-change", author, "merged"))
+        merged = replace(found, status="merged", merge_commit=landed.id, events=(*found.events, *news))
+        save(repo, merged)
+    return merged
+
+
+def _comes_from(repo: Repo, ref: Ref, commit_id: str) -> bool:
+    return any(c.id == commit_id for c in repo.history(repo.resolve(ref.full)))
+
+
+def save(repo: Repo, discussion: Discussion) -> None:
+    """Keep a discussion as it is now; the caller holds the lock."""
+    repo.scratch.write_json(_file(repo, discussion.number), discussion.to_json())
+
+
+def _file(repo: Repo, number: int) -> Path:
+    return repo.folder / "discussions" / f"{number}.json"

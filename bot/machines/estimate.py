@@ -1,0 +1,46 @@
+"""What building and verifying will take, before anything is downloaded: from the shape of a model alone.
+
+Linear models (model.py), fitted to builds that were measured (benchmarks/estimates). Their errors are in
+docs/estimates.md.
+"""
+
+from collections.abc import Sequence
+
+from bot import catalogue
+from bot.formats import recipes
+from bot.machines.estimate_models import expected, model
+from bot.records.artifacts import Variant
+from bot.records.plans import Estimate
+from bot.source.shape import Shape
+
+
+def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
+    """Return what building and verifying variants of one format takes, one after the other.
+
+    Outputs and times pile up; scratch and memory are used by one at a time. The reference, with
+    which they are compared, is computed once. So is an importance matrix: by running a model of 8 bits, which is gone
+    before the first output. A variant that tries a matrix is built and verified twice; both files are there together.
+    """
+    tried = [v for v in variants if recipes.is_tried(v)]
+    passing = [catalogue.all_variants()[recipes.MEASURED_ON]] if any(map(recipes.takes_matrix, variants)) else []
+    disks, seconds = [0.0], [expected("reference", shape, None, "cpu_seconds")]
+    memories = [expected("reference", shape, None, "memory")]
+    # A matrix takes some 10,000 tokens: as many as verifying a model with LongRoPE reads, more than any other one.
+    for variant in (*variants, *tried, *passing):
+        fixed = model("verify", variant.format, "memory").fixed
+        memories.append(expected("build", shape, variant, "output") + fixed)  # a runtime holds all of a file
+        disks.append(expected("build", shape, variant, "disk"))
+        for what in ("build", "verify"):
+            memories.append(expected(what, shape, variant, "memory"))
+            seconds.append(expected(what, shape, variant, "cpu_seconds"))
+    output, twice, once = (_outputs(shape, some) for some in (variants, tried, passing))
+    return Estimate(
+        output=round(output),
+        disk=round(max(max(disks) + twice, once - output)),
+        memory=round(max(memories)),
+        cpu_seconds=round(sum(seconds), 1),
+    )
+
+
+def _outputs(shape: Shape, variants: Sequence[Variant]) -> float:
+    return sum(expected("build", shape, v, "output") for v in variants)

@@ -1,0 +1,88 @@
+"""Model cards: README.md of a published repo, made of its record, the source's metadata and its chat template."""
+
+from collections.abc import Collection, Sequence
+from urllib.parse import quote
+
+from bot.errors import RecordError
+from bot.formats import recipes
+from bot.formats.registry import Format, all_formats
+from bot.pages import templates
+from bot.pages.cards import figures, metadata
+from bot.records.artifacts import Json, Release, RepoRecord
+from bot.source.chat_template import ChatFormat, chat_format, check_limits
+from bot.source.prompt import Prompt, prompt_of
+
+__all__ = ["ChatFormat", "Prompt", "chat_format", "check_limits", "prompt_of", "render_card"]
+
+
+def render_card(
+    *,
+    record: RepoRecord,
+    repo_id: str,
+    release: Release,
+    prompt: Prompt,
+    pictures: Collection[str] = (),
+    endpoint: str = "https://huggingface.co",
+) -> str:
+    """Return the card of the repo ``repo_id``, which holds what ``record`` says.
+
+    ``release`` is the source of the newest build in it, ``prompt`` an example in that source's prompt format,
+    ``pictures`` the names of those that lie beside the card (see bot/pages/plots.py), ``endpoint`` the Hub that the source is
+    on. Equal arguments give equal text. Raises RecordError when the builds are not all of one known format.
+    """
+    form = _format(record)
+    rows = figures.rows(record.builds, release)
+    choices = figures.choices(rows)
+    head = metadata.head(record, release, chats=prompt.chats, endpoint=endpoint)
+    template = templates.environment().get_template(f"{form.name}.md.j2")
+    return f"{head}\n" + template.render(
+        title=form.title,
+        repo_id=repo_id,
+        release=release,
+        links=_links(release, endpoint),
+        license=metadata.license_of(release, endpoint),
+        rows=rows,
+        best=choices[0].best,
+        choices=choices,
+        close=figures.CLOSE_PERCENT,
+        measured=figures.measured(rows, release),
+        figure=figures.with_error,
+        nats=figures.nats,
+        pictures=pictures,
+        prompt=prompt,
+        context=figures.context(release),
+        switch=figures.switch(release),
+        origins=figures.origins(rows),
+        matrices=figures.matrices(rows),
+        trials=figures.trials(rows),
+        checks=figures.checks(rows),
+        checksums=figures.checksums(rows),
+        reproduce=_reproduce(release, rows),
+    )
+
+
+def _format(record: RepoRecord) -> Format:
+    names = {b.build.variant.format for b in record.builds}
+    known = all_formats()
+    if len(names) != 1 or not names <= known.keys():
+        raise RecordError(
+            f"a record with builds of {', '.join(sorted(names)) or 'no format'}",
+            hint=f"A repo holds one format: {', '.join(known)}.",
+        )
+    return known[names.pop()]
+
+
+def _links(release: Release, endpoint: str) -> dict[str, str | None]:
+    if release.commit is None:
+        return {"source": None, "commit": None}
+    source = f"{endpoint}/{quote(release.repo_id)}"
+    return {"source": source, "commit": f"{source}/tree/{quote(release.commit)}"}
+
+
+def _reproduce(release: Release, rows: Sequence[figures.Row]) -> dict[str, Json]:
+    model = f"{release.repo_id}@{release.commit}" if release.commit else f"./{release.name}"
+    return {
+        "model": model,
+        "variants": ",".join(r.build.variant.name for r in rows),
+        "tries": any(recipes.is_tried(r.build.variant) for r in rows),
+    }

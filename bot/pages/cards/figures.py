@@ -1,0 +1,296 @@
+"""What a card says in figures: one row a build, and which one to take. All of it comes out of the records."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from markupsafe import Markup
+
+from bot.formats import phi
+from bot.pages import markdown
+from bot.records.artifacts import BuildRecord, FileEntry, Imatrix, ProvenBuild, Release
+from bot.records.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side
+
+CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
+_TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are spoken of: first what most people have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A build as a card shows it.
+
+    ``label`` is a file of the repo, a folder (with a slash), or says that it is all files. ``files`` have their paths
+    in the repo. ``bits`` are stored for each weight of the original, all files counted; None if that has no weights.
+    """
+
+    label: str
+    build: BuildRecord
+    evidence: Evidence
+    files: tuple[FileEntry, ...]
+    bits: float | None
+
+    @property
+    def where(self) -> Markup:
+        """The label as Markdown."""
+        return markdown.escape(self.label) if self.label.startswith("all ") else markdown.code(self.label)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self.build.size
+
+    @property
+    def main_file(self) -> FileEntry:
+        """The largest file."""
+        return max(self.files, key=lambda f: f.size)
+
+    @property
+    def precision(self) -> str:
+        """The precision class, and the bits measured: ``int4 (4.9)``."""
+        bits = f" ({self.bits:.1f})" if self.bits is not None else ""
+        return f"{self.build.variant.precision}{bits}"
+
+    @property
+    def options(self) -> list[str]:
+        """The recipe's options as ``key=value``."""
+        return [f"{key}={value}" for key, value in sorted(self.build.variant.options.items())]
+
+    @property
+    def top1(self) -> str:
+        """In percent, on each side, how often its likeliest token is the original's."""
+        return _both(percent(d.figures.top1_agreement) for d in self.recommended)
+
+    @property
+    def perplexity(self) -> str:
+        """On each side, its perplexity over the original's."""
+        return _both(perplexity(d.figures.perplexity_ratio) for d in self.recommended)
+
+    @property
+    def recommended(self) -> list[Distance]:
+        """The distances in the setting that the card recommends: the short side, then the long one."""
+        return sorted(self.evidence.recommended, key=_side)
+
+    @property
+    def farthest(self) -> Distance | None:
+        """The largest distance that the gate applied to; None where none was measured."""
+        return max(self.evidence.gated, key=lambda d: d.figures.mean_kl, default=None)
+
+    @property
+    def agreement(self) -> float:
+        """The smallest share of tokens named as the original does, among the sides that the gate applied to."""
+        return min((d.figures.top1_agreement for d in self.evidence.gated), default=0.0)
+
+    def kl(self, side: Side) -> str:
+        """Return the mean KL of a side with its standard error; † marks one on which the runtime is known to differ."""
+        gated = self.evidence.gated
+        found = [with_error(d, "mean_kl") + ("" if d in gated else "†") for d in self.recommended if d.side == side]
+        return found[0] if found else "not measured"
+
+    def is_as_close_as(self, other: "Row") -> bool:
+        """Say whether the two distances from the original are equal within one standard error of their difference."""
+        if self.farthest is None or other.farthest is None:
+            return self.farthest is other.farthest
+        errors = (self.farthest.standard_errors.mean_kl, other.farthest.standard_errors.mean_kl)
+        return abs(self.farthest.figures.mean_kl - other.farthest.figures.mean_kl) <= math.hypot(*errors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which of the builds for one device to take: without further thought, for quality, and for size.
+
+    ``closest`` is the smallest of those that measuring cannot tell from the nearest one; ``equal`` are the others.
+    """
+
+    target: str
+    rows: tuple[Row, ...]
+    best: Row
+    closest: Row
+    equal: tuple[Row, ...]
+    smallest: Row
+
+    @property
+    def is_close(self) -> bool:
+        """Say whether ``best`` is the smallest of those near the original; if none is near, it is the nearest."""
+        return _is_close(self.best)
+
+
+def rows(builds: Iterable[ProvenBuild], release: Release) -> tuple[Row, ...]:
+    """Return builds of a release, by device and then by size."""
+    parameters = release.parameters
+    found = [_row(proven, parameters) for proven in builds]
+    return tuple(sorted(found, key=lambda r: (_order(r.build.variant.target), r.size, r.build.variant.name)))
+
+
+def choices(found: Sequence[Row]) -> tuple[Choice, ...]:
+    """Return the choice for each device, in the order of ``rows``."""
+    return tuple(
+        _choice(target, tuple(group)) for target, group in groupby(found, key=lambda r: r.build.variant.target)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """How the figures came about.
+
+    ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
+    measured; ``tokens`` the fewest that any row was measured on; ``bounds`` the mean KL that each precision may have.
+    ``kinds`` are those of the texts on the short side. ``settings`` are those of a runtime that were measured beside
+    the recommended one.
+    """
+
+    runtimes: tuple[str, ...]
+    machines: tuple[str, ...]
+    kinds: tuple[str, ...]
+    settings: tuple[str, ...]
+    tokens: int
+    switch: int | None
+    bounds: tuple[tuple[str, str], ...]
+    known_behaviours: tuple[KnownBehaviour, ...]
+    read_differently: tuple[ReadDifferently, ...]
+
+
+def measured(found: Sequence[Row], release: Release) -> Measured:
+    """Return how the figures of rows came about."""
+    evidence = [r.evidence for r in found]
+    both = any(d.side == "long" for e in evidence for d in e.distances)
+    return Measured(
+        runtimes=tuple(dict.fromkeys(e.runtime for e in evidence)),
+        machines=tuple(dict.fromkeys(e.machine for e in evidence)),
+        kinds=tuple(dict.fromkeys(kind for r in found for d in r.recommended[:1] for kind in d.by_kind)),
+        settings=tuple(dict.fromkeys(d.setting for e in evidence for d in e.distances if d.setting)),
+        tokens=min(sum(d.tokens for d in e.recommended) for e in evidence),
+        switch=switch(release) if both else None,
+        bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
+        known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
+        read_differently=tuple(dict.fromkeys(r for e in evidence for r in e.read_differently)),
+    )
+
+
+def switch(release: Release) -> int | None:
+    """Return the number of tokens past which a LongRoPE model takes its long factors; None for any other model."""
+    if not phi.is_longrope(release.config):
+        return None
+    key = "original_max_position_embeddings"
+    settings = phi.rope_scaling(release.config)
+    return phi.number(release.config, key, phi.number(settings, key, 0)) or None
+
+
+def context(release: Release) -> int:
+    """Return a context length, in tokens, for a first try: at most 4096, and on the near side of a LongRoPE switch."""
+    longest = phi.number(release.config, "max_position_embeddings", 4096)
+    return min(4096, longest, switch(release) or longest)
+
+
+def checks(found: Iterable[Row]) -> list[tuple[str, bool, str, list[Row]]]:
+    """Return the checks as (name, passed, detail, rows that it says the same of), in the order of checking.
+
+    Distances are there only where they failed: tables have the figures.
+    """
+    grouped: dict[tuple[str, bool, str], list[Row]] = {}
+    for row in found:
+        for check in row.evidence.checks:
+            if not (check.passed and check.name.startswith("distance")):
+                grouped.setdefault((check.name, check.passed, check.detail), []).append(row)
+    order = list(dict.fromkeys(name for name, _, _ in grouped))
+    return [(*said, members) for said, members in sorted(grouped.items(), key=lambda item: order.index(item[0][0]))]
+
+
+def origins(found: Iterable[Row]) -> list[tuple[BuildRecord, list[Row]]]:
+    """Return one build for each way in which rows were made (bot, toolchain, source), and those rows."""
+    grouped: dict[str, list[Row]] = {}
+    for row in found:
+        build = row.build
+        grouped.setdefault(repr((build.bot_version, build.toolchain, build.source)), []).append(row)
+    return [(members[0].build, members) for members in grouped.values()]
+
+
+def matrices(found: Iterable[Row]) -> list[tuple[Imatrix, list[Row]]]:
+    """Return each importance matrix that rows were quantized by, and those rows."""
+    grouped: dict[str, tuple[Imatrix, list[Row]]] = {}
+    for row in found:
+        if row.build.imatrix is not None:
+            grouped.setdefault(row.build.imatrix.sha256, (row.build.imatrix, []))[1].append(row)
+    return list(grouped.values())
+
+
+def trials(found: Iterable[Row]) -> list[tuple[Row, str, str, bool]]:
+    """Return the rows that tried an importance matrix: the mean KL without and with one, and whether it is used."""
+    return [
+        (row, _rounded(nats(t.without_kl), t.without_error), _rounded(nats(t.with_kl), t.with_error), t.gains)
+        for row in found
+        if (t := row.build.imatrix_trial) is not None
+    ]
+
+
+def checksums(found: Iterable[Row]) -> str:
+    """Return the sha256 of all files in the form that ``sha256sum --check`` reads."""
+    return "\n".join(f"{f.sha256}  {f.path}" for r in found for f in r.files)
+
+
+def nats(value: float) -> str:
+    """Return a mean KL with three digits that count, and at most five after the point: 0.310, 0.0412, 0.00070."""
+    decimals = 3 if value >= 0.1 else 4 if value >= 0.01 else 5
+    return f"{value:.{decimals}f}"
+
+
+def with_error(distance: Distance, name: str) -> str:
+    """Return one of ``Figures`` with its standard error, rounded up to the figure's last digit: ``0.0412 ± 0.0009``.
+
+    An agreement is in percent.
+    """
+    value, error = getattr(distance.figures, name), getattr(distance.standard_errors, name)
+    if name == "top1_agreement":
+        text, error = percent(value), error * 100
+    else:
+        text = perplexity(value) if name == "perplexity_ratio" else nats(value)
+    return _rounded(text, error)
+
+
+def perplexity(ratio: float) -> str:
+    """Return a ratio of perplexities with four decimals."""
+    return f"{ratio:.4f}"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, with one decimal; only all of it is 100."""
+    tenths = int(share * 1000 + 0.5)
+    return f"{100 if share >= 1 else min(tenths, 999) / 10:.1f}"
+
+
+def _rounded(figure: str, error: float) -> str:
+    decimals = len(figure.partition(".")[2])
+    return f"{figure} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
+
+
+def _row(proven: ProvenBuild, parameters: int) -> Row:
+    build = proven.build
+    folder = f"{build.path_in_repo}/" if build.path_in_repo else ""
+    files = tuple(FileEntry(path=folder + f.path, size=f.size, sha256=f.sha256) for f in build.files)
+    label = folder or (files[0].path if len(files) == 1 else f"all {len(files)} files")
+    bits = build.size * 8 / parameters if parameters else None
+    return Row(label=label, build=build, evidence=proven.evidence, files=files, bits=bits)
+
+
+def _is_close(row: Row) -> bool:
+    return row.agreement * 100 >= CLOSE_PERCENT
+
+
+def _choice(target: str, members: tuple[Row, ...]) -> Choice:
+    nearest = min(members, key=lambda r: (r.farthest.figures.mean_kl if r.farthest else math.inf, r.size))
+    equal = sorted((r for r in members if r is nearest or r.is_as_close_as(nearest)), key=lambda r: r.size)
+    best = min((r for r in members if _is_close(r)), key=lambda r: r.size, default=equal[0])
+    smallest = min(members, key=lambda r: r.size)
+    return Choice(target=target, rows=members, best=best, closest=equal[0], equal=tuple(equal[1:]), smallest=smallest)
+
+
+def _side(distance: Distance) -> int:
+    return ("short", "long").index(distance.side)
+
+
+def _order(target: str) -> tuple[int, str]:
+    return (_TARGETS.index(target) if target in _TARGETS else len(_TARGETS), target)
+
+
+def _both(sides: Iterable[str]) -> str:
+    return " / ".join(sides) or "not measured"

@@ -1,0 +1,45 @@
+"""What a side says of itself: what of every variant goes into build keys, locks, gates, and its table of rooms."""
+
+from bot import catalogue, toolchains
+from bot.config import Config
+from bot.formats import recipes
+from bot.formats.registry import all_formats
+from bot.printable import json_text
+from bot.reconvert.records import Description, RecipePrint
+from bot.reconvert.rooms import own_rooms
+from bot.records.artifacts import Variant, build_key
+
+VERSION = 1  # of what `phi-bot describe` prints
+_SAME = "0" * 64  # of a release and of a lock, which are no part of a recipe
+
+
+def describe(config: Config) -> Description:
+    """Return what this code, with a configuration, is as far as published files depend on it. Makes no request."""
+    rows = catalogue.all_variants().values()
+    precisions = dict.fromkeys(v.precision for v in rows)
+    return Description(
+        version=VERSION,
+        variants=tuple(map(_recipe, rows)),
+        formats=tuple(all_formats()),
+        locks={name: toolchains.lock_digest(name) for name in toolchains.names()},
+        gates={name: config.gate(name) for name in precisions},
+        rooms=own_rooms(),
+    )
+
+
+def _recipe(variant: Variant) -> RecipePrint:
+    version, importance = all_formats()[variant.format].version, recipes.needed(variant)
+    return RecipePrint(
+        name=variant.name,
+        precision=variant.precision,
+        default=variant.default,
+        options=json_text(variant.options | {"version": version}),
+        recipe=build_key(
+            content_digest=_SAME,
+            variant=variant,
+            toolchain_digest=_SAME,
+            format_version=version,
+            importance=recipes.importance_digest() if importance else None,
+        ),
+        importance=importance,
+    )

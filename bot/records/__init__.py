@@ -1,0 +1,1 @@
+"""The words of the project, as frozen dataclasses that read and write JSON. They know nothing else."""

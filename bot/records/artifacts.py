@@ -1,0 +1,367 @@
+"""The words of the project as frozen dataclasses that read and write JSON.
+
+Nothing here knows a toolchain, the Hub or a disk. Only the standard library is imported, because workers import
+this module inside toolchains.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from bot.records.base import Json as Json
+from bot.records.base import MalformedRecordError as MalformedRecordError
+from bot.records.base import Record as Record
+from bot.records.base import Sha256, of_version, pattern
+from bot.records.evidence import Evidence
+
+RECORD_VERSION = 2  # of phi-bot.json; raised when a reader of the old one would be misled
+
+# Read from a stranger's record, these name files and folders on our disk.
+Commit = Annotated[str, pattern("[0-9a-f]{40}", "a commit of 40 hex digits")]
+FileDigest = Annotated[str, pattern("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", "sha256:… or git:…")]
+_PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
+_PATH = rf"(?![A-Za-z]:){_PART}(?:/{_PART})*"
+RelativePath = Annotated[str, pattern(_PATH, "a path inside its folder")]
+Folder = Annotated[str, pattern(rf"(?:{_PATH})?", "a folder inside its repo, or nothing")]
+VariantName = Annotated[str, pattern(rf"{_PART}/{_PART}", "a variant's name: FORMAT/NAME")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry(Record):
+    """A file: its path with forward slashes, its size in bytes, its sha256 in hex."""
+
+    path: RelativePath
+    size: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile(Record):
+    """A file of a source repo. ``digest`` is ``sha256:…`` for an LFS file and ``git:…`` (blob sha1) for any other."""
+
+    path: str
+    size: int
+    digest: FileDigest
+
+    @property
+    def is_lfs(self) -> bool:
+        """Say whether the Hub itself knows the sha256 of its content."""
+        return self.digest.startswith("sha256:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Record):
+    """A source model at one commit.
+
+    ``repo_id`` is ``owner/name`` on the Hub, or ``local/NAME`` for a folder; ``commit`` is 40 hex digits, or None for
+    a folder; ``folder`` is the folder's absolute path, or None for a repo. ``card`` holds the metadata that cards
+    inherit (license, language, …): untrusted data. ``files`` are those that count, and ``notes`` say in a line each
+    what beside them a person could take for a part of the model.
+    """
+
+    repo_id: str
+    commit: Commit | None
+    content_digest: Sha256
+    files: tuple[SourceFile, ...]
+    config: dict[str, Json]
+    card: dict[str, Json] = field(default_factory=dict)
+    gated: bool = False
+    private: bool = False
+    folder: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model's name without its owner."""
+        return self.repo_id.rsplit("/", 1)[-1]
+
+    @property
+    def label(self) -> str:
+        """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
+        return label_of(self.repo_id, self.commit)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all safetensors files."""
+        return sum(f.size for f in self.files if f.path.endswith(".safetensors"))
+
+    @property
+    def bytes_beside_weights(self) -> int:
+        """Bytes of all other files: tokenizer, configuration and licences."""
+        return sum(f.size for f in self.files) - self.weight_bytes
+
+    @property
+    def parameters(self) -> int:
+        """About how many parameters the model has: the bytes of its weights over those of their declared type."""
+        declared = self.config.get("torch_dtype") or self.config.get("dtype")
+        return self.weight_bytes // (4 if declared in ("float32", "torch.float32") else 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant(Record):
+    """One row of the catalogue.
+
+    ``precision`` is the class that gates and cards speak of (``int4``, ``fp16`` …). ``bits_per_weight`` is an
+    estimate of what is stored for each parameter, all overhead included. ``target`` is the device that the runtime
+    needs (``cpu``, ``cuda``, ``dml``, ``webgpu``). ``options`` go to the toolchain and are part of the build key.
+    """
+
+    name: VariantName
+    precision: str
+    bits_per_weight: float
+    summary: str
+    target: str = "cpu"
+    default: bool = False
+    options: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def format(self) -> str:
+        """``gguf`` of ``gguf/q4_k_m``."""
+        return self.name.split("/", 1)[0]
+
+    @property
+    def short_name(self) -> str:
+        """``q4_k_m`` of ``gguf/q4_k_m``."""
+        return self.name.split("/", 1)[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRef(Record):
+    """Where an artifact came from, as records and cards say it."""
+
+    repo_id: str
+    commit: Commit | None
+    content_digest: Sha256
+
+    @property
+    def label(self) -> str:
+        """``repo_id@commit``, the commit cut to 12 digits; a folder has none."""
+        return label_of(self.repo_id, self.commit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolchainRef(Record):
+    """The locked environment that built an artifact: its name, its lock's digest, and the versions that matter."""
+
+    name: str
+    lock_digest: Sha256
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(Record):
+    """What a build cost: wall-clock seconds, and peak resident memory of the worker in bytes."""
+
+    seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imatrix(Record):
+    """An importance matrix: which text it was measured on, and how much of it; ``sha256`` is that of its file."""
+
+    text: str
+    text_sha256: Sha256
+    sha256: Sha256
+    chunks: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImatrixTrial(Record):
+    """What trying an importance matrix showed: the mean KL, in nats per token, of the builds without one and with it.
+
+    Each has its standard error. Both were measured on the short side, by what verifying measures.
+    """
+
+    without_kl: float
+    without_error: float
+    with_kl: float
+    with_error: float
+
+    @property
+    def gains(self) -> bool:
+        """Say whether the build with one is nearer to the original by more than two standard errors of the difference.
+
+        The errors count as independent, though both are measured on the same tokens: so it asks for more than it must.
+        """
+        return self.without_kl - self.with_kl > 2 * math.hypot(self.without_error, self.with_error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecord(Record):
+    """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact.
+
+    ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
+    """
+
+    build_key: Sha256
+    source: SourceRef
+    variant: Variant
+    toolchain: ToolchainRef
+    files: tuple[FileEntry, ...]
+    cost: Cost
+    bot_version: str
+    created: str  # UTC, ISO 8601
+    path_in_repo: Folder
+    imatrix: Imatrix | None = None
+    imatrix_trial: ImatrixTrial | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenBuild(Record):
+    """A build with its evidence, as the record of a repo holds it."""
+
+    build: BuildRecord
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoRecord(Record):
+    """``phi-bot.json``: everything this bot has put into one repo. One entry a variant."""
+
+    version: Annotated[int, of_version(RECORD_VERSION)]
+    builds: tuple[ProvenBuild, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication(Record):
+    """Artifacts on the Hub. ``commit`` is the head; ``created`` is False when all of it was there already.
+
+    ``pictures`` are the paths of those that this commit put beside the card, where anybody can see them.
+    """
+
+    repo_id: str
+    commit: Commit
+    url: str
+    created: bool
+    builds: tuple[ProvenBuild, ...]
+    pictures: tuple[RelativePath, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Record):
+    """A variant that was not published: at which step, why, and what to do about it."""
+
+    release: str  # repo_id@commit
+    variant: str
+    step: Literal["plan", "build", "verify", "stage", "publish"]
+    message: str
+    hint: str
+    exit_code: int = 3  # of the error, see errors.py
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact(Record):
+    """A folder that a build left, and what is known of it. ``evidence`` is None until it is verified."""
+
+    folder: str
+    build: BuildRecord
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged(Record):
+    """An artifact in the staging repo ``repo_id``: its ``folder`` there, at ``commit``."""
+
+    repo_id: str
+    commit: Commit
+    folder: Folder
+    build: BuildRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal(Record):
+    """Artifacts as a pull request on the Hub: people can try them at ``refs/pr/NUMBER`` of ``repo_id``."""
+
+    repo_id: str
+    number: int
+    url: str
+    builds: tuple[ProvenBuild, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Record):
+    """What a step hands to the next one: what came through, and what failed on the way so far."""
+
+    artifacts: tuple[Artifact, ...] = ()
+    staged: tuple[Staged, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    publications: tuple[Publication, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+def label_of(repo_id: str, commit: str | None) -> str:
+    """Return ``repo_id@commit``, the commit cut to 12 digits; without one, the repo alone."""
+    return f"{repo_id}@{commit[:12]}" if commit else repo_id
+
+
+def digest_of(value: Json) -> str:
+    """Return the sha256, in hex, of a JSON value in canonical form (sorted keys, no white space, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # a file's name may hold surrogates
+
+
+def build_key(
+    *,
+    content_digest: str,
+    variant: Variant,
+    toolchain_digest: str,
+    format_version: int,
+    importance: str | None = None,
+) -> str:
+    """Return the digest that says whether there is anything to do: equal key, equal artifact.
+
+    What a variant is *called* or said to be (name, summary, estimate, default) is no part of its recipe.
+    ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none.
+    """
+    return digest_of(
+        {
+            "release": content_digest,
+            "recipe": {
+                "format": variant.format,
+                "precision": variant.precision,
+                "target": variant.target,
+                "options": variant.options,
+            },
+            "toolchain": toolchain_digest,
+            "format_version": format_version,
+        }
+        | ({} if importance is None else {"importance": importance})
+    )
+
+
+def content_digest(files: tuple[SourceFile, ...]) -> str:
+    """Return the digest of a release's content: the files that decide what is built from it, and nothing else."""
+    return digest_of(sorted([f.path, f.digest] for f in files if is_content(f.path)))
+
+
+def is_content(path: str) -> bool:
+    """Say whether a file of a source repo decides what is built: weights, config and tokenizer at the top level."""
+    if "/" in path:
+        return False
+    return path.endswith((".safetensors", ".safetensors.index.json")) or path in CONTENT_FILES
+
+
+CONTENT_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.jinja",
+        "chat_template.json",
+    }
+)

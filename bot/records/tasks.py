@@ -1,0 +1,141 @@
+"""What the bot asks of a worker, as records: both sides import this, and neither imports the other."""
+
+from dataclasses import dataclass
+
+from bot.records.artifacts import Record, Variant
+from bot.records.evidence import Stretch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Record):
+    """A variant to build, and the folder (existing, empty) to leave its files in.
+
+    ``partial`` is a folder on the same file system, perhaps not there yet, that outlives this process: a build that is
+    killed goes on from what is in it. Without one ("") it begins anew.
+    """
+
+    variant: Variant
+    out: str
+    partial: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildTask(Record):
+    """Build ``targets`` from the model in the folder ``source``.
+
+    ``source`` holds only safetensors, config and tokenizer files, with no code and no ``auto_map``. ``scratch`` is an
+    empty folder on the same file system as the outputs. ``model_name`` is safe in a file name. ``stock`` asks for the
+    toolchain's own way, without our fast paths. A ``streamed`` source has holes for weights: see worker/feed.py.
+    ``importance`` is the file of an importance matrix, for the targets whose recipe has the option ``imatrix``.
+    """
+
+    source: str
+    model_name: str
+    targets: tuple[Target, ...]
+    scratch: str
+    threads: int
+    stock: bool = False
+    streamed: bool = False
+    importance: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyTask(Record):
+    """Measure one artifact against its source and the reference in ``reference`` (see worker/reference.py).
+
+    ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
+    of text (see texts/__init__.py) that the runtime is known to read or write differently. ``streamed`` is as in
+    BuildTask.
+    """
+
+    artifact: str
+    variant: Variant
+    source: str
+    reference: str
+    threads: int
+    read_differently: tuple[str, ...] = ()
+    streamed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceTask(Record):
+    """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty).
+
+    ``streamed`` is as in BuildTask.
+    """
+
+    source: str
+    out: str
+    threads: int
+    streamed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportanceTask(Record):
+    """Measure the importance of the weights of ``model``, a GGUF file, on a text; leave it in ``out``, a folder.
+
+    ``text`` is a file, and ``name`` what it is called in the result.
+    """
+
+    model: str
+    text: str
+    name: str
+    out: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleTask(Record):
+    """Make the small checkpoint of a family (see worker/sample.py); leave its files in ``out`` (existing, empty).
+
+    The weights are one file, or so many ``shards`` with an index. ``keys`` are those of config.json: ``older`` as
+    Microsoft publishes them, or ``newer`` as transformers 5 writes them.
+    """
+
+    out: str
+    family: str = "phi-3.5-mini"
+    shards: int = 1
+    keys: str = "older"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotPoint(Record):
+    """A build in the picture of size against quality.
+
+    ``bits`` are stored for each weight, ``mean_kl`` and its ``standard_error`` in nats per token. ``own`` says whether
+    the build is in the repo that the picture is for.
+    """
+
+    format: str  # as a card says it: "GGUF"
+    name: str
+    bits: float
+    mean_kl: float
+    standard_error: float
+    own: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotCurve(Record):
+    """The mean KL of one build along the positions of a text, in one setting of its runtime ("" is the recommended)."""
+
+    format: str
+    name: str
+    setting: str
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotTask(Record):
+    """Draw a card's pictures into ``out`` (existing, empty): quality.png of ``points``, positions.png of ``curves``.
+
+    What has nothing in it is not drawn. ``formats`` are all that there are, so that each one looks the same in every
+    picture. ``switch`` is the number of tokens past which the model takes its long rotary factors, or None.
+    """
+
+    out: str
+    model: str
+    formats: tuple[str, ...]
+    points: tuple[PlotPoint, ...]
+    curves: tuple[PlotCurve, ...]
+    switch: int | None

@@ -1,0 +1,1 @@
+"""Children with limits of time, memory and output, for what strangers wrote."""

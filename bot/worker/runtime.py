@@ -1,0 +1,51 @@
+"""What verifying asks of an artifact that is loaded in its own runtime. Every format's worker brings one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from bot.records.artifacts import Json
+
+Array = Any  # numpy is not installed where mypy runs
+Logits = Callable[[Sequence[int], Sequence[int]], Array]
+
+
+class Runtime(Protocol):
+    """An artifact loaded in its own runtime."""
+
+    name: str  #: package and version: "llama-cpp-python 0.3.36"
+
+    #: Other settings of the runtime that people use, by what a card calls them: ``logits`` under each of them. They are
+    #: measured on the short side of a LongRoPE switch; no gate applies.
+    other_settings: Mapping[str, Logits]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text: special tokens in it recognised, none added."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens in full."""
+        ...
+
+    def render(self, chats: Sequence[Json]) -> list[str]:
+        """Return conversations as the chat template inside the artifact writes them, rendered as the runtime does.
+
+        Each has ``messages``, ``tools`` and ``add_generation_prompt``. They are rendered in a child with limits: see
+        bot/sandbox/rendering.py. Raises ValueError for one that the template refuses, and LimitError.
+        """
+        ...
+
+    def stop_ids(self) -> set[int]:
+        """Return the ids at which the runtime ends generating by itself."""
+        ...
+
+    def logits(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Run the ids from an empty context; return float32 logits of some of them, by ascending positions.
+
+        Their shape is (len(positions), vocabulary or more); they hold until the next call. All rows of a deep window
+        would take 3.3 GB with a vocabulary of 200,064, so a runtime computes, or at least keeps, no others.
+        """
+        ...
+
+    def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
+        """Continue greedily with the runtime's usual loop; the stop token that ended it is left out."""
+        ...

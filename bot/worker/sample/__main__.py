@@ -1,0 +1,7 @@
+"""What the worker of samples does: make one."""
+
+from bot.worker.harness import main
+from bot.worker.sample.make import make
+
+if __name__ == "__main__":
+    main({"make": make})

@@ -1,4 +1,0 @@
-"""What runs inside a toolchain. Nothing else of the bot imports these modules.
-
-They import ``bot.records``, ``bot.tasks`` and ``bot.texts`` (the standard library alone), and their own toolchain.
-"""

@@ -1,0 +1,102 @@
+"""The support matrix is what the documentation says it is: every cell is built and verified again, or refused."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bot.building.context import Means
+from bot.building.sample import make_sample
+from bot.catalogue.families import FAMILIES
+from bot.cli.family_support import Cell, CellFigures, first_defaults, matrix, render
+from bot.config import Config
+from bot.hub import client
+from bot.pages import markdown
+from bot.progress import Silent
+from bot.records.evidence import Distance, Figures
+from bot.workspace import Workspace
+from tests import page_reader
+
+PAGE = page_reader.ROOT / "docs" / "families.md"
+VARIANTS = first_defaults()
+
+
+@cache
+def documented() -> dict[str, list[str]]:
+    """The overview: what it says of each family, by its title, in the order of the variants."""
+    overview, _ = page_reader.tables(PAGE.read_text(encoding="utf-8"))
+    return {row[0]: row[1:] for row in overview}
+
+
+@cache
+def reasons() -> list[str]:
+    """The numbered reasons under it."""
+    return [text for _, text in re.findall(r"^(\d+)\. (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)]
+
+
+# One for each architecture with every `make test`; the others, and large vocabularies, with `make sweep`.
+_ALWAYS = ("phi-2", "phi-3.5-mini", "phi-3.5-moe", "phi-3.5-vision", "phi-4-multimodal")
+_SWEPT = [pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep) for name in FAMILIES]
+
+
+@pytest.mark.toolchain
+@pytest.mark.parametrize("family", _SWEPT)
+def test_a_family_becomes_what_the_page_says(family: str, sample_of: Callable[[str], Path], tmp_path: Path) -> None:
+    _assert_documented(family, sample_of, tmp_path)
+
+
+@pytest.mark.toolchain
+@pytest.mark.sweep
+def test_shards_and_newer_keys_change_no_figure(tmp_path: Path) -> None:
+    def checkpoint(family: str) -> Path:
+        make_sample(tmp_path / "sharded", Silent(), family=family, shards=3, keys="newer")
+        return tmp_path / "sharded"
+
+    _assert_documented("phi-3-mini-128k", checkpoint, tmp_path)
+
+
+def _assert_documented(family: str, checkpoint: Callable[[str], Path], folder: Path) -> None:
+    means = Means(
+        config=Config(),
+        workspace=Workspace(root=folder / "work"),
+        hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
+        display=Silent(),
+    )
+    cells = list(matrix([family], VARIANTS, checkpoint, means))
+    said = documented()[FAMILIES[family].title]
+    for cell, words in zip(cells, said, strict=True):
+        if cell.figures is None:
+            number = re.fullmatch(r"refused \((\d+)\)", words)
+            assert (cell.status, number is not None) == ("refused", True), f"{cell}: the page says {words}"
+            assert number is not None
+            assert reasons()[int(number[1]) - 1] == markdown.escape(cell.reason)
+        else:
+            measured = [d.figures.mean_kl for d in cell.figures.distances if not d.setting]
+            assert measured == pytest.approx([float(w) for w in words.split(" / ")], rel=0.3, abs=2e-4), cell.variant
+
+
+def test_the_page_has_every_family_and_the_first_default_of_every_format() -> None:
+    assert list(documented()) == [f.title for f in FAMILIES.values()]
+    assert {len(row) for row in documented().values()} == {len(VARIANTS)}
+    assert [v.name for v in VARIANTS] == ["gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit"]
+
+
+def test_a_reason_is_printed_once_and_escaped() -> None:
+    figures = Figures(mean_kl=0.01, p99_kl=0.1, max_kl=0.5, top1_agreement=0.9, perplexity_ratio=1.0)
+    distance = Distance(side="short", tokens=9, figures=figures, standard_errors=figures, by_kind={})
+    verified = CellFigures(
+        size=1, bits_per_weight=4.5, distances=(distance,), known_behaviours=(), build_seconds=1, verify_seconds=2
+    )
+    cells = [
+        Cell(family="phi-2", format="gguf", variant="gguf/a", status="verified", reason="", figures=verified),
+        Cell(family="phi-2", format="onnx", variant="onnx/b", status="refused", reason="no <b>", figures=None),
+        Cell(family="phi-4", format="gguf", variant="gguf/a", status="refused", reason="no <b>", figures=None),
+        Cell(family="phi-4", format="onnx", variant="onnx/b", status="failed", reason="broken", figures=None),
+    ]
+    page = render(cells)
+    overview, details = page_reader.tables(page)
+    assert overview == [["Phi-2", "0.0100", "refused (1)"], ["Phi-4", "refused (1)", "failed (2)"]]
+    assert len(details) == 1
+    assert page.count(markdown.escape("no <b>")) == 1

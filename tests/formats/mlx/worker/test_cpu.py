@@ -1,0 +1,92 @@
+"""MLX without Metal: the products that measuring takes to numpy are those of MLX itself."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import bot
+from bot.progress import Silent
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.worker.running import run_python
+
+pytestmark = pytest.mark.toolchain
+
+ROOT = Path(bot.__file__).parent.parent
+
+# Runs layers on float32 activations as they are and with the products replaced; prints the largest relative difference.
+COMPARE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import mlx.core as mx
+from mlx import nn
+from mlx_lm.models.switch_layers import SwitchGLU
+from bot.formats.mlx.worker import cpu
+
+mx.random.seed(0)
+linear, embedding = nn.Linear(256, 192, bias=True), nn.Embedding(320, 256)
+experts, quantized_experts = SwitchGLU(256, 128, 4), SwitchGLU(256, 128, 4)
+nn.quantize(quantized_experts, group_size=64, bits=4)
+few, many = mx.random.randint(0, 4, (2, 5, 2)), mx.random.randint(0, 4, (2, 20, 2))
+layers = {
+    "linear": linear,
+    "linear without bias": nn.Linear(256, 192, bias=False),
+    "tied embedding": embedding.as_linear,
+    "4 bits": linear.to_quantized(64, 4),
+    "3 bits": linear.to_quantized(64, 3),
+    "8 bits, tied embedding": embedding.to_quantized(64, 8).as_linear,
+    "experts": lambda x: experts(x, few),
+    "experts, sorted": lambda x: experts(mx.repeat(x, 4, axis=1), many),
+    "experts, 4 bits": lambda x: quantized_experts(x, few),
+    "experts, 4 bits, sorted": lambda x: quantized_experts(mx.repeat(x, 4, axis=1), many),
+}
+x = mx.random.normal((2, 5, 256))
+originals = mx.quantized_matmul, mx.gather_mm, mx.gather_qmm, nn.Linear.__call__
+found = {}
+for name, layer in layers.items():
+    expected = layer(x)
+    mx.eval(expected)
+    with cpu.float32_products():
+        got = layer(x)
+    assert got.shape == expected.shape and got.dtype == expected.dtype, name
+    found[name] = (mx.abs(got - expected).max() / mx.abs(expected).max()).item()
+restored = (mx.quantized_matmul, mx.gather_mm, mx.gather_qmm, nn.Linear.__call__) == originals
+print(json.dumps({"differences": found, "restored": restored}))
+"""
+
+
+def test_products_by_numpy_are_those_of_mlx() -> None:
+    said = json.loads(run_python(_toolchain(), COMPARE, ROOT))
+    assert len(said["differences"]) == 10
+    assert max(said["differences"].values()) < 1e-5
+    assert said["restored"]
+
+
+# Runs a fused operation, and prints its result.
+FUSED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+os.environ["TMPDIR"] = sys.argv[2]
+import mlx.core as mx
+from mlx_lm.models.activations import swiglu
+from bot.formats.mlx.worker import cpu
+if sys.argv[3] == "prepared":
+    cpu.prepare()
+print(swiglu(mx.ones((2, 4)), mx.ones((2, 4))).sum().item())
+"""
+
+
+def test_nothing_is_compiled_while_mlx_runs(tmp_path: Path) -> None:
+    results = [run_python(_toolchain(), FUSED, ROOT, tmp_path, "prepared")]
+    assert list(tmp_path.iterdir()) == []
+    if sys.platform == "linux" and shutil.which("g++"):
+        results.append(run_python(_toolchain(), FUSED, ROOT, tmp_path, "as it is"))
+        assert list(tmp_path.rglob("*.so")) != []  # so this test can fail
+    assert [float(r) for r in results] == pytest.approx([8 * 0.731] * len(results), rel=0.01)
+
+
+def _toolchain() -> Toolchain:
+    return ensure("mlx", Silent())

@@ -1,0 +1,63 @@
+"""Which variants are quantized by an importance matrix, and when that makes them others."""
+
+from collections.abc import Callable
+
+from bot import catalogue, toolchains
+from bot.formats.recipes import alternatives, configured, is_tried, key_of, needed, takes_matrix, text_digest, tried
+from bot.formats.registry import all_formats
+from bot.records.artifacts import build_key
+
+ROWS = catalogue.all_variants()
+Q4_K_M, Q8_0 = (ROWS[f"gguf/{name}"] for name in ("q4_k_m", "q8_0"))
+RELEASE = "0" * 64
+
+
+def test_variants_of_three_bits_and_less_take_one() -> None:
+    taking = {v.short_name for v in ROWS.values() if needed(v)}
+    bits = {"int2", "int3"}
+    assert taking - {"iq4_xs"} == {v.short_name for v in ROWS.values() if v.format == "gguf" and v.precision in bits}
+
+
+def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:
+    trying = {v.short_name for v in configured(ROWS.values(), "measured") if is_tried(v)}
+    assert trying == {"q4_0", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"}
+    assert configured(ROWS.values(), "never") == tuple(ROWS.values())
+
+
+def test_a_recipe_that_is_tried_is_no_other_by_being_tried_again() -> None:
+    for row in ROWS.values():
+        assert tried(tried(row)) == tried(row)
+        assert not (needed(row) and is_tried(tried(row)))
+
+
+def test_the_alternatives_are_the_row_itself_and_one_with_a_matrix() -> None:
+    plain, weighted = alternatives(tried(Q4_K_M))
+    assert plain == Q4_K_M
+    assert weighted.options == {"ftype": "Q4_K_M", "imatrix": True}
+    assert weighted.name != plain.name
+    assert needed(weighted)
+
+
+# ---- build keys --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_tried_has_another_key() -> None:
+    keys = {key_of(RELEASE, v) for v in (Q4_K_M, tried(Q4_K_M), alternatives(tried(Q4_K_M))[1])}
+    assert len(keys) == 3
+    assert key_of(RELEASE, tried(Q8_0)) == key_of(RELEASE, Q8_0)
+
+
+def test_another_text_is_another_key_of_those_that_take_a_matrix_alone(another_text: Callable[[], None]) -> None:
+    variants = [*ROWS.values(), *configured(ROWS.values(), "measured")]
+    before, text = [key_of(RELEASE, v) for v in variants], text_digest()
+    another_text()
+    assert text_digest() != text
+    for variant, key in zip(variants, before, strict=True):
+        assert (key_of(RELEASE, variant) != key) == takes_matrix(variant)
+
+
+def test_the_key_of_what_takes_no_matrix_knows_nothing_of_any() -> None:
+    for row in ROWS.values():
+        form, lock = all_formats()[row.format], toolchains.lock_digest(row.format)
+        plain = build_key(content_digest=RELEASE, variant=row, toolchain_digest=lock, format_version=form.version)
+        assert (key_of(RELEASE, row) == plain) == (not takes_matrix(row))

@@ -1,0 +1,83 @@
+"""A side's code runs without our secrets, within limits, and leaves nothing running."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bot.reconvert import child
+from bot.reconvert.child import ChildError, Code, code_of, ours
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Code:
+    """A checkout that has no code of its own."""
+    return code_of(tmp_path)
+
+
+def test_it_sees_no_token_and_not_the_home_where_one_may_lie(code: Code, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "HF_TOKEN",
+        "GITHUB_TOKEN",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "PYTHONSTARTUP",
+    ):
+        monkeypatch.setenv(name, "a-secret")
+    done = child.run(code, ["-c", "import os, json; print(json.dumps(dict(os.environ)))"], seconds=60)
+    seen = json.loads(done.stdout)
+    assert "a-secret" not in seen.values()
+    assert seen["HOME"] != os.environ["HOME"]
+    assert seen["HF_HUB_OFFLINE"] == "1"
+
+
+def test_it_is_stopped_when_its_time_is_over(code: Code) -> None:
+    started = time.monotonic()
+    with pytest.raises(ChildError, match="stopped after 1 seconds"):
+        child.run(code, ["-c", "while True: pass"], seconds=1)
+    assert time.monotonic() - started < 10
+
+
+def test_it_is_stopped_when_it_prints_without_end(code: Code) -> None:
+    with pytest.raises(ChildError, match="because of all that it printed"):
+        child.run(code, ["-c", "while True: print('a' * 10**6)"], seconds=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no groups of processes")
+def test_what_it_leaves_running_ends_with_it(code: Code, tmp_path: Path) -> None:
+    left = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
+    done = child.run(code, ["-c", left], seconds=60)
+    deadline = time.monotonic() + 10
+    while _runs(int(done.stdout)):
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")  # dead, and not yet buried
+
+
+def test_a_folder_without_code_is_compared_with_ours(tmp_path: Path) -> None:
+    (tmp_path / "bot").mkdir()
+    (tmp_path / "bot" / "__init__.py").write_text("raise SystemExit('this is no phi-bot')")
+    code = code_of(tmp_path)
+    assert code.root == ours(tmp_path).root
+    done = child.run(code, ["-c", "import bot; print(bot.__file__)"], seconds=60)
+    assert Path(done.stdout.strip()).is_relative_to(code.root)
+
+
+def test_what_it_said_last_is_told_in_one_line(code: Code) -> None:
+    done = child.run(code, ["-c", "raise ValueError('\\x1b[31mred')"], seconds=60)
+    assert child.said(done) == "ValueError: \ufffd[31mred"
+    done = child.run(code, ["-m", "bot.cli", "build", "nobody/nothing/at/all", "--work", "w"], seconds=60)
+    assert child.said(done).startswith("'nobody/nothing/at/all' is neither a folder here nor a repo id")

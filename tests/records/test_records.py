@@ -1,0 +1,404 @@
+"""Records: what is written is read again, and anything else is refused by name."""
+
+import copy
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from bot.records import artifacts, evidence, schema
+from bot.records.artifacts import (
+    BuildRecord,
+    FileEntry,
+    ImatrixTrial,
+    Json,
+    MalformedRecordError,
+    Record,
+    Release,
+    RepoRecord,
+    SourceFile,
+    Variant,
+    build_key,
+    content_digest,
+    digest_of,
+    is_content,
+)
+from bot.records.evidence import Check, Distance, Evidence, Figures, KnownBehaviour
+from tests.filled import DIGEST, filled, json_values, texts
+from tests.pages.cards.examples import GGUF
+
+NAMES = vars(artifacts) | vars(evidence)
+RECORDS = sorted(
+    (c for c in NAMES.values() if inspect.isclass(c) and issubclass(c, Record) and c is not Record),
+    key=lambda c: c.__name__,
+)
+
+# ---- every record, filled with anything that it may hold -----------------------------------------------------
+
+any_record = st.sampled_from([filled(cls) for cls in RECORDS]).flatmap(lambda strategy: strategy)
+
+
+@given(any_record)
+def test_what_is_written_is_read_again(record: Record) -> None:
+    text = json.dumps(record.to_json())
+    assert type(record).from_json(json.loads(text)) == record
+
+
+@given(any_record)
+def test_reading_shares_nothing_with_what_was_read(record: Record) -> None:
+    written = record.to_json()
+    read = type(record).from_json(written)
+    _scribble(written)
+    assert read == record
+
+
+def _scribble(value: Json) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _scribble(item)
+        value.append("scribble")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _scribble(item)
+        value["scribble"] = 1
+
+
+# ---- malformed input -----------------------------------------------------------------------------------------
+
+
+@given(any_record, st.data())
+@settings(max_examples=150)
+def test_a_damaged_record_is_refused_in_one_line_or_is_still_a_record(record: Record, data: st.DataObject) -> None:
+    damaged = _damage(record.to_json(), data)
+    message, read = None, None
+    try:
+        read = type(record).from_json(damaged)
+    except MalformedRecordError as error:
+        message = str(error)
+    if message is None:
+        assert read is not None
+        assert type(record).from_json(json.loads(json.dumps(read.to_json()))).to_json() == read.to_json()
+    else:
+        assert re.match(r"\$(\.|\[| )", message)
+        assert message.isprintable()
+        assert len(message) < 500
+
+
+def _damage(value: Json, data: st.DataObject) -> Json:
+    """Replace, remove or add one thing somewhere."""
+    value = copy.deepcopy(value)
+    parent: Any = None
+    place: Any = None
+    here = value
+    while isinstance(here, dict | list) and here and data.draw(st.booleans()):
+        parent, place = here, data.draw(st.sampled_from(sorted(here) if isinstance(here, dict) else range(len(here))))
+        here = parent[place]
+    new = data.draw(st.one_of(json_values, st.just(math.nan), st.just(math.inf), st.just(10**400)))
+    if parent is None:
+        return new
+    if isinstance(parent, dict) and data.draw(st.booleans()):
+        del parent[place]
+        if data.draw(st.booleans()):
+            parent[data.draw(st.one_of(texts, st.just("x" * 2000)))] = new
+    else:
+        parent[place] = new
+    return value
+
+
+FILE = {"path": "a/b.gguf", "size": 3, "sha256": DIGEST}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": "3"}, '$.size is "3", not a whole number'),
+        ({"size": True}, "$.size is true, not a whole number"),
+        ({"size": 3.5}, "$.size is 3.5, not a whole number"),
+        ({"size": None}, "$.size is null, not a whole number"),
+        ({"path": ["a"]}, "$.path is a list, not a path inside its folder"),
+        ({"sha256": "abc"}, '$.sha256 is "abc", not a sha256 in hex'),
+        ({"sha256": DIGEST.upper()}, "not a sha256 in hex"),
+        ({"sha256": DIGEST + "\n"}, "not a sha256 in hex"),
+        ({"mode": 1}, "$.mode is unknown; FileEntry has path, size, sha256"),
+        ({"a\nb": 1}, '$["a\\nb"] is unknown'),
+    ],
+)
+def test_the_first_difference_is_named(change: dict[str, Json], message: str) -> None:
+    with pytest.raises(MalformedRecordError) as caught:
+        FileEntry.from_json(FILE | change)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a/", "./a", "a\\..\\b", "C:/x", "a\0b", "a\nb", "a/./b"]
+)
+def test_a_path_that_leaves_its_folder_is_no_path_of_a_file(path: str) -> None:
+    with pytest.raises(MalformedRecordError, match=r"^\$\.path is .*, not a path inside its folder"):
+        FileEntry.from_json(FILE | {"path": path})
+
+
+def test_a_difference_deep_inside_is_named_with_its_place() -> None:
+    release: dict[str, Json] = {
+        "repo_id": "a/b",
+        "commit": None,
+        "content_digest": DIGEST,
+        "files": [{"path": "x", "size": 1, "digest": "git:" + "0" * 40}, {"path": "y", "size": 1}],
+        "config": {},
+    }
+    with pytest.raises(MalformedRecordError, match=r"^\$\.files\[1\]\.digest is missing$"):
+        Release.from_json(release)
+    with pytest.raises(MalformedRecordError, match=r'^\$\.commit is "main", not a commit of 40 hex digits$'):
+        Release.from_json(release | {"files": [], "commit": "main"})
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400])
+def test_a_measure_is_a_finite_number(number: float) -> None:
+    figures = {"mean_kl": 0, "p99_kl": 0, "max_kl": number, "top1_agreement": 1, "perplexity_ratio": 1}
+    with pytest.raises(MalformedRecordError, match=r"^\$\.max_kl is .*not a finite number$"):
+        Figures.from_json(figures)
+
+
+@pytest.mark.parametrize("name", ["gguf", "", "/", "gguf/", "/q4", "a/b/c", "../x"])
+def test_a_variant_has_a_format_and_a_name(name: str) -> None:
+    with pytest.raises(MalformedRecordError, match=r"^\$\.name is .*, not a variant's name"):
+        Variant.from_json({"name": name, "precision": "int4", "bits_per_weight": 4.5, "summary": ""})
+
+
+@pytest.mark.parametrize(("version", "which"), [(artifacts.RECORD_VERSION + 1, "a newer"), (1, "an older")])
+def test_a_record_of_another_bot_is_refused_as_such(version: int, which: str) -> None:
+    other = {"version": version, "builds": [], "something": "else"}
+    with pytest.raises(MalformedRecordError, match=rf"^\$\.version is {version}, not 2: {which} phi-bot wrote this"):
+        RepoRecord.from_json(other)
+
+
+# ---- the schema of evidence.json -----------------------------------------------------------------------------
+
+SCHEMA_FILE = Path(evidence.__file__).with_name("evidence.schema.json")
+SCHEMA = Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+
+
+def test_the_schema_of_evidence_is_up_to_date() -> None:
+    assert SCHEMA.schema == schema.evidence(), "python -m bot.records.schema > bot/records/evidence.schema.json"
+    Draft202012Validator.check_schema(SCHEMA.schema)
+
+
+any_evidence = st.deferred(lambda: filled(Evidence)).map(
+    lambda e: dataclasses.replace(e, version=evidence.EVIDENCE_VERSION)
+)
+
+
+@given(any_evidence, st.data())
+@settings(max_examples=150)
+def test_the_schema_takes_just_what_is_read_as_evidence(found: Evidence, data: st.DataObject) -> None:
+    assert SCHEMA.is_valid(found.to_json())
+    damaged = _damage(found.to_json(), data)
+    try:
+        read = Evidence.from_json(damaged)
+    except MalformedRecordError:
+        # The schema's integers may be written as 3.0, and its numbers may be too large for a float.
+        assert not SCHEMA.is_valid(damaged) or re.search(r"\d\.0|e\+|Infinity|NaN|\d{300}", json.dumps(damaged))
+    else:
+        assert SCHEMA.is_valid(read.to_json()) == (read.version == evidence.EVIDENCE_VERSION)
+
+
+# ---- digests -------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_is_that_of_the_canonical_json() -> None:
+    assert (
+        digest_of({"b": [1, 2.5, None], "a": "é"}) == hashlib.sha256('{"a":"é","b":[1,2.5,null]}'.encode()).hexdigest()
+    )
+    assert digest_of({"name": "\udc80"})  # a name of a file that is not UTF-8
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_of(math.nan)
+
+
+@given(st.dictionaries(texts, json_values, max_size=4), st.randoms())
+def test_a_digest_does_not_depend_on_order(value: dict[str, Json], random: Any) -> None:
+    shuffled = list(value.items())
+    random.shuffle(shuffled)
+    try:
+        expected = digest_of(value)
+    except ValueError:  # infinity
+        return
+    assert digest_of(dict(shuffled)) == expected
+
+
+VARIANT = Variant(
+    name="gguf/q4_k_m", precision="int4", bits_per_weight=4.9, summary="", options={"ftype": "Q4_K_M"}, default=True
+)
+
+
+def _key(**changes: Any) -> str:
+    given: dict[str, Any] = {"content_digest": "r", "variant": VARIANT, "toolchain_digest": "t", "format_version": 1}
+    return build_key(**given | changes)
+
+
+def test_a_build_key_changes_with_what_decides_the_bytes() -> None:
+    changed = [
+        _key(content_digest="other"),
+        _key(toolchain_digest="other"),
+        _key(format_version=2),
+        _key(variant=dataclasses.replace(VARIANT, options={"ftype": "Q4_K_S"})),
+        _key(variant=dataclasses.replace(VARIANT, precision="int5")),
+        _key(variant=dataclasses.replace(VARIANT, target="cuda")),
+        _key(variant=dataclasses.replace(VARIANT, name="mlx/q4_k_m")),
+    ]
+    assert len({_key(), *changed}) == len(changed) + 1
+
+
+def test_a_build_key_stays_when_only_words_change() -> None:
+    renamed = dataclasses.replace(VARIANT, name="gguf/other", summary="!", bits_per_weight=1.0, default=False)
+    assert _key(variant=renamed) == _key()
+
+
+@given(filled(Variant))
+def test_a_build_key_survives_being_written_and_read(variant: Record) -> None:
+    assert isinstance(variant, Variant)
+    try:
+        expected = _key(variant=variant)
+    except ValueError:  # infinity among the options
+        return
+    assert _key(variant=Variant.from_json(json.loads(json.dumps(variant.to_json())))) == expected
+
+
+# ---- a trial -------------------------------------------------------------------------------------------------
+
+nats = st.floats(0, 10)
+trials = st.builds(ImatrixTrial, without_kl=nats, without_error=nats, with_kl=nats, with_error=nats)
+
+
+@given(trials)
+def test_a_gain_is_more_than_two_standard_errors_of_the_difference(trial: ImatrixTrial) -> None:
+    gain, error = trial.without_kl - trial.with_kl, (trial.without_error**2 + trial.with_error**2) ** 0.5
+    if gain > 2.0001 * error + 1e-9:
+        assert trial.gains
+    if gain < 1.9999 * error - 1e-9:
+        assert not trial.gains
+
+
+@given(trials)
+def test_no_two_builds_gain_on_each_other(trial: ImatrixTrial) -> None:
+    other = ImatrixTrial(
+        without_kl=trial.with_kl,
+        without_error=trial.with_error,
+        with_kl=trial.without_kl,
+        with_error=trial.without_error,
+    )
+    assert not (trial.gains and other.gains)
+    assert not dataclasses.replace(trial, with_kl=trial.without_kl).gains
+
+
+@given(trials, nats)
+def test_a_gain_stays_one_where_less_is_unsure_or_more_is_gained(trial: ImatrixTrial, less: float) -> None:
+    if trial.gains:
+        assert dataclasses.replace(trial, without_error=min(less, trial.without_error)).gains
+        assert dataclasses.replace(trial, with_error=min(less, trial.with_error)).gains
+        assert dataclasses.replace(trial, with_kl=min(less, trial.with_kl)).gains
+
+
+@given(st.sampled_from(["without_kl", "without_error", "with_kl", "with_error"]), trials)
+def test_what_is_no_number_is_no_gain(name: str, trial: ImatrixTrial) -> None:
+    assert not dataclasses.replace(trial, **{name: float("nan")}).gains
+
+
+def test_a_record_from_before_there_were_trials_is_read() -> None:
+    older = dict(GGUF.builds[0].build.to_json())
+    del older["imatrix_trial"]
+    assert BuildRecord.from_json(older) == GGUF.builds[0].build
+
+
+# ---- what is content -----------------------------------------------------------------------------------------
+
+
+def _file(path: str, digest: str = "1" * 40) -> SourceFile:
+    return SourceFile(path=path, size=1, digest=f"git:{digest}")
+
+
+def test_only_weights_config_and_tokenizer_at_the_top_are_content() -> None:
+    content = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.model"]
+    other = [
+        "README.md",
+        "LICENSE",
+        "onnx/model.safetensors",
+        "pytorch_model.bin",
+        "configuration_phi3.py",
+        "x/config.json",
+    ]
+    assert [p for p in [*content, *other] if is_content(p)] == content
+
+
+def test_a_new_readme_is_no_new_release_and_new_weights_are() -> None:
+    files = (_file("config.json"), _file("model.safetensors"), _file("README.md"))
+    again = (_file("README.md", "2" * 40), _file("model.safetensors"), _file("config.json"))
+    assert content_digest(files) == content_digest(again)
+    assert content_digest(files) != content_digest((_file("config.json"), _file("model.safetensors", "2" * 40)))
+    assert content_digest(files) != content_digest((*files, _file("vocab.json")))
+
+
+# ---- what records say of themselves --------------------------------------------------------------------------
+
+
+def test_names_and_labels() -> None:
+    release = Release(
+        repo_id="microsoft/Phi-4",
+        commit="0123456789abcdef" * 2 + "01234567",
+        content_digest=DIGEST,
+        files=(SourceFile(path="a.safetensors", size=5, digest="sha256:" + DIGEST), _file("README.md")),
+        config={},
+    )
+    assert (release.name, release.label, release.weight_bytes) == ("Phi-4", "microsoft/Phi-4@0123456789ab", 5)
+    assert dataclasses.replace(release, repo_id="local/x", commit=None).label == "local/x"
+    assert (VARIANT.format, VARIANT.short_name) == ("gguf", "q4_k_m")
+
+
+def _evidence(**changes: Any) -> Evidence:
+    def distance(side: typing.Literal["short", "long"], kl: float, setting: str = "") -> Distance:
+        figures = Figures(mean_kl=kl, p99_kl=kl, max_kl=kl, top1_agreement=1.0, perplexity_ratio=1.0)
+        return Distance(
+            side=side, tokens=1, figures=figures, standard_errors=figures, by_kind={"prose": kl}, setting=setting
+        )
+
+    given: dict[str, Any] = {
+        "version": evidence.EVIDENCE_VERSION,
+        "build_key": DIGEST,
+        "runtime": "r 1",
+        "machine": "m",
+        "checks": (Check(name="a", passed=True, detail=""),),
+        "distances": (distance("short", 0.01), distance("long", 0.5), distance("short", 0.9, "another setting")),
+        "stretches": (),
+        "cost": None,
+        "gate": 0.2,
+        "known_behaviours": (),
+        "read_differently": (),
+        "generations": (),
+        "seconds": 1.0,
+        "reference_digest": "",
+    }
+    return Evidence(**given | changes)
+
+
+def test_the_gate_is_held_against_the_worse_side_that_is_not_known_to_differ() -> None:
+    known = tuple(KnownBehaviour(name="n", side=s, reference="u") for s in ("long", "short"))
+    assert _evidence().mean_kl == 0.5
+    assert _evidence(known_behaviours=known[:1]).mean_kl == 0.01
+    assert _evidence(known_behaviours=known).mean_kl is None
+    elsewhere = KnownBehaviour(name="n", side="long", reference="u", setting="another setting")
+    assert _evidence(known_behaviours=(elsewhere,)).mean_kl == 0.5
+
+
+def test_evidence_without_checks_proves_nothing() -> None:
+    failed = Check(name="b", passed=False, detail="")
+    assert _evidence().passed
+    assert not _evidence(checks=()).passed
+    assert not _evidence(checks=(*_evidence().checks, failed)).passed
