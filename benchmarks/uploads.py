@@ -1,7 +1,8 @@
 """Do uploads overlap building? ``python -m benchmarks.uploads MODEL_FOLDER``, with a Hub that takes 50 MB a second.
 
-Builds the default variants alone, uploads alone what was built, and then does both as a run does (bot/publishing/early_upload.py).
-Verifying is left out: it would only leave more time for uploads. Writes benchmarks/results/uploads.json.
+Builds the default variants alone, uploads alone what was built, and then does both as a run does
+(bot/publishing/early_upload.py). Verifying is left out: it would only leave more time for uploads. Writes
+benchmarks/results/uploads.json.
 """
 
 import argparse

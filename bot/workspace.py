@@ -14,8 +14,8 @@
 
 A folder is made in scratch/ and renamed when it is whole, so what has a name here is complete. What a killed process
 left in scratch/ is removed by the next one; with what it left in partial/, the same build goes on. The time of a folder
-is when it was last used, and bot/building/cleaning.py goes by it. Everything here can be deleted whenever no phi-bot is at work:
-what is published is the state.
+is when it was last used, and bot/building/cleaning.py goes by it. Everything here can be deleted whenever no phi-bot
+is at work: what is published is the state.
 """
 
 import hashlib

@@ -32,7 +32,7 @@ _REFERENCE = (
     "tensors",
     "checkpoint",
 )
-_REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *(f"workers/{name}.py" for name in _REFERENCE), "texts/*")
+_REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *(f"worker/{name}.py" for name in _REFERENCE), "texts/*")
 
 
 @pytest.fixture(scope="session")

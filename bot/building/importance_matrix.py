@@ -6,6 +6,7 @@ from bot import catalogue, source, toolchains
 from bot.building.release_at_hand import AtHand
 from bot.errors import BuildError
 from bot.formats import recipes
+from bot.formats.registry import worker_module
 from bot.machines import worker_limits
 from bot.progress import Display, Task, duration, size
 from bot.records.artifacts import Imatrix, Json, Release, digest_of
@@ -49,7 +50,7 @@ def importance(
             request = ImportanceTask(model=str(model), text=str(text), name=recipes.TEXT, out=str(out), threads=threads)
             done: Json = run_worker(
                 toolchain,
-                "gguf",
+                worker_module("gguf"),
                 "importance",
                 request,
                 log=log,
@@ -96,7 +97,7 @@ def _build(
         threads=threads,
         streamed=given.stream is not None,
     )
-    given.run_worker(toolchain, "gguf", "build", request, log=log, on_event=lambda e: _follow(task, e))
+    given.run_worker(toolchain, worker_module("gguf"), "build", request, log=log, on_event=lambda e: _follow(task, e))
     return next(out.glob("*.gguf"))
 
 

@@ -36,7 +36,7 @@ def reference(release: Release, given: AtHand, *, workspace: Workspace, threads:
             )
             done: Json = given.run_worker(
                 toolchain,
-                "reference",
+                "bot.worker.reference",
                 "compute",
                 request,
                 log=workspace.log(f"reference-{folder.name[:12]}"),

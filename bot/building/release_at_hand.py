@@ -1,6 +1,7 @@
 """Fetch a release: its files in the working folder, checked, and the view of them that toolchains read.
 
-Where the disk is too small for the weights, only what is beside them is fetched, and they stream (bot/building/streams.py).
+Where the disk is too small for the weights, only what is beside them is fetched, and they stream
+(bot/building/streams.py).
 """
 
 import shutil

@@ -39,7 +39,7 @@ def make_sample(
         with display.task(f"Making a small {families.FAMILIES[family].title}") as task:
             run_worker(
                 toolchain,
-                "sample",
+                "bot.worker.sample",
                 "make",
                 SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
                 log=log,

@@ -1,7 +1,7 @@
 """Streams: the weights of a release come as a worker asks for them, and go when it is done with each.
 
-So a model is converted on a disk that would not hold it. The files have holes (bot/source/sparse_files.py); what a worker says and is
-answered is in worker/feed.py.
+So a model is converted on a disk that would not hold it. The files have holes (bot/source/sparse_files.py); what a
+worker says and is answered is in worker/feed.py.
 """
 
 import os

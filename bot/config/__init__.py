@@ -6,7 +6,6 @@ table in docs/configuration.md all come from them.
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,9 +134,3 @@ def _trimmed(hub: Hub) -> Hub:
 
 def _placed(build: Build, folder: Path) -> Build:
     return dataclasses.replace(build, work=folder / build.work.expanduser())
-
-
-if __name__ == "__main__":
-    import json
-
-    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

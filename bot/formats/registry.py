@@ -1,8 +1,8 @@
-"""The formats: one module each, all behind one small Protocol.
+"""The formats: one folder each, all behind one small Protocol.
 
-A format is found by its module being here. To add one, write ``bot/formats/NAME/format.py`` with a ``FORMAT`` object,
-``bot/formats/NAME/worker/``, ``bot/toolchains/NAME.txt``, rows in ``bot/catalogue/variants.toml`` and ``templates/NAME.md.j2``;
-nothing else changes (CONTRIBUTING.md goes through it function by function).
+A format is found by its folder being here. To add one, write ``bot/formats/NAME/format.py`` with a ``FORMAT`` object,
+``bot/formats/NAME/worker/``, ``bot/toolchains/NAME.txt``, rows in ``bot/catalogue/variants.toml`` and
+``templates/NAME.md.j2``; nothing else changes (CONTRIBUTING.md goes through it function by function).
 """
 
 import importlib
@@ -10,11 +10,12 @@ import pkgutil
 from functools import cache
 from typing import Protocol, cast
 
+from bot import formats
 from bot.formats.needs import Needs
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
-__all__ = ["Format", "Needs", "all_formats"]
+__all__ = ["Format", "Needs", "all_formats", "worker_module"]
 
 
 class Format(Protocol):
@@ -61,5 +62,10 @@ class Format(Protocol):
 @cache
 def all_formats() -> dict[str, Format]:
     """Return every format by name, in alphabetical order."""
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
-    return {name: cast("Format", importlib.import_module(f"{__name__}.{name}").FORMAT) for name in names}
+    names = sorted(m.name for m in pkgutil.iter_modules(formats.__path__) if m.ispkg)
+    return {name: cast("Format", importlib.import_module(f"bot.formats.{name}.format").FORMAT) for name in names}
+
+
+def worker_module(name: str) -> str:
+    """Return the module that runs in a format's toolchain (see bot.toolchains.enter.run_worker)."""
+    return f"bot.formats.{name}.worker"

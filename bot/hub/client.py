@@ -36,8 +36,8 @@ def connect(endpoint: str | None = None, token: str | None = None, *, trusted_pu
     """Return the client of the Hub at ``endpoint``, or at HF_ENDPOINT, or of huggingface.co. Asks it nothing yet.
 
     Without ``token``, HF_TOKEN or the login of this machine is used (see ``bot.hub.session``). With
-    ``trusted_publishers``, repos are written to with tokens for one repo each (see ``bot.hub.trusted_publishers``). Raises
-    ConfigError for an endpoint that is no address.
+    ``trusted_publishers``, repos are written to with tokens for one repo each (see
+    ``bot.hub.trusted_publishers``). Raises ConfigError for an endpoint that is no address.
     """
     endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")
     parts = urlsplit(endpoint)

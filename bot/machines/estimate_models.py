@@ -12,7 +12,7 @@ from typing import Literal
 from bot.records.artifacts import Record, Variant
 from bot.source.shape import Shape
 
-FILE = Path(__file__).with_name("models.json")
+FILE = Path(__file__).with_name("estimate_models.json")
 
 What = Literal["build", "verify", "reference"]
 Quantity = Literal["output", "disk", "memory", "cpu_seconds"]

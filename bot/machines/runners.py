@@ -57,8 +57,8 @@ def built_in() -> tuple[Runner, ...]:
 def known_runners(config: Config, *, flavors: Sequence[Runner] = ()) -> tuple[Runner, ...]:
     """Return the machine at hand, the person's own runners, and those that everybody knows.
 
-    ``flavors`` are those that Hugging Face Jobs lists today (see bot/machines/hf_flavors.py); the built-in ones stand in for
-    a list that could not be read.
+    ``flavors`` are those that Hugging Face Jobs lists today (see bot/machines/hf_flavors.py); the built-in ones stand
+    in for a list that could not be read.
     """
     own = (_own(name, runner) for name, runner in config.runner.items())
     rows = [r for r in built_in() if not (flavors and r.kind == "hf-jobs")]

@@ -55,7 +55,7 @@ class Plotter:
             out.mkdir()
             run_worker(
                 toolchain,
-                "plots",
+                "bot.worker.plots",
                 "draw",
                 replace(task, out=str(out)),
                 log=folder / "plots.log",
@@ -69,7 +69,7 @@ class Plotter:
 
 def _digest(task: PlotTask) -> str:
     """Return the digest of all that decides what pictures look like: the figures, and what draws them."""
-    drawing = hashlib.sha256((Path(__file__).parent / "workers" / "plots.py").read_bytes()).hexdigest()
+    drawing = hashlib.sha256((Path(__file__).parents[1] / "worker" / "plots.py").read_bytes()).hexdigest()
     return digest_of([task.to_json(), toolchains.lock_digest("plots"), drawing])
 
 

@@ -55,6 +55,6 @@ def _finalize(context: jinja2.runtime.Context, value: Any) -> Any:
 
 
 def _folder() -> Path:
-    here = Path(__file__).parent
-    packaged = here / "templates"  # in a wheel; a checkout has them beside the package
-    return packaged if packaged.is_dir() else here.parent / "templates"
+    package = Path(__file__).parents[1]
+    packaged = package / "templates"  # in a wheel; a checkout has them beside the package
+    return packaged if packaged.is_dir() else package.parent / "templates"

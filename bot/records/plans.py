@@ -1,6 +1,7 @@
 """The words of watching and planning, as records: what was seen, what is to be built, and where.
 
-They stand beside those of bot/records/artifacts.py, which speak of releases, artifacts and publications; workers need only these.
+They stand beside those of bot/records/artifacts.py, which speak of releases, artifacts and publications; workers need
+only these.
 """
 
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class PlannedVariant(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Placement(Record):
-    """The runner of a job: its name (see bot/machines/runners.py), and what it will take there: seconds, and US dollars."""
+    """The runner of a job: its name (see bot/machines/runners.py), and what it takes there: seconds, and US dollars."""
 
     runner: str
     seconds: float

@@ -1,4 +1,6 @@
-"""JSON Schemas of dataclasses that bot/records/base.py reads: ``python -m bot.records.schema > bot/records/evidence.schema.json``.
+"""JSON Schemas of dataclasses that bot/records/base.py reads.
+
+``python -m bot.records.schema > bot/records/evidence.schema.json`` writes that of evidence.
 
 That of phi-bot.toml comes from here too (``python -m bot.config``).
 """

@@ -25,7 +25,7 @@ from bot.system.processes import own_memory
 WALL_SECONDS = 600.0  # for loading as well: a machine may be ten times slower than ours, and have other work
 OWN_BYTES = 2 << 30  # of which what rendering takes has a limit of its own, where the system keeps one
 _POLL_SECONDS = 0.1
-_LAUNCHER = Path(__file__).parent / "workers" / "launch.py"
+_LAUNCHER = Path(__file__).parents[1] / "worker" / "launch.py"
 _KEPT = frozenset({"PATH", "SYSTEMROOT", "WINDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TEMP", "TMP"})
 _SET = {
     "HF_HUB_OFFLINE": "1",
@@ -54,7 +54,7 @@ class Rendered:
 
 
 def render(module: str, given: Json, chats: Sequence[Json]) -> list[Rendered]:
-    """Return what a template makes of each conversation, in the engine of ``bot.worker.MODULE``.
+    """Return what a template makes of each conversation, in the engine of a worker's module.
 
     ``given`` is what the engine has to know of the template; a conversation has ``messages``, ``tools`` and
     ``add_generation_prompt``. Raises LimitError, which names the conversation if it has a ``name``, and EngineError.
@@ -109,7 +109,7 @@ def _answers(stdout: IO[bytes]) -> list[Json]:
 def _run(module: str, folder: str, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> str:
     """Run the child; return how it ended in place of rendering all, or ""."""
     process = subprocess.Popen(
-        [sys.executable, "-I", str(_LAUNCHER), f"bot.worker.{module}"],
+        [sys.executable, "-I", str(_LAUNCHER), module],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -55,7 +55,7 @@ def render_prompt(chat: ChatFormat, messages: Sequence[Mapping[str, str]], *, no
     """
     asked = {"messages": [dict(m) for m in messages], "tools": None, "add_generation_prompt": True}
     try:
-        (made,) = rendering.render("jinja", _given(chat, now or datetime.now(UTC)), [asked])
+        (made,) = rendering.render("bot.worker.jinja", _given(chat, now or datetime.now(UTC)), [asked])
     except rendering.LimitError as error:
         raise ChatTemplateError(str(error)) from error
     if made.text is None:
@@ -73,7 +73,7 @@ def check_limits(source: Path) -> None:
     if chat is None:
         return
     try:
-        rendering.render("jinja", _given(chat, datetime.now(UTC)), texts.conversations())
+        rendering.render("bot.worker.jinja", _given(chat, datetime.now(UTC)), texts.conversations())
     except rendering.LimitError as error:
         what = f"the chat template cannot be rendered: {error}"
         raise errors.ChatTemplateError(what, hint="Take the template of the original model, or mend it.") from error

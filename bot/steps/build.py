@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bot
-from bot import formats, source
+from bot import source
 from bot.building import importance_matrix
 from bot.building.release_at_hand import AtHand, at_hand, can_stream, forget_download, missing_bytes, streamed_bytes
 from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, RecordError
 from bot.formats import recipes
+from bot.formats.registry import all_formats, worker_module
 from bot.hub.client import Hub
 from bot.pages import cards
 from bot.progress import Display
@@ -227,7 +228,7 @@ def _run(
             importance=str(measured / importance_matrix.FILE) if measured else "",
         )
         try:
-            given.run_worker(toolchain, job.format, "build", build_task, log=log, on_event=on_event)
+            given.run_worker(toolchain, worker_module(job.format), "build", build_task, log=log, on_event=on_event)
         except WholeSourceError:
             raise
         except BuildError as error:
@@ -250,7 +251,7 @@ def _keep(
     workspace: Workspace,
 ) -> None:
     """Write the records beside the files and give the artifact its name."""
-    form = formats.all_formats()[planned.variant.format]
+    form = all_formats()[planned.variant.format]
     created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     record = BuildRecord(
         build_key=planned.build_key,

@@ -8,7 +8,7 @@ from bot.building import reference as references
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.config import Config
 from bot.errors import BuildError, VerifyError
-from bot.formats.registry import all_formats
+from bot.formats.registry import all_formats, worker_module
 from bot.hub.client import Hub
 from bot.progress import Display, Task
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
@@ -130,7 +130,7 @@ def _run(given: AtHand, toolchain: Toolchain, request: VerifyTask, log: Path, ta
     try:
         return given.run_worker(
             toolchain,
-            toolchain.name,
+            worker_module(toolchain.name),
             "verify",
             request,
             log=log,

@@ -33,7 +33,7 @@ from bot.toolchains.watch import Limits, Watch
 
 Answer = Callable[[dict[str, Json]], None]  #: sends a worker a line; one that has ended hears nothing
 
-LAUNCHER = Path(__file__).parent.parent / "workers" / "launch.py"
+LAUNCHER = Path(__file__).parents[1] / "worker" / "launch.py"
 
 
 class WholeSourceError(BuildError):
@@ -94,7 +94,7 @@ def run_worker(
     on_start: Callable[[Answer], None] = lambda _: None,
     limits: Limits | None = None,
 ) -> Json:
-    """Run ``python -m bot.worker.MODULE COMMAND`` inside a toolchain and return its result.
+    """Run ``python -m MODULE COMMAND`` of a worker inside a toolchain and return its result.
 
     ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each
     event but the last; what answers them gets the means to at the beginning, by ``on_start``, and may use it from any
@@ -113,7 +113,7 @@ def run_worker(
         with disk.told(what, folder):
             task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
-            [str(toolchain.python), "-I", str(LAUNCHER), f"bot.worker.{module}", command, str(task_file)],
+            [str(toolchain.python), "-I", str(LAUNCHER), module, command, str(task_file)],
             stdin=subprocess.PIPE,  # for answers; its end tells the worker that we are gone
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ from pathlib import Path
 from bot.toolchains import system
 from bot.toolchains.pip import Failed, run
 
-SOURCE = Path(__file__).parent.parent / "native" / "kquants" / "kquants.c"
+SOURCE = Path(__file__).parents[1] / "formats" / "gguf" / "native" / "kquants.c"
 
 # One library for each, and the extensions of the processor that it is compiled for: by name, as /proc/cpuinfo and
 # compilers have them, and not those of this machine, for a toolchain may be cached and move to another one.

@@ -16,7 +16,7 @@ from bot.progress import Task
 from bot.toolchains.enter import PASSED_ON
 from bot.toolchains.pytorch import cpu_index
 
-_GUARD = Path(__file__).parent / "guard.py"
+_GUARD = Path(__file__).parents[1] / "system" / "guard.py"
 
 # Where packages come from and how they are reached is the machine's business, where they go is ours: of pip's own
 # settings only the former are passed on.

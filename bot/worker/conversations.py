@@ -35,7 +35,7 @@ def asked(
     spoken = [[m for m in messages if m["role"] != "system"] for messages in prompts]
     questions = [{"messages": m, "tools": None, "add_generation_prompt": True} for m in (*prompts, *spoken)]
     try:
-        made = rendering.render("templates", {"source": str(source)}, [*conversations, *questions])
+        made = rendering.render("bot.worker.templates", {"source": str(source)}, [*conversations, *questions])
     except rendering.LimitError as error:
         raise TemplateProblem(f"the chat template cannot be rendered: {error}") from error
     of_chats, of_prompts = made[: len(conversations)], made[len(conversations) :]

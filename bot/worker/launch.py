@@ -26,7 +26,7 @@ def _lend_bot() -> None:
 if __name__ == "__main__":
     _lend_bot()
     name = sys.argv[1]
-    if not name.startswith("bot.worker."):
-        sys.exit(f"launch.py runs only bot.worker.*, not {name}")
+    if not name.startswith(("bot.worker.", "bot.formats.")):
+        sys.exit(f"launch.py runs only bot.worker.* and bot.formats.*, not {name}")
     sys.argv = sys.argv[1:]
     runpy.run_module(name, run_name="__main__", alter_sys=True)

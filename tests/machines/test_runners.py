@@ -82,7 +82,7 @@ def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
 
 
 def test_the_documentation_shows_every_row() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "planning.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text(encoding="utf-8")
     names = {"linux": "Linux", "macos": "macOS", "windows": "Windows", "x86_64": "x86-64", "arm64": "arm64"}
     for row in ROWS:
         gpu = {"none": "", "apple": "Apple", "nvidia": f"NVIDIA, {row.accelerator_memory // GB} GB"}[row.accelerator]

@@ -27,8 +27,8 @@ def render_card(
     """Return the card of the repo ``repo_id``, which holds what ``record`` says.
 
     ``release`` is the source of the newest build in it, ``prompt`` an example in that source's prompt format,
-    ``pictures`` the names of those that lie beside the card (see bot/pages/plots.py), ``endpoint`` the Hub that the source is
-    on. Equal arguments give equal text. Raises RecordError when the builds are not all of one known format.
+    ``pictures`` the names of those that lie beside the card (see bot/pages/plots.py), ``endpoint`` the Hub that the
+    source is on. Equal arguments give equal text. Raises RecordError when the builds are not all of one known format.
     """
     form = _format(record)
     rows = figures.rows(record.builds, release)

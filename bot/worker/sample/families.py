@@ -1,4 +1,4 @@
-"""The families of samples: one row says what sets a family apart. Their names are those of bot/catalogue/families.py."""
+"""The families of samples: one row says what sets a family apart. Names are those of bot/catalogue/families.py."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ class Runtime:
             raise ValueError("the file has no chat template")
         bos, eos = (self._model.text_of(token) for token in self._model.bos_and_eos())
         given = {"template": template, "for_tools": for_tools, "bos": bos, "eos": eos}
-        return rendering.texts("gguf.rendering", given, chats)
+        return rendering.texts("bot.formats.gguf.worker.rendering", given, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids that llama.cpp takes for the end of generating."""

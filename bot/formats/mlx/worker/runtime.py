@@ -51,7 +51,7 @@ class Runtime:
 
     def render(self, chats: Sequence[Json]) -> list[str]:
         """Return conversations as mlx-lm writes them before it generates."""
-        return rendering.texts("mlx.rendering", {"folder": str(self._folder)}, chats)
+        return rendering.texts("bot.formats.mlx.worker.rendering", {"folder": str(self._folder)}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids at which mlx-lm ends: those of the configs, and the tokenizer's own."""

@@ -75,7 +75,7 @@ class Runtime:
 
     def render(self, chats: Sequence[Json]) -> list[str]:
         """Return conversations as the chat template in the folder writes them, rendered by the runtime."""
-        return rendering.texts("onnx.rendering", {"folder": str(self._folder)}, chats)
+        return rendering.texts("bot.formats.onnx.worker.rendering", {"folder": str(self._folder)}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids at which the runtime ends generating by itself."""

@@ -52,7 +52,7 @@ class Runtime:
 
     def render(self, chats: Sequence[Json]) -> list[str]:
         """Return conversations as openvino-genai's template engine writes them."""
-        return rendering.texts("openvino.rendering", {"folder": str(self._folder)}, chats)
+        return rendering.texts("bot.formats.openvino.worker.rendering", {"folder": str(self._folder)}, chats)
 
     def stop_ids(self) -> set[int]:
         """Return the ids at which generation ends by itself."""
