@@ -55,3 +55,37 @@ def json_text(value: Any, *, indent: int | None = None, compact: bool = False) -
 
 def _escape(character: str) -> str:
     return json.dumps(character)[1:-1]
+
+
+def one_line(text: object) -> str:
+    """Return text on one line: white space collapsed, control characters and overrides of direction taken out."""
+    line = str(text)
+    if not line.isprintable():  # most is, and looking at each character takes ten times what all else does
+        kept = (" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in line)
+        line = "".join(c for c in kept if not is_hidden(c))
+    return " ".join(line.split())
+
+
+def size(count: float) -> str:
+    """Return bytes in the largest decimal unit that leaves a number of 1 or more: 1234567 is ``1.2 MB``."""
+    value = float(count)
+    if value < 999.5:
+        return f"{value:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as ``0.4 s``, ``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bot.printable import printable
+from bot.printable import duration, printable, size
 from bot.system.heartbeat import Heartbeat
 
 _LINE_SECONDS = 15.0  # a plain line at most so often: a log of an hour stays readable
@@ -183,28 +183,3 @@ def amount(done: int, total: int, unit: str) -> str:
     if unit == "bytes":
         return f"{size(done)} of {size(total)}" if total else size(done)
     return f"{done} of {total} {unit}" if total else f"{done} {unit}"
-
-
-def size(count: float) -> str:
-    """Return bytes in the largest decimal unit that leaves a number of 1 or more: 1234567 is ``1.2 MB``."""
-    value = float(count)
-    if value < 999.5:
-        return f"{value:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.95:
-            return f"{value:.1f} {unit}"
-    value /= 1000
-    return f"{value:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as ``0.4 s``, ``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

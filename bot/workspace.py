@@ -31,8 +31,8 @@ from typing import BinaryIO, TypeVar
 from filelock import FileLock
 
 from bot.errors import BuildError, DiskTooSmallError, RecordError
-from bot.printable import json_text
-from bot.progress import Display, Task, size
+from bot.printable import json_text, size
+from bot.progress import Display, Task
 from bot.records.artifacts import (
     Artifact,
     BuildRecord,

@@ -23,7 +23,6 @@ from bot.errors import BuildError
 from bot.github.release_issues import release_issues
 from bot.localhub import RunningHub
 from bot.pages import cards, templates
-from bot.pages.cards import Prompt
 from bot.pages.markdown import is_web_address
 from bot.pages.status import pages
 from bot.pages.summary import render_summary
@@ -35,6 +34,7 @@ from bot.reconvert.approval import Approval
 from bot.reconvert.render import render
 from bot.records.artifacts import Artifact, Failure, Proposal, Publication, Record, Report, Staged, digest_of
 from bot.records.plans import Notice, Postponed, Watched
+from bot.source.prompt import Prompt
 from bot.workspace import write_json
 from tests.github.test_release_issues import PLAN, SEEN
 from tests.markdown_reader import hostile_text

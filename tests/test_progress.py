@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bot import progress
-from bot.progress import Bars, Lines, amount, display, duration, size
+from bot.printable import duration, size
+from bot.progress import Bars, Lines, amount, display
 from bot.system import heartbeat
 
 LONG_WORK = """

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from bot.building.cleaning import clean, wish_of
 from bot.building.context import Means
-from bot.building.release_at_hand import missing_bytes, streamed_bytes
+from bot.building.release_at_hand import missing_bytes
 from bot.catalogue.naming import repo_of
-from bot.progress import size
+from bot.printable import size
 from bot.records.artifacts import BuildRecord
 from bot.records.plans import Job, Plan
+from bot.source.sparse_files import streamed_bytes
 
 
 def keep_within(means: Means, todo: Plan, jobs: Sequence[Job] = ()) -> None:

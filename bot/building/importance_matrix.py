@@ -8,7 +8,8 @@ from bot.errors import BuildError
 from bot.formats import recipes
 from bot.formats.registry import worker_module
 from bot.machines import worker_limits
-from bot.progress import Display, Task, duration, size
+from bot.printable import duration, size
+from bot.progress import Display, Task
 from bot.records.artifacts import Imatrix, Json, Release, digest_of
 from bot.records.tasks import BuildTask, ImportanceTask, Target
 from bot.toolchains import Toolchain

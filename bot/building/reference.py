@@ -4,7 +4,8 @@ from pathlib import Path
 
 from bot import texts, toolchains
 from bot.building.release_at_hand import AtHand
-from bot.progress import Display, duration, size
+from bot.printable import duration, size
+from bot.progress import Display
 from bot.records.artifacts import Json, Release, digest_of
 from bot.records.tasks import ReferenceTask
 from bot.toolchains.install import ensure

@@ -12,17 +12,19 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from bot import source
-from bot.building.streams import Stream, room
+from bot.building.streams import Stream
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.hub.download import arrived
 from bot.machines import worker_limits
-from bot.pages import cards
-from bot.progress import Display, size
+from bot.printable import size
+from bot.progress import Display
 from bot.records.artifacts import Json, Record, Release
 from bot.source import sparse_files
+from bot.source.chat_template import check_limits
 from bot.source.config import read_config
 from bot.source.shape import Shape, local_shape
+from bot.source.sparse_files import room
 from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import run_worker
@@ -136,7 +138,7 @@ def _stage(release: Release, folder: Path, out: Path, display: Display) -> None:
     """Make the view that toolchains read, and say what a person should know of it."""
     for note in (*release.notes, *source.stage(folder, out)):
         display.say(f"{release.label}: {note}")
-    cards.check_limits(out)  # it is rendered in toolchains too, hours later
+    check_limits(out)  # it is rendered in toolchains too, hours later
 
 
 def _local(release: Release) -> Path:
@@ -161,11 +163,6 @@ def missing_bytes(release: Release, workspace: Workspace) -> int:
         return copied
     folder = workspace.downloading(release)
     return copied + sum(f.size - arrived(folder, f) for f in release.files if source.is_wanted(f.path))
-
-
-def streamed_bytes(release: Release) -> int:
-    """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice."""
-    return room(release.weight_bytes) + 2 * release.bytes_beside_weights
 
 
 def forget_download(release: Release, workspace: Workspace, display: Display) -> bool:

@@ -16,17 +16,10 @@ from bot.hub.headers import Place
 from bot.records.artifacts import Json
 from bot.source import sparse_files
 
-_MOST = 1_750_000_000  # bytes of disk that a streamed source takes: what is ahead, and Phi-4-mini's embeddings in use
-_PART = 4  # … of a smaller model so much of its weights, for none of Phi's tensors is larger than a sixth of them
 _CONNECTIONS = 4  # a Hub gives each one so much and no more
 _STOP_SECONDS = 15.0
 
 ReadRange = Callable[[Place, Callable[[bytes], None]], None]
-
-
-def room(weights: int) -> int:
-    """Return the bytes of disk that weights of so many bytes take when they stream."""
-    return min(weights // _PART, _MOST)
 
 
 class _StoppedError(Exception):

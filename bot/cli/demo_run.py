@@ -13,7 +13,8 @@ from bot.building.sample import make_sample
 from bot.errors import UnknownModelError
 from bot.hub import client
 from bot.localhub import serve
-from bot.progress import Display, display, duration
+from bot.printable import duration
+from bot.progress import Display, display
 
 MODEL = "microsoft/Phi-3.5-sample-instruct"
 _CONFIG = """\

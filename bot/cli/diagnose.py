@@ -11,7 +11,7 @@ from typing import Literal
 
 from bot import toolchains
 from bot.errors import NoCompilerError, PhiBotError
-from bot.progress import size
+from bot.printable import size
 from bot.records.artifacts import Record
 from bot.system import machine
 from bot.toolchains import install, lock, system

@@ -12,9 +12,9 @@ from bot.errors import SourceError
 from bot.pages import templates
 from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
 from bot.records.evidence import Distance
-from bot.records.failures import failure, together
+from bot.records.failures import failure, is_refusal, together
 from bot.records.plans import Plan
-from bot.steps.plan import is_refusal, plan_releases
+from bot.steps.plan import plan_releases
 from bot.steps.prove import prove_all
 from bot.steps.watch import Reader
 

@@ -7,11 +7,12 @@ import click
 
 from bot.building.context import Means
 from bot.cli.options import Options, common
-from bot.hf_jobs.run import KIND, payer
+from bot.hf_jobs.run import KIND
 from bot.hf_jobs.scheduled import HOURS, Standing, standing
 from bot.hub import scheduled as hub_standing
 from bot.hub.scheduled import Schedule, Webhook
 from bot.machines.assign_runners import candidates
+from bot.publishing.rights import payer
 
 _flavor = click.option("--flavor", default="cpu-basic", show_default=True, help="The machine of the bot itself.")
 _on = click.option(

@@ -9,13 +9,13 @@ import click
 from bot import catalogue
 from bot.cli.options import Options, common, print_json
 from bot.errors import ForeignRepoError, RecordError
-from bot.github import run_address
 from bot.hub.client import Hub
 from bot.pages.status import collect, pages, write
 from bot.progress import Display
 from bot.records.artifacts import RepoRecord
 from bot.state.memory import Memory
 from bot.steps.run import look
+from bot.system.workflow_run import run_address
 
 
 @click.command("status")

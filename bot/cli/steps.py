@@ -26,6 +26,7 @@ from bot.cli.options import (
 from bot.errors import PhiBotError, RecordError
 from bot.formats import recipes
 from bot.publishing.rights import permitted_artifacts, require, state_repo
+from bot.publishing.staging import staging_repo
 from bot.records.artifacts import Artifact, Failure, Report
 from bot.records.failures import CutShortError, failure, together
 from bot.records.plans import Plan
@@ -36,7 +37,7 @@ from bot.steps.promote import promote
 from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
 from bot.steps.run import look
-from bot.steps.stage import stage, staging_repo
+from bot.steps.stage import stage
 from bot.steps.watch import Reader, read_named
 from bot.workspace import read_artifact
 

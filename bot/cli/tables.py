@@ -12,8 +12,7 @@ from rich.text import Text
 from bot.building.cleaning import Cleaned
 from bot.cli.diagnose import Finding
 from bot.cli.family_support import Cell
-from bot.printable import printable
-from bot.progress import duration, size
+from bot.printable import duration, printable, size
 from bot.records.artifacts import Artifact, Failure, Proposal, Report, Staged, Variant
 from bot.records.evidence import Distance, Evidence
 from bot.records.plans import Job, Plan, Watched

@@ -11,7 +11,8 @@ from bot.cli import diagnose, tables
 from bot.cli.extras import require_hub
 from bot.cli.options import Options, common
 from bot.errors import NotReadyError
-from bot.progress import display, size
+from bot.printable import size
+from bot.progress import display
 from bot.steps.watch import Reader
 from bot.toolchains import install, names
 

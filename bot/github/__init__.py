@@ -1,7 +1,7 @@
 """GitHub, through PyGithub: no other room of the bot imports it."""
 
 from bot.github.answers import COMMIT, REPOSITORY
-from bot.github.client import Repository, open_repository, run_address
+from bot.github.client import Repository, open_repository
 from bot.github.comments import put_comment, read_comment
 from bot.github.events import MOST_PULLS, Event, WorkflowRun
 from bot.github.issues import Issues, ReleaseIssue, connect
@@ -35,5 +35,4 @@ __all__ = [
     "read_comment",
     "read_pull",
     "remove_label",
-    "run_address",
 ]

@@ -29,12 +29,6 @@ _PER_PAGE = 100
 _MOST_PAGES = 100  # of a listing: 10,000 comments or events are nobody's pull request
 
 
-def run_address(environ: Mapping[str, str]) -> str:
-    """Return the address of the run of GitHub Actions that this is, or ""."""
-    server, repository, run = (environ.get(f"GITHUB_{k}", "") for k in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
-    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""
-
-
 def open_repository(name: str, environ: Mapping[str, str] = os.environ) -> "Repository":
     """Return a repository (owner/name). Asks GitHub nothing yet.
 

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from bot import github
 from bot.catalogue import naming
+from bot.config.places import Announce
+from bot.errors import GithubError
 from bot.github import ReleaseIssue
 from bot.pages import templates
-from bot.pages.markdown import one_line
+from bot.printable import one_line
+from bot.progress import Display
 from bot.records.artifacts import Report
+from bot.records.failures import is_refusal
 from bot.records.plans import Plan, PlannedVariant, Sighting, Watched
-from bot.steps.plan import is_refusal
 
 _LONGEST_TEXT = 600  # characters of a message: a body holds 65,536, and all rows of the catalogue must fit
 
@@ -124,3 +128,21 @@ def _is_of(planned: PlannedVariant, sighting: Sighting, template: str) -> bool:
     namespace = planned.repo_id.partition("/")[0]
     named = naming.repo_of(namespace, sighting.repo_id, planned.variant, template)
     return planned.repo_id.casefold() == named.casefold()
+
+
+def check_announcing(settings: Announce, display: Display) -> None:
+    """Make sure before work that issues can be written in the repository that ``settings`` names, if it names one.
+
+    Raises GithubError without a token, or with one that is refused. A GitHub that does not answer now may do so later.
+    """
+    if settings.repository is None:
+        return
+    try:
+        github.connect(settings.repository).check()
+    except GithubError as error:
+        if github.is_refusal(error):
+            raise GithubError(
+                f"announce.repository is {settings.repository}, and no issue could be written: {error.message}",
+                hint=f"{error.hint} Or take announce.repository out of the configuration.",
+            ) from error
+        display.say(f"GitHub cannot be asked yet: {error.message}")

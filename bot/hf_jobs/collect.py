@@ -11,13 +11,12 @@ from bot.errors import PhiBotError, RemoteJobError
 from bot.hub.client import Hub
 from bot.hub.jobs import RemoteJob
 from bot.printable import printable
-from bot.publishing.staging import BUILD_FILE, folder_name, folders
+from bot.publishing.staging import BUILD_FILE, folder_name, folders, parsed, staging_repo
 from bot.records.artifacts import BuildRecord, Failure, Publication, Release, RepoRecord, Report, SourceFile, Staged
 from bot.records.failures import failure
 from bot.records.plans import Job, PlannedVariant
 from bot.state.attempts import Attempted
 from bot.state.store import Store
-from bot.steps.stage import parsed, staging_repo
 
 _CLOCKS_DIFFER = dt.timedelta(minutes=2)
 

@@ -16,6 +16,7 @@ from bot.hub.jobs import Order, RemoteJob
 from bot.machines.assign_runners import candidates
 from bot.machines.batches import batches
 from bot.progress import Display
+from bot.publishing.rights import payer
 from bot.records.artifacts import Failure, Json, Report, digest_of
 from bot.records.failures import failure
 from bot.records.plans import Job, Plan
@@ -66,11 +67,6 @@ def errands(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[Errand
 def can_travel(job: Job) -> bool:
     """Say whether a job may run on Hugging Face Jobs: it is placed there, and its release is on the Hub."""
     return job.release.commit is not None and job.placement is not None and job.placement.runner.startswith(KIND)
-
-
-def payer(config: Config) -> str:
-    """Return the namespace that runs the jobs, and pays."""
-    return config.hf_jobs.namespace or config.publish.namespace or ""
 
 
 def phi_bot(arguments: Sequence[str], config: Config) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from bot.config import Config
-from bot.hf_jobs.run import KIND, environment, payer, phi_bot
+from bot.hf_jobs.run import KIND, environment, phi_bot
 from bot.hub.client import Hub
 from bot.hub.jobs import Order, token_of
 from bot.hub.scheduled import labels
 from bot.machines.runners import Runner
-from bot.publishing.rights import require, state_repo
+from bot.publishing.rights import payer, require, state_repo
 from bot.records.artifacts import digest_of
 
 HOURS = 6  # that one run may take; the jobs that it started go on, and the next run finds them

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from bot import toolchains
-from bot.building.release_at_hand import streamed_bytes
 from bot.config import Config
 from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
 from bot.formats.registry import Needs, all_formats
 from bot.machines.estimate import estimate
 from bot.machines.run_limits import within
 from bot.machines.runners import LOCAL, Runner, built_in
-from bot.progress import size
+from bot.printable import size
 from bot.records.artifacts import Failure, Variant
 from bot.records.failures import failure
 from bot.records.plans import Job, Placement, Plan, PlannedVariant
 from bot.source.shape import Shape, guessed_shape
+from bot.source.sparse_files import streamed_bytes
 from bot.system.machine import lacks
 from bot.toolchains.lock import Lock, read
 

@@ -3,25 +3,15 @@
 import json
 import re
 import shlex
-import unicodedata
 from urllib.parse import quote, urlsplit
 
 from markupsafe import Markup
 
-from bot.printable import is_hidden
+from bot.printable import is_hidden, one_line
 
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|~&$"})
 _LINE_START = re.compile(r"^(?:([#+\-=])|(\d{1,9})([.)])(?=\s|$))")
 _WORD_JOINER = "\u2060"
-
-
-def one_line(text: object) -> str:
-    """Return text on one line: white space collapsed, control characters and overrides of direction taken out."""
-    line = str(text)
-    if not line.isprintable():  # most is, and looking at each character takes ten times what all else does
-        kept = (" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in line)
-        line = "".join(c for c in kept if not is_hidden(c))
-    return " ".join(line.split())
 
 
 def escape(text: object) -> Markup:

@@ -11,7 +11,7 @@ from bot.errors import PhiBotError
 from bot.formats.registry import all_formats
 from bot.machines import worker_limits
 from bot.pages.cards import figures
-from bot.pages.markdown import one_line
+from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import ProvenBuild, Release, digest_of
 from bot.records.tasks import PlotCurve, PlotPoint, PlotTask

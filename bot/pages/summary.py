@@ -9,7 +9,7 @@ from bot import catalogue
 from bot.pages import markdown, templates
 from bot.pages.cards import figures
 from bot.pages.mermaid import Bar, bars
-from bot.progress import size
+from bot.printable import size
 from bot.records.artifacts import BuildRecord, ProvenBuild, Publication, Report
 from bot.records.evidence import Distance, Evidence
 from bot.records.plans import Notice, Postponed

@@ -13,8 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from bot.pages import markdown
-from bot.printable import shown
-from bot.progress import duration, size
+from bot.printable import duration, shown, size
 
 
 @cache

@@ -20,14 +20,14 @@ from bot.formats import recipes
 from bot.formats.registry import Format, all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import HubFile
-from bot.pages.cards import Prompt, figures
+from bot.pages.cards import figures
 from bot.pages.plots import PICTURES
 from bot.publishing.compose import path_in_repo
 from bot.records.artifacts import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant
-from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Evidence
+from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Evidence, judge
 from bot.source.config import asks_for_code
+from bot.source.prompt import Prompt
 from bot.source.strict import parse_object
-from bot.steps.verify import judge
 
 _RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, *PICTURES, *source.NOTICES})
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]{0,60}")

@@ -12,8 +12,8 @@ from typing import Self
 
 from bot.errors import PhiBotError
 from bot.hub.client import Hub
-from bot.printable import printable
-from bot.progress import Display, duration, size
+from bot.printable import duration, printable, size
+from bot.progress import Display
 from bot.records.artifacts import Artifact
 
 LARGE_BYTES = 10_000_000  #: smaller files go with the commit

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bot.errors import VerifyError
 from bot.hub.contents import Content
-from bot.pages.cards import Prompt
 from bot.records.artifacts import Artifact, ProvenBuild, Release
+from bot.source.prompt import Prompt
 from bot.workspace import read_record, read_release
 
 PROMPT_FILE = "prompt.json"

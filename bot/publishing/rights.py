@@ -7,14 +7,13 @@ from typing import Literal
 from bot.building.context import Means
 from bot.config import Config
 from bot.errors import PhiBotError
-from bot.hf_jobs.run import payer
+from bot.github.release_issues import check_announcing
 from bot.hub.client import Hub
 from bot.machines.assign_runners import HERE
+from bot.publishing.staging import staging_repo
 from bot.records.artifacts import Artifact, Failure, Report
 from bot.records.failures import Step, failure
 from bot.records.plans import Job, Plan
-from bot.steps.announce import check_announcing
-from bot.steps.stage import staging_repo
 
 Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
 
@@ -95,3 +94,8 @@ def require(hub: Hub, repos: Iterable[str]) -> None:
 def state_repo(config: Config, namespace: str) -> str:
     """Return where the bot keeps its memory, as rights name it."""
     return f"datasets/{namespace}/{config.publish.state}"
+
+
+def payer(config: Config) -> str:
+    """Return the namespace that runs the jobs, and pays."""
+    return config.hf_jobs.namespace or config.publish.namespace or ""

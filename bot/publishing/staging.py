@@ -6,9 +6,14 @@ evidence.json and prompt.json. A file staging.json says that the repo is for thi
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from bot.errors import ForeignRepoError
-from bot.records.artifacts import SourceFile, digest_of
+from bot.config import Config
+from bot.errors import ForeignRepoError, RecordError, TokenError, UnknownModelError
+from bot.hub.client import Hub
+from bot.hub.namespace import Namespace
+from bot.records.artifacts import BuildRecord, MalformedRecordError, Record, SourceFile, digest_of
+from bot.source.strict import parse_object
 
 MARKER, BUILD_FILE, EVIDENCE_FILE = "staging.json", "build.json", "evidence.json"
 FILES, NOTICES = "files", "notices"
@@ -50,3 +55,38 @@ def check_staging(repo_id: str, files: Mapping[str, SourceFile]) -> None:
             f"{repo_id} holds files that phi-bot did not put there",
             hint="Nothing in it is changed. Name another repo for staging (publish.staging).",
         )
+
+
+R = TypeVar("R", bound=Record)
+
+
+def staging_repo(config: Config) -> str:
+    """Return the staging repo's id. Raises ConfigError without a namespace."""
+    return f"{config.namespace('there is no namespace to stage in')}/{config.publish.staging}"
+
+
+def folder_of(build: BuildRecord) -> str:
+    """Return the name of a build's folder in the staging repo."""
+    return folder_name(build.build_key, build.source.repo_id, build.source.commit)
+
+
+def published_folders(there: Mapping[str, SourceFile], namespace: Namespace) -> set[str]:
+    """Return the folders of a staging repo whose builds are published by now, as the namespace's list tells it."""
+    return built_as(folders(there), (key for s in namespace.shelved.values() for key in s.builds.values()))
+
+
+def staged_folders(config: Config, hub: Hub) -> frozenset[str]:
+    """Return the names of all folders of the staging repo, none if there is no such repo (for this token)."""
+    try:
+        found = hub.files(staging_repo(config))
+    except (TokenError, UnknownModelError):
+        return frozenset()
+    return frozenset(folders(found[1]) if found else ())
+
+
+def parsed(kind: type[R], content: bytes, *, where: str) -> R:
+    """Return a record that was staged. Raises RecordError, naming where it is."""
+    try:
+        return kind.from_json(parse_object(content))
+    except (MalformedRecordError, ValueError) as error:
+        raise RecordError(f"{where}: {error}", hint="Was it staged by another version of phi-bot?") from error

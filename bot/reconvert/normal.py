@@ -1,8 +1,8 @@
 """What a file says, whatever it is called and however it is laid out. It is read, and never run.
 
 Of Python, comments, docstrings, layout and the texts of errors do not count, and neither does where something of the
-bot is imported from: what a module uses is listed beside, for bot/reconvert/files.py to look up on each side. Of TOML and
-JSON, the value counts; of the lock of a toolchain, what it installs.
+bot is imported from: what a module uses is listed beside, for bot/reconvert/files.py to look up on each side. Of TOML
+and JSON, the value counts; of the lock of a toolchain, what it installs.
 """
 
 import ast

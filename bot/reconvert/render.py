@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bot.pages import templates
 from bot.pages.cards.figures import nats, percent
-from bot.progress import duration, size
+from bot.printable import duration, size
 from bot.reconvert.records import Comparison, Figure, Measured, Rebuilds, Row, What
 from bot.reconvert.verdict import ERRORS, ORDER, SIZE, resized
 from bot.records.base import Json

@@ -1,4 +1,4 @@
-"""Frozen dataclasses that read and write JSON: the base of bot/records/artifacts.py, and the reader of bot/config/__init__.py too.
+"""Frozen dataclasses that read and write JSON: the base of all records, and the reader of phi-bot.toml too.
 
 A field's type says all that may be in it: ``Literal`` for closed words, ``Annotated`` with rules for what else there is
 to say. From it come the reading, the words of its errors, and the JSON Schema (bot/records/schema.py). ``to_json`` and

@@ -4,7 +4,7 @@ Only the standard library is imported, because workers import this module inside
 how they are computed is in docs/verification.md; the schema of the file is evidence.schema.json beside this module.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bot.records.base import Record, Sha256
@@ -174,3 +174,23 @@ class Evidence(Record):
     def mean_kl(self) -> float | None:
         """The largest mean KL that the gate applies to, in nats per token."""
         return max((d.figures.mean_kl for d in self.gated), default=None)
+
+
+DISTANCE = "distance"  #: how the names of the checks begin that the gate makes
+
+
+def judge(measured: Evidence, gate: float) -> Evidence:
+    """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
+    kept = tuple(c for c in measured.checks if not c.name.startswith(DISTANCE))
+    known = {b.side: b for b in measured.known_behaviours if not b.setting}
+    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.recommended)
+    return replace(measured, checks=kept + judged, gate=gate)
+
+
+def _distance_check(distance: Distance, gate: float, known: KnownBehaviour | None) -> Check:
+    mean, error = distance.figures.mean_kl, distance.standard_errors.mean_kl
+    figures = f"mean KL {mean:.5f} ± {error:.5f} nats over {distance.tokens} tokens"
+    name = f"{DISTANCE}, {distance.side} windows"
+    if known is not None:
+        return Check(name=name, passed=True, detail=f"{figures}; not gated: {known.name} ({known.reference})")
+    return Check(name=name, passed=mean <= gate, detail=f"{figures}, at most {gate:g} allowed")

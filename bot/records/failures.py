@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from bot.errors import IncompleteError, Interrupted, PhiBotError
+from bot.errors import IncompleteError, Interrupted, PhiBotError, UnsupportedArchitectureError
 from bot.records.artifacts import Failure, Report
 
 Step = Literal["plan", "build", "verify", "stage", "publish"]
@@ -67,3 +67,8 @@ def exit_code(failures: Sequence[Failure], *, anything_done: bool) -> int:
     if len(codes) == 1 and not anything_done:
         return codes.pop()
     return IncompleteError.exit_code
+
+
+def is_refusal(failure: Failure) -> bool:
+    """Say whether a toolchain, or this machine, cannot do it: no fault of anybody's."""
+    return failure.exit_code == UnsupportedArchitectureError.exit_code

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bot import errors, texts
 from bot.errors import DamagedTokenizerError
-from bot.pages.markdown import one_line
+from bot.printable import one_line
 from bot.records.artifacts import Json, Record
 from bot.sandbox import rendering
 from bot.source.bounds import FILE_BYTES

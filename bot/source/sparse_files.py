@@ -8,6 +8,8 @@ import uuid
 from functools import cache
 from pathlib import Path
 
+from bot.records.artifacts import Release
+
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # of Linux, in <linux/falloc.h>
 
 
@@ -63,3 +65,19 @@ def _fallocate() -> "ctypes._NamedFuncPointer":
     function = ctypes.CDLL(None, use_errno=True).fallocate
     function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     return function
+
+
+_MOST = 1_750_000_000  # bytes of disk that a streamed source takes: what is ahead, and Phi-4-mini's embeddings in use
+
+
+_PART = 4  # … of a smaller model so much of its weights, for none of Phi's tensors is larger than a sixth of them
+
+
+def room(weights: int) -> int:
+    """Return the bytes of disk that weights of so many bytes take when they stream."""
+    return min(weights // _PART, _MOST)
+
+
+def streamed_bytes(release: Release) -> int:
+    """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice."""
+    return room(release.weight_bytes) + 2 * release.bytes_beside_weights

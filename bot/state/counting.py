@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from bot.building.context import Means
 from bot.errors import Interrupted, PhiBotError
-from bot.github import run_address
 from bot.records.artifacts import Report
 from bot.records.failures import CutShortError
 from bot.records.plans import Job, PlannedVariant
 from bot.state.memory import Memory
 from bot.state.store import Store
+from bot.system.workflow_run import run_address
 
 
 @contextmanager

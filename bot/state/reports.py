@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bot.config import Config
 from bot.errors import PhiBotError, RecordError
-from bot.github import run_address
 from bot.hub.client import Hub
 from bot.progress import Display
 from bot.records.artifacts import Failure, Report
 from bot.records.plans import Job
 from bot.state.store import Store, store_of
+from bot.system.workflow_run import run_address
 from bot.workspace import read_record
 
 _MOST, _BYTES = 1000, 20_000_000  # reports, and bytes of one: they come from machines that read strangers' files

@@ -6,7 +6,7 @@ from pathlib import Path
 from bot import github
 from bot.catalogue.naming import TEMPLATE
 from bot.config.places import Announce
-from bot.errors import GithubError, PhiBotError
+from bot.errors import PhiBotError
 from bot.github.release_issues import release_issues
 from bot.pages.summary import render_summary
 from bot.progress import Display
@@ -32,24 +32,6 @@ def announce(
         with Path(summary_file).open("a", encoding="utf-8") as file:
             file.write(text + "\n")
     return text
-
-
-def check_announcing(settings: Announce, display: Display) -> None:
-    """Make sure before work that issues can be written in the repository that ``settings`` names, if it names one.
-
-    Raises GithubError without a token, or with one that is refused. A GitHub that does not answer now may do so later.
-    """
-    if settings.repository is None:
-        return
-    try:
-        github.connect(settings.repository).check()
-    except GithubError as error:
-        if github.is_refusal(error):
-            raise GithubError(
-                f"announce.repository is {settings.repository}, and no issue could be written: {error.message}",
-                hint=f"{error.hint} Or take announce.repository out of the configuration.",
-            ) from error
-        display.say(f"GitHub cannot be asked yet: {error.message}")
 
 
 def announce_releases(

@@ -8,12 +8,11 @@ from pathlib import Path
 import bot
 from bot import source
 from bot.building import importance_matrix
-from bot.building.release_at_hand import AtHand, at_hand, can_stream, forget_download, missing_bytes, streamed_bytes
+from bot.building.release_at_hand import AtHand, at_hand, can_stream, forget_download, missing_bytes
 from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, RecordError
 from bot.formats import recipes
 from bot.formats.registry import all_formats, worker_module
 from bot.hub.client import Hub
-from bot.pages import cards
 from bot.progress import Display
 from bot.records.artifacts import (
     Artifact,
@@ -32,6 +31,9 @@ from bot.records.failures import failure
 from bot.records.plans import Job, PlannedVariant
 from bot.records.tasks import BuildTask, Target
 from bot.source import sparse_files
+from bot.source.chat_template import chat_format
+from bot.source.prompt import prompt_of
+from bot.source.sparse_files import streamed_bytes
 from bot.steps.imatrix_trial import Trials, to_build
 from bot.system import disk
 from bot.toolchains import Toolchain
@@ -272,7 +274,7 @@ def _keep(
     write_json(folder / "build.json", record.to_json())
     write_json(folder / "release.json", release.to_json())
     # Here, where the model is read: who publishes later renders no template of a stranger's.
-    prompt = cards.prompt_of(cards.chat_format(staged), created)
+    prompt = prompt_of(chat_format(staged), created)
     write_json(folder / "prompt.json", prompt.to_json())
     _copy_notices(staged, folder / "notices")
     final = _folder(workspace, planned, release)

@@ -16,9 +16,9 @@ from bot.formats import recipes
 from bot.pages.cards.figures import nats
 from bot.progress import Display
 from bot.records.artifacts import Failure, ImatrixTrial, Release, digest_of
-from bot.records.evidence import Evidence
+from bot.records.evidence import DISTANCE, Evidence
 from bot.records.plans import PlannedVariant
-from bot.steps.verify import DISTANCE, compare
+from bot.steps.verify import compare
 from bot.toolchains.enter import WholeSourceError
 from bot.workspace import Workspace, read_artifact, write_json
 

@@ -20,7 +20,7 @@ from bot.hub.namespace import Namespace
 from bot.machines.estimate import estimate
 from bot.publishing.due import NOTHING, Due, Known, due, planned_variant, refusal
 from bot.records.artifacts import Failure, Release, Variant
-from bot.records.failures import failure
+from bot.records.failures import failure, is_refusal
 from bot.records.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, Sighting
 from bot.source.shape import guessed_shape
 from bot.state.memory import Refused
@@ -104,11 +104,6 @@ def require_work(todo: Plan) -> None:
             f"{refused[0].release}: none of the variants can be built: {refused[0].message}",
             hint="`phi-bot variants` lists what each format supports.",
         )
-
-
-def is_refusal(failure: Failure) -> bool:
-    """Say whether a toolchain, or this machine, cannot do it: no fault of anybody's."""
-    return failure.exit_code == UnsupportedArchitectureError.exit_code
 
 
 def _apart(one: Due) -> tuple[Due, Due]:

@@ -13,16 +13,17 @@ from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
-from bot.pages.cards import Prompt
 from bot.progress import Display
 from bot.publishing import checks, staging
 from bot.publishing.due import NOTHING
 from bot.publishing.publishable import PROMPT_FILE, Candidate
+from bot.publishing.staging import folder_of, parsed, published_folders, staging_repo
 from bot.records.artifacts import BuildRecord, Failure, Record, Report, SourceFile
 from bot.records.evidence import Evidence
 from bot.records.failures import cut_short, failure, together
+from bot.source.prompt import Prompt
 from bot.steps.publish import put
-from bot.steps.stage import check_target, folder_of, parsed, published_folders, staging_repo
+from bot.steps.stage import check_target
 from bot.steps.watch import is_watched
 from bot.workspace import Workspace
 

@@ -17,18 +17,19 @@ from bot.machines.assign_runners import HERE, settle
 from bot.progress import Display
 from bot.publishing.early_upload import Ahead
 from bot.publishing.rights import Target, checked
+from bot.publishing.staging import staged_folders
 from bot.records.artifacts import Failure, Report, Variant
-from bot.records.failures import cut_short, failure, together
+from bot.records.failures import cut_short, failure, is_refusal, together
 from bot.records.plans import Job, Plan, Watched
 from bot.state.counting import counted
 from bot.state.memory import Memory, Refused
 from bot.state.store import Store, store_of
-from bot.steps.plan import NOTHING, Known, current_keys, is_refusal, plan, require_work
+from bot.steps.plan import NOTHING, Known, current_keys, plan, require_work
 from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
 from bot.steps.publish import placed as placed_to_publish
 from bot.steps.stage import placed as placed_to_stage
-from bot.steps.stage import stage, staged_folders
+from bot.steps.stage import stage
 from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusable, watch
 
 

@@ -3,16 +3,15 @@
 Whoever may write there can publish nothing: see bot/steps/promote.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 from bot.building.cleaning import mark_published
 from bot.catalogue.naming import check_label, repo_of
 from bot.config import Config
-from bot.errors import ConflictError, PhiBotError, PromotionError, RecordError, TokenError, UnknownModelError
+from bot.errors import ConflictError, PhiBotError, PromotionError, TokenError
 from bot.hub.client import Hub
 from bot.hub.contents import Content
 from bot.hub.namespace import Namespace
@@ -26,17 +25,21 @@ from bot.publishing.staging import (
     FILES,
     MARKER,
     NOTICES,
-    built_as,
     check_staging,
-    folder_name,
-    folders,
+    folder_of,
+    published_folders,
+    staging_repo,
 )
-from bot.records.artifacts import Artifact, BuildRecord, Failure, Record, Report, SourceFile, Staged
+from bot.records.artifacts import (
+    Artifact,
+    BuildRecord,
+    Failure,
+    Record,
+    Report,
+    Staged,
+)
 from bot.records.failures import cut_short, failure
-from bot.source.strict import parse_object
 from bot.system import disk
-
-R = TypeVar("R", bound=Record)
 
 _ROUNDS = 9
 _CARD = b"""---
@@ -45,16 +48,6 @@ tags: [phi-bot]
 Files that a phi-bot built and proved, on their way to the repos in which they are published. Nothing here is meant to
 be downloaded: it is checked once more before it is published, and taken out of here afterwards.
 """
-
-
-def staging_repo(config: Config) -> str:
-    """Return the staging repo's id. Raises ConfigError without a namespace."""
-    return f"{config.namespace('there is no namespace to stage in')}/{config.publish.staging}"
-
-
-def folder_of(build: BuildRecord) -> str:
-    """Return the name of a build's folder in the staging repo."""
-    return folder_name(build.build_key, build.source.repo_id, build.source.commit)
 
 
 def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: Display) -> Report:
@@ -174,34 +167,12 @@ def _contents(candidate: Candidate) -> dict[str, Content]:
     }
 
 
-def published_folders(there: Mapping[str, SourceFile], namespace: Namespace) -> set[str]:
-    """Return the folders of a staging repo whose builds are published by now, as the namespace's list tells it."""
-    return built_as(folders(there), (key for s in namespace.shelved.values() for key in s.builds.values()))
-
-
 def check_target(build: BuildRecord, namespace: Namespace, config: Config, hub: Hub) -> None:
     """Raise OtherSourceError where the repo that a build would be published in is another source's."""
     home = repo_of(config.namespace("there is none"), build.source.repo_id, build.variant, config.publish.repo)
     shelf = namespace.shelf(home)
     if shelf is not None and shelf.builds and build.build_key not in shelf.builds.values():
         check_label(home, [shelf.source], build.source.label, hub.current_id)
-
-
-def staged_folders(config: Config, hub: Hub) -> frozenset[str]:
-    """Return the names of all folders of the staging repo, none if there is no such repo (for this token)."""
-    try:
-        found = hub.files(staging_repo(config))
-    except (TokenError, UnknownModelError):
-        return frozenset()
-    return frozenset(folders(found[1]) if found else ())
-
-
-def parsed(kind: type[R], content: bytes, *, where: str) -> R:
-    """Return a record that was staged. Raises RecordError, naming where it is."""
-    try:
-        return kind.from_json(parse_object(content))
-    except ValueError as error:
-        raise RecordError(f"{where}: {error}", hint="Was it staged by another version of phi-bot?") from error
 
 
 def _encoded(record: Record) -> bytes:

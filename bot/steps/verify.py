@@ -12,15 +12,13 @@ from bot.formats.registry import all_formats, worker_module
 from bot.hub.client import Hub
 from bot.progress import Display, Task
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
-from bot.records.evidence import EVIDENCE_VERSION, Check, Distance, Evidence, KnownBehaviour
+from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
 from bot.system import disk
 from bot.system.machine import lacks
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json
-
-DISTANCE = "distance"  #: how the names of the checks begin that the gate makes
 
 
 def verify(
@@ -154,20 +152,3 @@ def _failed(name: str, reason: str) -> Json:
         "cost": None,
         "generations": nothing,
     }
-
-
-def judge(measured: Evidence, gate: float) -> Evidence:
-    """Return the evidence with the gate applied: one check a side, in place of any that an earlier gate left."""
-    kept = tuple(c for c in measured.checks if not c.name.startswith(DISTANCE))
-    known = {b.side: b for b in measured.known_behaviours if not b.setting}
-    judged = tuple(_distance_check(d, gate, known.get(d.side)) for d in measured.recommended)
-    return replace(measured, checks=kept + judged, gate=gate)
-
-
-def _distance_check(distance: Distance, gate: float, known: KnownBehaviour | None) -> Check:
-    mean, error = distance.figures.mean_kl, distance.standard_errors.mean_kl
-    figures = f"mean KL {mean:.5f} ± {error:.5f} nats over {distance.tokens} tokens"
-    name = f"{DISTANCE}, {distance.side} windows"
-    if known is not None:
-        return Check(name=name, passed=True, detail=f"{figures}; not gated: {known.name} ({known.reference})")
-    return Check(name=name, passed=mean <= gate, detail=f"{figures}, at most {gate:g} allowed")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bot.errors import DiskFullError
-from bot.progress import size
+from bot.printable import size
 from bot.system import temporary
 
 #: What to do about it.

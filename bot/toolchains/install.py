@@ -30,7 +30,8 @@ from filelock import FileLock, Timeout
 
 from bot import toolchains
 from bot.errors import DiskTooSmallError, ToolchainError
-from bot.progress import Display, Task, size
+from bot.printable import size
+from bot.progress import Display, Task
 from bot.records.artifacts import Record
 from bot.toolchains import Toolchain, system
 from bot.toolchains.build import build

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bot.progress import duration, size
+from bot.printable import duration, size
 from bot.system.processes import group_memory
 
 _POLL_SECONDS = 0.5

@@ -10,7 +10,7 @@ import pytest
 from bot import toolchains
 from bot.cli.diagnose import Finding, diagnose
 from bot.errors import HubUnreachableError
-from bot.progress import size
+from bot.printable import size
 from bot.system import machine
 from bot.toolchains import system
 from tests.toolchains.index import HEAD, lock, wheel

@@ -7,8 +7,9 @@ from threading import Barrier
 import pytest
 
 from bot.errors import GithubError
-from bot.github import Issues, ReleaseIssue, connect, run_address
+from bot.github import Issues, ReleaseIssue, connect
 from bot.github.answers import Answer
+from bot.system.workflow_run import run_address
 from tests.github_server import Fault, GitHub
 
 KEY = "0123456789abcdef" * 4

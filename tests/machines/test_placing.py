@@ -12,8 +12,8 @@ from bot.config import Config
 from bot.errors import NoRunnerError
 from bot.machines.placing import demand, fits, place, placement
 from bot.machines.runners import GB, Runner, built_in, chosen
+from bot.records.failures import is_refusal
 from bot.records.plans import Job, Plan
-from bot.steps.plan import is_refusal
 from bot.system.machine import lacks
 from tests.steps.jobs import job, release, runner, shape
 

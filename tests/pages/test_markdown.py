@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot import printable
 from bot.pages import markdown
 from tests.markdown_reader import blocks, fences, hostile_text, inlines, plain, tables
 
@@ -18,7 +19,7 @@ def test_text_is_shown_as_it_is() -> None:
 
 @given(hostile_text)
 def test_text_is_only_text_wherever_it_stands(text: str) -> None:
-    shown = markdown.one_line(text)
+    shown = printable.one_line(text)
     if shown:
         assert blocks(str(markdown.escape(text))) == blocks("word")
     assert plain(f"before {markdown.escape(text)} after") == f"before {shown} after"
@@ -35,7 +36,7 @@ def test_a_table_row_has_the_cells_that_it_was_given(first: str, second: str) ->
 
 @given(hostile_text)
 def test_code_shows_exactly_the_text(text: str) -> None:
-    assert plain(f"run {markdown.code(text)} now") == f"run {markdown.one_line(text)} now"
+    assert plain(f"run {markdown.code(text)} now") == f"run {printable.one_line(text)} now"
     assert not {t.type for t in inlines(f"run {markdown.code(text)} now")} & {
         "link_open",
         "em_open",
@@ -92,16 +93,16 @@ def test_bare_addresses_mentions_and_references_are_broken_up() -> None:
 
 @given(hostile_text)
 def test_shell_and_python_read_back_one_word(text: str) -> None:
-    assert shlex.split(str(markdown.shell(text))) == [markdown.one_line(text)]
-    assert ast.literal_eval(str(markdown.python(text))) == markdown.one_line(text)
+    assert shlex.split(str(markdown.shell(text))) == [printable.one_line(text)]
+    assert ast.literal_eval(str(markdown.python(text))) == printable.one_line(text)
 
 
 @given(st.text())
 def test_one_line_is_one_line(text: str) -> None:
-    line = markdown.one_line(text)
+    line = printable.one_line(text)
     assert len(line.splitlines()) <= 1
-    assert markdown.one_line(line) == line
+    assert printable.one_line(line) == line
 
 
 def test_controls_of_direction_are_taken_out() -> None:
-    assert markdown.one_line("a\u202eb\u2066c\ufeffd\x1b[31m") == "abcd [31m"
+    assert printable.one_line("a\u202eb\u2066c\ufeffd\x1b[31m") == "abcd [31m"

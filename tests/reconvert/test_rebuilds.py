@@ -8,11 +8,11 @@ import pytest
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.pages import cards
-from bot.pages.cards import Prompt
 from bot.progress import Silent
 from bot.reconvert.child import code_of
 from bot.reconvert.rebuilds import rebuilds
 from bot.records.artifacts import RECORD_VERSION, Artifact, ProvenBuild, Release, RepoRecord
+from bot.source.prompt import Prompt
 from tests.page_reader import ROOT
 from tests.reconvert.trees import Q4_K_M, change, checkout
 from tests.steps import proven

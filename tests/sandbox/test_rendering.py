@@ -12,12 +12,12 @@ import pytest
 from bot.building.release_at_hand import fetch
 from bot.errors import ChatTemplateError
 from bot.hub.client import connect
-from bot.pages.cards import check_limits
 from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.sandbox import rendering
 from bot.sandbox.rendering import EngineError, LimitError, Rendered, render
 from bot.source import local_release
+from bot.source.chat_template import check_limits
 from bot.system import processes
 from bot.worker import renderer
 from bot.workspace import Workspace

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import DamagedTokenizerError
-from bot.pages.markdown import one_line
+from bot.printable import one_line
 from bot.progress import Silent
 from bot.source.chat_template import ChatFormat, ChatTemplateError, chat_format, render_prompt
 from bot.toolchains.install import ensure

@@ -10,7 +10,6 @@ from huggingface_hub import HfApi
 
 from bot import source
 from bot.building import release_at_hand
-from bot.building.streams import room
 from bot.config import Config
 from bot.config.places import Publish
 from bot.config.tables import Build, Watch
@@ -20,8 +19,9 @@ from bot.localhub import RunningHub
 from bot.machines.placing import demand
 from bot.progress import Silent
 from bot.records.artifacts import CONTENT_FILES, Release, SourceFile
-from bot.source import bounds, sizes
+from bot.source import bounds, sizes, sparse_files
 from bot.source.names import NOTICES
+from bot.source.sparse_files import room
 from bot.state.memory import Memory
 from bot.steps.build import streams
 from bot.steps.watch import Reader, watch
@@ -197,7 +197,7 @@ def test_the_room_for_other_files_counts_where_weights_stream() -> None:
     streamed = [dataclasses.replace(job(with_rest(n), "gguf/q4_k_m"), source="streamed") for n in (0, 90_000_000)]
     bare, full = (demand(one).disk for one in streamed)
     assert full - bare == 2 * 90_000_000  # as it was downloaded, and as toolchains read it
-    assert release_at_hand.streamed_bytes(with_rest(90_000_000)) == room(8_000_000_000) + 180_000_000
+    assert sparse_files.streamed_bytes(with_rest(90_000_000)) == room(8_000_000_000) + 180_000_000
     kept = [demand(job(with_rest(n), "gguf/q4_k_m")).disk for n in (0, 90_000_000)]
     assert kept[1] - kept[0] == 180_000_000
 

@@ -15,10 +15,10 @@ from bot.formats import recipes
 from bot.formats.registry import all_formats
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.pages.cards import Prompt, figures
+from bot.pages.cards import figures
 from bot.records.artifacts import Artifact, BuildRecord, Cost, FileEntry, Imatrix, Release, SourceRef, ToolchainRef
-from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side
-from bot.steps.verify import judge
+from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side, judge
+from bot.source.prompt import Prompt
 from bot.workspace import write_json
 from tests.pages.cards.examples import GGUF, distance
 from tests.source import models

@@ -18,10 +18,10 @@ from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
 from bot.localhub import RunningHub
 from bot.records.artifacts import Release
-from bot.records.failures import failure
+from bot.records.failures import failure, is_refusal
 from bot.records.plans import Plan, Shelved, Sighting
 from bot.state.memory import Memory
-from bot.steps.plan import Known, current_keys, is_refusal, plan, require_work
+from bot.steps.plan import Known, current_keys, plan, require_work
 from bot.steps.watch import Reader, sighting_of
 from bot.system import machine
 from tests.source import models

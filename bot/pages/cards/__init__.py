@@ -9,10 +9,7 @@ from bot.formats.registry import Format, all_formats
 from bot.pages import templates
 from bot.pages.cards import figures, metadata
 from bot.records.artifacts import Json, Release, RepoRecord
-from bot.source.chat_template import ChatFormat, chat_format, check_limits
-from bot.source.prompt import Prompt, prompt_of
-
-__all__ = ["ChatFormat", "Prompt", "chat_format", "check_limits", "prompt_of", "render_card"]
+from bot.source.prompt import Prompt
 
 
 def render_card(

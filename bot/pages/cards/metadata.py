@@ -9,8 +9,8 @@ from urllib.parse import quote
 import yaml
 
 from bot.formats.registry import all_formats
-from bot.pages.markdown import is_web_address, one_line
-from bot.printable import is_hidden
+from bot.pages.markdown import is_web_address
+from bot.printable import is_hidden, one_line
 from bot.records.artifacts import Json, Release, RepoRecord
 from bot.records.licenses import LICENSES, OTHER
 

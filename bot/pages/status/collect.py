@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from bot.pages.status.records import STATUS_VERSION, Entry, Made, Model, Quality, Shelf, State, Status
 from bot.records.artifacts import ProvenBuild, RepoRecord
+from bot.records.failures import is_refusal
 from bot.records.plans import Plan, PlannedVariant, Shelved, Sighting
 from bot.state.attempts import Attempted
 from bot.state.memory import Memory
-from bot.steps.plan import is_refusal
 
 _STATES: dict[str, State] = {"new": "planned", "changed": "changed", "outdated": "outdated"}
 _TEXTS = {

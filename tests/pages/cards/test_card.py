@@ -13,11 +13,12 @@ from bot.errors import RecordError
 from bot.formats import recipes
 from bot.localhub.card import Place, render
 from bot.localhub.objects import make_tree, regular_file
-from bot.pages.cards import Prompt, prompt_of, render_card
+from bot.pages.cards import render_card
 from bot.pages.cards.figures import with_error
 from bot.records.artifacts import Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
 from bot.records.evidence import Check, KnownBehaviour
 from bot.source.chat_template import ChatFormat
+from bot.source.prompt import Prompt, prompt_of
 from tests.markdown_reader import blocks, fences, headings, hostile_text, inlines, plain, tables
 from tests.pages.cards.examples import (
     CHAT,
