@@ -1,6 +1,7 @@
 """Who may know whom: the rooms of CONTRIBUTING.md, held against the imports that the code has."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,35 @@ import pytest
 import bot
 
 BOT = Path(bot.__file__).parent
+PAGE = BOT.parent / "CONTRIBUTING.md"
+
+#: The rooms from the ground up: what stands in one imports what stands below it, and nothing above. A folder of a
+#: format is one room, and its worker/ another.
+FLOORS = (
+    "printable",
+    "errors",
+    "records system",
+    "texts progress sandbox",
+    "source workspace toolchains worker",
+    "formats",
+    "formats/NAME formats/NAME/worker catalogue hub",
+    "config",
+    "machines",
+    "building",
+    "state",
+    "pages",
+    "localhub github",
+    "publishing",
+    "hf_jobs",
+    "steps",
+    "reconvert",
+    "cli",
+    "action",
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
+
+#: What runs inside a toolchain, where nothing of the bot's own environment is installed.
+WORKERS = {"worker", "formats/NAME/worker"}
 RUNTIMES = {
     "torch",
     "numpy",
@@ -22,6 +52,22 @@ RUNTIMES = {
     "matplotlib",
     "PIL",
 }
+#: Packages that one room alone imports.
+OWN = {"huggingface_hub": "hub", "github": "github"}
+#: Rooms that may know less than what is below them.
+ONLY = {
+    "records": {"errors"},
+    "worker": {"records", "sandbox", "texts"},
+    "formats/NAME/worker": {"records", "sandbox", "worker"},
+    "formats": {"records", "texts", "toolchains"},
+    "formats/NAME": {"records", "formats"},
+    "localhub": {"errors", "pages", "printable", "records", "system"},
+}
+#: ... and of a room, these modules alone.
+MODULES = {("localhub", "pages"): {"bot.pages.templates"}}
+
+FILES = sorted(BOT.rglob("*.py"))
+DOTTED = {".".join(p.relative_to(BOT.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -29,32 +75,56 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{a.name}" for a in node.names)
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in DOTTED else node.module
 
 
 def room(path: Path) -> str:
-    return path.relative_to(BOT).parts[0].removesuffix(".py")
-
-
-FILES = sorted(BOT.rglob("*.py"))
+    """Return ``hub`` of ``bot/hub/client.py``; "" for the package itself, which holds the version."""
+    parts = path.relative_to(BOT).with_suffix("").parts
+    if parts[0] == "formats" and len(parts) > 2:
+        return "formats/NAME/worker" if parts[2] == "worker" else "formats/NAME"
+    return parts[0].removesuffix("__init__")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(BOT)))
-def test_a_module_imports_what_its_room_may(path: Path) -> None:
-    found = set(imports(path))
-    tops = {name.split(".")[0] for name in found}
-    ours = {name.split(".")[1] for name in found if name.startswith("bot.")}
-    if room(path) != "workers":
+def test_a_module_imports_what_stands_below_its_room(path: Path) -> None:
+    own = room(path)
+    for name in imports(path):
+        if name not in DOTTED:
+            continue
+        other = room(DOTTED[name])
+        if other in (own, ""):
+            continue
+        assert FLOOR[other] < FLOOR[own] or (own, other) == ("formats/NAME/worker", "worker"), name
+        assert other in ONLY.get(own, {other}), name
+        assert name in MODULES.get((own, other), {name})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(BOT)))
+def test_a_package_is_imported_by_the_room_that_is_for_it(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path)}
+    if room(path) not in WORKERS:
         assert not tops & RUNTIMES
-        assert "workers" not in ours
-    else:
-        assert ours <= {"evidence", "records", "rendering", "tasks", "texts", "workers"}
-    if room(path) != "hub":
-        assert "huggingface_hub" not in tops
-    if room(path) != "github":
-        assert "github" not in tops
-    if room(path) in ("records", "evidence", "record"):
-        assert ours <= {"evidence", "record"}
-    if room(path) == "formats":
-        assert ours <= {"evidence", "records", "formats", "toolchains"}
+    for package, owner in OWN.items():
+        if room(path) != owner:
+            assert package not in tops
+
+
+def test_one_format_does_not_know_another() -> None:
+    for path in FILES:
+        if room(path).startswith("formats/NAME"):
+            own = path.relative_to(BOT).parts[1]
+            for name in imports(path):
+                if name in DOTTED and room(DOTTED[name]).startswith("formats/NAME"):
+                    assert name.split(".")[2] == own, path
+
+
+def test_every_room_has_its_line_on_the_page_and_a_floor() -> None:
+    there = {room(path) for path in FILES} - {"", "formats/NAME", "formats/NAME/worker"}
+    assert there == {name for name in FLOOR if "/" not in name}
+    chapter = PAGE.read_text(encoding="utf-8").split("\n## Rooms\n")[1].split("\n## ")[0]
+    named = re.findall(r"^      (\w+)(?:/|\.py) ", chapter, re.MULTILINE)
+    assert set(named) == there
+    assert len(named) == len(set(named))

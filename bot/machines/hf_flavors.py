@@ -1,12 +1,10 @@
 """The machines that Hugging Face Jobs has today, as runners."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from bot.machines.runners import GB, Runner
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi, JobHardwareInfo
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?([A-Za-z]{1,4})")
@@ -16,7 +14,31 @@ _HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0}  # of a unit that i
 _UNSAID_DISK = 20 * GB  # the least that a flavor was ever listed with
 
 
-def flavors(api: "HfApi") -> tuple[Runner, ...]:
+class Hardware(Protocol):
+    """What huggingface_hub says of a flavor (its ``JobHardwareInfo``): words of the Hub's, whatever their types say."""
+
+    name: str
+    cpu: str
+    ram: str
+    ephemeral_storage: str
+    unit_cost_usd: float
+    unit_label: str
+
+    @property
+    def accelerator(self) -> Any:
+        """What it has beside processors, with a manufacturer and vram, if anything."""
+        ...
+
+
+class Listing(Protocol):
+    """A client that lists the flavors in one request."""
+
+    def list_jobs_hardware(self) -> Sequence[Hardware]:
+        """Return what a job may run on."""
+        ...
+
+
+def flavors(api: Listing) -> tuple[Runner, ...]:
     """Return the flavors that the Hub lists, in one request. One that is described in another way is left out.
 
     Raises what huggingface_hub raises: see ``bot.hub.errors.told``.
@@ -24,7 +46,7 @@ def flavors(api: "HfApi") -> tuple[Runner, ...]:
     return tuple(runner for listed in api.list_jobs_hardware() if (runner := flavor(listed)) is not None)
 
 
-def flavor(listed: "JobHardwareInfo") -> Runner | None:
+def flavor(listed: Hardware) -> Runner | None:
     """Return the runner that a flavor is, described in words as the Hub does it ("2 vCPU", "16 GB"), if it is one.
 
     What another accelerator than NVIDIA's is for is not known here. A flavor that does not tell its disk counts with
@@ -51,7 +73,7 @@ def flavor(listed: "JobHardwareInfo") -> Runner | None:
     )
 
 
-def _price(listed: "JobHardwareInfo") -> float | None:
+def _price(listed: Hardware) -> float | None:
     """Return what an hour costs, in US dollars."""
     hours = _HOURS.get(str(listed.unit_label))
     try:
