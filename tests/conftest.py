@@ -20,7 +20,7 @@ from bot.localhub import RunningHub, serve
 # A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.browsing", "tests.toolchain_fixtures"]
+pytest_plugins = ["tests.browsing", "tests.toolchain_fixtures", "tests.hub.fixtures", "tests.worker.fixtures"]
 
 _SERVERS = {"hub", "server"}  # the fixtures that run an embedded Hub, and one that plays GitHub
 

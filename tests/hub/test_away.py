@@ -17,8 +17,8 @@ from bot.hub.client import Hub
 from bot.hub.transport import PatientClient
 from bot.localhub import check, serve
 from bot.progress import Silent
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 from tests.source.models import files
 
 AWAY_SECONDS = 6.0  # longer than the three pauses for a Hub that never answered: 1, 2 and 2 seconds at most here

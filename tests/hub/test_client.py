@@ -25,8 +25,8 @@ from bot.hub.errors import no_token, plain, told
 from bot.hub.namespace import Namespace
 from bot.hub.retry import REFUSED_REPEATS
 from bot.localhub import Grant, RunningHub, serve
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 from tests.source.models import files
 
 REPO = "me/Phi-4"

@@ -15,8 +15,8 @@ from bot.hub.retry import REPEATS
 from bot.localhub import RunningHub
 from bot.progress import Silent
 from bot.records.artifacts import RECORD_VERSION, RepoRecord
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 from tests.source.models import write
 
 REPO = "me/Phi-4-GGUF"

@@ -27,8 +27,8 @@ from bot.hub.retry import REPEATS
 from bot.localhub import RunningHub
 from bot.records.artifacts import SourceFile
 from bot.source import file_digest
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 
 STAGING, PUBLIC = "me/staging", "me/Phi-4-GGUF"
 WEIGHTS = random.Random(2).randbytes(300_000)

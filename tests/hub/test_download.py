@@ -14,8 +14,8 @@ from bot.hub.client import Hub
 from bot.localhub import RunningHub
 from bot.progress import Silent
 from bot.records.artifacts import Release
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy, proxy
+from tests.hub.fixtures import Log
 from tests.source.models import files, safetensors, sharded
 
 REPO = "microsoft/Phi-4"

@@ -10,8 +10,8 @@ from huggingface_hub import HfApi
 from bot.hub.client import Hub
 from bot.localhub import RunningHub
 from bot.records.artifacts import RECORD_VERSION, RepoRecord
-from tests.hub.conftest import Log
 from tests.hub.faulty import Proxy
+from tests.hub.fixtures import Log
 from tests.pages.cards.examples import GGUF
 
 RECORD = json.dumps(GGUF.to_json()).encode()

@@ -7,8 +7,8 @@ import pytest
 from bot.errors import ConflictError, HubRefusedError, PhiBotError, UnknownModelError, UnknownRevisionError
 from bot.hub.client import Hub, HubFile, connect
 from bot.localhub import Grant, RunningHub
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 
 REPO = "me/Phi-4-GGUF"
 WEIGHTS = random.Random(1).randbytes(50_000)

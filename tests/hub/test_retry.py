@@ -13,8 +13,8 @@ from bot.errors import HubRefusedError, HubUnreachableError
 from bot.hub import session
 from bot.hub.client import Hub
 from bot.hub.retry import LONGEST_ASKED, REPEATS, asked_to_wait, once, pause, say_waits
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 
 REPO = "me/Phi-4"
 

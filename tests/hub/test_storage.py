@@ -13,8 +13,8 @@ from bot.hub.client import Hub
 from bot.localhub import serve
 from bot.localhub.check import check
 from bot.localhub.limits import Limits
-from tests.hub.conftest import Log
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log
 from tests.worker.running import small_disk
 
 REPO = "me/Phi-4-GGUF"

@@ -14,8 +14,8 @@ from bot.hub import trusted_publishers
 from bot.hub.client import Hub, HubFile, connect
 from bot.localhub import RunningHub
 from bot.toolchains.enter import child_environment
-from tests.hub.conftest import Log, trust
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import Log, trust
 from tests.hub.issuer import Issuer
 
 STAGING, PUBLIC = "me/staging", "me/Phi-4-GGUF"

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from bot.localhub import Grant, RunningHub
-from tests.hub.conftest import trust
+from tests.hub.fixtures import trust
 from tests.hub.issuer import CLAIMS, Issuer
 from tests.localhub.conftest import Ask
 

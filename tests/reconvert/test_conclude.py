@@ -21,7 +21,6 @@ from bot.reconvert.propose import propose
 from bot.records.artifacts import Artifact, Report
 from bot.steps.publish import publish
 from bot.workspace import Workspace, read_artifact
-from tests.hub.conftest import at_once as at_once
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.steps import proven
 from tests.steps.test_promote import proven_again, rewrite

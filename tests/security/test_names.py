@@ -11,8 +11,8 @@ from bot.errors import UnsafeFileNameError
 from bot.hub.client import Hub
 from bot.localhub import RunningHub
 from bot.records.artifacts import Json
-from tests.hub.conftest import client, faulty, shaky, without_syncing
 from tests.hub.faulty import Fault, Proxy
+from tests.hub.fixtures import client, faulty, shaky, without_syncing
 from tests.security.test_bombs import within
 from tests.steps import proven
 

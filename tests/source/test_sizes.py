@@ -26,7 +26,6 @@ from bot.state.memory import Memory
 from bot.steps.build import streams
 from bot.steps.watch import Reader, watch
 from bot.workspace import Workspace
-from tests.hub.conftest import at_once as at_once
 from tests.source import models
 from tests.steps.jobs import job, release
 from tests.steps.test_requests import NOW
