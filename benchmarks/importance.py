@@ -72,7 +72,9 @@ def measure(family: str, folder: Path) -> Json:
     log = folder / "log"
     reference.mkdir()
     asked = ReferenceTask(source=str(source), out=str(reference), threads=_THREADS)
-    run_worker(ensure("reference", Silent()), "reference", "compute", asked, log=log, on_event=lambda _: None)
+    run_worker(
+        ensure("reference", Silent()), "bot.worker.reference", "compute", asked, log=log, on_event=lambda _: None
+    )
 
     _build(source, [q8_0], model, "")
     (folder / "text").write_text("\n\n".join(texts.training()), encoding="utf-8")
@@ -80,7 +82,7 @@ def measure(family: str, folder: Path) -> Json:
     wanted = ImportanceTask(
         model=str(gguf), text=str(folder / "text"), name="training.txt", out=str(folder), threads=_THREADS
     )
-    run_worker(toolchain, "gguf", "importance", wanted, log=log, on_event=lambda _: None)
+    run_worker(toolchain, "bot.formats.gguf.worker", "importance", wanted, log=log, on_event=lambda _: None)
     variants = [variant for pair in pairs() for variant in pair]
     built = _build(source, variants, folder / "built", str(folder / "imatrix.gguf"))
 
@@ -97,7 +99,7 @@ def measure(family: str, folder: Path) -> Json:
                 threads=_THREADS,
                 read_differently=tuple(form.read_differently(config)),
             )
-            said = run_worker(toolchain, "gguf", "verify", verify, log=log, on_event=lambda _: None)
+            said = run_worker(toolchain, "bot.formats.gguf.worker", "verify", verify, log=log, on_event=lambda _: None)
             distances = [Distance.from_json(d) for d in said["distances"]]
             short = next(d for d in distances if d.side == "short" and d.setting == "")
             found[kind][how] = [short.figures.mean_kl, short.standard_errors.mean_kl]
@@ -125,7 +127,9 @@ def _build(source: Path, variants: list[Variant], folder: Path, importance: str)
         if event["event"] == "built":
             built.add(event["variant"])
 
-    run_worker(ensure("gguf", Silent()), "gguf", "build", task, log=folder / "log", on_event=on_event)
+    run_worker(
+        ensure("gguf", Silent()), "bot.formats.gguf.worker", "build", task, log=folder / "log", on_event=on_event
+    )
     return built
 
 

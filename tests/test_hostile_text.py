@@ -133,14 +133,14 @@ def test_a_fault_of_the_bots_own_is_printed_without_what_steers_a_terminal(capsy
 
 
 # Those that make digests or compare, and what is no part of the bot's own records.
-_OTHERS = {"config_text.py", "markdown.py", "printable.py", "record.py", "record_schema.py", "records.py", "strict.py"}
-_OTHERS |= {"config_file.py"}
+_OTHERS = {"config/text.py", "pages/markdown.py", "printable.py"}
+_OTHERS |= {"records/artifacts.py", "records/base.py", "records/schema.py"}
 
 
 def test_json_for_people_and_repos_is_written_by_one_function() -> None:
-    bot = Path(cards.__file__).parents[1]
-    files = [f for f in bot.rglob("*.py") if not {"workers", "local"} & set(f.relative_to(bot).parts)]
-    raw = {f.name for f in files if "ensure_ascii=False" in f.read_text(encoding="utf-8")}
+    bot = Path(cards.__file__).parents[2]
+    files = [f for f in bot.rglob("*.py") if not {"worker", "localhub"} & set(f.relative_to(bot).parts)]
+    raw = {f.relative_to(bot).as_posix() for f in files if "ensure_ascii=False" in f.read_text(encoding="utf-8")}
     assert raw <= _OTHERS
 
 

@@ -63,7 +63,7 @@ def compute_reference(source: Path, out: Path) -> Json:
     out.mkdir()
     return run_worker(
         ensure("reference", Silent()),
-        "reference",
+        "bot.worker.reference",
         "compute",
         ReferenceTask(source=str(source), out=str(out), threads=2),
         log=out.with_suffix(".log"),

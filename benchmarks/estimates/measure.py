@@ -28,6 +28,7 @@ from benchmarks.estimates import learn, report
 from benchmarks.estimates.measured import FILE, Measured, Measurements, measurements
 from bot import catalogue, source
 from bot.building.sample import make_sample
+from bot.formats.registry import all_formats, worker_module
 from bot.progress import Silent
 from bot.records.artifacts import Json, Record
 from bot.records.tasks import BuildTask, ReferenceTask, Target, VerifyTask
@@ -218,7 +219,8 @@ def _alone(toolchain: str, command: str, task: Record, log: Path, scratch: Path)
     os.environ["TMPDIR"] = str(scratch)  # so that what a tool writes there is counted
     tempfile.tempdir = None
     events: list[Json] = []
-    run_worker(ensure(toolchain, Silent()), toolchain, command, task, log=log, on_event=events.append)
+    module = worker_module(toolchain) if toolchain in all_formats() else f"bot.worker.{toolchain}"
+    run_worker(ensure(toolchain, Silent()), module, command, task, log=log, on_event=events.append)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     unit = 1 if platform.system() == "Darwin" else 1024
     return used.ru_utime + used.ru_stime, used.ru_maxrss * unit, [e for e in events if e["event"] != "progress"]

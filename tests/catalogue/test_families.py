@@ -9,7 +9,7 @@ from bot.catalogue.families import DEFAULT, FAMILIES
 
 def test_each_family_has_a_sample_and_each_sample_a_family() -> None:
     # The table is read, not imported: its module imports a toolchain.
-    source = (Path(bot.__file__).parent / "workers" / "sample" / "families.py").read_text(encoding="utf-8")
+    source = (Path(bot.__file__).parent / "worker" / "sample" / "families.py").read_text(encoding="utf-8")
     tables = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Dict)]
     names = {t.targets[0].id: t.value for t in tables if isinstance(t.targets[0], ast.Name)}
     assert {ast.literal_eval(k) for k in names["FAMILIES"].keys if k} == set(FAMILIES)  # type: ignore[attr-defined]

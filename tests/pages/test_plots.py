@@ -111,7 +111,7 @@ def draw(task: PlotTask, out: Path) -> dict[str, bytes]:
     out.mkdir()
     found = ensure("plots", Silent())
     task = replace(task, out=str(out))
-    run_worker(found, "plots", "draw", task, log=out.with_suffix(".log"), on_event=lambda _: None)
+    run_worker(found, "bot.worker.plots", "draw", task, log=out.with_suffix(".log"), on_event=lambda _: None)
     return {p.name: p.read_bytes() for p in sorted(out.iterdir())}
 
 

@@ -63,13 +63,16 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """
     package = tmp_path / "bot"
     real = Path(bot.__file__).parent
-    (package / "workers").mkdir(parents=True)
+    for room in ("records", "system", "worker"):
+        (package / room).mkdir(parents=True)
     for file in (
         *real.glob("*.py"),
-        *(real / "workers" / f"{n}.py" for n in ("__init__", "launch", "harness", "disk")),
+        *(real / "records").glob("*.py"),
+        *(real / "system").glob("*.py"),
+        *(real / "worker" / f"{n}.py" for n in ("__init__", "launch", "harness", "disk")),
     ):
         shutil.copy(file, package / file.relative_to(real))
-    monkeypatch.setattr(enter, "LAUNCHER", package / "workers" / "launch.py")
+    monkeypatch.setattr(enter, "LAUNCHER", package / "worker" / "launch.py")
 
     def run(
         code: str,
@@ -85,11 +88,11 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "from bot.worker.harness import *\n"
             f"{first}\ndef work(task, report):\n{body}\n\nmain({{'work': work}})\n"
         )
-        (package / "workers" / "own.py").write_text(source)
+        (package / "worker" / "own.py").write_text(source)
         seen = [] if events is None else events
         return run_worker(
             PYTHON,
-            "own",
+            "bot.worker.own",
             "work",
             task or Task(),
             log=tmp_path / "logs" / "own.log",
@@ -261,7 +264,7 @@ def test_only_workers_can_be_launched() -> None:
     command = [sys.executable, "-I", str(enter.LAUNCHER), "os"]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert ran.stderr == "launch.py runs only bot.worker.*, not os\n"
+    assert ran.stderr == "launch.py runs only bot.worker.* and bot.formats.*, not os\n"
 
 
 # A worker that starts a process of its own and says which, and then goes on for ever.
@@ -292,7 +295,7 @@ def test_ctrl_c_ends_a_worker_and_its_children(work: Run) -> None:
 def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_path: Path) -> None:
     with pytest.raises(BuildError):  # leaves the worker's files where the other process finds them
         work("os._exit(1)")
-    (tmp_path / "bot" / "workers" / "own.py").write_text(
+    (tmp_path / "bot" / "worker" / "own.py").write_text(
         "import os, subprocess, sys, time\nfrom bot.worker.harness import main\n"
         f"def work(task, report):\n{_FAMILY}\nmain({{'work': work}})\n"
     )
@@ -304,9 +307,8 @@ def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_pat
         enter.LAUNCHER = Path({str(enter.LAUNCHER)!r})
         python = Toolchain(name="plain", python=Path(sys.executable), lock_digest="", versions={{}})
         log = Path({str(tmp_path / "log")!r})
-        enter.run_worker(
-            python, "own", "work", Record(), log=log, on_event=lambda e: print(e["worker"], e["child"], flush=True)
-        )
+        on_event = lambda e: print(e["worker"], e["child"], flush=True)
+        enter.run_worker(python, "bot.worker.own", "work", Record(), log=log, on_event=on_event)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -16,7 +16,7 @@ import pytest
 
 from bot import catalogue, texts
 from bot.building.streams import Stream
-from bot.formats.registry import all_formats
+from bot.formats.registry import all_formats, worker_module
 from bot.hub.headers import Place
 from bot.progress import Silent
 from bot.records.artifacts import Json, SourceFile, Variant
@@ -113,7 +113,7 @@ def run_build(
     if any(v.options.get("imatrix") for v in variants):
         task = replace(task, importance=_importance(source))
     if not streamed:
-        run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=built.events.append)
+        run_worker(toolchain, worker_module(toolchain.name), "build", task, log=log, on_event=built.events.append)
         return
     folder = Path(task.scratch).parent
     with streaming(source, folder / "streamed") as stream:
@@ -123,7 +123,9 @@ def run_build(
                 built.events.append(event)
 
         task = replace(task, source=str(folder / "streamed"), streamed=True)
-        run_worker(toolchain, toolchain.name, "build", task, log=log, on_event=on_event, on_start=stream.begin)
+        run_worker(
+            toolchain, worker_module(toolchain.name), "build", task, log=log, on_event=on_event, on_start=stream.begin
+        )
 
 
 def task_of(
@@ -183,7 +185,7 @@ def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str |
     out.mkdir(parents=True)
     (out / "text.txt").write_text("\n\n".join(texts.training()) if text is None else text)
     task = ImportanceTask(model=str(model), text=str(out / "text.txt"), name="text.txt", out=str(out), threads=2)
-    run_worker(toolchain, "gguf", "importance", task, log=out / "log", on_event=lambda _: None)
+    run_worker(toolchain, worker_module("gguf"), "importance", task, log=out / "log", on_event=lambda _: None)
     return out / "imatrix.gguf"
 
 
@@ -198,7 +200,7 @@ def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path
         threads=2,
         read_differently=tuple(all_formats()[variant.format].read_differently(config)),
     )
-    return run_worker(toolchain, toolchain.name, "verify", task, log=log, on_event=lambda _: None)
+    return run_worker(toolchain, worker_module(toolchain.name), "verify", task, log=log, on_event=lambda _: None)
 
 
 def distances(measured: Json, setting: str = "") -> dict[str, Distance]:

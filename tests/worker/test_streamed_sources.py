@@ -27,7 +27,7 @@ def test_a_reference_is_the_same(sample: Path, reference: Path, tmp_path: Path) 
         given = AtHand(folder=tmp_path / "source", stream=stream)
         task = ReferenceTask(source=str(given.folder), out=str(out), threads=2, streamed=True)
         found = ensure("reference", Silent())
-        given.run_worker(found, "reference", "compute", task, log=tmp_path / "log", on_event=lambda _: None)
+        given.run_worker(found, "bot.worker.reference", "compute", task, log=tmp_path / "log", on_event=lambda _: None)
         weights = sum(s.stat().st_size for s in sample.glob("*.safetensors"))
         assert 0.9 * weights < stream.fetched < 1.5 * weights  # each tensor once, and the embedding again as the head
     assert {p.name: p.read_bytes() for p in out.iterdir()} == {p.name: p.read_bytes() for p in reference.iterdir()}
@@ -46,7 +46,7 @@ def verified(given: AtHand, artifact: Path, variant: str, reference: Path, log: 
         streamed=True,
     )
     found = ensure(row.format, Silent())
-    return given.run_worker(found, row.format, "verify", task, log=log, on_event=lambda _: None)
+    return given.run_worker(found, f"bot.formats.{row.format}.worker", "verify", task, log=log, on_event=lambda _: None)
 
 
 @pytest.mark.parametrize("variant", ["gguf/q8_0", "mlx/4bit"])

@@ -322,7 +322,7 @@ def test_it_is_made_to_the_byte_as_before_and_has_learnt_something(sample: Path,
     again.mkdir()
     result = run_worker(
         ensure("reference", Silent()),
-        "sample",
+        "bot.worker.sample",
         "make",
         SampleTask(out=str(again)),
         log=tmp_path / "log",

@@ -189,7 +189,7 @@ def test_without_a_matrix_what_takes_one_fails_alone(toolchain: Toolchain, sampl
     task = BuildTask(
         source=str(sample), model_name="Phi", targets=targets, scratch=str(tmp_path / "scratch"), threads=2
     )
-    run_worker(toolchain, "gguf", "build", task, log=tmp_path / "log", on_event=built.events.append)
+    run_worker(toolchain, "bot.formats.gguf.worker", "build", task, log=tmp_path / "log", on_event=built.events.append)
     assert built.failures == {Q2_K.name: "it takes an importance matrix, and none is given"}
     assert built.names == [plain.name]
     assert not list(built.folders[Q2_K.name].iterdir())

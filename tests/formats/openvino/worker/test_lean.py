@@ -94,7 +94,9 @@ def test_a_source_that_streams_gives_the_same_and_comes_once_for_all_variants(
     task = replace(task_of(tmp_path / "source", variants, streamed, threads=2, stock=False), streamed=True)
     with streaming(large, tmp_path / "source") as stream:
         given = AtHand(folder=tmp_path / "source", stream=stream)
-        given.run_worker(toolchain, "openvino", "build", task, log=log, on_event=streamed.events.append)
+        given.run_worker(
+            toolchain, "bot.formats.openvino.worker", "build", task, log=log, on_event=streamed.events.append
+        )
         headers = [read_header(file) for file in large.glob("*.safetensors")]
         assert stream.fetched == sum(t.end - t.begin for header in headers for t in header.values())
     assert streamed.names == [v.name for v in variants]
