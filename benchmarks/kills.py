@@ -39,7 +39,7 @@ def whole(process: subprocess.Popen[bytes], out: Path) -> dict[str, str]:
 
 def on_the_way(work: Path) -> int:
     """Return how many bytes of files on their way are on the disk."""
-    return sum(sparse_files.taken(part) for part in (work / "partial").glob("*/*.part"))
+    return sum(sparse_files.allocated_bytes(part) for part in (work / "partial").glob("*/*.part"))
 
 
 def measure(model: Path, variant: str, scratch: Path, moments: random.Random) -> Json:

@@ -26,7 +26,7 @@ from bot.machines.estimate_models import expected
 from bot.machines.placing import place
 from bot.machines.runners import local
 from bot.progress import Display, display
-from bot.publishing.early_upload import Ahead
+from bot.publishing.early_upload import EarlyUpload
 from bot.records.artifacts import Artifact
 from bot.records.plans import Job
 from bot.source.shape import local_shape
@@ -139,7 +139,7 @@ def main() -> None:
         shutil.rmtree(work / "hub" / "blobs", ignore_errors=True)
 
         started = time.monotonic()
-        with Ahead(hub, lambda a: ("me/both", False, files_of(a)), shown) as ahead:
+        with EarlyUpload(hub, lambda a: ("me/both", False, files_of(a)), shown) as ahead:
             for artifact in built(jobs, work / "both", hub, shown):
                 ahead.offer(artifact)
         both = time.monotonic() - started

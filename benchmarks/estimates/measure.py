@@ -250,7 +250,7 @@ def _bytes(folder: Path, *, taken: bool = False) -> int:
     for file in folder.rglob("*"):
         with contextlib.suppress(OSError):  # it went while we looked
             if file.is_file() and not file.is_symlink():
-                total += sparse_files.taken(file) if taken else file.stat().st_size
+                total += sparse_files.allocated_bytes(file) if taken else file.stat().st_size
     return total
 
 

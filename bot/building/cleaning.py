@@ -221,7 +221,7 @@ def _found(path: Path, state: State) -> Found:
     for file in _files(path):
         with suppress(OSError):  # it is being removed, or made
             status = file.lstat()
-            sizes[status.st_dev, status.st_ino] = 0 if file.is_symlink() else sparse_files.taken(file)
+            sizes[status.st_dev, status.st_ino] = 0 if file.is_symlink() else sparse_files.allocated_bytes(file)
     return Found(path=str(path), state=state, size=sum(sizes.values()), used=_last_use(path, state))
 
 

@@ -9,7 +9,7 @@ from bot.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class Context:
     """What a run works with."""
 
     config: Config
@@ -17,7 +17,7 @@ class Means:
     hub: Hub
     display: Display
 
-    def spelled(self, owner: str | None = None) -> "Means":
+    def spelled(self, owner: str | None = None) -> "Context":
         """Return the same with the namespace to publish in as the Hub spells it: ``owner`` where that is known.
 
         Otherwise the Hub is asked. Raises what ``hub.spelling`` does.

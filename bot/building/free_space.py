@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot.building.cleaning import clean, wish_of
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.building.release_at_hand import missing_bytes
 from bot.catalogue.naming import repo_of
 from bot.printable import size
@@ -12,7 +12,7 @@ from bot.records.plans import Job, Plan
 from bot.source.sparse_files import streamed_bytes
 
 
-def keep_within(means: Means, todo: Plan, jobs: Sequence[Job] = ()) -> None:
+def keep_within(means: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
     """Remove what ``work.keep`` says is to go, and what stands in the way of the ``jobs`` of a release that come next.
 
     To be called between two releases, when this process uses nothing. ``todo`` knows what is published by now.
@@ -36,7 +36,7 @@ def keep_within(means: Means, todo: Plan, jobs: Sequence[Job] = ()) -> None:
         )
 
 
-def _source_bytes(job: Job, means: Means) -> int:
+def _source_bytes(job: Job, means: Context) -> int:
     if job.source == "streamed":
         return streamed_bytes(job.release)
     return missing_bytes(job.release, means.workspace)

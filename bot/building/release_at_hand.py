@@ -193,7 +193,7 @@ def _download(release: Release, workspace: Workspace, hub: Hub, display: Display
     if not workspace.has(partial):
         partial.mkdir(parents=True, exist_ok=True)
     title = f"Downloading {release.label} ({size(release.weight_bytes)} of weights)"
-    with disk.told(title, partial, needed=missing_bytes(release, workspace)), display.task(title) as task:
+    with disk.disk_errors(title, partial, needed=missing_bytes(release, workspace)), display.task(title) as task:
         hub.download(release, partial, task)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from bot.hub.headers import Place
+from bot.hub.headers import TensorRange
 from bot.records.artifacts import Json
 from bot.source import sparse_files
 
 _CONNECTIONS = 4  # a Hub gives each one so much and no more
 _STOP_SECONDS = 15.0
 
-ReadRange = Callable[[Place, Callable[[bytes], None]], None]
+ReadRange = Callable[[TensorRange, Callable[[bytes], None]], None]
 
 
 class _StoppedError(Exception):
@@ -34,7 +34,7 @@ class Stream:
     came. What makes fetching fail is kept in ``error``, and the worker told.
     """
 
-    def __init__(self, places: Mapping[str, Place], folder: Path, read: ReadRange, *, ahead: int) -> None:
+    def __init__(self, places: Mapping[str, TensorRange], folder: Path, read: ReadRange, *, ahead: int) -> None:
         self.error: Exception | None = None
         self.peak = self.fetched = 0
         self._places, self._read, self._ahead = places, read, ahead
@@ -165,7 +165,7 @@ class Stream:
         place = self._places[name]
         return place.end - place.begin
 
-    def _fetch(self, place: Place) -> None:
+    def _fetch(self, place: TensorRange) -> None:
         descriptor, at = self._files[place.file.path].fileno(), place.begin
 
         def write(piece: bytes) -> None:

@@ -136,7 +136,7 @@ def _other_toolchains() -> list[Finding]:
 
 
 def _gpu() -> Finding:
-    lacking = machine.lacks("cuda")
+    lacking = machine.missing_for("cuda")
     return Finding(name="GPU", status="ok", detail=f"none: {lacking}" if lacking else "NVIDIA")
 
 

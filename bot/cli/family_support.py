@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.catalogue.families import FAMILIES
 from bot.errors import SourceError
 from bot.pages import templates
@@ -57,7 +57,7 @@ def first_defaults() -> tuple[Variant, ...]:
 
 
 def matrix(
-    names: Sequence[str], variants: Sequence[Variant], checkpoint: Callable[[str], Path], means: Means
+    names: Sequence[str], variants: Sequence[Variant], checkpoint: Callable[[str], Path], means: Context
 ) -> Iterator[Cell]:
     """Yield a cell for each family and variant. ``checkpoint`` returns the folder of a family's small checkpoint."""
     for name in names:
@@ -65,7 +65,7 @@ def matrix(
         yield from (found[v.name] for v in variants)
 
 
-def _row(family: str, variants: Sequence[Variant], folder: Path, means: Means) -> Iterator[Cell]:
+def _row(family: str, variants: Sequence[Variant], folder: Path, means: Context) -> Iterator[Cell]:
     try:
         todo, report = _run(variants, folder, means)
     except SourceError as error:  # no format can do better
@@ -79,7 +79,7 @@ def _row(family: str, variants: Sequence[Variant], folder: Path, means: Means) -
         yield _verified(family, artifact, todo.jobs[0].release.parameters)
 
 
-def _run(variants: Sequence[Variant], folder: Path, means: Means) -> tuple[Plan, Report]:
+def _run(variants: Sequence[Variant], folder: Path, means: Context) -> tuple[Plan, Report]:
     todo = plan_releases([Reader(hub=means.hub).named(str(folder))], variants)
     report = Report()
     for job in todo.jobs:  # each alone: what one toolchain does not take, another one may

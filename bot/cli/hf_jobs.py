@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import click
 
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.cli.options import Options, common
 from bot.hf_jobs.run import KIND
-from bot.hf_jobs.scheduled import HOURS, Standing, standing
+from bot.hf_jobs.scheduled import HOURS, ScheduledBot, scheduled_bot
 from bot.hub import scheduled as hub_standing
 from bot.hub.scheduled import Schedule, Webhook
 from bot.machines.assign_runners import candidates
@@ -131,16 +131,16 @@ def webhook_remove(options: Options) -> None:
     _removed(old, options, dry=means.config.run.dry_run)
 
 
-def _standing(purpose: str, flavor: str, on: str, means: Means) -> Standing:
+def _standing(purpose: str, flavor: str, on: str, means: Context) -> ScheduledBot:
     (runner,) = candidates((f"{KIND}{flavor}",), config=means.config, hub=means.hub, display=means.display)
-    return standing(purpose, on=on, runner=runner, config=means.config, hub=means.hub)
+    return scheduled_bot(purpose, on=on, runner=runner, config=means.config, hub=means.hub)
 
 
-def _namespace(means: Means) -> str:
+def _namespace(means: Context) -> str:
     return means.config.namespace("a bot is found by the namespace that it publishes in")
 
 
-def _say(what: str, made: Standing, flavor: str, options: Options) -> None:
+def _say(what: str, made: ScheduledBot, flavor: str, options: Options) -> None:
     if options.json:
         return
     click.echo(f"{what}, on {flavor}.")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from bot import config
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.cli import tables
 from bot.errors import RecordError
 from bot.github import REPOSITORY
@@ -38,13 +38,13 @@ class Options:
     json: bool
     shown: Display
 
-    def means(self) -> Means:
+    def means(self) -> Context:
         """Read the configuration and return what the steps work with. Makes no request."""
         settings = config.load(self.config, environ=os.environ).replace(
             endpoint=self.endpoint, work=self.work, namespace=self.namespace, dry_run=self.dry_run
         )
         retry.say_waits(self.shown.say)
-        return Means(
+        return Context(
             config=settings,
             workspace=Workspace(root=settings.build.work),
             hub=client.connect(settings.hub.endpoint, None, trusted_publishers=settings.publish.trusted_publishers),
@@ -91,7 +91,7 @@ variants_option = click.option(
 )
 
 
-def chosen(wanted: tuple[str, ...], means: Means) -> tuple[str, ...]:
+def chosen(wanted: tuple[str, ...], means: Context) -> tuple[str, ...]:
     """Return the names of variants that were asked for, or the configured ones."""
     split = tuple(part for text in wanted for part in text.split(",") if part)
     return split or means.config.build.variants
@@ -151,12 +151,12 @@ def read_input(path: str, kind: type[Any]) -> Any:
     return read_record(Path(path), kind)
 
 
-def at_work(means: Means) -> None:
+def at_work(means: Context) -> None:
     """Let nothing be cleaned away that this command uses, until it ends."""
     click.get_current_context().with_resource(means.workspace.at_work())
 
 
-def artifacts_of(sources: tuple[str, ...], step: Step, means: Means) -> Report:
+def artifacts_of(sources: tuple[str, ...], step: Step, means: Context) -> Report:
     """Read artifacts from their folders, or from the JSON of a step before, with what failed on the way so far.
 
     Until the command ends, they stay. One that cannot be read is a failure at ``step``, and holds up no other. Raises
@@ -175,7 +175,7 @@ def artifacts_of(sources: tuple[str, ...], step: Step, means: Means) -> Report:
     return report
 
 
-def _read(source: str, step: Step, means: Means) -> Report:
+def _read(source: str, step: Step, means: Context) -> Report:
     if Path(source).is_dir():
         return Report(artifacts=(_used(Path(source), means),))
     given: Report = read_input(source, Report)
@@ -189,6 +189,6 @@ def _read(source: str, step: Step, means: Means) -> Report:
     return Report(artifacts=tuple(artifacts), failures=tuple(failures))
 
 
-def _used(folder: Path, means: Means) -> Artifact:
+def _used(folder: Path, means: Context) -> Artifact:
     means.workspace.has(folder)  # from now on it is in use
     return read_artifact(folder)

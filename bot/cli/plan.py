@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.cli import tables
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
 from bot.config.machines import Planning
 from bot.errors import IncompleteError, RecordError
-from bot.machines.assign_runners import HERE, settle
+from bot.machines.assign_runners import HERE, assign_runners
 from bot.machines.github_matrix import matrix
 from bot.machines.runners import known_runners
 from bot.printable import printable
@@ -105,7 +105,7 @@ def plan_command(
     if known is not None:
         left = without_known(cycle.todo, known)
         settings, hub, shown = cycle.means.config, cycle.means.hub, cycle.means.display
-        todo = settle(left, on=on, exact=not unbounded, config=settings, hub=hub, display=shown)
+        todo = assign_runners(left, on=on, exact=not unbounded, config=settings, hub=hub, display=shown)
         cycle = replace(cycle, todo=todo)
     if as_matrix:
         _print_matrix(cycle, means, begin=begin)
@@ -121,7 +121,7 @@ def plan_command(
     return exit_code(failures, anything_done=bool(todo.jobs or todo.done or todo.postponed))
 
 
-def _unbounded(means: Means) -> Means:
+def _unbounded(means: Context) -> Context:
     """Return settings by which all that is outdated is built, and nothing is left for the next run."""
     settings = means.config
     return replace(means, config=replace(settings, build=replace(settings.build, outdated="now"), plan=Planning()))
@@ -134,7 +134,7 @@ def _plan_of_any_version(path: Path) -> DuePlan:
         raise RecordError(str(error), hint="Give what `phi-bot plan --json` printed.") from error
 
 
-def _print_matrix(cycle: Cycle, means: Means, *, begin: bool) -> None:
+def _print_matrix(cycle: Cycle, means: Context, *, begin: bool) -> None:
     """Print what a workflow is to begin: nothing while the bot is paused, or in a dry run."""
     found = matrix(cycle.todo, runners=known_runners(means.config))
     for reason in found.left_out:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue, config, github
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.catalogue.families import FAMILIES
 from bot.cli.options import Options, at_work, chosen, common, print_json, pull_request, read_input, variants_option
 from bot.errors import ConfigError
@@ -151,7 +151,7 @@ def _model(side: Path, model: str | None) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def _namespace(means: Means) -> str:
+def _namespace(means: Context) -> str:
     namespace = means.config.publish.namespace
     if not namespace:
         raise ConfigError("a card names its repo", hint="Give --namespace NAME, or set [publish] namespace.")

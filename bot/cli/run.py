@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.cli import tables
 from bot.cli.options import Options, chosen, common, finish, named_alone, print_json, variants_option
 from bot.machines.runners import LOCAL
@@ -74,12 +74,12 @@ def run_command(
     return exit_code(report.failures, anything_done=done)
 
 
-def _unpublished(means: Means) -> Means:
+def _unpublished(means: Context) -> Context:
     publish = replace(means.config.publish, namespace=None)
     return replace(means, config=replace(means.config, publish=publish))
 
 
-def _show(cycle: Cycle, report: Report, means: Means) -> None:
+def _show(cycle: Cycle, report: Report, means: Context) -> None:
     if cycle.paused is not None:
         click.echo(f"Paused: {cycle.paused}. Nothing was begun{'' if not report.publications else ' after that'}.")
     elif means.config.run.dry_run:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.catalogue.naming import repo_of
 from bot.cli import tables
 from bot.cli.options import (
@@ -189,7 +189,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     return finish(report, options)
 
 
-def _announce_releases(report: Report, means: Means) -> None:
+def _announce_releases(report: Report, means: Context) -> None:
     """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
     config, display = means.config, means.display
     try:

@@ -14,13 +14,13 @@ from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import Report
 from bot.records.failures import is_refusal
-from bot.records.plans import Plan, PlannedVariant, Sighting, Watched
+from bot.records.plans import Plan, PlannedVariant, SourceState, Watched
 
 _LONGEST_TEXT = 600  # characters of a message: a body holds 65,536, and all rows of the catalogue must fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class VariantStanding:
     """How a variant of a release stands. ``url`` is where it is published, or ""; ``text`` may be a stranger's."""
 
     variant: str
@@ -69,7 +69,7 @@ def release_issues(
 
 
 def _issue(
-    sighting: Sighting, digest: str, standings: tuple[Standing, ...], hub: str, status_page: str | None
+    sighting: SourceState, digest: str, standings: tuple[VariantStanding, ...], hub: str, status_page: str | None
 ) -> ReleaseIssue:
     text = (
         templates.environment()
@@ -90,40 +90,40 @@ def _issue(
     )
 
 
-def _standings(sighting: Sighting, report: Report, todo: Plan, hub: str, template: str) -> Iterator[Standing]:
+def _standings(sighting: SourceState, report: Report, todo: Plan, hub: str, template: str) -> Iterator[VariantStanding]:
     """Return how each variant stands, in the order of their names. What a later step says of one counts."""
-    found: dict[str, Standing] = {}
+    found: dict[str, VariantStanding] = {}
 
-    def add(standing: Standing) -> None:
+    def add(standing: VariantStanding) -> None:
         found[standing.variant] = standing
 
     for planned in todo.done:
         if _is_of(planned, sighting, template):
-            add(Standing(variant=planned.variant.name, state="published", url=f"{hub}/{planned.repo_id}"))
+            add(VariantStanding(variant=planned.variant.name, state="published", url=f"{hub}/{planned.repo_id}"))
     for postponed in todo.postponed:
         if postponed.release == sighting.label:
             name, url = postponed.planned.variant.name, f"{hub}/{postponed.planned.repo_id}"
             if postponed.why == "outdated":
-                add(Standing(variant=name, state="outdated", url=url, text=postponed.text))
+                add(VariantStanding(variant=name, state="outdated", url=url, text=postponed.text))
             else:
-                add(Standing(variant=name, state="postponed", text=postponed.text))
+                add(VariantStanding(variant=name, state="postponed", text=postponed.text))
     for job in todo.jobs:
         if job.release.label == sighting.label:
             for planned in job.variants:
-                add(Standing(variant=planned.variant.name, state="to be built"))
+                add(VariantStanding(variant=planned.variant.name, state="to be built"))
     for publication in report.publications:
         for proven in publication.builds:
             if proven.build.source.label == sighting.label:
-                add(Standing(variant=proven.build.variant.name, state="published", url=publication.url))
+                add(VariantStanding(variant=proven.build.variant.name, state="published", url=publication.url))
     for failure in (*todo.failures, *report.failures):
         if failure.release == sighting.label:
             state: Literal["not possible", "failed"] = "not possible" if is_refusal(failure) else "failed"
             text = failure.message if is_refusal(failure) else f"{failure.step}: {failure.message} {failure.hint}"
-            add(Standing(variant=failure.variant, state=state, text=text))
+            add(VariantStanding(variant=failure.variant, state=state, text=text))
     return (found[name] for name in sorted(found))
 
 
-def _is_of(planned: PlannedVariant, sighting: Sighting, template: str) -> bool:
+def _is_of(planned: PlannedVariant, sighting: SourceState, template: str) -> bool:
     """Say whether a variant that is published already is one of this release: its repo is named after the model."""
     namespace = planned.repo_id.partition("/")[0]
     named = naming.repo_of(namespace, sighting.repo_id, planned.variant, template)

@@ -22,7 +22,7 @@ _CLOCKS_DIFFER = dt.timedelta(minutes=2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Errand:
+class JobRequest:
     """What one Hugging Face job builds: variants of one release, which it downloads once."""
 
     release: Release
@@ -46,7 +46,7 @@ class Errand:
         return sum(job.placement.seconds for job in self.jobs if job.placement is not None)
 
 
-Ended = tuple[Errand, RemoteJob | PhiBotError]
+Ended = tuple[JobRequest, RemoteJob | PhiBotError]
 
 
 def collect(ended: Sequence[Ended], failures: Sequence[Failure], *, hub: Hub, config: Config, staged: bool) -> Report:
@@ -66,7 +66,7 @@ def collect(ended: Sequence[Ended], failures: Sequence[Failure], *, hub: Hub, co
 def _missing(
     ended: Sequence[Ended],
     attempts: dict[str, Attempted],
-    has: Callable[[Errand, PlannedVariant], bool],
+    has: Callable[[JobRequest, PlannedVariant], bool],
     step: Literal["stage", "publish"],
 ) -> list[Failure]:
     missing: list[Failure] = []
@@ -88,7 +88,7 @@ class _Records:
     known: dict[str, tuple[RepoRecord, str] | None] = field(default_factory=dict)
     asked: dict[str, list[str]] = field(default_factory=dict)
 
-    def has(self, _: Errand, planned: PlannedVariant) -> bool:
+    def has(self, _: JobRequest, planned: PlannedVariant) -> bool:
         """Say whether a build is published. Raises what ``hub.record`` raises."""
         if planned.repo_id not in self.known:
             self.known[planned.repo_id] = self.hub.record(planned.repo_id)
@@ -120,7 +120,7 @@ class _Staging:
     found: list[Staged] = field(default_factory=list)
     _listed: tuple[str, dict[str, dict[str, SourceFile]]] | None = None
 
-    def has(self, errand: Errand, planned: PlannedVariant) -> bool:
+    def has(self, errand: JobRequest, planned: PlannedVariant) -> bool:
         """Say whether a build is staged. Raises what ``hub.files`` and ``hub.read`` raise, and RecordError."""
         if self._listed is None:
             commit, files = self.hub.files(self.repo_id) or ("", {})
@@ -135,7 +135,7 @@ class _Staging:
         return True
 
 
-def _why(errand: Errand, planned: PlannedVariant, job: RemoteJob | PhiBotError, noted: Attempted | None) -> Failure:
+def _why(errand: JobRequest, planned: PlannedVariant, job: RemoteJob | PhiBotError, noted: Attempted | None) -> Failure:
     """Return why a variant is not published: what the bot on that machine noted of it, or else how its job ended."""
     label, name = errand.release.label, planned.variant.name
     if noted is not None and noted.step in ("plan", "build", "verify", "publish") and _is_of(noted, job):

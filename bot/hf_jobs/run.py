@@ -9,7 +9,7 @@ from bot.catalogue.naming import TEMPLATE
 from bot.config import TEXT_VARIABLE, Config
 from bot.config.text import text_of
 from bot.errors import ConfigError, PhiBotError
-from bot.hf_jobs.collect import Errand, collect
+from bot.hf_jobs.collect import JobRequest, collect
 from bot.hub import jobs
 from bot.hub.client import Hub
 from bot.hub.jobs import Order, RemoteJob
@@ -39,7 +39,7 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display, staged: bo
     """
     config.namespace("jobs that run elsewhere need a namespace to publish in")
     failures: list[Failure] = []
-    running: list[tuple[Errand, RemoteJob]] = []
+    running: list[tuple[JobRequest, RemoteJob]] = []
     token = jobs.token_of(hub)
     flavors = candidates((KIND.rstrip("/"),), config=config, hub=hub, display=display)
     for errand in errands(todo.jobs, {r.name: r.disk for r in flavors}):
@@ -55,13 +55,13 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display, staged: bo
     return collect(ended, failures, hub=hub, config=config, staged=staged)
 
 
-def errands(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[Errand]:
+def errands(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[JobRequest]:
     """Yield what each Hugging Face job is to do: what one release has for one flavor, if its disk holds all of it.
 
     ``disks`` has the bytes of flavors by the names of their runners.
     """
     for runner, batch in batches(filter(can_travel, planned), disks):
-        yield Errand(release=batch[0].release, jobs=batch, flavor=runner.removeprefix(KIND))
+        yield JobRequest(release=batch[0].release, jobs=batch, flavor=runner.removeprefix(KIND))
 
 
 def can_travel(job: Job) -> bool:
@@ -100,7 +100,7 @@ def _stays(job: Job) -> Iterator[Failure]:
         yield failure(job.release.label, planned.variant.name, "plan", error)
 
 
-def _order(errand: Errand, config: Config, hub: Hub, token: str, *, staged: bool) -> Order:
+def _order(errand: JobRequest, config: Config, hub: Hub, token: str, *, staged: bool) -> Order:
     namespace = config.publish.namespace or ""
     names = ",".join(v.variant.name for v in errand.planned)
     model = f"{errand.release.repo_id}@{errand.release.commit}"
@@ -124,13 +124,13 @@ def _order(errand: Errand, config: Config, hub: Hub, token: str, *, staged: bool
 
 
 def _follow(
-    running: Sequence[tuple[Errand, RemoteJob]], hub: Hub, display: Display
-) -> list[tuple[Errand, RemoteJob | PhiBotError]]:
+    running: Sequence[tuple[JobRequest, RemoteJob]], hub: Hub, display: Display
+) -> list[tuple[JobRequest, RemoteJob | PhiBotError]]:
     """Print what jobs print, each line with its job's name, until all are over; return them as they ended."""
     ended: dict[str, RemoteJob | PhiBotError] = {}
     bugs: list[Exception] = []
 
-    def follow(errand: Errand, job: RemoteJob) -> None:
+    def follow(errand: JobRequest, job: RemoteJob) -> None:
         try:
             for line in jobs.logs(hub, job):
                 display.say(f"{errand.name} | {line}")
@@ -162,5 +162,5 @@ def _say_what_goes_on(left: Sequence[RemoteJob], say: Callable[[str], None]) -> 
         say("The same command follows them again.")
 
 
-def _all_failed(errand: Errand, error: PhiBotError) -> list[Failure]:
+def _all_failed(errand: JobRequest, error: PhiBotError) -> list[Failure]:
     return [failure(errand.release.label, v.variant.name, "build", error) for v in errand.planned]

@@ -1,4 +1,4 @@
-"""Standing: the job by which a bot runs on the Hub without anybody, by the clock or when a watched author changes."""
+"""The job by which a bot runs on the Hub without anybody, by the clock or when a watched author changes."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ HOURS = 6  # that one run may take; the jobs that it started go on, and the next
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class ScheduledBot:
     """The job, who pays for it, whose token it gets, and what one run costs at most, in US dollars."""
 
     order: Order
@@ -25,7 +25,7 @@ class Standing:
     most: float
 
 
-def standing(purpose: str, *, on: str, runner: Runner, config: Config, hub: Hub) -> Standing:
+def scheduled_bot(purpose: str, *, on: str, runner: Runner, config: Config, hub: Hub) -> ScheduledBot:
     """Return the job that runs phi-bot with this configuration: ``on`` is where its own jobs are built.
 
     Raises ConfigError without a namespace or for a runner that is none of Hugging Face Jobs, and TokenError.
@@ -49,4 +49,4 @@ def standing(purpose: str, *, on: str, runner: Runner, config: Config, hub: Hub)
         seconds=HOURS * 3600,
         labels=labels(purpose, namespace),
     )
-    return Standing(order=order, payer=payer(config), account=account, most=HOURS * runner.price)
+    return ScheduledBot(order=order, payer=payer(config), account=account, most=HOURS * runner.price)

@@ -13,8 +13,8 @@ from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
-from bot.hub.errors import told
-from bot.hub.headers import Place
+from bot.hub.errors import hub_errors
+from bot.hub.headers import TensorRange
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
 from bot.hub.ranges import read_range
@@ -60,7 +60,7 @@ class Hub:
 
     def whoami(self) -> str:
         """Return the name of the account whose token is used. Raises TokenError without one, or with a wrong one."""
-        with told(self.endpoint):
+        with hub_errors(self.endpoint):
             return account_of(self.api)
 
     def check_rights(self) -> None:
@@ -100,7 +100,7 @@ class Hub:
             raise self._no_right(why)
 
     def _account(self) -> Json:
-        with told(self.endpoint):
+        with hub_errors(self.endpoint):
             return described(self.api)
 
     def _no_right(self, why: str) -> TokenError:
@@ -111,7 +111,7 @@ class Hub:
 
     def check(self) -> None:
         """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""
-        with told(self.endpoint):
+        with hub_errors(self.endpoint):
             list(self.api.list_models(limit=1))
 
     def repo_url(self, repo_id: str) -> str:
@@ -123,17 +123,17 @@ class Hub:
 
         However the namespace is spelled: a name that the Hub lists nothing of is looked for in other spellings.
         """
-        with told(self.endpoint, author):
+        with hub_errors(self.endpoint, author):
             return lists.sources(self.api, author)
 
     def namespace(self, owner: str) -> Namespace:
         """Return what is published in a namespace, however it is spelled, by one list of its repos."""
-        with told(self.endpoint, owner):
+        with hub_errors(self.endpoint, owner):
             return lists.namespace(self.api, owner)
 
     def spelling(self, owner: str) -> str:
         """Return a user's or an organisation's name as the Hub spells it, and as it is where the Hub knows of none."""
-        with told(self.endpoint, owner):
+        with hub_errors(self.endpoint, owner):
             return lists.spelling(self.api, owner) or owner
 
     def release(self, repo_id: str, revision: str | None = None) -> Release:
@@ -146,12 +146,12 @@ class Hub:
         DamagedWeightsError (a shard is missing), UnsafeFileNameError, RemoteCodeError, UnsupportedArchitectureError,
         ConfigValueError.
         """
-        with told(self.endpoint, repo_id, revision=revision):
+        with hub_errors(self.endpoint, repo_id, revision=revision):
             return releases.release(self.api, repo_id, revision)
 
     def shape(self, release: Release) -> Shape:
         """Return the shape of a release by the headers of its weights. Raises what ``headers.shape`` does."""
-        with told(self.endpoint, release.repo_id, revision=release.commit):
+        with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
             return headers.shape(self.api, release)
 
     def download(self, release: Release, folder: Path, task: Task) -> None:
@@ -159,25 +159,25 @@ class Hub:
 
         Raises AlteredDownloadError, after removing the file, when one is not what the Hub listed.
         """
-        with told(self.endpoint, release.repo_id, revision=release.commit):
+        with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
             download(self.api, release, folder, task)
 
-    def outline(self, release: Release, folder: Path, task: Task) -> dict[str, Place]:
+    def outline(self, release: Release, folder: Path, task: Task) -> dict[str, TensorRange]:
         """Bring a release into an empty folder, with holes where the data of its weights are; return what they are for.
 
         Raises what ``download`` raises, and DamagedWeightsError for a header that is none.
         """
-        with told(self.endpoint, release.repo_id, revision=release.commit):
+        with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
             download(self.api, release, folder, task, weights=False)
-            places: dict[str, Place] = {}
+            places: dict[str, TensorRange] = {}
             for file in release.files:
                 if file.path.endswith(".safetensors") and is_wanted(file.path):
                     places |= headers.write_header(self.api, release, file, folder / file.path)
             return places
 
-    def read_range(self, release: Release, place: Place, take: Callable[[bytes], None]) -> None:
+    def read_range(self, release: Release, place: TensorRange, take: Callable[[bytes], None]) -> None:
         """Hand the bytes of a tensor to ``take``, piece by piece. Raises DamagedWeightsError where fewer come."""
-        with told(self.endpoint, release.repo_id, revision=release.commit):
+        with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
             read_range(self.api, release, place.file, place.begin, place.end, take)
 
     def record(self, repo_id: str) -> tuple[RepoRecord, str] | None:
@@ -186,7 +186,7 @@ class Hub:
         A repo in which nothing was published yet has an empty record. Raises ForeignRepoError for a repo that holds
         files but no record, and RecordError for a record that cannot be read.
         """
-        with told(self.endpoint, repo_id):
+        with hub_errors(self.endpoint, repo_id):
             return commits.record(self._read(repo_id))
 
     def read_files(
@@ -196,7 +196,7 @@ class Hub:
 
         Raises RecordError for a file of more than 10 MB.
         """
-        with told(self.endpoint, repo_id):
+        with hub_errors(self.endpoint, repo_id):
             return commits.read_files(self._read(repo_id, repo_type), names)
 
     def current_id(self, repo_id: str) -> str | None:
@@ -205,7 +205,7 @@ class Hub:
         None where there is no such repo, or not for this token.
         """
         try:
-            with told(self.endpoint, repo_id):
+            with hub_errors(self.endpoint, repo_id):
                 return commits.current_id(self._read(repo_id))
         except (TokenError, UnknownModelError):
             return None
@@ -217,12 +217,12 @@ class Hub:
 
         None if there is no such repo. Raises UnknownRevisionError for a revision that it does not have.
         """
-        with told(self.endpoint, repo_id, revision=revision):
+        with hub_errors(self.endpoint, repo_id, revision=revision):
             return commits.head_of(self._read(repo_id, repo_type), revision)
 
     def is_private(self, repo_id: str) -> bool:
         """Say whether a repo is hidden from those who are not of its namespace. One that is not there yet would be."""
-        with told(self.endpoint, repo_id):
+        with hub_errors(self.endpoint, repo_id):
             return commits.is_private(self._read(repo_id))
 
     def read(self, repo_id: str, commit: str, file: SourceFile, *, repo_type: RepoType = "model") -> bytes:
@@ -230,7 +230,7 @@ class Hub:
 
         Raises AlteredDownloadError for another content, and RecordError for a file of more than 10 MB.
         """
-        with told(self.endpoint, repo_id, revision=commit):
+        with hub_errors(self.endpoint, repo_id, revision=commit):
             return contents.read(self._read(repo_id, repo_type), commit, file)
 
     def commit(
@@ -251,7 +251,7 @@ class Hub:
         a repo that is not there yet: it is made, ``private`` or not. If nothing changes, no commit is made and the
         parent is returned. Raises ConflictError when someone else was faster.
         """
-        with told(self.endpoint, repo_id, revision=parent):
+        with hub_errors(self.endpoint, repo_id, revision=parent):
             return commits.commit(
                 self._write(repo_id, repo_type),
                 files=files,
@@ -268,14 +268,14 @@ class Hub:
 
         Makes the repo, ``private`` or not, where there is none.
         """
-        with told(self.endpoint, repo_id):
+        with hub_errors(self.endpoint, repo_id):
             commits.upload_ahead(self._write(repo_id), files, private=private)
 
     # ---- pull requests on the Hub --------------------------------------------------------------------------------
 
     def proposals(self, repo_id: str) -> list[HubPull]:
         """Return the open pull requests of this account in a model repo, newest first; none if there is no repo."""
-        with told(self.endpoint, repo_id):
+        with hub_errors(self.endpoint, repo_id):
             return proposals.mine(self._read(repo_id))
 
     def propose(
@@ -294,7 +294,7 @@ class Hub:
         If one of this account's with that title and that content is open, it is returned. Raises UnknownRevisionError
         or ConflictError for a parent that is not in main, HubRefusedError where nothing would change.
         """
-        with told(self.endpoint, repo_id, revision=parent):
+        with hub_errors(self.endpoint, repo_id, revision=parent):
             return proposals.propose(
                 self._write(repo_id),
                 files=files,
@@ -320,7 +320,7 @@ class Hub:
 
         Raises ConflictError when someone else was faster.
         """
-        with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
+        with hub_errors(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
             return proposals.update(
                 self._write(repo_id), number, files=files, delete=delete, message=message, task=task, reader=self._read
             )
@@ -331,12 +331,12 @@ class Hub:
         With ``commit``, only if that is its head. Raises ConflictError where main or the pull request was changed,
         HubRefusedError for a closed one.
         """
-        with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
+        with hub_errors(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
             return proposals.merge(self._write(repo_id), number, comment, commit=commit)
 
     def close(self, repo_id: str, number: int, comment: str = "") -> str:
         """Close a pull request, if it is open; return what it is then: closed, or merged by somebody."""
-        with told(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
+        with hub_errors(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
             return proposals.close(self._write(repo_id), number, comment)
 
     def _read(self, repo_id: str, repo_type: RepoType = "model") -> Repo:

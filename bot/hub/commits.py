@@ -5,10 +5,10 @@ from http import HTTPStatus
 from pathlib import Path
 
 from bot.errors import ForeignRepoError
-from bot.hub.contents import Change, Content, HubFile, check_sources, copying, prepare, read, unreadable, upload
+from bot.hub.contents import CommitContent, Content, HubFile, check_sources, copying, prepare, read, unreadable, upload
 from bot.hub.errors import conflict
 from bot.hub.repo import Repo
-from bot.hub.retry import once
+from bot.hub.retry import exactly_once
 from bot.progress import Task
 from bot.records.artifacts import RECORD_VERSION, RepoRecord, SourceFile
 from bot.source.strict import parse_object
@@ -107,7 +107,7 @@ def upload_ahead(repo: Repo, files: Mapping[str, Path], *, private: bool) -> Non
     repo.api.preupload_lfs_files(repo.id, additions=adds, repo_type=repo.type, free_memory=False)
 
 
-def commit_once(repo: Repo, change: Change, *, parent: str, message: str, revision: str | None = None) -> str:
+def commit_once(repo: Repo, change: CommitContent, *, parent: str, message: str, revision: str | None = None) -> str:
     """Make the commit exactly once: when an answer is lost, the head tells whether the commit was made.
 
     ``revision`` is the branch or pull request that ``parent`` is the head of, main without one.
@@ -129,7 +129,7 @@ def commit_once(repo: Repo, change: Change, *, parent: str, message: str, revisi
             )
         return made.oid
 
-    return once(send, landed)
+    return exactly_once(send, landed)
 
 
 def head_of(repo: Repo, revision: str | None = None) -> tuple[str, dict[str, SourceFile]] | None:

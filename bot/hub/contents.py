@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bot import source
 from bot.errors import AlteredDownloadError, HubRefusedError, RecordError, TokenError, UnknownModelError
 from bot.hub.download import read_small
-from bot.hub.errors import plain, told
+from bot.hub.errors import hub_errors, plain
 from bot.hub.repo import Repo
 from bot.progress import Task
 from bot.records.artifacts import SourceFile
@@ -41,7 +41,7 @@ Content = Path | bytes | HubFile
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class CommitContent:
     """What is to be put into a repo, and what is to go. False if that is nothing.
 
     ``kept`` is what was to be put there and is there already.
@@ -55,13 +55,13 @@ class Change:
     def __bool__(self) -> bool:
         return bool(self.adds or self.copies or self.delete)
 
-    def against(self, there: Mapping[str, SourceFile]) -> "Change":
+    def against(self, there: Mapping[str, SourceFile]) -> "CommitContent":
         """Return what of it a repo lacks that holds these files."""
         adds = tuple(a for a in self.adds if not _is_added(a, there.get(a.path_in_repo)))
         copies = {p: f for p, f in self.copies.items() if not _is_same(f, there.get(p))}
         lacking = copies.keys() | {a.path_in_repo for a in adds}
         found = {*self.copies, *(a.path_in_repo for a in self.adds)} - lacking
-        return Change(
+        return CommitContent(
             adds=adds,
             copies=copies,
             delete=tuple(p for p in self.delete if p in there),
@@ -96,7 +96,7 @@ def prepare(
     delete: Sequence[str],
     there: Mapping[str, SourceFile],
     reader: Callable[[str], Repo],
-) -> Change:
+) -> CommitContent:
     """Return what a repo that holds the files ``there`` lacks. Sends nothing; reads small files of other repos.
 
     Raises UnsafeFileNameError, RecordError for a file above 10 MB that the Hub cannot copy, and AlteredDownloadError
@@ -117,7 +117,7 @@ def prepare(
         held = read(reader(content.repo_id), content.commit, content.file) if isinstance(content, HubFile) else content
         adds.append(CommitOperationAdd(path_in_repo=path, path_or_fileobj=held))
     gone = tuple(p for p in delete if p not in files)
-    return Change(adds=tuple(adds), copies=copies, delete=gone, kept=kept).against(there)
+    return CommitContent(adds=tuple(adds), copies=copies, delete=gone, kept=kept).against(there)
 
 
 def check_sources(target: Repo, copies: Iterable[HubFile]) -> None:
@@ -132,7 +132,7 @@ def check_sources(target: Repo, copies: Iterable[HubFile]) -> None:
     for (repo_id, commit), group in groupby(by_source, key=lambda f: (f.repo_id, f.commit)):
         wanted = {f.file.path: f.file for f in group}
         try:
-            with told(target.api.endpoint, repo_id, revision=commit):
+            with hub_errors(target.api.endpoint, repo_id, revision=commit):
                 found = target.api.get_paths_info(repo_id, list(wanted), revision=commit)
         except (TokenError, UnknownModelError) as error:
             raise _unreadable_source(repo_id, target) from error
@@ -171,7 +171,9 @@ def copying(target: Repo) -> Iterator[None]:
         raise
 
 
-def upload(repo: Repo, change: Change, task: Task, *, revision: str | None = None, create_pr: bool = False) -> None:
+def upload(
+    repo: Repo, change: CommitContent, task: Task, *, revision: str | None = None, create_pr: bool = False
+) -> None:
     """Send the content of large files ahead, one after the other. What the Hub has already is not sent again."""
     done, total = 0, sum(a.upload_info.size for a in change.adds)
     small = [a for a in change.adds if a.upload_info.size < _SMALL_BYTES]

@@ -28,7 +28,7 @@ _AGAIN = "Run the same command again in a few minutes."
 
 
 @contextmanager
-def told(endpoint: str, repo_id: str | None = None, *, revision: str | None = None) -> Iterator[None]:
+def hub_errors(endpoint: str, repo_id: str | None = None, *, revision: str | None = None) -> Iterator[None]:
     """Raise what the Hub's client raises in the block as errors of ours.
 
     TokenError, UnknownModelError, UnknownRevisionError, ConflictError, HubUnreachableError, HubRefusedError or

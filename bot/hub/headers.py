@@ -18,7 +18,7 @@ _FIRST = 100_000  # bytes of the first request: nearly all headers are in them w
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TensorRange:
     """Where a tensor's bytes are: from ``begin`` up to ``end`` of a file."""
 
     file: SourceFile
@@ -31,7 +31,7 @@ def shape(api: "HfApi", release: Release) -> Shape:
 
     Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, what
     ``bot.source.tensors`` raises for tensors that are not the model's, and what huggingface_hub raises: see
-    ``bot.hub.errors.told``.
+    ``bot.hub.errors.hub_errors``.
     """
     tensors: dict[str, Tensor] = {}
     total = 0
@@ -43,7 +43,7 @@ def shape(api: "HfApi", release: Release) -> Shape:
     return shape_of(tensors, release.config, where=release.label)
 
 
-def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -> dict[str, Place]:
+def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -> dict[str, TensorRange]:
     """Make a file as long as one on the Hub, with its header and a hole for its data; return where each tensor is.
 
     Raises what ``shape`` raises.
@@ -52,7 +52,7 @@ def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -
     sparse_files.make(path, file.size)
     with path.open("r+b") as out:
         out.write(raw)
-    return {n: Place(file=file, begin=len(raw) + t.begin, end=len(raw) + t.end) for n, t in tensors.items()}
+    return {n: TensorRange(file=file, begin=len(raw) + t.begin, end=len(raw) + t.end) for n, t in tensors.items()}
 
 
 def _header(api: "HfApi", release: Release, file: SourceFile) -> tuple[bytes, dict[str, Tensor]]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot.errors import PhiBotError
 from bot.hub.client import Hub
-from bot.hub.errors import no_token, plain, told
-from bot.hub.retry import once
+from bot.hub.errors import hub_errors, no_token, plain
+from bot.hub.retry import exactly_once
 
 if TYPE_CHECKING:
     from huggingface_hub import JobInfo
@@ -80,7 +80,7 @@ def start(hub: Hub, namespace: str, order: Order) -> tuple[RemoteJob, bool]:
 
     Raises TokenError for a token that may run no jobs in the namespace, HubRefusedError and HubUnreachableError.
     """
-    with told(hub.endpoint, namespace):
+    with hub_errors(hub.endpoint, namespace):
         known = {j.id: j for j in _labelled(hub, namespace, order.digest)}
         running = next((j for j in known.values() if j.stage in _LIVE), None)
         if running is not None:
@@ -92,12 +92,12 @@ def start(hub: Hub, namespace: str, order: Order) -> tuple[RemoteJob, bool]:
         def landed() -> RemoteJob | None:
             return next((j for j in _labelled(hub, namespace, order.digest) if j.id not in known), None)
 
-        return once(send, landed), True
+        return exactly_once(send, landed), True
 
 
 def look(hub: Hub, job: RemoteJob) -> RemoteJob:
     """Return a job as it is now."""
-    with told(hub.endpoint, job.url):
+    with hub_errors(hub.endpoint, job.url):
         return _read(hub, job.namespace, hub.api.inspect_job(job_id=job.id, namespace=job.namespace))
 
 
@@ -114,7 +114,7 @@ def logs(hub: Hub, job: RemoteJob) -> Iterator[str]:
     Where they cannot be read any more, they end: ``wait`` tells how the job ends.
     """
     try:
-        with told(hub.endpoint, job.url):
+        with hub_errors(hub.endpoint, job.url):
             yield from hub.api.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)
     except PhiBotError:
         return

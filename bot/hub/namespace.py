@@ -10,7 +10,7 @@ from bot.errors import ForeignRepoError, RecordError
 from bot.hub import commits, releases
 from bot.hub.repo import Repo, accounts_of, commit_of
 from bot.records.artifacts import Json, RepoRecord
-from bot.records.plans import Shelved
+from bot.records.plans import PublishedRepo
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -43,11 +43,11 @@ class Namespace:
     ``owner`` is its name as the Hub spells it, "" where that is not known.
     """
 
-    shelved: dict[str, Shelved]
+    shelved: dict[str, PublishedRepo]
     foreign: frozenset[str]
     owner: str = ""
 
-    def shelf(self, repo_id: str) -> Shelved | None:
+    def shelf(self, repo_id: str) -> PublishedRepo | None:
         """Return what a repo of ours holds; ids that differ in capitals alone are one on the Hub."""
         return self._by_id.get(repo_id.casefold())
 
@@ -56,7 +56,7 @@ class Namespace:
         return repo_id.casefold() in self._foreign
 
     @cached_property
-    def _by_id(self) -> dict[str, Shelved]:
+    def _by_id(self) -> dict[str, PublishedRepo]:
         return {repo_id.casefold(): shelf for repo_id, shelf in self.shelved.items()}
 
     @cached_property
@@ -79,7 +79,7 @@ def namespace(api: "HfApi", owner: str) -> Namespace:
     A repo with a record whose card does not speak of it, because somebody edited it, is asked for its record.
     """
     owner, infos = _listed_of(api, owner, ["cardData", "lastModified", "private", "sha", "siblings"])
-    shelved: dict[str, Shelved] = {}
+    shelved: dict[str, PublishedRepo] = {}
     foreign = set()
     for info in infos:
         found = _shelved(api, info)
@@ -130,7 +130,7 @@ def _listed(info: "ModelInfo") -> Listed:
     )
 
 
-def _shelved(api: "HfApi", info: "ModelInfo") -> Shelved | None:
+def _shelved(api: "HfApi", info: "ModelInfo") -> PublishedRepo | None:
     """Return what a repo of ours holds, None for one that is not ours."""
     files = {sibling.rfilename for sibling in info.siblings or []}
     said = _said(info)
@@ -163,7 +163,7 @@ def _texts(value: Json) -> dict[str, str] | None:
     return value
 
 
-def _from_record(api: "HfApi", info: "ModelInfo", record: RepoRecord) -> Shelved:
+def _from_record(api: "HfApi", info: "ModelInfo", record: RepoRecord) -> PublishedRepo:
     builds = [b.build for b in record.builds]
     latest = max(builds, key=lambda b: b.created, default=None)
     source = latest.source if latest else None
@@ -176,8 +176,10 @@ def _from_record(api: "HfApi", info: "ModelInfo", record: RepoRecord) -> Shelved
     )
 
 
-def _shelf(api: "HfApi", info: "ModelInfo", source: str, builds: dict[str, str], contents: dict[str, str]) -> Shelved:
-    return Shelved(
+def _shelf(
+    api: "HfApi", info: "ModelInfo", source: str, builds: dict[str, str], contents: dict[str, str]
+) -> PublishedRepo:
+    return PublishedRepo(
         repo_id=info.id,
         commit=commit_of(info, api.endpoint),
         changed=_instant(info.last_modified),

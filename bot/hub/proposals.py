@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from bot.errors import ConflictError, HubRefusedError
 from bot.hub.commits import commit_once
-from bot.hub.contents import Change, Content, check_sources, copying, prepare, upload
+from bot.hub.contents import CommitContent, Content, check_sources, copying, prepare, upload
 from bot.hub.repo import Repo, account_of
-from bot.hub.retry import once
+from bot.hub.retry import exactly_once
 from bot.progress import Task
 from bot.records.artifacts import Record
 
@@ -104,7 +104,7 @@ def propose(
         return there
     check_sources(repo, change.copies.values())
     upload(repo, change, task, create_pr=True)
-    return once(send, landed)
+    return exactly_once(send, landed)
 
 
 def update(
@@ -120,7 +120,7 @@ def update(
     """Put a further commit onto an open pull request; return its head. See ``Hub.update_proposal``."""
     revision = revision_of(number)
     head, there = repo.head(revision)
-    change: Change = prepare(repo, files, delete, there, reader)
+    change: CommitContent = prepare(repo, files, delete, there, reader)
     if not change:
         return head
     check_sources(repo, change.copies.values())
@@ -155,7 +155,7 @@ def merge(repo: Repo, number: int, comment: str, *, commit: str | None) -> str:
         return True
 
     try:
-        once(send, landed)
+        exactly_once(send, landed)
     except HfHubHTTPError as error:
         if not landed():  # somebody merged it at the same moment, or we did, and the answer was lost
             if error.response.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
@@ -179,7 +179,7 @@ def close(repo: Repo, number: int, comment: str) -> str:
     if (status := over()) is not None:
         return status
     try:
-        return once(send, over)
+        return exactly_once(send, over)
     except HfHubHTTPError:
         if (status := over()) is not None:  # merged at the same moment
             return status

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bot.errors import DamagedWeightsError, HubRefusedError
-from bot.hub.retry import once
+from bot.hub.retry import exactly_once
 from bot.hub.session import headers_of
 from bot.records.artifacts import Release, SourceFile
 
@@ -18,7 +18,7 @@ def read_range(
     """Hand the bytes of a file from ``begin`` up to ``end``, which is not included, to ``take``, piece by piece.
 
     Where a connection breaks, it goes on from there. Raises DamagedWeightsError where fewer come, HubRefusedError for a
-    Hub that sends whole files, and what huggingface_hub raises: see ``bot.hub.errors.told``.
+    Hub that sends whole files, and what huggingface_hub raises: see ``bot.hub.errors.hub_errors``.
     """
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
 
@@ -42,7 +42,7 @@ def read_range(
                 if at >= end:
                     return
 
-    once(ask, landed=lambda: None)  # reading changes nothing, so it is simply done again
+    exactly_once(ask, landed=lambda: None)  # reading changes nothing, so it is simply done again
     if at < end:
         raise DamagedWeightsError(
             f"{file.path} did not come whole: {at - begin} bytes, not {end - begin}",

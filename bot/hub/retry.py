@@ -35,7 +35,7 @@ _there: set[str] = set()  # the Hubs that have answered, by their origins
 _said: dict[str, float] = {}  # when it was last said of one that it is away, on the monotonic clock
 
 
-def once(call: Callable[[], T], landed: Callable[[], T | None]) -> T:
+def exactly_once(call: Callable[[], T], landed: Callable[[], T | None]) -> T:
     """Change something on a Hub exactly once, although the answer to a request may be lost; return what it made.
 
     ``call`` sends the request. When it fails in a way that leaves open whether the Hub did it (no answer in time, a

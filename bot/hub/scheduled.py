@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bot.errors import HubRefusedError
 from bot.hub.client import Hub
-from bot.hub.errors import told
+from bot.hub.errors import hub_errors
 from bot.hub.jobs import Order, label, start
-from bot.hub.retry import once
+from bot.hub.retry import exactly_once
 from bot.records.artifacts import Record
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def labels(purpose: str, namespace: str) -> dict[str, str]:
 
 def schedules(hub: Hub, payer: str, namespace: str) -> tuple[Schedule, ...]:
     """Return the scheduled jobs of phi-bot that publish in a namespace."""
-    with told(hub.endpoint, payer):
+    with hub_errors(hub.endpoint, payer):
         found = hub.api.list_scheduled_jobs(namespace=payer, labels=labels("schedule", namespace))
         return tuple(_schedule(info) for info in found)
 
@@ -59,27 +59,27 @@ def schedule(hub: Hub, payer: str, order: Order, every: str, *, old: Sequence[Sc
     """Have a job started by the clock, in place of ``old`` ones, which go when the new one is there."""
     arguments = order.to_arguments()
     known = {s.id for s in old}
-    with told(hub.endpoint, payer):
+    with hub_errors(hub.endpoint, payer):
 
         def landed() -> "ScheduledJobInfo | None":
             found = hub.api.list_scheduled_jobs(namespace=payer, labels=dict(order.labels))
             return next((s for s in found if s.id not in known), None)
 
-        made = once(lambda: hub.api.create_scheduled_job(namespace=payer, schedule=every, **arguments), landed)
+        made = exactly_once(lambda: hub.api.create_scheduled_job(namespace=payer, schedule=every, **arguments), landed)
         unschedule(hub, payer, old)
         return _schedule(made)
 
 
 def unschedule(hub: Hub, payer: str, old: Sequence[Schedule]) -> None:
     """Remove scheduled jobs. What they started goes on."""
-    with told(hub.endpoint, payer):
+    with hub_errors(hub.endpoint, payer):
         for one in old:
             hub.api.delete_scheduled_job(scheduled_job_id=one.id, namespace=payer)
 
 
 def webhooks(hub: Hub, namespace: str) -> tuple[Webhook, ...]:
     """Return the webhooks of this account that start a phi-bot which publishes in a namespace."""
-    with told(hub.endpoint):
+    with hub_errors(hub.endpoint):
         return tuple(_webhook(w, w.job) for w in hub.api.list_webhooks() if w.job and _is_of(w.job, namespace))
 
 
@@ -92,7 +92,7 @@ def watch(hub: Hub, payer: str, order: Order, authors: Sequence[str], *, old: Se
     watched = [{"type": "org", "name": author} for author in authors]
     given = {"job_id": source.id, "watched": watched, "domains": ["repo"], "secrets": dict(order.secrets)}
     known = {w.id for w in old}
-    with told(hub.endpoint, payer):
+    with hub_errors(hub.endpoint, payer):
 
         def landed() -> "WebhookInfo | None":
             found = (w for w in hub.api.list_webhooks() if w.job and _is_of(w.job, order.labels[PUBLISHES]))
@@ -101,7 +101,7 @@ def watch(hub: Hub, payer: str, order: Order, authors: Sequence[str], *, old: Se
         if old:
             made = hub.api.update_webhook(old[0].id, **given)  # type: ignore[arg-type]
         else:
-            made = once(lambda: hub.api.create_webhook(**given), landed)  # type: ignore[arg-type]
+            made = exactly_once(lambda: hub.api.create_webhook(**given), landed)  # type: ignore[arg-type]
         unwatch(hub, old[1:])
         if made.job is None:
             raise HubRefusedError(f"{hub.endpoint} made a webhook that starts no job", hint="Remove it by hand.")
@@ -110,7 +110,7 @@ def watch(hub: Hub, payer: str, order: Order, authors: Sequence[str], *, old: Se
 
 def unwatch(hub: Hub, old: Sequence[Webhook]) -> None:
     """Remove webhooks."""
-    with told(hub.endpoint):
+    with hub_errors(hub.endpoint):
         for one in old:
             hub.api.delete_webhook(one.id)
 

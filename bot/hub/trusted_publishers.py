@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bot.errors import HubRefusedError, PhiBotError, TokenError
-from bot.hub.errors import told
+from bot.hub.errors import hub_errors
 from bot.hub.repo import RepoType
-from bot.hub.retry import once
+from bot.hub.retry import exactly_once
 from bot.hub.session import renewing_api
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _exchanged(endpoint: str, resource: str) -> _Token:
 
     begin = time.monotonic()
     subject = _identity(endpoint)
-    with told(endpoint, resource):
+    with hub_errors(endpoint, resource):
         try:
-            answer = once(
+            answer = exactly_once(
                 lambda: _oidc.exchange_oidc_token(subject_token=subject, resource=resource, endpoint=endpoint),
                 landed=lambda: None,  # a second token does no harm
             )

@@ -10,7 +10,7 @@ from bot.localhub.refused import RefusedError, bad_request
 from bot.localhub.repo import Repo
 from bot.localhub.tokens import EVERY_NAMESPACE
 from bot.localhub.web import Request, Response, json_response
-from bot.localhub.webhooks import Change, Secrets, Watched, Webhook
+from bot.localhub.webhooks import RepoEvent, Secrets, Watched, Webhook
 from bot.records.artifacts import MalformedRecordError
 
 _DOMAINS = ("repo", "discussion")
@@ -47,7 +47,7 @@ def show(request: Request, webhook_id: str) -> Response:
 
 
 def update(request: Request, webhook_id: str) -> Response:
-    """Change a webhook: what is not said stays as it is."""
+    """RepoEvent a webhook: what is not said stays as it is."""
     old, wanted = _own(request, webhook_id), request.json()
     writer(request)
     source = _source(request, wanted)
@@ -83,13 +83,13 @@ def tell_of_commit(request: Request, repo: Repo, ref: str, old: str, new: str) -
     if old != new:
         private = repo.settings().private
         moved = ((ref, old, new),)
-        change = Change(repo=repo, private=private, action="update", scope="repo.content", head=new, refs=moved)
+        change = RepoEvent(repo=repo, private=private, action="update", scope="repo.content", head=new, refs=moved)
         request.automation.webhooks.tell(change, request.base)
 
 
 def tell_of_creation(request: Request, repo: Repo, *, private: bool) -> None:
     """Start the jobs that watch a namespace in which a repo was made."""
-    change = Change(repo=repo, private=private, action="create", scope="repo", head=None)
+    change = RepoEvent(repo=repo, private=private, action="create", scope="repo", head=None)
     request.automation.webhooks.tell(change, request.base)
 
 

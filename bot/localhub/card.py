@@ -38,7 +38,7 @@ _DROPPED_WITH_CONTENT = {"iframe", "math", "noscript", "object", "script", "styl
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PageAddress:
     """Where a text stands: what its relative links and images are looked up in. ``page`` is the repo's address."""
 
     page: str
@@ -55,7 +55,7 @@ class Rendered:
     left_out: int
 
 
-def render(text: str, place: Place) -> Rendered:
+def render(text: str, place: PageAddress) -> Rendered:
     """Return Markdown as safe HTML. Images come from the same repo or not at all.
 
     Without the two libraries of the extra ``hub``, or when it is very long, the text is shown as it is.
@@ -96,14 +96,14 @@ def _plain(text: str, why: str) -> Rendered:
     return Rendered(html=Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, shown(text)), left_out=0)
 
 
-def _image(address: str, place: Place) -> str | None:
+def _image(address: str, place: PageAddress) -> str | None:
     path = _inside(address, place)
     if path is None or path not in place.tree or not path.lower().endswith(IMAGE_SUFFIXES):
         return None
     return f"{place.page}/resolve/{place.commit}/{quote(path)}"
 
 
-def _link(address: str, place: Place) -> str | None:
+def _link(address: str, place: PageAddress) -> str | None:
     if address.startswith("#"):
         return f"#{_ID_PREFIX}{quote(unquote(address[1:]))}"
     parts = _split(address)
@@ -119,7 +119,7 @@ def _link(address: str, place: Place) -> str | None:
     return None
 
 
-def _inside(address: str, place: Place) -> str | None:
+def _inside(address: str, place: PageAddress) -> str | None:
     """Return the path in the repo that a relative address means, or None when it means something else."""
     parts = _split(address)
     if parts is None or parts.scheme or parts.netloc or "\\" in address or address.startswith("/"):

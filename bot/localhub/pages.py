@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bot.localhub import access, discussions, front_matter, names
 from bot.localhub.access import known_by, readable, repo_type, visible
 from bot.localhub.api_files import last_commits
-from bot.localhub.card import IMAGE_SUFFIXES, Place, Rendered, render
+from bot.localhub.card import IMAGE_SUFFIXES, PageAddress, Rendered, render
 from bot.localhub.diff import changes_between
 from bot.localhub.metadata import MAX_CARD, look, read_text
 from bot.localhub.objects import Commit, Tree
@@ -275,5 +275,5 @@ def _base(request: Request, base: str) -> tuple[str, bool]:
     return base, True
 
 
-def _place(repo: Repo, commit: Commit) -> Place:
-    return Place(page=f"/{repo.path}", commit=commit.id, folder="", tree=repo.tree(commit))
+def _place(repo: Repo, commit: Commit) -> PageAddress:
+    return PageAddress(page=f"/{repo.path}", commit=commit.id, folder="", tree=repo.tree(commit))

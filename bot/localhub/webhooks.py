@@ -69,7 +69,7 @@ class Secrets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class RepoEvent:
     """What happened to a repo: ``scope`` is ``repo`` or ``repo.content``; ``refs`` are names with commits before and
     after."""
 
@@ -125,7 +125,7 @@ class Webhooks:
         self._file(webhook.id).unlink(missing_ok=True)
         self._secrets.pop(webhook.id, None)
 
-    def tell(self, change: Change, base: str) -> None:
+    def tell(self, change: RepoEvent, base: str) -> None:
         """Start the jobs of the webhooks that watch a repo. ``base`` is this Hub's address."""
         for webhook in self.all() if self.jobs.runs else ():
             seen = not change.private or webhook.grant.may_read(change.repo.namespace, change.repo.path)
@@ -152,7 +152,7 @@ class Webhooks:
         return self._folder / f"{webhook_id}.json"
 
 
-def payload(change: Change, webhook: Webhook, base: str) -> dict[str, Any]:
+def payload(change: RepoEvent, webhook: Webhook, base: str) -> dict[str, Any]:
     """Return what the real Hub would tell of a change."""
     repo = change.repo
     told: dict[str, Any] = {

@@ -8,7 +8,7 @@ from bot import source
 from bot.config import Config
 from bot.errors import PhiBotError, SourceError, TokenError
 from bot.hub.client import Hub
-from bot.hub.errors import told
+from bot.hub.errors import hub_errors
 from bot.machines import hf_flavors
 from bot.machines.placing import place
 from bot.machines.runners import LOCAL, Runner, chosen, known_runners
@@ -21,7 +21,7 @@ from bot.source.shape import Shape, local_shape
 HERE = (LOCAL,)  #: where a plan runs unless it is told otherwise
 
 
-def settle(
+def assign_runners(
     todo: Plan, *, on: Sequence[str] = HERE, exact: bool = True, config: Config, hub: Hub, display: Display
 ) -> Plan:
     """Give the jobs of a plan their estimates and runners. What is damaged by its headers becomes a Failure.
@@ -41,7 +41,7 @@ def candidates(on: Sequence[str], *, config: Config, hub: Hub, display: Display)
     flavors: tuple[Runner, ...] = ()
     if any(name == "any" or name.partition("/")[0] == "hf-jobs" for name in on):
         try:
-            with told(hub.endpoint):
+            with hub_errors(hub.endpoint):
                 flavors = hf_flavors.flavors(hub.api)
         except PhiBotError as error:
             display.say(f"The list of Hugging Face Jobs cannot be read, so a known one is taken: {error.message}")

@@ -41,7 +41,7 @@ class Listing(Protocol):
 def flavors(api: Listing) -> tuple[Runner, ...]:
     """Return the flavors that the Hub lists, in one request. One that is described in another way is left out.
 
-    Raises what huggingface_hub raises: see ``bot.hub.errors.told``.
+    Raises what huggingface_hub raises: see ``bot.hub.errors.hub_errors``.
     """
     return tuple(runner for listed in api.list_jobs_hardware() if (runner := flavor(listed)) is not None)
 

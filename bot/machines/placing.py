@@ -18,7 +18,7 @@ from bot.records.failures import failure
 from bot.records.plans import Job, Placement, Plan, PlannedVariant
 from bot.source.shape import Shape, guessed_shape
 from bot.source.sparse_files import streamed_bytes
-from bot.system.machine import lacks
+from bot.system.machine import missing_for
 from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
@@ -118,7 +118,7 @@ def fits(wanted: Demand, runner: Runner) -> bool:
 def _is_of_its_kind(wanted: Demand, runner: Runner) -> bool:
     """Say whether a runner has the system, the processor and the GPU."""
     if runner.name == LOCAL:
-        return all(lacks(target) is None for target in wanted.targets)
+        return all(missing_for(target) is None for target in wanted.targets)
     needs = wanted.needs
     if (runner.system, runner.architecture) not in needs.platforms:
         return False

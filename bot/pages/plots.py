@@ -96,7 +96,7 @@ def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[Pro
     )
 
 
-def _point(row: figures.Row, *, own: bool) -> PlotPoint | None:
+def _point(row: figures.CardRow, *, own: bool) -> PlotPoint | None:
     farthest = row.farthest
     if farthest is None or row.bits is None:
         return None
@@ -112,10 +112,10 @@ def _point(row: figures.Row, *, own: bool) -> PlotPoint | None:
 
 def _one_of_each_format(
     own: Sequence[ProvenBuild], others: Sequence[ProvenBuild], release: Release
-) -> list[figures.Row]:
-    found: dict[str, figures.Row] = {}
+) -> list[figures.CardRow]:
+    found: dict[str, figures.CardRow] = {}
     for builds in (own, others):
-        nearest: dict[str, figures.Row] = {}
+        nearest: dict[str, figures.CardRow] = {}
         for row in figures.rows(builds, release):
             name = row.build.variant.format
             if row.evidence.stretches and (name not in nearest or _unusual(row) < _unusual(nearest[name])):
@@ -124,11 +124,11 @@ def _one_of_each_format(
     return [found[name] for name in sorted(found)]
 
 
-def _unusual(row: figures.Row) -> float:
+def _unusual(row: figures.CardRow) -> float:
     return abs((row.bits or row.build.variant.bits_per_weight) - _USUAL_BITS)
 
 
-def _curves(row: figures.Row) -> list[PlotCurve]:
+def _curves(row: figures.CardRow) -> list[PlotCurve]:
     settings = ("", *dict.fromkeys(b.setting for b in row.evidence.known_behaviours if b.setting))
     return [
         PlotCurve(
@@ -142,9 +142,9 @@ def _curves(row: figures.Row) -> list[PlotCurve]:
     ]
 
 
-def _title(row: figures.Row) -> str:
+def _title(row: figures.CardRow) -> str:
     return all_formats()[row.build.variant.format].title
 
 
-def _name(row: figures.Row) -> str:
+def _name(row: figures.CardRow) -> str:
     return one_line(row.build.variant.short_name)

@@ -21,7 +21,7 @@ _LONGEST_TEXT = 1000  # characters of a message
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class SummaryRow:
     """A file in a table: where it is, what it is, and what was measured on it. ``where`` is Markdown."""
 
     where: Markup
@@ -51,7 +51,7 @@ class Table:
 
     title: str
     where: str
-    rows: tuple[Row, ...]
+    rows: tuple[SummaryRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +99,16 @@ def _tables(report: Report) -> list[Table]:
     evidence = {a.build.build_key: a.evidence for a in report.artifacts}
     proposed = [_row(f"{p.repo_id}, pull request {p.number}", p.url, b) for p in report.proposals for b in p.builds]
     staged = [
-        Row(where=markdown.code(f"{s.repo_id}/{s.folder}"), build=s.build, evidence=evidence.get(s.build.build_key))
+        SummaryRow(
+            where=markdown.code(f"{s.repo_id}/{s.folder}"), build=s.build, evidence=evidence.get(s.build.build_key)
+        )
         for s in report.staged
     ]
     gone_on = {b.build.build_key for p in report.publications for b in p.builds}
     gone_on |= {b.build.build_key for p in report.proposals for b in p.builds}
     gone_on |= {s.build.build_key for s in report.staged}
     left = [
-        Row(where=markdown.code(a.build.source.label), build=a.build, evidence=a.evidence)
+        SummaryRow(where=markdown.code(a.build.source.label), build=a.build, evidence=a.evidence)
         for a in report.artifacts
         if a.build.build_key not in gone_on and a.evidence is not None
     ]
@@ -120,14 +122,14 @@ def _tables(report: Report) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _published(publications: Sequence[Publication], *, created: bool) -> Iterator[Row]:
+def _published(publications: Sequence[Publication], *, created: bool) -> Iterator[SummaryRow]:
     for publication in publications:
         if publication.created == created:
             yield from (_row(publication.repo_id, publication.url, proven) for proven in publication.builds)
 
 
-def _row(text: str, url: str, proven: ProvenBuild) -> Row:
-    return Row(where=markdown.link(text, url), build=proven.build, evidence=proven.evidence)
+def _row(text: str, url: str, proven: ProvenBuild) -> SummaryRow:
+    return SummaryRow(where=markdown.link(text, url), build=proven.build, evidence=proven.evidence)
 
 
 def _pictures(publication: Publication) -> list[tuple[str, str]]:
@@ -136,7 +138,7 @@ def _pictures(publication: Publication) -> list[tuple[str, str]]:
     return [(publication.repo_id, f"{at}/{name}") for name in publication.pictures]
 
 
-def _charts(rows: Iterable[Row]) -> list[Chart]:
+def _charts(rows: Iterable[SummaryRow]) -> list[Chart]:
     """Return a chart for each release of which there is something to compare, the smallest file on top.
 
     Only variants of the catalogue go into one: their names are ours.

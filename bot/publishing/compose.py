@@ -23,7 +23,7 @@ EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class RepoUpdate:
     """One commit: what is put in, what is taken out, what the record says then, and the names of what is new."""
 
     files: Mapping[str, Content] = field(repr=False)
@@ -110,7 +110,7 @@ class Composer:
             plotter=Plotter(workspace=workspace, display=display),
         )
 
-    def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> Change | None:
+    def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> RepoUpdate | None:
         """Return what adds those of the candidates that a repo does not hold yet; None where it holds all of them.
 
         Raises OtherSourceError where the repo is another source's, or would be that of two, and PromotionError where
@@ -143,7 +143,7 @@ class Composer:
             pictures=pictures.keys(),
             endpoint=self.endpoint,
         ).encode()
-        return Change(
+        return RepoUpdate(
             files=files,
             delete=(*_stale(old, record), *(p for p in PICTURES if p not in pictures)),
             record=record,

@@ -21,7 +21,7 @@ from bot.hub.namespace import Namespace
 from bot.publishing.staging import folder_name
 from bot.records.artifacts import Failure, Variant
 from bot.records.failures import failure
-from bot.records.plans import PlannedVariant, Postponed, Shelved, Sighting
+from bot.records.plans import PlannedVariant, Postponed, PublishedRepo, SourceState
 from bot.state.memory import Memory
 
 NOTHING = Namespace(shelved={}, foreign=frozenset())
@@ -51,7 +51,7 @@ class Known:
 class Due:
     """What of a source is to be built, if its release turns out to be fit for it."""
 
-    sighting: Sighting
+    sighting: SourceState
     planned: tuple[PlannedVariant, ...]
 
 
@@ -65,7 +65,9 @@ class Found:
     postponed: list[Postponed] = field(default_factory=list)
 
 
-def due(sightings: Sequence[Sighting], variants: Sequence[Variant], *, current: naming.Current, known: Known) -> Found:
+def due(
+    sightings: Sequence[SourceState], variants: Sequence[Variant], *, current: naming.Current, known: Known
+) -> Found:
     """Say of each variant of each source how it stands.
 
     A repo is one source's: that of what it holds, or, where it holds nothing yet, that of the first source here which
@@ -128,7 +130,7 @@ def refusal(label: str, variant: Variant, reason: str) -> Failure:
 
 
 def _reason(
-    planned: PlannedVariant, shelf: Shelved | None, content_digest: str, known: Known
+    planned: PlannedVariant, shelf: PublishedRepo | None, content_digest: str, known: Known
 ) -> Literal["new", "changed", "outdated"] | None:
     """Say why a variant is to be built, None where it is published as it should be. Raises ForeignRepoError."""
     if known.there.is_foreign(planned.repo_id):
@@ -145,8 +147,8 @@ def _reason(
 
 def _check_place(
     planned: PlannedVariant,
-    shelf: Shelved | None,
-    sighting: Sighting,
+    shelf: PublishedRepo | None,
+    sighting: SourceState,
     claims: dict[str, str],
     current: naming.Current,
     known: Known,
@@ -167,7 +169,7 @@ def _check_place(
         )
 
 
-def _waits(planned: PlannedVariant, sighting: Sighting, known: Known) -> Postponed | None:
+def _waits(planned: PlannedVariant, sighting: SourceState, known: Known) -> Postponed | None:
     if folder_name(planned.build_key, sighting.repo_id, sighting.commit) in known.staged:
         text = "it is staged, and waits for `phi-bot promote`"
         return Postponed(release=sighting.label, planned=planned, why="staged", text=text)

@@ -1,4 +1,4 @@
-"""Ahead: the large files of what is proven go to the Hub while the rest is still being built and verified.
+"""EarlyUpload: the large files of what is proven go to the Hub while the rest is still being built and verified.
 
 Nothing is published by that: files that no commit names are seen by nobody. What publishes afterwards finds them there.
 """
@@ -19,7 +19,7 @@ from bot.records.artifacts import Artifact
 LARGE_BYTES = 10_000_000  #: smaller files go with the commit
 
 
-class Ahead:
+class EarlyUpload:
     """Uploads in a thread of its own, one artifact after the other, until the block is left.
 
     ``place`` returns the repo that an artifact belongs in, whether that would be private, and its files by their paths

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.config import Config
 from bot.errors import PhiBotError
 from bot.github.release_issues import check_announcing
@@ -18,7 +18,7 @@ from bot.records.plans import Job, Plan
 Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
 
 
-def checked(todo: Plan, into: Target, on: Sequence[str], means: Means) -> Plan:
+def checked(todo: Plan, into: Target, on: Sequence[str], means: Context) -> Plan:
     """Return what of a plan may be written; better said now than after hours of building. Raises as ``look`` does."""
     config, namespace = means.config, means.config.publish.namespace
     if namespace is None:

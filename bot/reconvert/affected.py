@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from bot.reconvert.records import Change, Fingerprint, RecipePrint, What
+from bot.reconvert.records import Difference, Fingerprint, RecipePrint, What
 from bot.reconvert.sides import Sides
 
 _ORDER: tuple[What, ...] = get_args(What)
@@ -26,7 +26,7 @@ class Affected:
         return self.name.split("/", 1)[0]
 
 
-def changes(sides: Sides) -> tuple[Change, ...]:
+def changes(sides: Sides) -> tuple[Difference, ...]:
     """Return what differs, in the order in which it matters: what both sides say, and what their files touch."""
     files = {(c.what, c.name): c for c in sides.touched}
     found = []
@@ -36,25 +36,27 @@ def changes(sides: Sides) -> tuple[Change, ...]:
     return tuple(sorted([*found, *files.values()], key=lambda c: _ORDER.index(c.what)))
 
 
-def _said(base: Fingerprint, head: Fingerprint) -> Iterator[Change]:
+def _said(base: Fingerprint, head: Fingerprint) -> Iterator[Difference]:
     rows, new_rows = _rows(base), _rows(head)
     for name in [n for n in rows if n in new_rows]:
         if rows[name].recipe != new_rows[name].recipe:
-            yield Change(what="recipe", name=name, before=rows[name].options, after=new_rows[name].options)
+            yield Difference(what="recipe", name=name, before=rows[name].options, after=new_rows[name].options)
     for name in [f for f in base.said.formats if f in head.said.formats]:
         if base.said.locks[name] != head.said.locks[name]:
-            yield Change(what="lock", name=name, before=base.said.locks[name][:12], after=head.said.locks[name][:12])
-    yield from (Change(what="added", name=n, after=row.options) for n, row in new_rows.items() if n not in rows)
-    yield from (Change(what="removed", name=n, before=row.options) for n, row in rows.items() if n not in new_rows)
+            yield Difference(
+                what="lock", name=name, before=base.said.locks[name][:12], after=head.said.locks[name][:12]
+            )
+    yield from (Difference(what="added", name=n, after=row.options) for n, row in new_rows.items() if n not in rows)
+    yield from (Difference(what="removed", name=n, before=row.options) for n, row in rows.items() if n not in new_rows)
     for name in sorted(base.said.gates.keys() | head.said.gates.keys()):
         if base.said.gates.get(name) != head.said.gates.get(name):
-            yield Change(what="gate", name=name, before=_bound(base, name), after=_bound(head, name))
+            yield Difference(what="gate", name=name, before=_bound(base, name), after=_bound(head, name))
     for key in sorted(base.config.keys() | head.config.keys()):
         if base.config.get(key) != head.config.get(key):
-            yield Change(what="config", name=key, before=base.config.get(key, ""), after=head.config.get(key, ""))
+            yield Difference(what="config", name=key, before=base.config.get(key, ""), after=head.config.get(key, ""))
 
 
-def affected(found: Sequence[Change], base: Fingerprint, head: Fingerprint) -> tuple[Affected, ...]:
+def affected(found: Sequence[Difference], base: Fingerprint, head: Fingerprint) -> tuple[Affected, ...]:
     """Return the variants of a canary, in the order of the head's catalogue; those that are gone come last.
 
     A change of one row is shown on that row. What may alter many of them, as a lock, is shown on the default rows of
@@ -75,12 +77,12 @@ def affected(found: Sequence[Change], base: Fingerprint, head: Fingerprint) -> t
     return tuple(Affected(name=n, before=n in rows, after=n in new_rows) for n in dict.fromkeys(wanted))
 
 
-def alter_builds(found: Sequence[Change]) -> bool:
+def alter_builds(found: Sequence[Difference]) -> bool:
     """Say whether what is built anew may differ: by build keys, by which models or variants are wanted, by planning."""
     return any(c.what in (*_IN_KEYS, "plan") for c in found)
 
 
-def unkeyed(found: Sequence[Change]) -> frozenset[str]:
+def unkeyed(found: Sequence[Difference]) -> frozenset[str]:
     """Return the formats whose code changed while nothing else says that their files are other ones."""
     keyed = {c.name.split("/", 1)[0] for c in found if c.what in ("recipe", "lock")}
     return frozenset(c.name for c in found if c.what == "code") - keyed

@@ -17,7 +17,16 @@ from bot.reconvert.canary import Bench, make_sample
 from bot.reconvert.cards import difference
 from bot.reconvert.child import ChildError, Code
 from bot.reconvert.rebuilds import rebuilds
-from bot.reconvert.records import COMPARISON_VERSION, CardDiff, Change, Comparison, Fingerprint, Measured, Row, What
+from bot.reconvert.records import (
+    COMPARISON_VERSION,
+    CardDiff,
+    ComparedVariant,
+    Comparison,
+    Difference,
+    Fingerprint,
+    Measured,
+    What,
+)
 from bot.reconvert.sides import identical, look
 from bot.reconvert.verdict import never, verdict
 from bot.workspace import Workspace
@@ -92,7 +101,7 @@ def compare_models(
         before = source.local_release(base, task) if base is not None else None
     found = Comparison(version=COMPARISON_VERSION, kind="model")
     if before is None or before.content_digest != after.content_digest:
-        change = Change(
+        change = Difference(
             what="model",
             name=after.name,
             before=before.content_digest[:12] if before else "",
@@ -135,7 +144,7 @@ def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Worksp
     if not rows and not cards:
         return found
     notes = []
-    measured: list[Row] = []
+    measured: list[ComparedVariant] = []
     with workspace.scratch() as scratch:
         base = Bench(code=sides.base, work=scratch / "base")
         head = Bench(code=sides.head, work=scratch / "head")
@@ -221,8 +230,8 @@ def _hand_on(base: Path, head: Path) -> None:
             shutil.copytree(base / "references", head / "references", copy_function=os.link)
 
 
-def _row(model: str, variant: str, before: Measured | None, after: Measured | None) -> Row:
-    return Row(model=model, variant=variant, before=before, after=after, verdict=verdict(before, after))
+def _row(model: str, variant: str, before: Measured | None, after: Measured | None) -> ComparedVariant:
+    return ComparedVariant(model=model, variant=variant, before=before, after=after, verdict=verdict(before, after))
 
 
 def _notes(found: Comparison) -> list[str]:

@@ -64,7 +64,7 @@ def propose(
     proposals: list[Proposal] = []
     for repo_id, members in by_repo(candidates, namespace, config.publish.repo):
         try:
-            with disk.told(f"proposing in {repo_id}", workspace.root):
+            with disk.disk_errors(f"proposing in {repo_id}", workspace.root):
                 made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
             proposals += [made] if made is not None else []
         except PhiBotError as error:

@@ -76,7 +76,7 @@ class Fingerprint(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change(Record):
+class Difference(Record):
     """One thing that differs: the variant, format, gate or key ``name``, and both values where they can be shown.
 
     ``files`` are those whose change touches it, at most 50.
@@ -149,7 +149,7 @@ class Measured(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Record):
+class ComparedVariant(Record):
     """A variant of a model on both sides; None where that side does not have it."""
 
     model: str
@@ -178,9 +178,9 @@ class Comparison(Record):
 
     version: int
     kind: Literal["code", "model"]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[Difference, ...] = ()
     rebuilds: Rebuilds | None = None
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ComparedVariant, ...] = ()
     cards: tuple[CardDiff, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from bot.pages import templates
 from bot.pages.cards.figures import nats, percent
 from bot.printable import duration, size
-from bot.reconvert.records import Comparison, Figure, Measured, Rebuilds, Row, What
+from bot.reconvert.records import ComparedVariant, Comparison, Figure, Measured, Rebuilds, What
 from bot.reconvert.verdict import ERRORS, ORDER, SIZE, resized
 from bot.records.base import Json
 
@@ -143,11 +143,11 @@ def _takes(plan: Rebuilds) -> str:
     return f"about {duration(seconds)} of runners, ${cost:.2f}"
 
 
-def _figure(row: Row, side: str) -> bool:
+def _figure(row: ComparedVariant, side: str) -> bool:
     return any(f.side == side for m in (row.before, row.after) if m is not None for f in m.figures)
 
 
-def _pair(row: Row, side: str) -> tuple[Figure | None, Figure | None]:
+def _pair(row: ComparedVariant, side: str) -> tuple[Figure | None, Figure | None]:
     """Return the figures of both sides of a change, on one side of the switch."""
     before, after = (
         next((f for f in m.figures if f.side == side), None) if m is not None else None for m in (row.before, row.after)
@@ -178,7 +178,7 @@ def _with_error(text: str, error: float) -> str:
     return f"{text} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
 
 
-def _sizes(row: Row) -> str:
+def _sizes(row: ComparedVariant) -> str:
     """Return both sizes, and by how much they differ where that is much."""
     before, after = (size(m.size) if m is not None and m.size else _NOTHING for m in (row.before, row.after))
     share = resized(row)
@@ -187,7 +187,7 @@ def _sizes(row: Row) -> str:
     return f"{before} → {after} ({100 * share:+.1f} %)"
 
 
-def _reasons(rows: Sequence[Row]) -> list[str]:
+def _reasons(rows: Sequence[ComparedVariant]) -> list[str]:
     """Return why files were not measured, or not let through: each reason once, with what it is about."""
 
     def every() -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from bot.reconvert.records import Change, Room, Touch, What
+from bot.reconvert.records import Difference, Room, Touch, What
 
 _FILE = Path(__file__).with_name("rooms.toml")
 _FORMAT = "{format}"
@@ -46,7 +46,7 @@ def find(path: str, rooms: Sequence[Room], formats: Sequence[str]) -> list[tuple
 
 def touched(
     files: Sequence[Sequence[str]], tables: Sequence[Sequence[Room]], formats: Sequence[str]
-) -> tuple[Change, ...]:
+) -> tuple[Difference, ...]:
     """Return what the change of some files touches; each is given by its paths, where it was and where it is.
 
     A path is looked up in the first table that has it. A file that none has touches everything.
@@ -57,7 +57,9 @@ def touched(
         touches = [effect for room, form in rows for effect in _effects(room, form, formats)]
         for effect in dict.fromkeys(touches if rows else _everything(formats)):
             found.setdefault(effect, []).append(paths[-1])
-    return tuple(Change(what=what, name=name, files=tuple(of[:_LISTED])) for (what, name), of in sorted(found.items()))
+    return tuple(
+        Difference(what=what, name=name, files=tuple(of[:_LISTED])) for (what, name), of in sorted(found.items())
+    )
 
 
 def _first(path: str, tables: Sequence[Sequence[Room]], formats: Sequence[str]) -> list[tuple[Room, str]]:

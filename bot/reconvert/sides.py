@@ -16,7 +16,7 @@ from bot.printable import json_text
 from bot.reconvert import child, foreign
 from bot.reconvert.child import ChildError, Code
 from bot.reconvert.files import Tree, changed, facts, listed, read
-from bot.reconvert.records import Change, Description, Fingerprint
+from bot.reconvert.records import Description, Difference, Fingerprint
 from bot.reconvert.rooms import find, own_rooms, touched
 from bot.records.artifacts import digest_of
 from bot.records.base import Json
@@ -33,7 +33,7 @@ class Sides:
 
     base: Fingerprint
     head: Fingerprint
-    touched: tuple[Change, ...]
+    touched: tuple[Difference, ...]
 
 
 def look(base: Code, head: Code) -> Sides:

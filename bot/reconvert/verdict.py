@@ -9,7 +9,7 @@ common would make the difference surer than that, so the test errs towards "same
 import math
 from collections.abc import Sequence
 
-from bot.reconvert.records import Figure, Measured, Row, Verdict
+from bot.reconvert.records import ComparedVariant, Figure, Measured, Verdict
 
 ERRORS = 3.0  #: standard errors that a difference has to be larger than
 #: What a reader has to know first comes first.
@@ -48,12 +48,12 @@ def differences(before: Sequence[Figure], after: Sequence[Figure]) -> list[tuple
     return [(f.side, _errors(there[f.side], f)) for f in after if f.side in there]
 
 
-def never(row: Row) -> bool:
+def never(row: ComparedVariant) -> bool:
     """Say whether the toolchain refuses it on both sides: that is no doing of the change."""
     return all(m is not None and m.status == "refused" for m in (row.before, row.after))
 
 
-def resized(row: Row) -> float | None:
+def resized(row: ComparedVariant) -> float | None:
     """Return the share by which the size changes, None where it does not change enough to be said."""
     if row.before is None or row.after is None or not row.before.size or not row.after.size:
         return None

@@ -12,7 +12,7 @@ from bot.records.base import Record, Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sighting(Record):
+class SourceState(Record):
     """What a list of models and the bot's memory tell of a source: enough to know whether there is anything to do.
 
     ``commit`` and ``folder`` are as in Release. ``content_digest`` is None where the model cannot be used, and
@@ -180,12 +180,12 @@ class DuePlan(Record):
 class Watched(Record):
     """The sources that watching found, and what is new about them."""
 
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[SourceState, ...]
     notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelved(Record):
+class PublishedRepo(Record):
     """A repo of the namespace as one list of all of them tells it: its card's own word on what it holds.
 
     ``source`` is the model it was made from (``repo_id@commit``); ``builds`` maps the names of variants to their build

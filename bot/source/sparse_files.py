@@ -32,7 +32,7 @@ def punch(descriptor: int, begin: int, end: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def taken(path: Path) -> int:
+def allocated_bytes(path: Path) -> int:
     """Return the bytes of disk that a file takes; on Windows, its length."""
     found = path.stat()
     return int(getattr(found, "st_blocks", -(-found.st_size // 512))) * 512

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.errors import Interrupted, PhiBotError
 from bot.records.artifacts import Report
 from bot.records.failures import CutShortError
@@ -16,7 +16,7 @@ from bot.system.workflow_run import run_address
 
 
 @contextmanager
-def counted(jobs: Sequence[Job], store: Store | None, means: Means) -> Iterator[list[Report]]:
+def counted(jobs: Sequence[Job], store: Store | None, means: Context) -> Iterator[list[Report]]:
     """Count an attempt at every variant of a release, and keep what came of it: the block appends its report."""
     outcome: list[Report] = []
     if store is None:

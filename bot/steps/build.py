@@ -54,7 +54,7 @@ def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Di
     """
     needed = job.estimate.output + job.estimate.disk
     what = f"building {len(job.variants)} {job.format} variants of {job.release.label}"
-    with disk.told(what, workspace.root, needed=needed):
+    with disk.disk_errors(what, workspace.root, needed=needed):
         return _build(job, workspace=workspace, hub=hub, threads=threads, display=display, stock=stock)
 
 
@@ -144,7 +144,7 @@ def _whole_already(job: Job, workspace: Workspace) -> int:
     built = [p for v in job.variants for p in to_build(v)]
     parts = [f for p in built for f in workspace.partial(p.build_key, job.release).glob("*.part")]
     files = [f for p in built for f in (_folder(workspace, p, job.release) / "files").rglob("*") if f.is_file()]
-    return min(sum(sparse_files.taken(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
+    return min(sum(sparse_files.allocated_bytes(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
 
 
 def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> Path:

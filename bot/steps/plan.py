@@ -21,17 +21,17 @@ from bot.machines.estimate import estimate
 from bot.publishing.due import NOTHING, Due, Known, due, planned_variant, refusal
 from bot.records.artifacts import Failure, Release, Variant
 from bot.records.failures import failure, is_refusal
-from bot.records.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, Sighting
+from bot.records.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, SourceState
 from bot.source.shape import guessed_shape
 from bot.state.memory import Refused
 from bot.steps.watch import Reader
-from bot.system.machine import lacks
+from bot.system.machine import missing_for
 
 __all__ = ["NOTHING", "Known", "current_keys", "is_refusal", "plan", "plan_releases", "require_work", "without_known"]
 
 
 def plan(
-    sightings: Sequence[Sighting], variants: Sequence[Variant], *, reader: Reader, known: Known
+    sightings: Sequence[SourceState], variants: Sequence[Variant], *, reader: Reader, known: Known
 ) -> tuple[Plan, dict[str, Refused]]:
     """Return the jobs that bring every release's publications up to date, and the refusals to remember by build key.
 
@@ -87,7 +87,7 @@ def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> P
     return todo
 
 
-def current_keys(sightings: Iterable[Sighting]) -> frozenset[str]:
+def current_keys(sightings: Iterable[SourceState]) -> frozenset[str]:
     """Return the build keys of all that could be made of these sources now; what has another one is of the past."""
     rows = catalogue.all_variants().values()
     variants = [*rows, *(tried for row in rows if (tried := recipes.tried(row)) != row)]
@@ -174,7 +174,7 @@ def _jobs(
             refused = form.refusal(release.config, planned.variant)
             if refused is not None:
                 refusals[planned.build_key] = Refused(repo_id=release.repo_id, reason=refused)
-            reason = refused or (lacks(planned.variant.target) if here else None)
+            reason = refused or (missing_for(planned.variant.target) if here else None)
             if reason is not None:
                 failures.append(refusal(release.label, planned.variant, reason))
             else:

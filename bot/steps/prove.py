@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.errors import Interrupted, PhiBotError, SourceError
 from bot.machines.placing import BYTES_A_SECOND
 from bot.records.artifacts import Artifact, Failure, Report
@@ -12,7 +12,7 @@ from bot.steps.build import build, what_is_whole
 from bot.steps.verify import verify
 
 
-def prove_all(jobs: Sequence[Job], means: Means, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
+def prove_all(jobs: Sequence[Job], means: Context, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
     """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried.
 
     ``on_proven`` is called with each artifact as soon as it is. Raises CutShortError on Ctrl-C.
@@ -34,7 +34,7 @@ def prove_all(jobs: Sequence[Job], means: Means, on_proven: Callable[[Artifact],
     return done
 
 
-def build_all(jobs: Sequence[Job], means: Means, *, stock: bool = False) -> Report:
+def build_all(jobs: Sequence[Job], means: Context, *, stock: bool = False) -> Report:
     """Build jobs, one after the other. One that fails holds up no other. Raises CutShortError on Ctrl-C.
 
     With ``stock`` the toolchains work their own way (see ``build``).
@@ -65,7 +65,7 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def _built(job: Job, means: Means, *, stock: bool = False) -> Report:
+def _built(job: Job, means: Context, *, stock: bool = False) -> Report:
     """Build one job; what is whole of it when it fails is kept. Raises SourceError where the model itself is at fault.
 
     Raises CutShortError on Ctrl-C.
@@ -82,13 +82,13 @@ def _built(job: Job, means: Means, *, stock: bool = False) -> Report:
         raise CutShortError(what_is_whole(job, means.workspace, why)) from error
 
 
-def verify_all(artifacts: Sequence[Artifact], means: Means) -> Report:
+def verify_all(artifacts: Sequence[Artifact], means: Context) -> Report:
     """Verify artifacts; one that fails holds up no other, nor does a damaged source. Raises CutShortError on Ctrl-C."""
     return _verified(artifacts, means, lambda _: None)[0]
 
 
 def _verified(
-    artifacts: Sequence[Artifact], means: Means, on_proven: Callable[[Artifact], None]
+    artifacts: Sequence[Artifact], means: Context, on_proven: Callable[[Artifact], None]
 ) -> tuple[Report, SourceError | None]:
     """Return what came of verifying, and the error of the last model that is itself at fault."""
     proven: list[Artifact] = []

@@ -109,7 +109,7 @@ def put(
     composer = Composer.of(candidates, template=template, workspace=workspace, hub=hub, display=display)
     for repo_id, members in by_repo(candidates, namespace, template):
         try:
-            with disk.told(f"publishing in {repo_id}", workspace.root):
+            with disk.disk_errors(f"publishing in {repo_id}", workspace.root):
                 publications.append(_put(repo_id, members, private, composer, hub, display))
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]

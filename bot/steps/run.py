@@ -7,15 +7,15 @@ from functools import partial
 from itertools import groupby
 
 import bot
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.building.free_space import keep_within
 from bot.config import Config
 from bot.formats import recipes
 from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace
-from bot.machines.assign_runners import HERE, settle
+from bot.machines.assign_runners import HERE, assign_runners
 from bot.progress import Display
-from bot.publishing.early_upload import Ahead
+from bot.publishing.early_upload import EarlyUpload
 from bot.publishing.rights import Target, checked
 from bot.publishing.staging import staged_folders
 from bot.records.artifacts import Failure, Report, Variant
@@ -46,14 +46,14 @@ class Cycle:
     todo: Plan
     there: Namespace
     store: Store | None
-    means: Means
+    means: Context
     paused: str | None = None
 
 
 def look(
     models: Sequence[str],
     variants: Sequence[Variant],
-    means: Means,
+    means: Context,
     *,
     keep: bool,
     given: Watched | None = None,
@@ -110,7 +110,7 @@ def look(
         require_work(todo)
     more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in variants)
     todo = replace(todo, failures=(*more, *todo.failures))
-    todo = settle(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
+    todo = assign_runners(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
     if todo.jobs and into is not None:
         todo = checked(todo, into, on, means)
     if store is not None and keep and not models:
@@ -136,7 +136,7 @@ def run(
     variants: Sequence[Variant],
     *,
     named: frozenset[str],
-    means: Means,
+    means: Context,
     on: Sequence[str] = HERE,
     staged: bool = False,
 ) -> tuple[Cycle, Report]:
@@ -192,7 +192,7 @@ def asked_for(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple
     )
 
 
-def _store(means: Means) -> Store | None:
+def _store(means: Context) -> Store | None:
     namespace = means.config.publish.namespace
     if namespace is None:
         return None
@@ -223,7 +223,7 @@ def _say(cycle: Cycle, display: Display, *, named: bool) -> None:
         display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
 
 
-def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
+def _release(jobs: Sequence[Job], store: Store | None, means: Context) -> Report:
     """Build, verify and publish what one release asks for. It is published when all of it is known.
 
     So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
@@ -235,7 +235,7 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
             report = prove_all(jobs, means)
         else:
             where = partial(placed_to_publish, namespace=namespace, private=private, template=template)
-            with Ahead(means.hub, where, means.display, Owners(hub=means.hub)) as ahead:
+            with EarlyUpload(means.hub, where, means.display, Owners(hub=means.hub)) as ahead:
                 report = prove_all(jobs, means, ahead.offer)
         if report.artifacts and namespace:
             try:
@@ -255,10 +255,10 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Means) -> Report:
     return report
 
 
-def _staged(jobs: Sequence[Job], means: Means) -> Report:
+def _staged(jobs: Sequence[Job], means: Context) -> Report:
     """Build and verify what one release asks for, and stage what is proven."""
     where = partial(placed_to_stage, config=means.config, hub=means.hub)
-    with Ahead(means.hub, where, means.display) as ahead:
+    with EarlyUpload(means.hub, where, means.display) as ahead:
         report = prove_all(jobs, means, ahead.offer)
     if not report.artifacts:
         return report

@@ -71,7 +71,7 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
     if not candidates:
         return Report(failures=tuple(failures))
     try:
-        with disk.told(f"staging in {repo_id}", Path(artifacts[0].folder)):
+        with disk.disk_errors(f"staging in {repo_id}", Path(artifacts[0].folder)):
             commit = _put(repo_id, candidates, namespace, hub, display)
     except PhiBotError as error:
         failures += [failure(c.release.label, c.name, "stage", error) for c in candidates]

@@ -15,7 +15,7 @@ from bot.records.artifacts import Artifact, FileEntry, Json, Release
 from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
 from bot.system import disk
-from bot.system.machine import lacks
+from bot.system.machine import missing_for
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_release, write_json
@@ -29,7 +29,7 @@ def verify(
     What was measured before on the same files against the same reference is not measured again; the gate is applied
     afresh. Raises VerifyError when this machine cannot run the file, its runtime does not load it, or a check fails.
     """
-    with disk.told(f"verifying {artifact.build.variant.name}", workspace.root):
+    with disk.disk_errors(f"verifying {artifact.build.variant.name}", workspace.root):
         return _verify(artifact, config=config, workspace=workspace, hub=hub, threads=threads, display=display)
 
 
@@ -37,7 +37,7 @@ def _verify(
     artifact: Artifact, *, config: Config, workspace: Workspace, hub: Hub, threads: int, display: Display
 ) -> Artifact:
     variant = artifact.build.variant
-    missing = lacks(variant.target)
+    missing = missing_for(variant.target)
     if missing is not None:
         raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
     folder = Path(artifact.folder)

@@ -18,7 +18,7 @@ from bot.hub.client import Hub
 from bot.hub.namespace import Listed
 from bot.progress import Display
 from bot.records.artifacts import Release
-from bot.records.plans import Notice, Sighting, Watched
+from bot.records.plans import Notice, SourceState, Watched
 from bot.state.memory import Memory, Seen, changes
 
 
@@ -46,7 +46,7 @@ class Reader:
             )
         return self._keep(self.hub.release(repo_id, revision or None))
 
-    def release(self, sighting: Sighting) -> Release:
+    def release(self, sighting: SourceState) -> Release:
         """Return the release that was sighted, at that commit. Raises what ``named`` raises."""
         known = self._read.get((sighting.repo_id, sighting.commit))
         if known is not None:
@@ -104,9 +104,9 @@ def is_folder(model: str) -> bool:
     return model.startswith((".", "/", "~")) or "\\" in model or Path(model).is_dir()
 
 
-def sighting_of(release: Release) -> Sighting:
+def sighting_of(release: Release) -> SourceState:
     """Return a release that was read as one that was seen."""
-    return Sighting(
+    return SourceState(
         repo_id=release.repo_id,
         commit=release.commit,
         content_digest=release.content_digest,
@@ -122,7 +122,7 @@ def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, d
     A source that cannot be used has no content digest but a problem, which is said and holds up no other.
     """
     listed = _listed(config, reader.hub, display)
-    sightings: list[Sighting] = []
+    sightings: list[SourceState] = []
     notices: list[Notice] = []
     for found in listed:
         unwanted = _unwanted(found, config, now, known=found.repo_id in memory.sources)
@@ -204,7 +204,7 @@ def _hours_since(instant: str, now: dt.datetime) -> float:
     return (now - dt.datetime.fromisoformat(instant)).total_seconds() / 3600 if instant else float("inf")
 
 
-def _sighted(found: Listed, reader: Reader, seen: Seen | None, config: Config, now: dt.datetime) -> Sighting:
+def _sighted(found: Listed, reader: Reader, seen: Seen | None, config: Config, now: dt.datetime) -> SourceState:
     if seen is not None and _hours_since(found.changed, now) < config.watch.minimum_age:
         return _sighting(found, seen)  # as it was: what is new about it has not stood for long enough
     if seen is None or seen.commit != found.commit:
@@ -212,8 +212,8 @@ def _sighted(found: Listed, reader: Reader, seen: Seen | None, config: Config, n
     return _sighting(found, seen)
 
 
-def _sighting(found: Listed, seen: Seen) -> Sighting:
-    return Sighting(
+def _sighting(found: Listed, seen: Seen) -> SourceState:
+    return SourceState(
         repo_id=found.repo_id,
         commit=seen.commit,
         content_digest=seen.content_digest,
@@ -226,13 +226,13 @@ def _sighting(found: Listed, seen: Seen) -> Sighting:
 
 def _look(found: Listed, reader: Reader) -> Seen:
     try:
-        release = reader.release(Sighting(repo_id=found.repo_id, commit=found.commit, content_digest=None))
+        release = reader.release(SourceState(repo_id=found.repo_id, commit=found.commit, content_digest=None))
     except SourceError as error:
         return Seen(commit=found.commit, content_digest=None, problem=f"{error.message}. {error.hint}")
     return Seen(commit=found.commit, content_digest=release.content_digest)
 
 
-def _seen(sighting: Sighting) -> Seen:
+def _seen(sighting: SourceState) -> Seen:
     assert sighting.commit is not None  # noqa: S101 - what is listed has one
     return Seen(commit=sighting.commit, content_digest=sighting.content_digest, problem=sighting.problem)
 

@@ -42,7 +42,7 @@ def full(what: str, where: Path, *, said: str = "", needed: int | None = None) -
 
 
 @contextmanager
-def told(what: str, root: Path, *, needed: int | None = None) -> Iterator[None]:
+def disk_errors(what: str, root: Path, *, needed: int | None = None) -> Iterator[None]:
     """Raise DiskFullError, with the path and what is ``needed``, where the disk fills up in the block.
 
     ``root`` stands for the path where the system names none.

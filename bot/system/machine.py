@@ -21,7 +21,7 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
 
-def lacks(target: str) -> str | None:
+def missing_for(target: str) -> str | None:
     """Say in one line what this machine lacks to run files for a target device, or return None if it has it.
 
     What cannot run here cannot be verified here, and so is not built for publication.

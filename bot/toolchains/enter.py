@@ -108,9 +108,9 @@ def run_worker(
     """
     what = f"{toolchain.name} {command}"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with disk.told(what, log.parent), temporary.folder() as folder, log.open("ab", buffering=0) as kept:
+    with disk.disk_errors(what, log.parent), temporary.folder() as folder, log.open("ab", buffering=0) as kept:
         task_file = folder / "task.json"
-        with disk.told(what, folder):
+        with disk.disk_errors(what, folder):
             task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         process = subprocess.Popen(
             [str(toolchain.python), "-I", str(LAUNCHER), module, command, str(task_file)],

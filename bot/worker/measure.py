@@ -31,7 +31,7 @@ _PREFILL, _DECODE = 128, 32  # tokens that running is timed with
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class FormatHooks:
     """What a format brings to verifying. Each gets the task; what it raises becomes a failed check.
 
     ``inspect`` says in a few words what the artifact's files are. It raises for a file that is missing, damaged or too
@@ -63,7 +63,7 @@ class _Checks:
         return passed
 
 
-def verify(task_json: Json, report: Reporter, means: Means) -> Json:
+def verify(task_json: Json, report: Reporter, means: FormatHooks) -> Json:
     """Measure an artifact; return what Evidence holds beside the gate (see evidence.Evidence)."""
     started = time.monotonic()
     task = VerifyTask.from_json(task_json)
@@ -199,12 +199,14 @@ def _work(runtime: Runtime, windows: list[Json]) -> list[tuple[Json, dict[str, L
     return work
 
 
-def _rotary(means: Means, task: VerifyTask) -> tuple[bool, str]:
+def _rotary(means: FormatHooks, task: VerifyTask) -> tuple[bool, str]:
     config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
     return True, rotary.compare(means.rotary(task), rotary.of_config(config))
 
 
-def _weights(means: Means, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter) -> tuple[bool, str]:
+def _weights(
+    means: FormatHooks, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter
+) -> tuple[bool, str]:
     source = Tensors(Path(task.source), feed)
     source.order(source.names())
     total = len(source.names())

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bot import catalogue, source
 from bot.building.cleaning import STATES, Cleaned, Wish, clean, mark_published, wish_of
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.building.free_space import keep_within
 from bot.building.release_at_hand import fetch
 from bot.cli import cli
@@ -314,7 +314,7 @@ def test_room_is_made_for_what_comes_next_and_no_more(workspace: Workspace) -> N
     assert clean(workspace, Wish(days=30, need=0), dry_run=True).removed == ()
 
 
-def means(workspace: Workspace, **keep: float) -> tuple[Means, list[str]]:
+def means(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
     said: list[str] = []
 
     class Heard(Silent):
@@ -322,7 +322,7 @@ def means(workspace: Workspace, **keep: float) -> tuple[Means, list[str]]:
             said.append(text)
 
     config = Config(build=Build(work=workspace.root), work=Work(keep=Keep(**keep)), publish=Publish(namespace="me"))
-    return Means(config=config, workspace=workspace, hub=NOBODY, display=Heard()), said
+    return Context(config=config, workspace=workspace, hub=NOBODY, display=Heard()), said
 
 
 def test_a_run_cleans_by_itself_and_knows_what_others_published(workspace: Workspace, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bot.building.streams import Stream
 from bot.errors import HubUnreachableError
-from bot.hub.headers import Place
+from bot.hub.headers import TensorRange
 from bot.records.artifacts import Json, SourceFile
 from bot.source import sparse_files
 
@@ -49,13 +49,15 @@ class Source:
         self.folder = folder
         file = SourceFile(path="model.safetensors", size=len(NAMES) * TENSOR, digest="sha256:" + "0" * 64)
         sparse_files.make(folder / file.path, file.size)
-        self.places = {name: Place(file=file, begin=n * TENSOR, end=(n + 1) * TENSOR) for n, name in enumerate(NAMES)}
+        self.places = {
+            name: TensorRange(file=file, begin=n * TENSOR, end=(n + 1) * TENSOR) for n, name in enumerate(NAMES)
+        }
         self.fetched: list[int] = []
         self.error: Exception | None = None
         self.answers = threading.Event()
         self.answers.set()
 
-    def read(self, place: Place, take: Callable[[bytes], None]) -> None:
+    def read(self, place: TensorRange, take: Callable[[bytes], None]) -> None:
         self.fetched.append(place.begin // TENSOR)
         assert self.answers.wait(10)
         if self.error is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.building.sample import make_sample
 from bot.catalogue.families import FAMILIES
 from bot.cli.family_support import Cell, CellFigures, first_defaults, matrix, render
@@ -58,7 +58,7 @@ def test_shards_and_newer_keys_change_no_figure(tmp_path: Path) -> None:
 
 
 def _assert_documented(family: str, checkpoint: Callable[[str], Path], folder: Path) -> None:
-    means = Means(
+    means = Context(
         config=Config(),
         workspace=Workspace(root=folder / "work"),
         hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub

@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.building.release_at_hand import fetch
 from bot.config import Config
 from bot.errors import PhiBotError
@@ -69,7 +69,7 @@ class Bench:
             build=replace(settings.build, threads=2),
             publish=replace(settings.publish, namespace=namespace),
         )
-        means = Means(
+        means = Context(
             config=settings,
             workspace=Workspace(root=self.work),
             hub=client.connect(self.proxy.url, self.hub.token),

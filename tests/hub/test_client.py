@@ -21,7 +21,7 @@ from bot.errors import (
 )
 from bot.hub import session
 from bot.hub.client import Hub, connect
-from bot.hub.errors import no_token, plain, told
+from bot.hub.errors import hub_errors, no_token, plain
 from bot.hub.namespace import Namespace
 from bot.hub.retry import REFUSED_REPEATS
 from bot.localhub import Grant, RunningHub, serve
@@ -153,9 +153,9 @@ def test_a_hub_that_falters_is_asked_again(shaky: Hub, faulty: Proxy) -> None:
 
 
 def test_a_mistake_of_ours_is_not_blamed_on_the_hub() -> None:
-    with pytest.raises(ZeroDivisionError), told("https://huggingface.co"):
+    with pytest.raises(ZeroDivisionError), hub_errors("https://huggingface.co"):
         print(1 / 0)
-    with pytest.raises(ValueError, match="invalid literal"), told("https://huggingface.co"):
+    with pytest.raises(ValueError, match="invalid literal"), hub_errors("https://huggingface.co"):
         print(int("one"))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bot.errors import ConfigValueError, DamagedWeightsError, PhiBotError
 from bot.hub.client import Hub
-from bot.hub.errors import told
+from bot.hub.errors import hub_errors
 from bot.hub.headers import shape
 from bot.progress import Silent
 from bot.records.artifacts import Json
@@ -29,7 +29,7 @@ def put(client: Hub, files: Mapping[str, bytes], config: dict[str, Json] = CONFI
 
 def shape_on(client: Hub) -> Shape:
     release = client.release(MODEL)
-    with told(client.endpoint, MODEL):
+    with hub_errors(client.endpoint, MODEL):
         return shape(client.api, release)
 
 

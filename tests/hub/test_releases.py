@@ -21,7 +21,7 @@ from bot.errors import (
     UnsupportedArchitectureError,
 )
 from bot.hub.client import Hub, connect
-from bot.hub.errors import told
+from bot.hub.errors import hub_errors
 from bot.hub.headers import shape
 from bot.localhub import Limits, RunningHub, serve
 from bot.progress import Silent
@@ -100,7 +100,7 @@ def test_of_two_models_in_a_repo_only_the_one_that_counts_is_listed_read_and_dow
     with Silent().task("") as task:
         shaky.download(there, tmp_path / "kept", task)
         places = shaky.outline(there, tmp_path / "streamed", task)
-    with told(client.endpoint):
+    with hub_errors(client.endpoint):
         assert shape(shaky.api, there) == local_shape(tmp_path / "Phi-4", there.config)
     listed = {f.path for f in there.files}
     assert {p.file.path for p in places.values()} == {f for f in listed if f.endswith(".safetensors")}

@@ -12,7 +12,7 @@ import pytest
 from bot.errors import HubRefusedError, HubUnreachableError
 from bot.hub import session
 from bot.hub.client import Hub
-from bot.hub.retry import LONGEST_ASKED, REPEATS, asked_to_wait, once, pause, say_waits
+from bot.hub.retry import LONGEST_ASKED, REPEATS, asked_to_wait, exactly_once, pause, say_waits
 from tests.hub.faulty import Fault, Proxy
 from tests.hub.fixtures import Log
 
@@ -199,7 +199,7 @@ def test_once_looks_whether_it_landed(shaky: Hub, faulty: Proxy, client: Hub, fa
     def find() -> int | None:
         return next((d.num for d in shaky.api.get_repo_discussions(REPO) if d.title == "Failed"), None)
 
-    number = once(lambda: shaky.api.create_discussion(REPO, title="Failed").num, find)
+    number = exactly_once(lambda: shaky.api.create_discussion(REPO, title="Failed").num, find)
     assert [d.num for d in client.api.get_repo_discussions(REPO)] == [number]
 
 
@@ -209,7 +209,7 @@ def test_once_raises_what_is_no_question_and_stops_where_nobody_knows() -> None:
         raise HubRefusedError("no", hint="no")
 
     with pytest.raises(HubRefusedError, match=r"^no$"):
-        once(refuse, lambda: 1)
+        exactly_once(refuse, lambda: 1)
 
     import httpx2
 
@@ -223,10 +223,10 @@ def test_once_raises_what_is_no_question_and_stops_where_nobody_knows() -> None:
         raise HubUnreachableError("gone", hint="")
 
     with pytest.raises(HubUnreachableError, match="gone"):
-        once(lose, nobody_knows)
+        exactly_once(lose, nobody_knows)
     assert len(sent) == 1
     with pytest.raises(httpx2.ReadTimeout):
-        once(lose, lambda: None)
+        exactly_once(lose, lambda: None)
     assert len(sent) == 1 + REPEATS + 1
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.localhub.card import Place, render
+from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 
-PLACE = Place(
+PLACE = PageAddress(
     page="/org/m",
     commit="c" * 40,
     folder="",

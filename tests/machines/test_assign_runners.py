@@ -11,7 +11,7 @@ from bot.config.machines import OwnRunner, Planning
 from bot.errors import ConfigError, DamagedTokenizerError, DamagedWeightsError, HubUnreachableError
 from bot.hub.client import Hub, connect
 from bot.localhub import RunningHub
-from bot.machines.assign_runners import candidates, settle
+from bot.machines.assign_runners import assign_runners, candidates
 from bot.machines.runners import built_in
 from bot.progress import Silent
 from bot.records.plans import Plan
@@ -63,12 +63,12 @@ def where(found: Plan) -> dict[str, str]:
 
 
 def test_without_a_word_a_plan_runs_here(client: Hub) -> None:
-    found = settle(todo(client, "gguf/q4_k_m", "mlx/4bit"), config=Config(), hub=client, display=Silent())
+    found = assign_runners(todo(client, "gguf/q4_k_m", "mlx/4bit"), config=Config(), hub=client, display=Silent())
     assert where(found) == {"gguf/q4_k_m": "local", "mlx/4bit": "local"}
 
 
 def test_a_plan_elsewhere_runs_on_flavors_that_the_hub_lists(client: Hub) -> None:
-    found = settle(todo(client, "mlx/4bit"), on=["hf-jobs"], config=Config(), hub=client, display=Silent())
+    found = assign_runners(todo(client, "mlx/4bit"), on=["hf-jobs"], config=Config(), hub=client, display=Silent())
     assert where(found) == {"mlx/4bit": "hf-jobs/cpu-basic"}
 
 
@@ -100,13 +100,13 @@ def test_a_runner_that_is_not_known_is_refused(client: Hub) -> None:
 
 def test_a_machine_of_ones_own_is_planned_on(client: Hub) -> None:
     config = Config(runner={"mac": OwnRunner(system="macos", architecture="arm64", cores=8, memory=32.0, disk=500.0)})
-    found = settle(todo(client, "mlx/4bit"), on=["own"], config=config, hub=client, display=Silent())
+    found = assign_runners(todo(client, "mlx/4bit"), on=["own"], config=config, hub=client, display=Silent())
     assert where(found) == {"mlx/4bit": "own/mac"}
 
 
 def test_a_damaged_header_is_known_before_anything_is_downloaded(client: Hub) -> None:
     given = todo(client, "gguf/q4_k_m", "mlx/4bit", weights=models.safetensors(TENSORS)[:-5])
-    found = settle(given, config=Config(), hub=client, display=Silent())
+    found = assign_runners(given, config=Config(), hub=client, display=Silent())
     assert found.jobs == ()
     assert [(f.variant, f.step, f.exit_code) for f in found.failures] == [
         ("gguf/q4_k_m", "plan", DamagedWeightsError.exit_code),
@@ -118,7 +118,7 @@ def test_a_folder_is_looked_at_where_it_is(client: Hub, tmp_path: Path) -> None:
     files = models.files(config__json=json.dumps(CONFIG).encode(), model__safetensors=models.safetensors(TENSORS))
     release = source.local_release(models.write(tmp_path / "Phi-here", files))
     given = plan_releases([release], catalogue.select(["gguf/q4_k_m"]))
-    found = settle(given, config=Config(), hub=client, display=Silent())
+    found = assign_runners(given, config=Config(), hub=client, display=Silent())
     assert where(found) == {"gguf/q4_k_m": "local"}
 
 
@@ -131,7 +131,7 @@ def test_a_token_without_a_row_is_known_of_a_folder_when_it_is_planned(client: H
     )
     release = source.local_release(models.write(tmp_path / "Phi-here", files))
     given = plan_releases([release], catalogue.select(["gguf/q4_k_m"]))
-    found = settle(given, config=Config(), hub=client, display=Silent())
+    found = assign_runners(given, config=Config(), hub=client, display=Silent())
     assert found.jobs == ()
     assert [(f.step, f.exit_code) for f in found.failures] == [("plan", DamagedTokenizerError.exit_code)]
 
@@ -141,12 +141,14 @@ def test_a_hub_that_is_gone_is_nobodys_fault_and_ends_it(client: Hub, monkeypatc
     given = todo(client, "gguf/q4_k_m")
     gone = connect("http://127.0.0.1:9", None)
     with pytest.raises(HubUnreachableError):
-        settle(given, config=Config(), hub=gone, display=Silent())
-    assert where(settle(given, exact=False, config=Config(), hub=gone, display=Silent())) == {"gguf/q4_k_m": "local"}
+        assign_runners(given, config=Config(), hub=gone, display=Silent())
+    assert where(assign_runners(given, exact=False, config=Config(), hub=gone, display=Silent())) == {
+        "gguf/q4_k_m": "local"
+    }
 
 
 def test_the_bounds_of_the_configuration_hold(client: Hub) -> None:
     given = todo(client, "gguf/q4_k_m", "mlx/4bit")
-    found = settle(given, config=Config(plan=Planning(max_jobs=1)), hub=client, display=Silent())
+    found = assign_runners(given, config=Config(plan=Planning(max_jobs=1)), hub=client, display=Silent())
     assert len(found.jobs) == 1
     assert [(p.why, p.text) for p in found.postponed] == [("bound", "plan.max_jobs is 1")]

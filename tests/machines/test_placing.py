@@ -14,7 +14,7 @@ from bot.machines.placing import demand, fits, place, placement
 from bot.machines.runners import GB, Runner, built_in, chosen
 from bot.records.failures import is_refusal
 from bot.records.plans import Job, Plan
-from bot.system.machine import lacks
+from bot.system.machine import missing_for
 from tests.steps.jobs import job, release, runner, shape
 
 MINI, TINY = 3_821_000_000, 30_000_000
@@ -64,7 +64,7 @@ def test_more_memory_than_the_free_ones_have_is_paid_for() -> None:
     assert 0 < found.jobs[0].placement.cost < 1
 
 
-@pytest.mark.skipif(lacks("cuda") is None, reason="this machine has an NVIDIA GPU")
+@pytest.mark.skipif(missing_for("cuda") is None, reason="this machine has an NVIDIA GPU")
 def test_variants_of_a_gpu_go_to_one_and_the_others_do_not() -> None:
     both = job(release(TINY), "onnx/cpu-int4", "onnx/cuda-int4")
     found = placed([both], [*chosen(STANDING, ["hf-jobs"]), runner("local", memory=64)])

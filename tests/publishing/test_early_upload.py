@@ -12,7 +12,7 @@ import pytest
 
 from bot.hub.client import Hub, connect
 from bot.localhub import RunningHub
-from bot.publishing.early_upload import LARGE_BYTES, Ahead
+from bot.publishing.early_upload import LARGE_BYTES, EarlyUpload
 from bot.records.artifacts import Artifact, FileEntry
 from bot.steps.publish import placed, publish
 from bot.workspace import Workspace, write_json
@@ -52,8 +52,8 @@ def sent(between: Proxy) -> int:
     return sum(method == "PUT" for method, _, _ in between.seen)
 
 
-def ahead_of(there: Hub, said: Said) -> Ahead:
-    return Ahead(there, partial(placed, namespace="me", private=False), said)
+def ahead_of(there: Hub, said: Said) -> EarlyUpload:
+    return EarlyUpload(there, partial(placed, namespace="me", private=False), said)
 
 
 def published(artifact: Artifact, there: Hub, folder: Path, said: Said) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def test_a_bug_in_the_thread_comes_out_where_the_block_is_left(artifact: Artifac
     def broken(_: Artifact) -> tuple[str, bool, dict[str, Path]]:
         raise ZeroDivisionError("a bug")
 
-    with pytest.raises(ZeroDivisionError, match="a bug"), Ahead(there, broken, Said()) as ahead:
+    with pytest.raises(ZeroDivisionError, match="a bug"), EarlyUpload(there, broken, Said()) as ahead:
         ahead.offer(artifact)
 
 
@@ -135,7 +135,7 @@ def test_who_is_interrupted_does_not_wait_for_an_upload(artifact: Artifact, ther
         return placed(given, namespace="me", private=False)  # type: ignore[return-value]
 
     def interrupted() -> None:
-        with Ahead(there, place, Said()) as ahead:
+        with EarlyUpload(there, place, Said()) as ahead:
             ahead.offer(artifact)
             assert begun.wait(10)
             raise KeyboardInterrupt

@@ -3,16 +3,16 @@
 from bot.reconvert.records import (
     COMPARISON_VERSION,
     CardDiff,
-    Change,
+    ComparedVariant,
     Comparison,
     Description,
+    Difference,
     Figure,
     Fingerprint,
     Measured,
     Rebuild,
     Rebuilds,
     RecipePrint,
-    Row,
 )
 from bot.reconvert.verdict import verdict
 from bot.records.evidence import Side
@@ -38,9 +38,9 @@ def measured(*figures: Figure, size: int = 2_200_000, digest: str = "") -> Measu
     )
 
 
-def row(variant: str, before: Measured | None, after: Measured | None, model: str = "Phi-3.5-mini") -> Row:
+def row(variant: str, before: Measured | None, after: Measured | None, model: str = "Phi-3.5-mini") -> ComparedVariant:
     """A row with its verdict."""
-    return Row(model=model, variant=variant, before=before, after=after, verdict=verdict(before, after))
+    return ComparedVariant(model=model, variant=variant, before=before, after=after, verdict=verdict(before, after))
 
 
 def fingerprint(
@@ -78,15 +78,15 @@ FULL = Comparison(
     version=COMPARISON_VERSION,
     kind="code",
     changes=(
-        Change(
+        Difference(
             what="recipe",
             name="gguf/q4_k_m",
             before='{"ftype": "Q4_K_M", "version": 2}',
             after='{"ftype": "Q4_K_S", "version": 2}',
         ),
-        Change(what="lock", name="onnx", before="1f0c0c7bd3a9", after="9b6a8d3d8a4f"),
-        Change(what="gate", name="int4", before="0.2", after="0.1"),
-        Change(what="config", name="watch.include", before='["Phi-*", "phi-*"]', after='["Phi-4*"]'),
+        Difference(what="lock", name="onnx", before="1f0c0c7bd3a9", after="9b6a8d3d8a4f"),
+        Difference(what="gate", name="int4", before="0.2", after="0.1"),
+        Difference(what="config", name="watch.include", before='["Phi-*", "phi-*"]', after='["Phi-4*"]'),
     ),
     rebuilds=Rebuilds(
         namespace="demo",

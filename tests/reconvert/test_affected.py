@@ -1,7 +1,7 @@
 """From what differs to what a canary builds."""
 
 from bot.reconvert.affected import affected, alter_builds, changes, unkeyed
-from bot.reconvert.records import Change, Fingerprint, What
+from bot.reconvert.records import Difference, Fingerprint, What
 from bot.reconvert.sides import Sides
 from tests.reconvert.examples import fingerprint
 
@@ -11,11 +11,11 @@ DEFAULT = ("gguf/a", "mlx/a")
 BASE = fingerprint(*ROWS, default=DEFAULT, importance=("gguf/b",))
 
 
-def found(head: Fingerprint, *touched: Change) -> tuple[Change, ...]:
+def found(head: Fingerprint, *touched: Difference) -> tuple[Difference, ...]:
     return changes(Sides(base=BASE, head=head, touched=touched))
 
 
-def shown(head: Fingerprint, *touched: Change) -> list[str]:
+def shown(head: Fingerprint, *touched: Difference) -> list[str]:
     return [a.name for a in affected(found(head, *touched), BASE, head)]
 
 
@@ -23,8 +23,8 @@ def head(**given: dict[str, str] | dict[str, float]) -> Fingerprint:
     return fingerprint(*ROWS, default=DEFAULT, importance=("gguf/b",), **given)  # type: ignore[arg-type]
 
 
-def touch(what: What, name: str = "every format") -> Change:
-    return Change(what=what, name=name, files=("bot/a.py",))
+def touch(what: What, name: str = "every format") -> Difference:
+    return Difference(what=what, name=name, files=("bot/a.py",))
 
 
 def test_equal_sides_have_nothing_between_them() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.reconvert.records import CardDiff, Change, Comparison, Measured, Rebuild, Rebuilds
+from bot.reconvert.records import CardDiff, Comparison, Difference, Measured, Rebuild, Rebuilds
 from bot.reconvert.render import LARGEST, render
 from tests import markdown_reader
 from tests.markdown_reader import hostile_text
@@ -62,7 +62,9 @@ def test_a_comparison_of_a_thousand_files_has_room() -> None:
     many = replace(
         FULL,
         rows=tuple(row(f"gguf/v{n}", None, Measured(status="failed", reason=f"{n} {reason}")) for n in range(1000)),
-        changes=tuple(Change(what="config", name=f"key{n}", before="x" * 5000, after="y" * 5000) for n in range(1000)),
+        changes=tuple(
+            Difference(what="config", name=f"key{n}", before="x" * 5000, after="y" * 5000) for n in range(1000)
+        ),
         cards=tuple(CardDiff(format=f"f{n}", diff="+line\n" * 10_000) for n in range(100)),
         notes=tuple("note " * 1000 for _ in range(100)),
     )
@@ -85,7 +87,7 @@ def hostile(text: str, number: float) -> Comparison:
     return Comparison(
         version=1,
         kind="code",
-        changes=(Change(what="config", name=text, before=text, after=text),),
+        changes=(Difference(what="config", name=text, before=text, after=text),),
         rebuilds=Rebuilds(namespace=text, jobs=(job,), watched=(text,), unwatched=(text,)),
         rows=(
             row(text, None, Measured(status="failed", reason=text), model=text),

@@ -7,7 +7,7 @@ import pytest
 
 from bot.reconvert.affected import changes
 from bot.reconvert.child import ChildError, Code, code_of
-from bot.reconvert.records import Change
+from bot.reconvert.records import Difference
 from bot.reconvert.sides import identical, look
 from tests.page_reader import ROOT
 from tests.reconvert.trees import Q4_K_M, change, checkout, extend, move
@@ -23,7 +23,7 @@ def head(tmp_path: Path) -> Path:
     return checkout(tmp_path / "head")
 
 
-def found(base: Code, head: Code) -> tuple[Change, ...]:
+def found(base: Code, head: Code) -> tuple[Difference, ...]:
     return changes(look(base, head))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.source import sparse_files
-from bot.source.sparse_files import taken
+from bot.source.sparse_files import allocated_bytes
 
 MB = 1 << 20
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_new_file_has_its_length_and_takes_no_disk(folder: Path) -> None:
     sparse_files.make(folder / "a", 100 * MB)
     assert (folder / "a").stat().st_size == 100 * MB
-    assert taken(folder / "a") < MB
+    assert allocated_bytes(folder / "a") < MB
     with pytest.raises(FileExistsError):
         sparse_files.make(folder / "a", 1)
 
@@ -35,7 +35,7 @@ def test_what_is_punched_out_takes_no_disk_and_reads_as_zeros(folder: Path) -> N
         os.fsync(file.fileno())
         sparse_files.punch(file.fileno(), MB, 2 * MB)
     assert path.read_bytes() == b"\xff" * MB + bytes(MB) + b"\xff" * MB
-    assert taken(path) < 2.2 * MB
+    assert allocated_bytes(path) < 2.2 * MB
 
 
 @settings(max_examples=50, deadline=None)

@@ -19,7 +19,7 @@ from bot.hub.namespace import Namespace
 from bot.localhub import RunningHub
 from bot.records.artifacts import Release
 from bot.records.failures import failure, is_refusal
-from bot.records.plans import Plan, Shelved, Sighting
+from bot.records.plans import Plan, PublishedRepo, SourceState
 from bot.state.memory import Memory
 from bot.steps.plan import Known, current_keys, plan, require_work
 from bot.steps.watch import Reader, sighting_of
@@ -47,7 +47,7 @@ class Given(Reader):
         self.given = {r.repo_id: r for r in releases}
         self.asked: list[str] = []
 
-    def release(self, sighting: Sighting) -> Release:
+    def release(self, sighting: SourceState) -> Release:
         self.asked.append(sighting.repo_id)
         return self.given[sighting.repo_id]
 
@@ -89,7 +89,7 @@ def test_the_same_release_gives_the_same_keys_and_another_one_gives_others(hub: 
     assert len(set(keys(release))) == len(keys(release))
 
 
-@pytest.mark.skipif(machine.lacks("cuda") is None, reason="this machine has an NVIDIA GPU")
+@pytest.mark.skipif(machine.missing_for("cuda") is None, reason="this machine has an NVIDIA GPU")
 def test_what_cannot_run_here_is_left_out_and_said(hub: RunningHub, release: Release) -> None:
     todo = planned(hub, release, "onnx/cpu-int4", "onnx/cuda-int4")
     assert [v.variant.name for j in todo.jobs for v in j.variants] == ["onnx/cpu-int4"]
@@ -123,17 +123,17 @@ def test_a_repo_that_is_not_ours_is_left_alone_and_holds_up_no_other(hub: Runnin
 # ---- what is published, and what is remembered -----------------------------------------------------------------
 
 
-def shelf(*repos: Shelved) -> Namespace:
+def shelf(*repos: PublishedRepo) -> Namespace:
     return Namespace(shelved={r.repo_id: r for r in repos}, foreign=frozenset())
 
 
 def published(job_plan: Plan, *, content: str, key: str | None = None, changed: str = "2026-01-01") -> Namespace:
     """Return the namespace in which everything that a plan builds is published, under other keys if one is given."""
-    repos: dict[str, Shelved] = {}
+    repos: dict[str, PublishedRepo] = {}
     for job in job_plan.jobs:
         for v in job.variants:
             old = repos.get(v.repo_id)
-            repos[v.repo_id] = Shelved(
+            repos[v.repo_id] = PublishedRepo(
                 repo_id=v.repo_id,
                 commit="0" * 40,
                 changed=changed,
@@ -169,7 +169,7 @@ def test_outdated_publications_are_built_as_the_policy_says(
     hub: RunningHub, release: Release, policy: str, built: list[str], postponed: int
 ) -> None:
     both = [dataclasses.replace(release, repo_id=name) for name in ("me/a", "me/b")]
-    there: dict[str, Shelved] = {}
+    there: dict[str, PublishedRepo] = {}
     for one, changed in zip(both, ("2026-02-01", "2026-01-01"), strict=True):
         new = plan_of(hub, [one], "mlx/4bit")
         there |= published(new, content=one.content_digest, key="8" * 64, changed=changed).shelved
@@ -212,7 +212,7 @@ def test_a_refusal_that_is_remembered_needs_no_look_at_the_release(hub: RunningH
 
 
 def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
-    broken = Sighting(repo_id="microsoft/Phi-9", commit="0" * 40, content_digest=None, problem="no config")
+    broken = SourceState(repo_id="microsoft/Phi-9", commit="0" * 40, content_digest=None, problem="no config")
     known = Known(namespace="me", now=NOW)
     reader = Given(client.connect(hub.url, hub.token))
     todo, _ = plan([broken], catalogue.select(["default"]), reader=reader, known=known)

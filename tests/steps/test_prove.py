@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.config import Config
 from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError
 from bot.hub import client
@@ -43,7 +43,7 @@ main({{"build": build}})
 
 def jobs_of(
     names: list[str], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[tuple[Job, ...], Means]:
+) -> tuple[tuple[Job, ...], Context]:
     """Jobs for variants of a model, in toolchains of which llama.cpp's ends so, and what they are built with."""
     launcher = tmp_path / "launch.py"
     launcher.write_text(WORKER.format(root=str(ROOT), end=end))
@@ -53,7 +53,7 @@ def jobs_of(
         "ensure",
         lambda name, _: Toolchain(name=name, python=Path(sys.executable), lock_digest="0" * 64, versions={}),
     )
-    means = Means(
+    means = Context(
         config=Config(),
         workspace=Workspace(root=tmp_path / "work"),
         hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub

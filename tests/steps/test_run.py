@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.config import Config
 from bot.config.places import Publish
 from bot.config.tables import Build, Run, Watch
@@ -54,14 +54,16 @@ def broken(api: HfApi) -> str:
     return "microsoft/Phi-9"
 
 
-def means(hub: RunningHub, work: Path, **bot: Any) -> Means:
+def means(hub: RunningHub, work: Path, **bot: Any) -> Context:
     config = Config(
         run=Run(**bot),
         watch=Watch(authors=("microsoft",)),
         build=Build(work=work),
         publish=Publish(namespace="me"),
     )
-    return Means(config=config, workspace=Workspace(root=work), hub=client.connect(hub.url, hub.token), display=Heard())
+    return Context(
+        config=config, workspace=Workspace(root=work), hub=client.connect(hub.url, hub.token), display=Heard()
+    )
 
 
 def cycle(hub: RunningHub, work: Path, *models_: str, **bot: Any) -> tuple[Cycle, Report]:

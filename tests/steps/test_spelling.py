@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from huggingface_hub import HfApi
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.cli import cli
 from bot.config import Config
 from bot.config.places import Publish
@@ -44,16 +44,16 @@ class World:
         self.api = HfApi(endpoint=hub.url, token=hub.token)
         self.release = proven.release(hub, MODEL)
 
-    def means(self, namespace: str = "me", *, token: str | None = None, **watch: Any) -> Means:
+    def means(self, namespace: str = "me", *, token: str | None = None, **watch: Any) -> Context:
         config = Config(
             watch=Watch(**({"authors": ("microsoft",)} | watch)),
             build=Build(work=self.folder / "work"),
             publish=Publish(namespace=namespace),
         )
         hub = client.connect(self.running.url, token or self.running.token)
-        return Means(config=config, workspace=Workspace(root=self.folder / "work"), hub=hub, display=self.said)
+        return Context(config=config, workspace=Workspace(root=self.folder / "work"), hub=hub, display=self.said)
 
-    def how(self, means: Means) -> dict[str, Any]:
+    def how(self, means: Context) -> dict[str, Any]:
         return {"workspace": means.workspace, "hub": means.hub, "display": means.display}
 
     def published(self, *names: str, of: Release | None = None) -> None:

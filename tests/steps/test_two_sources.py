@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot import catalogue
-from bot.building.context import Means
+from bot.building.context import Context
 from bot.config import Config
 from bot.config.places import Publish
 from bot.config.tables import Build, Run, Watch
@@ -21,7 +21,7 @@ from bot.github import Pull
 from bot.hf_jobs.run import submit
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.publishing.early_upload import LARGE_BYTES, Ahead
+from bot.publishing.early_upload import LARGE_BYTES, EarlyUpload
 from bot.reconvert.approval import Approval
 from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
@@ -179,7 +179,7 @@ def test_another_template_keeps_them_apart(world: World) -> None:
 
 
 def test_a_look_and_jobs_elsewhere_begin_nothing_of_the_other(world: World) -> None:
-    means = Means(
+    means = Context(
         config=world.config, workspace=Workspace(root=world.folder / "work"), hub=world.hub, display=world.said
     )
     for wanted in ((ONE, OTHER), ()):
@@ -224,7 +224,9 @@ def test_large_files_of_the_other_are_not_uploaded_ahead(world: World) -> None:
     (Path(artifact.folder) / "files" / file.path).write_bytes(bytes(LARGE_BYTES))
     blobs = {p.name for p in (world.folder / "hub" / "blobs").rglob("*")}
 
-    with Ahead(world.hub, partial(placed, namespace="me", private=False), world.said, Owners(hub=world.hub)) as ahead:
+    with EarlyUpload(
+        world.hub, partial(placed, namespace="me", private=False), world.said, Owners(hub=world.hub)
+    ) as ahead:
         ahead.offer(artifact)
     assert world.said.lines[-1].startswith(f"gguf/q4_k_m was not uploaded ahead: {REPO} holds what was made from {ONE}")
     assert {p.name for p in (world.folder / "hub" / "blobs").rglob("*")} == blobs

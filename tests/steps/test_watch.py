@@ -15,7 +15,7 @@ from bot.hub import client
 from bot.localhub import RunningHub
 from bot.progress import Silent
 from bot.records.artifacts import Release
-from bot.records.plans import Sighting, Watched
+from bot.records.plans import SourceState, Watched
 from bot.state.memory import Memory
 from bot.steps.watch import Reader, is_folder, remembered, watch
 from tests.source import models
@@ -47,7 +47,7 @@ class Asking(Reader):
         super().__init__(hub=hub)
         self.asked: list[str] = []
 
-    def release(self, sighting: Sighting) -> Release:
+    def release(self, sighting: SourceState) -> Release:
         self.asked.append(sighting.repo_id)
         return super().release(sighting)
 

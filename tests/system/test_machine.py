@@ -29,7 +29,7 @@ def says(program: Path, text: str, code: int = 0) -> None:
 def test_a_gpu_is_one_that_its_driver_lists(nvidia_smi: Path) -> None:
     says(nvidia_smi, "15360")
     assert machine.nvidia_memory() == 15360 << 20
-    assert machine.lacks("cuda") is None
+    assert machine.missing_for("cuda") is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
@@ -43,7 +43,7 @@ def test_a_gpu_without_memory_of_its_own_shares_the_machines(nvidia_smi: Path) -
 def test_a_driver_without_a_gpu_is_none(nvidia_smi: Path, text: str, code: int) -> None:
     says(nvidia_smi, text, code)
     assert machine.nvidia_memory() == 0
-    assert "NVIDIA GPU" in (machine.lacks("cuda") or "")
+    assert "NVIDIA GPU" in (machine.missing_for("cuda") or "")
 
 
 @pytest.fixture

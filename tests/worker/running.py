@@ -17,7 +17,7 @@ import pytest
 from bot import catalogue, texts
 from bot.building.streams import Stream
 from bot.formats.registry import all_formats, worker_module
-from bot.hub.headers import Place
+from bot.hub.headers import TensorRange
 from bot.progress import Silent
 from bot.records.artifacts import Json, SourceFile, Variant
 from bot.records.evidence import CHECKS, Distance
@@ -147,7 +147,7 @@ def task_of(
 def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stream]:
     """Give a folder like ``source`` whose weights have holes, and come out of its files as from a Hub."""
     folder.mkdir()
-    places: dict[str, Place] = {}
+    places: dict[str, TensorRange] = {}
     for file in source.iterdir():
         if file.suffix != ".safetensors":
             shutil.copyfile(file, folder / file.name)
@@ -158,9 +158,9 @@ def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stre
         with (folder / file.name).open("r+b") as out:
             out.write(file.read_bytes()[:header])
         for name, t in read_header(file).items():
-            places[name] = Place(file=listed, begin=header + t.begin, end=header + t.end)
+            places[name] = TensorRange(file=listed, begin=header + t.begin, end=header + t.end)
 
-    def read(place: Place, take: Callable[[bytes], None]) -> None:
+    def read(place: TensorRange, take: Callable[[bytes], None]) -> None:
         with (source / place.file.path).open("rb") as whole:
             whole.seek(place.begin)
             take(whole.read(place.end - place.begin))

@@ -9,7 +9,7 @@ from bot import catalogue
 from bot.building.release_at_hand import AtHand
 from bot.errors import HubUnreachableError
 from bot.formats.registry import all_formats
-from bot.hub.headers import Place
+from bot.hub.headers import TensorRange
 from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.records.tasks import ReferenceTask, VerifyTask
@@ -68,7 +68,7 @@ def test_what_the_hub_refuses_is_no_fault_of_the_artifact(sample: Path, referenc
     artifact = build(toolchain, sample, [row], tmp_path / "job", log=tmp_path / "log").folders[row.name]
     with streaming(sample, tmp_path / "source") as stream:
 
-        def refuse(place: Place, take: object) -> None:
+        def refuse(place: TensorRange, take: object) -> None:
             raise HubUnreachableError(f"{place.file.path} does not come", hint="Try again.")
 
         stream._read = refuse

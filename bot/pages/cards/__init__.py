@@ -76,7 +76,7 @@ def _links(release: Release, endpoint: str) -> dict[str, str | None]:
     return {"source": source, "commit": f"{source}/tree/{quote(release.commit)}"}
 
 
-def _reproduce(release: Release, rows: Sequence[figures.Row]) -> dict[str, Json]:
+def _reproduce(release: Release, rows: Sequence[figures.CardRow]) -> dict[str, Json]:
     model = f"{release.repo_id}@{release.commit}" if release.commit else f"./{release.name}"
     return {
         "model": model,

@@ -17,7 +17,7 @@ _TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are sp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CardRow:
     """A build as a card shows it.
 
     ``label`` is a file of the repo, a folder (with a slash), or says that it is all files. ``files`` have their paths
@@ -87,7 +87,7 @@ class Row:
         found = [with_error(d, "mean_kl") + ("" if d in gated else "†") for d in self.recommended if d.side == side]
         return found[0] if found else "not measured"
 
-    def is_as_close_as(self, other: "Row") -> bool:
+    def is_as_close_as(self, other: "CardRow") -> bool:
         """Say whether the two distances from the original are equal within one standard error of their difference."""
         if self.farthest is None or other.farthest is None:
             return self.farthest is other.farthest
@@ -103,11 +103,11 @@ class Choice:
     """
 
     target: str
-    rows: tuple[Row, ...]
-    best: Row
-    closest: Row
-    equal: tuple[Row, ...]
-    smallest: Row
+    rows: tuple[CardRow, ...]
+    best: CardRow
+    closest: CardRow
+    equal: tuple[CardRow, ...]
+    smallest: CardRow
 
     @property
     def is_close(self) -> bool:
@@ -115,14 +115,14 @@ class Choice:
         return _is_close(self.best)
 
 
-def rows(builds: Iterable[ProvenBuild], release: Release) -> tuple[Row, ...]:
+def rows(builds: Iterable[ProvenBuild], release: Release) -> tuple[CardRow, ...]:
     """Return builds of a release, by device and then by size."""
     parameters = release.parameters
     found = [_row(proven, parameters) for proven in builds]
     return tuple(sorted(found, key=lambda r: (_order(r.build.variant.target), r.size, r.build.variant.name)))
 
 
-def choices(found: Sequence[Row]) -> tuple[Choice, ...]:
+def choices(found: Sequence[CardRow]) -> tuple[Choice, ...]:
     """Return the choice for each device, in the order of ``rows``."""
     return tuple(
         _choice(target, tuple(group)) for target, group in groupby(found, key=lambda r: r.build.variant.target)
@@ -150,7 +150,7 @@ class Measured:
     read_differently: tuple[ReadDifferently, ...]
 
 
-def measured(found: Sequence[Row], release: Release) -> Measured:
+def measured(found: Sequence[CardRow], release: Release) -> Measured:
     """Return how the figures of rows came about."""
     evidence = [r.evidence for r in found]
     both = any(d.side == "long" for e in evidence for d in e.distances)
@@ -182,12 +182,12 @@ def context(release: Release) -> int:
     return min(4096, longest, switch(release) or longest)
 
 
-def checks(found: Iterable[Row]) -> list[tuple[str, bool, str, list[Row]]]:
+def checks(found: Iterable[CardRow]) -> list[tuple[str, bool, str, list[CardRow]]]:
     """Return the checks as (name, passed, detail, rows that it says the same of), in the order of checking.
 
     Distances are there only where they failed: tables have the figures.
     """
-    grouped: dict[tuple[str, bool, str], list[Row]] = {}
+    grouped: dict[tuple[str, bool, str], list[CardRow]] = {}
     for row in found:
         for check in row.evidence.checks:
             if not (check.passed and check.name.startswith("distance")):
@@ -196,25 +196,25 @@ def checks(found: Iterable[Row]) -> list[tuple[str, bool, str, list[Row]]]:
     return [(*said, members) for said, members in sorted(grouped.items(), key=lambda item: order.index(item[0][0]))]
 
 
-def origins(found: Iterable[Row]) -> list[tuple[BuildRecord, list[Row]]]:
+def origins(found: Iterable[CardRow]) -> list[tuple[BuildRecord, list[CardRow]]]:
     """Return one build for each way in which rows were made (bot, toolchain, source), and those rows."""
-    grouped: dict[str, list[Row]] = {}
+    grouped: dict[str, list[CardRow]] = {}
     for row in found:
         build = row.build
         grouped.setdefault(repr((build.bot_version, build.toolchain, build.source)), []).append(row)
     return [(members[0].build, members) for members in grouped.values()]
 
 
-def matrices(found: Iterable[Row]) -> list[tuple[Imatrix, list[Row]]]:
+def matrices(found: Iterable[CardRow]) -> list[tuple[Imatrix, list[CardRow]]]:
     """Return each importance matrix that rows were quantized by, and those rows."""
-    grouped: dict[str, tuple[Imatrix, list[Row]]] = {}
+    grouped: dict[str, tuple[Imatrix, list[CardRow]]] = {}
     for row in found:
         if row.build.imatrix is not None:
             grouped.setdefault(row.build.imatrix.sha256, (row.build.imatrix, []))[1].append(row)
     return list(grouped.values())
 
 
-def trials(found: Iterable[Row]) -> list[tuple[Row, str, str, bool]]:
+def trials(found: Iterable[CardRow]) -> list[tuple[CardRow, str, str, bool]]:
     """Return the rows that tried an importance matrix: the mean KL without and with one, and whether it is used."""
     return [
         (row, _rounded(nats(t.without_kl), t.without_error), _rounded(nats(t.with_kl), t.with_error), t.gains)
@@ -223,7 +223,7 @@ def trials(found: Iterable[Row]) -> list[tuple[Row, str, str, bool]]:
     ]
 
 
-def checksums(found: Iterable[Row]) -> str:
+def checksums(found: Iterable[CardRow]) -> str:
     """Return the sha256 of all files in the form that ``sha256sum --check`` reads."""
     return "\n".join(f"{f.sha256}  {f.path}" for r in found for f in r.files)
 
@@ -263,20 +263,20 @@ def _rounded(figure: str, error: float) -> str:
     return f"{figure} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
 
 
-def _row(proven: ProvenBuild, parameters: int) -> Row:
+def _row(proven: ProvenBuild, parameters: int) -> CardRow:
     build = proven.build
     folder = f"{build.path_in_repo}/" if build.path_in_repo else ""
     files = tuple(FileEntry(path=folder + f.path, size=f.size, sha256=f.sha256) for f in build.files)
     label = folder or (files[0].path if len(files) == 1 else f"all {len(files)} files")
     bits = build.size * 8 / parameters if parameters else None
-    return Row(label=label, build=build, evidence=proven.evidence, files=files, bits=bits)
+    return CardRow(label=label, build=build, evidence=proven.evidence, files=files, bits=bits)
 
 
-def _is_close(row: Row) -> bool:
+def _is_close(row: CardRow) -> bool:
     return row.agreement * 100 >= CLOSE_PERCENT
 
 
-def _choice(target: str, members: tuple[Row, ...]) -> Choice:
+def _choice(target: str, members: tuple[CardRow, ...]) -> Choice:
     nearest = min(members, key=lambda r: (r.farthest.figures.mean_kl if r.farthest else math.inf, r.size))
     equal = sorted((r for r in members if r is nearest or r.is_as_close_as(nearest)), key=lambda r: r.size)
     best = min((r for r in members if _is_close(r)), key=lambda r: r.size, default=equal[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from bot.pages.status.records import STATUS_VERSION, Entry, Made, Model, Quality, Shelf, State, Status
 from bot.records.artifacts import ProvenBuild, RepoRecord
 from bot.records.failures import is_refusal
-from bot.records.plans import Plan, PlannedVariant, Shelved, Sighting
+from bot.records.plans import Plan, PlannedVariant, PublishedRepo, SourceState
 from bot.state.attempts import Attempted
 from bot.state.memory import Memory
 
@@ -28,8 +28,8 @@ class Known:
     of its variants are shown.
     """
 
-    sightings: Sequence[Sighting]
-    shelved: Sequence[Shelved]
+    sightings: Sequence[SourceState]
+    shelved: Sequence[PublishedRepo]
     records: Mapping[str, RepoRecord]
     plan: Plan
     memory: Memory = field(default_factory=Memory)
@@ -37,13 +37,13 @@ class Known:
     previous: Status | None = None
 
 
-def unread(shelved: Iterable[Shelved], previous: Status | None) -> list[str]:
+def unread(shelved: Iterable[PublishedRepo], previous: Status | None) -> list[str]:
     """Return the repos whose records have to be read: those that the previous page did not know as they are now."""
     known = {s.repo_id: s for s in previous.shelves} if previous else {}
     return [s.repo_id for s in shelved if s.builds and not _is_known(s, known.get(s.repo_id))]
 
 
-def _is_known(shelved: Shelved, shelf: Shelf | None) -> bool:
+def _is_known(shelved: PublishedRepo, shelf: Shelf | None) -> bool:
     return (
         shelf is not None
         and shelf.commit == shelved.commit
@@ -158,7 +158,7 @@ def _tried(entry: Entry, tried: Attempted) -> Entry:
     )
 
 
-def _shelf(shelved: Shelved, record: RepoRecord | None, before: Shelf | None) -> Shelf:
+def _shelf(shelved: PublishedRepo, record: RepoRecord | None, before: Shelf | None) -> Shelf:
     """Return what a repo holds, by its record, or else by the previous page."""
     known = before.made if before else ()
     made = known if record is None else tuple(_made(proven) for proven in record.builds)

@@ -17,7 +17,7 @@ from bot.pages.cards.figures import nats, percent
 from bot.pages.markdown import is_web_address
 from bot.pages.status import chart
 from bot.pages.status.records import STATES, Quality, State, Status
-from bot.pages.status.rows import Row, rows_of
+from bot.pages.status.rows import StatusRow, rows_of
 from bot.pages.templates import environment
 from bot.printable import json_text
 
@@ -86,7 +86,7 @@ def render(status: Status) -> dict[str, bytes]:
     return files
 
 
-def _points(row: Row) -> list[chart.Point]:
+def _points(row: StatusRow) -> list[chart.Point]:
     points = []
     for line in row.lines:
         farthest = line.made.farthest if line.made else None
@@ -103,7 +103,7 @@ def _points(row: Row) -> list[chart.Point]:
     return points
 
 
-def _ranges(rows: Sequence[Row]) -> list[chart.Range]:
+def _ranges(rows: Sequence[StatusRow]) -> list[chart.Range]:
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         for line in row.lines:

@@ -70,7 +70,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class StatusRow:
     """A model as a page shows it."""
 
     model: Model
@@ -121,7 +121,7 @@ class Row:
         return " ".join(f"{name}:{state}" for name, cell in self.cells.items() for state, _ in cell.states)
 
 
-def rows_of(status: Status) -> list[Row]:
+def rows_of(status: Status) -> list[StatusRow]:
     """Return the rows of all models, in their order."""
     made = {(shelf.repo_id, m.variant): m for shelf in status.shelves for m in shelf.made}
     rows = []
@@ -130,7 +130,7 @@ def rows_of(status: Status) -> list[Row]:
             Line(entry=e, made=made.get((e.repo_id, e.variant)) if e.published else None) for e in model.entries
         )
         youngest = max((line.made.created for line in lines if line.made), default="")
-        rows.append(Row(model=model, lines=lines, changed=youngest))
+        rows.append(StatusRow(model=model, lines=lines, changed=youngest))
     return rows
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bot.errors import RecordError
 from bot.formats import recipes
-from bot.localhub.card import Place, render
+from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 from bot.pages.cards import render_card
 from bot.pages.cards.figures import with_error
@@ -226,7 +226,7 @@ def test_a_hub_shows_its_pictures_and_what_is_folded_away() -> None:
     pictures = ("quality.png", "positions.png")
     text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, prompt=prompt_of(CHAT, CREATED), pictures=pictures)
     tree = make_tree(regular_file(name, b"x") for name in pictures)
-    shown = render(text.split("\n---\n\n", 1)[1], Place(page="/me/x", commit=COMMIT, folder="", tree=tree))
+    shown = render(text.split("\n---\n\n", 1)[1], PageAddress(page="/me/x", commit=COMMIT, folder="", tree=tree))
     assert shown.left_out == 0
     assert re.findall(r'<img [^>]*src="([^"]+)"', shown.html) == [f"/me/x/resolve/{COMMIT}/{p}" for p in pictures]
     folded = re.findall(r"<details>(.*?)</details>", shown.html, re.DOTALL)

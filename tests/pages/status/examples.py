@@ -9,7 +9,7 @@ from bot.formats.registry import all_formats
 from bot.pages.status.collect import Known, collect
 from bot.pages.status.records import Status
 from bot.records.artifacts import Failure, ProvenBuild, Release, RepoRecord
-from bot.records.plans import Estimate, Job, Plan, PlannedVariant, Postponed, Shelved, Sighting
+from bot.records.plans import Estimate, Job, Plan, PlannedVariant, Postponed, PublishedRepo, SourceState
 from bot.state.attempts import Attempted
 from bot.state.memory import Memory
 from tests.pages.cards import examples as cards
@@ -41,9 +41,9 @@ def release(name: str, *, private: bool = False) -> Release:
     )
 
 
-def sighting(source: Release) -> Sighting:
+def sighting(source: Release) -> SourceState:
     """Return what a list tells of a release."""
-    return Sighting(
+    return SourceState(
         repo_id=source.repo_id,
         commit=source.commit,
         content_digest=source.content_digest,
@@ -73,7 +73,7 @@ def built(source: Release, proven: ProvenBuild, factor: float) -> ProvenBuild:
     )
 
 
-def published(source: Release, factor: float = 1.0) -> Iterator[tuple[Shelved, RepoRecord]]:
+def published(source: Release, factor: float = 1.0) -> Iterator[tuple[PublishedRepo, RepoRecord]]:
     """Return the four repos of a release."""
     for repo_id, record in cards.REPOS.values():
         name = repo_id.replace("Phi-3.5-mini-instruct", source.name)
@@ -81,9 +81,9 @@ def published(source: Release, factor: float = 1.0) -> Iterator[tuple[Shelved, R
         yield shelved(name, source, mine), mine
 
 
-def shelved(repo_id: str, source: Release, record: RepoRecord, *, private: bool = False) -> Shelved:
+def shelved(repo_id: str, source: Release, record: RepoRecord, *, private: bool = False) -> PublishedRepo:
     """Return what a list tells of a repo with that record."""
-    return Shelved(
+    return PublishedRepo(
         repo_id=repo_id,
         commit=sha256(repo_id)[:40],
         changed="2026-11-22T02:03:00+00:00",
@@ -139,7 +139,7 @@ def known() -> Known:
     """Return a namespace as the bot knows it."""
     sources = {name: release(name) for name in NAMES}
     secret = release("Phi-secret", private=True)
-    shelves: dict[str, tuple[Shelved, RepoRecord]] = {}
+    shelves: dict[str, tuple[PublishedRepo, RepoRecord]] = {}
     factors = (1.0, 1.0, 1.0, 3.7, 3.8, 1.0, 3.8, 11.0)
     for name, factor in zip(NAMES, factors, strict=False):
         shelves |= {shelf.repo_id: (shelf, record) for shelf, record in published(sources[name], factor)}

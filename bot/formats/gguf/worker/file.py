@@ -20,7 +20,7 @@ _MOST_DIMENSIONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TensorPlace:
     """Where a tensor lies. ``shape`` is as numpy has it, rows first; ``kind`` is a number of GGMLQuantizationType."""
 
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Header:
     """A GGUF file's metadata, less its lists, and its tensors by their names."""
 
     metadata: dict[str, Json]
-    tensors: dict[str, Place]
+    tensors: dict[str, TensorPlace]
 
 
 def the_file(artifact: Path) -> Path:
@@ -91,7 +91,9 @@ def _header(file: BinaryIO) -> tuple[Header, int]:
         weights, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
         if not shape or shape[-1] % weights:
             raise ValueError(f"tensor {name!r} of shape {list(shape)} does not divide into blocks of {weights}")
-        tensors[name] = Place(shape=shape, kind=kind, offset=begin + offset, size=math.prod(shape) // weights * size)
+        tensors[name] = TensorPlace(
+            shape=shape, kind=kind, offset=begin + offset, size=math.prod(shape) // weights * size
+        )
         end = max(end, _aligned(begin + offset + tensors[name].size, alignment))
     return Header(metadata=metadata, tensors=tensors), end
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bot.formats.gguf.worker.file import Header, Place, read_header, the_file
+from bot.formats.gguf.worker.file import Header, TensorPlace, read_header, the_file
 from bot.records.tasks import VerifyTask
 from bot.worker.tensors import Tensors
 from bot.worker.weights import Stored, UnfaithfulError, rows_at_once
@@ -60,21 +60,21 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _experts(file: Path, place: Place, names: list[str]) -> Iterator[Stored]:
+def _experts(file: Path, place: TensorPlace, names: list[str]) -> Iterator[Stored]:
     if len(names) != place.shape[0]:
         raise UnfaithfulError(f"{names[0]}: {place.shape[0]} experts are stored, the source has {len(names)}")
     size = place.size // len(names)
     for i, name in enumerate(names):
-        one = Place(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
+        one = TensorPlace(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
         yield Stored(sources=(name,), shape=one.shape, parts=_parts(file, one))
 
 
-def dequantized(file: Path, place: Place) -> Array:
+def dequantized(file: Path, place: TensorPlace) -> Array:
     """Return a tensor as float32, whole."""
     return np.concatenate(list(_parts(file, place)))
 
 
-def _parts(file: Path, place: Place) -> Iterator[Array]:
+def _parts(file: Path, place: TensorPlace) -> Iterator[Array]:
     """Yield a tensor as float32, some rows at a time. They are read: pages of a mapped file would stay in memory."""
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize

@@ -13,7 +13,7 @@ Array = Any  # mlx is not installed where mypy runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ArrayPlace:
     """Where an array begins, in which file, and its size: all in bytes."""
 
     file: str
@@ -27,7 +27,7 @@ class Layout:
 
     headers: Mapping[str, bytes]
     sizes: Mapping[str, int]
-    places: Mapping[str, Place]
+    places: Mapping[str, ArrayPlace]
 
 
 def layout(model: Any, scratch: Path) -> Layout:
@@ -50,11 +50,11 @@ def layout(model: Any, scratch: Path) -> Layout:
         headers[file] = _header(entries)
         sizes[file] = len(headers[file]) + end
         for name, begin in begins.items():
-            places[name] = Place(file=file, begin=len(headers[file]) + begin, size=arrays[name].nbytes)
+            places[name] = ArrayPlace(file=file, begin=len(headers[file]) + begin, size=arrays[name].nbytes)
     return Layout(headers=headers, sizes=sizes, places=places)
 
 
-def index(model: Any, places: Mapping[str, Place]) -> dict[str, Json]:
+def index(model: Any, places: Mapping[str, ArrayPlace]) -> dict[str, Json]:
     """Return the index of the files, which save_model writes for a single one too."""
     from mlx_lm.utils import get_total_parameters
 

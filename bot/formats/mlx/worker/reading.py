@@ -34,7 +34,7 @@ class Chunk:
     last: bool
 
 
-class Ahead:
+class ReadAhead:
     """Reads what is computed next, in threads of its own.
 
     MLX copies rows under Python's lock: while it waited for a page, nothing else of Python could go on.
@@ -56,7 +56,7 @@ def _touch(view: memoryview) -> None:
     np.frombuffer(view, np.uint8)[:: mmap.PAGESIZE].max()  # numpy holds no lock meanwhile
 
 
-def chunks(parameters: Iterable[Parameter], mapped: Mapped, ahead: Ahead) -> Iterator[Chunk]:
+def chunks(parameters: Iterable[Parameter], mapped: Mapped, ahead: ReadAhead) -> Iterator[Chunk]:
     """Yield all rows of parameters. A vector is one row.
 
     Look at a chunk before the next is asked for: then its memory is given back.

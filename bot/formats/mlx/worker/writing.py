@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bot.formats.mlx.worker.layout import Place
-from bot.formats.mlx.worker.reading import CHUNK, Ahead, Chunk, Parameter, as_mlx, chunks
+from bot.formats.mlx.worker.layout import ArrayPlace
+from bot.formats.mlx.worker.reading import CHUNK, Chunk, Parameter, ReadAhead, as_mlx, chunks
 from bot.worker.mapped import Mapped
 from bot.worker.placed import Placed
 
@@ -47,7 +47,7 @@ class Output:
     """A target on its way: the place of each array, and the files by their names."""
 
     recipe: Recipe
-    places: Mapping[str, Place]
+    places: Mapping[str, ArrayPlace]
     files: Mapping[str, Placed]
 
     def order(self, parameter: Parameter) -> tuple[str, int]:
@@ -123,7 +123,7 @@ def write(
         ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
         ThreadPoolExecutor(threads, thread_name_prefix="reader") as reader,
     ):
-        for chunk in chunks(todo, mapped, Ahead(reader, threads)):
+        for chunk in chunks(todo, mapped, ReadAhead(reader, threads)):
             with mx.stream(next(streams)):
                 rows = as_mlx(chunk.rows)
                 made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
