@@ -68,7 +68,10 @@ def bounds(low: float | None = None, high: float | None = None, *, above: float 
     def inside(value: float) -> bool:
         return (low is None or value >= low) and (above is None or value > above) and (high is None or value <= high)
 
-    said = f" above {above}" if low is None else f", {low} or above" if high is None else f" from {low} to {high}"
+    if low is not None:
+        said = f", {low} or above" if high is None else f" from {low} to {high}"
+    else:
+        said = (f" above {above}" if above is not None else "") + (f" up to {high}" if high is not None else "")
     limits = {"minimum": low, "exclusiveMinimum": above, "maximum": high}
     return Rule(
         complaint=lambda value: None if inside(value) else f"is {shown(value)}",
