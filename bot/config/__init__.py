@@ -1,6 +1,6 @@
 """``phi-bot.toml`` → one frozen Config.
 
-The dataclasses of config_tables.py, config_machines.py and config_places.py are the one description of that file: how
+The dataclasses of tables.py, machines.py and places.py are the one description of that file: how
 it is read, its JSON schema (phi-bot.schema.json, by ``python -m bot.config``), the text of ``phi-bot init`` and the
 table in docs/configuration.md all come from them.
 """

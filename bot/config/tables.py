@@ -1,6 +1,6 @@
 """Tables of ``phi-bot.toml``: one frozen dataclass each, with what every key means and may hold.
 
-Here is what is watched, built and verified. Where it runs is in config_machines.py, where it goes in config_places.py.
+Here is what is watched, built and verified. Where it runs is in machines.py, where it goes in places.py.
 """
 
 # ruff: noqa: RUF009 - a key is a field
