@@ -16,28 +16,71 @@ from bot.errors import DiskFullError, Interrupted, PhiBotError
 from bot.printable import shown
 from bot.system import disk
 
+_WHOLE = 1000  # characters: more than any command's first sentence has, so none is cut
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class Grouped(click.Group):
+    """A group of commands whose help lists them under headings."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each heading, its commands in the order in which people meet them."""
+        width = max(map(len, self.commands))
+        for heading, commands in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{c.name:<{width}}", c.get_short_help_str(_WHOLE)) for c in commands])
+
+
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(bot.__version__, prog_name="phi-bot")
 def cli() -> None:
     """Turn Microsoft Phi releases into GGUF, ONNX, OpenVINO and MLX files, each proven against the original."""
 
 
-for command in (
-    *run.COMMANDS,
-    *plan.COMMANDS,
-    *steps.COMMANDS,
-    *proposals.COMMANDS,
-    *status.COMMANDS,
-    *state.COMMANDS,
-    *clean.COMMANDS,
-    *hf_jobs.COMMANDS,
-    *families.COMMANDS,
-    *reconvert.COMMANDS,
-    *tools.COMMANDS,
-    *local_hub.COMMANDS,
-):
-    cli.add_command(command)
+GROUPS: dict[str, tuple[click.Command, ...]] = {
+    "Main job": (run.run_command,),
+    "Steps of the main job": (
+        plan.watch_command,
+        plan.plan_command,
+        steps.build_command,
+        steps.verify_command,
+        steps.publish_command,
+        steps.announce_command,
+        steps.stage_command,
+        steps.promote_command,
+    ),
+    "Operating the bot": (
+        tools.init_command,
+        status.status_command,
+        state.retry_command,
+        state.pause_command,
+        state.resume_command,
+        clean.clean_command,
+        hf_jobs.schedule_group,
+        hf_jobs.webhook_group,
+    ),
+    "Pull requests": (
+        reconvert.compare_command,
+        reconvert.describe_command,
+        reconvert.card_command,
+        reconvert.comment_command,
+        proposals.approve_command,
+        proposals.propose_command,
+        proposals.conclude_command,
+    ),
+    "Hub": (local_hub.hub_group,),
+    "Tools": (
+        tools.doctor_command,
+        tools.variants_command,
+        tools.toolchain_group,
+        families.families_command,
+        tools.sample_command,
+        tools.demo_command,
+    ),
+}
+
+for group in GROUPS.values():
+    for command in group:
+        cli.add_command(command)
 
 
 def main() -> NoReturn:

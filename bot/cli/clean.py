@@ -32,6 +32,3 @@ def clean_command(older_than: float | None, states: tuple[State, ...], options: 
         print_json(cleaned)
     else:
         tables.cleaned(cleaned, dry_run=dry_run)
-
-
-COMMANDS = (clean_command,)

@@ -19,9 +19,9 @@ from bot.printable import json_text
 @click.option("--markdown", is_flag=True, help="Print the page docs/families.md.")
 @common
 def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdown: bool, options: Options) -> int:
-    """Find out which families of Phi become which formats, by building and verifying a small checkpoint of each.
+    """Find out which families of Phi each format can hold, by building and verifying a small checkpoint of each.
 
-    Without --variants it is the first default variant of each format. What was built before is not built again.
+    Without --variants it tries the first default variant of each format. What was built before is not built again.
 
     \b
     Example: phi-bot families --family phi-4-mini --json
@@ -45,6 +45,3 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
     else:
         tables.matrix(cells)
     return VerifyError.exit_code if any(c.status == "failed" for c in cells) else 0
-
-
-COMMANDS = (families_command,)

@@ -26,7 +26,7 @@ _on = click.option(
 
 @click.group("schedule")
 def schedule_group() -> None:
-    """A job of Hugging Face's that runs the bot by the clock."""
+    """Install, list and remove the scheduled job on Hugging Face that runs the bot."""
 
 
 @schedule_group.command("install")
@@ -80,7 +80,7 @@ def schedule_remove(options: Options) -> None:
 
 @click.group("webhook")
 def webhook_group() -> None:
-    """A webhook that runs the bot when a watched author changes something."""
+    """Install, list and remove the webhook that runs the bot when a watched author changes a model."""
 
 
 @webhook_group.command("install")
@@ -181,6 +181,3 @@ def _removed(old: Sequence[Schedule | Webhook], options: Options, *, dry: bool) 
         click.echo(f"A dry run: {len(old)} would be removed.")
     else:
         click.echo(f"{len(old)} removed." if old else "There was none.")
-
-
-COMMANDS = (schedule_group, webhook_group)

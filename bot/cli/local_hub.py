@@ -12,7 +12,7 @@ GITHUB = "https://token.actions.githubusercontent.com"
 
 @click.group("hub")
 def hub_group() -> None:
-    """The embedded Hub: a real one in a folder, for trying things and for looking at what would be published."""
+    """Serve an embedded Hub from a folder, to try things and to look at what would be published."""
 
 
 @hub_group.command("serve")
@@ -88,6 +88,3 @@ def hub_trust(folder: Path, repo: str, claims: tuple[str, ...], issuer: str) -> 
     except RefusedError as error:
         raise click.UsageError(error.message) from error
     click.echo(f"{repo} trusts whoever {issuer} says has {' and '.join(claims)}")
-
-
-COMMANDS = (hub_group,)

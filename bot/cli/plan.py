@@ -29,7 +29,7 @@ from bot.steps.run import Cycle, asked_for, look
 @click.argument("models", nargs=-1, metavar="[MODEL[@REVISION]]...")
 @common
 def watch_command(models: tuple[str, ...], options: Options) -> int:
-    """List the sources that are there, and what is new about them: those of the configured authors, or the named ones.
+    """List the sources of the configured authors, or the named ones, and what is new about each.
 
     \b
     Example: phi-bot watch --json > releases.json
@@ -77,7 +77,7 @@ def plan_command(
     wanted: tuple[str, ...],
     options: Options,
 ) -> int:
-    """Say what is to be built, where, and what that takes; and what is published already. Converts nothing.
+    """List what has to be built, on which machine, at what cost, and what is already published. Converts nothing.
 
     \b
     Example: phi-bot plan microsoft/Phi-4-mini-instruct --variants gguf,mlx/4bit --json > plan.json
@@ -148,6 +148,3 @@ def _print_matrix(cycle: Cycle, means: Context, *, begin: bool) -> None:
     if begin and entries and cycle.store is not None:
         reports.begin(found.jobs, cycle.store, means.config)
     click.echo(json.dumps({"include": entries}))
-
-
-COMMANDS = (watch_command, plan_command)

@@ -27,7 +27,7 @@ _pull_option = click.option("--pull", metavar="OWNER/REPO#N", help="The pull req
 @click.option("--event", type=click.Path(path_type=Path), help="The event's payload. Default: GITHUB_EVENT_PATH.")
 @common
 def approve_command(event: Path | None, options: Options) -> None:
-    """Note what a label `convert:MODEL` asks for, at which commit, if whoever set it may.
+    """Record what a label `convert:MODEL` asks for and at which commit, if whoever set it may.
 
     \b
     Example: phi-bot approve --event event.json
@@ -156,6 +156,3 @@ def _event(path: Path | None) -> Json:
     if given is None:
         raise click.UsageError("there is no event: give --event, or --pull")
     return read_json(given)
-
-
-COMMANDS = (approve_command, propose_command, conclude_command)

@@ -41,7 +41,7 @@ def compare_command(
     out: Path | None,
     options: Options,
 ) -> None:
-    """Say what a change does to what is published: sizes and quality before and after, with a verdict.
+    """Measure what a change does to published files: sizes and quality before and after, with a verdict.
 
     Both sides build and verify what the change affects, each with its own code. In a dry run nothing is built.
 
@@ -85,7 +85,7 @@ def compare_command(
 @click.command("describe")
 @common
 def describe_command(options: Options) -> None:
-    """Say what this code, with a configuration, is as far as published files depend on it. Comparing asks it.
+    """Print everything in this code and configuration that published files depend on. `compare` calls it.
 
     \b
     Example: phi-bot describe --json
@@ -171,6 +171,3 @@ def _hand_out(found: Comparison, out: Path | None, options: Options) -> None:
         print_json(found)
     else:
         click.echo(text, nl=False)
-
-
-COMMANDS = (compare_command, describe_command, card_command, comment_command)

@@ -98,6 +98,3 @@ def _show(cycle: Cycle, report: Report, means: Context) -> None:
         already = len(cycle.todo.done)
         click.echo(f"Nothing to convert: {already} variants are published already." if already else "Nothing to do.")
     tables.failures(report.failures)
-
-
-COMMANDS = (run_command,)

@@ -75,6 +75,3 @@ def resume_command(options: Options) -> None:
     was = store.paused
     store.resume()
     click.echo("It was not paused." if was is None else "It goes on.")
-
-
-COMMANDS = (retry_command, pause_command, resume_command)

@@ -26,9 +26,9 @@ from bot.system.workflow_run import run_address
 @click.option("--private", is_flag=True, help="Show what is private or gated too, for a page that only you see.")
 @common
 def status_command(out: Path, previous: Path | None, private: bool, options: Options) -> None:
-    """Make the status page: a static site that says how every model stands in every format. Builds nothing.
+    """Make the status page: a static site with the state of every model in every format. Builds nothing.
 
-    Of repos that did not change since the earlier page nothing is read but that.
+    Repos that did not change since the earlier page are not read again.
 
     \b
     Example: phi-bot status --namespace my-org --out site
@@ -87,6 +87,3 @@ def _records(repos: list[str], hub: Hub, display: Display) -> dict[str, RepoReco
             if record is not None:
                 found[repo_id] = record[0]
     return found
-
-
-COMMANDS = (status_command,)

@@ -135,7 +135,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
 @click.argument("sources", nargs=-1, required=True, metavar="PROVEN.json|FOLDER...")
 @common
 def stage_command(sources: tuple[str, ...], options: Options) -> int:
-    """Put proven artifacts into the staging repo, from which `phi-bot promote` publishes them elsewhere.
+    """Put proven artifacts into the staging repo, from which `phi-bot promote` publishes them.
 
     \b
     Example: phi-bot stage proven.json --namespace my-org --json > staged.json
@@ -161,9 +161,9 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
 )
 @common
 def promote_command(models: tuple[str, ...], reports: Path | None, options: Options) -> int:
-    """Check what is staged, and publish it: the Hub copies the files, nothing of a model is read here.
+    """Check staged artifacts and publish them: the Hub copies the files, and no model is read here.
 
-    Without a MODEL, what the configuration watches.
+    Without a MODEL, it promotes every model that the configuration watches.
 
     \b
     Example: phi-bot promote --namespace my-org
@@ -228,6 +228,3 @@ def announce_command(published: str, options: Options) -> None:
     report: Report = read_input(published, Report)
     text = announce(report, status_page=options.means().config.announce.status_page)
     click.echo(json.dumps({"markdown": text}) if options.json else text)
-
-
-COMMANDS = (build_command, verify_command, publish_command, stage_command, promote_command, announce_command)

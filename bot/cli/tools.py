@@ -142,7 +142,7 @@ def _known_toolchain(name: str) -> None:
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def sample_command(folder: Path, family: str, shards: int, keys: str, quiet: bool) -> None:
-    """Make a small Phi checkpoint with true architecture, tokenizer and config keys, to try things with.
+    """Make a small Phi checkpoint with the real architecture, tokenizer and config keys, to try things with.
 
     \b
     Example: phi-bot sample ./phi-sample --family phi-4-mini
@@ -156,7 +156,7 @@ def sample_command(folder: Path, family: str, shards: int, keys: str, quiet: boo
 @click.command("doctor")
 @common
 def doctor_command(options: Options) -> int:
-    """Say what works on this machine, what is missing, and what to do about it.
+    """Report what works on this machine, what is missing, and what to do about it.
 
     \b
     Example: phi-bot doctor
@@ -186,7 +186,7 @@ def init_command(folder: Path) -> None:
 @click.command("demo")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path(".demo"))
 def demo_command(folder: Path) -> int:
-    """Show the whole way of a release on this machine: a small model, the embedded Hub, all four formats.
+    """Show the main job on this machine: a small model, the embedded Hub, all four formats.
 
     \b
     Example: phi-bot demo .demo
@@ -195,6 +195,3 @@ def demo_command(folder: Path) -> int:
     from bot.cli.demo_run import demo
 
     return demo(folder)
-
-
-COMMANDS = (variants_command, toolchain_group, sample_command, doctor_command, init_command, demo_command)

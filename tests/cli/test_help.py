@@ -1,0 +1,49 @@
+"""The help of the command line: its commands stand under headings."""
+
+import importlib
+import pkgutil
+import re
+
+import click
+from click.testing import CliRunner
+
+import bot.cli
+from bot.cli import GROUPS, cli
+
+
+def _defined() -> set[str]:
+    """Every command that a module of bot.cli defines, but for those that are called through another."""
+    found: dict[int, click.Command] = {}
+    for module in pkgutil.iter_modules(bot.cli.__path__, "bot.cli."):
+        if module.name.endswith(".__main__"):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, click.Command):
+                found[id(value)] = value
+    inner = {id(c) for group in found.values() if isinstance(group, click.Group) for c in group.commands.values()}
+    return {str(c.name) for key, c in found.items() if key not in inner}
+
+
+def test_every_command_is_in_exactly_one_group() -> None:
+    grouped = [str(command.name) for group in GROUPS.values() for command in group]
+    assert sorted(grouped) == sorted(_defined())
+    assert set(grouped) == set(cli.commands)
+
+
+def test_the_help_lists_the_commands_under_their_headings() -> None:
+    text = CliRunner().invoke(cli, ["--help"], catch_exceptions=False).output
+    listed: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if heading := re.fullmatch(r"(\S[^:]*):", line):
+            names = listed.setdefault(heading[1], [])
+        elif entry := re.match(r"  ([a-z]+)  ", line):
+            names.append(entry[1])
+    del listed["Options"]
+    assert listed == {heading: [c.name for c in group] for heading, group in GROUPS.items()}
+
+
+def test_the_help_says_in_a_whole_sentence_what_each_command_does() -> None:
+    text = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
+    for command in cli.commands.values():
+        sentence = (command.help or "").split("\n\n")[0].split(". ")[0].removesuffix(".")
+        assert f" {command.name} {' '.join(sentence.split())}. " in f"{text} "
