@@ -12,12 +12,12 @@ from bot.records.plans import Job, Plan
 from bot.source.sparse_files import streamed_bytes
 
 
-def keep_within(means: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
+def keep_within(context: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
     """Remove what ``work.keep`` says is to go, and what stands in the way of the ``jobs`` of a release that come next.
 
     To be called between two releases, when this process uses nothing. ``todo`` knows what is published by now.
     """
-    namespace, template = means.config.publish.namespace, means.config.publish.repo
+    namespace, template = context.config.publish.namespace, context.config.publish.repo
     done = {(planned.build_key, planned.repo_id) for planned in todo.done}
 
     def is_done(build: BuildRecord) -> bool:
@@ -26,17 +26,17 @@ def keep_within(means: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
         return (build.build_key, repo_of(namespace, build.source.repo_id, build.variant, template)) in done
 
     need = sum(job.estimate.output for job in jobs) + max((job.estimate.disk for job in jobs), default=0)
-    need += max((_source_bytes(job, means) for job in jobs), default=0)
-    cleaned = clean(means.workspace, wish_of(means.config.work.keep, need=need, is_done=is_done), dry_run=False)
+    need += max((_source_bytes(job, context) for job in jobs), default=0)
+    cleaned = clean(context.workspace, wish_of(context.config.work.keep, need=need, is_done=is_done), dry_run=False)
     if cleaned.freed:
         count = len(cleaned.removed)
-        means.display.say(
+        context.display.say(
             f"Cleaned the working folder: {count} unused {'entry' if count == 1 else 'entries'}, "
             f"{size(cleaned.freed)} freed, {size(cleaned.kept)} kept"
         )
 
 
-def _source_bytes(job: Job, means: Context) -> int:
+def _source_bytes(job: Job, context: Context) -> int:
     if job.source == "streamed":
         return streamed_bytes(job.release)
-    return missing_bytes(job.release, means.workspace)
+    return missing_bytes(job.release, context.workspace)

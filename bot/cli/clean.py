@@ -20,14 +20,14 @@ def clean_command(older_than: float | None, states: tuple[State, ...], options: 
     \b
     Example: phi-bot clean --older-than 7 --dry-run
     """
-    means = options.means()
+    context = options.context()
     dry_run = bool(options.dry_run)  # run.dry_run is about the Hub
     chosen = states or STATES
     if older_than is None:
-        wish = wish_of(means.config.work.keep, states=chosen)
+        wish = wish_of(context.config.work.keep, states=chosen)
     else:
         wish = Wish(days=older_than, unpublished=True, states=chosen)
-    cleaned = clean(means.workspace, wish, dry_run=dry_run)
+    cleaned = clean(context.workspace, wish, dry_run=dry_run)
     if options.json:
         print_json(cleaned)
     else:

@@ -26,18 +26,18 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
     \b
     Example: phi-bot families --family phi-4-mini --json
     """
-    means = options.means()
-    rows = catalogue.select(chosen(wanted, means)) if wanted else family_support.first_defaults()
+    context = options.context()
+    rows = catalogue.select(chosen(wanted, context)) if wanted else family_support.first_defaults()
 
-    at_work(means)
+    at_work(context)
 
     def checkpoint(family: str) -> Path:
-        folder = means.workspace.root / "samples" / family
-        if not means.workspace.has(folder):
-            make_sample(folder, means.display, family=family)
+        folder = context.workspace.root / "samples" / family
+        if not context.workspace.has(folder):
+            make_sample(folder, context.display, family=family)
         return folder
 
-    cells = list(family_support.matrix(families or tuple(FAMILIES), rows, checkpoint, means))
+    cells = list(family_support.matrix(families or tuple(FAMILIES), rows, checkpoint, context))
     if markdown:
         click.echo(family_support.render(cells), nl=False)
     elif options.json:

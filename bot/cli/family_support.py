@@ -57,17 +57,17 @@ def first_defaults() -> tuple[Variant, ...]:
 
 
 def matrix(
-    names: Sequence[str], variants: Sequence[Variant], checkpoint: Callable[[str], Path], means: Context
+    names: Sequence[str], variants: Sequence[Variant], checkpoint: Callable[[str], Path], context: Context
 ) -> Iterator[Cell]:
     """Yield a cell for each family and variant. ``checkpoint`` returns the folder of a family's small checkpoint."""
     for name in names:
-        found = {c.variant: c for c in _row(name, variants, checkpoint(name), means)}
+        found = {c.variant: c for c in _row(name, variants, checkpoint(name), context)}
         yield from (found[v.name] for v in variants)
 
 
-def _row(family: str, variants: Sequence[Variant], folder: Path, means: Context) -> Iterator[Cell]:
+def _row(family: str, variants: Sequence[Variant], folder: Path, context: Context) -> Iterator[Cell]:
     try:
-        todo, report = _run(variants, folder, means)
+        todo, report = _run(variants, folder, context)
     except SourceError as error:  # no format can do better
         title = FAMILIES[family].title
         for variant in variants:
@@ -79,11 +79,11 @@ def _row(family: str, variants: Sequence[Variant], folder: Path, means: Context)
         yield _verified(family, artifact, todo.jobs[0].release.parameters)
 
 
-def _run(variants: Sequence[Variant], folder: Path, means: Context) -> tuple[Plan, Report]:
-    todo = plan_releases([Reader(hub=means.hub).named(str(folder))], variants)
+def _run(variants: Sequence[Variant], folder: Path, context: Context) -> tuple[Plan, Report]:
+    todo = plan_releases([Reader(hub=context.hub).named(str(folder))], variants)
     report = Report()
     for job in todo.jobs:  # each alone: what one toolchain does not take, another one may
-        report = together(report, prove_all((job,), means))
+        report = together(report, prove_all((job,), context))
     return todo, report
 
 

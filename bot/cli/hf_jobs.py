@@ -40,14 +40,14 @@ def schedule_install(every: str, flavor: str, on: str, options: Options) -> None
     \b
     Example: phi-bot schedule install --every "0 */6 * * *" --namespace my-org
     """
-    means = options.means().spelled()
-    made = _standing("schedule", flavor, on, means)
+    context = options.context().spelled()
+    made = _standing("schedule", flavor, on, context)
     _say(f"phi-bot runs {every} (UTC)", made, flavor, options)
-    if means.config.run.dry_run:
+    if context.config.run.dry_run:
         _say_dry(options)
         return
-    old = hub_standing.schedules(means.hub, made.payer, _namespace(means))
-    new = hub_standing.schedule(means.hub, made.payer, made.order, every, old=old)
+    old = hub_standing.schedules(context.hub, made.payer, _namespace(context))
+    new = hub_standing.schedule(context.hub, made.payer, made.order, every, old=old)
     _show((new,), options)
 
 
@@ -59,8 +59,8 @@ def schedule_list(options: Options) -> None:
     \b
     Example: phi-bot schedule list --namespace my-org
     """
-    means = options.means().spelled()
-    _show(hub_standing.schedules(means.hub, payer(means.config), _namespace(means)), options)
+    context = options.context().spelled()
+    _show(hub_standing.schedules(context.hub, payer(context.config), _namespace(context)), options)
 
 
 @schedule_group.command("remove")
@@ -71,11 +71,11 @@ def schedule_remove(options: Options) -> None:
     \b
     Example: phi-bot schedule remove --namespace my-org
     """
-    means = options.means().spelled()
-    old = hub_standing.schedules(means.hub, payer(means.config), _namespace(means))
-    if not means.config.run.dry_run:
-        hub_standing.unschedule(means.hub, payer(means.config), old)
-    _removed(old, options, dry=means.config.run.dry_run)
+    context = options.context().spelled()
+    old = hub_standing.schedules(context.hub, payer(context.config), _namespace(context))
+    if not context.config.run.dry_run:
+        hub_standing.unschedule(context.hub, payer(context.config), old)
+    _removed(old, options, dry=context.config.run.dry_run)
 
 
 @click.group("webhook")
@@ -93,15 +93,15 @@ def webhook_install(flavor: str, on: str, options: Options) -> None:
     \b
     Example: phi-bot webhook install --namespace my-org
     """
-    means = options.means().spelled()
-    made = _standing("webhook", flavor, on, means)
-    authors = tuple(means.hub.spelling(author) for author in means.config.watch.authors)
+    context = options.context().spelled()
+    made = _standing("webhook", flavor, on, context)
+    authors = tuple(context.hub.spelling(author) for author in context.config.watch.authors)
     _say(f"phi-bot runs when a repo of {', '.join(authors)} changes, and once now", made, flavor, options)
-    if means.config.run.dry_run:
+    if context.config.run.dry_run:
         _say_dry(options)
         return
-    old = hub_standing.webhooks(means.hub, _namespace(means))
-    _show((hub_standing.watch(means.hub, made.payer, made.order, authors, old=old),), options)
+    old = hub_standing.webhooks(context.hub, _namespace(context))
+    _show((hub_standing.watch(context.hub, made.payer, made.order, authors, old=old),), options)
 
 
 @webhook_group.command("list")
@@ -112,8 +112,8 @@ def webhook_list(options: Options) -> None:
     \b
     Example: phi-bot webhook list --namespace my-org
     """
-    means = options.means().spelled()
-    _show(hub_standing.webhooks(means.hub, _namespace(means)), options)
+    context = options.context().spelled()
+    _show(hub_standing.webhooks(context.hub, _namespace(context)), options)
 
 
 @webhook_group.command("remove")
@@ -124,20 +124,20 @@ def webhook_remove(options: Options) -> None:
     \b
     Example: phi-bot webhook remove --namespace my-org
     """
-    means = options.means().spelled()
-    old = hub_standing.webhooks(means.hub, _namespace(means))
-    if not means.config.run.dry_run:
-        hub_standing.unwatch(means.hub, old)
-    _removed(old, options, dry=means.config.run.dry_run)
+    context = options.context().spelled()
+    old = hub_standing.webhooks(context.hub, _namespace(context))
+    if not context.config.run.dry_run:
+        hub_standing.unwatch(context.hub, old)
+    _removed(old, options, dry=context.config.run.dry_run)
 
 
-def _standing(purpose: str, flavor: str, on: str, means: Context) -> ScheduledBot:
-    (runner,) = candidates((f"{KIND}{flavor}",), config=means.config, hub=means.hub, display=means.display)
-    return scheduled_bot(purpose, on=on, runner=runner, config=means.config, hub=means.hub)
+def _standing(purpose: str, flavor: str, on: str, context: Context) -> ScheduledBot:
+    (runner,) = candidates((f"{KIND}{flavor}",), config=context.config, hub=context.hub, display=context.display)
+    return scheduled_bot(purpose, on=on, runner=runner, config=context.config, hub=context.hub)
 
 
-def _namespace(means: Context) -> str:
-    return means.config.namespace("a bot is found by the namespace that it publishes in")
+def _namespace(context: Context) -> str:
+    return context.config.namespace("a bot is found by the namespace that it publishes in")
 
 
 def _say(what: str, made: ScheduledBot, flavor: str, options: Options) -> None:

@@ -38,7 +38,7 @@ class Options:
     json: bool
     shown: Display
 
-    def means(self) -> Context:
+    def context(self) -> Context:
         """Read the configuration and return what the steps work with. Makes no request."""
         settings = config.load(self.config, environ=os.environ).replace(
             endpoint=self.endpoint, work=self.work, namespace=self.namespace, dry_run=self.dry_run
@@ -91,10 +91,10 @@ variants_option = click.option(
 )
 
 
-def chosen(wanted: tuple[str, ...], means: Context) -> tuple[str, ...]:
+def chosen(wanted: tuple[str, ...], context: Context) -> tuple[str, ...]:
     """Return the names of variants that were asked for, or the configured ones."""
     split = tuple(part for text in wanted for part in text.split(",") if part)
-    return split or means.config.build.variants
+    return split or context.config.build.variants
 
 
 def pull_request(name: str) -> tuple[str, int]:
@@ -151,22 +151,22 @@ def read_input(path: str, kind: type[Any]) -> Any:
     return read_record(Path(path), kind)
 
 
-def at_work(means: Context) -> None:
+def at_work(context: Context) -> None:
     """Let nothing be cleaned away that this command uses, until it ends."""
-    click.get_current_context().with_resource(means.workspace.at_work())
+    click.get_current_context().with_resource(context.workspace.at_work())
 
 
-def artifacts_of(sources: tuple[str, ...], step: Step, means: Context) -> Report:
+def artifacts_of(sources: tuple[str, ...], step: Step, context: Context) -> Report:
     """Read artifacts from their folders, or from the JSON of a step before, with what failed on the way so far.
 
     Until the command ends, they stay. One that cannot be read is a failure at ``step``, and holds up no other. Raises
     RecordError for a single source that cannot be read.
     """
-    at_work(means)
+    at_work(context)
     report = Report()
     for text in sources:
         try:
-            found = _read(text, step, means)
+            found = _read(text, step, context)
         except RecordError as error:
             if len(sources) == 1:
                 raise
@@ -175,20 +175,20 @@ def artifacts_of(sources: tuple[str, ...], step: Step, means: Context) -> Report
     return report
 
 
-def _read(source: str, step: Step, means: Context) -> Report:
+def _read(source: str, step: Step, context: Context) -> Report:
     if Path(source).is_dir():
-        return Report(artifacts=(_used(Path(source), means),))
+        return Report(artifacts=(_used(Path(source), context),))
     given: Report = read_input(source, Report)
     artifacts: list[Artifact] = []
     failures = list(given.failures)
     for one in given.artifacts:
         try:
-            artifacts.append(_used(Path(one.folder), means))
+            artifacts.append(_used(Path(one.folder), context))
         except RecordError as error:
             failures.append(failure(one.build.source.label, one.build.variant.name, step, error))
     return Report(artifacts=tuple(artifacts), failures=tuple(failures))
 
 
-def _used(folder: Path, means: Context) -> Artifact:
-    means.workspace.has(folder)  # from now on it is in use
+def _used(folder: Path, context: Context) -> Artifact:
+    context.workspace.has(folder)  # from now on it is in use
     return read_artifact(folder)

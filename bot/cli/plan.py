@@ -34,8 +34,8 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot watch --json > releases.json
     """
-    means = options.means()
-    watched = look(models, (), means, keep=False).watched
+    context = options.context()
+    watched = look(models, (), context, keep=False).watched
     if options.json:
         print_json(watched)
     else:
@@ -82,19 +82,19 @@ def plan_command(
     \b
     Example: phi-bot plan microsoft/Phi-4-mini-instruct --variants gguf,mlx/4bit --json > plan.json
     """
-    means = _unbounded(options.means()) if unbounded else options.means()
+    context = _unbounded(options.context()) if unbounded else options.context()
     given: Watched | None = read_input(releases, Watched) if releases else None
     known = _plan_of_any_version(without) if without else None
-    asked = chosen(wanted, means)
+    asked = chosen(wanted, context)
     rows = catalogue.select(asked)
     on = where or (("github", "own") if as_matrix else HERE)
     if begin and not as_matrix:
         raise click.UsageError("--begin goes with --matrix")
-    begin = begin and not means.config.run.dry_run
+    begin = begin and not context.config.run.dry_run
     cycle = look(
         models,
         rows,
-        means,
+        context,
         keep=begin,
         given=given,
         on=on,
@@ -104,11 +104,11 @@ def plan_command(
     )
     if known is not None:
         left = without_known(cycle.todo, known)
-        settings, hub, shown = cycle.means.config, cycle.means.hub, cycle.means.display
+        settings, hub, shown = cycle.context.config, cycle.context.hub, cycle.context.display
         todo = assign_runners(left, on=on, exact=not unbounded, config=settings, hub=hub, display=shown)
         cycle = replace(cycle, todo=todo)
     if as_matrix:
-        _print_matrix(cycle, means, begin=begin)
+        _print_matrix(cycle, context, begin=begin)
         return 0  # what is left out was said; a workflow goes on with the others
     if options.json:
         print_json(cycle.todo)
@@ -121,10 +121,10 @@ def plan_command(
     return exit_code(failures, anything_done=bool(todo.jobs or todo.done or todo.postponed))
 
 
-def _unbounded(means: Context) -> Context:
+def _unbounded(context: Context) -> Context:
     """Return settings by which all that is outdated is built, and nothing is left for the next run."""
-    settings = means.config
-    return replace(means, config=replace(settings, build=replace(settings.build, outdated="now"), plan=Planning()))
+    settings = context.config
+    return replace(context, config=replace(settings, build=replace(settings.build, outdated="now"), plan=Planning()))
 
 
 def _plan_of_any_version(path: Path) -> DuePlan:
@@ -134,17 +134,17 @@ def _plan_of_any_version(path: Path) -> DuePlan:
         raise RecordError(str(error), hint="Give what `phi-bot plan --json` printed.") from error
 
 
-def _print_matrix(cycle: Cycle, means: Context, *, begin: bool) -> None:
+def _print_matrix(cycle: Cycle, context: Context, *, begin: bool) -> None:
     """Print what a workflow is to begin: nothing while the bot is paused, or in a dry run."""
-    found = matrix(cycle.todo, runners=known_runners(means.config))
+    found = matrix(cycle.todo, runners=known_runners(context.config))
     for reason in found.left_out:
         click.echo(printable(f"Left out: {reason}"), err=True)
     for failed in cycle.todo.failures:
         click.echo(printable(f"Left out: {failed.variant} of {failed.release}: {failed.message}"), err=True)
     entries = found.entries
-    if entries and (still := "a dry run" if means.config.run.dry_run else cycle.paused):
+    if entries and (still := "a dry run" if context.config.run.dry_run else cycle.paused):
         click.echo(f"Left out: {len(entries)} entries: {still}", err=True)
         entries = ()
     if begin and entries and cycle.store is not None:
-        reports.begin(found.jobs, cycle.store, means.config)
+        reports.begin(found.jobs, cycle.store, context.config)
     click.echo(json.dumps({"include": entries}))

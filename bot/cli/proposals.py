@@ -32,7 +32,7 @@ def approve_command(event: Path | None, options: Options) -> None:
     \b
     Example: phi-bot approve --event event.json
     """
-    config = options.means().config
+    config = options.context().config
     labeling = Labeling.from_event(_event(event))
     repository = open_repository(labeling.repository)
     if config.run.dry_run:
@@ -55,7 +55,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     \b
     Example: phi-bot propose artifacts/* --head 2fe192450127e6a83f7441aef6e3ca586c338b77 --pull my-org/phi-bot#7
     """
-    means = options.means()
+    context = options.context()
     if not _HEAD.fullmatch(head):
         raise click.BadParameter(f"{head!a} is no commit of 40 hex digits", param_hint="--head")
     repository, number = _pull(pull) if pull else _pull_of_run(head)
@@ -67,23 +67,23 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
         )
     approved = approval.require(repository, number, head)
     name = f"{repository.name}#{number}"
-    given = artifacts_of(sources, "publish", means)
-    if means.config.run.dry_run:
+    given = artifacts_of(sources, "publish", context)
+    if context.config.run.dry_run:
         click.echo(f"A dry run: {len(given.artifacts)} artifacts would be checked and proposed.", err=True)
         return 0
 
-    means.hub.check_rights()
-    means = means.spelled()
+    context.hub.check_rights()
+    context = context.spelled()
 
     def proposed() -> Report:
         report = propose(
             given.artifacts,
             pull=name,
             approval=approved,
-            config=means.config,
-            workspace=means.workspace,
-            hub=means.hub,
-            display=means.display,
+            config=context.config,
+            workspace=context.workspace,
+            hub=context.hub,
+            display=context.display,
         )
         if report.proposals:
             try:
@@ -105,7 +105,7 @@ def conclude_command(pull: str | None, options: Options) -> int:
     \b
     Example: phi-bot conclude --pull my-org/phi-bot#7
     """
-    means = options.means()
+    context = options.context()
     if pull is None:
         raise click.UsageError("--pull is missing")
     repository, number = _pull(pull)
@@ -113,16 +113,16 @@ def conclude_command(pull: str | None, options: Options) -> int:
     if found.state == "open":
         raise ApprovalError(f"{pull} is open", hint="It is concluded when it is merged or closed.")
     approved = approval.approval_of(repository, number)
-    if approved is None or means.config.run.dry_run:
+    if approved is None or context.config.run.dry_run:
         click.echo(f"{pull}: {'nothing was asked for' if approved is None else 'a dry run, nothing is done'}", err=True)
         announce(Report())
         return finish(Report(), options)
 
-    means.hub.check_rights()
-    means = means.spelled()
+    context.hub.check_rights()
+    context = context.spelled()
 
     def ended() -> Report:
-        report = conclude(found, pull, approved.models, config=means.config, hub=means.hub, display=means.display)
+        report = conclude(found, pull, approved.models, config=context.config, hub=context.hub, display=context.display)
         announce(report)
         return report
 

@@ -54,29 +54,31 @@ def compare_command(
     own = base / config.FILE_NAME
     if options.config is None and own.is_file() and not Path(config.FILE_NAME).exists():
         options = replace(options, config=own)  # the base's: a head could say that everything passes
-    means = options.means()
+    context = options.context()
     canary = not options.dry_run  # nothing is published, so a configuration that says so means something else
     if canary:
-        at_work(means)
+        at_work(context)
     before, after = _model(base, model), _model(head, model)
     if model and after is None:
         raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
     if after is not None:
-        names = [v.name for v in catalogue.select(chosen(wanted, means))]
+        names = [v.name for v in catalogue.select(chosen(wanted, context))]
         found = compare_models(
             before,
             after,
             names,
             config=options.config.absolute() if options.config else None,
-            workspace=means.workspace,
-            display=means.display,
+            workspace=context.workspace,
+            display=context.display,
             canary=canary,
         )
     else:
-        named = tuple(v.name for v in catalogue.select(chosen(wanted, means))) if wanted else ()
-        wish = Wish(namespace=means.config.publish.namespace, families=families, variants=named, canary=canary)
+        named = tuple(v.name for v in catalogue.select(chosen(wanted, context))) if wanted else ()
+        wish = Wish(namespace=context.config.publish.namespace, families=families, variants=named, canary=canary)
         try:
-            found = compare_code(base.resolve(), head.resolve(), wish, workspace=means.workspace, display=means.display)
+            found = compare_code(
+                base.resolve(), head.resolve(), wish, workspace=context.workspace, display=context.display
+            )
         except ChildError as error:
             raise ConfigError(str(error), hint="Nothing can be compared with it.") from error
     _hand_out(found, out, options)
@@ -90,7 +92,7 @@ def describe_command(options: Options) -> None:
     \b
     Example: phi-bot describe --json
     """
-    said = describe(options.means().config)
+    said = describe(options.context().config)
     if options.json:
         print_json(said)
         return
@@ -111,12 +113,12 @@ def card_command(folders: Sequence[Path], options: Options) -> None:
     \b
     Example: phi-bot card work/artifacts/5f1c… --namespace my-org
     """
-    means = options.means()
+    context = options.context()
     text = cards.card(
         folders,
-        namespace=_namespace(means),
-        endpoint=means.hub.endpoint,
-        template=means.config.publish.repo,
+        namespace=_namespace(context),
+        endpoint=context.hub.endpoint,
+        template=context.config.publish.repo,
     )
     click.echo(json.dumps({"markdown": text}) if options.json else text, nl=options.json)
 
@@ -133,7 +135,7 @@ def comment_command(comparison: str, pull: str, options: Options) -> None:
     """
     repository, number = pull_request(pull)
     text = render(read_input(comparison, Comparison))
-    if options.means().config.run.dry_run:
+    if options.context().config.run.dry_run:
         click.echo(text, nl=False)
         return
     address = github.put_comment(github.open_repository(repository), number, MARKER, text)
@@ -151,8 +153,8 @@ def _model(side: Path, model: str | None) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def _namespace(means: Context) -> str:
-    namespace = means.config.publish.namespace
+def _namespace(context: Context) -> str:
+    namespace = context.config.publish.namespace
     if not namespace:
         raise ConfigError("a card names its repo", hint="Give --namespace NAME, or set [publish] namespace.")
     return namespace

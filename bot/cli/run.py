@@ -35,10 +35,10 @@ def run_command(
     \b
     Example: phi-bot run microsoft/Phi-4-mini-instruct --variants gguf/q4_k_m
     """
-    means = options.means()
+    context = options.context()
     if no_publish:
-        means = _unpublished(means)
-    asked = chosen(wanted, means)
+        context = _unpublished(context)
+    asked = chosen(wanted, context)
     rows = catalogue.select(asked)
     named = named_alone(asked, rows)
     if where != LOCAL and where.partition("/")[0] != "hf-jobs":
@@ -48,41 +48,41 @@ def run_command(
     if staged and no_publish:
         raise click.UsageError("--stage and --no-publish do not go together")
     if staged:
-        means.config.namespace("there is no namespace to stage in")
+        context.config.namespace("there is no namespace to stage in")
     try:
-        cycle, report = run(models, rows, named=named, means=means, on=(where,), staged=staged)
+        cycle, report = run(models, rows, named=named, context=context, on=(where,), staged=staged)
     except CutShortError as cut:
         finish(cut.report, options)
         raise
-    settings = means.config.announce
+    settings = context.config.announce
     announce(report, todo=cycle.todo, watched=cycle.watched, status_page=settings.status_page)
-    if not means.config.run.dry_run and not no_publish:
+    if not context.config.run.dry_run and not no_publish:
         announce_releases(
             report,
             todo=cycle.todo,
             watched=cycle.watched,
             settings=settings,
-            hub=means.hub.endpoint,
-            display=means.display,
-            template=means.config.publish.repo,
+            hub=context.hub.endpoint,
+            display=context.display,
+            template=context.config.publish.repo,
         )
     if options.json:
         print_json(report)
     else:
-        _show(cycle, report, means)
+        _show(cycle, report, context)
     done = bool(report.artifacts or report.staged or report.publications or cycle.todo.done)
     return exit_code(report.failures, anything_done=done)
 
 
-def _unpublished(means: Context) -> Context:
-    publish = replace(means.config.publish, namespace=None)
-    return replace(means, config=replace(means.config, publish=publish))
+def _unpublished(context: Context) -> Context:
+    publish = replace(context.config.publish, namespace=None)
+    return replace(context, config=replace(context.config, publish=publish))
 
 
-def _show(cycle: Cycle, report: Report, means: Context) -> None:
+def _show(cycle: Cycle, report: Report, context: Context) -> None:
     if cycle.paused is not None:
         click.echo(f"Paused: {cycle.paused}. Nothing was begun{'' if not report.publications else ' after that'}.")
-    elif means.config.run.dry_run:
+    elif context.config.run.dry_run:
         tables.plan(cycle.todo)
         click.echo("A dry run: nothing of it was done. Set dry_run = false in [run] to turn the bot on.")
         return
@@ -92,7 +92,7 @@ def _show(cycle: Cycle, report: Report, means: Context) -> None:
         tables.staged(report.staged)
     elif report.artifacts:
         tables.artifacts(report.artifacts)
-        if not means.config.publish.namespace:
+        if not context.config.publish.namespace:
             click.echo("Not published: give --namespace to publish these under your name.")
     if not cycle.todo.jobs and cycle.paused is None:
         already = len(cycle.todo.done)

@@ -12,8 +12,8 @@ from bot.state.store import Store, store_of
 
 
 def _store(options: Options) -> Store:
-    means = options.means().spelled()
-    return store_of(means.hub, means.config.namespace("without a namespace nothing is remembered"), means.config)
+    context = options.context().spelled()
+    return store_of(context.hub, context.config.namespace("without a namespace nothing is remembered"), context.config)
 
 
 @click.command("retry")

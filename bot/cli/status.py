@@ -33,19 +33,19 @@ def status_command(out: Path, previous: Path | None, private: bool, options: Opt
     \b
     Example: phi-bot status --namespace my-org --out site
     """
-    means = options.means()
-    namespace = means.config.namespace("without a namespace nothing is published")
+    context = options.context()
+    namespace = context.config.namespace("without a namespace nothing is published")
     if not options.json:
         write.check(out)
     before = write.previous(out, previous)
-    cycle = look((), catalogue.select(means.config.build.variants), means, keep=False)
-    namespace = cycle.means.config.publish.namespace or namespace
+    cycle = look((), catalogue.select(context.config.build.variants), context, keep=False)
+    namespace = cycle.context.config.publish.namespace or namespace
     shelved = tuple(cycle.there.shelved.values())
     wanted = [s for s in shelved if private or not s.private]
     known = collect.Known(
         sightings=cycle.watched.sightings,
         shelved=shelved,
-        records=_records(collect.unread(wanted, before), means.hub, means.display),
+        records=_records(collect.unread(wanted, before), context.hub, context.display),
         plan=cycle.todo,
         memory=cycle.store.memory if cycle.store else Memory(),
         paused=cycle.paused,
@@ -53,7 +53,7 @@ def status_command(out: Path, previous: Path | None, private: bool, options: Opt
     )
     found = collect.collect(
         known,
-        hub=means.hub.endpoint,
+        hub=context.hub.endpoint,
         namespace=namespace,
         now=dt.datetime.now(dt.UTC),
         private=private,

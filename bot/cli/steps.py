@@ -53,20 +53,20 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool
     \b
     Example: phi-bot build plan.json --json > artifacts.json
     """
-    means = options.means()
+    context = options.context()
     if len(sources) == 1 and (sources[0] == "-" or sources[0].endswith(".json")):
         todo: Plan = read_input(sources[0], Plan)
     else:
-        rows = catalogue.select(chosen(wanted, means))
-        rows = recipes.configured(rows, means.config.build.imatrix_from_4_bits)
-        releases, broken = read_named(sources, Reader(hub=means.hub))
+        rows = catalogue.select(chosen(wanted, context))
+        rows = recipes.configured(rows, context.config.build.imatrix_from_4_bits)
+        releases, broken = read_named(sources, Reader(hub=context.hub))
         todo = plan_releases(releases, rows)
         if not broken:
             require_work(todo)
         more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in rows)
         todo = replace(todo, failures=(*more, *todo.failures))
-    at_work(means)
-    return concluded(lambda: build_all(todo.jobs, means, stock=stock), options, todo.failures)
+    at_work(context)
+    return concluded(lambda: build_all(todo.jobs, context, stock=stock), options, todo.failures)
 
 
 @click.command("verify")
@@ -78,12 +78,12 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot verify artifacts.json --json > proven.json
     """
-    means = options.means()
-    given = artifacts_of(sources, "verify", means)
+    context = options.context()
+    given = artifacts_of(sources, "verify", context)
 
     def verified() -> Report:
         try:
-            return verify_all(given.artifacts, means)
+            return verify_all(given.artifacts, context)
         finally:
             if not options.json:
                 _show_evidence(given.artifacts)
@@ -107,15 +107,15 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot publish proven.json --namespace my-org --json > published.json
     """
-    means = options.means()
-    given = artifacts_of(sources, "publish", means)
-    means = means.spelled()
-    settings, namespace = means.config.publish, means.config.namespace("there is no namespace to publish in")
+    context = options.context()
+    given = artifacts_of(sources, "publish", context)
+    context = context.spelled()
+    settings, namespace = context.config.publish, context.config.namespace("there is no namespace to publish in")
 
     def place(artifact: Artifact) -> str:
         return repo_of(namespace, artifact.build.source.repo_id, artifact.build.variant, settings.repo)
 
-    given = permitted_artifacts(given, means.hub, "publish", place)
+    given = permitted_artifacts(given, context.hub, "publish", place)
 
     def published() -> Report:
         return publish(
@@ -123,9 +123,9 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
             namespace=namespace,
             private=settings.private,
             template=settings.repo,
-            workspace=means.workspace,
-            hub=means.hub,
-            display=means.display,
+            workspace=context.workspace,
+            hub=context.hub,
+            display=context.display,
         )
 
     return concluded(published, options, given.failures)
@@ -140,14 +140,14 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     \b
     Example: phi-bot stage proven.json --namespace my-org --json > staged.json
     """
-    means = options.means()
-    given = artifacts_of(sources, "stage", means)
-    means = means.spelled()
-    target = staging_repo(means.config)
-    given = permitted_artifacts(given, means.hub, "stage", lambda _: target)
+    context = options.context()
+    given = artifacts_of(sources, "stage", context)
+    context = context.spelled()
+    target = staging_repo(context.config)
+    given = permitted_artifacts(given, context.hub, "stage", lambda _: target)
 
     def staged() -> Report:
-        return stage(given.artifacts, config=means.config, hub=means.hub, display=means.display)
+        return stage(given.artifacts, config=context.config, hub=context.hub, display=context.display)
 
     return concluded(staged, options, given.failures)
 
@@ -168,32 +168,36 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     \b
     Example: phi-bot promote --namespace my-org
     """
-    means = options.means().spelled()
-    settings, dry = means.config.announce, means.config.run.dry_run
-    if not dry and means.hub.publishers is None:
-        namespace = means.config.namespace("there is no namespace to publish in")
-        require(means.hub, [state_repo(means.config, namespace)])
-    at_work(means)
+    context = options.context().spelled()
+    settings, dry = context.config.announce, context.config.run.dry_run
+    if not dry and context.hub.publishers is None:
+        namespace = context.config.namespace("there is no namespace to publish in")
+        require(context.hub, [state_repo(context.config, namespace)])
+    at_work(context)
     try:
-        report = promote(models, config=means.config, workspace=means.workspace, hub=means.hub, display=means.display)
+        report = promote(
+            models, config=context.config, workspace=context.workspace, hub=context.hub, display=context.display
+        )
     except CutShortError as cut:
         finish(cut.report, options)
         raise
     built = _built(reports) if reports is not None else ()
     if not dry:
-        count(built, report, config=means.config, hub=means.hub, display=means.display)
+        count(built, report, config=context.config, hub=context.hub, display=context.display)
     report = together(report, Report(failures=built))
     announce(report, status_page=settings.status_page)
     if settings.repository is not None and not dry and (report.publications or report.failures):
-        _announce_releases(report, means)
+        _announce_releases(report, context)
     return finish(report, options)
 
 
-def _announce_releases(report: Report, means: Context) -> None:
+def _announce_releases(report: Report, context: Context) -> None:
     """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
-    config, display = means.config, means.display
+    config, display = context.config, context.display
     try:
-        cycle = look((), catalogue.select(config.build.variants), means, keep=False, on=("github", "own"), staged=True)
+        cycle = look(
+            (), catalogue.select(config.build.variants), context, keep=False, on=("github", "own"), staged=True
+        )
     except PhiBotError as error:
         display.say(f"Not announced on GitHub: {error.message}. {error.hint}")
         return
@@ -202,7 +206,7 @@ def _announce_releases(report: Report, means: Context) -> None:
         todo=cycle.todo,
         watched=cycle.watched,
         settings=config.announce,
-        hub=means.hub.endpoint,
+        hub=context.hub.endpoint,
         display=display,
         template=config.publish.repo,
     )
@@ -226,5 +230,5 @@ def announce_command(published: str, options: Options) -> None:
     Example: phi-bot announce published.json
     """
     report: Report = read_input(published, Report)
-    text = announce(report, status_page=options.means().config.announce.status_page)
+    text = announce(report, status_page=options.context().config.announce.status_page)
     click.echo(json.dumps({"markdown": text}) if options.json else text)

@@ -29,8 +29,8 @@ def variants_command(model: str | None, options: Options) -> None:
     rows = tuple(catalogue.all_variants().values())
     parameters = None
     if model:
-        means = options.means()
-        release = Reader(hub=means.hub).named(model)
+        context = options.context()
+        release = Reader(hub=context.hub).named(model)
         parameters = release.parameters
     if options.json:
         click.echo(
@@ -161,8 +161,8 @@ def doctor_command(options: Options) -> int:
     \b
     Example: phi-bot doctor
     """
-    means = options.means()
-    found = diagnose.diagnose(means.config.build.work, means.hub.check)
+    context = options.context()
+    found = diagnose.diagnose(context.config.build.work, context.hub.check)
     if options.json:
         click.echo(json.dumps([f.to_json() for f in found], indent=2))
     else:

@@ -18,19 +18,19 @@ from bot.records.plans import Job, Plan
 Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
 
 
-def checked(todo: Plan, into: Target, on: Sequence[str], means: Context) -> Plan:
+def checked(todo: Plan, into: Target, on: Sequence[str], context: Context) -> Plan:
     """Return what of a plan may be written; better said now than after hours of building. Raises as ``look`` does."""
-    config, namespace = means.config, means.config.publish.namespace
+    config, namespace = context.config, context.config.publish.namespace
     if namespace is None:
         return todo
     if into == "state":
-        require(means.hub, [state_repo(config, namespace)])
+        require(context.hub, [state_repo(config, namespace)])
         return todo
-    todo = _stageable(todo, staging_repo(config), means.hub) if into == "staging" else permitted(todo, means.hub)
+    todo = _stageable(todo, staging_repo(config), context.hub) if into == "staging" else permitted(todo, context.hub)
     if tuple(on) != HERE:
-        means.hub.check_jobs(payer(config))
+        context.hub.check_jobs(payer(config))
     elif into == "repos":
-        check_announcing(config.announce, means.display)
+        check_announcing(config.announce, context.display)
     return todo
 
 

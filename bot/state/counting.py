@@ -16,20 +16,20 @@ from bot.system.workflow_run import run_address
 
 
 @contextmanager
-def counted(jobs: Sequence[Job], store: Store | None, means: Context) -> Iterator[list[Report]]:
+def counted(jobs: Sequence[Job], store: Store | None, context: Context) -> Iterator[list[Report]]:
     """Count an attempt at every variant of a release, and keep what came of it: the block appends its report."""
     outcome: list[Report] = []
     if store is None:
         yield outcome
         return
     planned: tuple[PlannedVariant, ...] = tuple(v for job in jobs for v in job.variants)
-    label, most = jobs[0].release.label, means.config.run.attempts
+    label, most = jobs[0].release.label, context.config.run.attempts
 
     def keep(change: Callable[[Memory], Memory], message: str) -> None:
         try:
             store.update(change, message)
         except PhiBotError as error:  # what is published counts, and not what is remembered of it
-            means.display.say(f"Not remembered: {error.message}")
+            context.display.say(f"Not remembered: {error.message}")
 
     address = run_address(os.environ)
     keep(

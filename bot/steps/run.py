@@ -38,7 +38,7 @@ class Cycle:
     """What one look at the Hub gives: what is there, what is to be done, and the memory to keep it in.
 
     ``there`` is what the namespace holds. ``store`` is None where nothing is published, so nothing is remembered.
-    ``means`` are those of the look, with the namespace as the Hub spells it.
+    ``context`` are those of the look, with the namespace as the Hub spells it.
     ``paused`` says why nothing is to begin.
     """
 
@@ -46,14 +46,14 @@ class Cycle:
     todo: Plan
     there: Namespace
     store: Store | None
-    means: Context
+    context: Context
     paused: str | None = None
 
 
 def look(
     models: Sequence[str],
     variants: Sequence[Variant],
-    means: Context,
+    context: Context,
     *,
     keep: bool,
     given: Watched | None = None,
@@ -72,15 +72,15 @@ def look(
     Raises the error of the first where none can be read, UnsupportedArchitectureError where nothing of them can be
     built, and TokenError where nothing of what is to be done may be written with this token.
     """
-    config, now = means.config, _now()
+    config, now = context.config, _now()
     variants = recipes.configured(variants, config.build.imatrix_from_4_bits)
-    store = _store(means)
+    store = _store(context)
     if keep and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())
         return Cycle(
-            watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, means=means, paused=paused
+            watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, context=context, paused=paused
         )
-    reader = Reader(hub=means.hub)
+    reader = Reader(hub=context.hub)
     memory = Memory() if store is None else store.memory
     releases, broken = read_named(models if given is None else (), reader)
     if given is not None:
@@ -89,16 +89,16 @@ def look(
         # A model may be named twice, in two spellings.
         watched = Watched(sightings=tuple(dict.fromkeys(map(sighting_of, releases))), notices=unusable(broken))
     else:
-        watched = watch(config=config, reader=reader, memory=memory, now=now, display=means.display)
-    there = NOTHING if config.publish.namespace is None else means.hub.namespace(config.publish.namespace)
-    means = means.spelled(there.owner)
-    config = means.config
+        watched = watch(config=config, reader=reader, memory=memory, now=now, display=context.display)
+    there = NOTHING if config.publish.namespace is None else context.hub.namespace(config.publish.namespace)
+    context = context.spelled(there.owner)
+    config = context.config
     if store is not None and config.publish.namespace is not None:
         store.repo_id = f"{config.publish.namespace}/{config.publish.state}"
     known = Known(
         namespace=config.publish.namespace,
         there=there,
-        staged=staged_folders(config, means.hub) if staged and config.publish.namespace else frozenset(),
+        staged=staged_folders(config, context.hub) if staged and config.publish.namespace else frozenset(),
         memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
         template=config.publish.repo,
         outdated="now" if models else config.build.outdated,
@@ -110,12 +110,12 @@ def look(
         require_work(todo)
     more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in variants)
     todo = replace(todo, failures=(*more, *todo.failures))
-    todo = assign_runners(todo, on=on, exact=exact, config=config, hub=means.hub, display=means.display)
+    todo = assign_runners(todo, on=on, exact=exact, config=config, hub=context.hub, display=context.display)
     if todo.jobs and into is not None:
-        todo = checked(todo, into, on, means)
+        todo = checked(todo, into, on, context)
     if store is not None and keep and not models:
         _keep(store, watched, todo, refusals, config)
-    return Cycle(watched=watched, todo=todo, there=there, store=store, means=means, paused=_paused(config, store))
+    return Cycle(watched=watched, todo=todo, there=there, store=store, context=context, paused=_paused(config, store))
 
 
 def _keep(store: Store, watched: Watched, todo: Plan, refusals: Mapping[str, Refused], config: Config) -> None:
@@ -136,7 +136,7 @@ def run(
     variants: Sequence[Variant],
     *,
     named: frozenset[str],
-    means: Context,
+    context: Context,
     on: Sequence[str] = HERE,
     staged: bool = False,
 ) -> tuple[Cycle, Report]:
@@ -151,32 +151,34 @@ def run(
     Before each release, and at the end, the working folder is brought within ``work.keep``. Raises what ``look``
     raises, and CutShortError on Ctrl-C.
     """
-    dry = means.config.run.dry_run
+    dry = context.config.run.dry_run
     here = tuple(on) == HERE
     into: Target | None = None if dry else "staging" if staged else "repos"
-    cycle = look(models, variants, means, keep=not dry and not staged, on=on, exact=not here, staged=staged, into=into)
-    means = cycle.means
-    _say(cycle, means.display, named=bool(models))
+    cycle = look(
+        models, variants, context, keep=not dry and not staged, on=on, exact=not here, staged=staged, into=into
+    )
+    context = cycle.context
+    _say(cycle, context.display, named=bool(models))
     report = Report(failures=asked_for(cycle.todo, models, named))
     if dry or cycle.paused is not None:
         return cycle, report
     if not here:
-        sent = submit(cycle.todo, config=means.config, hub=means.hub, display=means.display, staged=staged)
+        sent = submit(cycle.todo, config=context.config, hub=context.hub, display=context.display, staged=staged)
         return cycle, together(report, sent)
     for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
         jobs = tuple(group)
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
-            means.display.say(f"Paused: {paused}. What is left is for the next run")
+            context.display.say(f"Paused: {paused}. What is left is for the next run")
             return replace(cycle, paused=paused), report
-        keep_within(means, cycle.todo, jobs)
+        keep_within(context, cycle.todo, jobs)
         try:
-            with means.workspace.at_work():
-                done = _staged(jobs, means) if staged else _release(jobs, cycle.store, means)
+            with context.workspace.at_work():
+                done = _staged(jobs, context) if staged else _release(jobs, cycle.store, context)
             report = together(report, done)
         except KeyboardInterrupt as error:
             wanted = [(job.release.label, v.variant.name) for job in cycle.todo.jobs for v in job.variants]
             raise cut_short(report, error, wanted, "build") from error
-    keep_within(means, cycle.todo)
+    keep_within(context, cycle.todo)
     return cycle, report
 
 
@@ -192,11 +194,11 @@ def asked_for(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple
     )
 
 
-def _store(means: Context) -> Store | None:
-    namespace = means.config.publish.namespace
+def _store(context: Context) -> Store | None:
+    namespace = context.config.publish.namespace
     if namespace is None:
         return None
-    return store_of(means.hub, namespace, means.config)
+    return store_of(context.hub, namespace, context.config)
 
 
 def _paused(config: Config, store: Store | None) -> str | None:
@@ -223,20 +225,20 @@ def _say(cycle: Cycle, display: Display, *, named: bool) -> None:
         display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
 
 
-def _release(jobs: Sequence[Job], store: Store | None, means: Context) -> Report:
+def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Report:
     """Build, verify and publish what one release asks for. It is published when all of it is known.
 
     So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
     """
-    with counted(jobs, store, means) as outcome:
-        settings = means.config.publish
+    with counted(jobs, store, context) as outcome:
+        settings = context.config.publish
         namespace, private, template = settings.namespace, settings.private, settings.repo
         if namespace is None:
-            report = prove_all(jobs, means)
+            report = prove_all(jobs, context)
         else:
             where = partial(placed_to_publish, namespace=namespace, private=private, template=template)
-            with EarlyUpload(means.hub, where, means.display, Owners(hub=means.hub)) as ahead:
-                report = prove_all(jobs, means, ahead.offer)
+            with EarlyUpload(context.hub, where, context.display, Owners(hub=context.hub)) as ahead:
+                report = prove_all(jobs, context, ahead.offer)
         if report.artifacts and namespace:
             try:
                 published = publish(
@@ -244,9 +246,9 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Context) -> Report
                     namespace=namespace,
                     private=private,
                     template=template,
-                    workspace=means.workspace,
-                    hub=means.hub,
-                    display=means.display,
+                    workspace=context.workspace,
+                    hub=context.hub,
+                    display=context.display,
                 )
             except KeyboardInterrupt as error:
                 raise cut_short(report, error, (), "publish") from error
@@ -255,15 +257,15 @@ def _release(jobs: Sequence[Job], store: Store | None, means: Context) -> Report
     return report
 
 
-def _staged(jobs: Sequence[Job], means: Context) -> Report:
+def _staged(jobs: Sequence[Job], context: Context) -> Report:
     """Build and verify what one release asks for, and stage what is proven."""
-    where = partial(placed_to_stage, config=means.config, hub=means.hub)
-    with EarlyUpload(means.hub, where, means.display) as ahead:
-        report = prove_all(jobs, means, ahead.offer)
+    where = partial(placed_to_stage, config=context.config, hub=context.hub)
+    with EarlyUpload(context.hub, where, context.display) as ahead:
+        report = prove_all(jobs, context, ahead.offer)
     if not report.artifacts:
         return report
     try:
-        done = stage(report.artifacts, config=means.config, hub=means.hub, display=means.display)
+        done = stage(report.artifacts, config=context.config, hub=context.hub, display=context.display)
     except KeyboardInterrupt as error:
         raise cut_short(report, error, (), "stage") from error
     return together(report, done)

@@ -63,7 +63,7 @@ class _Checks:
         return passed
 
 
-def verify(task_json: Json, report: Reporter, means: FormatHooks) -> Json:
+def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
     """Measure an artifact; return what Evidence holds beside the gate (see evidence.Evidence)."""
     started = time.monotonic()
     task = VerifyTask.from_json(task_json)
@@ -77,7 +77,7 @@ def verify(task_json: Json, report: Reporter, means: FormatHooks) -> Json:
     def load() -> tuple[bool, str]:
         report.progress("loading", 0, 1, "files")
         before = time.monotonic()
-        loaded.append(means.load(task))
+        loaded.append(hooks.load(task))
         seconds = time.monotonic() - before
         report.progress("loading", 1, 1, "files")
         measured["runtime"] = loaded[0].name
@@ -85,14 +85,14 @@ def verify(task_json: Json, report: Reporter, means: FormatHooks) -> Json:
         return True, loaded[0].name
 
     # A damaged file may crash the runtime, and a file that does not load can be asked nothing.
-    whole = checks.run("integrity", lambda: (True, means.inspect(task)))
+    whole = checks.run("integrity", lambda: (True, hooks.inspect(task)))
     if whole and checks.run("loading", load):
         runtime = loaded.pop()
         measured |= _predictions(runtime, task, reference, checks, feed, report)
         del runtime  # the weights are read once more: do not hold them twice
     if whole:
-        checks.run("weights", lambda: _weights(means, task, reference, feed, report))
-        checks.run("rotary", lambda: _rotary(means, task))
+        checks.run("weights", lambda: _weights(hooks, task, reference, feed, report))
+        checks.run("rotary", lambda: _rotary(hooks, task))
     return measured | {
         "machine": machine(),
         "checks": [c.to_json() for c in checks.done],
@@ -199,13 +199,13 @@ def _work(runtime: Runtime, windows: list[Json]) -> list[tuple[Json, dict[str, L
     return work
 
 
-def _rotary(means: FormatHooks, task: VerifyTask) -> tuple[bool, str]:
+def _rotary(hooks: FormatHooks, task: VerifyTask) -> tuple[bool, str]:
     config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
-    return True, rotary.compare(means.rotary(task), rotary.of_config(config))
+    return True, rotary.compare(hooks.rotary(task), rotary.of_config(config))
 
 
 def _weights(
-    means: FormatHooks, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter
+    hooks: FormatHooks, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter
 ) -> tuple[bool, str]:
     source = Tensors(Path(task.source), feed)
     source.order(source.names())
@@ -213,7 +213,7 @@ def _weights(
 
     def counted() -> Iterator[weights.Stored]:
         done = 0
-        for stored in means.stored(task):
+        for stored in hooks.stored(task):
             yield stored
             done += len(stored.sources)
             report.progress("comparing weights", min(done, total), total, "tensors")

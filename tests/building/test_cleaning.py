@@ -314,7 +314,7 @@ def test_room_is_made_for_what_comes_next_and_no_more(workspace: Workspace) -> N
     assert clean(workspace, Wish(days=30, need=0), dry_run=True).removed == ()
 
 
-def means(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
+def context(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
     said: list[str] = []
 
     class Heard(Silent):
@@ -333,7 +333,7 @@ def test_a_run_cleans_by_itself_and_knows_what_others_published(workspace: Works
     row = there.build.variant
     name = f"me/{of.name}-mlx-4bit"
     done = PlannedVariant(variant=row, build_key=there.build.build_key, repo_id=name, path_in_repo="")
-    now, said = means(workspace)
+    now, said = context(workspace)
     keep_within(now, Plan(jobs=(), done=(), failures=()))
     assert said == []
     keep_within(now, Plan(jobs=(), done=(done,), failures=()), [jobs.job(of, "mlx/4bit")])

@@ -58,13 +58,13 @@ def test_shards_and_newer_keys_change_no_figure(tmp_path: Path) -> None:
 
 
 def _assert_documented(family: str, checkpoint: Callable[[str], Path], folder: Path) -> None:
-    means = Context(
+    context = Context(
         config=Config(),
         workspace=Workspace(root=folder / "work"),
         hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
         display=Silent(),
     )
-    cells = list(matrix([family], VARIANTS, checkpoint, means))
+    cells = list(matrix([family], VARIANTS, checkpoint, context))
     said = documented()[FAMILIES[family].title]
     for cell, words in zip(cells, said, strict=True):
         if cell.figures is None:

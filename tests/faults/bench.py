@@ -69,7 +69,7 @@ class Bench:
             build=replace(settings.build, threads=2),
             publish=replace(settings.publish, namespace=namespace),
         )
-        means = Context(
+        context = Context(
             config=settings,
             workspace=Workspace(root=self.work),
             hub=client.connect(self.proxy.url, self.hub.token),
@@ -77,8 +77,8 @@ class Bench:
         )
         with mock.patch.object(time, "sleep", self._sleep):
             try:
-                fetch(means.hub.release(MODEL), workspace=means.workspace, hub=means.hub, display=means.display)
-                return run((), catalogue.select(list(VARIANTS)), named=frozenset(VARIANTS), means=means)[1]
+                fetch(context.hub.release(MODEL), workspace=context.workspace, hub=context.hub, display=context.display)
+                return run((), catalogue.select(list(VARIANTS)), named=frozenset(VARIANTS), context=context)[1]
             except PhiBotError as error:
                 return error
 

@@ -10,9 +10,9 @@ from bot.reconvert.records import Measured
 from bot.reconvert.verdict import ERRORS, ORDER, never, resized, verdict
 from tests.reconvert.examples import figure, measured, row
 
-means = st.floats(0, 10)
+context = st.floats(0, 10)
 errors = st.floats(1e-9, 1)
-figures = st.builds(figure, means, errors)
+figures = st.builds(figure, context, errors)
 
 
 def test_a_difference_of_more_than_three_errors_is_one() -> None:
@@ -66,13 +66,13 @@ def test_the_other_way_round_it_is_the_other_verdict(one, other) -> None:  # typ
     assert verdict(measured(other), measured(one)) == opposite[verdict(measured(one), measured(other))]
 
 
-@given(means, errors, errors, st.floats(-0.99 * ERRORS, 0.99 * ERRORS))
+@given(context, errors, errors, st.floats(-0.99 * ERRORS, 0.99 * ERRORS))
 def test_within_the_error_nothing_is_said(mean: float, one: float, other: float, by: float) -> None:
     after = mean + by * math.hypot(one, other)
     assert verdict(measured(figure(mean, one)), measured(figure(after, other))) == "same"
 
 
-@given(means, errors, st.floats(1.01 * ERRORS, 100))
+@given(context, errors, st.floats(1.01 * ERRORS, 100))
 def test_larger_errors_never_find_a_difference_that_smaller_ones_do_not(mean: float, error: float, by: float) -> None:
     far = mean + by * math.hypot(error, error)
     assert verdict(measured(figure(mean, error)), measured(figure(far, error))) == "worse"

@@ -53,15 +53,15 @@ def jobs_of(
         "ensure",
         lambda name, _: Toolchain(name=name, python=Path(sys.executable), lock_digest="0" * 64, versions={}),
     )
-    means = Context(
+    context = Context(
         config=Config(),
         workspace=Workspace(root=tmp_path / "work"),
         hub=client.connect("http://127.0.0.1:9", None),  # nothing of this asks a Hub
         display=Silent(),
     )
     model = models.write(tmp_path / "model", models.files())
-    todo = plan_releases([Reader(hub=means.hub).named(str(model))], catalogue.select(names))
-    return todo.jobs, means
+    todo = plan_releases([Reader(hub=context.hub).named(str(model))], catalogue.select(names))
+    return todo.jobs, context
 
 
 @pytest.mark.process
@@ -82,10 +82,10 @@ def test_only_what_every_format_would_fail_of_ends_a_release(
     error: type[BuildError],
     others: type[BuildError],
 ) -> None:
-    todo, means = jobs_of(["gguf/q8_0", "openvino/fp16", "mlx/8bit"], end, tmp_path, monkeypatch)
+    todo, context = jobs_of(["gguf/q8_0", "openvino/fp16", "mlx/8bit"], end, tmp_path, monkeypatch)
     assert [j.format for j in todo] == ["gguf", "openvino", "mlx"]
 
-    failures = {f.variant: f for f in prove_all(todo, means).failures}
+    failures = {f.variant: f for f in prove_all(todo, context).failures}
 
     codes = {name: f.exit_code for name, f in failures.items()}
     assert codes == {
@@ -106,8 +106,8 @@ def test_weights_that_are_no_numbers_are_called_so_where_a_matrix_is_measured_to
         "[report.failed(Variant.from_json(t['variant']), 'x has invalid data', kind='not finite')"
         " for t in task['targets']]; return"
     )
-    todo, means = jobs_of(["gguf/iq4_xs", "gguf/q5_k_m", "mlx/8bit"], end, tmp_path, monkeypatch)
-    failures = {f.variant: f for f in prove_all(todo, means).failures}
+    todo, context = jobs_of(["gguf/iq4_xs", "gguf/q5_k_m", "mlx/8bit"], end, tmp_path, monkeypatch)
+    failures = {f.variant: f for f in prove_all(todo, context).failures}
     assert {name: f.exit_code for name, f in failures.items()} == {
         "gguf/iq4_xs": NotFiniteError.exit_code,
         "gguf/q5_k_m": NotFiniteError.exit_code,

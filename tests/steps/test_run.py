@@ -54,7 +54,7 @@ def broken(api: HfApi) -> str:
     return "microsoft/Phi-9"
 
 
-def means(hub: RunningHub, work: Path, **bot: Any) -> Context:
+def context(hub: RunningHub, work: Path, **bot: Any) -> Context:
     config = Config(
         run=Run(**bot),
         watch=Watch(authors=("microsoft",)),
@@ -67,7 +67,7 @@ def means(hub: RunningHub, work: Path, **bot: Any) -> Context:
 
 
 def cycle(hub: RunningHub, work: Path, *models_: str, **bot: Any) -> tuple[Cycle, Report]:
-    return run(models_, catalogue.select(["mlx"]), named=frozenset(), means=means(hub, work, **bot))
+    return run(models_, catalogue.select(["mlx"]), named=frozenset(), context=context(hub, work, **bot))
 
 
 def remembered(hub: RunningHub) -> Store:
@@ -88,7 +88,7 @@ def test_a_dry_run_plans_and_leaves_no_trace(hub: RunningHub, api: HfApi, broken
 def test_a_matrix_is_tried_where_the_configuration_says_so(
     hub: RunningHub, broken: str, tmp_path: Path, setting: Literal["never", "measured"]
 ) -> None:
-    given = means(hub, tmp_path / "work")
+    given = context(hub, tmp_path / "work")
     config = dataclasses.replace(given.config, build=Build(work=tmp_path / "work", imatrix_from_4_bits=setting))
     rows = catalogue.select(["gguf/q4_k_m", "gguf/q8_0"])
     seen = steps.look([broken], rows, dataclasses.replace(given, config=config), keep=False)
@@ -240,7 +240,12 @@ def test_what_failed_before_ctrl_c_is_kept_and_the_rest_is_not_counted(
 
     monkeypatch.setattr(steps, "prove_all", ended)
     with pytest.raises(KeyboardInterrupt):
-        run([broken], catalogue.select(["mlx/4bit", "mlx/8bit"]), named=frozenset(), means=means(hub, tmp_path / "w"))
+        run(
+            [broken],
+            catalogue.select(["mlx/4bit", "mlx/8bit"]),
+            named=frozenset(),
+            context=context(hub, tmp_path / "w"),
+        )
     (attempt,) = remembered(hub).memory.attempts.values()
     assert (attempt.message, attempt.variant, attempt.attempts) == ("it broke", "mlx/4bit", 1)
 

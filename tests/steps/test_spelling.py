@@ -44,7 +44,7 @@ class World:
         self.api = HfApi(endpoint=hub.url, token=hub.token)
         self.release = proven.release(hub, MODEL)
 
-    def means(self, namespace: str = "me", *, token: str | None = None, **watch: Any) -> Context:
+    def context(self, namespace: str = "me", *, token: str | None = None, **watch: Any) -> Context:
         config = Config(
             watch=Watch(**({"authors": ("microsoft",)} | watch)),
             build=Build(work=self.folder / "work"),
@@ -53,13 +53,13 @@ class World:
         hub = client.connect(self.running.url, token or self.running.token)
         return Context(config=config, workspace=Workspace(root=self.folder / "work"), hub=hub, display=self.said)
 
-    def how(self, means: Context) -> dict[str, Any]:
-        return {"workspace": means.workspace, "hub": means.hub, "display": means.display}
+    def how(self, context: Context) -> dict[str, Any]:
+        return {"workspace": context.workspace, "hub": context.hub, "display": context.display}
 
     def published(self, *names: str, of: Release | None = None) -> None:
-        means = self.means()
+        context = self.context()
         made = [proven.artifact(self.folder / "made", of or self.release, name) for name in names]
-        assert publish(made, namespace="me", private=False, **self.how(means)).failures == ()
+        assert publish(made, namespace="me", private=False, **self.how(context)).failures == ()
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def world(hub: RunningHub, tmp_path: Path) -> World:
 
 
 def seen(world: World, **how: Any) -> list[str]:
-    means = world.means(**how)
-    reader = Reader(hub=means.hub)
-    found = watch(config=means.config, reader=reader, memory=Memory(), now=NOW, display=world.said)
+    context = world.context(**how)
+    reader = Reader(hub=context.hub)
+    found = watch(config=context.config, reader=reader, memory=Memory(), now=NOW, display=world.said)
     return [s.repo_id for s in found.sightings]
 
 
@@ -104,7 +104,7 @@ def test_where_patterns_leave_out_all_that_is_there_that_is_said(world: World) -
 def test_patterns_take_and_leave_out_in_any_spelling(world: World, pattern: str) -> None:
     assert seen(world, include=(pattern,)) == [MODEL]
     assert seen(world, exclude=(pattern,)) == []
-    assert is_watched("MICROSOFT/phi-9-Mini", world.means(authors=("Microsoft",)).config)
+    assert is_watched("MICROSOFT/phi-9-Mini", world.context(authors=("Microsoft",)).config)
 
 
 # ---- what is published -------------------------------------------------------------------------------------------
@@ -114,9 +114,9 @@ def test_patterns_take_and_leave_out_in_any_spelling(world: World, pattern: str)
 @pytest.mark.parametrize("namespace", ["me", "Me", "ME"])
 def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: World, author: str, namespace: str) -> None:
     world.published(*ROWS)
-    cycle = look((), catalogue.select(ROWS), world.means(namespace, authors=(author,)), keep=True)
+    cycle = look((), catalogue.select(ROWS), world.context(namespace, authors=(author,)), keep=True)
     assert (cycle.todo.jobs, cycle.todo.failures, len(cycle.todo.done)) == ((), (), 2)
-    assert cycle.means.config.publish.namespace == "me"
+    assert cycle.context.config.publish.namespace == "me"
     assert cycle.store is not None
     assert cycle.store.repo_id == "me/phi-bot-state"
     assert [d.id for d in world.api.list_datasets()] == ["me/phi-bot-state"]
@@ -124,7 +124,7 @@ def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: Worl
 
 @pytest.mark.parametrize("model", [MODEL, "Microsoft/PHI-9-mini", "microsoft/phi-9-mini@main"])
 def test_a_model_is_named_in_any_spelling_and_has_its_own_everywhere(world: World, model: str) -> None:
-    cycle = look((model, MODEL), catalogue.select(ROWS), world.means(), keep=False)
+    cycle = look((model, MODEL), catalogue.select(ROWS), world.context(), keep=False)
     assert [(j.release.repo_id, v.repo_id) for j in cycle.todo.jobs for v in j.variants] == [
         (MODEL, "me/Phi-9-mini-GGUF")
     ] * 2
@@ -132,18 +132,18 @@ def test_a_model_is_named_in_any_spelling_and_has_its_own_everywhere(world: Worl
 
 def test_a_namespace_with_nothing_in_it_is_spelled_as_the_token_says(world: World, hub: RunningHub) -> None:
     token = make_token(hub.hub.folder, "publisher", "write", ["My-Org"])
-    cycle = look((MODEL,), catalogue.select(ROWS), world.means("my-org", token=token), keep=True)
+    cycle = look((MODEL,), catalogue.select(ROWS), world.context("my-org", token=token), keep=True)
     assert {v.repo_id for j in cycle.todo.jobs for v in j.variants} == {"My-Org/Phi-9-mini-GGUF"}
-    unknown = look((MODEL,), catalogue.select(ROWS), world.means("new-org", token=token), keep=False)
+    unknown = look((MODEL,), catalogue.select(ROWS), world.context("new-org", token=token), keep=False)
     assert {v.repo_id for j in unknown.todo.jobs for v in j.variants} == {"new-org/Phi-9-mini-GGUF"}
 
 
 def test_staging_promoting_and_proposing_know_a_model_by_any_spelling(world: World) -> None:
     artifact = proven.artifact(world.folder / "first", world.release)
-    means = world.means("Me").spelled("me")
-    report = stage([artifact], config=means.config, hub=means.hub, display=world.said)
+    context = world.context("Me").spelled("me")
+    report = stage([artifact], config=context.config, hub=context.hub, display=world.said)
     assert [s.repo_id for s in report.staged] == ["me/phi-bot-staging"]
-    other = world.means("me", authors=("Microsoft",))
+    other = world.context("me", authors=("Microsoft",))
     for named in (("MICROSOFT/phi-9-mini",), ()):
         report = promote(named, config=other.config, **world.how(other))
         assert report.failures == ()

@@ -179,11 +179,11 @@ def test_another_template_keeps_them_apart(world: World) -> None:
 
 
 def test_a_look_and_jobs_elsewhere_begin_nothing_of_the_other(world: World) -> None:
-    means = Context(
+    context = Context(
         config=world.config, workspace=Workspace(root=world.folder / "work"), hub=world.hub, display=world.said
     )
     for wanted in ((ONE, OTHER), ()):
-        cycle = look(wanted, catalogue.select(ROWS), means, keep=False, on=("hf-jobs",), exact=False)
+        cycle = look(wanted, catalogue.select(ROWS), context, keep=False, on=("hf-jobs",), exact=False)
         assert {j.release.repo_id for j in cycle.todo.jobs} <= {ONE, OTHER}
         assert len(cycle.todo.jobs) == 1
         refused(cycle.todo, *ROWS)

@@ -15,8 +15,8 @@ def verify(task_json: Json, report: Reporter) -> Json:
     """Measure an artifact, as measure.verify. Raises RuntimeError where there is no device that it was built for."""
     send_nothing()
     find_device(VerifyTask.from_json(task_json).variant)
-    means = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
-    return measure.verify(task_json, report, means)
+    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    return measure.verify(task_json, report, hooks)
 
 
 if __name__ == "__main__":

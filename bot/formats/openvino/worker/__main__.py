@@ -11,5 +11,5 @@ from bot.worker import measure
 from bot.worker.harness import main
 
 if __name__ == "__main__":
-    means = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
-    main({"build": build, "plan": plan, "stock": stock, "verify": partial(measure.verify, means=means)})
+    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    main({"build": build, "plan": plan, "stock": stock, "verify": partial(measure.verify, hooks=hooks)})
