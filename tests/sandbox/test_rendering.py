@@ -54,7 +54,7 @@ def test_one_child_renders_all_conversations(children: list[subprocess.Popen[byt
     template = (
         "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}{{ messages[0].content }}"
     )
-    made = render("jinja", given(template), [chat("a"), chat("no"), chat("c \ud83d")])
+    made = render("bot.worker.jinja", given(template), [chat("a"), chat("no"), chat("c \ud83d")])
     assert made == [Rendered(text="a"), Rendered(error="TemplateError: not this"), Rendered(text="c \ud83d")]
     assert len(children) == 1
     assert children[0].returncode == 0
@@ -67,7 +67,7 @@ def test_what_takes_too_much_is_stopped_and_the_conversation_named(
 ) -> None:
     template = f"{{% if messages[0].content == 'now' %}}{TEMPLATES[kind]}{{% endif %}}"
     with pytest.raises(LimitError, match=r"^it (takes too much|writes too much).* \(the second\)$"):
-        render("jinja", given(template), [chat(), chat("now", "the second"), chat()])
+        render("bot.worker.jinja", given(template), [chat(), chat("now", "the second"), chat()])
     assert children[0].returncode is not None
 
 
@@ -81,7 +81,7 @@ def test_the_child_stays_within_its_memory(template: str) -> None:
 import sys
 from bot.sandbox.rendering import LimitError, render
 try:
-    render("jinja", {given(template)!r}, [{chat()!r}])
+    render("bot.worker.jinja", {given(template)!r}, [{chat()!r}])
 except LimitError as error:
     print(error)
 {code}
@@ -116,18 +116,18 @@ def test_what_a_template_refuses_is_its_own_affair(tmp_path: Path) -> None:
 def test_one_that_does_not_end_is_stopped_where_the_system_counts_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "WALL_SECONDS", 2.0)
     with pytest.raises(LimitError, match=r"^it takes more than 2 seconds \(a question\)$"):
-        render("jinja", given(TEMPLATES["time"]), [chat()])
+        render("bot.worker.jinja", given(TEMPLATES["time"]), [chat()])
 
 
 def test_one_that_grows_is_stopped_where_the_system_keeps_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "OWN_BYTES", 100 << 20)
     with pytest.raises(LimitError, match=r"^it takes too much memory"):
-        render("jinja", given(TEMPLATES["memory"]), [chat()])
+        render("bot.worker.jinja", given(TEMPLATES["memory"]), [chat()])
 
 
 def test_an_engine_that_cannot_be_loaded_is_no_fault_of_the_template(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(EngineError, match=r"\(no_such_engine\) could not be loaded: .*No module named"):
-        render("no_such_engine", {}, [chat()])
+    with pytest.raises(EngineError, match=r"\(bot.worker.no_such_engine\) could not be loaded: .*No module named"):
+        render("bot.worker.no_such_engine", {}, [chat()])
     assert "Traceback" in capfd.readouterr().err
 
 
@@ -142,7 +142,7 @@ def test_a_child_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(*args, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "Popen", Seen)
-    render("jinja", given("{{ messages }}"), [chat()])
+    render("bot.worker.jinja", given("{{ messages }}"), [chat()])
     assert "the-secret" not in str(seen)
     assert seen[0]["HOME"] != os.environ.get("HOME")
 

@@ -231,7 +231,8 @@ sys.path.insert(0, sys.argv[1])
 from bot.sandbox.rendering import texts
 class runtime:
     def render(chats):
-        return texts("gguf.rendering", {{"template": {hostile.TEMPLATES[kind]!r}, "bos": "", "eos": ""}}, chats)
+        given = {{"template": {hostile.TEMPLATES[kind]!r}, "bos": "", "eos": ""}}
+        return texts("bot.formats.gguf.worker.rendering", given, chats)
 {hostile.CODE}
 print(json.dumps(said))
 """
