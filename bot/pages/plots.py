@@ -10,7 +10,7 @@ from bot import toolchains
 from bot.errors import PhiBotError
 from bot.formats.registry import all_formats
 from bot.machines import worker_limits
-from bot.pages.cards import figures
+from bot.pages import figures
 from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import ProvenBuild, Release, digest_of

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bot import catalogue
-from bot.pages import markdown, templates
-from bot.pages.cards import figures
+from bot.pages import figures, markdown, templates
 from bot.pages.mermaid import Bar, bars
 from bot.printable import size
 from bot.records.artifacts import BuildRecord, ProvenBuild, Publication, Report

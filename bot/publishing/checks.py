@@ -20,7 +20,7 @@ from bot.formats import recipes
 from bot.formats.registry import Format, all_formats
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import HubFile
-from bot.pages.cards import figures
+from bot.pages import figures
 from bot.pages.plots import PICTURES
 from bot.publishing.compose import path_in_repo
 from bot.records.artifacts import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bot.pages import templates
-from bot.pages.cards.figures import nats, percent
+from bot.pages.figures import nats, percent
 from bot.printable import duration, size
 from bot.reconvert.records import ComparedVariant, Comparison, Figure, Measured, Rebuilds, What
 from bot.reconvert.verdict import ERRORS, ORDER, SIZE, resized

@@ -13,7 +13,7 @@ from bot.building import reference
 from bot.building.release_at_hand import AtHand
 from bot.errors import BuildError
 from bot.formats import recipes
-from bot.pages.cards.figures import nats
+from bot.pages.figures import nats
 from bot.progress import Display
 from bot.records.artifacts import Failure, ImatrixTrial, Release, digest_of
 from bot.records.evidence import DISTANCE, Evidence

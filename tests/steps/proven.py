@@ -15,7 +15,7 @@ from bot.formats import recipes
 from bot.formats.registry import all_formats
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.pages.cards import figures
+from bot.pages import figures
 from bot.records.artifacts import Artifact, BuildRecord, Cost, FileEntry, Imatrix, Release, SourceRef, ToolchainRef
 from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side, judge
 from bot.source.prompt import Prompt

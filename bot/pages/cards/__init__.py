@@ -6,8 +6,8 @@ from urllib.parse import quote
 from bot.errors import RecordError
 from bot.formats import recipes
 from bot.formats.registry import Format, all_formats
-from bot.pages import templates
-from bot.pages.cards import figures, metadata
+from bot.pages import figures, templates
+from bot.pages.cards import metadata
 from bot.records.artifacts import Json, Release, RepoRecord
 from bot.source.prompt import Prompt
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from bot.formats.registry import all_formats
-from bot.pages.cards.figures import nats, percent
+from bot.pages.figures import nats, percent
 from bot.pages.markdown import is_web_address
 from bot.pages.status import chart
 from bot.pages.status.records import STATES, Quality, State, Status

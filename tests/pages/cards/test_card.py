@@ -14,7 +14,7 @@ from bot.formats import recipes
 from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 from bot.pages.cards import render_card
-from bot.pages.cards.figures import with_error
+from bot.pages.figures import with_error
 from bot.records.artifacts import Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
 from bot.records.evidence import Check, KnownBehaviour
 from bot.source.chat_template import ChatFormat
