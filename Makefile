@@ -1,6 +1,7 @@
 # make demo     makes all that is needed and runs the main job on a small model, from release to published files
 # make test     makes all that is needed and runs every test but the sweeps
 # make sweep    runs the rest: every fault in every format, every family, and more pull requests
+# make digests  runs the tools that builds are compared with, and keeps what they write in tests/worker/stock.json
 # make unit     runs the fast tests, without any toolchain or server
 # make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
@@ -31,10 +32,16 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3.1
 	if "$$python" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; \
 	then echo "$$python"; exit; elif [ -n "$(PYTHON)" ]; then break; fi; done; exit 1
 
+# Tests that hold what is built against what the formats' own tools write.
+TWINS = -k "test_lean or test_direct"
+
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test sweep unit families controls bench bench-kills bench-disk bench-uploads bench-cycle bench-scale measurements importance lint workflows dist locks clean
+.PHONY: help demo test sweep digests unit families controls bench bench-kills bench-disk bench-uploads bench-cycle bench-scale measurements importance lint workflows dist locks clean
 .NOTPARALLEL:
+
+# Where Python may not keep what it compiles, each of hundreds of processes compiles the bot anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -50,6 +57,11 @@ test: $(STAMP)
 sweep: $(STAMP)
 	@$(BIN)/phi-bot toolchain install --all
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m sweep
+	@PHI_BOT_STOCK=run $(BIN)/python -m pytest -n 2 --dist worksteal -m "toolchain and not sweep" $(TWINS)
+
+digests: $(STAMP)
+	@$(BIN)/phi-bot toolchain install --all
+	@PHI_BOT_STOCK=keep $(BIN)/python -m pytest -n 2 --dist worksteal -m "toolchain and not sweep" $(TWINS)
 
 unit: $(STAMP)
 	@$(BIN)/python -m pytest -n auto -m "not toolchain and not browser and not process and not server and not sweep"

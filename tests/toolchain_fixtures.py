@@ -15,8 +15,10 @@ from bot.catalogue.families import DEFAULT
 from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.records.tasks import ReferenceTask
+from bot.toolchains import Toolchain, install
 from bot.toolchains.enter import run_worker
 from bot.toolchains.install import cache_folder, ensure
+from tests.warm import warm
 
 _BOT = Path(bot.__file__).parent
 _SAMPLE_MAKERS = ("worker/sample/*.py", "texts/__init__.py", "texts/training.txt")
@@ -33,6 +35,24 @@ _REFERENCE = (
     "checkpoint",
 )
 _REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *(f"worker/{name}.py" for name in _REFERENCE), "texts/*")
+
+
+@pytest.fixture
+def warm_toolchains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all that is built and verified in this process use warm toolchains."""
+    find = install._find
+
+    def found(name: str, slot: Path) -> Toolchain | None:
+        toolchain = find(name, slot)
+        return warm(toolchain) if toolchain else None
+
+    monkeypatch.setattr(install, "_find", found)
+
+
+@pytest.fixture
+def cold_toolchains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every worker be a process of its own, from its interpreter's beginning."""
+    monkeypatch.setattr("tests.warm.ON", False)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +82,7 @@ def compute_reference(source: Path, out: Path) -> Json:
     """Compute the reference of a model into a new folder. Returns, and raises, what ``run_worker`` does."""
     out.mkdir()
     return run_worker(
-        ensure("reference", Silent()),
+        warm(ensure("reference", Silent())),
         "bot.worker.reference",
         "compute",
         ReferenceTask(source=str(source), out=str(out), threads=2),

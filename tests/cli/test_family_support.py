@@ -42,12 +42,14 @@ _SWEPT = [pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep)
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 @pytest.mark.parametrize("family", _SWEPT)
 def test_a_family_becomes_what_the_page_says(family: str, sample_of: Callable[[str], Path], tmp_path: Path) -> None:
     _assert_documented(family, sample_of, tmp_path)
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 @pytest.mark.sweep
 def test_shards_and_newer_keys_change_no_figure(tmp_path: Path) -> None:
     def checkpoint(family: str) -> Path:

@@ -37,6 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 @pytest.mark.parametrize(("fault", "format_name"), CELLS)
 def test_a_fault_is_found(bench: Bench, sample_of: Callable[[str], Path], fault: Fault, format_name: str) -> None:
     failed = bench.failed_checks(fault, sample_of(fault.family), format_name)

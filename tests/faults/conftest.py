@@ -6,27 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.faults.bench import Bench, make_bench, open_bench
+from tests.shared import once
 
 
 @pytest.fixture(scope="session")
 def made_bench(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     """The folder of a bench that nobody works in."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    folder = base / "bench"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            making = base / "bench-in-the-making"
-            shutil.rmtree(making, ignore_errors=True)
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(os, "fsync", lambda handle: None)
-                make_bench(making, sample)
-            making.rename(folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(os, "fsync", lambda handle: None)
+            make_bench(folder / "bench", sample)
+
+    return once(tmp_path_factory, "faults", make) / "bench"
 
 
 @pytest.fixture(scope="session")

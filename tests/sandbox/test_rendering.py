@@ -61,6 +61,7 @@ def test_one_child_renders_all_conversations(children: list[subprocess.Popen[byt
 
 
 @POSIX
+@pytest.mark.process
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_what_takes_too_much_is_stopped_and_the_conversation_named(
     children: list[subprocess.Popen[bytes]], kind: str
@@ -100,6 +101,7 @@ def looping(folder: Path) -> Path:
 
 
 @POSIX
+@pytest.mark.process
 def test_a_template_that_loops_is_known_before_a_toolchain_is_entered(tmp_path: Path) -> None:
     release = local_release(looping(tmp_path / "model"))
     workspace = Workspace(root=tmp_path / "work")

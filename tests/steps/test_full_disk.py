@@ -22,7 +22,7 @@ from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.worker.running import room_left, small_disk
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
 
 NOBODY = client.connect("http://127.0.0.1:9", None)  # no request is made
 VARIANTS = ("gguf/q8_0", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")

@@ -216,6 +216,7 @@ def content(artifact: Artifact) -> bytes:
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 def test_what_is_kept_is_the_file_that_a_plain_build_gives(place: Place) -> None:
     display = Heard()
     made = place.build(recipes.configured([Q4_K_M, Q6_K, Q8_0], "measured"), display)
@@ -242,6 +243,7 @@ def test_what_is_kept_is_the_file_that_a_plain_build_gives(place: Place) -> None
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 def test_a_bot_that_is_stopped_while_it_measures_builds_nothing_anew(place: Place) -> None:
     variants = recipes.configured([Q4_K_M], "measured")
     with pytest.raises(KeyboardInterrupt):
@@ -253,6 +255,7 @@ def test_a_bot_that_is_stopped_while_it_measures_builds_nothing_anew(place: Plac
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 def test_weights_that_stream_give_the_same_file(hub: RunningHub, sample: Path, reference: Path, tmp_path: Path) -> None:
     connected = client.connect(hub.url, hub.token)
     files: dict[str, Path | bytes] = {p.name: p for p in sorted(sample.iterdir())}
@@ -271,6 +274,7 @@ def test_weights_that_stream_give_the_same_file(hub: RunningHub, sample: Path, r
 
 
 @pytest.mark.toolchain
+@pytest.mark.usefixtures("warm_toolchains")
 def test_where_no_matrix_can_be_measured_the_file_is_plain(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importance_matrix, "importance", _refuses)
     display = Heard()

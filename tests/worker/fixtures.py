@@ -1,29 +1,32 @@
 """What tests of several formats build from."""
 
+import json
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from benchmarks.checkpoints import SHAPES, make
 from bot.progress import Silent
+from bot.records.artifacts import Json, Variant
 from bot.toolchains.install import ensure
+from tests.shared import once
 from tests.toolchain_fixtures import compute_reference
 from tests.worker import kinds
-from tests.worker.running import Built, build, rows
+from tests.worker.running import Built, Measured, build_once, measure, rows
 
 
 @pytest.fixture(scope="session")
 def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
     """Returns the checkpoint of a kind (see kinds.py), and its reference: both to be read only."""
 
-    @cache
     def made(kind: str) -> tuple[Path, Path]:
-        folder = tmp_path_factory.mktemp(kind)
-        source = kinds.make(kind, sample, ensure("reference", Silent()), folder / kind)
-        compute_reference(source, folder / "reference")
-        return source, folder / "reference"
+        def make(folder: Path) -> None:
+            source = kinds.make(kind, sample, ensure("reference", Silent()), folder / kind)
+            compute_reference(source, folder / "reference")
+
+        folder = once(tmp_path_factory, kind, make)
+        return folder / kind, folder / "reference"
 
     return made
 
@@ -31,12 +34,48 @@ def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 @pytest.fixture(scope="session")
 def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One layer of Phi-3.5-mini at its true size, to be read only: 310 million parameters, in two files."""
-    folder = tmp_path_factory.mktemp("large") / "source"
-    return make(SHAPES["phi-3.5-mini"], sample, folder, layers=1, shard=400 * 10**6)
+
+    def made(folder: Path) -> None:
+        make(SHAPES["phi-3.5-mini"], sample, folder / "source", layers=1, shard=400 * 10**6)
+
+    return once(tmp_path_factory, "large", made) / "source"
+
+
+@pytest.fixture(scope="session")
+def gguf_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every GGUF row of the catalogue, built from the sample in one job: to be read only."""
+    return build_once(tmp_path_factory, ensure("gguf", Silent()), sample, rows("gguf"), "gguf")
 
 
 @pytest.fixture(scope="session")
 def onnx_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Every ONNX row of the catalogue, built from the sample in one job: to be read only."""
-    folder = tmp_path_factory.mktemp("onnx")
-    return build(ensure("onnx", Silent()), sample, rows("onnx"), folder / "job", log=folder / "log")
+    return build_once(tmp_path_factory, ensure("onnx", Silent()), sample, rows("onnx"), "onnx")
+
+
+@pytest.fixture(scope="session")
+def openvino_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every OpenVINO row of the catalogue, built from the sample in one job: to be read only."""
+    return build_once(tmp_path_factory, ensure("openvino", Silent()), sample, rows("openvino"), "openvino")
+
+
+@pytest.fixture(scope="session")
+def mlx_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every MLX row of the catalogue, built from the sample in one job: to be read only."""
+    return build_once(tmp_path_factory, ensure("mlx", Silent()), sample, rows("mlx"), "mlx")
+
+
+@pytest.fixture(scope="session")
+def measured_of(sample: Path, reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """What is measured on a row of the files above, once for all tests that look at it."""
+
+    def measured(built: Built, variant: Variant) -> Json:
+        def make(folder: Path) -> None:
+            toolchain, artifact = ensure(variant.format, Silent()), built.folders[variant.name]
+            found = measure(toolchain, artifact, variant, sample, reference, folder / "log")
+            (folder / "measured.json").write_text(json.dumps(found))
+
+        name = f"measured {variant.name}".replace("/", " ")
+        return json.loads((once(tmp_path_factory, name, make) / "measured.json").read_text())
+
+    return measured

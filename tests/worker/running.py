@@ -26,6 +26,8 @@ from bot.source import read_header, sparse_files
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment, run_worker
 from bot.toolchains.install import ensure
+from tests.shared import once
+from tests.warm import warm
 
 MODEL = "Phi-sample"
 
@@ -62,6 +64,9 @@ class Built:
         return {p.name: p.read_bytes() for p in sorted(self.folders[name].iterdir())}
 
 
+Measured = Callable[[Built, Variant], Json]  #: what verifying a variant of a build measures
+
+
 def rows(format_name: str) -> list[Variant]:
     """The catalogue's variants of a format."""
     return [v for v in catalogue.all_variants().values() if v.format == format_name]
@@ -93,6 +98,20 @@ def build(
     return built
 
 
+def build_once(
+    factory: pytest.TempPathFactory, toolchain: Toolchain, source: Path, variants: Sequence[Variant], name: str
+) -> Built:
+    """Build variants once for all processes that test, under a name of their own: to be read only."""
+
+    def make(folder: Path) -> None:
+        built = build(toolchain, source, variants, folder / "job", log=folder / "log")
+        folders = {name: str(path) for name, path in built.folders.items()}
+        (folder / "built.json").write_text(json.dumps({"folders": folders, "events": built.events}))
+
+    found = json.loads((once(factory, name, make) / "built.json").read_text())
+    return Built(folders={name: Path(path) for name, path in found["folders"].items()}, events=found["events"])
+
+
 def run_build(
     toolchain: Toolchain,
     source: Path,
@@ -111,9 +130,9 @@ def run_build(
     """
     task = task_of(source, variants, built, model=model, threads=threads, stock=stock)
     if any(v.options.get("imatrix") for v in variants):
-        task = replace(task, importance=_importance(source))
+        task = replace(task, importance=importance_of(source))
     if not streamed:
-        run_worker(toolchain, worker_module(toolchain.name), "build", task, log=log, on_event=built.events.append)
+        run_worker(warm(toolchain), worker_module(toolchain.name), "build", task, log=log, on_event=built.events.append)
         return
     folder = Path(task.scratch).parent
     with streaming(source, folder / "streamed") as stream:
@@ -124,7 +143,13 @@ def run_build(
 
         task = replace(task, source=str(folder / "streamed"), streamed=True)
         run_worker(
-            toolchain, worker_module(toolchain.name), "build", task, log=log, on_event=on_event, on_start=stream.begin
+            warm(toolchain),
+            worker_module(toolchain.name),
+            "build",
+            task,
+            log=log,
+            on_event=on_event,
+            on_start=stream.begin,
         )
 
 
@@ -170,7 +195,7 @@ def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stre
 
 
 @cache
-def _importance(source: Path) -> str:
+def importance_of(source: Path) -> str:
     """Measure the importance matrix of a model, once; return its file."""
     toolchain = ensure("gguf", Silent())
     folder = Path(tempfile.mkdtemp())
@@ -185,7 +210,7 @@ def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str |
     out.mkdir(parents=True)
     (out / "text.txt").write_text("\n\n".join(texts.training()) if text is None else text)
     task = ImportanceTask(model=str(model), text=str(out / "text.txt"), name="text.txt", out=str(out), threads=2)
-    run_worker(toolchain, worker_module("gguf"), "importance", task, log=out / "log", on_event=lambda _: None)
+    run_worker(warm(toolchain), worker_module("gguf"), "importance", task, log=out / "log", on_event=lambda _: None)
     return out / "imatrix.gguf"
 
 
@@ -200,7 +225,7 @@ def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path
         threads=2,
         read_differently=tuple(all_formats()[variant.format].read_differently(config)),
     )
-    return run_worker(toolchain, worker_module(toolchain.name), "verify", task, log=log, on_event=lambda _: None)
+    return run_worker(warm(toolchain), worker_module(toolchain.name), "verify", task, log=log, on_event=lambda _: None)
 
 
 def distances(measured: Json, setting: str = "") -> dict[str, Distance]:
@@ -226,7 +251,7 @@ def assert_proven(measured: Json, bound: float) -> None:
 
 def run_python(toolchain: Toolchain, code: str, *args: object) -> str:
     """Run code inside a toolchain, in the environment of a worker; return what it printed."""
-    command = [str(toolchain.python), "-I", "-c", code, *map(str, args)]
+    command = [str(warm(toolchain).python), "-I", "-c", code, *map(str, args)]
     with tempfile.TemporaryDirectory() as home:
         done = subprocess.run(command, capture_output=True, text=True, env=child_environment(home))
     assert done.returncode == 0, done.stderr

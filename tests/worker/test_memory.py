@@ -20,7 +20,7 @@ from tests.toolchain_fixtures import compute_reference
 from tests.worker.limits import data_limit, wide
 from tests.worker.running import build, run_python
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("cold_toolchains")]
 
 GB = 10**9
 

@@ -1,6 +1,5 @@
 """Twin tests: a fast path gives the files of the stock one, also where its worker is changed, or killed in between."""
 
-import filecmp
 import json
 import subprocess
 from collections.abc import Callable, Collection, Sequence
@@ -14,7 +13,9 @@ from bot.catalogue.families import FAMILIES
 from bot.records.artifacts import Json, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment
+from tests.warm import warm
 from tests.worker.running import Built, build, prepare, task_of
+from tests.worker.stock import assert_as_stock, assert_same
 
 ROOT = Path(bot.__file__).parent.parent
 
@@ -34,13 +35,15 @@ def assert_twins(
     """The fast path was taken, and left the bytes of the stock one. ``in_order``: and finished one after the other."""
     folder.mkdir(exist_ok=True)
     fast = build(toolchain, source, variants, folder / "fast", log=folder / "log")
-    stock = build(toolchain, source, variants, folder / "stock", log=folder / "log", stock=True)
     assert [n for n in fast.notes if n.startswith("Stock path")] == []
-    asked = "Stock path: as asked for"
-    assert stock.notes in ([asked], [asked] * len(variants))  # each worker says so; OpenVINO has one for each variant
     _assert_names(fast, variants, in_order=in_order)
-    _assert_names(stock, variants, in_order=in_order)
-    assert_same(fast, stock)
+
+    def check(stock: Built) -> None:
+        asked = "Stock path: as asked for"
+        assert stock.notes in ([asked], [asked] * len(variants))  # each worker says so; OpenVINO has one a variant
+        _assert_names(stock, variants, in_order=in_order)
+
+    assert_as_stock(fast, toolchain, source, variants, folder / "stock", check=check)
 
 
 def assert_streams(
@@ -57,21 +60,10 @@ def assert_goes_stock(
     change: str, toolchain: Toolchain, source: Path, variant: Variant, folder: Path, reason: str, *, threads: int = 2
 ) -> None:
     """A changed worker takes the stock path, says why, and leaves what it leaves."""
-    stock = build(toolchain, source, [variant], folder / "stock", log=folder / "log", stock=True)
     ran = run_with(change, toolchain, source, [variant], prepare(folder / "job", [variant]), threads=threads)
     assert ran.notes == [f"Stock path: {reason}"]
     assert ran.names == [variant.name]
-    assert_same(ran, stock)
-
-
-def assert_same(one: Built, other: Built) -> None:
-    """Every file of every variant has the same bytes; a comparison of the bytes themselves would print them."""
-    assert set(one.folders) == set(other.folders)
-    for name in one.folders:
-        ours, theirs = one.folders[name], other.folders[name]
-        found = sorted(p.name for p in ours.iterdir())
-        assert found == sorted(p.name for p in theirs.iterdir())
-        assert filecmp.cmpfiles(ours, theirs, found, shallow=False) == (found, [], [])
+    assert_as_stock(ran, toolchain, source, [variant], folder / "stock")
 
 
 def _assert_names(built: Built, variants: Sequence[Variant], *, in_order: bool) -> None:
@@ -120,7 +112,7 @@ def run_with(
     folder = Path(task.scratch).parent
     (folder / "task.json").write_text(json.dumps(task.to_json()))
     done = subprocess.run(
-        [toolchain.python, "-I", "-c", _WORKER, ROOT, toolchain.name, change, "build", folder / "task.json"],
+        [warm(toolchain).python, "-I", "-c", _WORKER, ROOT, toolchain.name, change, "build", folder / "task.json"],
         capture_output=True,
         text=True,
         env=child_environment(str(folder)),

@@ -22,6 +22,7 @@ from bot.toolchains.install import ensure
 from bot.worker.sample import config as sample_config
 from bot.worker.sample import templates, tokens
 from bot.worker.sample.dialogue import conversations
+from tests.warm import warm
 from tests.worker.running import copy_of, run_python
 
 SampleOf = Callable[[str], Path]
@@ -321,7 +322,7 @@ def test_it_is_made_to_the_byte_as_before_and_has_learnt_something(sample: Path,
     again = tmp_path / "again"
     again.mkdir()
     result = run_worker(
-        ensure("reference", Silent()),
+        warm(ensure("reference", Silent())),
         "bot.worker.sample",
         "make",
         SampleTask(out=str(again)),
@@ -376,7 +377,7 @@ def _run(script: str, folder: Path, value: Json) -> Any:
     """Run a script in the reference toolchain: the folder and the bot's own as arguments, JSON on its input."""
     done = subprocess.run(
         [
-            str(ensure("reference", Silent()).python),
+            str(warm(ensure("reference", Silent())).python),
             "-I",
             "-c",
             script,

@@ -17,6 +17,7 @@ from tests.worker.limits import on_full_disk
 from tests.worker.running import (
     MODEL,
     Built,
+    Measured,
     build,
     copy_of,
     damage_last_shard,
@@ -79,10 +80,9 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(gguf_files: Built) -> Built:
     """Every row of the catalogue, built in one job."""
-    folder = tmp_path_factory.mktemp("gguf")
-    return build(toolchain, sample, ROWS, folder / "job", log=folder / "log")
+    return gguf_files
 
 
 def test_one_job_builds_every_row(built: Built) -> None:
@@ -121,9 +121,9 @@ def test_progress_of_the_stock_path_counts_bytes_of_the_checkpoint_and_tensors_o
 
 @pytest.mark.parametrize("variant", ROWS, ids=lambda v: v.short_name)
 def test_every_file_passes_every_check_and_stays_near_the_original_on_both_sides_of_the_switch(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, variant: Variant, tmp_path: Path
+    built: Built, measured_of: Measured, variant: Variant
 ) -> None:
-    measured = measure(toolchain, built.folders[variant.name], variant, sample, reference, tmp_path / "log")
+    measured = measured_of(built, variant)
     assert measured["runtime"] == "llama-cpp-python 0.3.36"
     assert failures(measured) == {}
     found = distances(measured)
@@ -132,13 +132,8 @@ def test_every_file_passes_every_check_and_stays_near_the_original_on_both_sides
         assert 0 <= distance.figures.mean_kl + 1e-7 < BOUNDS[variant.short_name]
 
 
-def test_the_same_weights_in_other_types_generate_the_same(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
-) -> None:
-    f32, bf16 = (
-        measure(toolchain, built.folders[v.name], v, sample, reference, tmp_path / "log")["generations"]
-        for v in (catalogue.all_variants()["gguf/f32"], BF16)
-    )
+def test_the_same_weights_in_other_types_generate_the_same(built: Built, measured_of: Measured) -> None:
+    f32, bf16 = (measured_of(built, v)["generations"] for v in (catalogue.all_variants()["gguf/f32"], BF16))
     assert [g["ids"] for g in f32] == [g["ids"] for g in bf16]
     assert all(g["stopped"] for g in f32)
 

@@ -16,7 +16,8 @@ from bot.worker.harness import NotFinite
 from tests.worker.checkpoints import Weights, change_weights, in_shards, in_types, with_newer_keys
 from tests.worker.limits import data_limit, wide
 from tests.worker.running import build, copy_of, prepare, rows, run_build
-from tests.worker.twins import assert_goes_stock, assert_same, assert_streams, assert_twins, families, killing, run_with
+from tests.worker.stock import assert_same
+from tests.worker.twins import assert_goes_stock, assert_streams, assert_twins, families, killing, run_with
 
 pytestmark = pytest.mark.toolchain
 

@@ -15,7 +15,7 @@ from bot.records.artifacts import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker import hostile, kinds
-from tests.worker.running import MODEL, Built, build, distances, failures, measure, run_python
+from tests.worker.running import MODEL, Built, build, build_once, distances, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -32,8 +32,7 @@ def toolchain() -> Toolchain:
 
 @pytest.fixture(scope="module")
 def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("gguf")
-    return build(toolchain, sample, [Q8_0, F32], folder / "job", log=folder / "log")
+    return build_once(tmp_path_factory, toolchain, sample, [Q8_0, F32], "gguf-runtime")
 
 
 @pytest.fixture

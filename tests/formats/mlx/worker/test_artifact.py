@@ -12,7 +12,7 @@ from bot.progress import Silent
 from bot.records.tasks import VerifyTask
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from tests.worker.running import build, copy_of, damage_last_shard, run_python
+from tests.worker.running import Built, copy_of, damage_last_shard, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -59,9 +59,8 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mlx")
-    return build(toolchain, sample, [FOUR_BITS], folder / "job", log=folder / "log").folders[FOUR_BITS.name]
+def built(mlx_files: Built) -> Path:
+    return mlx_files.folders[FOUR_BITS.name]
 
 
 @pytest.fixture

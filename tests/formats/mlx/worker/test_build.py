@@ -15,6 +15,7 @@ from bot.toolchains.install import ensure
 from tests.worker.limits import on_full_disk
 from tests.worker.running import (
     Built,
+    Measured,
     build,
     copy_of,
     damage_last_shard,
@@ -40,10 +41,9 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(mlx_files: Built) -> Built:
     """Every row of the catalogue, built in one job."""
-    folder = tmp_path_factory.mktemp("mlx")
-    return build(toolchain, sample, ROWS, folder / "job", log=folder / "log")
+    return mlx_files
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,9 @@ def test_progress_counts_bytes_of_what_is_written(built: Built) -> None:
 
 @pytest.mark.parametrize("variant", ROWS, ids=lambda v: v.short_name)
 def test_every_folder_passes_every_check_and_stays_near_the_original_past_the_switch(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, variant: Variant, tmp_path: Path
+    built: Built, measured_of: Measured, variant: Variant
 ) -> None:
-    measured = measure(toolchain, built.folders[variant.name], variant, sample, reference, tmp_path / "log")
+    measured = measured_of(built, variant)
     assert measured["runtime"].startswith("mlx-lm 0.32.2")
     assert failures(measured) == {}
     found = distances(measured)
@@ -95,13 +95,8 @@ def test_every_folder_passes_every_check_and_stays_near_the_original_past_the_sw
     assert 0.01 < found["short"].figures.mean_kl < 0.3  # the known behaviour: long factors there too
 
 
-def test_the_same_weights_in_other_types_generate_the_same(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
-) -> None:
-    fp32, bf16 = (
-        measure(toolchain, built.folders[v.name], v, sample, reference, tmp_path / "log")["generations"]
-        for v in (FP32, BF16)
-    )
+def test_the_same_weights_in_other_types_generate_the_same(built: Built, measured_of: Measured) -> None:
+    fp32, bf16 = (measured_of(built, v)["generations"] for v in (FP32, BF16))
     assert [g["ids"] for g in fp32] == [g["ids"] for g in bf16]
     assert all(g["stopped"] for g in fp32)
 

@@ -12,7 +12,8 @@ from bot.toolchains.install import ensure
 from tests.worker.checkpoints import in_shards, with_newer_keys
 from tests.worker.limits import data_limit
 from tests.worker.running import build, copy_of, prepare, rows, run_build
-from tests.worker.twins import assert_goes_stock, assert_same, assert_streams, assert_twins, families, killing, run_with
+from tests.worker.stock import assert_same
+from tests.worker.twins import assert_goes_stock, assert_streams, assert_twins, families, killing, run_with
 
 pytestmark = pytest.mark.toolchain
 

@@ -13,7 +13,7 @@ from bot.records.artifacts import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker import hostile
-from tests.worker.running import build, copy_of, failures, measure, run_python
+from tests.worker.running import Built, copy_of, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -38,9 +38,8 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mlx")
-    return build(toolchain, sample, [FP32], folder / "job", log=folder / "log").folders[FP32.name]
+def built(mlx_files: Built) -> Path:
+    return mlx_files.folders[FP32.name]
 
 
 @pytest.fixture

@@ -13,17 +13,8 @@ from bot.toolchains.install import ensure
 from tests.worker import checkpoints
 from tests.worker.limits import data_limit, wide
 from tests.worker.running import build, copy_of, prepare, rows, run_build, run_python
-from tests.worker.twins import (
-    ROOT,
-    assert_goes_stock,
-    assert_same,
-    assert_streams,
-    assert_twins,
-    empty,
-    families,
-    killing,
-    run_with,
-)
+from tests.worker.stock import assert_as_stock, assert_same
+from tests.worker.twins import ROOT, assert_goes_stock, assert_streams, assert_twins, empty, families, killing, run_with
 
 pytestmark = pytest.mark.toolchain
 
@@ -100,12 +91,11 @@ def test_a_source_that_streams_gives_the_same(toolchain: Toolchain, large: Path,
 def test_it_takes_a_fraction_of_the_memory_that_the_builder_takes(
     toolchain: Toolchain, large: Path, tmp_path: Path
 ) -> None:
-    stock = build(toolchain, large, [INT4], tmp_path / "stock", log=tmp_path / "log", stock=True)
     with data_limit(1 << 30):
         lean = build(toolchain, large, [INT4], tmp_path / "lean", log=tmp_path / "log")
         short = build(toolchain, large, [INT4], tmp_path / "short", log=tmp_path / "log", stock=True)
     assert list(short.failures) == [INT4.name]
-    assert_same(lean, stock)
+    assert_as_stock(lean, toolchain, large, [INT4], tmp_path / "stock")
     (said,) = (e for e in lean.events if e["event"] == "built")
     assert said["peak_memory"] < 1.2e9
 

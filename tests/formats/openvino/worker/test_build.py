@@ -22,7 +22,7 @@ from tests.worker.alike import (
     assert_verified_greedily,
 )
 from tests.worker.limits import on_full_disk
-from tests.worker.running import Built, assert_proven, build, copy_of, failures, measure, rows, run_python
+from tests.worker.running import Built, Measured, assert_proven, build, copy_of, failures, rows, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -39,10 +39,9 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(openvino_files: Built) -> Built:
     """Every row of the catalogue, built in one job."""
-    folder = tmp_path_factory.mktemp("openvino")
-    return build(toolchain, sample, ROWS, folder / "job", log=folder / "log")
+    return openvino_files
 
 
 def test_one_job_builds_every_row(built: Built, sample: Path) -> None:
@@ -84,23 +83,21 @@ def test_each_row_says_what_it_cost(built: Built) -> None:
 
 @pytest.mark.parametrize("variant", ROWS, ids=lambda v: v.short_name)
 def test_every_file_passes_all_checks_and_stays_near_the_original_on_both_sides_of_the_switch(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, variant: Variant, tmp_path: Path
+    built: Built, measured_of: Measured, variant: Variant
 ) -> None:
-    measured = measure(toolchain, built.folders[variant.name], variant, sample, reference, tmp_path / "log")
+    measured = measured_of(built, variant)
     assert measured["runtime"] == "openvino-genai 2026.4.1.0"
     assert_proven(measured, BOUNDS[variant.short_name])
 
 
-def test_in_8_bits_it_generates_what_the_unquantized_weights_do(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
-) -> None:
-    assert_generate_the_same(built, [INT8, FP32], toolchain, sample, reference, tmp_path / "log")
+def test_in_8_bits_it_generates_what_the_unquantized_weights_do(built: Built, measured_of: Measured) -> None:
+    assert_generate_the_same(measured_of(built, v) for v in (INT8, FP32))
 
 
 def test_a_source_that_asks_for_sampling_is_verified_greedily(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
+    built: Built, measured_of: Measured, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
 ) -> None:
-    assert_verified_greedily(built, FP32, toolchain, sample, reference, tmp_path)
+    assert_verified_greedily(measured_of(built, FP32), FP32, toolchain, sample, reference, tmp_path)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_whatever_else_is_built(

@@ -17,7 +17,8 @@ from bot.toolchains.install import ensure
 from tests.worker import checkpoints
 from tests.worker.limits import data_limit
 from tests.worker.running import build, copy_of, prepare, rows, run_build, streaming, task_of
-from tests.worker.twins import assert_goes_stock, assert_same, assert_twins, empty, families, killing, run_with
+from tests.worker.stock import assert_as_stock, assert_same
+from tests.worker.twins import assert_goes_stock, assert_twins, empty, families, killing, run_with
 
 pytestmark = pytest.mark.toolchain
 
@@ -107,12 +108,11 @@ def test_several_variants_take_a_fraction_of_the_memory_that_the_export_takes_fo
     toolchain: Toolchain, large: Path, tmp_path: Path
 ) -> None:
     variants = [INT4, INT8]
-    stock = build(toolchain, large, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
     with data_limit(850 << 20):
         lean = build(toolchain, large, variants, tmp_path / "lean", log=tmp_path / "log")
         short = build(toolchain, large, [INT8], tmp_path / "short", log=tmp_path / "log", stock=True)
     assert list(short.failures) == [INT8.name]
-    assert_same(lean, stock)
+    assert_as_stock(lean, toolchain, large, variants, tmp_path / "stock")
     assert lean.names == [v.name for v in variants]
     assert all(e["peak_memory"] < 1.2e9 for e in lean.events if e["event"] == "built")
 
@@ -175,14 +175,13 @@ def test_a_variant_that_it_does_not_know_goes_the_exports_own_way_and_the_others
 
     source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
     variants = [unknown, INT8, FP32]
-    stock = build(toolchain, source, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
     built = build(toolchain, source, variants, tmp_path / "job", log=tmp_path / "log")
     assert built.notes == [
         "Stock path: weights are compressed as nf4",
         "Stock path: model.layers.1.mlp.down_proj.weight has denormal numbers",
     ]
     assert built.names == [INT8.name, unknown.name, FP32.name]
-    assert_same(built, stock)
+    assert_as_stock(built, toolchain, source, variants, tmp_path / "stock")
 
 
 def test_a_source_that_streams_is_fetched_whole_for_a_variant_that_it_does_not_know(
@@ -256,11 +255,10 @@ def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
         weights[name] = (kind, shape, changed)
 
     source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
-    stock = build(toolchain, source, [FP32], tmp_path / "stock", log=tmp_path / "log", stock=True)
     built = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
     (note,) = built.notes
     assert note.endswith(reason)
-    assert_same(built, stock)
+    assert_as_stock(built, toolchain, source, [FP32], tmp_path / "stock")
 
 
 @pytest.mark.parametrize("variants", [[INT4, FP16], pytest.param([INT8], marks=pytest.mark.sweep)], ids=len)

@@ -15,7 +15,7 @@ from bot.records.artifacts import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker import hostile
-from tests.worker.running import build, failures, measure, run_python
+from tests.worker.running import Built, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -28,9 +28,8 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def artifact(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("openvino-runtime")
-    return build(toolchain, sample, [INT8], folder / "job", log=folder / "log").folders[INT8.name]
+def artifact(openvino_files: Built) -> Path:
+    return openvino_files.folders[INT8.name]
 
 
 @pytest.fixture

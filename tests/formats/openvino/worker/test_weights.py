@@ -30,9 +30,8 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("openvino-weights")
-    return build(toolchain, sample, [INT4, FP32], folder / "job", log=folder / "log")
+def built(openvino_files: Built) -> Built:
+    return openvino_files
 
 
 def compare(toolchain: Toolchain, artifact: Path, source: Path) -> str:

@@ -1,0 +1,33 @@
+"""What tests share is made once, and whole."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.shared import once
+
+
+def test_it_is_made_by_the_first_who_needs_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "file").write_text("whole")
+
+    tmp_path_factory.getbasetemp()  # which is not made for threads
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: once(tmp_path_factory, "made once", make), range(4)))
+    assert folders == made * 4
+    assert (folders[0] / "file").read_text() == "whole"
+
+
+def test_what_was_left_half_made_is_made_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        once(tmp_path_factory, "half made", fail)
+    folder = once(tmp_path_factory, "half made", lambda folder: (folder / "file").touch())
+    assert [p.name for p in folder.iterdir()] == ["file"]

@@ -1,0 +1,58 @@
+"""Warm toolchains: one process per toolchain has imported its libraries, and forks for each worker.
+
+Importing torch, transformers and a runtime takes a worker 3 to 10 seconds of processor: most of what a small build
+takes. ``warm`` gives a toolchain whose ``python`` runs what it is given in a fork of such a process, with its own
+streams, folder, environment, exit code and process group. Nothing that one worker does reaches the next one.
+
+What is about processes themselves (their limits, their environment, what they keep at home) runs in a process of its
+own: ``client.py`` starts one wherever limits or environment are not those of a worker.
+"""
+
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from bot.toolchains import Toolchain, lock, lock_file
+from bot.toolchains.enter import LAUNCHER, child_environment
+
+ON = True  #: unset where a test is about what a whole process takes
+
+_HERE = Path(__file__).parent
+_PREFIX = "warm-"  # of the folders that stand-ins are in
+
+
+def warm(toolchain: Toolchain) -> Toolchain:
+    """Return the same toolchain with an interpreter that forks; on systems but Linux, the toolchain as it is."""
+    if not ON or sys.platform != "linux" or toolchain.python.parent.name.startswith(_PREFIX):
+        return toolchain  # on other systems the libraries do not bear a fork
+    return replace(toolchain, python=_interpreter(toolchain.name, toolchain.python))
+
+
+@cache
+def _interpreter(name: str, python: Path) -> Path:
+    """Start the server of a toolchain; return what stands in for its interpreter until this process ends."""
+    imports = lock.read(lock_file(name)).imports
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    address, interpreter = folder / "socket", folder / "python"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening, (folder / "log").open("wb") as log:
+        listening.bind(str(address))
+        listening.listen(64)  # clients wait here until the libraries are imported
+        subprocess.Popen(
+            [python, "-I", _HERE / "server.py", str(listening.fileno()), LAUNCHER, interpreter, *imports],
+            stdin=subprocess.PIPE,  # its end tells the server that this process is gone
+            stdout=log,
+            stderr=log,
+            env=child_environment(str(folder)),
+            pass_fds=[listening.fileno()],
+            start_new_session=True,  # Ctrl-C is for who asked
+        )
+    interpreter.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -I -S "{_HERE / "client.py"}" "{address}" "{python}" "$@"\n'
+    )
+    interpreter.chmod(0o755)
+
+    return interpreter
