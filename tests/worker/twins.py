@@ -85,7 +85,7 @@ import os, sys
 from importlib import import_module
 del os.environ["PHI_BOT_HOLDS_STDIN"]  # it is ours
 sys.path.insert(0, sys.argv.pop(1))
-package = "bot.worker." + sys.argv.pop(1)
+package = f"bot.formats.{sys.argv.pop(1)}.worker"
 exec(sys.argv.pop(1))
 from bot.worker.harness import main
 main({"build": import_module(package + ".build").build})
@@ -126,7 +126,7 @@ _KILLING = """
 import os
 from pkgutil import resolve_name
 resolve_name("bot.worker.journal")._MARK_BYTES = 0
-owner, left = resolve_name("bot.worker.{owner}"), [{after}]
+owner, left = resolve_name("bot.{owner}"), [{after}]
 call = owner.{name}
 def counted(*args):
     left[0] -= 1
@@ -140,8 +140,8 @@ owner.{name} = counted
 def killing(owner: str, name: str, *, after: int) -> str:
     """Code for ``run_with`` that kills the worker when a function was called so many times.
 
-    ``owner`` is what has the function, as ``pkgutil.resolve_name`` takes it: a module, or ``module:Class``. Each piece
-    of these small files is worth a mark.
+    ``owner`` has the function: a module below ``bot``, or ``module:Class``, as ``pkgutil.resolve_name`` takes it. Each
+    piece of these small files is worth a mark.
     """
     return _KILLING.format(owner=owner, name=name, after=after)
 

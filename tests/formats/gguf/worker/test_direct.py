@@ -250,7 +250,7 @@ importance.read = lambda _: Matrix(file="imatrix.gguf", dataset="a text", chunks
 
 
 def killed_after(writes: int) -> str:
-    return killing("placed:Placed", "write", after=writes)
+    return killing("worker.placed:Placed", "write", after=writes)
 
 
 def variant_of(kind: str, **options: Json) -> Variant:

@@ -251,4 +251,4 @@ from bot.formats.onnx.worker import graph, lean
 
 
 def killed_after(writes: int) -> str:
-    return READY + killing("onnx.data:_Open", "put", after=writes)
+    return READY + killing("formats.onnx.worker.data:_Open", "put", after=writes)

@@ -133,7 +133,7 @@ def test_a_killed_build_goes_on_from_what_was_whole(
 ) -> None:
     whole = build(toolchain, sample, [variant], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [variant])
-    killer = killing("openvino.writing", "_append", after=written)
+    killer = killing("formats.openvino.worker.writing", "_append", after=written)
     run_with(READY + killer, toolchain, sample, [variant], killed, threads=1)
     empty(killed)
     run_build(toolchain, sample, [variant], killed, log=tmp_path / "log")
@@ -152,7 +152,7 @@ from bot.worker.growing import Growing
 mark = Growing.mark
 Growing.mark = lambda file, *state, **now: "int8" in str(file._journal.part) and mark(file, *state, **now)
 """
-    killer = killing("openvino.writing", "_append", after=200)
+    killer = killing("formats.openvino.worker.writing", "_append", after=200)
     assert run_with(READY + killer + one_marks, toolchain, sample, variants, killed, threads=1).killed
     journals = sorted(p.parent.name for p in (tmp_path / "killed").rglob("*.journal"))
     assert journals == ["int8"]
