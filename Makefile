@@ -17,7 +17,7 @@
 # make lint     ruff and mypy
 # make workflows  audits the workflows of GitHub, the action and the examples: zizmor, schemas and the project's own rules
 # make dist     makes the source distribution and the wheel, in dist/
-# make locks    renews requirements.txt and bot/toolchains/*.txt
+# make locks    renews requirements.txt and the locks of the toolchains
 # make clean    removes what the others made here; toolchains stay in the user's cache (phi-bot toolchain remove)
 #
 # It takes Python 3.11 or newer, a C++ compiler and git. PYTHON=… names the Python to use.

@@ -13,15 +13,16 @@ BOT = Path(bot.__file__).parent
 PAGE = BOT.parent / "CONTRIBUTING.md"
 
 #: The rooms from the ground up: what stands in one imports what stands below it, and nothing above. A folder of a
-#: format is one room, and its worker/ another.
+#: format is one room, and its worker/ and native/ are others.
 FLOORS = (
     "printable",
     "errors",
     "records system",
+    "format_folders",
     "texts progress sandbox",
     "source workspace toolchains worker",
     "formats",
-    "formats/NAME formats/NAME/worker catalogue hub",
+    "formats/NAME formats/NAME/worker formats/NAME/native catalogue hub",
     "config",
     "machines",
     "building",
@@ -61,6 +62,7 @@ ONLY = {
     "formats/NAME/worker": {"records", "sandbox", "worker"},
     "formats": {"records", "texts", "toolchains"},
     "formats/NAME": {"records", "formats"},
+    "formats/NAME/native": {"toolchains"},
     "localhub": {"errors", "pages", "printable", "records", "system"},
 }
 #: ... and of a room, these modules alone.
@@ -84,7 +86,7 @@ def room(path: Path) -> str:
     """Return ``hub`` of ``bot/hub/client.py``; "" for the package itself, which holds the version."""
     parts = path.relative_to(BOT).with_suffix("").parts
     if parts[0] == "formats" and len(parts) > 2:
-        return "formats/NAME/worker" if parts[2] == "worker" else "formats/NAME"
+        return f"formats/NAME/{parts[2]}" if parts[2] in ("worker", "native") else "formats/NAME"
     return parts[0].removesuffix("__init__")
 
 
@@ -122,7 +124,7 @@ def test_one_format_does_not_know_another() -> None:
 
 
 def test_every_room_has_its_line_on_the_page_and_a_floor() -> None:
-    there = {room(path) for path in FILES} - {"", "formats/NAME", "formats/NAME/worker"}
+    there = {name for path in FILES if "/" not in (name := room(path))} - {""}
     assert there == {name for name in FLOOR if "/" not in name}
     chapter = PAGE.read_text(encoding="utf-8").split("\n## Rooms\n")[1].split("\n## ")[0]
     named = re.findall(r"^      (\w+)(?:/|\.py) ", chapter, re.MULTILINE)

@@ -1,22 +1,19 @@
-"""The catalogue of variants: reads variants.toml and finds rows by name."""
+"""The catalogue of variants: gathers the rows of all formats, and finds some by name."""
 
 import difflib
-import tomllib
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 
+from bot import format_folders
 from bot.errors import UnknownVariantError
 from bot.records.artifacts import Variant
-
-_FILE = Path(__file__).parent / "variants.toml"
 
 
 @cache
 def all_variants() -> dict[str, Variant]:
-    """Return every row by its name, in the order of the file."""
-    rows = tomllib.loads(_FILE.read_text(encoding="utf-8"))["variant"]
-    return {row["name"]: Variant.from_json(row) for row in rows}
+    """Return every row by its name, in the order of the formats (look.toml) and of their files."""
+    rows = map(Variant.from_json, format_folders.rows())
+    return {variant.name: variant for variant in rows}
 
 
 def select(names: Iterable[str]) -> tuple[Variant, ...]:

@@ -55,11 +55,11 @@ def _python() -> Finding:
 
 
 def _compiler() -> Finding:
+    built = {i.name for i in install.installed()}
+    waiting = [n for n in toolchains.names() if n not in built and lock.read(toolchains.lock_file(n)).build]
     try:
-        return Finding(name="C++ compiler", status="ok", detail=system.compiler())
+        return Finding(name="C++ compiler", status="ok", detail=system.compiler(", ".join(waiting)))
     except NoCompilerError as error:
-        built = {i.name for i in install.installed()}
-        waiting = [n for n in toolchains.names() if n not in built and lock.read(toolchains.lock_file(n)).build]
         return Finding(
             name="C++ compiler",
             status="missing" if waiting else "warn",

@@ -1,8 +1,8 @@
 """The formats: one folder each, all behind one small Protocol.
 
 A format is found by its folder being here. To add one, write ``bot/formats/NAME/format.py`` with a ``FORMAT`` object,
-``bot/formats/NAME/worker/``, ``bot/toolchains/NAME.txt``, rows in ``bot/catalogue/variants.toml`` and
-``templates/NAME.md.j2``; nothing else changes (CONTRIBUTING.md goes through it function by function).
+``worker/``, ``variants.toml``, ``lock.in``, ``lock.txt`` and ``look.toml`` beside it, and ``templates/NAME.md.j2``;
+nothing else changes (CONTRIBUTING.md goes through it function by function).
 """
 
 import importlib

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bot import source
+from bot import format_folders, source
 from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
 from bot.records.artifacts import Json, Release, SourceFile, content_digest
@@ -17,10 +17,14 @@ from bot.source.strict import parse_object
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
-# What conversions call themselves, in the name or in a tag.
-_KINDS = "gguf|ggml|onnx|openvino|ov|mlx|gptq|awq|exl[23]|bnb|bitsandbytes|n?v?fp[48]|u?int[248]|[2-8]-?bits?|q[2-8]"
+# What conversions call themselves, in the name or in a tag: those of the formats here, and others.
+_OURS = [re.escape(name) for look in format_folders.looks().values() for name in look.repo_names]
+_OTHERS = "gptq|awq|exl[23]|bnb|bitsandbytes|n?v?fp[48]|u?int[248]|[2-8]-?bits?|q[2-8]"
+_KINDS = "|".join([*_OURS, _OTHERS])
 _NAMED = re.compile(rf"(^|[-_.])({_KINDS})([-_.]|$)", re.IGNORECASE)
-_TAGS = frozenset({"gguf", "mlx", "gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "quantized", "adapter"})
+_TAGS = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "quantized", "adapter"}) | {
+    tag for look in format_folders.looks().values() for tag in look.repo_tags
+}
 _OF_KEY = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit"})  # made of quantization_config by the Hub
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")

@@ -53,7 +53,7 @@ class Code:
 
 def code_of(folder: Path) -> Code:
     """Return the code of a checkout: its own, or ours where it has none (a publisher's repository)."""
-    own = (folder / "bot" / "__init__.py").is_file() and (folder / "bot" / "variants.toml").is_file()
+    own = (folder / "bot" / "__init__.py").is_file() and (folder / "bot" / "cli" / "__main__.py").is_file()
     return Code(root=folder if own else _OURS, folder=folder)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bot import format_folders
 from bot.errors import MissingConfigError, RemoteCodeError
 from bot.records.artifacts import Json
 from bot.source.meaning import NATIVE, architecture, check_class, normal, respelled
@@ -11,10 +12,10 @@ from bot.source.values import check_values
 
 CONFIG_BYTES = LARGEST["config.json"]
 
-# Keys that make a library fetch or run code, wherever in the file they stand.
+# Keys that make a library fetch or run code, wherever in the file they stand: transformers', and those of runtimes.
 _CODE_KEYS = frozenset(
-    {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "code_revision"}  # transformers
-    | {"model_file", "custom_ops_library"}  # mlx-lm, onnxruntime-genai
+    {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "code_revision"}
+    | {key for look in format_folders.looks().values() for key in look.code_keys}
 )
 # Keys of a tokenizer's configuration that hold paths on its maker's disk, which some loaders follow.
 _PATH_KEYS = frozenset(

@@ -1,10 +1,11 @@
-"""The locked environments that build and run one format each: NAME.txt here is the lock of toolchain NAME."""
+"""The locked environments: one a format, whose lock is lock.txt of its folder, and those of NAME.txt here."""
 
 import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bot import format_folders
 from bot.records.artifacts import digest_of
 from bot.toolchains.lock import parse
 
@@ -22,13 +23,20 @@ class Toolchain:
 
 
 def names() -> list[str]:
-    """Return the names of all toolchains: ``gguf``, ``mlx``, ``onnx``, ``openvino``, ``plots``, ``reference``."""
-    return sorted(p.stem for p in FOLDER.glob("*.txt"))
+    """Return the names of all toolchains: those of the formats, ``plots`` and ``reference``."""
+    return sorted({*format_folders.names(), *(p.stem for p in FOLDER.glob("*.txt"))})
 
 
 def lock_file(name: str) -> Path:
     """Return the path of a toolchain's lock."""
-    return FOLDER / f"{name}.txt"
+    shared = FOLDER / f"{name}.txt"
+    return shared if shared.exists() else format_folders.file_of(name, "lock.txt")
+
+
+def source_file(name: str) -> Path:
+    """Return the path of what a toolchain's lock is made from."""
+    shared = FOLDER / f"{name}.in"
+    return shared if shared.exists() else format_folders.file_of(name, "lock.in")
 
 
 def lock_digest(name: str) -> str:
@@ -51,4 +59,7 @@ def digest_of_lock(text: str) -> str:
     """Return the sha256, in hex, of what a lock installs and how. Raises ValueError for what is not a lock."""
     lock = parse(text)
     requirements = [" ".join(r.text.replace("\\\n", " ").split()) for r in lock.requirements]
-    return digest_of([requirements, dataclasses.asdict(lock.build) if lock.build else None])
+    build = dataclasses.asdict(lock.build) if lock.build else None
+    if build is not None:
+        build |= build.pop("after_install")
+    return digest_of([requirements, build])

@@ -1,5 +1,6 @@
 """Compile the one package of a toolchain that comes as a source archive, and keep what else it carries or helps it."""
 
+import importlib
 import os
 import tarfile
 from collections.abc import Iterable
@@ -9,11 +10,11 @@ from bot.progress import Task
 from bot.system import machine
 from bot.toolchains import system
 from bot.toolchains.lock import Requirement, SourceBuild
-from bot.toolchains.native import compile_kquants
 from bot.toolchains.pip import compilation, run
 
 
 def build(
+    name: str,
     package: SourceBuild,
     requirements: tuple[Requirement, ...],
     *,
@@ -26,7 +27,8 @@ def build(
 ) -> None:
     """Download the archive of a package, compile and install it in the environment of ``python``.
 
-    The environment must have all that the package is built with. Raises Failed if a command fails.
+    The environment must have all that the package is built with. ``name`` is the toolchain's, whose format adds what it
+    has of its own. Raises Failed if a command fails.
     """
     task.update(f"downloading {package.package}", 0, 1, "packages")
     file = scratch / "source.txt"
@@ -58,7 +60,10 @@ def build(
     keep(archive, package.source, package.keep, into=kept)
     lines = "".join(f"{kept / path}\n" for path in package.paths)
     (site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
-    compile_kquants(kept / package.kquants, into=environment / "lib" / "phi-bot", scratch=scratch, log=log, env=env)
+    if package.after_install:
+        native = importlib.import_module(f"bot.formats.{name}.native")
+        into = environment / "lib" / "phi-bot"
+        native.after_install(package.after_install, kept, into=into, scratch=scratch, log=log, env=env)
 
 
 def keep(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> None:

@@ -239,7 +239,7 @@ def _install(name: str, lock: Lock, slot: Path, task: Task) -> None:
     scratch = slot / f"{attempt.name}.tmp"
     try:
         scratch.mkdir(parents=True)
-        _fill(lock, attempt, scratch, log, task)
+        _fill(name, lock, attempt, scratch, log, task)
         versions = _versions(lock, attempt)
         shutil.rmtree(scratch)
         complete = _Complete(
@@ -258,7 +258,7 @@ def _install(name: str, lock: Lock, slot: Path, task: Task) -> None:
             shutil.rmtree(slot, ignore_errors=True)
 
 
-def _fill(lock: Lock, folder: Path, scratch: Path, log: Path, task: Task) -> None:
+def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: Task) -> None:
     """Make the environment of a lock in a folder."""
     env = environment(scratch)
 
@@ -292,6 +292,7 @@ def _fill(lock: Lock, folder: Path, scratch: Path, log: Path, task: Task) -> Non
     install(tuple(r for r in lock.requirements if r not in compiled and r not in torch))
     if lock.build is not None:
         build(
+            name,
             lock.build,
             compiled,
             python=_python(folder),

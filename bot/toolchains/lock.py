@@ -1,4 +1,4 @@
-"""Read the lock of a toolchain: NAME.txt, in pip's requirements format, with a head that says what it needs.
+"""Read the lock of a toolchain: a file in pip's requirements format, with a head that says what it needs.
 
 The head is TOML in a comment, in the manner of inline script metadata:
 
@@ -8,6 +8,7 @@ The head is TOML in a comment, in the manner of inline script metadata:
     # ///
 """
 
+import dataclasses
 import re
 import tomllib
 import typing
@@ -54,7 +55,8 @@ class SourceBuild:
     ``arguments`` go to CMake. ``variables`` are set where the CMake ``project`` begins, and so win over what its own
     files force into CMake's cache. ``processors`` are by platform. ``keep`` are files and folders below ``source`` in
     the archive, left in ``src/`` of the environment under the last name of ``source``; ``paths`` of them go on the
-    environment's import path, and ``kquants`` is the folder of them with ggml's headers.
+    environment's import path. ``after_install`` are all other keys: they are for the module ``native`` of the format,
+    which adds to the environment what it has of its own, once all else is installed.
     """
 
     package: str
@@ -65,7 +67,7 @@ class SourceBuild:
     source: str
     keep: tuple[str, ...]
     paths: tuple[str, ...]
-    kquants: str
+    after_install: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +95,17 @@ def read(file: Path) -> Lock:
 
 def parse(text: str) -> Lock:
     """Return the lock that a text is. Raises ValueError as ``read`` does."""
-    found = base.read(Lock, read_head(text) | {"requirements": _requirements(text)})
+    head = read_head(text)
+    if isinstance(build := head.get("build"), dict):
+        known = {f.name for f in dataclasses.fields(SourceBuild)}
+        others = {key: value for key, value in build.items() if key not in known}
+        head["build"] = {k: v for k, v in build.items() if k in known} | {"after_install": others}
+    found = base.read(Lock, head | {"requirements": _requirements(text)})
     return typing.cast("Lock", found)
 
 
 def read_head(text: str) -> dict[str, Any]:
-    """Return the head of a lock, or of the NAME.in that it is made from. Raises ValueError if there is none."""
+    """Return the head of a lock, or of the source that it is made from. Raises ValueError if there is none."""
     match = _HEAD.search(text)
     if match is None:
         raise ValueError("no line '# /// toolchain' that begins a head, or no '# ///' that ends it")

@@ -1,12 +1,12 @@
 """Renew the locks: ``make locks``, or ``python -m bot.toolchains.relock [NAME…]``.
 
-Each NAME.in names what a toolchain is for, with versions; NAME.txt is the whole of what that pulls in, for every
-system and Python, with hashes. uv resolves it from the index that uv is configured for. ``requirements.txt`` at the
-top, the environment of the bot itself, is made in the same way from pyproject.toml; and from it
-``bot/action/requirements.txt``, that part of it which the GitHub Action installs.
+The lock.in of a format's folder, or NAME.in here, names what a toolchain is for, with versions; lock.txt, or NAME.txt,
+is the whole of what that pulls in, for every system and Python, with hashes. uv resolves it from the index that uv is
+configured for. ``requirements.txt`` at the top, the environment of the bot itself, is made in the same way from
+pyproject.toml; and from it ``bot/action/requirements.txt``, that part of it which the GitHub Action installs.
 
-To raise a version: change it in NAME.in, run ``make locks``, then ``make test``. A changed lock is a changed toolchain:
-it is installed anew, and every model is built anew with it.
+To raise a version: change it in the source, run ``make locks``, then ``make test``. A changed lock is a changed
+toolchain: it is installed anew, and every model is built anew with it.
 """
 
 import json
@@ -47,7 +47,7 @@ _EXCLUDED = (
 
 _HEADER = """\
 # The lock of toolchain "{name}": everything in it, at exact versions, with the sha256 of every file that may be
-# installed. Written by `make locks` from {name}.in; do not edit. Renewed by changing a version there and running
+# installed. Written by `make locks` from {source}; do not edit. Renewed by changing a version there and running
 # `make locks` again (see bot/toolchains/relock.py).
 #
 {head}
@@ -67,10 +67,9 @@ _ACTION_HEADER = """\
 
 def main(names: list[str]) -> None:
     """Write the locks of the named toolchains, or of all, and that of the bot itself."""
-    known = sorted(p.stem for p in toolchains.FOLDER.glob("*.in"))
-    for name in names or known:
-        if name not in known:
-            sys.exit(f"no {name}.in in {toolchains.FOLDER}")
+    for name in names or toolchains.names():
+        if not toolchains.source_file(name).exists():
+            sys.exit(f"there is no {toolchains.source_file(name)}")
         _say(f"{name} …")
         relock(name)
     if not names:
@@ -81,8 +80,8 @@ def main(names: list[str]) -> None:
 
 
 def relock(name: str) -> None:
-    """Write NAME.txt from NAME.in."""
-    source = toolchains.FOLDER / f"{name}.in"
+    """Write the lock of a toolchain from its source."""
+    source = toolchains.source_file(name)
     text = source.read_text(encoding="utf-8")
     head = locks.read_head(text)
     requirements = with_cpu_torch(_compile([source]))
@@ -93,8 +92,8 @@ def relock(name: str) -> None:
     block = text[text.index("# /// toolchain") : text.index("\n# ///\n")]
     rows = [f"# {platform} = {row}" for platform, row in platforms.items()]
     head_lines = "\n".join([block, "# [platforms]", *rows, "# ///"])
-    lock = toolchains.lock_file(name)
-    lock.write_text(_HEADER.format(name=name, head=head_lines) + requirements, encoding="utf-8")
+    lock = source.with_suffix(".txt")
+    lock.write_text(_HEADER.format(name=name, source=source.name, head=head_lines) + requirements, encoding="utf-8")
     locks.read(lock)
 
 

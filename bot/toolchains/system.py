@@ -60,8 +60,8 @@ def refusal(lock: Lock) -> str | None:
     return None
 
 
-def compiler() -> str:
-    """Return the C++ compiler that CMake will find, tried on a small program.
+def compiler(toolchain: str) -> str:
+    """Return the C++ compiler that CMake will find, tried on a small program; ``toolchain`` is what it is for.
 
     Raises NoCompilerError, which says what to install.
     """
@@ -72,7 +72,9 @@ def compiler() -> str:
         if shutil.which(candidate) and _compiles(candidate):
             return candidate
     what = f"CXX is {asked}, which does not compile" if asked else "no C++ compiler"
-    raise NoCompilerError(f"{what}, and the toolchain gguf is compiled on this machine", hint=_how_to_get_a_compiler())
+    raise NoCompilerError(
+        f"{what}, and the toolchain {toolchain} is compiled on this machine", hint=_how_to_get_a_compiler()
+    )
 
 
 def _compiles(candidate: str) -> bool:
@@ -110,7 +112,7 @@ def require(lock: Lock, toolchain: str) -> None:
             hint="`phi-bot doctor` says what works on this machine.",
         )
     if lock.build is not None:
-        compiler()
+        compiler(toolchain)
 
 
 def _system_version() -> str:

@@ -2,13 +2,12 @@
 
 import tomllib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import catalogue, toolchains
+from bot import format_folders, toolchains
 from bot.catalogue import all_variants, select
 from bot.errors import UnknownVariantError
 from bot.formats.registry import all_formats
@@ -23,8 +22,17 @@ row = pytest.mark.parametrize("row", ROWS, ids=[r.name for r in ROWS])
 
 
 def test_no_row_hides_another() -> None:
-    written = tomllib.loads(Path(catalogue.__file__).with_name("variants.toml").read_text(encoding="utf-8"))["variant"]
-    assert [r["name"] for r in written] == [r.name for r in ROWS]
+    assert [r["name"] for r in format_folders.rows()] == [r.name for r in ROWS]
+
+
+def test_rows_of_formats_come_in_the_order_of_their_looks() -> None:
+    assert list(dict.fromkeys(r.format for r in ROWS)) == ["gguf", "onnx", "openvino", "mlx"]
+
+
+def test_rows_of_a_folder_are_of_its_format() -> None:
+    for name in format_folders.names():
+        written = tomllib.loads(format_folders.file_of(name, "variants.toml").read_text(encoding="utf-8"))["variant"]
+        assert {row["name"].partition("/")[0] for row in written} == {name}
 
 
 def test_rows_of_a_format_stand_together() -> None:

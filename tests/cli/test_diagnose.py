@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import toolchains
+from bot import format_folders, toolchains
 from bot.cli.diagnose import Finding, diagnose
 from bot.errors import HubUnreachableError
 from bot.printable import size
@@ -81,7 +81,8 @@ def test_a_missing_compiler_stands_in_the_way_only_of_what_is_not_yet_compiled(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find("C++ compiler", tmp_path).status == "missing"
     assert find("git", tmp_path).status == "warn"
-    monkeypatch.setattr(toolchains, "FOLDER", tmp_path)  # where no toolchain is compiled
+    monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
+    monkeypatch.setattr(format_folders, "FOLDER", tmp_path)  # where no toolchain is compiled
     (tmp_path / "tiny.txt").write_text(lock(wheel(tmp_path, "first")))
     compiler = find("C++ compiler", tmp_path)
     assert (compiler.status, compiler.detail) == ("warn", "none, and every toolchain that is compiled is installed")
@@ -91,6 +92,7 @@ def test_a_toolchain_of_another_system_is_missing_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
+    monkeypatch.setattr(format_folders, "FOLDER", tmp_path)
     text = lock(wheel(tmp_path, "first"))
     head = HEAD.format(disk=1, imports="")
     (tmp_path / "tiny.txt").write_text(
@@ -103,6 +105,7 @@ def test_a_toolchain_of_another_system_is_missing_with_what_to_do(
 
 def test_a_disk_that_cannot_hold_the_toolchains_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
+    monkeypatch.setattr(format_folders, "FOLDER", tmp_path)
     (tmp_path / "tiny.txt").write_text(lock(wheel(tmp_path, "first"), disk=10**16))
     disk = find("disk for toolchains", tmp_path)
     assert disk.status == "missing"

@@ -1,5 +1,6 @@
 """Which variants are quantized by an importance matrix, and when that makes them others."""
 
+import hashlib
 from collections.abc import Callable
 
 from bot import catalogue, toolchains
@@ -22,6 +23,17 @@ def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:
     trying = {v.short_name for v in configured(ROWS.values(), "measured") if is_tried(v)}
     assert trying == {"q4_0", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"}
     assert configured(ROWS.values(), "never") == tuple(ROWS.values())
+
+
+def test_no_build_key_is_another_one_by_accident() -> None:
+    """What is published is built anew where its key changes.
+
+    Renew the digest in the commit that means to change a recipe, a lock, a format's version or the text of training, or
+    that adds a row. No other commit may.
+    """
+    keys = "\n".join(f"{name} {key_of('a' * 64, row)}" for name, row in sorted(ROWS.items()))
+    digest = hashlib.sha256(keys.encode()).hexdigest()
+    assert digest == "9205edfa09978b7ad25c119dca02b73b2b12ec2e907800c460e9bb90b0d97eed"
 
 
 def test_a_recipe_that_is_tried_is_no_other_by_being_tried_again() -> None:

@@ -61,7 +61,7 @@ def test_a_pull_request_is_named_whole(tmp_path: Path, pull: str) -> None:
 @pytest.mark.process
 def test_a_dry_run_of_comparing_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = checkout(tmp_path / "head")
-    change(head, "bot/catalogue/variants.toml", Q4_K_M, 'options = { ftype = "Q4_K_S", more = 1 }')
+    change(head, "bot/formats/gguf/variants.toml", Q4_K_M, 'options = { ftype = "Q4_K_S", more = 1 }')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     sides = ("--base", str(ROOT), "--head", str(head))

@@ -51,7 +51,7 @@ def test_what_is_published_of_a_changed_recipe_is_built_anew(
     hub: RunningHub, released: Release, head: Path, tmp_path: Path
 ) -> None:
     publish(hub, proven.artifact(tmp_path / "artifacts", released), released)
-    change(head, "bot/catalogue/variants.toml", Q4_K_M, OTHER)
+    change(head, "bot/formats/gguf/variants.toml", Q4_K_M, OTHER)
     found = rebuilds(code_of(ROOT), code_of(head), "demo")
     assert found.problem == ""
     (job,) = found.jobs  # the other default variants are not published yet: the base would build them too
@@ -62,7 +62,7 @@ def test_what_is_published_of_a_changed_recipe_is_built_anew(
 
 
 def test_what_is_to_be_built_in_any_case_is_no_work_of_the_change(released: Release, head: Path) -> None:
-    change(head, "bot/catalogue/variants.toml", Q4_K_M, OTHER)
+    change(head, "bot/formats/gguf/variants.toml", Q4_K_M, OTHER)
     assert rebuilds(code_of(ROOT), code_of(head), "demo").jobs == ()
 
 

@@ -35,7 +35,7 @@ def test_what_changes_nothing_that_is_published_changes_nothing(head: Path) -> N
     extend(head, "bot/formats/gguf/worker/build.py", "\n# A comment.\n")
     change(head, "bot/formats/gguf/format.py", '"""GGUF, for llama.cpp and everything built on it."""', '"""GGUF."""')
     extend(head, "bot/localhub/pages.py", "\nANOTHER = 1\n")
-    change(head, "bot/catalogue/variants.toml", "The smallest; for machines where nothing else fits", "Small")
+    change(head, "bot/formats/gguf/variants.toml", "The smallest; for machines where nothing else fits", "Small")
     (head / "README.md").write_text("# Another one\n")
     assert differences(head) == []
 
@@ -46,7 +46,7 @@ def test_the_status_page_is_told_and_builds_nothing(head: Path) -> None:
 
 
 def test_a_recipe_is_its_variant_alone(head: Path) -> None:
-    change(head, "bot/catalogue/variants.toml", Q4_K_M, 'options = { ftype = "Q4_K_M", imatrix = true }')
+    change(head, "bot/formats/gguf/variants.toml", Q4_K_M, 'options = { ftype = "Q4_K_M", imatrix = true }')
     assert differences(head) == [("recipe", "gguf/q4_k_m")]
 
 
@@ -146,10 +146,10 @@ def test_the_version_of_a_format_is_the_recipe_of_all_its_variants(head: Path) -
 
 
 def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> None:
-    change(head, "bot/toolchains/mlx.txt", "# disk = ", "# disk = 1")
+    change(head, "bot/formats/mlx/lock.txt", "# disk = ", "# disk = 1")
     assert differences(head) == []
-    text = (head / "bot/toolchains/mlx.txt").read_text()
-    (head / "bot/toolchains/mlx.txt").write_text(text.replace("--hash=sha256:0", "--hash=sha256:1", 1))
+    text = (head / "bot/formats/mlx/lock.txt").read_text()
+    (head / "bot/formats/mlx/lock.txt").write_text(text.replace("--hash=sha256:0", "--hash=sha256:1", 1))
     assert differences(head) == [("lock", "mlx")]
 
 
@@ -197,7 +197,7 @@ def test_a_repository_of_a_publisher_is_its_configuration(tmp_path: Path) -> Non
         ("bot/catalogue/__init__.py", "raise SystemExit(7)\n", "it ended with code 7"),
         ("bot/catalogue/__init__.py", "print('[' * 100000)\nraise SystemExit(0)\n", ""),
         ("phi-bot.toml", "[watch]\nauthours = []\n", "authours"),
-        ("bot/catalogue/variants.toml", "", "KeyError"),
+        ("bot/formats/gguf/variants.toml", "", "KeyError"),
     ],
     ids=["syntax", "exit", "nonsense", "config", "catalogue"],
 )

@@ -55,7 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
 def test_a_lock_that_names_something_else_than_pinned_packages(tmp_path: Path, line: str) -> None:
     """Nothing is installed from it: the head's own code refuses it, and the comparison says so."""
     head = checkout(tmp_path / "head")
-    with (head / "bot/toolchains/gguf.txt").open("a") as file:
+    with (head / "bot/formats/gguf/lock.txt").open("a") as file:
         file.write(f"{line}\n")
     found = compare_code(ROOT, head, Wish(canary=False), workspace=Workspace(root=tmp_path / "work"), display=Silent())
     assert "has no exact version or no sha256" in found.problem

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import toolchains
+from bot import format_folders, toolchains
 from tests.toolchains.index import Index, lock, serve, wheel
 
 
@@ -31,5 +31,6 @@ def tiny(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheels = [wheel(index.folder, "first"), wheel(index.folder, "second")]
     (folder / "tiny.txt").write_text(lock(*wheels, imports='"first", "second"'))
     monkeypatch.setattr(toolchains, "FOLDER", folder)
+    monkeypatch.setattr(format_folders, "FOLDER", folder)
     monkeypatch.setenv("PHI_BOT_CACHE", str(tmp_path / "cache"))
     return folder / "tiny.txt"

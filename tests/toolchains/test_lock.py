@@ -40,7 +40,7 @@ def test_every_requirement_of_a_lock_is_pinned_and_hashed(name: str) -> None:
 
 @pytest.mark.parametrize("name", toolchains.names())
 def test_a_lock_is_what_its_source_asks_for(name: str) -> None:
-    source = (toolchains.FOLDER / f"{name}.in").read_text()
+    source = toolchains.source_file(name).read_text()
     lock = read(toolchains.lock_file(name))
     asked = dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;]+)", source))
     locked = {r.name: r.version.removesuffix("+cpu") for r in lock.requirements}

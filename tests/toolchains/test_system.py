@@ -79,14 +79,14 @@ def test_a_compiler_is_tried_not_only_found(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(NoCompilerError, match=r"no C\+\+ compiler") as caught:
-        system.compiler()
+        system.compiler("gguf")
     assert "Install" in caught.value.hint
 
 
 def test_a_compiler_that_is_asked_for_must_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(NoCompilerError, match="CXX is no-such-compiler, which does not compile"):
-        system.compiler()
+        system.compiler("gguf")
 
 
 def test_a_missing_compiler_is_said_before_anything_is_downloaded(
@@ -118,5 +118,5 @@ def test_the_hint_is_of_this_systems_package_manager(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(NoCompilerError) as caught:
-        system.compiler()
+        system.compiler("gguf")
     assert caught.value.hint.startswith(f"Install one: {manager} ")

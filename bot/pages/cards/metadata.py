@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
+from bot import format_folders
 from bot.formats.registry import all_formats
 from bot.pages.markdown import is_web_address
 from bot.printable import is_hidden, one_line
@@ -26,7 +27,8 @@ _MOST_TAGS, _MOST_LANGUAGES, _MOST_FIELDS = 20, 100, 30
 
 # Tags that say something of the source's files which is not true of ours, or which the Hub sets by itself.
 _TAGS_OF_FILES = frozenset(
-    {"transformers", "safetensors", "pytorch", "tf", "jax", "gguf", "onnx", "openvino", "mlx", "custom_code"}
+    {"transformers", "safetensors", "pytorch", "tf", "jax", "custom_code"}
+    | {tag for look in format_folders.looks().values() for tag in look.file_tags}
     | {"autotrain_compatible", "endpoints_compatible", "text-generation-inference", "has_space", "eval-results"}
 )
 _GATED_FIELD_TYPES = frozenset({"text", "checkbox", "date_picker", "country", "ip_location"})

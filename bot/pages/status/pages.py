@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from bot import format_folders
 from bot.formats.registry import all_formats
 from bot.pages.figures import nats, percent
 from bot.pages.markdown import is_web_address
@@ -53,6 +54,7 @@ def render(status: Status) -> dict[str, bytes]:
     common = {
         "status": status,
         "formats": {name: form.title for name, form in all_formats().items()},
+        "looks": format_folders.looks(),
         "words": WORDS,
         "signs": SIGNS,
         "nats": nats,
@@ -78,7 +80,7 @@ def render(status: Status) -> dict[str, bytes]:
     }
     files = {
         "index.html": _page("index", root="", **common, **index),
-        "style.css": _static("style.css").encode(),
+        "style.css": f"{_static('style.css')}{_colours()}".encode(),
         "status.json": f"{json_text(status.to_json(), compact=True)}\n".encode(errors="replace"),
     }
     for row in rows:
@@ -132,6 +134,14 @@ def _static(name: str) -> str:
     loader = environment().loader
     assert loader is not None  # noqa: S101 - for mypy: ours has one
     return loader.get_source(environment(), f"status/{name}")[0]
+
+
+def _colours() -> str:
+    """Return the styles of the formats: what their marks are filled with, on paper and in the dark."""
+    looks = format_folders.looks().items()
+    light = "".join(f"\n.{name} {{\n  --shape: {look.colour};\n}}\n" for name, look in looks)
+    dark = "".join(f"\n  .{name} {{\n    --shape: {look.dark_colour};\n  }}\n" for name, look in looks)
+    return f"{light}\n@media (prefers-color-scheme: dark) {{{dark}}}\n"
 
 
 def _hub_url(hub: str) -> Any:

@@ -1,7 +1,7 @@
 """ggml's function that quantizes rows, or for k-quants one of our own: the same bytes in a fraction of the time.
 
 When the toolchain is installed, ``bot/formats/gguf/native`` is compiled for each instruction set that its processor
-may have (see bot/toolchains/native.py). Which of them this processor has is found out here, on each start; and so
+may have (see its __init__.py). Which of them this processor has is found out here, on each start; and so
 is whether the library does what ggml does, for nothing that it makes is ever looked at again.
 """
 

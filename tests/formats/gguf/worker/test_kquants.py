@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import bot
+from bot.formats.gguf import native
 from bot.progress import Silent
-from bot.toolchains import Toolchain, native, system
+from bot.toolchains import Toolchain, system
 from bot.toolchains.install import ensure
 from tests.worker.running import run_python
 

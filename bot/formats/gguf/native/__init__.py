@@ -1,4 +1,4 @@
-"""Compile, beside what a toolchain brings, what the bot has in C: the search for k-quants of ``bot/native``.
+"""Compile, beside what a toolchain brings, what the bot has in C: the search for k-quants, beside this.
 
 It gains time and nothing else. So a failure to compile it is no failure of the installation: it is in the log, and
 whoever would use it takes the toolchain's own way.
@@ -7,13 +7,13 @@ whoever would use it takes the toolchain's own way.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bot.toolchains import system
 from bot.toolchains.pip import Failed, run
 
-SOURCE = Path(__file__).parents[1] / "formats" / "gguf" / "native" / "kquants.c"
+SOURCE = Path(__file__).with_name("kquants.c")
 
 # One library for each, and the extensions of the processor that it is compiled for: by name, as /proc/cpuinfo and
 # compilers have them, and not those of this machine, for a toolchain may be cached and move to another one.
@@ -29,6 +29,17 @@ _INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 # -ffp-contract=off: compilers else fuse multiplications with additions, which round once where ggml rounds twice.
 # -Wno-psabi: GCC warns that other versions of it pass vectors otherwise; here none leaves the one file.
 _OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-psabi")
+
+
+def after_install(
+    options: Mapping[str, str], kept: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]
+) -> None:
+    """Add to an environment what this format has of its own: bot/toolchains/build.py calls it when all is installed.
+
+    ``options`` are the keys of the lock's head that are this format's: ``kquants`` is the folder of ggml's headers
+    below ``kept``, where the kept files of the archive are. Raises KeyError where it is not named.
+    """
+    compile_kquants(kept / options["kquants"], into=into, scratch=scratch, log=log, env=env)
 
 
 def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.toolchains import lock_file, native, system
+from bot.formats.gguf import native
+from bot.toolchains import lock_file, system
 from bot.toolchains.lock import read
 
 COUNT = {"linux-x86_64": 2, "linux-aarch64": 1, "macos-arm64": 1}
@@ -36,7 +37,8 @@ def compile_in(folder: Path, headers: Path, **env: str) -> tuple[list[Path], str
     scratch, log = folder / "scratch", folder / "log"
     scratch.mkdir()
     log.write_text("")
-    native.compile_kquants(headers, into=folder / "lib", scratch=scratch, log=log, env=env)
+    options = {"kquants": headers.name}
+    native.after_install(options, headers.parent, into=folder / "lib", scratch=scratch, log=log, env=env)
     return sorted((folder / "lib").glob("*")), log.read_text()
 
 
@@ -77,4 +79,4 @@ def test_on_a_system_without_lanes_nothing_is_tried(
 def test_the_gguf_toolchain_keeps_the_header_that_is_compiled_against() -> None:
     build = read(lock_file("gguf")).build
     assert build is not None
-    assert f"{build.kquants}/ggml-common.h" in build.keep
+    assert f"{build.after_install['kquants']}/ggml-common.h" in build.keep

@@ -1,0 +1,70 @@
+"""The folders of the formats as data: what a room may read of one without importing its code, or knowing its name.
+
+bot/formats/NAME/ holds, beside ``format.py`` and ``worker/``:
+
+    variants.toml     its rows of the catalogue
+    lock.in           what its toolchain needs, and why; lock.txt is made of it
+    lock.txt          the lock of its toolchain
+    look.toml         a Look: how it is shown, and how others are told that a repo is one of its conversions
+    estimates.json    what its builds take (bot/machines/estimate_models.py); absent before anything was measured
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from bot.records.base import Record
+
+FOLDER = Path(__file__).parent / "formats"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look(Record):
+    """How a format is shown, and what tells a conversion to it, from look.toml.
+
+    ``position`` orders formats wherever rows of several are listed. ``colour`` and ``dark_colour`` (CSS) and ``shape``
+    are of its marks in charts. ``repo_names`` are what conversions to it call themselves in the name of a repo, and
+    ``repo_tags`` the tags, which no original has. ``file_tags`` are tags that say which files a repo holds: a card
+    takes over none of them from the source's. ``code_keys`` are keys of a configuration that make its runtime load
+    code.
+    """
+
+    position: int
+    colour: str
+    dark_colour: str
+    shape: Literal["circle", "square", "triangle", "diamond", "pentagon", "star"]
+    repo_names: tuple[str, ...]
+    repo_tags: tuple[str, ...] = ()
+    file_tags: tuple[str, ...] = ()
+    code_keys: tuple[str, ...] = ()
+
+
+def names() -> list[str]:
+    """Return the names of all formats, in alphabetical order: those of the folders that hold a format.py."""
+    return sorted(file.parent.name for file in FOLDER.glob("*/format.py"))
+
+
+def file_of(name: str, file: str) -> Path:
+    """Return the path of a file of a format's folder, which may not be there."""
+    return FOLDER / name / file
+
+
+@cache
+def look(name: str) -> Look:
+    """Return how a format is shown. Raises MalformedRecordError for a look.toml that is not a Look."""
+    return Look.from_json(tomllib.loads(file_of(name, "look.toml").read_text(encoding="utf-8")))
+
+
+def looks() -> dict[str, Look]:
+    """Return how each format is shown, in the order in which rows of several are listed."""
+    found = {name: look(name) for name in names()}
+    return dict(sorted(found.items(), key=lambda item: (item[1].position, item[0])))
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """Yield the rows of all variants.toml, in that order of the formats, as they are written."""
+    for name in looks():
+        yield from tomllib.loads(file_of(name, "variants.toml").read_text(encoding="utf-8"))["variant"]
