@@ -133,7 +133,7 @@ def webhook_remove(options: Options) -> None:
 
 def _standing(purpose: str, flavor: str, on: str, context: Context) -> ScheduledBot:
     (runner,) = candidates((f"{KIND}{flavor}",), config=context.config, hub=context.hub, display=context.display)
-    return scheduled_bot(purpose, on=on, runner=runner, config=context.config, hub=context.hub)
+    return scheduled_bot(purpose, context, on=on, runner=runner)
 
 
 def _namespace(context: Context) -> str:

@@ -12,7 +12,7 @@ from bot.cli import tables
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
 from bot.config.machines import Planning
 from bot.errors import IncompleteError, RecordError
-from bot.machines.assign_runners import HERE, assign_runners
+from bot.machines.assign_runners import assign_runners
 from bot.machines.github_matrix import matrix
 from bot.machines.runners import known_runners
 from bot.printable import printable
@@ -22,7 +22,7 @@ from bot.records.failures import exit_code
 from bot.records.plans import DuePlan, Watched
 from bot.state import reports
 from bot.steps.plan import without_known
-from bot.steps.run import Cycle, asked_for, look
+from bot.steps.run import FOR_A_MATRIX, TO_BEGIN_A_MATRIX, TO_PLAN, TO_SEE, Cycle, asked_for, look
 
 
 @click.command("watch")
@@ -35,7 +35,7 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
     Example: phi-bot watch --json > releases.json
     """
     context = options.context()
-    watched = look(models, (), context, keep=False).watched
+    watched = look(models, (), context, TO_SEE).watched
     if options.json:
         print_json(watched)
     else:
@@ -87,25 +87,17 @@ def plan_command(
     known = _plan_of_any_version(without) if without else None
     asked = chosen(wanted, context)
     rows = catalogue.select(asked)
-    on = where or (("github", "own") if as_matrix else HERE)
     if begin and not as_matrix:
         raise click.UsageError("--begin goes with --matrix")
     begin = begin and not context.config.run.dry_run
-    cycle = look(
-        models,
-        rows,
-        context,
-        keep=begin,
-        given=given,
-        on=on,
-        exact=not unbounded,
-        staged=as_matrix,
-        into="state" if begin else None,
-    )
+    purpose = TO_BEGIN_A_MATRIX if begin else FOR_A_MATRIX if as_matrix else TO_PLAN
+    purpose = purpose.on_runners(where) if where else purpose
+    purpose = purpose.by_sizes() if unbounded else purpose
+    cycle = look(models, rows, context, purpose, given=given)
     if known is not None:
         left = without_known(cycle.todo, known)
         settings, hub, shown = cycle.context.config, cycle.context.hub, cycle.context.display
-        todo = assign_runners(left, on=on, exact=not unbounded, config=settings, hub=hub, display=shown)
+        todo = assign_runners(left, on=purpose.on, exact=purpose.by_headers, config=settings, hub=hub, display=shown)
         cycle = replace(cycle, todo=todo)
     if as_matrix:
         _print_matrix(cycle, context, begin=begin)

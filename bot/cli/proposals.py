@@ -76,15 +76,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     context = context.spelled()
 
     def proposed() -> Report:
-        report = propose(
-            given.artifacts,
-            pull=name,
-            approval=approved,
-            config=context.config,
-            workspace=context.workspace,
-            hub=context.hub,
-            display=context.display,
-        )
+        report = propose(given.artifacts, context, pull=name, approval=approved)
         if report.proposals:
             try:
                 approval.say(repository, number, approved, report.proposals)
@@ -122,7 +114,7 @@ def conclude_command(pull: str | None, options: Options) -> int:
     context = context.spelled()
 
     def ended() -> Report:
-        report = conclude(found, pull, approved.models, config=context.config, hub=context.hub, display=context.display)
+        report = conclude(found, pull, approved.models, context)
         announce(report)
         return report
 

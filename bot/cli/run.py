@@ -57,15 +57,7 @@ def run_command(
     settings = context.config.announce
     announce(report, todo=cycle.todo, watched=cycle.watched, status_page=settings.status_page)
     if not context.config.run.dry_run and not no_publish:
-        announce_releases(
-            report,
-            todo=cycle.todo,
-            watched=cycle.watched,
-            settings=settings,
-            hub=context.hub.endpoint,
-            display=context.display,
-            template=context.config.publish.repo,
-        )
+        announce_releases(report, context, todo=cycle.todo, watched=cycle.watched)
     if options.json:
         print_json(report)
     else:

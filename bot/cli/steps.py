@@ -36,7 +36,7 @@ from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
 from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
-from bot.steps.run import look
+from bot.steps.run import FOR_A_MATRIX, look
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, read_named
 from bot.workspace import read_artifact
@@ -118,15 +118,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     given = permitted_artifacts(given, context.hub, "publish", place)
 
     def published() -> Report:
-        return publish(
-            given.artifacts,
-            namespace=namespace,
-            private=settings.private,
-            template=settings.repo,
-            workspace=context.workspace,
-            hub=context.hub,
-            display=context.display,
-        )
+        return publish(given.artifacts, context)
 
     return concluded(published, options, given.failures)
 
@@ -147,7 +139,7 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     given = permitted_artifacts(given, context.hub, "stage", lambda _: target)
 
     def staged() -> Report:
-        return stage(given.artifacts, config=context.config, hub=context.hub, display=context.display)
+        return stage(given.artifacts, context)
 
     return concluded(staged, options, given.failures)
 
@@ -175,15 +167,13 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
         require(context.hub, [state_repo(context.config, namespace)])
     at_work(context)
     try:
-        report = promote(
-            models, config=context.config, workspace=context.workspace, hub=context.hub, display=context.display
-        )
+        report = promote(models, context)
     except CutShortError as cut:
         finish(cut.report, options)
         raise
     built = _built(reports) if reports is not None else ()
     if not dry:
-        count(built, report, config=context.config, hub=context.hub, display=context.display)
+        count(built, report, context)
     report = together(report, Report(failures=built))
     announce(report, status_page=settings.status_page)
     if settings.repository is not None and not dry and (report.publications or report.failures):
@@ -195,21 +185,11 @@ def _announce_releases(report: Report, context: Context) -> None:
     """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
     config, display = context.config, context.display
     try:
-        cycle = look(
-            (), catalogue.select(config.build.variants), context, keep=False, on=("github", "own"), staged=True
-        )
+        cycle = look((), catalogue.select(config.build.variants), context, FOR_A_MATRIX.by_sizes())
     except PhiBotError as error:
         display.say(f"Not announced on GitHub: {error.message}. {error.hint}")
         return
-    announce_releases(
-        report,
-        todo=cycle.todo,
-        watched=cycle.watched,
-        settings=config.announce,
-        hub=context.hub.endpoint,
-        display=display,
-        template=config.publish.repo,
-    )
+    announce_releases(report, context, todo=cycle.todo, watched=cycle.watched)
 
 
 def _built(reports: Path) -> tuple[Failure, ...]:

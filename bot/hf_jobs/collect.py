@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.config import Config
+from bot.building.context import Context
 from bot.errors import PhiBotError, RemoteJobError
 from bot.hub.client import Hub
 from bot.hub.jobs import RemoteJob
@@ -49,8 +49,9 @@ class JobRequest:
 Ended = tuple[JobRequest, RemoteJob | PhiBotError]
 
 
-def collect(ended: Sequence[Ended], failures: Sequence[Failure], *, hub: Hub, config: Config, staged: bool) -> Report:
+def collect(ended: Sequence[Ended], failures: Sequence[Failure], context: Context, *, staged: bool) -> Report:
     """Return what jobs that have ended published, or staged, as the Hub has it, and why they did not do the rest."""
+    config, hub = context.config, context.hub
     namespace = config.namespace("jobs that run elsewhere need a namespace to publish in")
     # Only those that publish write down what failed: who may stage may write nowhere else.
     attempts = {} if staged else _attempts(hub, f"{namespace}/{config.publish.state}")

@@ -5,17 +5,16 @@ import datetime as dt
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from bot.building.context import Context
 from bot.catalogue.naming import TEMPLATE
 from bot.config import TEXT_VARIABLE, Config
 from bot.config.text import text_of
 from bot.errors import ConfigError, PhiBotError
 from bot.hf_jobs.collect import JobRequest, collect
 from bot.hub import jobs
-from bot.hub.client import Hub
 from bot.hub.jobs import Order, RemoteJob
 from bot.machines.assign_runners import candidates
 from bot.machines.batches import batches
-from bot.progress import Display
 from bot.publishing.rights import payer
 from bot.records.artifacts import Failure, Json, Report, digest_of
 from bot.records.failures import failure
@@ -28,7 +27,7 @@ _JOIN_SECONDS = 0.5
 _CLOCKS_DIFFER = dt.timedelta(minutes=2)
 
 
-def submit(todo: Plan, *, config: Config, hub: Hub, display: Display, staged: bool = False) -> Report:
+def submit(todo: Plan, context: Context, *, staged: bool = False) -> Report:
     """Build the jobs of a plan on Hugging Face Jobs, all at once, and wait for all of them.
 
     There they publish, or stage where it is to be ``staged``, with the token that starts them.
@@ -37,6 +36,7 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display, staged: bo
     why the rest is not, is read from the Hub when a job has ended. A KeyboardInterrupt is passed on; the jobs go on,
     and how to see and end them is said. Raises ConfigError without a namespace to publish in, and TokenError.
     """
+    config, hub, display = context.config, context.hub, context.display
     config.namespace("jobs that run elsewhere need a namespace to publish in")
     failures: list[Failure] = []
     running: list[tuple[JobRequest, RemoteJob]] = []
@@ -44,15 +44,15 @@ def submit(todo: Plan, *, config: Config, hub: Hub, display: Display, staged: bo
     flavors = candidates((KIND.rstrip("/"),), config=config, hub=hub, display=display)
     for errand in errands(todo.jobs, {r.name: r.disk for r in flavors}):
         try:
-            job, is_new = jobs.start(hub, payer(config), _order(errand, config, hub, token, staged=staged))
+            job, is_new = jobs.start(hub, payer(config), _order(errand, context, token, staged=staged))
         except PhiBotError as error:
             failures += _all_failed(errand, error)
             continue
         display.say(f"{errand.name}: {'started' if is_new else 'is running already,'} {job.url}")
         running.append((errand, job))
     failures += [f for job in todo.jobs if not can_travel(job) for f in _stays(job)]
-    ended = _follow(running, hub, display)
-    return collect(ended, failures, hub=hub, config=config, staged=staged)
+    ended = _follow(running, context)
+    return collect(ended, failures, context, staged=staged)
 
 
 def errands(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[JobRequest]:
@@ -100,7 +100,8 @@ def _stays(job: Job) -> Iterator[Failure]:
         yield failure(job.release.label, planned.variant.name, "plan", error)
 
 
-def _order(errand: JobRequest, config: Config, hub: Hub, token: str, *, staged: bool) -> Order:
+def _order(errand: JobRequest, context: Context, token: str, *, staged: bool) -> Order:
+    config = context.config
     namespace = config.publish.namespace or ""
     names = ",".join(v.variant.name for v in errand.planned)
     model = f"{errand.release.repo_id}@{errand.release.commit}"
@@ -109,7 +110,7 @@ def _order(errand: JobRequest, config: Config, hub: Hub, token: str, *, staged: 
     work: dict[str, Json] = {"model": model, "builds": builds, "namespace": namespace}
     work |= {"staged": True} if staged else {}
     work |= {"repo": config.publish.repo} if config.publish.repo != TEMPLATE else {}
-    here = dataclasses.replace(config.hub, endpoint=hub.endpoint)
+    here = dataclasses.replace(config.hub, endpoint=context.hub.endpoint)
     live = dataclasses.replace(config, hub=here, run=dataclasses.replace(config.run, dry_run=False))
     return Order(
         name=f"phi-bot {errand.name}",
@@ -124,7 +125,7 @@ def _order(errand: JobRequest, config: Config, hub: Hub, token: str, *, staged: 
 
 
 def _follow(
-    running: Sequence[tuple[JobRequest, RemoteJob]], hub: Hub, display: Display
+    running: Sequence[tuple[JobRequest, RemoteJob]], context: Context
 ) -> list[tuple[JobRequest, RemoteJob | PhiBotError]]:
     """Print what jobs print, each line with its job's name, until all are over; return them as they ended."""
     ended: dict[str, RemoteJob | PhiBotError] = {}
@@ -132,9 +133,9 @@ def _follow(
 
     def follow(errand: JobRequest, job: RemoteJob) -> None:
         try:
-            for line in jobs.logs(hub, job):
-                display.say(f"{errand.name} | {line}")
-            ended[job.id] = jobs.wait(hub, job)
+            for line in jobs.logs(context.hub, job):
+                context.display.say(f"{errand.name} | {line}")
+            ended[job.id] = jobs.wait(context.hub, job)
         except PhiBotError as error:
             ended[job.id] = error
         except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
@@ -148,7 +149,7 @@ def _follow(
             while thread.is_alive():
                 thread.join(_JOIN_SECONDS)  # without an end, Ctrl-C would not get through on every system
     except KeyboardInterrupt:
-        _say_what_goes_on([job for _, job in running if job.id not in ended], display.say)
+        _say_what_goes_on([job for _, job in running if job.id not in ended], context.display.say)
         raise
     if bugs:
         raise bugs[0]

@@ -3,9 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
-from bot.config import Config
+from bot.building.context import Context
 from bot.hf_jobs.run import KIND, environment, phi_bot
-from bot.hub.client import Hub
 from bot.hub.jobs import Order, token_of
 from bot.hub.scheduled import labels
 from bot.machines.runners import Runner
@@ -25,11 +24,12 @@ class ScheduledBot:
     most: float
 
 
-def scheduled_bot(purpose: str, *, on: str, runner: Runner, config: Config, hub: Hub) -> ScheduledBot:
+def scheduled_bot(purpose: str, context: Context, *, on: str, runner: Runner) -> ScheduledBot:
     """Return the job that runs phi-bot with this configuration: ``on`` is where its own jobs are built.
 
     Raises ConfigError without a namespace or for a runner that is none of Hugging Face Jobs, and TokenError.
     """
+    config, hub = context.config, context.hub
     namespace = config.namespace("a bot that runs by itself needs a namespace to publish in")
     if hub.publishers is None:
         require(hub, [state_repo(config, namespace)])

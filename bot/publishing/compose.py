@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Self
 
 from bot import catalogue
+from bot.building.context import Context
 from bot.catalogue.naming import Current, check_source, repo_of
 from bot.errors import PhiBotError, PromotionError
 from bot.hub.client import RECORD_FILE, Hub
@@ -14,10 +15,8 @@ from bot.hub.contents import Content
 from bot.pages import cards
 from bot.pages.plots import PICTURES, Plotter
 from bot.printable import json_text
-from bot.progress import Display
 from bot.publishing.publishable import Candidate
 from bot.records.artifacts import RECORD_VERSION, ProvenBuild, Release, RepoRecord, SourceRef
-from bot.workspace import Workspace
 
 EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
 
@@ -99,15 +98,14 @@ class Composer:
     plotter: Plotter
 
     @classmethod
-    def of(
-        cls, candidates: Sequence[Candidate], *, template: str, workspace: Workspace, hub: Hub, display: Display
-    ) -> Self:
-        """Return what composes the changes of all candidates of one publishing; ``template`` is ``publish.repo``."""
+    def of(cls, candidates: Sequence[Candidate], context: Context) -> Self:
+        """Return what composes the changes of all candidates of one publishing."""
+        hub = context.hub
         return cls(
             endpoint=hub.endpoint,
             current=hub.current_id,
-            shelf=Shelf(hub=hub, candidates=candidates, template=template),
-            plotter=Plotter(workspace=workspace, display=display),
+            shelf=Shelf(hub=hub, candidates=candidates, template=context.config.publish.repo),
+            plotter=Plotter(workspace=context.workspace, display=context.display),
         )
 
     def change(self, repo_id: str, candidates: Sequence[Candidate], old: RepoRecord) -> RepoUpdate | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bot import catalogue
+from bot.building.context import Context
 from bot.catalogue.naming import check_source, repo_of
 from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, RecordError
@@ -17,7 +18,6 @@ from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.errors import says_nothing
 from bot.hub.proposals import HubPull
 from bot.pages.plots import PICTURES
-from bot.progress import Display
 from bot.publishing import checks, staging
 from bot.publishing.compose import EMPTY, check_apart, paths
 from bot.reconvert.propose import prefix_of, title_of
@@ -29,7 +29,7 @@ from bot.source.strict import parse_object
 _OURS = frozenset({"README.md", RECORD_FILE, *PICTURES, *NOTICES})
 
 
-def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hub: Hub, display: Display) -> Report:
+def conclude(pull: Pull, name: str, models: Sequence[str], context: Context) -> Report:
     """Merge what was proposed for a pull request that was merged, and close what was for one that was not.
 
     ``name`` is OWNER/REPO#N, ``models`` are those that it was proposed for. Where a pull request on the Hub was made
@@ -37,6 +37,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
     is a Failure. One that the Hub could not merge for a reason of its own is a Failure and stays open, for the next
     time; the others go on. Raises ConfigError without a namespace, and CutShortError on Ctrl-C.
     """
+    config, hub, display = context.config, context.hub, context.display
     namespace = config.namespace("there is no namespace to conclude in")
     publications: list[Publication] = []
     failures: list[Failure] = []
@@ -50,7 +51,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
                 continue
             for proposal in proposals:
                 try:
-                    publications += _conclude(repo_id, proposal, pull, name, config, releases, display)
+                    publications += _conclude(repo_id, proposal, pull, name, releases, context)
                 except PhiBotError as error:
                     failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
                     if not pull.merged:
@@ -58,7 +59,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
                     if says_nothing(error):
                         display.say(f"#{proposal.number} of {repo_id} stays open, to be merged the next time")
                     else:
-                        _close(repo_id, proposal, error, hub, display)
+                        _close(repo_id, proposal, error, context)
     except KeyboardInterrupt as error:
         done = Report(publications=tuple(publications), failures=tuple(failures))
         raise cut_short(done, error, (), "publish") from error
@@ -66,25 +67,25 @@ def conclude(pull: Pull, name: str, models: Sequence[str], *, config: Config, hu
 
 
 def _conclude(
-    repo_id: str, proposal: HubPull, pull: Pull, name: str, config: Config, releases: checks.Releases, display: Display
+    repo_id: str, proposal: HubPull, pull: Pull, name: str, releases: checks.Releases, context: Context
 ) -> list[Publication]:
     """Merge or close one pull request on the Hub; return what that published."""
-    hub = releases.hub
+    hub, display = context.hub, context.display
     if not pull.merged:
         hub.close(repo_id, proposal.number, f"{name} was closed.")
         display.say(f"Closed #{proposal.number} of {repo_id}: {name} was closed")
         return []
-    merged = _merge(repo_id, proposal, pull, name, config, releases)
+    merged = _merge(repo_id, proposal, pull, name, context.config, releases)
     display.say(f"Merged #{proposal.number} of {repo_id}")
     return [merged]
 
 
-def _close(repo_id: str, proposal: HubPull, why: PhiBotError, hub: Hub, display: Display) -> None:
+def _close(repo_id: str, proposal: HubPull, why: PhiBotError, context: Context) -> None:
     """Close what is not merged. Where the Hub does not take that either, it is said, and a person can."""
     try:
-        hub.close(repo_id, proposal.number, f"Not merged: {why.message}")
+        context.hub.close(repo_id, proposal.number, f"Not merged: {why.message}")
     except PhiBotError as error:
-        display.say(f"#{proposal.number} of {repo_id} was not closed: {error.message}")
+        context.display.say(f"#{proposal.number} of {repo_id} was not closed: {error.message}")
 
 
 def _repos(namespace: str, models: Sequence[str], template: str) -> list[str]:

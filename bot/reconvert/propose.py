@@ -8,10 +8,9 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from bot.config import Config
+from bot.building.context import Context
 from bot.errors import PhiBotError, PromotionError, UnknownModelError
-from bot.hub.client import Hub
-from bot.progress import Display, Task
+from bot.progress import Task
 from bot.publishing import checks
 from bot.publishing.compose import Composer, by_repo
 from bot.publishing.publishable import Candidate, candidate_of
@@ -20,7 +19,7 @@ from bot.records.artifacts import Artifact, Failure, Proposal, Report
 from bot.records.failures import cut_short, failure
 from bot.source import NOTICES, bytes_digest, sizes
 from bot.system import disk
-from bot.workspace import Workspace, hash_files
+from bot.workspace import hash_files
 
 
 def title_of(pull: str, head: str, names: str) -> str:
@@ -33,22 +32,14 @@ def prefix_of(pull: str) -> str:
     return f"{pull}@"
 
 
-def propose(
-    artifacts: Sequence[Artifact],
-    *,
-    pull: str,
-    approval: Approval,
-    config: Config,
-    workspace: Workspace,
-    hub: Hub,
-    display: Display,
-) -> Report:
+def propose(artifacts: Sequence[Artifact], context: Context, *, pull: str, approval: Approval) -> Report:
     """Open a pull request on the Hub for each repo in which artifacts of this machine differ from what is published.
 
     ``approval`` says from which commit, and which models. Those of an older commit are closed. An artifact that does
     not pass the checks becomes a Failure; so does each of a repo that is not there yet, or refuses. Raises ConfigError
     without a namespace, and CutShortError on Ctrl-C.
     """
+    config, hub, display = context.config, context.hub, context.display
     namespace = config.namespace("there is no namespace to propose in")
     candidates: list[Candidate] = []
     failures: list[Failure] = []
@@ -60,12 +51,12 @@ def propose(
                 candidates.append(_checked(artifact, approval, releases, task))
         except PhiBotError as error:
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
-    composer = Composer.of(candidates, template=config.publish.repo, workspace=workspace, hub=hub, display=display)
+    composer = Composer.of(candidates, context)
     proposals: list[Proposal] = []
     for repo_id, members in by_repo(candidates, namespace, config.publish.repo):
         try:
-            with disk.disk_errors(f"proposing in {repo_id}", workspace.root):
-                made = _propose(repo_id, members, pull, approval.head, composer, hub, display)
+            with disk.disk_errors(f"proposing in {repo_id}", context.workspace.root):
+                made = _propose(repo_id, members, pull, approval.head, composer, context)
             proposals += [made] if made is not None else []
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]
@@ -112,9 +103,9 @@ def _propose(
     pull: str,
     head: str,
     composer: Composer,
-    hub: Hub,
-    display: Display,
+    context: Context,
 ) -> Proposal | None:
+    hub, display = context.hub, context.display
     found = hub.record(repo_id)
     if found is None:
         raise UnknownModelError(

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from bot.building.context import Context
 from bot.config import Config
 from bot.errors import PhiBotError, RecordError
-from bot.hub.client import Hub
-from bot.progress import Display
 from bot.records.artifacts import Failure, Report
 from bot.records.plans import Job
 from bot.state.store import Store, store_of
@@ -57,20 +56,21 @@ def begin(jobs: Sequence[Job], store: Store, config: Config) -> None:
         )
 
 
-def count(built: Sequence[Failure], report: Report, *, config: Config, hub: Hub, display: Display) -> None:
+def count(built: Sequence[Failure], report: Report, context: Context) -> None:
     """Remember how attempts ended: forget those at what is published now, keep why the others failed.
 
     What goes wrong with that is said, and fails nothing: what is published counts.
     """
     if not built and not report.publications:
         return
+    config = context.config
     now, most = dt.datetime.now(dt.UTC), config.run.attempts
     published = [b.build.build_key for p in report.publications for b in p.builds]
     failures = (*built, *report.failures)
     try:
-        store = store_of(hub, config.namespace("without a namespace nothing is remembered"), config)
+        store = store_of(context.hub, config.namespace("without a namespace nothing is remembered"), config)
         store.update(
             lambda memory: memory.forget(published).failed(failures, now=now, most=most), "Keep what came of it"
         )
     except PhiBotError as error:
-        display.say(f"Not remembered: {error.message}")
+        context.display.say(f"Not remembered: {error.message}")

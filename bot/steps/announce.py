@@ -4,12 +4,10 @@ import os
 from pathlib import Path
 
 from bot import github
-from bot.catalogue.naming import TEMPLATE
-from bot.config.places import Announce
+from bot.building.context import Context
 from bot.errors import PhiBotError
 from bot.github.release_issues import release_issues
 from bot.pages.summary import render_summary
-from bot.progress import Display
 from bot.records.artifacts import Report
 from bot.records.plans import Plan, Watched
 
@@ -34,25 +32,23 @@ def announce(
     return text
 
 
-def announce_releases(
-    report: Report,
-    *,
-    todo: Plan,
-    watched: Watched,
-    settings: Announce,
-    hub: str,
-    display: Display,
-    template: str = TEMPLATE,
-) -> None:
-    """Bring the issues of the releases up to date in the repository that ``settings`` names, if it names one.
+def announce_releases(report: Report, context: Context, *, todo: Plan, watched: Watched) -> None:
+    """Bring the issues of the releases up to date in the repository that ``announce`` names, if it names one.
 
-    ``hub`` is the address of the Hub, ``template`` how repos are named there (``publish.repo``). What goes wrong is
-    said, and fails nothing: the files are published.
+    What goes wrong is said, and fails nothing: the files are published.
     """
+    settings, display = context.config.announce, context.display
     if settings.repository is None:
         return
     try:
-        wanted = release_issues(report, todo, watched, hub=hub, status_page=settings.status_page, template=template)
+        wanted = release_issues(
+            report,
+            todo,
+            watched,
+            hub=context.hub.endpoint,
+            status_page=settings.status_page,
+            template=context.config.publish.repo,
+        )
         if wanted:
             for address in github.connect(settings.repository).put(wanted):
                 display.say(f"Announced in {address}")

@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bot.config import Config
+from bot.building.context import Context
 from bot.errors import PhiBotError, PromotionError, RecordError
-from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
-from bot.progress import Display
 from bot.publishing import checks, staging
 from bot.publishing.due import NOTHING
 from bot.publishing.publishable import PROMPT_FILE, Candidate
@@ -25,12 +23,11 @@ from bot.source.prompt import Prompt
 from bot.steps.publish import put
 from bot.steps.stage import check_target
 from bot.steps.watch import is_watched
-from bot.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
 
 
-def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub: Hub, display: Display) -> Report:
+def promote(models: Sequence[str], context: Context) -> Report:
     """Publish what is staged and not published yet, of the named models, or of those that the configuration watches.
 
     A model is REPO, as its main branch is now, or REPO@REVISION.
@@ -39,6 +36,7 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
     stays in the staging repo, for a person to look at. In a dry run all is checked, and nothing published. Raises
     ConfigError without a namespace, and ForeignRepoError for a staging repo that is none.
     """
+    config, hub, display = context.config, context.hub, context.display
     repo_id = staging_repo(config)
     found = hub.files(repo_id)
     if found is None:
@@ -50,8 +48,7 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
     reader = _Reader(
         repo_id=repo_id,
         commit=commit,
-        hub=hub,
-        config=config,
+        context=context,
         models=tuple(models),
         namespace=namespace,
         releases=checks.Releases(hub=hub),
@@ -73,15 +70,7 @@ def promote(models: Sequence[str], *, config: Config, workspace: Workspace, hub:
         return Report(failures=tuple(failures))
     refused = Report(failures=tuple(failures))
     try:
-        report = put(
-            candidates,
-            namespace=config.namespace("there is no namespace to publish in"),
-            private=config.publish.private,
-            template=config.publish.repo,
-            workspace=workspace,
-            hub=hub,
-            display=display,
-        )
+        report = put(candidates, context)
     except KeyboardInterrupt as error:
         raise cut_short(refused, error, (), "publish") from error
     return together(refused, report)
@@ -93,8 +82,7 @@ class _Reader:
 
     repo_id: str
     commit: str
-    hub: Hub
-    config: Config
+    context: Context
     models: tuple[str, ...]
     namespace: Namespace
     releases: checks.Releases
@@ -108,20 +96,28 @@ class _Reader:
         revision = self._wanted(build)
         checks.check_shape(build, now=dt.datetime.now(dt.UTC))
         checks.check_build(build)
-        check_target(build, self.namespace, self.config, self.hub)
+        check_target(build, self.namespace, self.context)
         evidence = self._read(Evidence, staging.EVIDENCE_FILE, files)
         checks.check_size(build, evidence)
         release = self.releases.of(build, revision)
-        proven = checks.check_evidence(build, evidence, release, self.config)
+        proven = checks.check_evidence(build, evidence, release, self.context.config)
         return Candidate(
             proven=proven,
             release=release,
             prompt=checks.bounded(self._read(Prompt, PROMPT_FILE, files)),
             files=checks.check_files(
-                build, staging.below(staging.FILES, files), repo_id=self.repo_id, commit=self.commit, hub=self.hub
+                build,
+                staging.below(staging.FILES, files),
+                repo_id=self.repo_id,
+                commit=self.commit,
+                hub=self.context.hub,
             ),
             notices=checks.check_notices(
-                staging.below(staging.NOTICES, files), release, repo_id=self.repo_id, commit=self.commit, hub=self.hub
+                staging.below(staging.NOTICES, files),
+                release,
+                repo_id=self.repo_id,
+                commit=self.commit,
+                hub=self.context.hub,
             ),
         )
 
@@ -138,7 +134,7 @@ class _Reader:
         """
         source = build.source.repo_id
         named = {repo_id.casefold(): revision for repo_id, _, revision in (m.partition("@") for m in self.models)}
-        if source.casefold() not in named if named else not is_watched(source, self.config):
+        if source.casefold() not in named if named else not is_watched(source, self.context.config):
             raise PromotionError(
                 f"{source} is no model that is {'named' if named else 'watched'} here",
                 hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
@@ -148,5 +144,5 @@ class _Reader:
     def _read(self, kind: type[R], name: str, files: Mapping[str, SourceFile]) -> R:
         if name not in files:
             raise RecordError(f"{name} is missing in {self.repo_id}", hint="It is not published.")
-        content = self.hub.read(self.repo_id, self.commit, files[name])
+        content = self.context.hub.read(self.repo_id, self.commit, files[name])
         return parsed(kind, content, where=f"{files[name].path} of {self.repo_id}")

@@ -5,31 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.building.cleaning import mark_published
+from bot.building.context import Context
 from bot.catalogue.naming import TEMPLATE, check_source, repo_of
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
 from bot.pages.plots import PICTURES
-from bot.progress import Display
 from bot.publishing.compose import EMPTY, Composer, by_repo, path_in_repo
 from bot.publishing.early_upload import Placed
 from bot.publishing.publishable import Candidate, candidate_of
 from bot.records.artifacts import Artifact, Failure, Publication, RepoRecord, Report
 from bot.records.failures import cut_short, failure, together
 from bot.system import disk
-from bot.workspace import Workspace
 
 _ROUNDS = 9  # each one that is lost was won by someone else, who has less left to do then
 
 
 def publish(
     artifacts: Sequence[Artifact],
-    *,
-    namespace: str,
-    private: bool,
-    template: str = TEMPLATE,
-    workspace: Workspace,
-    hub: Hub,
-    display: Display,
+    context: Context,
 ) -> Report:
     """Publish artifacts of this machine; see ``put``. One that has no evidence that it passed becomes a Failure."""
     candidates: list[Candidate] = []
@@ -42,15 +35,7 @@ def publish(
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
     refused = Report(failures=tuple(failures))
     try:
-        report = put(
-            candidates,
-            namespace=namespace,
-            private=private,
-            template=template,
-            workspace=workspace,
-            hub=hub,
-            display=display,
-        )
+        report = put(candidates, context)
     except KeyboardInterrupt as error:
         raise cut_short(refused, error, (), "publish") from error
     repos = {b.build.build_key: published.repo_id for published in report.publications for b in published.builds}
@@ -81,36 +66,29 @@ class Owners:
         check_source(repo_id, self._records[repo_id], artifact.build.source, self.hub.current_id)
 
 
-def put(
-    candidates: Sequence[Candidate],
-    *,
-    namespace: str,
-    private: bool,
-    template: str = TEMPLATE,
-    workspace: Workspace,
-    hub: Hub,
-    display: Display,
-) -> Report:
+def put(candidates: Sequence[Candidate], context: Context) -> Report:
     """Publish candidates, each repo in one commit on top of the head that its record was read from.
 
-    Repos are named by ``template`` (``publish.repo``). One whose record names another source is left as it is, and each
-    candidate for it becomes a Failure. New repos are private where ``private`` says so, and where the release itself is
-    not there for everybody.
+    Repos are named by ``publish.repo``. One whose record names another source is left as it is, and each candidate for
+    it becomes a Failure. New repos are private where ``publish.private`` says so, and where the release itself is not
+    there for everybody.
 
     Pictures on the cards show what is known at this moment of the same release: these candidates, and what the records
     of the repos of default variants in the namespace hold. Without them a card is whole all the same.
 
     What a repo holds already with the same build key is not sent again; if that is all, no commit is made. Where
     someone else publishes in the same repo at the same moment, what they did is read, and the rest added to it. A repo
-    that refuses becomes a Failure for each of its candidates, and the others go on. Raises CutShortError on Ctrl-C.
+    that refuses becomes a Failure for each of its candidates, and the others go on. Raises ConfigError without a
+    namespace, and CutShortError on Ctrl-C.
     """
+    namespace = context.config.namespace("there is no namespace to publish in")
     publications: list[Publication] = []
     failures: list[Failure] = []
-    composer = Composer.of(candidates, template=template, workspace=workspace, hub=hub, display=display)
-    for repo_id, members in by_repo(candidates, namespace, template):
+    composer = Composer.of(candidates, context)
+    for repo_id, members in by_repo(candidates, namespace, context.config.publish.repo):
         try:
-            with disk.disk_errors(f"publishing in {repo_id}", workspace.root):
-                publications.append(_put(repo_id, members, private, composer, hub, display))
+            with disk.disk_errors(f"publishing in {repo_id}", context.workspace.root):
+                publications.append(_put(repo_id, members, composer, context))
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]
         except KeyboardInterrupt as error:
@@ -119,22 +97,19 @@ def put(
     return Report(publications=tuple(publications), failures=tuple(failures))
 
 
-def _put(
-    repo_id: str, candidates: Sequence[Candidate], private: bool, composer: Composer, hub: Hub, display: Display
-) -> Publication:
+def _put(repo_id: str, candidates: Sequence[Candidate], composer: Composer, context: Context) -> Publication:
     """Publish in one repo. Of several who do so at once one is first, and each of the others adds to what is there."""
     for _ in range(_ROUNDS):
         try:
-            return _add(repo_id, candidates, private, composer, hub, display)
+            return _add(repo_id, candidates, composer, context)
         except ConflictError:
-            display.say(f"Someone else published in {repo_id} at the same moment: reading what is there now")
-    return _add(repo_id, candidates, private, composer, hub, display)
+            context.display.say(f"Someone else published in {repo_id} at the same moment: reading what is there now")
+    return _add(repo_id, candidates, composer, context)
 
 
-def _add(
-    repo_id: str, candidates: Sequence[Candidate], private: bool, composer: Composer, hub: Hub, display: Display
-) -> Publication:
+def _add(repo_id: str, candidates: Sequence[Candidate], composer: Composer, context: Context) -> Publication:
     """Add to one repo what is not in it, in one commit. Raises ConflictError when someone else was faster."""
+    hub, display = context.hub, context.display
     old, parent = hub.record(repo_id) or (EMPTY, None)
     change = composer.change(repo_id, candidates, old)
     pictures: tuple[str, ...] = ()
@@ -142,7 +117,7 @@ def _add(
         display.say(f"{repo_id} holds all of it already: nothing left to do")
         commit, record = parent, old
     elif change is not None:
-        hidden = private or change.release.gated or change.release.private
+        hidden = context.config.publish.private or change.release.gated or change.release.private
         pictures = tuple(name for name in PICTURES if name in change.files and not hidden)
         with display.task(f"Publishing {change.names} in {repo_id}") as task:
             commit = hub.commit(

@@ -34,6 +34,42 @@ from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusabl
 
 
 @dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What a look at the Hub is for, and so what it takes into account. The ones that there are have names, below.
+
+    ``on`` names the runners, or kinds of them, that build. ``by_headers`` says whether what jobs take is told by the
+    headers of weights, or else by the sizes of files. What was seen is remembered where it ``remembers``. Where it
+    ``stages``, what waits to be promoted is not built again. ``into`` says what is to be written to.
+    """
+
+    on: tuple[str, ...] = HERE
+    by_headers: bool = False
+    remembers: bool = False
+    stages: bool = False
+    into: Target | None = None
+
+    def on_runners(self, on: Sequence[str]) -> "Purpose":
+        """Return the same for builds on these runners. Other machines than this one are chosen by headers."""
+        return replace(self, on=tuple(on), by_headers=self.by_headers or tuple(on) != HERE)
+
+    def by_sizes(self) -> "Purpose":
+        """Return the same without reading a header."""
+        return replace(self, by_headers=False)
+
+    def in_a_dry_run(self) -> "Purpose":
+        """Return the same where nothing is written."""
+        return replace(self, remembers=False, into=None)
+
+
+TO_SEE = Purpose()  #: what is there, and what could be made of it
+TO_PLAN = Purpose(by_headers=True)  #: for a person or a program that builds by the plan
+FOR_A_MATRIX = Purpose(on=("github", "own"), by_headers=True, stages=True)  #: a GitHub workflow's, which stages
+TO_BEGIN_A_MATRIX = replace(FOR_A_MATRIX, remembers=True, into="state")
+TO_PUBLISH = Purpose(remembers=True, into="repos")
+TO_STAGE = Purpose(stages=True, into="staging")  #: who promotes keeps what is remembered
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cycle:
     """What one look at the Hub gives: what is there, what is to be done, and the memory to keep it in.
 
@@ -54,28 +90,23 @@ def look(
     models: Sequence[str],
     variants: Sequence[Variant],
     context: Context,
+    purpose: Purpose,
     *,
-    keep: bool,
     given: Watched | None = None,
-    on: Sequence[str] = HERE,
-    exact: bool = False,
-    staged: bool = False,
-    into: Target | None = None,
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
     ``variants`` are rows of the catalogue; the configuration says whether they try an importance matrix.
-    ``given`` is what was watched before, and takes the place of watching. ``keep`` says whether what was seen is
-    remembered. ``on`` and ``exact`` are as ``settle`` takes them. Where it is to be ``staged``, what waits to be
-    promoted is not built again. ``into`` says what is to be written to: where the token surely may not, that is a
-    failure, and nothing is built. Of several named models, one that cannot be read is a failure of each variant.
+    ``given`` is what was watched before, and takes the place of watching. Where the token surely may not write what
+    the ``purpose`` wants written, that is a failure, and nothing is built. Of several named models, one that cannot be
+    read is a failure of each variant.
     Raises the error of the first where none can be read, UnsupportedArchitectureError where nothing of them can be
     built, and TokenError where nothing of what is to be done may be written with this token.
     """
     config, now = context.config, _now()
     variants = recipes.configured(variants, config.build.imatrix_from_4_bits)
     store = _store(context)
-    if keep and (paused := _paused(config, store)) is not None:
+    if purpose.remembers and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())
         return Cycle(
             watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, context=context, paused=paused
@@ -98,11 +129,11 @@ def look(
     known = Known(
         namespace=config.publish.namespace,
         there=there,
-        staged=staged_folders(config, context.hub) if staged and config.publish.namespace else frozenset(),
+        staged=staged_folders(config, context.hub) if purpose.stages and config.publish.namespace else frozenset(),
         memory=memory.forget(memory.attempts) if models else memory,  # who names a model wants it now
         template=config.publish.repo,
         outdated="now" if models else config.build.outdated,
-        here=tuple(on) == HERE,
+        here=purpose.on == HERE,
         now=now,
     )
     todo, refusals = plan(watched.sightings, variants, reader=reader, known=known)
@@ -110,10 +141,12 @@ def look(
         require_work(todo)
     more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in variants)
     todo = replace(todo, failures=(*more, *todo.failures))
-    todo = assign_runners(todo, on=on, exact=exact, config=config, hub=context.hub, display=context.display)
-    if todo.jobs and into is not None:
-        todo = checked(todo, into, on, context)
-    if store is not None and keep and not models:
+    todo = assign_runners(
+        todo, on=purpose.on, exact=purpose.by_headers, config=config, hub=context.hub, display=context.display
+    )
+    if todo.jobs and purpose.into is not None:
+        todo = checked(todo, purpose.into, purpose.on, context)
+    if store is not None and purpose.remembers and not models:
         _keep(store, watched, todo, refusals, config)
     return Cycle(watched=watched, todo=todo, there=there, store=store, context=context, paused=_paused(config, store))
 
@@ -153,17 +186,15 @@ def run(
     """
     dry = context.config.run.dry_run
     here = tuple(on) == HERE
-    into: Target | None = None if dry else "staging" if staged else "repos"
-    cycle = look(
-        models, variants, context, keep=not dry and not staged, on=on, exact=not here, staged=staged, into=into
-    )
+    purpose = (TO_STAGE if staged else TO_PUBLISH).on_runners(on)
+    cycle = look(models, variants, context, purpose.in_a_dry_run() if dry else purpose)
     context = cycle.context
     _say(cycle, context.display, named=bool(models))
     report = Report(failures=asked_for(cycle.todo, models, named))
     if dry or cycle.paused is not None:
         return cycle, report
     if not here:
-        sent = submit(cycle.todo, config=context.config, hub=context.hub, display=context.display, staged=staged)
+        sent = submit(cycle.todo, context, staged=staged)
         return cycle, together(report, sent)
     for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
         jobs = tuple(group)
@@ -241,15 +272,7 @@ def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Repo
                 report = prove_all(jobs, context, ahead.offer)
         if report.artifacts and namespace:
             try:
-                published = publish(
-                    report.artifacts,
-                    namespace=namespace,
-                    private=private,
-                    template=template,
-                    workspace=context.workspace,
-                    hub=context.hub,
-                    display=context.display,
-                )
+                published = publish(report.artifacts, context)
             except KeyboardInterrupt as error:
                 raise cut_short(report, error, (), "publish") from error
             report = together(report, published)
@@ -259,13 +282,13 @@ def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Repo
 
 def _staged(jobs: Sequence[Job], context: Context) -> Report:
     """Build and verify what one release asks for, and stage what is proven."""
-    where = partial(placed_to_stage, config=context.config, hub=context.hub)
+    where = partial(placed_to_stage, context=context)
     with EarlyUpload(context.hub, where, context.display) as ahead:
         report = prove_all(jobs, context, ahead.offer)
     if not report.artifacts:
         return report
     try:
-        done = stage(report.artifacts, config=context.config, hub=context.hub, display=context.display)
+        done = stage(report.artifacts, context)
     except KeyboardInterrupt as error:
         raise cut_short(report, error, (), "stage") from error
     return together(report, done)

@@ -9,14 +9,13 @@ from functools import cached_property
 from pathlib import Path
 
 from bot.building.cleaning import mark_published
+from bot.building.context import Context
 from bot.catalogue.naming import check_label, repo_of
-from bot.config import Config
 from bot.errors import ConflictError, PhiBotError, PromotionError, TokenError
 from bot.hub.client import Hub
 from bot.hub.contents import Content
 from bot.hub.namespace import Namespace
 from bot.printable import json_text
-from bot.progress import Display
 from bot.publishing.early_upload import Placed
 from bot.publishing.publishable import PROMPT_FILE, Candidate, candidate_of
 from bot.publishing.staging import (
@@ -50,21 +49,21 @@ be downloaded: it is checked once more before it is published, and taken out of 
 """
 
 
-def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: Display) -> Report:
+def stage(artifacts: Sequence[Artifact], context: Context) -> Report:
     """Put proven artifacts into the staging repo, in one commit. What is published by now is taken out of it.
 
     An artifact without evidence that it passed, of a folder of this machine, of a model that not everybody may read
     where the staging repo is public, or for a repo that is another source's, becomes a Failure. So does each of them
     where the repo refuses the commit. Raises ConfigError without a namespace, and CutShortError on Ctrl-C.
     """
-    repo_id = staging_repo(config)
+    hub, repo_id = context.hub, staging_repo(context.config)
     failures: list[Failure] = []
     candidates: list[Candidate] = []
     namespace = hub.namespace(repo_id.partition("/")[0])
     privacy = _Privacy(hub=hub, repo_id=repo_id)
     for artifact in artifacts:
         try:
-            check_target(artifact.build, namespace, config, hub)
+            check_target(artifact.build, namespace, context)
             candidates.append(_to_stage(artifact, repo_id, privacy))
         except PhiBotError as error:
             failures.append(failure(artifact.build.source.label, artifact.build.variant.name, "stage", error))
@@ -72,7 +71,7 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
         return Report(failures=tuple(failures))
     try:
         with disk.disk_errors(f"staging in {repo_id}", Path(artifacts[0].folder)):
-            commit = _put(repo_id, candidates, namespace, hub, display)
+            commit = _put(repo_id, candidates, namespace, context)
     except PhiBotError as error:
         failures += [failure(c.release.label, c.name, "stage", error) for c in candidates]
         return Report(failures=tuple(failures))
@@ -87,10 +86,10 @@ def stage(artifacts: Sequence[Artifact], *, config: Config, hub: Hub, display: D
     return Report(staged=staged, failures=tuple(failures))
 
 
-def placed(artifact: Artifact, *, config: Config, hub: Hub) -> Placed:
+def placed(artifact: Artifact, *, context: Context) -> Placed:
     """Return where an artifact of this machine will be staged, as ``Ahead`` takes it."""
-    repo_id = staging_repo(config)
-    candidate = _to_stage(artifact, repo_id, _Privacy(hub=hub, repo_id=repo_id))
+    repo_id = staging_repo(context.config)
+    candidate = _to_stage(artifact, repo_id, _Privacy(hub=context.hub, repo_id=repo_id))
     folder = folder_of(candidate.proven.build)
     files = {f"{folder}/{FILES}/{f.path}": Path(artifact.folder) / "files" / f.path for f in artifact.build.files}
     return repo_id, True, files
@@ -124,18 +123,19 @@ def _to_stage(artifact: Artifact, repo_id: str, privacy: _Privacy) -> Candidate:
     return candidate
 
 
-def _put(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, hub: Hub, display: Display) -> str:
+def _put(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, context: Context) -> str:
     for left in reversed(range(_ROUNDS)):
         try:
-            return _add(repo_id, candidates, namespace, hub, display)
+            return _add(repo_id, candidates, namespace, context)
         except ConflictError:
             if not left:
                 raise
-            display.say(f"Someone else staged in {repo_id} at the same moment: reading what is there now")
+            context.display.say(f"Someone else staged in {repo_id} at the same moment: reading what is there now")
     raise AssertionError("the last round returns or raises")
 
 
-def _add(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, hub: Hub, display: Display) -> str:
+def _add(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, context: Context) -> str:
+    hub = context.hub
     head, there = hub.files(repo_id) or (None, {})
     check_staging(repo_id, there)
     files: dict[str, Content] = {"README.md": _CARD, MARKER: b'{"version": 1}\n'}
@@ -144,7 +144,7 @@ def _add(repo_id: str, candidates: Sequence[Candidate], namespace: Namespace, hu
     names = ", ".join(c.name for c in candidates)
     replaced = {folder_of(c.proven.build) for c in candidates} | published_folders(there, namespace)
     gone = [path for path in there if path not in files and path.partition("/")[0] in replaced]
-    with display.task(f"Staging {names} in {repo_id}") as task:
+    with context.display.task(f"Staging {names} in {repo_id}") as task:
         return hub.commit(
             repo_id,
             files=files,
@@ -167,12 +167,13 @@ def _contents(candidate: Candidate) -> dict[str, Content]:
     }
 
 
-def check_target(build: BuildRecord, namespace: Namespace, config: Config, hub: Hub) -> None:
+def check_target(build: BuildRecord, namespace: Namespace, context: Context) -> None:
     """Raise OtherSourceError where the repo that a build would be published in is another source's."""
+    config = context.config
     home = repo_of(config.namespace("there is none"), build.source.repo_id, build.variant, config.publish.repo)
     shelf = namespace.shelf(home)
     if shelf is not None and shelf.builds and build.build_key not in shelf.builds.values():
-        check_label(home, [shelf.source], build.source.label, hub.current_id)
+        check_label(home, [shelf.source], build.source.label, context.hub.current_id)
 
 
 def _encoded(record: Record) -> bytes:

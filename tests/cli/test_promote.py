@@ -13,9 +13,9 @@ from bot.config.places import Publish
 from bot.errors import IncompleteError
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.records.artifacts import Report
 from bot.steps.stage import stage
+from tests.contexts import context_of
 from tests.github_server import serve
 from tests.steps import proven
 
@@ -51,7 +51,7 @@ def staged(hub: RunningHub, tmp_path: Path) -> str:
     release = proven.release(hub)
     artifact = proven.artifact(tmp_path / "artifacts", release)
     there = client.connect(hub.url, hub.token)
-    report = stage([artifact], config=Config(publish=Publish(namespace="me")), hub=there, display=Silent())
+    report = stage([artifact], context_of(Config(publish=Publish(namespace="me")), hub=there))
     assert report.failures == ()
     return release.label
 

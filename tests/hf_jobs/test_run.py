@@ -20,6 +20,7 @@ from bot.localhub import RunningHub, serve
 from bot.progress import Silent
 from bot.records.artifacts import Release, digest_of
 from bot.records.plans import Estimate, Job, Placement, Plan, PlannedVariant
+from tests.contexts import context_of
 from tests.steps import proven
 
 RELEASE = Release(repo_id="microsoft/Phi-4", commit="c" * 40, content_digest="d" * 64, files=(), config={})
@@ -132,7 +133,7 @@ def test_the_configuration_travels_without_what_is_this_machines(tmp_path: Path)
 def test_a_job_is_what_phi_bot_would_be_told_here(client: Hub, hub: RunningHub) -> None:
     setup = 'phi-bot() { printf "<%s>" "$@"; echo; echo "${#HF_TOKEN} $HF_ENDPOINT"; }; exec() { "$@"; }'
     said = Said()
-    submit(plan(job("gguf/q4_k_m"), job("mlx/4bit")), config=settings(setup), hub=client, display=said)
+    submit(plan(job("gguf/q4_k_m"), job("mlx/4bit")), context_of(settings(setup), hub=client, display=said))
     mark = "Phi-4 gguf+mlx cpu-basic"
     args = f"<run><microsoft/Phi-4@{'c' * 40}><--variants><gguf/q4_k_m,mlx/4bit><--namespace><demo>"
     assert said.lines[1:] == [f"{mark} | {args}", f"{mark} | {len(hub.token)} {hub.url}"]
@@ -147,13 +148,13 @@ def test_a_job_stages_where_others_promote(client: Hub, hub: RunningHub, tmp_pat
         variants=(replace(job("gguf/q4_k_m").variants[0], build_key=left.build.build_key),),
     )
     said = Said()
-    missing = submit(plan(given), config=settings("exit 0"), hub=client, display=said, staged=True)
+    missing = submit(plan(given), context_of(settings("exit 0"), hub=client, display=said), staged=True)
     assert [f.message for f in missing.failures] == ["its job ended as COMPLETED"]
     setup = (
         f"cd {tmp_path}; {sys.executable} -m bot.cli stage {left.folder} --namespace demo --quiet;"
         ' phi-bot() { echo "${@: -1}"; }; exec() { "$@"; }'
     )
-    report = submit(plan(given), config=settings(setup), hub=client, display=said, staged=True)
+    report = submit(plan(given), context_of(settings(setup), hub=client, display=said), staged=True)
     assert report.failures == ()
     assert [s.build for s in report.staged] == [left.build]
     assert said.lines[-1].endswith("| --stage")
@@ -162,7 +163,7 @@ def test_a_job_stages_where_others_promote(client: Hub, hub: RunningHub, tmp_pat
 @pytest.mark.parametrize(("seconds", "limit"), [(60, 1800), (3600, 7200)])
 def test_a_job_has_a_time_limit(client: Hub, hub: RunningHub, seconds: float, limit: int) -> None:
     found = settings("exit 1", factor=2.0)
-    submit(plan(job("gguf/q4_k_m", seconds=seconds)), config=found, hub=client, display=Said())
+    submit(plan(job("gguf/q4_k_m", seconds=seconds)), context_of(found, hub=client, display=Said()))
     (state,) = hub.automation.jobs.all("demo")
     assert (state.spec.flavor, state.spec.timeout) == ("cpu-basic", limit)
 
@@ -170,7 +171,7 @@ def test_a_job_has_a_time_limit(client: Hub, hub: RunningHub, seconds: float, li
 def test_a_job_that_fails_is_a_failure_of_each_variant(client: Hub) -> None:
     said = Said()
     report = submit(
-        plan(job("gguf/q4_k_m"), job("mlx/4bit")), config=settings("echo no; exit 9"), hub=client, display=said
+        plan(job("gguf/q4_k_m"), job("mlx/4bit")), context_of(settings("echo no; exit 9"), hub=client, display=said)
     )
     assert report.publications == ()
     assert [f.variant for f in report.failures] == ["gguf/q4_k_m", "mlx/4bit"]
@@ -182,7 +183,7 @@ def test_a_job_that_fails_is_a_failure_of_each_variant(client: Hub) -> None:
 
 
 def test_a_job_that_says_it_completed_is_not_believed(client: Hub) -> None:
-    report = submit(plan(job("gguf/q4_k_m")), config=settings("exit 0"), hub=client, display=Said())
+    report = submit(plan(job("gguf/q4_k_m")), context_of(settings("exit 0"), hub=client, display=Said()))
     assert [f.message for f in report.failures] == ["its job ended as COMPLETED"]
     assert report.publications == ()
 
@@ -191,7 +192,7 @@ def test_several_jobs_run_at_once(client: Hub, tmp_path: Path) -> None:
     # each waits for the other: one after the other, they would wait for ever
     setup = f"touch {tmp_path}/$JOB_ID.here; until [ $(ls {tmp_path}/*.here | wc -l) = 2 ]; do sleep 0.05; done; exit 5"
     given = plan(job("gguf/q4_k_m"), job("openvino/int4", runner="hf-jobs/cpu-xl"))
-    report = submit(given, config=settings(setup), hub=client, display=Said())
+    report = submit(given, context_of(settings(setup), hub=client, display=Said()))
     assert ["exit code: 5" in f.message for f in report.failures] == [True, True]
 
 
@@ -202,7 +203,8 @@ def test_what_a_job_prints_cannot_steer_the_terminal(client: Hub, capsys: pytest
 
     display = Lines(Console(stderr=True, force_terminal=False))
     submit(
-        plan(job("gguf/q4_k_m")), config=settings(r"printf '\033]0;owned\a\r\n'; exit 1"), hub=client, display=display
+        plan(job("gguf/q4_k_m")),
+        context_of(settings(r"printf '\033]0;owned\a\r\n'; exit 1"), hub=client, display=display),
     )
     out = capsys.readouterr().err
     assert "owned" in out
@@ -220,7 +222,7 @@ def test_a_bot_that_is_killed_finds_its_job_again(client: Hub, tmp_path: Path) -
 
     said = Said(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        submit(given, config=settings(setup), hub=client, display=said)
+        submit(given, context_of(settings(setup), hub=client, display=said))
     (first,) = there(client)
     assert any("goes on" in line and first in line and "hf jobs cancel" in line for line in said.lines)
 
@@ -228,7 +230,7 @@ def test_a_bot_that_is_killed_finds_its_job_again(client: Hub, tmp_path: Path) -
         if "running already" in line:
             (tmp_path / "go").touch()
 
-    report = submit(given, config=settings(setup), hub=client, display=Said(let_go))
+    report = submit(given, context_of(settings(setup), hub=client, display=Said(let_go)))
     assert there(client) == [first]
     assert ["exit code: 6" in f.message for f in report.failures] == [True]
 
@@ -236,26 +238,26 @@ def test_a_bot_that_is_killed_finds_its_job_again(client: Hub, tmp_path: Path) -
 def test_what_cannot_go_elsewhere_is_said(client: Hub, tmp_path: Path) -> None:
     folder = replace(RELEASE, repo_id="local/phi", commit=None, folder=str(tmp_path))
     given = plan(job("gguf/q4_k_m", release=folder), job("mlx/4bit", runner=None), job("mlx/8bit", runner="local"))
-    report = submit(given, config=settings("exit 1"), hub=client, display=Said())
+    report = submit(given, context_of(settings("exit 1"), hub=client, display=Said()))
     assert [f.exit_code for f in report.failures] == [ConfigError.exit_code] * 3
     assert there(client) == []
 
 
 def test_without_a_namespace_nothing_is_started(client: Hub) -> None:
     with pytest.raises(ConfigError, match="namespace"):
-        submit(plan(job("gguf/q4_k_m")), config=settings("", namespace=None), hub=client, display=Said())
+        submit(plan(job("gguf/q4_k_m")), context_of(settings("", namespace=None), hub=client, display=Said()))
 
 
 def test_without_a_token_nothing_is_started(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     with pytest.raises(TokenError):
-        submit(plan(job("gguf/q4_k_m")), config=settings(""), hub=connect(hub.url), display=Said())
+        submit(plan(job("gguf/q4_k_m")), context_of(settings(""), hub=connect(hub.url), display=Said()))
 
 
 def test_a_token_that_may_run_no_jobs_fails_them(hub: RunningHub) -> None:
     token = hub.hub.tokens.make("stranger", "write", ())
-    report = submit(plan(job("gguf/q4_k_m")), config=settings(""), hub=connect(hub.url, token), display=Said())
+    report = submit(plan(job("gguf/q4_k_m")), context_of(settings(""), hub=connect(hub.url, token), display=Said()))
     assert [f.exit_code for f in report.failures] == [TokenError.exit_code]
 
 
@@ -264,12 +266,14 @@ def test_a_job_that_is_cancelled_is_said_to_be(client: Hub, monkeypatch: pytest.
         if line.endswith("| begun"):
             client.api.cancel_job(job_id=there(client)[0], namespace="demo")
 
-    report = submit(plan(job("gguf/q4_k_m")), config=settings("echo begun; sleep 60"), hub=client, display=Said(cancel))
+    report = submit(
+        plan(job("gguf/q4_k_m")), context_of(settings("echo begun; sleep 60"), hub=client, display=Said(cancel))
+    )
     assert ["CANCELED" in f.message for f in report.failures] == [True]
 
 
 def test_a_job_at_its_time_limit_is_said_to_be(client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SHORTEST", 1)
     given = plan(job("gguf/q4_k_m", seconds=0.1))
-    report = submit(given, config=settings("sleep 60"), hub=client, display=Said())
+    report = submit(given, context_of(settings("sleep 60"), hub=client, display=Said()))
     assert ["timeout" in f.message for f in report.failures] == [True]

@@ -16,6 +16,7 @@ from bot.publishing.early_upload import LARGE_BYTES, EarlyUpload
 from bot.records.artifacts import Artifact, FileEntry
 from bot.steps.publish import placed, publish
 from bot.workspace import Workspace, write_json
+from tests.contexts import context_of
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.steps import proven
 from tests.steps.test_publish import Said
@@ -58,12 +59,7 @@ def ahead_of(there: Hub, said: Said) -> EarlyUpload:
 
 def published(artifact: Artifact, there: Hub, folder: Path, said: Said) -> tuple[str, ...]:
     report = publish(
-        [artifact],
-        namespace="me",
-        private=False,
-        workspace=Workspace(root=folder / "work"),
-        hub=there,
-        display=said,
+        [artifact], context_of(namespace="me", workspace=Workspace(root=folder / "work"), hub=there, display=said)
     )
     assert report.failures == ()
     return tuple(p.repo_id for p in report.publications)

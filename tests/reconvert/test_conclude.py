@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
+from bot.building.context import Context
 from bot.config import Config
 from bot.config.places import Publish
 from bot.config.tables import Build, Watch
 from bot.github import Pull
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.reconvert.approval import Approval
 from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
 from bot.records.artifacts import Artifact, Report
 from bot.steps.publish import publish
-from bot.workspace import Workspace, read_artifact
+from bot.workspace import read_artifact
+from tests.contexts import context_of
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.steps import proven
 from tests.steps.test_promote import proven_again, rewrite
@@ -42,18 +43,18 @@ class World:
             watch=Watch(authors=("microsoft",)), build=Build(work=tmp_path / "work"), publish=Publish(namespace="me")
         )
         self.release = proven.release(hub)
-        report = publish([self.build("gguf/q8_0")], namespace="me", private=False, **self.how())
+        report = publish([self.build("gguf/q8_0")], self.context())
         assert report.failures == ()
 
-    def how(self) -> dict[str, Any]:
-        return {"workspace": Workspace(root=self.config.build.work), "hub": self.client, "display": Silent()}
+    def context(self) -> Context:
+        return context_of(self.config, hub=self.client)
 
     def build(self, name: str = "gguf/q4_k_m") -> Artifact:
         return proven.artifact(self.folder, self.release, name)
 
     def propose(self, *artifacts: Artifact, head: str = HEAD, models: tuple[str, ...] = (proven.MODEL,)) -> Report:
         approval = Approval(head=head, models=models, by="maintainer")
-        return propose(artifacts, pull=NAME, approval=approval, config=self.config, **self.how())
+        return propose(artifacts, self.context(), pull=NAME, approval=approval)
 
     def conclude(self, *, merged: bool, head: str = HEAD) -> Report:
         pull = Pull(
@@ -65,7 +66,7 @@ class World:
             labels=(),
             merge_commit="c" * 40 if merged else None,
         )
-        return conclude(pull, NAME, (proven.MODEL,), config=self.config, hub=self.client, display=Silent())
+        return conclude(pull, NAME, (proven.MODEL,), self.context())
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from bot.errors import BuildError, RecordError
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.records.artifacts import Failure, Report
 from bot.state import reports
 from bot.state.store import Store, store_of
+from tests.contexts import context_of
 from tests.state.test_reports import CONFIG, JOB, ONE, failed
 from tests.steps.jobs import release
 
@@ -31,7 +31,7 @@ def test_a_failure_with_a_book_for_a_message_does_not_fill_the_memory(hub: Runni
     write(
         tmp_path / "reports", *(Failure.from_json(failed(n).to_json() | {"message": long, "hint": long}) for n in names)
     )
-    reports.count(reports.failures_in(tmp_path / "reports"), Report(), config=CONFIG, hub=there, display=Silent())
+    reports.count(reports.failures_in(tmp_path / "reports"), Report(), context_of(CONFIG, hub=there))
     kept = store_of(there, "me", CONFIG).memory.attempts.values()
     assert {a.step for a in kept} == {"build"}
     assert all(len(a.message) + len(a.hint) < 10_000 for a in kept)
@@ -57,7 +57,7 @@ def test_a_builder_says_nothing_of_the_models_of_others(hub: RunningHub, tmp_pat
     other = release(40_000_000, name="Phi-9")
     assert other.label != ONE.label
     write(tmp_path / "reports", Failure.from_json(failed("gguf/q8_0").to_json() | {"release": other.label}))
-    reports.count(reports.failures_in(tmp_path / "reports"), Report(), config=CONFIG, hub=there, display=Silent())
+    reports.count(reports.failures_in(tmp_path / "reports"), Report(), context_of(CONFIG, hub=there))
     kept = store_of(there, "me", CONFIG).memory.attempts.values()
     assert {a.step for a in kept} == {"begun"}
     assert BuildError.exit_code not in {a.exit_code for a in kept}

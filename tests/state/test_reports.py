@@ -12,12 +12,12 @@ from bot.config.places import Publish
 from bot.errors import BuildError, DiskFullError, RecordError
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.records.artifacts import Failure, Publication, Report
 from bot.records.failures import failure
 from bot.state import reports
 from bot.state.memory import Memory
 from bot.state.store import Store, store_of
+from tests.contexts import context_of
 from tests.hub.faulty import proxy
 from tests.pages.cards.examples import GGUF
 from tests.steps.jobs import job, release
@@ -75,7 +75,7 @@ def test_an_attempt_is_counted_before_it_begins_and_its_end_is_kept(hub: Running
         repo_id="me/x", commit="a" * 40, url="https://hub.example/me/x", created=True, builds=(published,)
     )
     report = Report(publications=(done,))
-    reports.count((failed("gguf/q8_0"),), report, config=CONFIG, hub=there, display=Silent())
+    reports.count((failed("gguf/q8_0"),), report, context_of(CONFIG, hub=there))
     (known,) = store_of(there, "me", CONFIG).memory.attempts.values()
     assert (known.variant, known.step, known.message, known.attempts) == ("gguf/q8_0", "build", "it broke", 1)
 
@@ -103,7 +103,7 @@ def test_an_end_is_counted_once() -> None:
 def test_without_anything_to_remember_nothing_is_asked(hub: RunningHub) -> None:
     with proxy(hub.url) as between:
         there = client.connect(between.url, hub.token)
-        reports.count((), Report(), config=CONFIG, hub=there, display=Silent())
+        reports.count((), Report(), context_of(CONFIG, hub=there))
         assert between.seen == []
-        reports.count([failed("gguf/q8_0")], Report(), config=CONFIG, hub=there, display=Silent())
+        reports.count([failed("gguf/q8_0")], Report(), context_of(CONFIG, hub=there))
         assert between.seen != []

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from bot.config import Config
 from bot.config.places import Announce
+from bot.hub import client
 from bot.records.artifacts import Report
 from bot.steps.announce import announce, announce_releases
+from tests.contexts import context_of
 from tests.github import test_release_issues as given
 from tests.github_server import Fault, GitHub, serve
 from tests.pages.status.examples import HUB
@@ -39,7 +42,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
 
 def say(settings: Announce, report: Report = REPORT) -> list[str]:
     said = Said()
-    announce_releases(report, todo=given.PLAN, watched=given.SEEN, settings=settings, hub=HUB, display=said)  # type: ignore[arg-type]
+    context = context_of(Config(announce=settings), hub=client.connect(HUB, None), display=said)  # type: ignore[arg-type]
+    announce_releases(report, context, todo=given.PLAN, watched=given.SEEN)
     return said.lines
 
 

@@ -17,13 +17,13 @@ from bot.errors import ConfigError, ForeignRepoError
 from bot.formats import recipes
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.records.artifacts import Artifact, FileEntry, Imatrix, ImatrixTrial, Report, Variant
 from bot.records.evidence import Check, KnownBehaviour
 from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.stage import stage
 from bot.workspace import Workspace, read_artifact, write_json
+from tests.contexts import context_of
 from tests.steps import proven
 from tests.steps.test_publish import no_plots as no_plots
 
@@ -60,12 +60,12 @@ class World:
         return proven.artifact(self.tmp_path / "artifacts", self.release, name, **how)
 
     def stage(self, *artifacts: Artifact) -> Report:
-        return stage(artifacts, config=self.config, hub=self.client, display=Silent())
+        return stage(artifacts, context_of(self.config, hub=self.client))
 
     def promote(self, *models: str, config: Config | None = None) -> Report:
         config = config or self.config
         work = Workspace(root=config.build.work)
-        return promote(models, config=config, workspace=work, hub=self.client, display=Silent())
+        return promote(models, context_of(config, workspace=work, hub=self.client))
 
 
 @pytest.fixture
@@ -108,12 +108,7 @@ def test_what_is_staged_is_published_as_if_it_had_been_published_at_once(world: 
     for repo_id in promoted:
         api.delete_repo(repo_id)
     at_once = publish(
-        artifacts,
-        namespace="me",
-        private=False,
-        workspace=Workspace(root=world.config.build.work),
-        hub=world.client,
-        display=Silent(),
+        artifacts, context_of(namespace="me", workspace=Workspace(root=world.config.build.work), hub=world.client)
     )
     assert at_once.failures == ()
     assert {n: api.list_repo_files(n) for n in promoted} == promoted

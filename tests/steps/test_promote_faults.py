@@ -12,10 +12,10 @@ from bot.errors import PhiBotError
 from bot.hub import client
 from bot.hub.client import Hub
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.records.artifacts import Report
 from bot.steps.promote import promote
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.hub.faulty import Fault, proxy
 from tests.steps.test_promote import World
 from tests.steps.test_promote import config as config
@@ -51,7 +51,7 @@ def broken(world: World, namespace: str, *faults: Fault) -> tuple[Report | None,
         running.faults = list(faults)
         there = client.connect(running.url, world.hub.token)
         try:
-            report = promote((), config=world.config, workspace=work, hub=there, display=Silent())
+            report = promote((), context_of(world.config, workspace=work, hub=there))
         except PhiBotError:
             report = None
         return report, [(method, path) for method, path, _ in running.seen]

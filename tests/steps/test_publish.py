@@ -19,6 +19,7 @@ from bot.progress import Silent, Task
 from bot.records.artifacts import Artifact, FileEntry, ProvenBuild, Report
 from bot.steps.publish import publish
 from bot.workspace import Workspace, read_json, write_json
+from tests.contexts import context_of
 from tests.pages.cards.examples import GGUF, MLX, ONNX, OPENVINO, RELEASE, sha256
 from tests.toolchains.index import HEAD, lock, wheel
 
@@ -61,11 +62,12 @@ def published(hub: RunningHub, *artifacts: Artifact, display: Silent | None = No
     there = client.connect(hub.url, hub.token)
     return publish(
         artifacts,
-        namespace="me",
-        private=False,
-        workspace=Workspace(root=hub.hub.folder.parent / "work"),
-        hub=there,
-        display=display or Silent(),
+        context_of(
+            namespace="me",
+            workspace=Workspace(root=hub.hub.folder.parent / "work"),
+            hub=there,
+            display=display or Silent(),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot import catalogue, toolchains
+from bot.building.context import Context
 from bot.building.release_at_hand import fetch
 from bot.catalogue import naming
 from bot.cli import cli
@@ -41,6 +42,7 @@ from bot.steps.publish import publish
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, remembered, sighting_of, watch
 from bot.workspace import Workspace, write_json
+from tests.contexts import context_of
 from tests.reconvert.test_conclude import HEAD, NAME
 from tests.source import models
 from tests.steps import proven
@@ -83,16 +85,19 @@ class World:
         made = [proven.artifact(self.folder / of.name, of, name) for name in ROWS[:count]]
         return [_with_files(a, files) for a in made] if files > 1 else made
 
+    def context(self) -> Context:
+        return context_of(self.config, hub=self.hub)
+
     def how(self) -> dict[str, Any]:
         return {"workspace": Workspace(root=self.folder / "work"), "hub": self.hub, "display": Silent()}
 
     def publish(self, artifacts: Sequence[Artifact]) -> Report:
-        report = publish(artifacts, namespace="me", private=False, **self.how())
+        report = publish(artifacts, self.context())
         assert report.failures == ()
         return report
 
     def stage(self, artifacts: Sequence[Artifact]) -> Report:
-        report = stage(artifacts, config=self.config, hub=self.hub, display=Silent())
+        report = stage(artifacts, self.context())
         assert report.failures == ()
         return report
 
@@ -181,7 +186,7 @@ def test_promoting_reads_three_records_of_each_variant_and_nothing_of_its_large_
 ) -> None:
     def promoted(world: World) -> Counter[str]:
         def step() -> None:
-            report = promote((), config=world.config, **world.how())
+            report = promote((), world.context())
             assert report.failures == ()
             assert report.publications
 
@@ -203,8 +208,8 @@ def test_promoting_what_is_promoted_costs_a_list(worlds: Callable[[], World]) ->
     def again(world: World, size: int) -> Counter[str]:
         for _ in range(size):
             world.stage(world.artifacts(world.model(), 1))
-        assert len(promote((), config=world.config, **world.how()).publications) == size
-        return world.asked(lambda: promote((), config=world.config, **world.how()))
+        assert len(promote((), world.context()).publications) == size
+        return world.asked(lambda: promote((), world.context()))
 
     assert grows(worlds, again) == {}
     assert again(worlds(), 1) == {**HEADS, "GET /api/models": 1}
@@ -260,7 +265,7 @@ def proposal_of(world: World, size: int, *, files: int = 1) -> tuple[Counter[str
     approval = Approval(head=HEAD, models=(release.repo_id,), by="maintainer")
 
     def step() -> None:
-        report = propose(artifacts, pull=NAME, approval=approval, config=world.config, **world.how())
+        report = propose(artifacts, world.context(), pull=NAME, approval=approval)
         assert (len(report.proposals), report.failures) == (1, ())
 
     return world.asked(step), release
@@ -276,7 +281,7 @@ def test_merging_costs_the_same_for_any_number_of_variants_and_files(worlds: Cal
         _, release = proposal_of(world, size, files=files)
 
         def step() -> None:
-            report = conclude(PULL, NAME, (release.repo_id,), config=world.config, hub=world.hub, display=Silent())
+            report = conclude(PULL, NAME, (release.repo_id,), world.context())
             assert (len(report.publications), report.failures) == (1, ())
 
         return world.asked(step)
@@ -288,7 +293,7 @@ def test_merging_costs_the_same_for_any_number_of_variants_and_files(worlds: Cal
 def test_concluding_asks_once_whose_the_token_is(worlds: Callable[[], World]) -> None:
     def concluded(world: World, size: int) -> Counter[str]:
         models = [world.model().repo_id for _ in range(size)]
-        return world.asked(lambda: conclude(PULL, NAME, models, config=world.config, hub=world.hub, display=Silent()))
+        return world.asked(lambda: conclude(PULL, NAME, models, world.context()))
 
     homes = {naming.repo_of("me", "o/n", row) for row in catalogue.all_variants().values()}
     assert grows(worlds, concluded) == {f"GET {MODEL}/discussions": len(homes)}

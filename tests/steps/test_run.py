@@ -91,7 +91,7 @@ def test_a_matrix_is_tried_where_the_configuration_says_so(
     given = context(hub, tmp_path / "work")
     config = dataclasses.replace(given.config, build=Build(work=tmp_path / "work", imatrix_from_4_bits=setting))
     rows = catalogue.select(["gguf/q4_k_m", "gguf/q8_0"])
-    seen = steps.look([broken], rows, dataclasses.replace(given, config=config), keep=False)
+    seen = steps.look([broken], rows, dataclasses.replace(given, config=config), steps.TO_SEE)
     options = {v.variant.short_name: v.variant.options for job in seen.todo.jobs for v in job.variants}
     trying = {"imatrix": "measured"} if setting == "measured" else {}
     assert options == {"q4_k_m": {"ftype": "Q4_K_M"} | trying, "q8_0": {"ftype": "Q8_0"}}

@@ -22,7 +22,7 @@ from bot.records.artifacts import Release
 from bot.state.memory import Memory
 from bot.steps.promote import promote
 from bot.steps.publish import publish
-from bot.steps.run import look
+from bot.steps.run import TO_SEE, Purpose, look
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, is_watched, watch
 from bot.workspace import Workspace
@@ -34,6 +34,7 @@ from tests.steps.test_requests import NOW
 
 MODEL, ROWS = "microsoft/Phi-9-mini", ["gguf/q4_k_m", "gguf/q8_0"]
 SPELLINGS = ["microsoft", "Microsoft", "MICROSOFT"]
+TO_REMEMBER = Purpose(remembers=True)
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -53,13 +54,9 @@ class World:
         hub = client.connect(self.running.url, token or self.running.token)
         return Context(config=config, workspace=Workspace(root=self.folder / "work"), hub=hub, display=self.said)
 
-    def how(self, context: Context) -> dict[str, Any]:
-        return {"workspace": context.workspace, "hub": context.hub, "display": context.display}
-
     def published(self, *names: str, of: Release | None = None) -> None:
-        context = self.context()
         made = [proven.artifact(self.folder / "made", of or self.release, name) for name in names]
-        assert publish(made, namespace="me", private=False, **self.how(context)).failures == ()
+        assert publish(made, self.context()).failures == ()
 
 
 @pytest.fixture
@@ -114,7 +111,7 @@ def test_patterns_take_and_leave_out_in_any_spelling(world: World, pattern: str)
 @pytest.mark.parametrize("namespace", ["me", "Me", "ME"])
 def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: World, author: str, namespace: str) -> None:
     world.published(*ROWS)
-    cycle = look((), catalogue.select(ROWS), world.context(namespace, authors=(author,)), keep=True)
+    cycle = look((), catalogue.select(ROWS), world.context(namespace, authors=(author,)), TO_REMEMBER)
     assert (cycle.todo.jobs, cycle.todo.failures, len(cycle.todo.done)) == ((), (), 2)
     assert cycle.context.config.publish.namespace == "me"
     assert cycle.store is not None
@@ -124,7 +121,7 @@ def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: Worl
 
 @pytest.mark.parametrize("model", [MODEL, "Microsoft/PHI-9-mini", "microsoft/phi-9-mini@main"])
 def test_a_model_is_named_in_any_spelling_and_has_its_own_everywhere(world: World, model: str) -> None:
-    cycle = look((model, MODEL), catalogue.select(ROWS), world.context(), keep=False)
+    cycle = look((model, MODEL), catalogue.select(ROWS), world.context(), TO_SEE)
     assert [(j.release.repo_id, v.repo_id) for j in cycle.todo.jobs for v in j.variants] == [
         (MODEL, "me/Phi-9-mini-GGUF")
     ] * 2
@@ -132,24 +129,24 @@ def test_a_model_is_named_in_any_spelling_and_has_its_own_everywhere(world: Worl
 
 def test_a_namespace_with_nothing_in_it_is_spelled_as_the_token_says(world: World, hub: RunningHub) -> None:
     token = make_token(hub.hub.folder, "publisher", "write", ["My-Org"])
-    cycle = look((MODEL,), catalogue.select(ROWS), world.context("my-org", token=token), keep=True)
+    cycle = look((MODEL,), catalogue.select(ROWS), world.context("my-org", token=token), TO_REMEMBER)
     assert {v.repo_id for j in cycle.todo.jobs for v in j.variants} == {"My-Org/Phi-9-mini-GGUF"}
-    unknown = look((MODEL,), catalogue.select(ROWS), world.context("new-org", token=token), keep=False)
+    unknown = look((MODEL,), catalogue.select(ROWS), world.context("new-org", token=token), TO_SEE)
     assert {v.repo_id for j in unknown.todo.jobs for v in j.variants} == {"new-org/Phi-9-mini-GGUF"}
 
 
 def test_staging_promoting_and_proposing_know_a_model_by_any_spelling(world: World) -> None:
     artifact = proven.artifact(world.folder / "first", world.release)
     context = world.context("Me").spelled("me")
-    report = stage([artifact], config=context.config, hub=context.hub, display=world.said)
+    report = stage([artifact], context)
     assert [s.repo_id for s in report.staged] == ["me/phi-bot-staging"]
     other = world.context("me", authors=("Microsoft",))
     for named in (("MICROSOFT/phi-9-mini",), ()):
-        report = promote(named, config=other.config, **world.how(other))
+        report = promote(named, other)
         assert report.failures == ()
     (second,) = [proven.artifact(world.folder / "second", world.release, "gguf/q8_0")]
     approval = Approval(head=HEAD, models=("Microsoft/phi-9-Mini",), by="maintainer")
-    proposed = propose([second], pull=NAME, approval=approval, config=other.config, **world.how(other))
+    proposed = propose([second], other, pull=NAME, approval=approval)
     assert (len(proposed.proposals), proposed.failures) == (1, ())
 
 

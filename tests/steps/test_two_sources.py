@@ -30,10 +30,11 @@ from bot.records.plans import Plan
 from bot.steps.plan import Known, plan
 from bot.steps.promote import promote
 from bot.steps.publish import Owners, placed, publish
-from bot.steps.run import look
+from bot.steps.run import TO_SEE, look
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, sighting_of
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.reconvert.test_conclude import HEAD, NAME
 from tests.source import models
 from tests.steps import proven
@@ -80,12 +81,11 @@ class World:
     def build(self, release: Release, name: str = "gguf/q4_k_m", **how: Any) -> Artifact:
         return proven.artifact(self.folder / release.repo_id.replace("/", "-"), release, name, **how)
 
-    def how(self) -> dict[str, Any]:
-        return {"workspace": Workspace(root=self.folder / "work"), "hub": self.hub, "display": self.said}
+    def context(self) -> Context:
+        return context_of(self.config, hub=self.hub, display=self.said)
 
     def publish(self, *artifacts: Artifact) -> Report:
-        template = self.config.publish.repo
-        return publish(artifacts, namespace="me", private=False, template=template, **self.how())
+        return publish(artifacts, self.context())
 
     def plan(self, *releases: Release, rows: Sequence[str] = ROWS) -> Plan:
         known = Known(
@@ -183,11 +183,11 @@ def test_a_look_and_jobs_elsewhere_begin_nothing_of_the_other(world: World) -> N
         config=world.config, workspace=Workspace(root=world.folder / "work"), hub=world.hub, display=world.said
     )
     for wanted in ((ONE, OTHER), ()):
-        cycle = look(wanted, catalogue.select(ROWS), context, keep=False, on=("hf-jobs",), exact=False)
+        cycle = look(wanted, catalogue.select(ROWS), context, TO_SEE.on_runners(("hf-jobs",)).by_sizes())
         assert {j.release.repo_id for j in cycle.todo.jobs} <= {ONE, OTHER}
         assert len(cycle.todo.jobs) == 1
         refused(cycle.todo, *ROWS)
-    none = submit(replace(cycle.todo, jobs=()), config=world.config, hub=world.hub, display=world.said)
+    none = submit(replace(cycle.todo, jobs=()), world.context())
     assert none == Report()
 
 
@@ -234,10 +234,10 @@ def test_large_files_of_the_other_are_not_uploaded_ahead(world: World) -> None:
 
 def test_the_other_is_neither_staged_nor_promoted(world: World) -> None:
     def promoted(*config: Config) -> Report:
-        return promote((), config=(*config, world.config)[0], **world.how())
+        return promote((), replace(world.context(), config=(*config, world.config)[0]))
 
     def staged(*artifacts: Artifact) -> Report:
-        return stage(artifacts, config=world.config, hub=world.hub, display=world.said)
+        return stage(artifacts, world.context())
 
     both = staged(world.build(world.one), world.build(world.other))  # nobody can know whose it will be
     assert len(both.staged) == 2
@@ -259,7 +259,7 @@ def test_the_other_is_neither_proposed_nor_merged(world: World) -> None:
     before = world.state()
 
     def proposed(artifact: Artifact) -> Report:
-        return propose([artifact], pull=NAME, approval=approval, config=world.config, **world.how())
+        return propose([artifact], world.context(), pull=NAME, approval=approval)
 
     refused(proposed(world.build(world.other)), "gguf/q4_k_m")
     assert list(world.api.get_repo_discussions(REPO)) == []
@@ -270,7 +270,7 @@ def test_the_other_is_neither_proposed_nor_merged(world: World) -> None:
     world.api.delete_repo(REPO)
     world.publish(world.build(world.other, "gguf/q8_0"))
     before = world.state()
-    concluded = conclude(PULL, NAME, (ONE,), config=world.config, hub=world.hub, display=world.said)
+    concluded = conclude(PULL, NAME, (ONE,), world.context())
     assert concluded.publications == ()
     assert world.state() == before
 
