@@ -34,7 +34,7 @@ from pathlib import Path
 from bot.building.release_at_hand import fetch
 from bot.hub.client import connect
 from bot.progress import Silent
-from bot.records import Release
+from bot.records.artifacts import Release
 from bot.workspace import Workspace
 release = Release.from_json(json.loads(Path(sys.argv[2]).read_text()))
 fetch(release, workspace=Workspace(root=Path(sys.argv[3])), hub=connect(sys.argv[1]), display=Silent())

@@ -211,7 +211,7 @@ PROMOTE = """
 import json, os, sys
 from bot.hub.client import HubFile, connect
 from bot.progress import Silent
-from bot.records import SourceFile
+from bot.records.artifacts import SourceFile
 endpoint, public, repo, commit, file = sys.argv[1:]
 files = {"model.gguf": HubFile(repo_id=repo, commit=commit, file=SourceFile.from_json(json.loads(file)))}
 with Silent().task("") as task:

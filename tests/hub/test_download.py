@@ -160,7 +160,7 @@ import json, sys
 from pathlib import Path
 from bot.hub.client import connect
 from bot.progress import Silent
-from bot.records import Release
+from bot.records.artifacts import Release
 release = Release.from_json(json.loads(Path(sys.argv[2]).read_text()))
 with Silent().task("") as task:
     connect(sys.argv[1]).download(release, Path(sys.argv[3]), task)

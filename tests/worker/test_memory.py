@@ -73,7 +73,7 @@ COMPARE = """
 import importlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from bot.tasks import VerifyTask
+from bot.records.tasks import VerifyTask
 from bot.worker import weights
 from bot.worker.harness import peak_memory
 from bot.worker.tensors import Tensors

@@ -24,7 +24,7 @@ ASK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from bot.tasks import VerifyTask
+from bot.records.tasks import VerifyTask
 from bot.worker import weights
 from bot.formats.mlx.worker import artifact as mlx_artifact
 from bot.worker.tensors import Tensors

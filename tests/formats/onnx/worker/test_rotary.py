@@ -24,7 +24,7 @@ COMPARE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from bot.tasks import VerifyTask
+from bot.records.tasks import VerifyTask
 from bot.worker import rotary
 from bot.formats.onnx.worker import rotary as onnx_rotary
 task = VerifyTask.from_json(json.loads(sys.argv[2]))

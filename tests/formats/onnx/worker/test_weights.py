@@ -31,7 +31,7 @@ COMPARE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from bot.tasks import VerifyTask
+from bot.records.tasks import VerifyTask
 from bot.worker import weights
 from bot.formats.onnx.worker import weights as onnx_weights
 from bot.worker.tensors import Tensors

@@ -40,7 +40,7 @@ def compare(toolchain: Toolchain, artifact: Path, source: Path) -> str:
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(bot.__file__).parent.parent)!r})
-from bot.tasks import VerifyTask
+from bot.records.tasks import VerifyTask
 from bot.formats.openvino.worker.weights import stored
 from bot.worker.tensors import Tensors
 from bot.worker.weights import UnfaithfulError, compare
