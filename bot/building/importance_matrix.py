@@ -47,7 +47,7 @@ def importance(
             log = workspace.log(f"importance-{folder.name[:12]}")
             model = _built(release, workspace)
             if model is None:
-                model = _build(release, given, toolchain, scratch, threads, log, task)
+                model = _build(given, toolchain, _request(release, given, scratch, threads), log, task)
             request = ImportanceTask(model=str(model), text=str(text), name=recipes.TEXT, out=str(out), threads=threads)
             done: Json = run_worker(
                 toolchain,
@@ -84,13 +84,11 @@ def _built(release: Release, workspace: Workspace) -> Path | None:
     return next((workspace.artifact(key, release) / "files").glob("*.gguf"), None)
 
 
-def _build(
-    release: Release, given: AtHand, toolchain: Toolchain, scratch: Path, threads: int, log: Path, task: Task
-) -> Path:
+def _request(release: Release, given: AtHand, scratch: Path, threads: int) -> BuildTask:
     out, worker = scratch / "model", scratch / "worker"
     out.mkdir()
     worker.mkdir()
-    request = BuildTask(
+    return BuildTask(
         source=str(given.folder),
         model_name=source.safe_name(release.name),
         targets=(Target(variant=catalogue.all_variants()[recipes.MEASURED_ON], out=str(out)),),
@@ -98,8 +96,12 @@ def _build(
         threads=threads,
         streamed=given.stream is not None,
     )
+
+
+def _build(given: AtHand, toolchain: Toolchain, request: BuildTask, log: Path, task: Task) -> Path:
+    """Build the GGUF of 8 bits that is asked for, and return it."""
     given.run_worker(toolchain, worker_module("gguf"), "build", request, log=log, on_event=lambda e: _follow(task, e))
-    return next(out.glob("*.gguf"))
+    return next(Path(request.targets[0].out).glob("*.gguf"))
 
 
 def _follow(task: Task, event: dict[str, Json]) -> None:

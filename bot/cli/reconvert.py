@@ -62,15 +62,14 @@ def compare_command(
     if model and after is None:
         raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
     if after is not None:
-        names = [v.name for v in catalogue.select(chosen(wanted, context))]
+        names = tuple(v.name for v in catalogue.select(chosen(wanted, context)))
         found = compare_models(
             before,
             after,
-            names,
+            Wish(variants=names, canary=canary),
             config=options.config.absolute() if options.config else None,
             workspace=context.workspace,
             display=context.display,
-            canary=canary,
         )
     else:
         named = tuple(v.name for v in catalogue.select(chosen(wanted, context))) if wanted else ()

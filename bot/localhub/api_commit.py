@@ -74,9 +74,7 @@ def _open(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
             author=grant.name,
             text=header["description"],
             status="open",
-            base=base.id,
-            head=head.id,
-            target=ref.name,
+            commits=discussions.Proposed(base=base.id, head=head.id, target=ref.name),
         )
     return _answer(request, repo, head.id, pull_request=opened.number)
 

@@ -55,8 +55,7 @@ def create_discussion(request: Request, **where: str) -> Response:
             author=author,
             text=string(wanted, "description", ""),
             status="draft" if head else "open",
-            base=head,
-            head=head,
+            commits=discussions.Proposed(base=head, head=head) if head else None,
         )
     return json_response({"num": made.number, "url": f"{request.base}/{repo.path}/discussions/{made.number}"})
 

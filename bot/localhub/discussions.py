@@ -85,6 +85,15 @@ def numbered(repo: Repo, number: str) -> Discussion:
     return one_of(repo, int(number))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """The commits of a new pull request: up to ``head``, on top of ``base``, for the branch ``target``."""
+
+    base: str
+    head: str
+    target: str = MAIN.name
+
+
 def begin(
     repo: Repo,
     *,
@@ -92,11 +101,9 @@ def begin(
     author: str,
     text: str,
     status: Status,
-    base: str | None,
-    head: str | None,
-    target: str = MAIN.name,
+    commits: Proposed | None = None,
 ) -> Discussion:
-    """Open a discussion, or a pull request with its head; the caller holds the lock.
+    """Open a discussion, or a pull request with its commits; the caller holds the lock.
 
     The ref is written first: a pull request that can be seen has its commits.
     """
@@ -107,13 +114,13 @@ def begin(
         author=author,
         created=int(time.time()),
         status=status,
-        base=base,
+        base=commits.base if commits else None,
         merge_commit=None,
         events=(event("comment", author, text),),
-        target=target,
+        target=commits.target if commits else MAIN.name,
     )
-    if head is not None:
-        repo.point(made.ref, head)
+    if commits is not None:
+        repo.point(made.ref, commits.head)
     save(repo, made)
     return made
 

@@ -83,17 +83,16 @@ def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, di
 def compare_models(
     base: Path | None,
     head: Path,
-    variants: Sequence[str],
+    wish: Wish,
     *,
     config: Path | None,
     workspace: Workspace,
     display: Display,
-    canary: bool = True,
 ) -> Comparison:
     """Compare two folders of a model, both built by this code, each against its own original weights.
 
-    Without a base it is a report on the head alone. ``config`` is the phi-bot.toml that says the gates. Raises what
-    ``source.local_release`` raises for the head.
+    Without a base it is a report on the head alone. Of the ``wish``, its variants and its canary count. ``config`` is
+    the phi-bot.toml that says the gates. Raises what ``source.local_release`` raises for the head.
     """
     started = time.monotonic()
     with display.task("Reading the model") as task:
@@ -108,16 +107,18 @@ def compare_models(
             after=after.content_digest[:12],
         )
         found = replace(found, changes=(change,))
-    if found.changes and canary:
+    if found.changes and wish.canary:
         code = child.ours(Path.cwd())
         with workspace.scratch() as scratch:
             results = []
             for side, folder in (("base", base), ("head", head)):
                 bench = Bench(code=code, work=scratch / side, config=config)
                 with display.task(f"Measuring the {side}"):
-                    measured = bench.measure(after.name, folder.resolve(), variants, display.say) if folder else {}
+                    measured = bench.measure(after.name, folder.resolve(), wish.variants, display.say) if folder else {}
                 results.append(measured)
-        found = replace(found, rows=tuple(_row(after.name, v, results[0].get(v), results[1].get(v)) for v in variants))
+        found = replace(
+            found, rows=tuple(_row(after.name, v, results[0].get(v), results[1].get(v)) for v in wish.variants)
+        )
     return replace(found, seconds=_since(started))
 
 

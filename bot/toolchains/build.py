@@ -4,6 +4,7 @@ import importlib
 import os
 import tarfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bot.progress import Task
@@ -13,31 +14,39 @@ from bot.toolchains.lock import Requirement, SourceBuild
 from bot.toolchains.pip import compilation, run
 
 
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """An environment that is being made, the variables that its Python is run with, and the log of what that prints."""
+
+    python: Path
+    site_packages: Path
+    env: dict[str, str]
+    log: Path
+
+
 def build(
     name: str,
     package: SourceBuild,
     requirements: tuple[Requirement, ...],
+    target: Environment,
     *,
-    python: Path,
-    site_packages: Path,
     scratch: Path,
-    log: Path,
-    env: dict[str, str],
     task: Task,
 ) -> None:
-    """Download the archive of a package, compile and install it in the environment of ``python``.
+    """Download the archive of a package, compile it in ``scratch`` and install it in an environment.
 
     The environment must have all that the package is built with. ``name`` is the toolchain's, whose format adds what it
     has of its own. Raises Failed if a command fails.
     """
     task.update(f"downloading {package.package}", 0, 1, "packages")
+    python, log = target.python, target.log
     file = scratch / "source.txt"
     file.write_text("".join(f"{r.text}\n" for r in requirements), encoding="utf-8")
     pip = [str(python), "-I", "-m", "pip"]
     options = ["--no-deps", "--no-build-isolation", "--progress-bar", "off"]
     follow = compilation(task)
     # Its metadata are asked of its build backend, which looks for CMake and ninja: those of the environment.
-    env = env | {"PATH": f"{python.parent}{os.pathsep}{env.get('PATH', '')}"}
+    env = target.env | {"PATH": f"{python.parent}{os.pathsep}{target.env.get('PATH', '')}"}
     download = ["download", "--require-hashes", "--no-binary", ":all:", "--dest", str(scratch), "-r", str(file)]
     run([*pip, *download, *options], log=log, env=env, follow=follow)
     (archive,) = scratch.glob("*.tar.gz")
@@ -59,7 +68,7 @@ def build(
     kept = environment / "src" / PurePosixPath(package.source).name
     keep(archive, package.source, package.keep, into=kept)
     lines = "".join(f"{kept / path}\n" for path in package.paths)
-    (site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
+    (target.site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
     if package.after_install:
         native = importlib.import_module(f"bot.formats.{name}.native")
         into = environment / "lib" / "phi-bot"

@@ -34,7 +34,7 @@ from bot.printable import size
 from bot.progress import Display, Task
 from bot.records.artifacts import Record
 from bot.toolchains import Toolchain, system
-from bot.toolchains.build import build
+from bot.toolchains.build import Environment, build
 from bot.toolchains.lock import Lock, Requirement, canonical, read
 from bot.toolchains.pip import Failed, Packages, environment, error, run
 from bot.toolchains.pytorch import cpu_index
@@ -295,11 +295,8 @@ def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: T
             name,
             lock.build,
             compiled,
-            python=_python(folder),
-            site_packages=site_packages(folder),
+            Environment(python=_python(folder), site_packages=site_packages(folder), env=env, log=log),
             scratch=scratch,
-            log=log,
-            env=env,
             task=task,
         )
     task.update("trying it", 0, len(lock.imports), "packages")

@@ -42,16 +42,16 @@ def windows_of(
     switch, most = longrope_switch(config), config.get("max_position_embeddings") or _DEEP
     length = min(WINDOW, switch or most)
     windows = [
-        _window(text, starts, first, length, side="short", kind=kind, file=f"{kind}-{n}.npy")
+        _window(_ids(text, starts, first, length), side="short", kind=kind, file=f"{kind}-{n}.npy")
         for kind, text in ids.items()
         for n, starts in enumerate(_starts(len(text), length - len(first)))
     ]
     deep = switch or _deep(config, most)
-    windows.append(_window(mixed, 0, first, deep, side="short", kind=MIXED, file="deep.npy"))
+    windows.append(_window(_ids(mixed, 0, first, deep), side="short", kind=MIXED, file="deep.npy"))
     if switch is not None:
         long = range(switch, switch + WINDOW)
         windows.append(
-            _window(mixed, 0, first, len(long) + switch, side="long", kind=MIXED, file="long.npy", scored=long)
+            _window(_ids(mixed, 0, first, len(long) + switch), side="long", kind=MIXED, file="long.npy", scored=long)
         )
     return windows
 
@@ -79,24 +79,19 @@ def _starts(tokens: int, length: int) -> Iterator[int]:
     return (last * n // (_OF_EACH_KIND - 1) for n in range(_OF_EACH_KIND))
 
 
-def _window(
-    text: Sequence[int],
-    start: int,
-    first: Sequence[int],
-    length: int,
-    *,
-    side: Side,
-    kind: str,
-    file: str,
-    scored: range | None = None,
-) -> Window:
-    *ids, following = (*first, *islice(cycle(text), start, start + length - len(first) + 1))
+def _ids(text: Sequence[int], start: int, first: Sequence[int], length: int) -> tuple[int, ...]:
+    """Return the ids of a window and the one that follows: ``first``, then the text from ``start`` on, repeated."""
+    return (*first, *islice(cycle(text), start, start + length - len(first) + 1))
+
+
+def _window(ids_and_next: Sequence[int], *, side: Side, kind: str, file: str, scored: range | None = None) -> Window:
+    *ids, following = ids_and_next
     return Window(
         side=side,
         kind=kind,
         ids=tuple(ids),
         following=following,
-        scored=tuple(scored or _spread(UNSCORED, length)),
+        scored=tuple(scored or _spread(UNSCORED, len(ids))),
         file=file,
     )
 

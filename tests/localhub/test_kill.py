@@ -52,7 +52,8 @@ def life(folder: Path) -> Iterator[str]:
         files = apply([put(regular_file("t.txt", stored(repo, b"2")))], repo.tree(repo.resolve("main")))
         parent = repo.resolve("main").id
         head = repo.record(files, parents=(parent,), author="me", title="Propose", description="")
-        discussions.begin(repo, title="Propose", author="me", text="", status="open", base=parent, head=head.id)
+        commits = discussions.Proposed(base=parent, head=head.id)
+        discussions.begin(repo, title="Propose", author="me", text="", status="open", commits=commits)
     yield "proposed"
     discussions.merge(repo, 1, author="me", comment="")
     yield "merged"

@@ -114,7 +114,7 @@ def _decided(skeleton: Path, base: Layout, kind: str, matrix: Matrix | None) -> 
     from gguf import GGMLQuantizationType
 
     said: list[str] = []
-    refused = quantize(skeleton, skeleton, kind, threads=1, each=said.append, matrix=matrix, dry_run=True)
+    refused = quantize(skeleton, None, kind, threads=1, each=said.append, matrix=matrix)
     if refused is not None:
         raise Refused(refused)
     text = "".join(said)

@@ -13,17 +13,17 @@ _NO_REASON = "llama.cpp's quantizer failed without a message"
 
 def quantize(
     base: Path,
-    out: Path,
+    out: Path | None,
     kind: str,
     *,
     threads: int,
     each: Callable[[str], None],
     matrix: Matrix | None = None,
-    dry_run: bool = False,
 ) -> str | None:
     """Quantize one GGUF file to another; return None, or why the quantizer refused.
 
-    ``each`` gets what it says, piece by piece. A dry run reads the header of ``base`` alone, and writes nothing.
+    ``each`` gets what it says, piece by piece. Without an ``out`` it is a dry run, which reads the header of ``base``
+    alone and writes nothing.
     """
     import llama_cpp
 
@@ -32,11 +32,11 @@ def quantize(
     params.ftype = file_type(kind)
     params.nthread = threads
     params.max_buf_size = _BUFFER
-    params.dry_run = dry_run
+    params.dry_run = out is None
     if matrix is not None:
         params.imatrix = entries_for(matrix)
         params.kv_overrides = overrides_for(matrix)
-    failed = llama_cpp.llama_model_quantize(str(base).encode(), str(out).encode(), ctypes.byref(params))
+    failed = llama_cpp.llama_model_quantize(str(base).encode(), str(out or base).encode(), ctypes.byref(params))
     return (log.errors or [_NO_REASON])[-1].removeprefix("failed to quantize: ") if failed else None
 
 
