@@ -1,6 +1,8 @@
 """What a person sees of long work: bars on a terminal, plain lines everywhere else. All of it on standard error."""
 
+import itertools
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -158,6 +160,53 @@ class _BarTask:
             self._progress.remove_task(self._id)
             self._id = self._progress.add_task(f"{self._title}: {printable(what)}", total=None, amount="")
         self._progress.update(self._id, completed=done, total=total or None, amount=amount(done, total, unit))
+
+
+class Together:
+    """Shows work that goes on in several threads as one ``task``: its bars would be drawn over each other.
+
+    Of each piece of work what it counts in ``unit`` is added up.
+    """
+
+    def __init__(self, display: Display, task: Task, what: str, unit: str) -> None:
+        self._display, self._task, self._what, self._unit = display, task, what, unit
+        self._alone = threading.Lock()
+        self._known: dict[int, tuple[int, int]] = {}
+        self._numbers = itertools.count()
+
+    def during(self, title: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Show nothing: the task does."""
+        return nullcontext()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        with self._alone:
+            self._display.say(text)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:
+        """Count a piece of work, and print a line at its end."""
+        started = time.monotonic()
+        yield _Part(self, next(self._numbers))
+        self.say(f"{title}: done in {duration(time.monotonic() - started)}")
+
+    def count(self, number: int, done: int, total: int, unit: str) -> None:
+        """Say how far a piece of work is."""
+        if unit != self._unit:
+            return
+        with self._alone:
+            self._known[number] = (done, total)
+            self._task.update(
+                self._what, sum(d for d, _ in self._known.values()), sum(t for _, t in self._known.values()), unit
+            )
+
+
+class _Part:
+    def __init__(self, together: Together, number: int) -> None:
+        self._together, self._number = together, number
+
+    def update(self, what: str, done: int, total: int, unit: str) -> None:  # noqa: ARG002
+        self._together.count(self._number, done, total, unit)
 
 
 def display(*, quiet: bool = False) -> Display:

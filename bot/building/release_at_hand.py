@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from bot import source
-from bot.building.streams import Stream
+from bot.building.streams import Reader, Stream
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.hub.download import arrived
@@ -27,16 +27,23 @@ from bot.source.shape import Shape, local_shape
 from bot.source.sparse_files import room
 from bot.system import disk
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Ending, run_worker
 from bot.workspace import Workspace
+
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AtHand:
-    """A release that toolchains can read in ``folder``; with a ``stream``, its weights come through that."""
+    """A release that toolchains can read in ``folder``; with a ``stream``, its weights come through that.
+
+    A ``reader`` is the place at the stream of one worker that shares it with others, and ``ending`` what can end it.
+    """
 
     folder: Path
     stream: Stream | None = None
+    reader: Reader | None = None
+    ending: Ending | None = None
 
     @cached_property
     def shape(self) -> Shape:
@@ -60,21 +67,25 @@ class AtHand:
                 toolchain, module, command, task, log=log, on_event=on_event, limits=worker_limits.of(task, self.shape)
             )
 
+        reader = stream.reader() if self.reader is None or self.reader.closed else self.reader
+
         def served(event: dict[str, Json]) -> None:
-            if not stream.take(event):
+            if not reader.take(event):
                 on_event(event)
 
         try:
-            done = run_worker(
-                toolchain,
-                module,
-                command,
-                task,
-                log=log,
-                on_event=served,
-                on_start=stream.begin,
-                limits=worker_limits.of(task, self.shape),
-            )
+            with reader:
+                done = run_worker(
+                    toolchain,
+                    module,
+                    command,
+                    task,
+                    log=log,
+                    on_event=served,
+                    on_start=reader.begin,
+                    ending=self.ending,
+                    limits=worker_limits.of(task, self.shape),
+                )
         except BuildError as error:
             if stream.error is not None:  # which is what it failed of
                 raise stream.error from error
@@ -85,10 +96,13 @@ class AtHand:
 
 
 @contextmanager
-def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub, display: Display) -> Iterator[AtHand]:
+def at_hand(
+    release: Release, *, streamed: bool, workspace: Workspace, hub: Hub, display: Display, keep_head: bool = False
+) -> Iterator[AtHand]:
     """Have a release at hand for the block: all of it, fetched once and kept, or ``streamed`` if it is not there yet.
 
-    Raises what ``fetch`` raises.
+    With ``keep_head`` the output matrix stays once it came: the reference and every verification need it. Raises what
+    ``fetch`` raises.
     """
     if not streamed or not can_stream(release, workspace):
         yield AtHand(folder=fetch(release, workspace=workspace, hub=hub, display=display))
@@ -100,8 +114,11 @@ def at_hand(release: Release, *, streamed: bool, workspace: Workspace, hub: Hub,
             places = hub.outline(release, folder, task)
         source.check(folder)
         _stage(release, folder, scratch / "staged", display)
-        ahead = room(release.weight_bytes) // 4
-        with Stream(places, folder, partial(hub.read_range, release), ahead=ahead) as stream:
+        most = room(release.weight_bytes)
+        head = _HEAD if _HEAD in places else _EMBEDDING  # of tied weights
+        read = partial(hub.read_range, release)
+        keep = {head} if keep_head else ()
+        with Stream(places, folder, read, ahead=most // 4, most=most, keep=keep) as stream:
             yield AtHand(folder=scratch / "staged", stream=stream)
 
 

@@ -1,13 +1,16 @@
-"""Streams: the weights of a release come as a worker asks for them, and go when it is done with each.
+"""Streams: the weights of a release come as workers ask for them, and go when these are done with each.
 
 So a model is converted on a disk that would not hold it. The files have holes (bot/source/sparse_files.py); what a
 worker says and is answered is in worker/feed.py.
+
+Several workers may read at once, in nearly the same order: each tensor is fetched once, and stays until the last of
+them is done with it. Who is far ahead of the others waits, so that what stays for them keeps within the disk.
 """
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -26,27 +29,73 @@ class _StoppedError(Exception):
     """Nobody wants the bytes any more."""
 
 
+class Reader:
+    """A worker's place at a stream, until it is closed. Until it has said its order, it may yet want anything."""
+
+    def __init__(self, stream: "Stream") -> None:
+        """Take no place: ``Stream.reader`` gives them."""
+        self.stream = stream
+        self.answer: Callable[[dict[str, Json]], None] = lambda _: None
+        self.undecided = True  #: another order is to come
+        self.left: Counter[str] = Counter()  #: of its order, what it has not given back
+        self.next: deque[str] = deque()  #: … and what has not begun to come
+        self.held: set[str] = set()
+        self.waits: deque[str] = deque()  #: what it waits for and nobody fetches yet
+        self.closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def begin(self, answer: Callable[[dict[str, Json]], None]) -> None:
+        """Say how the worker, which begins now, is answered."""
+        self.answer = answer
+
+    def take(self, event: dict[str, Json]) -> bool:
+        """Do what an event of the worker asks for. Return False for one of another kind."""
+        return self.stream.take(self, event)
+
+    def close(self) -> None:
+        """Leave. What only this worker wanted goes."""
+        self.stream.leave(self)
+
+    def wants(self, name: str) -> bool:
+        """Say whether a tensor that is there has to stay for this worker."""
+        return self.undecided or self.left[name] > 0 or name in self.held
+
+
 class Stream:
-    """Fetches tensors into the files of ``folder``, in the order that a worker gives, and a little ahead of it.
+    """Fetches tensors into the files of ``folder``, in the order that workers give, and a little ahead of them.
 
     ``places`` are the tensors by name, and ``read`` fetches one. ``ahead`` is how many bytes may be on the disk before
-    they are asked for. ``peak`` is the most bytes of weights that were on the disk at once, and ``fetched`` all that
-    came. What makes fetching fail is kept in ``error``, and the worker told.
+    they are asked for, and ``most`` how many may be there for workers that are behind the others (four times as many).
+    What is in ``keep`` stays, once it came, and does not count as ahead. ``peak`` is the most bytes of weights that
+    were on the disk at once, and ``fetched`` all that came. What makes fetching fail is kept in ``error``, and the
+    workers told.
     """
 
-    def __init__(self, places: Mapping[str, TensorRange], folder: Path, read: ReadRange, *, ahead: int) -> None:
+    def __init__(
+        self,
+        places: Mapping[str, TensorRange],
+        folder: Path,
+        read: ReadRange,
+        *,
+        ahead: int,
+        most: int | None = None,
+        keep: Collection[str] = (),
+    ) -> None:
         self.error: Exception | None = None
         self.peak = self.fetched = 0
         self._places, self._read, self._ahead = places, read, ahead
-        self._answer: Callable[[dict[str, Json]], None] = lambda _: None
+        self._most = 4 * ahead if most is None else most
+        self._keep = frozenset(keep)
         self._changed = threading.Condition()
-        self._wanted: deque[str] = deque()  # somebody waits for these
-        self._order: frozenset[str] = frozenset()  # … and said that it will ask for these, …
-        self._next: deque[str] = deque()  # … of which these have not begun to come
+        self._readers: list[Reader] = []
         self._coming: set[str] = set()
         self._there: set[str] = set()
-        self._held: set[str] = set()
-        self._used = 0
+        self._used = self._kept = 0
         self._stopped = False
         self._open = ExitStack()
         files = {place.file.path for place in places.values()}
@@ -68,54 +117,74 @@ class Stream:
             thread.join(_STOP_SECONDS)
         self._open.close()
 
-    def begin(self, answer: Callable[[dict[str, Json]], None]) -> None:
-        """Serve a worker that begins now, and knows nothing of what one before it was given."""
+    def reader(self) -> Reader:
+        """Return a place for a worker. Those who are to share what comes take theirs before the first one begins."""
+        reader = Reader(self)
         with self._changed:
-            self._answer = answer
-            self._held.clear()
-            self._wanted.clear()
-            self._plan(())
+            self._readers.append(reader)
+        return reader
 
-    def take(self, event: dict[str, Json]) -> bool:
-        """Do what an event of the worker asks for. Return False for one of another kind."""
+    def leave(self, reader: Reader) -> None:
+        """Forget a reader. What only it wanted goes."""
+        with self._changed:
+            reader.closed = True
+            if reader in self._readers:
+                self._readers.remove(reader)
+            self._drop_unwanted(list(self._there))
+            self._changed.notify_all()
+
+    def take(self, reader: Reader, event: dict[str, Json]) -> bool:
+        """Do what an event of a reader's worker asks for. Return False for one of another kind."""
         kind = event["event"]
         if kind not in ("order", "need", "released"):
             return False
         with self._changed:
             if kind == "order":
-                self._plan(event["tensors"])
+                self._plan(reader, event["tensors"], more=event.get("more", False))
             elif kind == "need":
-                self._need(event["tensor"])
+                self._need(reader, event["tensor"])
             else:
-                self._held.discard(event["tensor"])
-                self._drop(event["tensor"])
+                reader.held.discard(event["tensor"])
+                reader.left[event["tensor"]] -= 1
+                self._release(reader, event["tensor"])
             self._changed.notify_all()
         return True
 
-    def _plan(self, names: Json) -> None:
+    def _plan(self, reader: Reader, names: Json, *, more: bool) -> None:
         """Fetch these next. What was fetched for an older plan and is not wanted any more goes, now or on arrival."""
-        self._order = frozenset(names)
-        for name in self._there - self._held - self._order:
-            self._drop(name)
-        self._next = deque(n for n in names if n not in self._there and n not in self._coming)
+        reader.undecided = more
+        reader.left = Counter(names)
+        self._drop_unwanted(list(self._there), own=reader)
+        reader.next = deque(n for n in names if n not in self._there and n not in self._coming)
 
-    def _need(self, name: str) -> None:
-        self._held.add(name)
+    def _need(self, reader: Reader, name: str) -> None:
+        reader.held.add(name)
+        if name in reader.next:  # it would come again at its turn, when nobody waits for it
+            reader.next.remove(name)
         if self.error is not None:
-            self._answer({"failed": str(self.error)})
+            reader.answer({"failed": str(self.error)})
         elif name in self._there:
-            self._answer({"have": name})
+            reader.answer({"have": name})
         elif name not in self._coming:
-            self._wanted.append(name)
-            if name in self._next:  # it would come again at its turn, when nobody waits for it
-                self._next.remove(name)
+            reader.waits.append(name)
+
+    def _release(self, reader: Reader, name: str) -> None:
+        """Drop a tensor unless another worker wants it. Its own worker needs it anew, if its order names it again."""
+        if name in self._there and not any(r.wants(name) for r in self._readers if r is not reader):
+            self._drop(name)
+
+    def _drop_unwanted(self, names: Iterable[str], own: Reader | None = None) -> None:
+        """Drop what nobody wants. One that says a new order (``own``) wants of the old one only what it holds."""
+        for name in names:
+            if not any(_wants(r, name, own) for r in self._readers):
+                self._drop(name)
 
     def _drop(self, name: str) -> None:
-        if name not in self._there:
+        if name in self._keep:
             return
+        self._there.discard(name)
         place = self._places[name]
         sparse_files.punch(self._files[place.file.path].fileno(), place.begin, place.end)
-        self._there.discard(name)
         self._used -= place.end - place.begin
 
     # ---- fetching ------------------------------------------------------------------------------------------------
@@ -127,39 +196,80 @@ class Stream:
             except _StoppedError:
                 return
             except Exception as error:  # noqa: BLE001 - raised again where the worker is waited for
-                with self._changed:
-                    self.error = self.error or error
-                    self._answer({"failed": str(self.error)})
-                    self._stopped = True
-                    self._changed.notify_all()
+                self.fail(error)
                 return
             with self._changed:
                 self._coming.discard(name)
                 self._there.add(name)
-                if name in self._held:
-                    self._answer({"have": name})
-                elif name not in self._order:
+                for reader in self._readers:
+                    if name in reader.held:
+                        reader.answer({"have": name})
+                if not any(r.left[name] > 0 or name in r.held for r in self._readers):
                     self._drop(name)
-                    self._changed.notify_all()
+                self._changed.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """Fetch nothing more, and tell all workers why."""
+        with self._changed:
+            self.error = self.error or error
+            for reader in self._readers:
+                reader.answer({"failed": str(self.error)})
+            self._stopped = True
+            self._changed.notify_all()
 
     def _await_next(self) -> str | None:
         """Return the tensor to fetch next, when there is one and room for it; None at the end."""
         with self._changed:
             while not self._stopped:
-                if self._wanted:
-                    return self._begun(self._wanted.popleft())
-                while self._next and self._next[0] in self._there | self._coming:
-                    self._next.popleft()
-                if self._next and (not self._used or self._used + self._size(self._next[0]) <= self._ahead):
-                    return self._begun(self._next.popleft())
+                name = self._needed_now() or self._next_ahead()
+                if name is not None:
+                    self._coming.add(name)
+                    self._count(name)
+                    return name
                 self._changed.wait()
             return None
 
-    def _begun(self, name: str) -> str:
-        self._coming.add(name)
-        self._used += self._size(name)
-        self.peak = max(self.peak, self._used)
+    def _needed_now(self) -> str | None:
+        """Return a tensor that somebody waits for and that has room, or that all wait for and nothing else helps.
+
+        Then it is the one of the worker that is furthest behind. What has to give way for it, others have yet to read,
+        and fetch again.
+        """
+        waiting = [r for r in self._readers if r.waits]
+        for reader in waiting:
+            if self._used + self._size(reader.waits[0]) <= self._most:
+                return self._begun(reader)
+        if not waiting or len(waiting) < len(self._readers) or any(r.held & self._coming for r in waiting):
+            return None
+        last = max(waiting, key=lambda r: sum(self._size(n) for n, count in r.left.items() if count > 0))
+        for name in [n for n in self._there if not any(n in r.held for r in self._readers) and not last.left[n] > 0]:
+            if self._used + self._size(last.waits[0]) <= self._most:
+                break
+            self._drop(name)
+        return self._begun(last)
+
+    def _begun(self, reader: Reader) -> str:
+        name = reader.waits.popleft()
+        for other in self._readers:
+            if name in other.waits:
+                other.waits.remove(name)
         return name
+
+    def _next_ahead(self) -> str | None:
+        """Return what a worker will ask for next, of the one that has most to read, if there is room ahead."""
+        for reader in sorted(self._readers, key=lambda r: len(r.next), reverse=True):
+            while reader.next and reader.next[0] in self._there | self._coming:
+                reader.next.popleft()
+            if reader.next:
+                size, ahead = self._size(reader.next[0]), self._used - self._kept
+                fits = ahead + size <= self._ahead and self._used + size <= self._most
+                return reader.next.popleft() if fits or not ahead else None
+        return None
+
+    def _count(self, name: str) -> None:
+        self._used += self._size(name)
+        self._kept += self._size(name) if name in self._keep else 0
+        self.peak = max(self.peak, self._used)
 
     def _size(self, name: str) -> int:
         place = self._places[name]
@@ -180,3 +290,9 @@ class Stream:
                 self.fetched += len(piece)
 
         self._read(place, write)
+
+
+def _wants(reader: Reader, name: str, own: Reader | None) -> bool:
+    if reader is own:
+        return name in reader.held or reader.left[name] > 0
+    return reader.wants(name)

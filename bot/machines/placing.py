@@ -78,7 +78,7 @@ def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape],
 def demand(job: Job) -> Demand:
     """Return what a job with an estimate takes of a machine that has nothing yet, toolchains included.
 
-    A source that streams takes little disk, and comes again for the reference and for each verification.
+    A source that streams takes little disk, and comes again for the reference and for verifying.
     """
     release, e = job.release, job.estimate
     wanted = sum(f.size for f in release.files)
@@ -92,7 +92,7 @@ def demand(job: Job) -> Demand:
         memory=e.memory,
         gpu_memory=0 if needs.accelerator == "none" else e.output + _BESIDE_WEIGHTS,
         disk=source + e.disk + e.output + sum(found.disk for found in locks),
-        moved=wanted * (2 + len(job.variants) if streamed else 1) + e.output,
+        moved=wanted * (3 if streamed else 1) + e.output,
         cpu_seconds=e.cpu_seconds,
         setup=sum(_COMPILING for found in locks if found.build is not None),
     )

@@ -1,6 +1,7 @@
 """What the bot asks of a worker, as records: both sides import this, and neither imports the other."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bot.records.artifacts import Record, Variant
 from bot.records.evidence import Stretch
@@ -45,7 +46,7 @@ class VerifyTask(Record):
 
     ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
     of text (see texts/__init__.py) that the runtime is known to read or write differently. ``streamed`` is as in
-    BuildTask.
+    BuildTask. ``part`` says whether all is measured, the ``weights`` alone, or all but these.
     """
 
     artifact: str
@@ -55,6 +56,7 @@ class VerifyTask(Record):
     threads: int
     read_differently: tuple[str, ...] = ()
     streamed: bool = False
+    part: Literal["all", "weights", "all but weights"] = "all"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import bot
@@ -42,37 +43,60 @@ from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
 
-def build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Display, stock: bool = False) -> Report:
+def build(
+    job: Job,
+    *,
+    workspace: Workspace,
+    hub: Hub,
+    threads: int,
+    display: Display,
+    stock: bool = False,
+    given: AtHand | None = None,
+) -> Report:
     """Build the variants of a job that are not built yet, and return all of its artifacts.
 
     With ``stock`` the toolchain works its own way, without our fast paths: the same bytes for more memory and time. A
     variant that its toolchain cannot build becomes a Failure, and the others go on. What is killed goes on from where
-    its files were whole. What tries an importance matrix is built twice, and the better file is kept.
+    its files were whole. What tries an importance matrix is built twice, and the better file is kept. ``given`` is the
+    release where it is at hand as a stream that other jobs share (see build_together.py).
 
     Raises DiskTooSmallError before anything is written, DiskFullError, and what ``fetch`` and
-    ``toolchains.install.ensure`` raise.
+    ``toolchains.install.ensure`` raise; WholeSourceError where the release that is ``given`` does not do.
     """
     needed = job.estimate.output + job.estimate.disk
     what = f"building {len(job.variants)} {job.format} variants of {job.release.label}"
     with disk.disk_errors(what, workspace.root, needed=needed):
-        return _build(job, workspace=workspace, hub=hub, threads=threads, display=display, stock=stock)
+        return _build(job, given, workspace=workspace, hub=hub, threads=threads, display=display, stock=stock)
 
 
-def _build(job: Job, *, workspace: Workspace, hub: Hub, threads: int, display: Display, stock: bool) -> Report:
+def _build(
+    job: Job,
+    shared: AtHand | None,
+    *,
+    workspace: Workspace,
+    hub: Hub,
+    threads: int,
+    display: Display,
+    stock: bool,
+) -> Report:
     release = job.release
-    streamed = not stock and streams(job, workspace, display)
+    streamed = shared is None and not stock and streams(job, workspace, display)
     failures: list[Failure] = []
     with workspace.only_one(f"{job.format}-{release.content_digest[:16]}", display):
         while todo := [v for v in job.variants if not workspace.has(_folder(workspace, v, release))]:
             have = at_hand(release, streamed=streamed, workspace=workspace, hub=hub, display=display)
             try:
-                with have as given:  # before the toolchain: a broken model is known before minutes are spent on that
+                with (
+                    nullcontext(shared) if shared is not None else have as given
+                ):  # before the toolchain: a broken model is known before minutes are spent on that
                     toolchain = ensure(job.format, display)
                     parts = [p for v in todo for p in to_build(v) if not workspace.has(_folder(workspace, p, release))]
                     failures = _run(job, parts, given, toolchain, workspace, threads, display, stock=stock)
                     trials = Trials(release=release, given=given, workspace=workspace, threads=threads, display=display)
                     failures = trials.decide(todo, failures)
             except WholeSourceError as error:
+                if shared is not None:
+                    raise
                 display.say(f"{release.label} is fetched whole for {job.format}: {error.message}")
                 streamed = False
                 _need_disk(job, workspace, missing_bytes(release, workspace))
@@ -134,9 +158,19 @@ def _need_disk_streamed(job: Job, workspace: Workspace, least: int, display: Dis
 
 def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
     """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
-    needed = job.estimate.output + job.estimate.disk + source_bytes - _whole_already(job, workspace)
-    if any(not workspace.has(_folder(workspace, v, job.release)) for v in job.variants):
+    needed = disk_to_come(job, workspace) + source_bytes
+    if is_left(job, workspace):
         workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
+
+
+def disk_to_come(job: Job, workspace: Workspace) -> int:
+    """Return how many bytes of disk a job will take beside its source, without what is there of it."""
+    return job.estimate.output + job.estimate.disk - _whole_already(job, workspace)
+
+
+def is_left(job: Job, workspace: Workspace) -> bool:
+    """Say whether anything of a job is to be built."""
+    return any(not workspace.has(_folder(workspace, v, job.release)) for v in job.variants)
 
 
 def _whole_already(job: Job, workspace: Workspace) -> int:

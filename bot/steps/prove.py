@@ -9,29 +9,46 @@ from bot.records.artifacts import Artifact, Failure, Report
 from bot.records.failures import CutShortError, cut_short, failure, together
 from bot.records.plans import Job
 from bot.steps.build import build, what_is_whole
-from bot.steps.verify import verify
+from bot.steps.build_together import Built, build_together, found_for, streams_here
+from bot.steps.verify import Verifying
 
 
 def prove_all(jobs: Sequence[Job], means: Context, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
     """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried.
 
-    ``on_proven`` is called with each artifact as soon as it is. Raises CutShortError on Ctrl-C.
+    ``on_proven`` is called with each artifact as soon as it is. Of a release that streams all jobs are built before the
+    first artifact is verified: so it is read least often. Raises CutShortError on Ctrl-C.
     """
     done = Report()
-    for number, job in enumerate(jobs := in_order(jobs)):
+    jobs = in_order(jobs)
+    rounds = [jobs] if any(streams_here(job, means) for job in jobs) else [[job] for job in jobs]
+    for number, at_once in enumerate(rounds):
         try:
-            built = _built(job, means)
+            built, broken = _all_built(at_once, means)
             done = together(done, Report(failures=built.failures))
-            verified, broken = _verified(built.artifacts, means, on_proven)
-            done, left = together(done, verified), jobs[number + 1 :]
-        except SourceError as error:
-            broken, left = error, jobs[number:]
+            verified, at_fault = _verified(built.artifacts, means, on_proven)
+            done = together(done, verified)
         except KeyboardInterrupt as error:
             raise cut_short(done, error, _wanted(jobs), "build") from error
-        if broken is not None:  # the other formats would fail on the same file
-            failures = tuple(failure(*one, "build", broken) for one in _wanted(left))
-            return together(done, Report(failures=failures))
+        if (found := broken or at_fault) is not None:
+            return together(done, _not_tried([job for later in rounds[number + 1 :] for job in later], found))
     return done
+
+
+def _all_built(jobs: Sequence[Job], means: Context) -> tuple[Report, SourceError | None]:
+    """Build jobs. Where the model itself is at fault, return that too: other formats would fail on the same file."""
+    done = Report()
+    built = build_together(jobs, means)
+    for number, job in enumerate(jobs):
+        try:
+            done = together(done, _built(job, means, built=built))
+        except SourceError as error:
+            return together(done, _not_tried(jobs[number:], error)), error
+    return done, None
+
+
+def _not_tried(jobs: Sequence[Job], error: SourceError) -> Report:
+    return Report(failures=tuple(failure(*one, "build", error) for one in _wanted(jobs)))
 
 
 def build_all(jobs: Sequence[Job], means: Context, *, stock: bool = False) -> Report:
@@ -40,9 +57,13 @@ def build_all(jobs: Sequence[Job], means: Context, *, stock: bool = False) -> Re
     With ``stock`` the toolchains work their own way (see ``build``).
     """
     done = Report()
+    try:
+        built = {} if stock else build_together(jobs, means)
+    except KeyboardInterrupt as error:
+        raise cut_short(done, error, _wanted(jobs), "build") from error
     for job in jobs:
         try:
-            done = together(done, _built(job, means, stock=stock))
+            done = together(done, _built(job, means, stock=stock, built=built))
         except SourceError as error:
             done = together(done, what_is_whole(job, means.workspace, error))
         except KeyboardInterrupt as error:
@@ -65,13 +86,15 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def _built(job: Job, means: Context, *, stock: bool = False) -> Report:
-    """Build one job; what is whole of it when it fails is kept. Raises SourceError where the model itself is at fault.
+def _built(job: Job, means: Context, *, stock: bool = False, built: Built) -> Report:
+    """Build one job, unless it is among those that were ``built`` at the same time; what is whole of it is kept.
 
-    Raises CutShortError on Ctrl-C.
+    Raises SourceError where the model itself is at fault, and CutShortError on Ctrl-C.
     """
     threads = means.config.build.threads
     try:
+        if (found := found_for(job, built)) is not None:
+            return found
         return build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display, stock=stock)
     except SourceError:
         raise
@@ -94,31 +117,23 @@ def _verified(
     proven: list[Artifact] = []
     failures: list[Failure] = []
     broken: dict[str, SourceError] = {}  # by the content of what they were made from
-    for artifact in artifacts:
-        source, variant = artifact.build.source, artifact.build.variant
-        try:
-            if (known := broken.get(source.content_digest)) is not None:
-                raise known
-            proven.append(
-                verify(
-                    artifact,
-                    config=means.config,
-                    workspace=means.workspace,
-                    hub=means.hub,
-                    threads=means.config.build.threads,
-                    display=means.display,
-                )
-            )
-        except PhiBotError as error:
-            failures.append(failure(source.label, variant.name, "verify", error))
-            if isinstance(error, SourceError):
-                broken[source.content_digest] = error
-        except KeyboardInterrupt as error:
-            done = Report(artifacts=tuple(proven), failures=tuple(failures))
-            wanted = [(a.build.source.label, a.build.variant.name) for a in artifacts]
-            raise cut_short(done, error, wanted, "verify") from error
-        else:
-            on_proven(proven[-1])
+    with Verifying(artifacts, means) as verifying:
+        for artifact in artifacts:
+            source, variant = artifact.build.source, artifact.build.variant
+            try:
+                if (known := broken.get(source.content_digest)) is not None:
+                    raise known
+                proven.append(verifying.verify(artifact))
+            except PhiBotError as error:
+                failures.append(failure(source.label, variant.name, "verify", error))
+                if isinstance(error, SourceError):
+                    broken[source.content_digest] = error
+            except KeyboardInterrupt as error:
+                done = Report(artifacts=tuple(proven), failures=tuple(failures))
+                wanted = [(a.build.source.label, a.build.variant.name) for a in artifacts]
+                raise cut_short(done, error, wanted, "verify") from error
+            else:
+                on_proven(proven[-1])
     return Report(artifacts=tuple(proven), failures=tuple(failures)), next(reversed(broken.values()), None)
 
 

@@ -1,19 +1,24 @@
 """Verify: an artifact in its own runtime, against the original. What fails here is not published."""
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from bot.building import reference as references
+from bot.building.context import Context
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.config import Config
-from bot.errors import BuildError, VerifyError
+from bot.errors import BuildError, PhiBotError, VerifyError
 from bot.formats.registry import all_formats, worker_module
 from bot.hub.client import Hub
 from bot.progress import Display, Task
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
 from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
+from bot.steps.weights_pass import Found, compare_weights
 from bot.system import disk
 from bot.system.machine import missing_for
 from bot.toolchains import Toolchain
@@ -24,59 +29,129 @@ from bot.workspace import Workspace, hash_files, read_release, write_json
 def verify(
     artifact: Artifact, *, config: Config, workspace: Workspace, hub: Hub, threads: int, display: Display
 ) -> Artifact:
-    """Measure an artifact and return it with its evidence, which is also written beside it as evidence.json.
+    """Measure one artifact, as Verifying does."""
+    config = replace(config, build=replace(config.build, threads=threads))
+    with Verifying((artifact,), Context(config=config, workspace=workspace, hub=hub, display=display)) as verifying:
+        return verifying.verify(artifact)
 
-    What was measured before on the same files against the same reference is not measured again; the gate is applied
-    afresh. Raises VerifyError when this machine cannot run the file, its runtime does not load it, or a check fails.
+
+class Verifying:
+    """Verifies artifacts one after the other, with one opening of each release.
+
+    A release that streams is so read twice, however many artifacts it has: for the reference, and for the weights of
+    all artifacts (see weights_pass.py).
     """
-    with disk.disk_errors(f"verifying {artifact.build.variant.name}", workspace.root):
-        return _verify(artifact, config=config, workspace=workspace, hub=hub, threads=threads, display=display)
 
+    def __init__(self, artifacts: Sequence[Artifact], context: Context) -> None:
+        """Begin; nothing is opened before something has to be measured."""
+        self._left = list(artifacts)
+        self._context = context
+        self._open = ExitStack()
+        self._given: AtHand | None = None
+        self._content = ""
+        self._weights: dict[str, Found] = {}
 
-def _verify(
-    artifact: Artifact, *, config: Config, workspace: Workspace, hub: Hub, threads: int, display: Display
-) -> Artifact:
-    variant = artifact.build.variant
-    missing = missing_for(variant.target)
-    if missing is not None:
-        raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
-    folder = Path(artifact.folder)
-    release = read_release(folder)
-    digest = references.digest(release)
-    gate = config.gate(variant.precision)
-    measured = artifact.evidence
-    if measured is None or measured.reference_digest != digest:
-        measured = _measure(artifact, release, workspace, hub, threads, display)
-    evidence = judge(measured, gate)
-    write_json(folder / "evidence.json", evidence.to_json())
-    if not evidence.passed:
-        reasons = "; ".join(f"{c.name}: {c.detail}" for c in evidence.checks if not c.passed)
-        raise VerifyError(
-            f"{variant.name} failed: {reasons}",
-            hint=f"It is not published. The evidence is in {folder / 'evidence.json'}.",
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def verify(self, artifact: Artifact) -> Artifact:
+        """Measure an artifact and return it with its evidence, which is also written beside it as evidence.json.
+
+        What was measured before on the same files against the same reference is not measured again; the gate is
+        applied afresh. Raises VerifyError when this machine cannot run the file, its runtime does not load it, or a
+        check fails.
+        """
+        name = artifact.build.variant.name
+        with disk.disk_errors(f"verifying {name}", self._context.workspace.root):
+            return self._verify(artifact)
+
+    def _verify(self, artifact: Artifact) -> Artifact:
+        variant = artifact.build.variant
+        missing = missing_for(variant.target)
+        if missing is not None:
+            raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
+        folder = Path(artifact.folder)
+        release = read_release(folder)
+        gate = self._context.config.gate(variant.precision)
+        measured = artifact.evidence
+        if measured is None or measured.reference_digest != references.digest(release):
+            measured = self._measure(artifact, release)
+        evidence = judge(measured, gate)
+        write_json(folder / "evidence.json", evidence.to_json())
+        if not evidence.passed:
+            reasons = "; ".join(f"{c.name}: {c.detail}" for c in evidence.checks if not c.passed)
+            raise VerifyError(
+                f"{variant.name} failed: {reasons}",
+                hint=f"It is not published. The evidence is in {folder / 'evidence.json'}.",
+            )
+        return replace(artifact, evidence=evidence)
+
+    def _measure(self, artifact: Artifact, release: Release) -> Evidence:
+        context, key = self._context, artifact.build.build_key
+        given = self._opened(release)
+        if given.stream is not None and key not in self._weights:
+            self._read_weights(artifact, release, given)
+        weights = self._weights.pop(key, None)
+        if isinstance(weights, PhiBotError) and not isinstance(weights, BuildError):
+            raise weights
+        return compare(
+            artifact,
+            release,
+            given,
+            workspace=context.workspace,
+            threads=context.config.build.threads,
+            display=context.display,
+            weights=weights,
         )
-    return replace(artifact, evidence=evidence)
 
+    def _opened(self, release: Release) -> AtHand:
+        """Have a release at hand: the one that is open already, unless that is another one, or its stream failed."""
+        given = self._given
+        if given is None or self._content != release.content_digest or (given.stream and given.stream.error):
+            self._open.close()
+            self._given, self._content = None, release.content_digest
+            workspace, hub, display = self._context.workspace, self._context.hub, self._context.display
+            scarce = workspace.free() < missing_bytes(release, workspace)  # it was streamed when it was built
+            opening = at_hand(release, streamed=scarce, workspace=workspace, hub=hub, display=display, keep_head=True)
+            self._given = given = self._open.enter_context(opening)
+        return given
 
-def _measure(
-    artifact: Artifact,
-    release: Release,
-    workspace: Workspace,
-    hub: Hub,
-    threads: int,
-    display: Display,
-) -> Evidence:
-    scarce = workspace.free() < missing_bytes(release, workspace)  # of a release that was streamed when it was built
-    with at_hand(release, streamed=scarce, workspace=workspace, hub=hub, display=display) as given:
-        return compare(artifact, release, given, workspace=workspace, threads=threads, display=display)
+    def _read_weights(self, artifact: Artifact, release: Release, given: AtHand) -> None:
+        """Compare the weights of this artifact and of all later ones of the release that are to be measured."""
+        context, digest = self._context, references.digest(release)
+        self._left = self._left[self._left.index(artifact) :] if artifact in self._left else [artifact]
+        together = [
+            a
+            for a in self._left
+            if a.build.source.content_digest == release.content_digest
+            and (a.evidence is None or a.evidence.reference_digest != digest)
+            and missing_for(a.build.variant.target) is None
+        ]
+        if len(together) == 1:  # it reads them itself
+            return
+        expected = references.reference(
+            release, given, workspace=context.workspace, threads=context.config.build.threads, display=context.display
+        )
+        self._weights |= compare_weights(together, release, given, expected, context)
 
 
 def compare(
-    artifact: Artifact, release: Release, given: AtHand, *, workspace: Workspace, threads: int, display: Display
+    artifact: Artifact,
+    release: Release,
+    given: AtHand,
+    *,
+    workspace: Workspace,
+    threads: int,
+    display: Display,
+    weights: Found | None = None,
 ) -> Evidence:
     """Measure an artifact against its release, which is at hand. No gate is applied yet, so no distance passes.
 
-    What the file is at fault for is in the evidence. Raises what computing the reference raises.
+    ``weights`` is what comparing these has shown before. What the file is at fault for is in the evidence. Raises what
+    computing the reference raises.
     """
     variant = artifact.build.variant
     expected = references.reference(release, given, workspace=workspace, threads=threads, display=display)
@@ -95,9 +170,12 @@ def compare(
             threads=threads,
             read_differently=tuple(readings),
             streamed=given.stream is not None,
+            part="all" if weights is None else "all but weights",
         )
         altered = _altered(hash_files(files, task), artifact.build.files)
         measured = _failed("integrity", altered) if altered else _run(given, toolchain, request, log, task)
+    if weights is not None and any(c["name"] == "rotary" for c in measured["checks"]):  # the file is whole
+        measured, started = _with_weights(measured, weights), started - _seconds(weights)
     measured |= {
         "version": EVIDENCE_VERSION,
         "build_key": artifact.build.build_key,
@@ -136,6 +214,18 @@ def _run(given: AtHand, toolchain: Toolchain, request: VerifyTask, log: Path, ta
         )
     except BuildError as error:  # the runtime died of it
         return _failed("runtime", error.message)
+
+
+def _with_weights(measured: Json, weights: Found) -> Json:
+    """Add what comparing the weights has shown, in its place among the checks."""
+    if isinstance(weights, PhiBotError):  # the worker died of it
+        return _failed("runtime", weights.message)
+    *others, rotary = measured["checks"]
+    return measured | {"checks": [*others, *weights["checks"], rotary]}
+
+
+def _seconds(weights: Found) -> float:
+    return 0.0 if isinstance(weights, PhiBotError) else weights["seconds"]
 
 
 def _failed(name: str, reason: str) -> Json:

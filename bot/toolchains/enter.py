@@ -83,6 +83,29 @@ _SET = {
 }
 
 
+class Ending:
+    """Ends workers that other threads run: Ctrl-C arrives in the main thread alone."""
+
+    def __init__(self) -> None:
+        self._alone = threading.Lock()
+        self._kills: list[Callable[[], None]] = []
+        self._over = False
+
+    def add(self, kill: Callable[[], None]) -> None:
+        """Have a worker ended too: now, if all were told to end before it began."""
+        with self._alone:
+            self._kills.append(kill)
+            if self._over:
+                kill()
+
+    def end(self) -> None:
+        """End all workers, and those that begin later. One that has ended is left alone."""
+        with self._alone:
+            self._over = True
+            for kill in self._kills:
+                kill()
+
+
 def run_worker(
     toolchain: Toolchain,
     module: str,
@@ -93,13 +116,14 @@ def run_worker(
     on_event: Callable[[dict[str, Json]], None],
     on_start: Callable[[Answer], None] = lambda _: None,
     limits: Limits | None = None,
+    ending: "Ending | None" = None,
 ) -> Json:
     """Run ``python -m MODULE COMMAND`` of a worker inside a toolchain and return its result.
 
     ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each
     event but the last; what answers them gets the means to at the beginning, by ``on_start``, and may use it from any
-    thread. The worker and its children are killed when this function is left by an exception, Ctrl-C among them, and
-    when they pass ``limits``.
+    thread. The worker and its children are killed when this function is left by an exception, Ctrl-C among them, when
+    they pass ``limits``, and by ``ending``.
 
     Raises a SourceError when the worker finds the source at fault, FormatRefusedError when its toolchain does not take
     the model, WorkerLimitError when it passes a limit, DiskFullError when the disk fills up, WholeSourceError where it
@@ -124,6 +148,8 @@ def run_worker(
         assert process.stderr is not None  # noqa: S101 - it is a pipe
         printed = Printed(process.stderr, kept)
         watch = Watch(process, limits, partial(_kill, process))
+        if ending is not None:
+            ending.add(partial(_kill, process))
         try:
             on_start(_answering(process))
             last = _follow(process, printed, on_event)

@@ -4,7 +4,8 @@ The files of such a source are there, with their headers and their full length, 
 The worker says in which order it will read them, waits for each, and gives it back; the bot fetches ahead, and punches
 the hole again behind. Events and answers, one JSON object a line:
 
-    {"event": "order", "tensors": ["model.embed_tokens.weight", …]}     what comes next; replaces what was said before
+    {"event": "order", "tensors": ["model.embed_tokens.weight", …]}     what comes next; replaces what was said before;
+                                                                         with "more": true, another order will follow
     {"event": "need", "tensor": NAME}                                    I wait for this one
     {"event": "released", "tensor": NAME}                                its bytes may go
     {"have": NAME}                                                       the bot's answer to "need": it is there
@@ -29,9 +30,12 @@ class Feed:
         self._failed = ""
         report.on_answer = self._take
 
-    def order(self, names: Sequence[str]) -> None:
-        """Say which tensors will be read from now on, and in which order: the bot fetches ahead by it."""
-        self._report.event(event="order", tensors=list(names))
+    def order(self, names: Sequence[str], *, more: bool = False) -> None:
+        """Say which tensors will be read from now on, and in which order: the bot fetches ahead by it.
+
+        ``more`` says that these are not all: what another worker is done with meanwhile may be wanted here still.
+        """
+        self._report.event(event="order", tensors=list(names), more=more)
 
     def need(self, name: str) -> None:
         """Return when a tensor's bytes are in its file. They stay until each ``need`` was met by a ``release``.

@@ -31,6 +31,7 @@ class Mapped:
         self.stored: Mapping[str, Stored] = tensors_of(source)
         for name, stored in self.stored.items():
             require_float(name, stored)
+        self.streamed = feed is not None
         self._feed = feed
         self._next: deque[str] = deque()
         self._asked = 0
@@ -42,7 +43,7 @@ class Mapped:
             self._maps[file] = mmap.mmap(self._files[file].fileno(), 0, access=mmap.ACCESS_READ)
         if feed is not None:
             small = [n for n, s in self.stored.items() if s.size <= SMALL]
-            feed.order(small)
+            feed.order(small, more=True)
             for name in small:
                 feed.need(name)  # and never released
 

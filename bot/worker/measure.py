@@ -22,6 +22,7 @@ from bot.worker.distance import Positions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, peak_memory, said
 from bot.worker.head import Head
+from bot.worker.order import model_order
 from bot.worker.runtime import Logits, Runtime
 from bot.worker.tensors import Tensors
 
@@ -64,7 +65,10 @@ class _Checks:
 
 
 def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
-    """Measure an artifact; return what Evidence holds beside the gate (see evidence.Evidence)."""
+    """Measure an artifact; return what Evidence holds beside the gate (see evidence.Evidence).
+
+    Of the weights alone, return ``checks`` (none of a file that is not whole), ``peak_memory`` (bytes) and ``seconds``.
+    """
     started = time.monotonic()
     task = VerifyTask.from_json(task_json)
     reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
@@ -86,12 +90,22 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
 
     # A damaged file may crash the runtime, and a file that does not load can be asked nothing.
     whole = checks.run("integrity", lambda: (True, hooks.inspect(task)))
+    if task.part == "weights":
+        found = _Checks()
+        if whole:
+            found.run("weights", lambda: _weights(hooks, task, reference, feed, report))
+        return {
+            "checks": [c.to_json() for c in found.done],
+            "peak_memory": peak_memory(),
+            "seconds": round(time.monotonic() - started, 3),
+        }
     if whole and checks.run("loading", load):
         runtime = loaded.pop()
         measured |= _predictions(runtime, task, reference, checks, feed, report)
         del runtime  # the weights are read once more: do not hold them twice
-    if whole:
+    if whole and task.part == "all":
         checks.run("weights", lambda: _weights(hooks, task, reference, feed, report))
+    if whole:
         checks.run("rotary", lambda: _rotary(hooks, task))
     return measured | {
         "machine": machine(),
@@ -208,7 +222,7 @@ def _weights(
     hooks: FormatHooks, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter
 ) -> tuple[bool, str]:
     source = Tensors(Path(task.source), feed)
-    source.order(source.names())
+    source.order(sorted(source.names(), key=model_order))
     total = len(source.names())
 
     def counted() -> Iterator[weights.Stored]:

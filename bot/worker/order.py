@@ -1,6 +1,28 @@
-"""In which order several files are written, so that what they read is read once."""
+"""In which order a source is read, by several files that are written and by several workers: so it is read once."""
 
+import re
 from collections.abc import Iterator, Sequence
+
+_LAYER = re.compile(r"\.layers\.(\d+)\.(.+)")
+_WITHIN = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp", "block_sparse_moe")  # as a layer computes
+_NUMBER = re.compile(r"(\d+)")
+
+
+def model_order(name: str) -> tuple[int, int, int, list[tuple[int, str]]]:
+    """Return what tensors of a checkpoint are sorted by to be read as the model computes: embedding, layers, output.
+
+    Workers that share a streamed source read in this order: of files that may be read in any, their own order differs.
+    """
+    found = _LAYER.search(name)
+    if found is not None:
+        part = found[2]
+        within = next((i for i, start in enumerate(_WITHIN) if part.startswith(start)), len(_WITHIN))
+        return 1, int(found[1]), within, _natural(part)
+    return 0 if "embed_tokens" in name else 3 if name.startswith("lm_head") else 2, 0, 0, _natural(name)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in _NUMBER.split(name)]
 
 
 def in_step(files: Sequence[Sequence[tuple[str, ...]]]) -> Iterator[tuple[tuple[str, ...], list[int]]]:

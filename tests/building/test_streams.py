@@ -4,6 +4,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,8 @@ class Worker:
     """The other end: sends events, and waits for answers, as worker/feed.py does."""
 
     def __init__(self, stream: Stream) -> None:
-        self.stream, self.answers, self._arrived = stream, [], threading.Condition()  # type: ignore[var-annotated]
-        stream.begin(self._take)
+        self.reader, self.answers, self._arrived = stream.reader(), [], threading.Condition()  # type: ignore[var-annotated]
+        self.reader.begin(self._take)
 
     def _take(self, answer: dict[str, Json]) -> None:
         with self._arrived:
@@ -32,7 +34,7 @@ class Worker:
             self._arrived.notify_all()
 
     def say(self, event: str, **values: Json) -> None:
-        assert self.stream.take({"event": event, **values})
+        assert self.reader.take({"event": event, **values})
 
     def need(self, name: str) -> dict[str, Json]:
         count = len(self.answers)
@@ -152,6 +154,7 @@ def test_another_worker_begins_with_nothing(source: Source, stream: Stream) -> N
     first.say("order", tensors=NAMES)
     first.need("t0")
     settled(source.on_disk)
+    first.reader.close()
     second = Worker(stream)
     assert settled(source.on_disk) == []
     assert second.need("t0") == {"have": "t0"}
@@ -173,6 +176,7 @@ def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Sourc
     first.say("order", tensors=NAMES[:4])
     first.say("need", tensor="t0")
     settled(lambda: len(source.fetched))
+    first.reader.close()
     second = Worker(stream)
     second.say("need", tensor="t2")
     source.answers.set()
@@ -222,4 +226,111 @@ def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source
 
 
 def test_other_events_are_left_to_others(stream: Stream) -> None:
-    assert not stream.take({"event": "progress", "what": "writing", "done": 1, "total": 2, "unit": "bytes"})
+    assert not stream.reader().take({"event": "progress", "what": "writing", "done": 1, "total": 2, "unit": "bytes"})
+
+
+# ---- several workers ---------------------------------------------------------------------------------------------
+
+
+def shared(source: Source, count: int, most: int = 16) -> tuple[Stream, list[Worker]]:
+    """A stream with room for so many tensors, and workers that have all taken their places."""
+    stream = Stream(source.places, source.folder, source.read, ahead=4 * TENSOR, most=most * TENSOR)
+    return stream, [Worker(stream) for _ in range(count)]
+
+
+def read_all(worker: Worker, names: list[str], source: Source) -> None:
+    """Order tensors and read them, one after the other; each is there while it is held."""
+    worker.say("order", tensors=names)
+    for name in names:
+        assert worker.need(name) == {"have": name}
+        assert name in source.on_disk()
+        worker.say("released", tensor=name)
+    worker.reader.close()
+
+
+def in_threads(*work: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(len(work)) as pool:
+        for done in [pool.submit(one) for one in work]:
+            done.result()
+
+
+def test_workers_that_read_in_one_order_have_each_tensor_fetched_once(source: Source) -> None:
+    stream, workers = shared(source, 3)
+    with stream:
+        in_threads(*(partial(read_all, w, NAMES, source) for w in workers))
+    assert sorted(source.fetched) == list(range(len(NAMES)))
+    assert source.on_disk() == []
+
+
+def test_who_begins_late_finds_what_the_others_have_read(source: Source) -> None:
+    stream, (first, late) = shared(source, 2, most=20)
+    with stream:
+        read_all(first, NAMES, source)
+        assert source.on_disk() == NAMES
+        read_all(late, NAMES, source)
+    assert sorted(source.fetched) == list(range(len(NAMES)))
+    assert source.on_disk() == []
+
+
+def test_who_is_ahead_waits_for_the_others_where_the_disk_is_full(source: Source) -> None:
+    stream, (first, late) = shared(source, 2, most=6)
+    with stream, ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(read_all, first, NAMES, source)
+        assert settled(source.on_disk) == NAMES[:6]
+        assert not ahead.done()
+        read_all(late, NAMES, source)
+        ahead.result(10)
+    assert sorted(source.fetched) == list(range(len(NAMES)))
+    assert stream.peak <= 7 * TENSOR
+
+
+def test_a_worker_that_fails_does_not_hold_up_the_others(source: Source) -> None:
+    stream, (first, failing) = shared(source, 2, most=6)
+    with stream, ThreadPoolExecutor(1) as pool:
+        failing.say("order", tensors=NAMES)
+        assert failing.need("t0") == {"have": "t0"}
+        ahead = pool.submit(read_all, first, NAMES, source)
+        settled(source.on_disk)
+        assert not ahead.done()
+        failing.reader.close()
+        ahead.result(10)
+    assert sorted(source.fetched) == list(range(len(NAMES)))
+    assert source.on_disk() == []
+
+
+def test_workers_of_opposite_orders_read_all_with_some_of_it_fetched_again(source: Source) -> None:
+    stream, (first, other) = shared(source, 2, most=6)
+    with stream:
+        in_threads(partial(read_all, first, NAMES, source), partial(read_all, other, NAMES[::-1], source))
+    assert len(NAMES) <= len(source.fetched) <= 2 * len(NAMES)
+    assert stream.peak <= 8 * TENSOR
+    assert source.on_disk() == []
+
+
+def test_what_a_worker_may_want_by_its_next_order_stays_for_it(source: Source) -> None:
+    stream, (first, other) = shared(source, 2)
+    with stream:
+        other.say("order", tensors=["t3"], more=True)
+        first.say("order", tensors=["t0", "t1"])
+        for name in ("t0", "t1"):
+            first.need(name)
+            first.say("released", tensor=name)
+        assert settled(source.on_disk) == ["t0", "t1", "t3"]
+        other.say("order", tensors=["t1"])
+        assert settled(source.on_disk) == ["t1"]
+
+
+def test_what_is_kept_stays_for_the_next_worker(source: Source) -> None:
+    with Stream(source.places, source.folder, source.read, ahead=4 * TENSOR, keep={"t2"}) as stream:
+        read_all(Worker(stream), NAMES[:5], source)
+        assert source.on_disk() == ["t2"]
+        read_all(Worker(stream), ["t2", "t3"], source)
+    assert sorted(source.fetched) == [0, 1, 2, 3, 3, 4]
+
+
+def test_all_workers_are_told_what_ends_the_stream(source: Source) -> None:
+    stream, (first, other) = shared(source, 2)
+    source.error = HubUnreachableError("the Hub does not answer", hint="Wait.")
+    with stream:
+        assert first.need("t0") == {"failed": "the Hub does not answer"}
+        assert other.need("t5") == {"failed": "the Hub does not answer"}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from bot.progress import Lines
 from bot.records.artifacts import Json, Record
 from bot.system import heartbeat
 from bot.toolchains import Toolchain, enter, printed
-from bot.toolchains.enter import WholeSourceError, child_environment, run_worker
+from bot.toolchains.enter import Ending, WholeSourceError, child_environment, run_worker
 from bot.toolchains.watch import Limits
 from bot.worker.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
@@ -81,6 +82,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         task: Record | None = None,
         events: list[Json] | None = None,
         limits: Limits | None = None,
+        ending: Ending | None = None,
     ) -> Json:
         body = textwrap.indent(textwrap.dedent(code), "    ")
         source = (
@@ -98,6 +100,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             log=tmp_path / "logs" / "own.log",
             on_event=seen.append,
             limits=limits,
+            ending=ending,
         )
 
     return run
@@ -390,3 +393,16 @@ def test_a_result_that_is_there_is_taken_though_the_time_is_over(work: Run) -> N
         return "made"
     """
     assert work(code, first=first, limits=Limits(seconds=1.0, memory=1 << 40)) == "made"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_worker_in_another_thread_is_ended(work: Run, begun: bool) -> None:
+    ending = Ending()
+    if begun:
+        threading.Timer(0.5, ending.end).start()
+    else:
+        ending.end()
+    started = time.monotonic()
+    with pytest.raises(BuildError, match="was killed by signal 9"):
+        work("time.sleep(60)", ending=ending)
+    assert time.monotonic() - started < 30

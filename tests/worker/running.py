@@ -135,10 +135,10 @@ def run_build(
         run_worker(warm(toolchain), worker_module(toolchain.name), "build", task, log=log, on_event=built.events.append)
         return
     folder = Path(task.scratch).parent
-    with streaming(source, folder / "streamed") as stream:
+    with streaming(source, folder / "streamed") as stream, stream.reader() as reader:
 
         def on_event(event: dict[str, Json]) -> None:
-            if not stream.take(event):
+            if not reader.take(event):
                 built.events.append(event)
 
         task = replace(task, source=str(folder / "streamed"), streamed=True)
@@ -149,7 +149,7 @@ def run_build(
             task,
             log=log,
             on_event=on_event,
-            on_start=stream.begin,
+            on_start=reader.begin,
         )
 
 

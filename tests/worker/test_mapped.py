@@ -45,6 +45,7 @@ def feed_of() -> Iterator[Callable[[Stream], Feed]]:
     ends: list[int] = []
 
     def made(stream: Stream) -> Feed:
+        reader = stream.reader()
         reading, writing = os.pipe()
         ends.append(writing)
         report = Reporter(writing)
@@ -55,9 +56,9 @@ def feed_of() -> Iterator[Callable[[Stream], Feed]]:
         def serve() -> None:
             with os.fdopen(reading) as events:
                 for line in events:
-                    assert stream.take(json.loads(line))
+                    assert reader.take(json.loads(line))
 
-        stream.begin(answer)
+        reader.begin(answer)
         threading.Thread(target=serve, daemon=True).start()
         return Feed(report)
 

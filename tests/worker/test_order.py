@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.worker.order import in_step
+from bot.worker.order import in_step, model_order
 
 
 def files_of(*letters: str) -> list[list[tuple[str, ...]]]:
@@ -38,3 +38,30 @@ def test_every_file_gets_all_that_it_needs_in_its_own_order(letters: list[str]) 
 @given(st.text("abcde", max_size=8), st.lists(st.integers(min_value=0, max_value=8), min_size=1, max_size=4))
 def test_no_read_is_made_twice_for_files_that_were_left_at_different_places(order: str, begun: list[int]) -> None:
     assert len(steps(*(order[n:] for n in begun))) == len(order[min(begun) :])
+
+
+def test_a_model_is_read_as_it_computes() -> None:
+    names = [
+        "lm_head.weight",
+        "model.embed_tokens.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.0.self_attn.qkv_proj.weight",
+        "model.layers.10.self_attn.qkv_proj.weight",
+        "model.layers.2.block_sparse_moe.experts.10.w1.weight",
+        "model.layers.2.block_sparse_moe.experts.9.w1.weight",
+        "model.layers.2.self_attn.o_proj.weight",
+        "model.norm.weight",
+    ]
+    assert sorted(names, key=model_order) == [
+        "model.embed_tokens.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.0.self_attn.qkv_proj.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.2.self_attn.o_proj.weight",
+        "model.layers.2.block_sparse_moe.experts.9.w1.weight",
+        "model.layers.2.block_sparse_moe.experts.10.w1.weight",
+        "model.layers.10.self_attn.qkv_proj.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    ]

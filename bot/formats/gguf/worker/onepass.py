@@ -20,6 +20,7 @@ from bot.formats.gguf.worker.kquants import Quantize
 from bot.formats.gguf.worker.origin import Origin, computed
 from bot.formats.gguf.worker.rows import Group, Output, converted, groups, make
 from bot.worker.mapped import Mapped
+from bot.worker.order import model_order
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -81,7 +82,10 @@ class Pass:
                 raise
 
     def _tensors(self) -> list[_Tensor]:
-        """Return what is to be written, in the order of the largest file, which can so be hashed as it grows."""
+        """Return what is to be written, in the order of the largest file, which can so be hashed as it grows.
+
+        What streams is read in the order that workers share.
+        """
         places = max((o.layout for o in self._outputs), key=lambda layout: layout.size).slots
         base = self._outputs[0].base
         found = []
@@ -91,6 +95,8 @@ class Pass:
                 made = groups(name, outputs)
                 origin = base.origins[name]
                 found.append(_Tensor(name=name, origin=origin, shape=info.shape, outputs=outputs, groups=made))
+        if self._mapped.streamed:
+            return sorted(found, key=lambda t: model_order(t.origin.parts[0] if t.origin.parts else ""))
         return sorted(found, key=lambda t: places[t.name].offset)
 
     def _begin(self, tensor: _Tensor, pool: ThreadPoolExecutor) -> tuple[ExitStack, list[Future[None]]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bot.formats.gguf.worker.file import Header, TensorPlace, read_header, the_file
 from bot.records.tasks import VerifyTask
+from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
 from bot.worker.weights import Stored, UnfaithfulError, rows_at_once
 
@@ -30,12 +31,11 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
     file = the_file(Path(task.artifact))
     header = read_header(file)
     sources = _sources(header, Tensors(Path(task.source)))
-    for name, place in header.tensors.items():
-        if name in _FACTORS:
-            continue
-        if name not in sources:
-            raise UnfaithfulError(f"the artifact has a tensor {name} that the source does not have")
-        elif len(place.shape) == _STACK:
+    kept = {name: place for name, place in header.tensors.items() if name not in _FACTORS}
+    if unknown := [name for name in kept if name not in sources]:
+        raise UnfaithfulError(f"the artifact has a tensor {unknown[0]} that the source does not have")
+    for name, place in sorted(kept.items(), key=lambda item: model_order(sources[item[0]][0])):
+        if len(place.shape) == _STACK:
             yield from _experts(file, place, sources[name])
         else:
             yield Stored(sources=tuple(sources[name]), shape=place.shape, parts=_parts(file, place))

@@ -12,6 +12,7 @@ from bot.records.artifacts import CONTENT_FILES, Json
 from bot.records.tasks import VerifyTask
 from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.files import json_object
+from bot.worker.order import model_order
 from bot.worker.weights import Stored, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
@@ -82,7 +83,7 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
     cpu.prepare()
     model, _ = load_model(Path(task.artifact), lazy=True)
     leaves = tree_flatten(model.leaf_modules(), is_leaf=lambda m: isinstance(m, nn.Module))
-    for path, module in leaves:
+    for path, module in sorted(leaves, key=lambda leaf: model_order(leaf[0])):
         for name, values in _weights(module):
             yield from _named(f"{path}.{name}", values)
         module.clear()  # what was read stays in memory while anything refers to it

@@ -10,6 +10,7 @@ from typing import Any
 from bot.formats.mlx.worker.layout import ArrayPlace
 from bot.formats.mlx.worker.reading import CHUNK, Chunk, Parameter, ReadAhead, as_mlx, chunks
 from bot.worker.mapped import Mapped
+from bot.worker.order import model_order
 from bot.worker.placed import Placed
 
 Array = Any  # neither mlx nor numpy is installed where mypy runs
@@ -91,9 +92,10 @@ def write(
     import mlx.core as mx
 
     wanting = {p: [output for output in outputs if output.lacks(p)] for p in parameters}
-    # In the order of the largest, which can so be hashed as it grows.
+    # In the order of the largest, which can so be hashed as it grows; of a stream, in the one that workers share.
     largest = max(outputs, key=lambda output: output.size(parameters))
-    todo = sorted((p for p in parameters if wanting[p]), key=largest.order)
+    todo = [p for p in parameters if wanting[p]]
+    todo = sorted(todo, key=lambda p: model_order(p.sources[0])) if mapped.streamed else sorted(todo, key=largest.order)
     mapped.order([source for parameter in todo for source in parameter.sources])
     total = sum(output.size(parameters) for output in outputs)
     done = total - sum(output.size([parameter]) for parameter in todo for output in wanting[parameter])

@@ -16,6 +16,7 @@ import numpy as np
 from bot.formats.onnx.worker.files import DATA, read_graph
 from bot.records.tasks import VerifyTask
 from bot.worker import pages
+from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
 from bot.worker.weights import Stored, rows_at_once
 
@@ -75,7 +76,8 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
     artifact = Path(task.artifact)
     found = _weights(read_graph(artifact).graph)
     placed: set[str] = set()
-    for places, names in _groups(found, {n.removesuffix(".weight") for n in source}):
+    groups = _groups(found, {n.removesuffix(".weight") for n in source})
+    for places, names in sorted(groups, key=lambda group: model_order(group[1][0])):
         placed.update(places)
         yield _below(tuple(f"{n}.weight" for n in names), [_values(found, p) for p in places], artifact / DATA)
         biases = tuple(f"{n}.bias" for n in names)

@@ -10,6 +10,7 @@ import numpy as np
 from bot.formats.openvino.worker.runtime import send_nothing
 from bot.records.tasks import VerifyTask
 from bot.worker import pages
+from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
 from bot.worker.weights import Stored, rows_at_once
 
@@ -34,7 +35,7 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
     source = Tensors(Path(task.source))
     found = set()
     model, data = (Path(task.artifact) / f"openvino_model.{kind}" for kind in ("xml", "bin"))
-    for name, value in _used(core.read_model(model), source.names()):
+    for name, value in sorted(_used(core.read_model(model), source.names()), key=lambda used: model_order(used[0])):
         shape, rows = tuple(value.get_shape()), _reader(core, value)
         if "{}" in name:
             experts = [name.format(n) for n in range(shape[0])]
@@ -112,7 +113,7 @@ def _reader(core: Any, value: Any) -> Callable[[int, int], Array]:
 
 def _left_out(source: Tensors, found: set[str]) -> Iterator[Stored]:
     """Yield the norms that multiply by one, and the biases that add nothing: an export leaves those out."""
-    for name in source.names() - found:
+    for name in sorted(source.names() - found, key=model_order):
         if len(source.shape(name)) == 1 and name.endswith((".weight", ".bias")):
             neutral = 1.0 if name.endswith(".weight") else 0.0
             yield Stored.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))

@@ -1,0 +1,137 @@
+"""A release that streams is read three times at most: by all builds, for the reference, and by all verifications."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from bot import catalogue
+from bot.building import release_at_hand
+from bot.building.context import Context
+from bot.building.streams import Stream
+from bot.config import Config
+from bot.errors import BuildError
+from bot.hub import client
+from bot.localhub import serve
+from bot.progress import Silent
+from bot.records.artifacts import Artifact
+from bot.records.plans import Job
+from bot.steps import verify as verify_step
+from bot.steps.plan import plan_releases
+from bot.steps.prove import build_all, prove_all, verify_all
+from bot.steps.watch import Reader
+from bot.workspace import Workspace
+from tests.e2e.world import MODEL
+
+pytestmark = pytest.mark.toolchain
+
+DEFAULT = [v.name for v in catalogue.select(["default"])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the sample is proven as if the disk were too small for it."""
+
+    context: Context
+    jobs: tuple[Job, ...]
+    streams: list[Stream]
+
+    @property
+    def weights(self) -> int:
+        return self.jobs[0].release.weight_bytes
+
+    @property
+    def read(self) -> float:
+        """How often the weights were read: what was fetched of them, as a part of all."""
+        return sum(s.fetched for s in self.streams) / self.weights
+
+
+@pytest.fixture
+def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Place]]:
+    """Make a place: a working folder of its own beside a Hub that has the sample."""
+    streams: list[Stream] = []
+
+    class Counted(Stream):
+        def __enter__(self) -> Self:
+            streams.append(self)
+            return super().__enter__()
+
+    monkeypatch.setattr(release_at_hand, "Stream", Counted)
+    monkeypatch.setattr(verify_step, "missing_bytes", lambda *_: 1 << 60)
+    with serve(tmp_path / "hub") as running:
+        hub = client.connect(running.url, running.token)
+        with Silent().task("release") as task:
+            files: dict[str, Path | bytes] = {p.name: p for p in sorted(sample.iterdir())}
+            hub.commit(MODEL, files=files, parent=None, message="Release", task=task)
+        release = Reader(hub=hub).named(MODEL)
+
+        def made() -> Place:
+            workspace = Workspace(root=tmp_path / "work")
+            jobs = plan_releases([release], catalogue.select(["default"])).jobs
+            return Place(
+                context=Context(config=Config(), workspace=workspace, hub=hub, display=Silent()),
+                jobs=tuple(replace(job, source="streamed") for job in jobs),
+                streams=streams,
+            )
+
+        yield made
+
+
+def test_the_default_set_is_proven_in_three_reads_as_if_its_source_were_kept(
+    place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = place()
+    proven: list[Artifact] = []
+
+    def interrupted(artifact: Artifact) -> None:
+        proven.append(artifact)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prove_all(here.jobs, here.context, interrupted)
+    assert here.read <= 3.0
+    resumed = prove_all(here.jobs, here.context, proven.append)
+    assert resumed.failures == ()
+    assert sorted(a.build.variant.name for a in resumed.artifacts) == sorted(DEFAULT)
+    assert proven == [proven[0], *resumed.artifacts]
+    assert here.read <= 4.0  # nothing was built again, the reference is known, and so is the evidence of the first
+    assert not here.context.workspace.has(here.context.workspace.source(here.jobs[0].release))
+
+    monkeypatch.undo()
+    jobs = [replace(job, source="kept") for job in here.jobs if job.format in ("gguf", "mlx")]
+    kept = prove_all(jobs, replace(here.context, workspace=Workspace(root=tmp_path / "other")))
+    assert len(kept.artifacts) == 3
+    streamed = {a.build.variant.name: a for a in resumed.artifacts}
+    for one in kept.artifacts:
+        other = streamed[one.build.variant.name]
+        assert other.build.files == one.build.files
+        assert other.build.build_key == one.build.build_key
+        assert other.evidence is not None
+        assert one.evidence is not None
+        assert other.evidence.checks == one.evidence.checks
+        assert other.evidence.distances == one.evidence.distances
+
+
+def test_what_fails_holds_up_no_other(place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, start = place(), subprocess.Popen
+
+    def failing(command: list[str], **rest: Any) -> Any:
+        wrong = ["mlx" if "mlx.worker" in part else part for part in command]
+        return start(wrong, **rest)
+
+    monkeypatch.setattr(subprocess, "Popen", failing)
+    built = build_all(here.jobs, here.context)
+    assert [(f.variant, f.exit_code) for f in built.failures] == [("mlx/4bit", BuildError.exit_code)]
+    assert sorted(a.build.variant.name for a in built.artifacts) == sorted({*DEFAULT} - {"mlx/4bit"})
+    assert here.read <= 1.0
+
+    damaged = next(a for a in built.artifacts if a.build.variant.name == "onnx/cpu-int4")
+    (Path(damaged.folder) / "files" / "model.onnx.data").write_bytes(b"nothing")
+    report = verify_all(built.artifacts, here.context)
+    assert [f.variant for f in report.failures] == ["onnx/cpu-int4"]
+    assert "another size than when it was built" in report.failures[0].message
+    assert len(report.artifacts) == len(built.artifacts) - 1
+    assert here.read <= 3.0
