@@ -11,7 +11,7 @@ from filelock import FileLock
 _MARK = ".whole"
 
 
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return a folder of this run's that ``make`` fills: to be read only. Another process waits until it is whole."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

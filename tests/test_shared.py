@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared import once
+from tests.shared import make_once
 
 
 def test_it_is_made_by_the_first_who_needs_it(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -17,7 +17,7 @@ def test_it_is_made_by_the_first_who_needs_it(tmp_path_factory: pytest.TempPathF
 
     tmp_path_factory.getbasetemp()  # which is not made for threads
     with ThreadPoolExecutor(4) as pool:
-        folders = list(pool.map(lambda _: once(tmp_path_factory, "made once", make), range(4)))
+        folders = list(pool.map(lambda _: make_once(tmp_path_factory, "made once", make), range(4)))
     assert folders == made * 4
     assert (folders[0] / "file").read_text() == "whole"
 
@@ -28,6 +28,6 @@ def test_what_was_left_half_made_is_made_anew(tmp_path_factory: pytest.TempPathF
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        once(tmp_path_factory, "half made", fail)
-    folder = once(tmp_path_factory, "half made", lambda folder: (folder / "file").touch())
+        make_once(tmp_path_factory, "half made", fail)
+    folder = make_once(tmp_path_factory, "half made", lambda folder: (folder / "file").touch())
     assert [p.name for p in folder.iterdir()] == ["file"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.bench import Bench, make_bench, open_bench
-from tests.shared import once
+from tests.shared import make_once
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def made_bench(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
             patched.setattr(os, "fsync", lambda handle: None)
             make_bench(folder / "bench", sample)
 
-    return once(tmp_path_factory, "faults", make) / "bench"
+    return make_once(tmp_path_factory, "faults", make) / "bench"
 
 
 @pytest.fixture(scope="session")

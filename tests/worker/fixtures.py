@@ -10,7 +10,7 @@ from benchmarks.checkpoints import SHAPES, make
 from bot.progress import Silent
 from bot.records.artifacts import Json, Variant
 from bot.toolchains.install import ensure
-from tests.shared import once
+from tests.shared import make_once
 from tests.toolchain_fixtures import compute_reference
 from tests.worker import kinds
 from tests.worker.running import Built, Measured, build_once, measure, rows
@@ -25,7 +25,7 @@ def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
             source = kinds.make(kind, sample, ensure("reference", Silent()), folder / kind)
             compute_reference(source, folder / "reference")
 
-        folder = once(tmp_path_factory, kind, make)
+        folder = make_once(tmp_path_factory, kind, make)
         return folder / kind, folder / "reference"
 
     return made
@@ -38,7 +38,7 @@ def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     def made(folder: Path) -> None:
         make(SHAPES["phi-3.5-mini"], sample, folder / "source", layers=1, shard=400 * 10**6)
 
-    return once(tmp_path_factory, "large", made) / "source"
+    return make_once(tmp_path_factory, "large", made) / "source"
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +76,6 @@ def measured_of(sample: Path, reference: Path, tmp_path_factory: pytest.TempPath
             (folder / "measured.json").write_text(json.dumps(found))
 
         name = f"measured {variant.name}".replace("/", " ")
-        return json.loads((once(tmp_path_factory, name, make) / "measured.json").read_text())
+        return json.loads((make_once(tmp_path_factory, name, make) / "measured.json").read_text())
 
     return measured

@@ -26,7 +26,7 @@ from bot.source import read_header, sparse_files
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import child_environment, run_worker
 from bot.toolchains.install import ensure
-from tests.shared import once
+from tests.shared import make_once
 from tests.warm import warm
 
 MODEL = "Phi-sample"
@@ -108,7 +108,7 @@ def build_once(
         folders = {name: str(path) for name, path in built.folders.items()}
         (folder / "built.json").write_text(json.dumps({"folders": folders, "events": built.events}))
 
-    found = json.loads((once(factory, name, make) / "built.json").read_text())
+    found = json.loads((make_once(factory, name, make) / "built.json").read_text())
     return Built(folders={name: Path(path) for name, path in found["folders"].items()}, events=found["events"])
 
 
