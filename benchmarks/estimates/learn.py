@@ -1,4 +1,4 @@
-"""Fit the models of bot/machines/estimate_models.json to what was measured."""
+"""Fit the models of the estimates to what was measured: see bot/machines/estimate_models.py."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from benchmarks.estimates.fit import fit
 from benchmarks.estimates.measured import Measured, measurements
 from bot import catalogue
 from bot.formats.registry import all_formats
-from bot.machines.estimate_models import FILE, Model, Models, Quantity, What, Wide, amount, class_of, width
+from bot.machines.estimate_models import Model, Models, Quantity, What, Wide, amount, class_of, file_of, width
 from bot.records.artifacts import Variant
 
 QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
@@ -22,7 +22,7 @@ _FLOORS: Mapping[Quantity, float] = {"output": 1e6, "disk": 1e7, "memory": 1e8, 
 def kinds() -> Iterator[tuple[What, str, Quantity]]:
     """Yield what there is a model of: a kind of run, a format ("" for references), a quantity."""
     for what, quantities in QUANTITIES:
-        for name in [""] if what == "reference" else all_formats():
+        for name in [""] if what == "reference" else [n for n in all_formats() if rows_of(what, n)]:
             yield from ((what, name, quantity) for quantity in quantities)
 
 
@@ -67,8 +67,11 @@ def learn_all() -> Models:
 
 
 def write() -> None:
-    """Write bot/machines/estimate_models.json."""
-    FILE.write_text(json.dumps(learn_all().to_json(), indent=1) + "\n", encoding="utf-8")
+    """Write the models of each format to its folder, and those of references beside the code that reads them."""
+    learned = learn_all().models
+    for name in dict.fromkeys(made.format for made in learned):
+        models = Models(models=tuple(made for made in learned if made.format == name))
+        file_of(name).write_text(json.dumps(models.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def format_of(row: Measured) -> str:

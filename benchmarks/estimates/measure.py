@@ -1,6 +1,7 @@
 """Measure what building, verifying and references take, on checkpoints of several sizes: ``make measurements``.
 
-Writes measurements.json beside it, bot/machines/estimate_models.json, which is fitted to that, and docs/estimates.md.
+Writes measurements.json beside it, the models that are fitted to that (estimates.json of the formats' folders, and
+bot/machines/estimate_models.json), and docs/estimates.md.
 Processor seconds and resident memory hardly depend on what else the machine does; seconds by the clock do, and are not
 kept.
 """

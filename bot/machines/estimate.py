@@ -1,6 +1,6 @@
 """What building and verifying will take, before anything is downloaded: from the shape of a model alone.
 
-Linear models (model.py), fitted to builds that were measured (benchmarks/estimates). Their errors are in
+Linear models (estimate_models.py), fitted to builds that were measured (benchmarks/estimates). Their errors are in
 docs/estimates.md.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bot import catalogue
 from bot.formats import recipes
-from bot.machines.estimate_models import expected, model
+from bot.machines.estimate_models import expected, fixed
 from bot.records.artifacts import Variant
 from bot.records.plans import Estimate
 from bot.source.shape import Shape
@@ -27,8 +27,8 @@ def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
     memories = [expected("reference", shape, None, "memory")]
     # A matrix takes some 10,000 tokens: as many as verifying a model with LongRoPE reads, more than any other one.
     for variant in (*variants, *tried, *passing):
-        fixed = model("verify", variant.format, "memory").fixed
-        memories.append(expected("build", shape, variant, "output") + fixed)  # a runtime holds all of a file
+        runtime = fixed("verify", variant, "memory")
+        memories.append(expected("build", shape, variant, "output") + runtime)  # a runtime holds all of a file
         disks.append(expected("build", shape, variant, "disk"))
         for what in ("build", "verify"):
             memories.append(expected(what, shape, variant, "memory"))

@@ -1,6 +1,8 @@
 """The models behind the estimates: linear, with few coefficients that mean something.
 
-models.json holds them; ``make measurements`` writes it, from builds that were measured (benchmarks/estimates).
+estimates.json of a format's folder holds its own, and estimate_models.json those of references; ``make measurements``
+writes them, from builds that were measured (benchmarks/estimates). A format that was not measured takes what the
+dearest of the others does.
 """
 
 import json
@@ -9,10 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from bot import format_folders
 from bot.records.artifacts import Record, Variant
 from bot.source.shape import Shape
-
-FILE = Path(__file__).with_name("estimate_models.json")
 
 What = Literal["build", "verify", "reference"]
 Quantity = Literal["output", "disk", "memory", "cpu_seconds"]
@@ -51,21 +52,32 @@ class Model(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Models(Record):
-    """All models. Those of references have the format ""."""
+    """Models of one file. Those of references have the format ""."""
 
     models: tuple[Model, ...]
 
 
-@cache
+def file_of(format_name: str) -> Path:
+    """Return the file with the models of a format's runs; those of references have the format ""."""
+    if not format_name:
+        return Path(__file__).with_name("estimate_models.json")
+    return format_folders.file_of(format_name, "estimates.json")
+
+
 def model(what: What, format_name: str, quantity: Quantity) -> Model:
-    """Return the model of a format's runs."""
+    """Return the model of a format's runs. Raises KeyError where it was not measured."""
     return _models()[what, format_name, quantity]
 
 
 def expected(what: What, shape: Shape, variant: Variant | None, quantity: Quantity) -> float:
-    """Return what a run is expected to take."""
-    made = model(what, "" if variant is None else variant.format, quantity)
-    return (made.caution if shape.count > made.upto else 1.0) * made.at(shape, variant)
+    """Return what a run is expected to take; of a format that was not measured, the most that one of any takes."""
+    models = _known(what, "" if variant is None else variant.format, quantity)
+    return max((m.caution if shape.count > m.upto else 1.0) * m.at(shape, variant) for m in models)
+
+
+def fixed(what: What, variant: Variant, quantity: Quantity) -> float:
+    """Return what a run takes whatever the model, in the same way."""
+    return max(m.fixed for m in _known(what, variant.format, quantity))
 
 
 def class_of(quantity: Quantity, variant: Variant | None) -> str:
@@ -90,7 +102,15 @@ def amount(name: str, shape: Shape, variant: Variant | None) -> float:
     return shape.count * bits / 8
 
 
+def _known(what: What, format_name: str, quantity: Quantity) -> list[Model]:
+    known = _models()
+    if (what, format_name, quantity) in known:
+        return [known[what, format_name, quantity]]
+    return [m for m in known.values() if (m.what, m.quantity) == (what, quantity)]
+
+
 @cache
 def _models() -> dict[tuple[str, str, str], Model]:
-    found = Models.from_json(json.loads(FILE.read_text(encoding="utf-8")))
-    return {(m.what, m.format, m.quantity): m for m in found.models}
+    files = [file for name in ("", *format_folders.names()) if (file := file_of(name)).exists()]
+    found = [Models.from_json(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    return {(m.what, m.format, m.quantity): m for models in found for m in models.models}

@@ -14,7 +14,7 @@ from pathlib import Path
 from bot import catalogue
 from bot.errors import ConfigError
 from bot.formats import recipes
-from bot.machines.estimate_models import Quantity, What, expected
+from bot.machines.estimate_models import What, expected
 from bot.records.artifacts import Record, Variant
 from bot.records.tasks import BuildTask, ImportanceTask, ReferenceTask, VerifyTask
 from bot.source.shape import Shape
@@ -56,18 +56,12 @@ def _limits(
     *,
     streamed: bool = False,
 ) -> Limits:
-    seconds = sum(_expected(what, shape, v, "cpu_seconds") for v in variants)
-    memory = max((_expected(what, shape, v, "memory") for v in variants), default=0.0)
+    seconds = sum(expected(what, shape, v, "cpu_seconds") for v in variants)
+    memory = max((expected(what, shape, v, "memory") for v in variants), default=0.0)
     line = shape.bytes / _SLOWEST_LINE if streamed else 0.0
     return _made(
         max(_TIME * seconds, _LEAST_SECONDS) + line, max(_MEMORY * memory, _LEAST_MEMORY) + _WEIGHTS * shape.bytes
     )
-
-
-def _expected(what: What, shape: Shape, variant: Variant | None, quantity: Quantity) -> float:
-    with suppress(KeyError):
-        return expected(what, shape, variant, quantity)
-    return 0.0  # of a format that was not measured
 
 
 def _made(seconds: float, memory: float) -> Limits:

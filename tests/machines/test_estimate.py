@@ -14,8 +14,9 @@ from benchmarks.estimates.measured import Measured, measurements
 from benchmarks.estimates.report import PAGE, errors, render
 from bot import catalogue
 from bot.formats import recipes
+from bot.formats.registry import all_formats
 from bot.machines.estimate import estimate
-from bot.machines.estimate_models import FILE, Models, class_of, expected
+from bot.machines.estimate_models import Models, class_of, expected, file_of
 from bot.records.artifacts import Release, Variant
 from bot.source.shape import Shape, guessed_shape
 from tests.steps.jobs import release, shape
@@ -61,9 +62,16 @@ def test_the_page_is_what_the_measurements_give() -> None:
 
 
 def test_the_models_are_those_that_the_measurements_give() -> None:
-    kept = Models.from_json(json.loads(FILE.read_text(encoding="utf-8")))
-    for old, new in zip(kept.models, learn_all().models, strict=True):
-        assert (old.what, old.format, old.quantity) == (new.what, new.format, new.quantity)
+    learned = learn_all().models
+    kept = [
+        model
+        for name in dict.fromkeys(new.format for new in learned)
+        for model in Models.from_json(json.loads(file_of(name).read_text(encoding="utf-8"))).models
+    ]
+    there = {(old.what, old.format, old.quantity): old for old in kept}
+    assert len(there) == len(learned) == len(kept)
+    for new in learned:
+        old = there[new.what, new.format, new.quantity]
         assert new.fixed == pytest.approx(old.fixed, rel=1e-6, abs=1e-3)
         assert new.slopes == pytest.approx(old.slopes, rel=1e-6)
         assert new.caution == pytest.approx(old.caution, rel=1e-6)
@@ -77,6 +85,14 @@ def test_a_larger_model_never_takes_less(variant: Variant, parameters: int, time
     small, large = estimate(shape(parameters), [variant]), estimate(shape(parameters * times), [variant])
     for quantity in ("output", "disk", "memory", "cpu_seconds"):
         assert 0 <= getattr(small, quantity) <= getattr(large, quantity)
+
+
+def test_a_format_that_was_not_measured_takes_what_the_dearest_does() -> None:
+    unknown = estimate(shape(MINI), [replace(Q4, name="toy/int4")])
+    known = [estimate(shape(MINI), [replace(Q4, name=f"{name}/int4")]) for name in all_formats()]
+    assert unknown.output == max(e.output for e in known)
+    assert unknown.cpu_seconds >= max(e.cpu_seconds for e in known)
+    assert unknown.memory >= max(e.memory for e in known)
 
 
 def test_larger_types_are_estimated_larger() -> None:
