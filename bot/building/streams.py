@@ -5,6 +5,13 @@ worker says and is answered is in worker/feed.py.
 
 Several workers may read at once, in nearly the same order: each tensor is fetched once, and stays until the last of
 them is done with it. Who is far ahead of the others waits, so that what stays for them keeps within the disk.
+
+Two kinds of threads meet here. For each worker, the thread that reads what it says calls ``take``; ``_CONNECTIONS``
+threads of the stream fetch. What they share (the readers, what is coming, what is there, the counts of bytes) is read
+and changed only while ``_changed`` is held, and every change wakes all that wait. The bytes themselves are written
+without it: a tensor that is coming belongs to the one thread that fetches it, until it is in ``_there``. Workers never
+wait for each other directly: one that is ahead is just not answered yet. When all wait and the disk is full, what only
+others are yet to read is dropped for the one furthest behind, and fetched again later; so it always goes on.
 """
 
 import os

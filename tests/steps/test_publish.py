@@ -45,6 +45,7 @@ def no_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = "# /// toolchain\n# disk = 1\n# imports = []\n# platforms = {}\n# ///\n"
     (folder / "plots.txt").write_text(text.replace(HEAD.format(disk=1, imports=""), nowhere))
     monkeypatch.setattr(toolchains, "FOLDER", folder)
+    monkeypatch.setenv("PHI_BOT_CACHE", str(tmp_path / "cache"))  # each try to install it leaves a lock file
 
 
 def artifact(folder: Path, proven: ProvenBuild) -> Artifact:

@@ -1,4 +1,14 @@
-"""What optimum-intel would write, without the weights: the model's graph, and of each constant where its bytes are."""
+"""What optimum-intel would write, without the weights: the model's graph, and of each constant where its bytes are.
+
+A model is exported with stand-ins in place of its weights (standins.py): addresses of the true size that no
+memory stands behind. OpenVINO writes its graph as XML, in which each constant has a size and an offset into the file of
+data. A constant of the graph that lies at the address of a stand-in is that weight; one that a compression gave has its
+place in ``parts``; all others are small and kept as bytes. ``constants`` pairs both lists, by order, name and size, and
+gives up where they differ: then the toolchain's own way is taken.
+
+What is planned is handed on as JSON (``to_json``), for each target is planned in a process of its own. Then all targets
+are written in one read of the source (writing.py), and ``placed`` puts the offsets that came of it into the XML.
+"""
 
 import base64
 import re
