@@ -13,7 +13,7 @@ from bot.steps.build_together import Built, build_together, found_for, streams_h
 from bot.steps.verify import Verifying
 
 
-def prove_all(jobs: Sequence[Job], means: Context, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
+def prove_all(jobs: Sequence[Job], context: Context, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
     """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried.
 
     ``on_proven`` is called with each artifact as soon as it is. Of a release that streams all jobs are built before the
@@ -21,12 +21,12 @@ def prove_all(jobs: Sequence[Job], means: Context, on_proven: Callable[[Artifact
     """
     done = Report()
     jobs = in_order(jobs)
-    rounds = [jobs] if any(streams_here(job, means) for job in jobs) else [[job] for job in jobs]
+    rounds = [jobs] if any(streams_here(job, context) for job in jobs) else [[job] for job in jobs]
     for number, at_once in enumerate(rounds):
         try:
-            built, broken = _all_built(at_once, means)
+            built, broken = _all_built(at_once, context)
             done = together(done, Report(failures=built.failures))
-            verified, at_fault = _verified(built.artifacts, means, on_proven)
+            verified, at_fault = _verified(built.artifacts, context, on_proven)
             done = together(done, verified)
         except KeyboardInterrupt as error:
             raise cut_short(done, error, _wanted(jobs), "build") from error
@@ -35,13 +35,13 @@ def prove_all(jobs: Sequence[Job], means: Context, on_proven: Callable[[Artifact
     return done
 
 
-def _all_built(jobs: Sequence[Job], means: Context) -> tuple[Report, SourceError | None]:
+def _all_built(jobs: Sequence[Job], context: Context) -> tuple[Report, SourceError | None]:
     """Build jobs. Where the model itself is at fault, return that too: other formats would fail on the same file."""
     done = Report()
-    built = build_together(jobs, means)
+    built = build_together(jobs, context)
     for number, job in enumerate(jobs):
         try:
-            done = together(done, _built(job, means, built=built))
+            done = together(done, _built(job, context, built=built))
         except SourceError as error:
             return together(done, _not_tried(jobs[number:], error)), error
     return done, None
@@ -51,21 +51,21 @@ def _not_tried(jobs: Sequence[Job], error: SourceError) -> Report:
     return Report(failures=tuple(failure(*one, "build", error) for one in _wanted(jobs)))
 
 
-def build_all(jobs: Sequence[Job], means: Context, *, stock: bool = False) -> Report:
+def build_all(jobs: Sequence[Job], context: Context, *, stock: bool = False) -> Report:
     """Build jobs, one after the other. One that fails holds up no other. Raises CutShortError on Ctrl-C.
 
     With ``stock`` the toolchains work their own way (see ``build``).
     """
     done = Report()
     try:
-        built = {} if stock else build_together(jobs, means)
+        built = {} if stock else build_together(jobs, context)
     except KeyboardInterrupt as error:
         raise cut_short(done, error, _wanted(jobs), "build") from error
     for job in jobs:
         try:
-            done = together(done, _built(job, means, stock=stock, built=built))
+            done = together(done, _built(job, context, stock=stock, built=built))
         except SourceError as error:
-            done = together(done, what_is_whole(job, means.workspace, error))
+            done = together(done, what_is_whole(job, context.workspace, error))
         except KeyboardInterrupt as error:
             raise cut_short(done, error, _wanted(jobs), "build") from error
     return done
@@ -86,38 +86,40 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def _built(job: Job, means: Context, *, stock: bool = False, built: Built) -> Report:
+def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> Report:
     """Build one job, unless it is among those that were ``built`` at the same time; what is whole of it is kept.
 
     Raises SourceError where the model itself is at fault, and CutShortError on Ctrl-C.
     """
-    threads = means.config.build.threads
+    threads = context.config.build.threads
     try:
         if (found := found_for(job, built)) is not None:
             return found
-        return build(job, workspace=means.workspace, hub=means.hub, threads=threads, display=means.display, stock=stock)
+        return build(
+            job, workspace=context.workspace, hub=context.hub, threads=threads, display=context.display, stock=stock
+        )
     except SourceError:
         raise
     except PhiBotError as error:
-        return what_is_whole(job, means.workspace, error)
+        return what_is_whole(job, context.workspace, error)
     except KeyboardInterrupt as error:
         why = Interrupted("it was interrupted", hint="Run the same command again to go on.")
-        raise CutShortError(what_is_whole(job, means.workspace, why)) from error
+        raise CutShortError(what_is_whole(job, context.workspace, why)) from error
 
 
-def verify_all(artifacts: Sequence[Artifact], means: Context) -> Report:
+def verify_all(artifacts: Sequence[Artifact], context: Context) -> Report:
     """Verify artifacts; one that fails holds up no other, nor does a damaged source. Raises CutShortError on Ctrl-C."""
-    return _verified(artifacts, means, lambda _: None)[0]
+    return _verified(artifacts, context, lambda _: None)[0]
 
 
 def _verified(
-    artifacts: Sequence[Artifact], means: Context, on_proven: Callable[[Artifact], None]
+    artifacts: Sequence[Artifact], context: Context, on_proven: Callable[[Artifact], None]
 ) -> tuple[Report, SourceError | None]:
     """Return what came of verifying, and the error of the last model that is itself at fault."""
     proven: list[Artifact] = []
     failures: list[Failure] = []
     broken: dict[str, SourceError] = {}  # by the content of what they were made from
-    with Verifying(artifacts, means) as verifying:
+    with Verifying(artifacts, context) as verifying:
         for artifact in artifacts:
             source, variant = artifact.build.source, artifact.build.variant
             try:
