@@ -208,7 +208,7 @@ def test_a_head_that_cannot_be_read_is_named(head: Path, path: str, content: str
 
 
 def test_a_side_from_before_it_could_be_asked_is_said_to_be_too_old(head: Path) -> None:
-    change(head, "bot/cli/reconvert.py", "describe_command, card_command", "card_command")
+    change(head, "bot/cli/__init__.py", "        reconvert.describe_command,\n", "")
     with pytest.raises(ChildError, match=r"^the base cannot be read: its code is too old .* no `phi-bot describe`"):
         look(code_of(head), code_of(ROOT))
 
