@@ -246,7 +246,7 @@ def _notes(found: Comparison) -> list[str]:
     other = {r.variant.split("/", 1)[0] for r in found.rows if r.verdict in ("better", "worse", "same")}
     return notes + [
         f"The code of {name} writes other bytes, and build keys are the same: what is published is not built anew. "
-        f"Raise the version in bot/formats/{name}.py if it should be."
+        f"Raise the version in bot/formats/{name}/format.py if it should be."
         for name in sorted(silent & other)
     ]
 
