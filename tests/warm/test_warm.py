@@ -1,7 +1,6 @@
 """A warm toolchain: what runs in it cannot tell that it is a fork, and what has to be cold is."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -132,6 +131,9 @@ def test_another_environment_or_limit_makes_a_cold_one(
     assert is_forked(toolchain, tmp_path)
     with data_limit(4 << 30):
         assert not is_forked(toolchain, tmp_path)
-        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 4 << 30
+        limited = run(
+            toolchain, "import resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0])", scratch=tmp_path
+        )
+        assert int(limited.stdout) == 4 << 30
     monkeypatch.setenv("HOME", str(tmp_path))
     assert not is_forked(toolchain, tmp_path)

@@ -1,9 +1,11 @@
 """Limits of memory and disk that a worker has to live with, and checkpoints of true width to try it on."""
 
 import resource
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,24 @@ from tests.worker.running import Built, prepare, run_build, small_disk
 
 @contextmanager
 def data_limit(size: int) -> Iterator[None]:
-    """Let processes that are started meanwhile have so many bytes of memory of their own; files they map are none."""
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (size, before[1]))
-    try:
+    """Let processes that are started meanwhile have so many bytes of memory of their own; files they map are none.
+
+    This one keeps its own: a thread that finds no memory as it begins is waited for without end.
+    """
+
+    start: Any = subprocess.Popen.__init__
+
+    def limited(self: Any, *args: Any, **kwargs: Any) -> None:
+        start(self, *args, **kwargs, preexec_fn=_limit(size))  # it makes one system call
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(subprocess.Popen, "__init__", limited)
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _limit(size: int) -> Callable[[], None]:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    return lambda: resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
 
 
 @contextmanager
