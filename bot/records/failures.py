@@ -40,6 +40,11 @@ def together(one: Report, other: Report) -> Report:
     )
 
 
+def interruption() -> Interrupted:
+    """Return what a variant failed of that Ctrl-C ended on its way."""
+    return Interrupted("it was interrupted", hint="Run the same command again to go on.")
+
+
 def cut_short(done: Report, error: KeyboardInterrupt, wanted: Iterable[tuple[str, str]], step: Step) -> CutShortError:
     """Return the interruption of a step that has ``done`` so much, and more in the step within it that ended first.
 
@@ -51,7 +56,7 @@ def cut_short(done: Report, error: KeyboardInterrupt, wanted: Iterable[tuple[str
     builds += [b.build for p in report.publications for b in p.builds]
     builds += [b.build for p in report.proposals for b in p.builds]
     known |= {(build.source.label, build.variant.name) for build in builds}
-    why = Interrupted("it was interrupted", hint="Run the same command again to go on.")
+    why = interruption()
     left = tuple(failure(*one, step, why) for one in wanted if one not in known)
     return CutShortError(together(report, Report(failures=left)))
 

@@ -12,22 +12,20 @@ from itertools import groupby
 
 from bot.building.context import Context
 from bot.building.release_at_hand import AtHand, at_hand
-from bot.errors import DiskTooSmallError, Interrupted, PhiBotError, SourceError
+from bot.errors import DiskTooSmallError, PhiBotError, SourceError
 from bot.formats import recipes
 from bot.machines.estimate_models import expected
 from bot.progress import Silent, Together
 from bot.records.artifacts import Report
+from bot.records.failures import interruption
 from bot.records.plans import Job
 from bot.source.sparse_files import streamed_bytes
 from bot.steps.build import build, disk_to_come, is_left, streams, what_is_whole
-from bot.system import machine
-from bot.system.together import run_together
+from bot.system.together import memory, run_together
 from bot.toolchains.enter import Ending, WholeSourceError
 from bot.toolchains.install import ensure
 
 Built = dict[tuple[str, str], Report | SourceError]  #: what came of jobs, by the content of their release and format
-
-_OF_MACHINE = 0.75  # of all memory, for the workers that build at the same time
 
 
 def build_together(jobs: Sequence[Job], context: Context) -> Built:
@@ -64,7 +62,7 @@ def _build(jobs: Sequence[Job], context: Context) -> Built:
             work = [partial(_build_one, job, place, beside) for job, place in zip(jobs, places, strict=True)]
 
             def stop() -> None:
-                stream.fail(Interrupted("it was interrupted", hint="Run the same command again to go on."))
+                stream.fail(interruption())
                 ending.end()
 
             results = run_together(work, stop)
@@ -124,12 +122,9 @@ def _disk_does(jobs: Sequence[Job], context: Context) -> bool:
 
 def _in_memory(jobs: Sequence[Job], given: AtHand) -> Iterator[Job]:
     """Yield the jobs whose workers this machine has memory for at the same time."""
-    left = _OF_MACHINE * machine.memory()
+    left = memory()
     for job in jobs:
-        try:
-            takes = max(expected("build", given.shape, v.variant, "memory") for v in job.variants)
-        except KeyError:  # of a format that was not measured
-            continue
+        takes = max(expected("build", given.shape, v.variant, "memory") for v in job.variants)
         if takes <= left:
             left -= takes
             yield job

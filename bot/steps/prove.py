@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bot.building.context import Context
-from bot.errors import Interrupted, PhiBotError, SourceError
+from bot.errors import PhiBotError, SourceError
 from bot.machines.placing import BYTES_A_SECOND
 from bot.records.artifacts import Artifact, Failure, Report
-from bot.records.failures import CutShortError, cut_short, failure, together
+from bot.records.failures import CutShortError, cut_short, failure, interruption, together
 from bot.records.plans import Job
 from bot.steps.build import build, what_is_whole
 from bot.steps.build_together import Built, build_together, found_for, streams_here
@@ -103,7 +103,7 @@ def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> 
     except PhiBotError as error:
         return what_is_whole(job, context.workspace, error)
     except KeyboardInterrupt as error:
-        why = Interrupted("it was interrupted", hint="Run the same command again to go on.")
+        why = interruption()
         raise CutShortError(what_is_whole(job, context.workspace, why)) from error
 
 

@@ -12,21 +12,20 @@ from pathlib import Path
 
 from bot.building.context import Context
 from bot.building.release_at_hand import AtHand
-from bot.errors import Interrupted, PhiBotError
+from bot.errors import PhiBotError
 from bot.formats.registry import worker_module
 from bot.progress import Silent, Together
 from bot.records.artifacts import Artifact, Json, Release
+from bot.records.failures import interruption
 from bot.records.tasks import VerifyTask
 from bot.source.shape import Shape
-from bot.system import machine
-from bot.system.together import run_together
+from bot.system.together import memory, run_together
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 
 Found = Json | PhiBotError  #: what a worker says of the weights, or what it ended of
 
 _MEMORY = 700_000_000  # bytes of a worker beside its largest tensor: its libraries, and parts of two tensors
-_OF_MACHINE = 0.75  # of all memory, for the workers of one reading
 
 
 def compare_weights(
@@ -41,7 +40,7 @@ def compare_weights(
     found: dict[str, Found] = {}
     stream = given.stream
     assert stream is not None  # noqa: S101 - what is kept is read where it lies
-    interrupted = Interrupted("it was interrupted", hint="Run the same command again to go on.")
+    interrupted = interruption()
     for together in _readings(artifacts, given.shape):
         title = f"Comparing the weights of {len(together)} files with those of {release.label}"
         with ExitStack() as stack, context.display.task(title) as task:
@@ -60,7 +59,7 @@ def compare_weights(
 def _readings(artifacts: Sequence[Artifact], shape: Shape) -> Iterator[Sequence[Artifact]]:
     """Yield the artifacts whose workers this machine has memory for at the same time."""
     each = _MEMORY + 2 * shape.largest
-    count = max(1, int(_OF_MACHINE * machine.memory() // each))
+    count = max(1, int(memory() // each))
     yield from (artifacts[i : i + count] for i in range(0, len(artifacts), count))
 
 

@@ -4,10 +4,19 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from bot.system import machine
+
 T = TypeVar("T")
+
+_OF_MACHINE = 0.75  # of all memory, for workers at the same time
 
 _LOOK_SECONDS = 0.5  # Windows hears of Ctrl-C in between
 _STOP_SECONDS = 15.0
+
+
+def memory() -> float:
+    """Return the bytes that workers which run at the same time may take together."""
+    return _OF_MACHINE * machine.memory()
 
 
 def run_together(work: Sequence[Callable[[], T]], stop: Callable[[], None]) -> list[T]:
