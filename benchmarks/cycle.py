@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.namespace import OWNER, Shape, fill
-from bot.localhub import Limits, RunningHub, serve
+from bot.localhub import RunningHub, ServerLimits, serve
 
 MOST_REQUESTS = 30
 SHAPE = Shape(sources=500)
 PAGES = (1000, 100)  # entries of a list in one answer: the Hub's usual ones, and those of lists with much in them
-_USUAL = Limits()
+_USUAL = ServerLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def configure(folder: Path, shape: Shape) -> Path:
     return folder
 
 
-def phi_bot(hub: RunningHub, folder: Path, *arguments: str, limits: Limits = _USUAL) -> Measured:
+def phi_bot(hub: RunningHub, folder: Path, *arguments: str, limits: ServerLimits = _USUAL) -> Measured:
     """Run phi-bot in a process of its own, in a folder with a phi-bot.toml; it must succeed.
 
     The Hub keeps to ``limits`` meanwhile, and has read its repos before, as one that has run for long.
@@ -92,7 +92,7 @@ def main() -> int:
 
 def _idle(hub: RunningHub, settings: Path, page: int) -> Measured:
     print(f"A cycle with nothing to do, lists in pages of {page}:", flush=True)
-    measured = phi_bot(hub, settings, "run", limits=Limits(page=page))
+    measured = phi_bot(hub, settings, "run", limits=ServerLimits(page=page))
     _show(measured)
     return measured
 

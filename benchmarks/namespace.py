@@ -21,7 +21,7 @@ from bot.hub.client import RECORD_FILE
 from bot.hub.session import HUGGING_FACE
 from bot.localhub import LocalHub, changes
 from bot.localhub.objects import File, lfs_file, regular_file
-from bot.localhub.repo import MAIN, Repo
+from bot.localhub.repo import MAIN, LocalRepo
 from bot.localhub.store import LFS_SUFFIXES
 from bot.pages.cards import metadata
 from bot.pages.plots import PICTURES
@@ -190,7 +190,7 @@ def _proven(release: Release, variant: Variant, form: Format, files: Mapping[str
     return ProvenBuild(build=build, evidence=replace(example.evidence, build_key=key))
 
 
-def _commit(hub: LocalHub, repo: Repo, files: Mapping[str, bytes], title: str) -> str:
+def _commit(hub: LocalHub, repo: LocalRepo, files: Mapping[str, bytes], title: str) -> str:
     entries = [_stored(hub, repo, path, content) for path, content in files.items()]
     with repo.changing():
         landed = repo.land(
@@ -204,7 +204,7 @@ def _commit(hub: LocalHub, repo: Repo, files: Mapping[str, bytes], title: str) -
     return landed.id
 
 
-def _stored(hub: LocalHub, repo: Repo, path: str, content: bytes) -> File:
+def _stored(hub: LocalHub, repo: LocalRepo, path: str, content: bytes) -> File:
     sha256 = hub.blobs.add(content)
     if not path.endswith(LFS_SUFFIXES):
         return regular_file(path, content)

@@ -18,7 +18,7 @@ from typing import Literal
 
 from benchmarks.cycle import PAGES, Measured, configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
-from bot.localhub import Limits, RunningHub, serve
+from bot.localhub import RunningHub, ServerLimits, serve
 from bot.records.artifacts import Record
 from bot.records.plans import Plan
 from bot.system import machine
@@ -131,10 +131,10 @@ def _measure() -> Iterable[Row]:
             already = sources
             phi_bot(hub, settings, "run")  # sees the new sources, and remembers them
             for page in PAGES:
-                yield from _cycles(hub, settings, shape, Limits(page=page, latency=LATENCY))
+                yield from _cycles(hub, settings, shape, ServerLimits(page=page, latency=LATENCY))
 
 
-def _cycles(hub: RunningHub, settings: Path, shape: Shape, limits: Limits) -> Iterable[Row]:
+def _cycles(hub: RunningHub, settings: Path, shape: Shape, limits: ServerLimits) -> Iterable[Row]:
     idle = [phi_bot(hub, settings, "run", "--json", limits=limits) for _ in range(_ROUNDS)]
     yield _row(shape, limits.page, "nothing", idle)
     with changed_source(hub.hub) as changed:

@@ -23,7 +23,7 @@ from bot.hub import client
 from bot.hub.client import Hub
 from bot.localhub import serve
 from bot.machines.estimate_models import expected
-from bot.machines.placing import place
+from bot.machines.placing import place_jobs
 from bot.machines.runners import local
 from bot.progress import Display, display
 from bot.publishing.early_upload import EarlyUpload
@@ -96,7 +96,7 @@ def jobs_of(model: Path, work: Path) -> Sequence[Job]:
         seconds = sum(expected("build", shape, v.variant, "cpu_seconds") for v in job.variants) / _CORES
         return replace(job, placement=replace(job.placement, seconds=seconds) if job.placement else None)
 
-    return in_order([building(job) for job in place(todo, runners=runners, shapes=shapes, config=Config()).jobs])
+    return in_order([building(job) for job in place_jobs(todo, runners=runners, shapes=shapes, config=Config()).jobs])
 
 
 def files_of(artifact: Artifact) -> Mapping[str, Path]:

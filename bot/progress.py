@@ -105,7 +105,7 @@ class _LineTask:
         self.now = title  #: what goes on, and how far it is
 
     def update(self, what: str, done: int, total: int, unit: str) -> None:
-        self.now = f"{self._title}: {what} {amount(done, total, unit)}".rstrip()
+        self.now = f"{self._title}: {what} {progress_text(done, total, unit)}".rstrip()
         now = time.monotonic()
         if now - self._last >= _LINE_SECONDS:
             self._last = now
@@ -159,7 +159,7 @@ class _BarTask:
             self._what = what
             self._progress.remove_task(self._id)
             self._id = self._progress.add_task(f"{self._title}: {printable(what)}", total=None, amount="")
-        self._progress.update(self._id, completed=done, total=total or None, amount=amount(done, total, unit))
+        self._progress.update(self._id, completed=done, total=total or None, amount=progress_text(done, total, unit))
 
 
 class Together:
@@ -227,7 +227,7 @@ def _so_far(what: str, started: float) -> str:
     return f"{what}; {duration(time.monotonic() - started)} so far"
 
 
-def amount(done: int, total: int, unit: str) -> str:
+def progress_text(done: int, total: int, unit: str) -> str:
     """Say ``done`` of ``total`` in a person's units."""
     if unit == "bytes":
         return f"{size(done)} of {size(total)}" if total else size(done)

@@ -104,7 +104,7 @@ class Workspace:
         self._forget_abandoned()
         folder = self.root / "scratch" / uuid.uuid4().hex
         # First the lock, then the folder: nobody may take it for abandoned.
-        with occupancy.held(self.root, folder.with_name(f"{folder.name}.lock")):
+        with occupancy.hold_new_lock(self.root, folder.with_name(f"{folder.name}.lock")):
             folder.mkdir()
             try:
                 yield folder
@@ -126,7 +126,7 @@ class Workspace:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Let nothing be cleaned away that the block uses: what ``has`` says is there, and what is made in it."""
-        with occupancy.at_work(self.root):
+        with occupancy.keep_from_cleaning(self.root):
             yield
 
     def has(self, folder: Path) -> bool:

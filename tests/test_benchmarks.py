@@ -11,7 +11,7 @@ import pytest
 from benchmarks import scale
 from benchmarks.cycle import configure, phi_bot
 from benchmarks.namespace import Shape, changed_source, fill
-from bot.localhub import Limits, RunningHub, check, serve
+from bot.localhub import RunningHub, ServerLimits, check, serve
 from bot.records.plans import Plan
 
 pytestmark = pytest.mark.process
@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.mark.parametrize("page", [20, 30, 1000])
 def test_a_cycle_with_nothing_to_do_takes_a_request_a_page_and_three(place: Place, page: int) -> None:
-    idle = phi_bot(place.hub, place.settings, "run", limits=Limits(page=page))
+    idle = phi_bot(place.hub, place.settings, "run", limits=ServerLimits(page=page))
     pages = math.ceil(SHAPE.sources / page) + math.ceil(SHAPE.publications / page)
     assert idle.requests == MEMORY | {"GET /api/models": pages}
     assert "Nothing to convert: 150 variants are published already." in idle.output

@@ -33,7 +33,7 @@ from bot.publishing.compose import EMPTY
 from bot.reconvert.approval import Approval
 from bot.reconvert.render import render
 from bot.records.artifacts import Artifact, Failure, Proposal, Publication, Record, Report, Staged, digest_of
-from bot.records.plans import Notice, Postponed, Watched
+from bot.records.plans import Notice, Postponed, WatchedSources
 from bot.source.prompt import Prompt
 from bot.workspace import write_json
 from tests.github.test_release_issues import PLAN, SEEN
@@ -210,7 +210,9 @@ def _comments(text: str) -> Iterator[str]:
 
 def _printed(text: str) -> Iterator[str]:
     report, out = _report(text), io.StringIO()
-    watched = poisoned(Watched(sightings=SEEN.sightings, notices=(Notice(repo_id="a/b", what="new", text="x"),)), text)
+    watched = poisoned(
+        WatchedSources(sightings=SEEN.sightings, notices=(Notice(repo_id="a/b", what="new", text="x"),)), text
+    )
     with contextlib.redirect_stdout(out):
         tables.watched(watched)
         tables.artifacts(report.artifacts)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bot import progress
 from bot.printable import duration, size
-from bot.progress import Bars, Lines, amount, display
+from bot.progress import Bars, Lines, display, progress_text
 from bot.system import heartbeat
 
 LONG_WORK = """
@@ -314,7 +314,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_amounts() -> None:
-    assert amount(3, 40, "tensors") == "3 of 40 tensors"
-    assert amount(3, 0, "tensors") == "3 tensors"
-    assert amount(1_500_000, 3_000_000, "bytes") == "1.5 MB of 3.0 MB"
-    assert amount(1_500_000, 0, "bytes") == "1.5 MB"
+    assert progress_text(3, 40, "tensors") == "3 of 40 tensors"
+    assert progress_text(3, 0, "tensors") == "3 tensors"
+    assert progress_text(1_500_000, 3_000_000, "bytes") == "1.5 MB of 3.0 MB"
+    assert progress_text(1_500_000, 0, "bytes") == "1.5 MB"

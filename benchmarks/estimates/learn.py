@@ -8,7 +8,17 @@ from benchmarks.estimates.fit import fit
 from benchmarks.estimates.measured import Measured, measurements
 from bot import catalogue
 from bot.formats.registry import all_formats
-from bot.machines.estimate_models import Model, Models, Quantity, What, Wide, amount, class_of, file_of, width
+from bot.machines.estimate_models import (
+    CostModel,
+    CostModels,
+    Quantity,
+    What,
+    Wide,
+    class_of,
+    file_of,
+    slope_amount,
+    width,
+)
 from bot.records.artifacts import Variant
 
 QUANTITIES: tuple[tuple[What, tuple[Quantity, ...]], ...] = (
@@ -26,7 +36,7 @@ def kinds() -> Iterator[tuple[What, str, Quantity]]:
             yield from ((what, name, quantity) for quantity in quantities)
 
 
-def learn(rows: Sequence[Measured], quantity: Quantity) -> Model:
+def learn(rows: Sequence[Measured], quantity: Quantity) -> CostModel:
     """Fit the model of a quantity to measurements of one format and one kind of run.
 
     Time goes into reading a tokenizer, and so by tokens; everything else is about how large the tensors are.
@@ -38,12 +48,12 @@ def learn(rows: Sequence[Measured], quantity: Quantity) -> Model:
         [
             1.0,
             width(wide, r.shape),
-            *(amount(n, r.shape, v) if n == class_of(quantity, v) else 0.0 for n in names),
+            *(slope_amount(n, r.shape, v) if n == class_of(quantity, v) else 0.0 for n in names),
         ]
         for r, v in known
     ]
     fixed, per_wide, *slopes = fit(table, [getattr(r, quantity) for r, _ in known], floor=_FLOORS[quantity])
-    return Model(
+    return CostModel(
         what=rows[0].what,
         format=format_of(rows[0]),
         quantity=quantity,
@@ -60,17 +70,17 @@ def rows_of(what: What, format_name: str) -> list[Measured]:
     return [r for r in measurements().rows if r.what == what and format_of(r) == format_name]
 
 
-def learn_all() -> Models:
+def learn_all() -> CostModels:
     """Fit every model to all that was measured of it."""
     fitted = (learn(rows_of(what, name), quantity) for what, name, quantity in kinds())
-    return Models(models=tuple(replace(made, caution=_caution(made)) for made in fitted))
+    return CostModels(models=tuple(replace(made, caution=_caution(made)) for made in fitted))
 
 
 def write() -> None:
     """Write the models of each format to its folder, and those of references beside the code that reads them."""
     learned = learn_all().models
     for name in dict.fromkeys(made.format for made in learned):
-        models = Models(models=tuple(made for made in learned if made.format == name))
+        models = CostModels(models=tuple(made for made in learned if made.format == name))
         file_of(name).write_text(json.dumps(models.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -84,7 +94,7 @@ def variant_of(row: Measured) -> Variant | None:
     return catalogue.all_variants()[row.variant] if row.variant else None
 
 
-def _caution(made: Model) -> float:
+def _caution(made: CostModel) -> float:
     """Return by how much a model says too little of a real size, at least 1; for an output it is 1.
 
     Too little memory or disk ends a job, and too much costs a little. What is published is to be told as it will be.

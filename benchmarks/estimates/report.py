@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.estimates.learn import format_of, kinds, learn, rows_of, variant_of
 from benchmarks.estimates.measured import Measured, measurements
 from bot.formats.registry import all_formats
-from bot.machines.estimate_models import Model, Quantity, What, model
+from bot.machines.estimate_models import CostModel, Quantity, What, model
 from bot.pages import templates
 
 PAGE = Path(__file__).parents[2] / "docs" / "estimates.md"
@@ -128,7 +128,7 @@ def write() -> None:
     PAGE.write_text(render(), encoding="utf-8")
 
 
-def _said(fitted: Model, row: Measured) -> float:
+def _said(fitted: CostModel, row: Measured) -> float:
     return fitted.at(row.shape, variant_of(row))
 
 

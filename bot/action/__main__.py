@@ -24,7 +24,7 @@ def main(step: str) -> int:
 
 def _keys() -> int:
     try:
-        names = caches.needed(inputs.read(os.environ), os.environ)
+        names = caches.needed_toolchains(inputs.read(os.environ), os.environ)
     except PhiBotError:  # the step that runs phi-bot says it, and sets the outputs
         names = ()
     outputs.set_outputs(

@@ -21,7 +21,7 @@ from bot.toolchains import system
 from bot.toolchains.install import cache_folder, ensure, folder_of, installed
 
 
-def needed(inputs: Inputs, environ: Mapping[str, str]) -> tuple[str, ...]:
+def needed_toolchains(inputs: Inputs, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the toolchains to keep for a step: none where it builds nothing, or where the cache must not be used.
 
     Raises what ``config.load`` and ``catalogue.select`` raise.

@@ -31,7 +31,7 @@ _PASSED_ON = frozenset(
 )
 
 
-class Failed(Exception):  # noqa: N818 - as the bot's own modules call it
+class InstallFailed(Exception):  # noqa: N818 - as the bot's own modules call it
     """The environment could not be made: what happened, and what to do about it."""
 
     def __init__(self, message: str, hint: str) -> None:
@@ -46,7 +46,7 @@ def install(temp: Path, environ: Mapping[str, str]) -> Path:
     """
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         first, last = (".".join(map(str, python)) for python in PYTHONS)
-        raise Failed(
+        raise InstallFailed(
             f"phi-bot takes Python {first} to {last}, and this is {sys.version.split()[0]}",
             "Leave the input python empty, and the action sets one up.",
         )
@@ -64,7 +64,7 @@ def install(temp: Path, environ: Mapping[str, str]) -> Path:
         packages = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
         (Path(packages) / "phi-bot.pth").write_text(f"{_BOT.parent}\n", encoding="utf-8")
         (folder / _MARK).write_text(f"{sys.version}\n", encoding="utf-8")
-    except (Failed, OSError):
+    except (InstallFailed, OSError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return python
@@ -97,7 +97,7 @@ def _run(command: list[str], environ: Mapping[str, str]) -> None:
     said = next((line for line in lines if line.startswith("ERROR: ")), lines[-1] if lines else "it printed nothing")
     if "ensurepip is not" in done.stdout:  # Debian has it in a package of its own
         said = "this Python cannot make virtual environments"
-    raise Failed(
+    raise InstallFailed(
         f"the environment of phi-bot could not be made: {said.removeprefix('ERROR: ')}",
         "Run the job again; on a runner of your own, see that it reaches a package index.",
     )
@@ -107,7 +107,7 @@ def main(environ: Mapping[str, str]) -> int:
     """Make the environment, and hand its Python on as the output ``python``. Return the exit code."""
     try:
         python = install(Path(environ["RUNNER_TEMP"]), environ)
-    except Failed as failed:
+    except InstallFailed as failed:
         text = f"{failed.message}\n{failed.hint}".replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
         sys.stdout.write(f"::error title=phi-bot::{text}\n")
         return 46  # NotReadyError's, see docs/exit-codes.md

@@ -34,7 +34,7 @@ _KEPT_BACK = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class CommandResult:
     """How a run of phi-bot ended: its exit code, what it printed as its result, and the end of what else it said."""
 
     code: int
@@ -55,7 +55,7 @@ def run(environ: Mapping[str, str]) -> int:
         ended = _phi_bot(arguments(asked), _environment(environ, summary), folder / "result.json")
         fatal = _fatal(ended)
     except PhiBotError as error:
-        ended, fatal = Ended(code=error.exit_code, result="", said=""), (error.message, error.hint)
+        ended, fatal = CommandResult(code=error.exit_code, result="", said=""), (error.message, error.hint)
     _hand_on(command, ended, fatal, folder, environ)
     return ended.code
 
@@ -73,7 +73,7 @@ def _environment(environ: Mapping[str, str], summary: Path) -> dict[str, str]:
     return kept | {"GITHUB_STEP_SUMMARY": str(summary)}
 
 
-def _phi_bot(words: list[str], environ: dict[str, str], result: Path) -> Ended:
+def _phi_bot(words: list[str], environ: dict[str, str], result: Path) -> CommandResult:
     """Run phi-bot to its end. What it says goes to the log line by line, its result to a file."""
     said: deque[str] = deque(maxlen=_KEPT_LINES)
     command = [sys.executable, "-I", "-X", "utf8", "-m", "bot.cli", *words]
@@ -96,7 +96,7 @@ def _phi_bot(words: list[str], environ: dict[str, str], result: Path) -> Ended:
         printed = result.read_text(encoding="utf-8", errors="replace")
         if printed.strip() and _json(printed) is None:  # it is for people
             outputs.say(shown(printed.rstrip()))
-    return Ended(code=code if code >= 0 else 128 - code, result=printed, said="".join(said))
+    return CommandResult(code=code if code >= 0 else 128 - code, result=printed, said="".join(said))
 
 
 def _pass_on_signals(process: subprocess.Popen[str]) -> None:
@@ -110,7 +110,7 @@ def _pass_on_signals(process: subprocess.Popen[str]) -> None:
             signal.signal(number, passed_on)
 
 
-def _fatal(ended: Ended) -> tuple[str, str] | None:
+def _fatal(ended: CommandResult) -> tuple[str, str] | None:
     """Return the error that ended phi-bot and what to do about it; None where it came to its end.
 
     One that was interrupted prints what is whole, and has not come to its end.
@@ -132,7 +132,7 @@ def _json(text: str) -> Json:
         return None
 
 
-def _report(command: Command | None, ended: Ended) -> Report:
+def _report(command: Command | None, ended: CommandResult) -> Report:
     """Return the report that phi-bot printed; an empty one for a command that prints none, or did not come to it."""
     if command in ("run", "promote", "propose", "conclude"):
         try:
@@ -142,13 +142,13 @@ def _report(command: Command | None, ended: Ended) -> Report:
     return Report()
 
 
-def _entries(command: Command | None, ended: Ended) -> list[dict[str, str]]:
+def _entries(command: Command | None, ended: CommandResult) -> list[dict[str, str]]:
     value = _json(ended.result) if command == "plan" else None
     include = value.get("include") if isinstance(value, dict) else None
     return include if isinstance(include, list) else []
 
 
-def _comparison(command: Command | None, ended: Ended, folder: Path) -> Path | str:
+def _comparison(command: Command | None, ended: CommandResult, folder: Path) -> Path | str:
     if command != "compare" or not isinstance(_json(ended.result), dict):
         return ""
     file = folder / "comparison.json"
@@ -157,7 +157,11 @@ def _comparison(command: Command | None, ended: Ended, folder: Path) -> Path | s
 
 
 def _hand_on(
-    command: Command | None, ended: Ended, fatal: tuple[str, str] | None, folder: Path, environ: Mapping[str, str]
+    command: Command | None,
+    ended: CommandResult,
+    fatal: tuple[str, str] | None,
+    folder: Path,
+    environ: Mapping[str, str],
 ) -> None:
     """Write outputs, summary and annotations. ``fatal`` is the one error that ended it, if one did."""
     report, entries, summary = _report(command, ended), _entries(command, ended), folder / "summary.md"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bot.catalogue.families import FAMILIES
-from bot.config.tables import Keep
+from bot.config.tables import KeepTable
 from bot.errors import RecordError
 from bot.records.artifacts import Artifact, BuildRecord
 from bot.records.base import Record
@@ -44,7 +44,7 @@ _FOLDERS: tuple[tuple[str, State, str], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found(Record):
+class KeptItem(Record):
     """Something that is kept: where, what it is, the bytes of disk that it takes, and when it was last used
     (seconds since 1970)."""
 
@@ -63,13 +63,13 @@ class Found(Record):
 class Cleaned(Record):
     """What went, or would go: ``freed`` bytes of disk. ``kept`` bytes are left."""
 
-    removed: tuple[Found, ...]
+    removed: tuple[KeptItem, ...]
     freed: int
     kept: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class CleaningRequest:
     """What is to go.
 
     What nothing has used for ``days``; and the longest unused while all of it takes more than ``most`` bytes, or fewer
@@ -85,16 +85,16 @@ class Wish:
     is_done: Callable[[BuildRecord], bool] = lambda _: False
 
 
-def wish_of(
-    keep: Keep,
+def cleaning_request(
+    keep: KeepTable,
     *,
     need: int = 0,
     states: Collection[State] = STATES,
     is_done: Callable[[BuildRecord], bool] = lambda _: False,
-) -> Wish:
+) -> CleaningRequest:
     """Return what the configuration says is to go."""
     most = None if keep.gigabytes is None else keep.gigabytes * 1e9
-    return Wish(days=keep.days, most=most, need=need, states=states, is_done=is_done)
+    return CleaningRequest(days=keep.days, most=most, need=need, states=states, is_done=is_done)
 
 
 def mark_published(artifacts: Sequence[Artifact], repos: Mapping[str, str]) -> None:
@@ -106,7 +106,7 @@ def mark_published(artifacts: Sequence[Artifact], repos: Mapping[str, str]) -> N
                 write_json(Path(artifact.folder) / PUBLISHED_FILE, {"repo_id": repo_id})
 
 
-def clean(workspace: Workspace, wish: Wish, *, dry_run: bool) -> Cleaned:
+def clean(workspace: Workspace, wish: CleaningRequest, *, dry_run: bool) -> Cleaned:
     """Remove what is to go; in a dry run, say what would. At every moment the working folder is one to work in."""
     left = _abandoned(workspace) if "abandoned" in wish.states else []
     kept = sorted(_kept(workspace, wish.is_done), key=lambda found: found.used)
@@ -127,7 +127,7 @@ def clean(workspace: Workspace, wish: Wish, *, dry_run: bool) -> Cleaned:
     )
 
 
-def _chosen(workspace: Workspace, kept: Sequence[Found], wish: Wish, *, freed: int) -> list[Found]:
+def _chosen(workspace: Workspace, kept: Sequence[KeptItem], wish: CleaningRequest, *, freed: int) -> list[KeptItem]:
     """Return what is to go of what is kept, which comes the longest unused first. ``freed`` bytes go in any case."""
     if not workspace.root.is_dir():
         return []
@@ -136,7 +136,7 @@ def _chosen(workspace: Workspace, kept: Sequence[Found], wish: Wish, *, freed: i
     now = time.time()
     free = shutil.disk_usage(workspace.root).free + freed  # Workspace.free would remove what is abandoned
     total = sum(found.size for found in kept)
-    chosen: list[Found] = []
+    chosen: list[KeptItem] = []
     for found in kept:
         if found.state not in wish.states or (since is not None and found.used >= since):
             continue
@@ -152,7 +152,7 @@ def _chosen(workspace: Workspace, kept: Sequence[Found], wish: Wish, *, freed: i
     return chosen
 
 
-def _take(workspace: Workspace, found: Found) -> bool:
+def _take(workspace: Workspace, found: KeptItem) -> bool:
     """Remove something, unless it was used in the meantime; return whether it went."""
     taken = []
     with occupancy.gate(workspace.root):
@@ -168,7 +168,7 @@ def _take(workspace: Workspace, found: Found) -> bool:
     return bool(taken)
 
 
-def _kept(workspace: Workspace, is_done: Callable[[BuildRecord], bool]) -> Iterator[Found]:
+def _kept(workspace: Workspace, is_done: Callable[[BuildRecord], bool]) -> Iterator[KeptItem]:
     """Return what has a name in a working folder that the bot gives: a person may keep other things there."""
     root = workspace.root
     for name, state, pattern in _FOLDERS:
@@ -196,7 +196,7 @@ def _state_of(folder: Path, is_done: Callable[[BuildRecord], bool]) -> State:
     return "failed" if evidence is not None and not evidence.passed else "unpublished"
 
 
-def _abandoned(workspace: Workspace) -> list[Found]:
+def _abandoned(workspace: Workspace) -> list[KeptItem]:
     """Return what killed processes left, here and in the temporary folder."""
     left = (*occupancy.abandoned(workspace.root), *temporary.abandoned(Path(tempfile.gettempdir())))
     return [_found(path, "abandoned") for path in left]
@@ -216,13 +216,13 @@ def _paths(path: Path) -> list[Path]:
     return [each for each in (*sorted(views), path) if each.exists() or each.is_symlink()]
 
 
-def _found(path: Path, state: State) -> Found:
+def _found(path: Path, state: State) -> KeptItem:
     sizes: dict[tuple[int, int], int] = {}  # of a file with two names, once
     for file in _files(path):
         with suppress(OSError):  # it is being removed, or made
             status = file.lstat()
             sizes[status.st_dev, status.st_ino] = 0 if file.is_symlink() else sparse_files.allocated_bytes(file)
-    return Found(path=str(path), state=state, size=sum(sizes.values()), used=_last_use(path, state))
+    return KeptItem(path=str(path), state=state, size=sum(sizes.values()), used=_last_use(path, state))
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bot.building.cleaning import clean, wish_of
+from bot.building.cleaning import clean, cleaning_request
 from bot.building.context import Context
 from bot.building.release_at_hand import missing_bytes
 from bot.catalogue.naming import repo_of
@@ -27,7 +27,9 @@ def keep_within(context: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
 
     need = sum(job.estimate.output for job in jobs) + max((job.estimate.disk for job in jobs), default=0)
     need += max((_source_bytes(job, context) for job in jobs), default=0)
-    cleaned = clean(context.workspace, wish_of(context.config.work.keep, need=need, is_done=is_done), dry_run=False)
+    cleaned = clean(
+        context.workspace, cleaning_request(context.config.work.keep, need=need, is_done=is_done), dry_run=False
+    )
     if cleaned.freed:
         count = len(cleaned.removed)
         context.display.say(

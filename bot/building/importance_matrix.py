@@ -56,7 +56,7 @@ def importance(
                 request,
                 log=log,
                 on_event=lambda e: _follow(task, e),
-                limits=worker_limits.of(request, given.shape),
+                limits=worker_limits.task_limits(request, given.shape),
             )
             made = Imatrix(
                 text=recipes.TEXT,

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from bot import source
-from bot.building.streams import Reader, Stream
+from bot.building.streams import Reader, WeightStream
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.hub.download import arrived
@@ -41,7 +41,7 @@ class AtHand:
     """
 
     folder: Path
-    stream: Stream | None = None
+    stream: WeightStream | None = None
     reader: Reader | None = None
     ending: Ending | None = None
 
@@ -64,7 +64,13 @@ class AtHand:
         stream = self.stream
         if stream is None:
             return run_worker(
-                toolchain, module, command, task, log=log, on_event=on_event, limits=worker_limits.of(task, self.shape)
+                toolchain,
+                module,
+                command,
+                task,
+                log=log,
+                on_event=on_event,
+                limits=worker_limits.task_limits(task, self.shape),
             )
 
         reader = stream.reader() if self.reader is None or self.reader.closed else self.reader
@@ -84,7 +90,7 @@ class AtHand:
                     on_event=served,
                     on_start=reader.begin,
                     ending=self.ending,
-                    limits=worker_limits.of(task, self.shape),
+                    limits=worker_limits.task_limits(task, self.shape),
                 )
         except BuildError as error:
             if stream.error is not None:  # which is what it failed of
@@ -118,7 +124,7 @@ def at_hand(
         head = _HEAD if _HEAD in places else _EMBEDDING  # of tied weights
         read = partial(hub.read_range, release)
         keep = {head} if keep_head else ()
-        with Stream(places, folder, read, ahead=most // 4, most=most, keep=keep) as stream:
+        with WeightStream(places, folder, read, ahead=most // 4, most=most, keep=keep) as stream:
             yield AtHand(folder=scratch / "staged", stream=stream)
 
 

@@ -44,7 +44,7 @@ def make_sample(
                 SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
                 log=log,
                 on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
-                limits=worker_limits.usual(),
+                limits=worker_limits.default_limits(),
             )
         partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         if folder.exists():

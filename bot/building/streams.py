@@ -39,8 +39,8 @@ class _StoppedError(Exception):
 class Reader:
     """A worker's place at a stream, until it is closed. Until it has said its order, it may yet want anything."""
 
-    def __init__(self, stream: "Stream") -> None:
-        """Take no place: ``Stream.reader`` gives them."""
+    def __init__(self, stream: "WeightStream") -> None:
+        """Take no place: ``WeightStream.reader`` gives them."""
         self.stream = stream
         self.answer: Callable[[dict[str, Json]], None] = lambda _: None
         self.undecided = True  #: another order is to come
@@ -73,7 +73,7 @@ class Reader:
         return self.undecided or self.left[name] > 0 or name in self.held
 
 
-class Stream:
+class WeightStream:
     """Fetches tensors into the files of ``folder``, in the order that workers give, and a little ahead of them.
 
     ``places`` are the tensors by name, and ``read`` fetches one. ``ahead`` is how many bytes may be on the disk before

@@ -2,7 +2,7 @@
 
 import click
 
-from bot.building.cleaning import STATES, State, Wish, clean, wish_of
+from bot.building.cleaning import STATES, CleaningRequest, State, clean, cleaning_request
 from bot.cli import tables
 from bot.cli.options import Options, common, print_json
 
@@ -24,9 +24,9 @@ def clean_command(older_than: float | None, states: tuple[State, ...], options: 
     dry_run = bool(options.dry_run)  # run.dry_run is about the Hub
     chosen = states or STATES
     if older_than is None:
-        wish = wish_of(context.config.work.keep, states=chosen)
+        wish = cleaning_request(context.config.work.keep, states=chosen)
     else:
-        wish = Wish(days=older_than, unpublished=True, states=chosen)
+        wish = CleaningRequest(days=older_than, unpublished=True, states=chosen)
     cleaned = clean(context.workspace, wish, dry_run=dry_run)
     if options.json:
         print_json(cleaned)

@@ -121,7 +121,7 @@ def _toolchain(name: str) -> Finding:
 
 
 def _other_toolchains() -> list[Finding]:
-    folders = install.others()
+    folders = install.other_folders()
     if not folders:
         return []
     return [

@@ -8,7 +8,7 @@ from bot import catalogue
 from bot.building.sample import make_sample
 from bot.catalogue.families import FAMILIES
 from bot.cli import family_support, tables
-from bot.cli.options import Options, at_work, chosen, common, variants_option
+from bot.cli.options import Options, chosen, common, keep_from_cleaning, variants_option
 from bot.errors import VerifyError
 from bot.printable import json_text
 
@@ -29,7 +29,7 @@ def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdow
     context = options.context()
     rows = catalogue.select(chosen(wanted, context)) if wanted else family_support.first_defaults()
 
-    at_work(context)
+    keep_from_cleaning(context)
 
     def checkpoint(family: str) -> Path:
         folder = context.workspace.root / "samples" / family

@@ -12,7 +12,7 @@ from bot.errors import SourceError
 from bot.pages import templates
 from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
 from bot.records.evidence import Distance
-from bot.records.failures import failure, is_refusal, together
+from bot.records.failures import failure, is_refusal, merge_reports
 from bot.records.plans import Plan
 from bot.steps.plan import plan_releases
 from bot.steps.prove import prove_all
@@ -20,7 +20,7 @@ from bot.steps.watch import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellFigures(Record):
+class FamilyFigures(Record):
     """What was measured on a file: ``size`` in bytes, and seconds of building and of verifying it."""
 
     size: int
@@ -32,7 +32,7 @@ class CellFigures(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell(Record):
+class FamilyResult(Record):
     """What becomes of a family in a format.
 
     ``refused`` is what the toolchain cannot do, or what is never done; ``reason`` says it in one line. ``failed`` is
@@ -44,7 +44,7 @@ class Cell(Record):
     variant: str
     status: Literal["verified", "refused", "failed"]
     reason: str
-    figures: CellFigures | None
+    figures: FamilyFigures | None
 
 
 def first_defaults() -> tuple[Variant, ...]:
@@ -58,14 +58,14 @@ def first_defaults() -> tuple[Variant, ...]:
 
 def matrix(
     names: Sequence[str], variants: Sequence[Variant], checkpoint: Callable[[str], Path], context: Context
-) -> Iterator[Cell]:
+) -> Iterator[FamilyResult]:
     """Yield a cell for each family and variant. ``checkpoint`` returns the folder of a family's small checkpoint."""
     for name in names:
         found = {c.variant: c for c in _row(name, variants, checkpoint(name), context)}
         yield from (found[v.name] for v in variants)
 
 
-def _row(family: str, variants: Sequence[Variant], folder: Path, context: Context) -> Iterator[Cell]:
+def _row(family: str, variants: Sequence[Variant], folder: Path, context: Context) -> Iterator[FamilyResult]:
     try:
         todo, report = _run(variants, folder, context)
     except SourceError as error:  # no format can do better
@@ -83,12 +83,12 @@ def _run(variants: Sequence[Variant], folder: Path, context: Context) -> tuple[P
     todo = plan_releases([Reader(hub=context.hub).named(str(folder))], variants)
     report = Report()
     for job in todo.jobs:  # each alone: what one toolchain does not take, another one may
-        report = together(report, prove_all((job,), context))
+        report = merge_reports(report, prove_all((job,), context))
     return todo, report
 
 
-def _not_done(family: str, why: Failure, *, refused: bool) -> Cell:
-    return Cell(
+def _not_done(family: str, why: Failure, *, refused: bool) -> FamilyResult:
+    return FamilyResult(
         family=family,
         format=why.variant.split("/")[0],
         variant=why.variant,
@@ -98,16 +98,16 @@ def _not_done(family: str, why: Failure, *, refused: bool) -> Cell:
     )
 
 
-def _verified(family: str, artifact: Artifact, parameters: int) -> Cell:
+def _verified(family: str, artifact: Artifact, parameters: int) -> FamilyResult:
     build, evidence = artifact.build, artifact.evidence
     assert evidence is not None  # noqa: S101 - verifying gave it
-    return Cell(
+    return FamilyResult(
         family=family,
         format=build.variant.format,
         variant=build.variant.name,
         status="verified",
         reason="",
-        figures=CellFigures(
+        figures=FamilyFigures(
             size=build.size,
             bits_per_weight=round(8 * build.size / parameters, 2),
             distances=evidence.distances,
@@ -118,7 +118,7 @@ def _verified(family: str, artifact: Artifact, parameters: int) -> Cell:
     )
 
 
-def render(cells: Sequence[Cell]) -> str:
+def render(cells: Sequence[FamilyResult]) -> str:
     """Return the matrix as a page in Markdown: an overview, every figure, and the reasons of what is left out."""
     template = templates.environment().get_template("families.md.j2")
     return template.render(

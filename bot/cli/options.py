@@ -20,7 +20,7 @@ from bot.hub import client, retry
 from bot.printable import json_text
 from bot.progress import Display, display
 from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
-from bot.records.failures import CutShortError, Step, exit_code, failure, together
+from bot.records.failures import CutShortError, Step, exit_code, failure, merge_reports
 from bot.workspace import Workspace, read_artifact, read_record, read_record_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,7 +130,7 @@ def finish(report: Report, options: Options) -> int:
     return exit_code(report.failures, anything_done=done)
 
 
-def concluded(step: Callable[[], Report], options: Options, before: Sequence[Failure] = ()) -> int:
+def run_step(step: Callable[[], Report], options: Options, before: Sequence[Failure] = ()) -> int:
     """Do a step and print what came of it, after what had failed ``before``; return the exit code.
 
     On Ctrl-C what was whole by then is printed all the same.
@@ -139,9 +139,9 @@ def concluded(step: Callable[[], Report], options: Options, before: Sequence[Fai
     try:
         report = step()
     except CutShortError as cut:
-        finish(together(earlier, cut.report), options)
+        finish(merge_reports(earlier, cut.report), options)
         raise
-    return finish(together(earlier, report), options)
+    return finish(merge_reports(earlier, report), options)
 
 
 def read_input(path: str, kind: type[Any]) -> Any:
@@ -151,7 +151,7 @@ def read_input(path: str, kind: type[Any]) -> Any:
     return read_record(Path(path), kind)
 
 
-def at_work(context: Context) -> None:
+def keep_from_cleaning(context: Context) -> None:
     """Let nothing be cleaned away that this command uses, until it ends."""
     click.get_current_context().with_resource(context.workspace.at_work())
 
@@ -162,7 +162,7 @@ def artifacts_of(sources: tuple[str, ...], step: Step, context: Context) -> Repo
     Until the command ends, they stay. One that cannot be read is a failure at ``step``, and holds up no other. Raises
     RecordError for a single source that cannot be read.
     """
-    at_work(context)
+    keep_from_cleaning(context)
     report = Report()
     for text in sources:
         try:
@@ -171,7 +171,7 @@ def artifacts_of(sources: tuple[str, ...], step: Step, context: Context) -> Repo
             if len(sources) == 1:
                 raise
             found = Report(failures=(failure(text, "artifact", step, error),))
-        report = together(report, found)
+        report = merge_reports(report, found)
     return report
 
 

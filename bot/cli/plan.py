@@ -10,7 +10,7 @@ from bot import catalogue
 from bot.building.context import Context
 from bot.cli import tables
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
-from bot.config.machines import Planning
+from bot.config.machines import PlanTable
 from bot.errors import IncompleteError, RecordError
 from bot.machines.assign_runners import assign_runners
 from bot.machines.github_matrix import matrix
@@ -19,10 +19,10 @@ from bot.printable import printable
 from bot.reconvert import foreign
 from bot.reconvert.child import ChildError
 from bot.records.failures import exit_code
-from bot.records.plans import DuePlan, Watched
+from bot.records.plans import DuePlan, WatchedSources
 from bot.state import reports
 from bot.steps.plan import without_known
-from bot.steps.run import FOR_A_MATRIX, TO_BEGIN_A_MATRIX, TO_PLAN, TO_SEE, Cycle, asked_for, look
+from bot.steps.run import FOR_A_MATRIX, TO_BEGIN_A_MATRIX, TO_PLAN, TO_SEE, Cycle, relevant_failures, watch_and_plan
 
 
 @click.command("watch")
@@ -35,7 +35,7 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
     Example: phi-bot watch --json > releases.json
     """
     context = options.context()
-    watched = look(models, (), context, TO_SEE).watched
+    watched = watch_and_plan(models, (), context, TO_SEE).watched
     if options.json:
         print_json(watched)
     else:
@@ -83,7 +83,7 @@ def plan_command(
     Example: phi-bot plan microsoft/Phi-4-mini-instruct --variants gguf,mlx/4bit --json > plan.json
     """
     context = _unbounded(options.context()) if unbounded else options.context()
-    given: Watched | None = read_input(releases, Watched) if releases else None
+    given: WatchedSources | None = read_input(releases, WatchedSources) if releases else None
     known = _plan_of_any_version(without) if without else None
     asked = chosen(wanted, context)
     rows = catalogue.select(asked)
@@ -93,7 +93,7 @@ def plan_command(
     purpose = TO_BEGIN_A_MATRIX if begin else FOR_A_MATRIX if as_matrix else TO_PLAN
     purpose = purpose.on_runners(where) if where else purpose
     purpose = purpose.by_sizes() if unbounded else purpose
-    cycle = look(models, rows, context, purpose, given=given)
+    cycle = watch_and_plan(models, rows, context, purpose, given=given)
     if known is not None:
         left = without_known(cycle.todo, known)
         settings, hub, shown = cycle.context.config, cycle.context.hub, cycle.context.display
@@ -109,14 +109,14 @@ def plan_command(
         if cycle.paused is not None:
             click.echo(f"Paused: {cycle.paused}. Nothing of it is begun.")
     todo = cycle.todo
-    failures = asked_for(todo, models, named_alone(asked, rows))
+    failures = relevant_failures(todo, models, named_alone(asked, rows))
     return exit_code(failures, anything_done=bool(todo.jobs or todo.done or todo.postponed))
 
 
 def _unbounded(context: Context) -> Context:
     """Return settings by which all that is outdated is built, and nothing is left for the next run."""
     settings = context.config
-    return replace(context, config=replace(settings, build=replace(settings.build, outdated="now"), plan=Planning()))
+    return replace(context, config=replace(settings, build=replace(settings.build, outdated="now"), plan=PlanTable()))
 
 
 def _plan_of_any_version(path: Path) -> DuePlan:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bot.cli.options import Options, artifacts_of, common, concluded, finish, pull_request
+from bot.cli.options import Options, artifacts_of, common, finish, pull_request, run_step
 from bot.errors import ApprovalError, GithubError
 from bot.github import Repository, WorkflowRun, find_pull, open_repository, read_pull
 from bot.reconvert import approval
@@ -14,7 +14,7 @@ from bot.reconvert.approval import Labeling
 from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
 from bot.records.artifacts import Json, Report
-from bot.records.failures import failure, together
+from bot.records.failures import failure, merge_reports
 from bot.steps.announce import announce
 from bot.workspace import read_json
 
@@ -81,11 +81,11 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
             try:
                 approval.say(repository, number, approved, report.proposals)
             except GithubError as error:  # they are there all the same
-                report = together(report, Report(failures=(failure(name, "comment", "publish", error),)))
-        announce(together(Report(failures=given.failures), report))
+                report = merge_reports(report, Report(failures=(failure(name, "comment", "publish", error),)))
+        announce(merge_reports(Report(failures=given.failures), report))
         return report
 
-    return concluded(proposed, options, given.failures)
+    return run_step(proposed, options, given.failures)
 
 
 @click.command("conclude")
@@ -118,7 +118,7 @@ def conclude_command(pull: str | None, options: Options) -> int:
         announce(report)
         return report
 
-    return concluded(ended, options)
+    return run_step(ended, options)
 
 
 def _pull(name: str) -> tuple[Repository, int]:

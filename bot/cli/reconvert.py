@@ -11,11 +11,20 @@ import click
 from bot import catalogue, config, github
 from bot.building.context import Context
 from bot.catalogue.families import FAMILIES
-from bot.cli.options import Options, at_work, chosen, common, print_json, pull_request, read_input, variants_option
+from bot.cli.options import (
+    Options,
+    chosen,
+    common,
+    keep_from_cleaning,
+    print_json,
+    pull_request,
+    read_input,
+    variants_option,
+)
 from bot.errors import ConfigError
 from bot.reconvert import cards
 from bot.reconvert.child import ChildError
-from bot.reconvert.compare import Wish, compare_code, compare_models
+from bot.reconvert.compare import ComparisonRequest, compare_code, compare_models
 from bot.reconvert.describe import describe
 from bot.reconvert.records import Comparison
 from bot.reconvert.render import MARKER, render
@@ -57,7 +66,7 @@ def compare_command(
     context = options.context()
     canary = not options.dry_run  # nothing is published, so a configuration that says so means something else
     if canary:
-        at_work(context)
+        keep_from_cleaning(context)
     before, after = _model(base, model), _model(head, model)
     if model and after is None:
         raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
@@ -66,14 +75,16 @@ def compare_command(
         found = compare_models(
             before,
             after,
-            Wish(variants=names, canary=canary),
+            ComparisonRequest(variants=names, canary=canary),
             config=options.config.absolute() if options.config else None,
             workspace=context.workspace,
             display=context.display,
         )
     else:
         named = tuple(v.name for v in catalogue.select(chosen(wanted, context))) if wanted else ()
-        wish = Wish(namespace=context.config.publish.namespace, families=families, variants=named, canary=canary)
+        wish = ComparisonRequest(
+            namespace=context.config.publish.namespace, families=families, variants=named, canary=canary
+        )
         try:
             found = compare_code(
                 base.resolve(), head.resolve(), wish, workspace=context.workspace, display=context.display

@@ -14,7 +14,7 @@ from bot.pages.status import collect, pages, write
 from bot.progress import Display
 from bot.records.artifacts import RepoRecord
 from bot.state.memory import Memory
-from bot.steps.run import TO_SEE, look
+from bot.steps.run import TO_SEE, watch_and_plan
 from bot.system.workflow_run import run_address
 
 
@@ -38,11 +38,11 @@ def status_command(out: Path, previous: Path | None, private: bool, options: Opt
     if not options.json:
         write.check(out)
     before = write.previous(out, previous)
-    cycle = look((), catalogue.select(context.config.build.variants), context, TO_SEE)
+    cycle = watch_and_plan((), catalogue.select(context.config.build.variants), context, TO_SEE)
     namespace = cycle.context.config.publish.namespace or namespace
     shelved = tuple(cycle.there.shelved.values())
     wanted = [s for s in shelved if private or not s.private]
-    known = collect.Known(
+    known = collect.BotSnapshot(
         sightings=cycle.watched.sightings,
         shelved=shelved,
         records=_records(collect.unread(wanted, before), context.hub, context.display),

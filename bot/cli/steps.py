@@ -15,12 +15,12 @@ from bot.cli import tables
 from bot.cli.options import (
     Options,
     artifacts_of,
-    at_work,
     chosen,
     common,
-    concluded,
     finish,
+    keep_from_cleaning,
     read_input,
+    run_step,
     variants_option,
 )
 from bot.errors import PhiBotError, RecordError
@@ -28,7 +28,7 @@ from bot.formats import recipes
 from bot.publishing.rights import permitted_artifacts, require, state_repo
 from bot.publishing.staging import staging_repo
 from bot.records.artifacts import Artifact, Failure, Report
-from bot.records.failures import CutShortError, failure, together
+from bot.records.failures import CutShortError, failure, merge_reports
 from bot.records.plans import Plan
 from bot.state.reports import count, failures_in
 from bot.steps.announce import announce, announce_releases
@@ -36,7 +36,7 @@ from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
 from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
-from bot.steps.run import FOR_A_MATRIX, look
+from bot.steps.run import FOR_A_MATRIX, watch_and_plan
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, read_named
 from bot.workspace import read_artifact
@@ -65,8 +65,8 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool
             require_work(todo)
         more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in rows)
         todo = replace(todo, failures=(*more, *todo.failures))
-    at_work(context)
-    return concluded(lambda: build_all(todo.jobs, context, stock=stock), options, todo.failures)
+    keep_from_cleaning(context)
+    return run_step(lambda: build_all(todo.jobs, context, stock=stock), options, todo.failures)
 
 
 @click.command("verify")
@@ -88,7 +88,7 @@ def verify_command(sources: tuple[str, ...], options: Options) -> int:
             if not options.json:
                 _show_evidence(given.artifacts)
 
-    return concluded(verified, options, given.failures)
+    return run_step(verified, options, given.failures)
 
 
 def _show_evidence(artifacts: Sequence[Artifact]) -> None:
@@ -120,7 +120,7 @@ def publish_command(sources: tuple[str, ...], options: Options) -> int:
     def published() -> Report:
         return publish(given.artifacts, context)
 
-    return concluded(published, options, given.failures)
+    return run_step(published, options, given.failures)
 
 
 @click.command("stage")
@@ -141,7 +141,7 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
     def staged() -> Report:
         return stage(given.artifacts, context)
 
-    return concluded(staged, options, given.failures)
+    return run_step(staged, options, given.failures)
 
 
 @click.command("promote")
@@ -165,7 +165,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     if not dry and context.hub.publishers is None:
         namespace = context.config.namespace("there is no namespace to publish in")
         require(context.hub, [state_repo(context.config, namespace)])
-    at_work(context)
+    keep_from_cleaning(context)
     try:
         report = promote(models, context)
     except CutShortError as cut:
@@ -174,7 +174,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
     built = _built(reports) if reports is not None else ()
     if not dry:
         count(built, report, context)
-    report = together(report, Report(failures=built))
+    report = merge_reports(report, Report(failures=built))
     announce(report, status_page=settings.status_page)
     if settings.repository is not None and not dry and (report.publications or report.failures):
         _announce_releases(report, context)
@@ -185,7 +185,7 @@ def _announce_releases(report: Report, context: Context) -> None:
     """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
     config, display = context.config, context.display
     try:
-        cycle = look((), catalogue.select(config.build.variants), context, FOR_A_MATRIX.by_sizes())
+        cycle = watch_and_plan((), catalogue.select(config.build.variants), context, FOR_A_MATRIX.by_sizes())
     except PhiBotError as error:
         display.say(f"Not announced on GitHub: {error.message}. {error.hint}")
         return

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from bot.building.cleaning import Cleaned
 from bot.cli.diagnose import Finding
-from bot.cli.family_support import Cell
+from bot.cli.family_support import FamilyResult
 from bot.printable import duration, printable, size
 from bot.records.artifacts import Artifact, Failure, Proposal, Report, Staged, Variant
 from bot.records.evidence import Distance, Evidence
-from bot.records.plans import Job, Plan, Watched
+from bot.records.plans import Job, Plan, WatchedSources
 from bot.state.attempts import Attempted
 
 _LAST_COLUMN = 16  # the least width in which words can be read
@@ -49,7 +49,7 @@ def _print(what: Table | str) -> None:
         console.print(Text("\n".join(map(printable, what.split("\n")))))
 
 
-def watched(found: Watched) -> None:
+def watched(found: WatchedSources) -> None:
     """Print sources, and what is new about them."""
     if not found.sightings and not found.notices:
         _print("No release found.")
@@ -208,7 +208,7 @@ def _with_error(distance: Distance, name: str) -> str:
     return f"{value:.5f} ± {error:.5f}" if name == "mean_kl" else f"{value:.4f} ± {error:.4f}"
 
 
-def matrix(cells: Sequence[Cell]) -> None:
+def matrix(cells: Sequence[FamilyResult]) -> None:
     """Print the support matrix: mean KL on each side of the LongRoPE switch, or why there is no file."""
     formats = list(dict.fromkeys(c.variant for c in cells))
     rows = [
@@ -220,7 +220,7 @@ def matrix(cells: Sequence[Cell]) -> None:
         _print(f"{status:<10} {variant} of {family}: {why}")
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: FamilyResult) -> str:
     if cell.figures is None:
         return cell.status
     return " / ".join(f"{d.figures.mean_kl:.4f}" for d in cell.figures.distances if not d.setting)

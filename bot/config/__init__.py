@@ -13,10 +13,10 @@ from typing import Any
 
 from bot.config import file as config_file
 from bot.config import text
-from bot.config.file import described
-from bot.config.machines import HfJobs, OwnRunner, Planning, RunnerName
-from bot.config.places import Announce, Publish, Reconvert
-from bot.config.tables import Build, Hub, Run, Verify, Watch, Work
+from bot.config.file import key_metadata
+from bot.config.machines import HfJobsTable, PlanTable, RunnerName, RunnerTable
+from bot.config.places import AnnounceTable, PublishTable, ReconvertTable
+from bot.config.tables import BuildTable, HubTable, RunTable, VerifyTable, WatchTable, WorkTable
 from bot.errors import ConfigError
 from bot.records import base, schema
 from bot.records.base import MalformedRecordError, Record, fields_of
@@ -29,21 +29,21 @@ _HINT = "docs/configuration.md explains every key; so does the file that `phi-bo
 class Config(Record):
     """What a phi-bot watches, builds, verifies and publishes. Every key may be left out."""
 
-    hub: Hub = field(default_factory=Hub)
-    run: Run = field(default_factory=Run)
-    watch: Watch = field(default_factory=Watch)
-    build: Build = field(default_factory=Build)
-    work: Work = field(default_factory=Work)
-    verify: Verify = field(default_factory=Verify)
-    plan: Planning = field(default_factory=Planning)
-    hf_jobs: HfJobs = field(default_factory=HfJobs)
-    runner: dict[RunnerName, OwnRunner] = field(
+    hub: HubTable = field(default_factory=HubTable)
+    run: RunTable = field(default_factory=RunTable)
+    watch: WatchTable = field(default_factory=WatchTable)
+    build: BuildTable = field(default_factory=BuildTable)
+    work: WorkTable = field(default_factory=WorkTable)
+    verify: VerifyTable = field(default_factory=VerifyTable)
+    plan: PlanTable = field(default_factory=PlanTable)
+    hf_jobs: HfJobsTable = field(default_factory=HfJobsTable)
+    runner: dict[RunnerName, RunnerTable] = field(
         default_factory=dict,
-        metadata=described("Machines of your own that jobs may be planned on, by names that you give them."),
+        metadata=key_metadata("Machines of your own that jobs may be planned on, by names that you give them."),
     )
-    publish: Publish = field(default_factory=Publish)
-    reconvert: Reconvert = field(default_factory=Reconvert)
-    announce: Announce = field(default_factory=Announce)
+    publish: PublishTable = field(default_factory=PublishTable)
+    reconvert: ReconvertTable = field(default_factory=ReconvertTable)
+    announce: AnnounceTable = field(default_factory=AnnounceTable)
 
     def gate(self, precision: str) -> float:
         """Return the bound on mean KL, in nats per token, for a precision class of the catalogue (``int4`` …)."""
@@ -128,9 +128,9 @@ def _with(section: Any, name: str, value: str, said_by: str) -> Any:
     return dataclasses.replace(section, **{name: found})
 
 
-def _trimmed(hub: Hub) -> Hub:
+def _trimmed(hub: HubTable) -> HubTable:
     return dataclasses.replace(hub, endpoint=hub.endpoint.rstrip("/"))
 
 
-def _placed(build: Build, folder: Path) -> Build:
+def _placed(build: BuildTable, folder: Path) -> BuildTable:
     return dataclasses.replace(build, work=folder / build.work.expanduser())

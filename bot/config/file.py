@@ -42,10 +42,10 @@ def key(default: Any, about: str, *, example: Any = None, init: Any = None) -> A
 
     ``example`` is shown where the default is nothing, ``init`` is what the file that `phi-bot init` writes sets.
     """
-    return dataclasses.field(default=default, metadata=described(about, example=example, init=init))
+    return dataclasses.field(default=default, metadata=key_metadata(about, example=example, init=init))
 
 
-def described(about: str, *, example: Any = None, init: Any = None) -> dict[str, Any]:
+def key_metadata(about: str, *, example: Any = None, init: Any = None) -> dict[str, Any]:
     """Return the metadata of a key that has no default, or one that depends on the machine: see ``key``."""
     return {"help": about, "example": example, "init": init}
 
@@ -87,14 +87,14 @@ def read(cls: type[T], data: Mapping[str, Any], source: Source) -> T:
         return typing.cast("T", base.read(cls, data))
     except MalformedRecordError as error:
         at = tuple(itertools.takewhile(lambda part: isinstance(part, str), error.path))
-        complaint = _unknown(error, cls) if error.known else f"{base.place(error.path)} {in_words(error)}"
+        complaint = _unknown(error, cls) if error.known else f"{base.path_text(error.path)} {in_words(error)}"
         raise source.error(line_of(source.text, typing.cast("tuple[str, ...]", at)), complaint) from None
 
 
 def in_words(error: MalformedRecordError) -> str:
     """Say what a key or an option is, and what is allowed."""
     said = "is a table" if error.said == f"is {OBJECT}" else error.said
-    allowed = f"a table [{base.place(error.path)}]" if error.allowed == OBJECT else error.allowed
+    allowed = f"a table [{base.path_text(error.path)}]" if error.allowed == OBJECT else error.allowed
     return f"{said}; allowed is {allowed}"
 
 
@@ -144,8 +144,8 @@ def _has(data: Any, at: tuple[str, ...]) -> bool:
 
 def _unknown(error: MalformedRecordError, root: type) -> str:
     *table, name = error.path
-    where = f"in [{base.place(tuple(table))}]" if table else "at the top"
-    message = f"unknown key {base.shown(name)} {where}"
+    where = f"in [{base.path_text(tuple(table))}]" if table else "at the top"
+    message = f"unknown key {base.shown_value(name)} {where}"
     if near := difflib.get_close_matches(str(name), error.known, n=1):
         message += f"; did you mean {near[0]}?"
     elif elsewhere := [".".join(path[:-1]) for path, _ in keys(root) if path[-1] == name]:

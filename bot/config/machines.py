@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from bot.config.file import described, key
+from bot.config.file import key, key_metadata
 from bot.config.tables import Owner
 from bot.records.base import Record, bounds, pattern
 from bot.system.machine import Architecture, System
@@ -22,7 +22,7 @@ Label = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planning(Record):
+class PlanTable(Record):
     """How much is done in one run. What is over a bound is left for the next one, and said."""
 
     max_jobs: JobCount | None = key(None, "Jobs a run begins at most; a job is a model in one format.", example=20)
@@ -34,7 +34,7 @@ class Planning(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HfJobs(Record):
+class HfJobsTable(Record):
     """How `phi-bot run --on hf-jobs` and `phi-bot schedule install` start a phi-bot on Hugging Face Jobs."""
 
     image: Annotated[str, pattern(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", "the name of an image")] = key(
@@ -55,15 +55,15 @@ class HfJobs(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnRunner(Record):
+class RunnerTable(Record):
     """A machine of your own, as a self-hosted or larger runner of GitHub. A plan may put jobs on own/NAME."""
 
-    system: System = field(metadata=described("Its operating system.", example="linux"))
+    system: System = field(metadata=key_metadata("Its operating system.", example="linux"))
     architecture: Architecture = key("x86_64", "Its processor.")
-    cores: Annotated[int, bounds(1, 1024)] = field(metadata=described("How many cores it has.", example=16))
-    memory: Annotated[float, bounds(1, 100000)] = field(metadata=described("Its memory, in GB.", example=64))
+    cores: Annotated[int, bounds(1, 1024)] = field(metadata=key_metadata("How many cores it has.", example=16))
+    memory: Annotated[float, bounds(1, 100000)] = field(metadata=key_metadata("Its memory, in GB.", example=64))
     disk: Annotated[float, bounds(1, 1000000)] = field(
-        metadata=described("The disk that a job finds free, in GB.", example=500)
+        metadata=key_metadata("The disk that a job finds free, in GB.", example=500)
     )
     accelerator: Accelerator = key("none", "Its GPU.")
     accelerator_memory: Annotated[float, bounds(0, 100000)] = key(0.0, "The memory of its GPU, in GB.")

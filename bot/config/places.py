@@ -26,7 +26,7 @@ ModelId = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Publish(Record):
+class PublishTable(Record):
     """Where finished files go, and how the repos there are named."""
 
     namespace: Owner | None = key(
@@ -57,7 +57,7 @@ class Publish(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconvert(Record):
+class ReconvertTable(Record):
     """What a pull request on GitHub may ask for."""
 
     models: tuple[ModelId, ...] = key(
@@ -68,7 +68,7 @@ class Reconvert(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Announce(Record):
+class AnnounceTable(Record):
     """Where a release is announced, beside the summary of the run."""
 
     repository: Annotated[str, pattern(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}", "owner/name")] | None = (

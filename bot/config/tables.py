@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from bot import catalogue
-from bot.config.file import described, key
+from bot.config.file import key, key_metadata
 from bot.errors import UnknownVariantError
 from bot.records.base import NOT_EMPTY, Record, bounds, check, pattern
 from bot.system import machine
@@ -84,7 +84,7 @@ def default_work() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub(Record):
+class HubTable(Record):
     """Where releases are found and repos are published."""
 
     endpoint: Endpoint = key(
@@ -94,7 +94,7 @@ class Hub(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Record):
+class RunTable(Record):
     """Whether and how the bot works when nobody looks."""
 
     dry_run: bool = key(
@@ -112,7 +112,7 @@ class Run(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch(Record):
+class WatchTable(Record):
     """Which models are looked for when none is named on the command line."""
 
     authors: Annotated[tuple[Owner, ...], NOT_EMPTY] = key(
@@ -134,7 +134,7 @@ class Watch(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build(Record):
+class BuildTable(Record):
     """What is built, and where."""
 
     variants: Annotated[tuple[VariantNames, ...], NOT_EMPTY, check(_check_variants)] = key(
@@ -144,7 +144,7 @@ class Build(Record):
     )
     work: Folder = field(
         default_factory=default_work,
-        metadata=described(
+        metadata=key_metadata(
             "Folder for downloads and unfinished work; a relative path starts at the folder of this file. Without it: "
             "work in the folder that the environment variable PHI_BOT_CACHE names, or else in the user's cache folder.",
             example="~/.cache/phi-bot/work",
@@ -152,7 +152,7 @@ class Build(Record):
     )
     threads: Annotated[int, bounds(1, 1024)] = field(
         default_factory=machine.processors,
-        metadata=described(
+        metadata=key_metadata(
             "Processor threads that a build may use. Without it, as many as this process may run on.", example=4
         ),
     )
@@ -169,7 +169,7 @@ class Build(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keep(Record):
+class KeepTable(Record):
     """What stays in the working folder of what can be made anew. `phi-bot run` sees to it, and `phi-bot clean` does."""
 
     days: Annotated[float, bounds(0, 3650)] = key(
@@ -186,14 +186,14 @@ class Keep(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work(Record):
+class WorkTable(Record):
     """What the working folder (`build.work`) keeps."""
 
-    keep: Keep = field(default_factory=Keep)
+    keep: KeepTable = field(default_factory=KeepTable)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates(Record):
+class GatesTable(Record):
     """The largest mean KL divergence, in nats per token, with which a file of each precision is still published."""
 
     int2: Gate = 1.0
@@ -208,7 +208,7 @@ class Gates(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(Record):
+class VerifyTable(Record):
     """What a file must prove before it is published."""
 
-    gates: Gates = field(default_factory=Gates)
+    gates: GatesTable = field(default_factory=GatesTable)

@@ -16,14 +16,14 @@ _IMPORTANCE_VERSION = 1  # raise it when the worker measures something else on t
 _TRIED = ("int4", "int5", "int6")  # llama.cpp takes no matrix for 8 bits and more; fewer always have one
 
 
-def needed(variant: Variant) -> bool:
+def needs_matrix(variant: Variant) -> bool:
     """Say whether a variant is built with an importance matrix, whatever that does to it."""
     return bool(variant.options.get("imatrix")) and not is_tried(variant)
 
 
 def takes_matrix(variant: Variant) -> bool:
     """Say whether an importance matrix is measured for a variant."""
-    return needed(variant) or is_tried(variant)
+    return needs_matrix(variant) or is_tried(variant)
 
 
 def is_tried(variant: Variant) -> bool:
@@ -31,7 +31,7 @@ def is_tried(variant: Variant) -> bool:
     return variant.options.get("imatrix") == MEASURED
 
 
-def tried(variant: Variant) -> Variant:
+def with_trial(variant: Variant) -> Variant:
     """Return the recipe that tries an importance matrix where a row has none; a row that cannot gain, as it is."""
     if variant.format != "gguf" or variant.precision not in _TRIED or "imatrix" in variant.options:
         return variant
@@ -40,7 +40,7 @@ def tried(variant: Variant) -> Variant:
 
 def configured(variants: Iterable[Variant], imatrix_from_4_bits: str) -> tuple[Variant, ...]:
     """Return rows of the catalogue as ``build.imatrix_from_4_bits`` has them built."""
-    return tuple(tried(v) if imatrix_from_4_bits == MEASURED else v for v in variants)
+    return tuple(with_trial(v) if imatrix_from_4_bits == MEASURED else v for v in variants)
 
 
 def alternatives(variant: Variant) -> tuple[Variant, Variant]:

@@ -3,7 +3,7 @@
 from bot.github.answers import COMMIT, REPOSITORY
 from bot.github.client import Repository, open_repository
 from bot.github.comments import put_comment, read_comment
-from bot.github.events import MOST_PULLS, Event, WorkflowRun
+from bot.github.events import MOST_PULLS, EventValue, WorkflowRun
 from bot.github.issues import Issues, ReleaseIssue, connect
 from bot.github.pulls import (
     Permission,
@@ -19,7 +19,7 @@ __all__ = [
     "COMMIT",
     "MOST_PULLS",
     "REPOSITORY",
-    "Event",
+    "EventValue",
     "Issues",
     "Permission",
     "Pull",

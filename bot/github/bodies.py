@@ -20,11 +20,11 @@ def marked(marker: str, text: str) -> str:
 
 def marker_of(body: str) -> str | None:
     """Return the marker that a text begins with."""
-    found = _MARKER.match(plain(body))
+    found = _MARKER.match(normalize_line_ends(body))
     return found[1] if found else None
 
 
-def plain(body: str) -> str:
+def normalize_line_ends(body: str) -> str:
     """Return a text with the line ends that it was sent with: a browser changes them."""
     return body.replace("\r\n", "\n")
 

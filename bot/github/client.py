@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bot.errors import GithubError
 from bot.github.answers import HINT, LOGIN, REPOSITORY, Answer
-from bot.github.refusals import Refused, as_error, wait_before_another_try
+from bot.github.refusals import UnsuccessfulAnswer, as_error, wait_before_another_try
 
 if TYPE_CHECKING:
     from github.Requester import Requester
@@ -137,7 +137,7 @@ class Repository:
         try:
             return Answer(what=what, value=self._ask(method, address, what, body=body)[1])
         except GithubError as error:
-            if isinstance(error.__cause__, Refused) and error.__cause__.status == 404:
+            if isinstance(error.__cause__, UnsuccessfulAnswer) and error.__cause__.status == 404:
                 return None
             raise
 
@@ -188,7 +188,7 @@ class Repository:
         for left in reversed(range(_TRIES)):
             try:
                 return self._ask_once(method, path, query, body)
-            except (Refused, RequestException) as error:
+            except (UnsuccessfulAnswer, RequestException) as error:
                 wait = wait_before_another_try(error)
                 if not left or wait is None:
                     raise as_error(error, what=what, repository=self.name, token=self.token) from error
@@ -207,7 +207,7 @@ class Repository:
             method, path, parameters=dict(query or {}), input=None if body is None else dict(body)
         )
         if not 200 <= status < 300:
-            raise Refused(status=status, headers=headers, content=content)
+            raise UnsuccessfulAnswer(status=status, headers=headers, content=content)
         return headers, json.loads(content, parse_constant=_no_number) if content else None
 
 

@@ -1,7 +1,7 @@
 """One comment on an issue or pull request: made once, kept up to date, found again by its marker and its author."""
 
 from bot.github.answers import Answer
-from bot.github.bodies import marked, marker_of, plain
+from bot.github.bodies import marked, marker_of, normalize_line_ends
 from bot.github.client import Repository
 
 _WHAT = "a comment"
@@ -21,7 +21,7 @@ def put_comment(repository: Repository, number: int, marker: str, text: str | No
             _delete(repository, comment)
         return None
     first = _settle(repository, there or _create(repository, number, key, body))
-    if plain(first["body"].text()) != body:
+    if normalize_line_ends(first["body"].text()) != body:
         edited = repository.patch(f"/issues/comments/{first['id'].number()}", {"body": body}, _WHAT)
         first = edited or _settle(repository, _create(repository, number, key, body))  # deleted in between
     return first["html_url"].address()
@@ -31,7 +31,7 @@ def read_comment(repository: Repository, number: int, marker: str) -> str | None
     """Return the text of the bot's own comment of a marker, None where there is none. Raises GithubError."""
     key = f"comment {marker}"
     found = next(iter(_found(repository, number, key)), None)
-    return None if found is None else plain(found["body"].text()).partition("\n")[2]
+    return None if found is None else normalize_line_ends(found["body"].text()).partition("\n")[2]
 
 
 def _found(repository: Repository, number: int, key: str) -> list[Answer]:

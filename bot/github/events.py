@@ -15,7 +15,7 @@ MOST_PULLS = 9_999_999_999
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event(Answer):
+class EventValue(Answer):
     """A value out of an event. Every reading function raises ApprovalError, naming the field.
 
     ``what`` says which event it should be, ``instead`` what else a person can give.
@@ -46,7 +46,7 @@ class WorkflowRun:
     @classmethod
     def from_event(cls, payload: object) -> Self:
         """Read the payload of GitHub's event. Raises ApprovalError, naming the field that is wrong."""
-        event = Event(what="a workflow that has run", value=payload, instead=", or give --pull OWNER/REPO#N")
+        event = EventValue(what="a workflow that has run", value=payload, instead=", or give --pull OWNER/REPO#N")
         run = event["workflow_run"]
         origin, branch = run.get("head_repository"), run.get("head_branch")
         return cls(

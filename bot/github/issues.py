@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.errors import GithubError
 from bot.github.answers import Answer
-from bot.github.bodies import cut_title, marked, marker_of, plain
+from bot.github.bodies import cut_title, marked, marker_of, normalize_line_ends
 from bot.github.client import Repository, open_repository
 
 LABEL = "phi-bot"
@@ -102,7 +102,7 @@ class Issues:
         changes: dict[str, Any] = {}
         if first["title"].text() != cut_title(one.title):
             changes["title"] = cut_title(one.title)
-        if plain(first["body"].text()) != one.body:
+        if normalize_line_ends(first["body"].text()) != one.body:
             changes["body"] = one.body
         reason = first.get("state_reason")
         if one.closed and first["state"].text() == "open":

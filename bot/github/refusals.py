@@ -11,7 +11,7 @@ _LONGEST_WAIT = 60.0  # seconds: no issue or comment is worth more of a runner's
 _PERMISSIONS = re.compile(r"[a-z_]+=[a-z]+([,;] ?[a-z_]+=[a-z]+)*")
 
 
-class Refused(Exception):  # noqa: N818 - on the way to a GithubError
+class UnsuccessfulAnswer(Exception):  # noqa: N818 - on the way to a GithubError
     """An answer of another status than success. ``headers`` are in lower case, ``content`` is of any kind."""
 
     def __init__(self, *, status: int, headers: Mapping[str, str], content: str) -> None:
@@ -32,7 +32,7 @@ class Refused(Exception):  # noqa: N818 - on the way to a GithubError
 
 def wait_before_another_try(error: Exception) -> float | None:
     """Return the seconds after which it is worth trying again, None where it is not."""
-    if not isinstance(error, Refused):
+    if not isinstance(error, UnsuccessfulAnswer):
         return 1.0  # the connection broke
     if error.limited:
         wait = _seconds(error.headers, default=_LONGEST_WAIT)
@@ -46,13 +46,15 @@ def wait_before_another_try(error: Exception) -> float | None:
 def is_refusal(error: GithubError) -> bool:
     """Say whether a token is missing, or it is refused for good: another try will not help."""
     cause = error.__cause__
-    return cause is None or (isinstance(cause, Refused) and not cause.limited and cause.status in (401, 403, 404))
+    return cause is None or (
+        isinstance(cause, UnsuccessfulAnswer) and not cause.limited and cause.status in (401, 403, 404)
+    )
 
 
 def as_error(error: Exception, *, what: str, repository: str, token: str) -> GithubError:
     """Return the error of ours for one of a connection or a refusal. The token is in none."""
     again = "Try again later."
-    if not isinstance(error, Refused):
+    if not isinstance(error, UnsuccessfulAnswer):
         return GithubError(f"GitHub does not answer ({type(error).__name__})", hint=again)
     if error.limited:
         return GithubError("GitHub's rate limit is used up", hint=again)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from bot import github
 from bot.catalogue import naming
-from bot.config.places import Announce
+from bot.config.places import AnnounceTable
 from bot.errors import GithubError
 from bot.github import ReleaseIssue
 from bot.pages import templates
@@ -14,7 +14,7 @@ from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import Report
 from bot.records.failures import is_refusal
-from bot.records.plans import Plan, PlannedVariant, SourceState, Watched
+from bot.records.plans import Plan, PlannedVariant, SourceState, WatchedSources
 
 _LONGEST_TEXT = 600  # characters of a message: a body holds 65,536, and all rows of the catalogue must fit
 
@@ -37,7 +37,7 @@ class VariantStanding:
 def release_issues(
     report: Report,
     todo: Plan,
-    watched: Watched,
+    watched: WatchedSources,
     *,
     hub: str,
     status_page: str | None = None,
@@ -130,7 +130,7 @@ def _is_of(planned: PlannedVariant, sighting: SourceState, template: str) -> boo
     return planned.repo_id.casefold() == named.casefold()
 
 
-def check_announcing(settings: Announce, display: Display) -> None:
+def check_announcing(settings: AnnounceTable, display: Display) -> None:
     """Make sure before work that issues can be written in the repository that ``settings`` names, if it names one.
 
     Raises GithubError without a token, or with one that is refused. A GitHub that does not answer now may do so later.

@@ -12,7 +12,7 @@ from bot.config.text import text_of
 from bot.errors import ConfigError, PhiBotError
 from bot.hf_jobs.collect import JobRequest, collect
 from bot.hub import jobs
-from bot.hub.jobs import Order, RemoteJob
+from bot.hub.jobs import JobOrder, RemoteJob
 from bot.machines.assign_runners import candidates
 from bot.machines.batches import batches
 from bot.publishing.rights import payer
@@ -42,7 +42,7 @@ def submit(todo: Plan, context: Context, *, staged: bool = False) -> Report:
     running: list[tuple[JobRequest, RemoteJob]] = []
     token = jobs.token_of(hub)
     flavors = candidates((KIND.rstrip("/"),), config=config, hub=hub, display=display)
-    for errand in errands(todo.jobs, {r.name: r.disk for r in flavors}):
+    for errand in job_requests(todo.jobs, {r.name: r.disk for r in flavors}):
         try:
             job, is_new = jobs.start(hub, payer(config), _order(errand, context, token, staged=staged))
         except PhiBotError as error:
@@ -55,7 +55,7 @@ def submit(todo: Plan, context: Context, *, staged: bool = False) -> Report:
     return collect(ended, failures, context, staged=staged)
 
 
-def errands(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[JobRequest]:
+def job_requests(planned: Sequence[Job], disks: Mapping[str, int]) -> Iterator[JobRequest]:
     """Yield what each Hugging Face job is to do: what one release has for one flavor, if its disk holds all of it.
 
     ``disks`` has the bytes of flavors by the names of their runners.
@@ -100,7 +100,7 @@ def _stays(job: Job) -> Iterator[Failure]:
         yield failure(job.release.label, planned.variant.name, "plan", error)
 
 
-def _order(errand: JobRequest, context: Context, token: str, *, staged: bool) -> Order:
+def _order(errand: JobRequest, context: Context, token: str, *, staged: bool) -> JobOrder:
     config = context.config
     namespace = config.publish.namespace or ""
     names = ",".join(v.variant.name for v in errand.planned)
@@ -112,7 +112,7 @@ def _order(errand: JobRequest, context: Context, token: str, *, staged: bool) ->
     work |= {"repo": config.publish.repo} if config.publish.repo != TEMPLATE else {}
     here = dataclasses.replace(config.hub, endpoint=context.hub.endpoint)
     live = dataclasses.replace(config, hub=here, run=dataclasses.replace(config.run, dry_run=False))
-    return Order(
+    return JobOrder(
         name=f"phi-bot {errand.name}",
         digest=digest_of(work),
         image=config.hf_jobs.image,

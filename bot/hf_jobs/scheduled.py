@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bot.building.context import Context
 from bot.hf_jobs.run import KIND, environment, phi_bot
-from bot.hub.jobs import Order, token_of
+from bot.hub.jobs import JobOrder, token_of
 from bot.hub.scheduled import labels
 from bot.machines.runners import Runner
 from bot.publishing.rights import payer, require, state_repo
@@ -18,7 +18,7 @@ HOURS = 6  # that one run may take; the jobs that it started go on, and the next
 class ScheduledBot:
     """The job, who pays for it, whose token it gets, and what one run costs at most, in US dollars."""
 
-    order: Order
+    order: JobOrder
     payer: str
     account: str
     most: float
@@ -38,7 +38,7 @@ def scheduled_bot(purpose: str, context: Context, *, on: str, runner: Runner) ->
     command = phi_bot(("run", "--on", on), here)
     told = environment(here)
     account = hub.whoami()
-    order = Order(
+    order = JobOrder(
         name=f"phi-bot {purpose} {namespace}",
         digest=digest_of({"purpose": purpose, "command": list(command), "environment": told}),
         image=config.hf_jobs.image,

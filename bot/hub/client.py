@@ -18,7 +18,7 @@ from bot.hub.headers import TensorRange
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
 from bot.hub.ranges import read_range
-from bot.hub.repo import Repo, RepoType, account_of, described
+from bot.hub.repo import Repo, RepoType, account_of, whoami
 from bot.hub.session import HUGGING_FACE, api_of
 from bot.hub.trusted_publishers import Publishers
 from bot.progress import Task
@@ -101,7 +101,7 @@ class Hub:
 
     def _account(self) -> Json:
         with hub_errors(self.endpoint):
-            return described(self.api)
+            return whoami(self.api)
 
     def _no_right(self, why: str) -> TokenError:
         return TokenError(

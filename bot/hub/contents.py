@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from bot import source
 from bot.errors import AlteredDownloadError, HubRefusedError, RecordError, TokenError, UnknownModelError
 from bot.hub.download import read_small
-from bot.hub.errors import hub_errors, plain
+from bot.hub.errors import hub_errors
 from bot.hub.repo import Repo
+from bot.hub.server_text import safe_line
 from bot.progress import Task
 from bot.records.artifacts import SourceFile
 
@@ -160,7 +161,7 @@ def copying(target: Repo) -> Iterator[None]:
         yield
     except FileDuplicationError as error:
         raise HubRefusedError(
-            f"the Hub did not copy all files to {target.id}: {plain(str(error))}",
+            f"the Hub did not copy all files to {target.id}: {safe_line(str(error))}",
             hint="It copies within one storage region alone: are both repos in the same one?",
         ) from error
     except HfHubHTTPError as error:

@@ -16,7 +16,7 @@ from bot.errors import (
     UnknownModelError,
     UnknownRevisionError,
 )
-from bot.hub.server_text import plain as plain
+from bot.hub.server_text import safe_line
 from bot.hub.session import HUGGING_FACE, forget_connections
 from bot.hub.storage import answer_refusal, batch_refusal
 
@@ -57,7 +57,7 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, httpx2.TimeoutException | httpx2.NetworkError | httpx2.RemoteProtocolError)
 
 
-def says_nothing(error: PhiBotError) -> bool:
+def is_outage(error: PhiBotError) -> bool:
     """Say whether an error is the Hub's, the network's, the token's or this machine's: what was asked may be right."""
     if isinstance(error, HubUnreachableError | TokenError | AlteredDownloadError | DiskFullError):
         return True
@@ -91,18 +91,18 @@ def translate(
             case errors.OfflineModeIsEnabled():
                 return HubUnreachableError(f"{endpoint} is out of reach: HF_HUB_OFFLINE is set", hint="Unset it.")
             case errors.LocalTokenNotFoundError() | errors.OIDCError() | errors.DeviceCodeError():
-                return no_token(endpoint, plain(str(cause)))
+                return no_token(endpoint, safe_line(str(cause)))
             case errors.HFValidationError():
                 return UnknownModelError(f"{repo_id!a} is no repo id", hint="Give owner/name.")
             case httpx2.TimeoutException():
                 return HubUnreachableError(f"{endpoint} did not answer in time", hint=_AGAIN)
             case httpx2.ConnectError():
                 return HubUnreachableError(
-                    f"{endpoint} is not reachable: {plain(str(cause))}",
+                    f"{endpoint} is not reachable: {safe_line(str(cause))}",
                     hint="Check the address (--endpoint, HF_ENDPOINT), the network and the proxy.",
                 )
             case httpx2.RequestError():
-                what = plain(str(cause)) or type(cause).__name__
+                what = safe_line(str(cause)) or type(cause).__name__
                 return HubUnreachableError(f"the connection to {endpoint} broke: {what}", hint=_AGAIN)
             case OSError(errno=errno.ENOSPC | errno.EDQUOT):
                 where = f": {cause.filename}" if isinstance(cause.filename, str) else ""
@@ -111,7 +111,7 @@ def translate(
                 return refused
     if is_nonsense(error):
         return HubRefusedError(
-            f"{endpoint} did not answer as a Hub does ({type(error).__name__}: {plain(str(error))})",
+            f"{endpoint} did not answer as a Hub does ({type(error).__name__}: {safe_line(str(error))})",
             hint="Is it a Hugging Face Hub (--endpoint, HF_ENDPOINT)?",
         )
     return None
@@ -128,7 +128,7 @@ def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revisi
 
     what = repo_id or endpoint
     status = error.response.status_code
-    said = plain(error.server_message or "")
+    said = safe_line(error.server_message or "")
     because = f": {said}" if said else ""
     match error:
         case errors.GatedRepoError():

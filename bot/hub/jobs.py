@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bot.errors import PhiBotError
 from bot.hub.client import Hub
-from bot.hub.errors import hub_errors, no_token, plain
+from bot.hub.errors import hub_errors, no_token
 from bot.hub.retry import exactly_once
+from bot.hub.server_text import safe_line
 
 if TYPE_CHECKING:
     from huggingface_hub import JobInfo
@@ -28,7 +29,7 @@ _LONGEST_LABEL = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class JobOrder:
     """A command to run: in which image, on which flavor, for how many seconds at most.
 
     ``digest`` stands for what it is to do; two orders of the same digest are the same work. ``secrets`` become
@@ -75,7 +76,7 @@ class RemoteJob:
         return self.stage in _OVER
 
 
-def start(hub: Hub, namespace: str, order: Order) -> tuple[RemoteJob, bool]:
+def start(hub: Hub, namespace: str, order: JobOrder) -> tuple[RemoteJob, bool]:
     """Start a job, unless one with the same digest is running: then return that one, and False.
 
     Raises TokenError for a token that may run no jobs in the namespace, HubRefusedError and HubUnreachableError.
@@ -95,7 +96,7 @@ def start(hub: Hub, namespace: str, order: Order) -> tuple[RemoteJob, bool]:
         return exactly_once(send, landed), True
 
 
-def look(hub: Hub, job: RemoteJob) -> RemoteJob:
+def refresh(hub: Hub, job: RemoteJob) -> RemoteJob:
     """Return a job as it is now."""
     with hub_errors(hub.endpoint, job.url):
         return _read(hub, job.namespace, hub.api.inspect_job(job_id=job.id, namespace=job.namespace))
@@ -103,7 +104,7 @@ def look(hub: Hub, job: RemoteJob) -> RemoteJob:
 
 def wait(hub: Hub, job: RemoteJob) -> RemoteJob:
     """Return a job when it is over."""
-    while not (job := look(hub, job)).is_over:
+    while not (job := refresh(hub, job)).is_over:
         time.sleep(_POLL_SECONDS)
     return job
 
@@ -145,7 +146,7 @@ def _read(hub: Hub, namespace: str, info: "JobInfo") -> RemoteJob:
         id=info.id,
         namespace=namespace,
         stage=str(getattr(info.status.stage, "value", info.status.stage)),
-        message=plain(info.status.message or ""),
+        message=safe_line(info.status.message or ""),
         url=f"{hub.endpoint}/jobs/{namespace}/{info.id}",
         created=info.created_at or dt.datetime.now(dt.UTC),
     )

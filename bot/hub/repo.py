@@ -83,11 +83,11 @@ def accounts_of(api: "HfApi") -> list[str]:
 
 
 def account_of(api: "HfApi") -> str:
-    """Return the name of the account that a client's token is of. Raises what ``described`` raises."""
-    return str(described(api)["name"])
+    """Return the name of the account that a client's token is of. Raises what ``whoami`` raises."""
+    return str(whoami(api)["name"])
 
 
-def described(api: "HfApi") -> Json:
+def whoami(api: "HfApi") -> Json:
     """Return what the Hub says of a client's token: its account, and what it may do.
 
     Raises TokenError without one, and HubRefusedError when the Hub names no account.

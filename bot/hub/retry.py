@@ -77,12 +77,12 @@ def wait(seconds: float, why: str) -> None:
         time.sleep(seconds)
 
 
-def answered(origin: str) -> None:
+def note_answer(origin: str) -> None:
     """Note that a Hub is there: when it is away later, it is waited for."""
     _there.add(origin)
 
 
-def was_there(origin: str) -> bool:
+def has_answered(origin: str) -> bool:
     """Say whether a Hub has answered in this process, and was not given up since."""
     return origin in _there
 

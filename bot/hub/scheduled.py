@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.errors import HubRefusedError
 from bot.hub.client import Hub
 from bot.hub.errors import hub_errors
-from bot.hub.jobs import Order, label, start
+from bot.hub.jobs import JobOrder, label, start
 from bot.hub.retry import exactly_once
 from bot.records.artifacts import Record
 
@@ -55,7 +55,7 @@ def schedules(hub: Hub, payer: str, namespace: str) -> tuple[Schedule, ...]:
         return tuple(_schedule(info) for info in found)
 
 
-def schedule(hub: Hub, payer: str, order: Order, every: str, *, old: Sequence[Schedule]) -> Schedule:
+def schedule(hub: Hub, payer: str, order: JobOrder, every: str, *, old: Sequence[Schedule]) -> Schedule:
     """Have a job started by the clock, in place of ``old`` ones, which go when the new one is there."""
     arguments = order.to_arguments()
     known = {s.id for s in old}
@@ -83,7 +83,7 @@ def webhooks(hub: Hub, namespace: str) -> tuple[Webhook, ...]:
         return tuple(_webhook(w, w.job) for w in hub.api.list_webhooks() if w.job and _is_of(w.job, namespace))
 
 
-def watch(hub: Hub, payer: str, order: Order, authors: Sequence[str], *, old: Sequence[Webhook]) -> Webhook:
+def watch(hub: Hub, payer: str, order: JobOrder, authors: Sequence[str], *, old: Sequence[Webhook]) -> Webhook:
     """Have a job started when a repo of the authors changes; of ``old`` webhooks the first becomes this one.
 
     The Hub makes a webhook's job from one that ran, so it is run once now.

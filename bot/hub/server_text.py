@@ -3,7 +3,7 @@
 import re
 
 
-def plain(text: str) -> str:
+def safe_line(text: str) -> str:
     """Return a server's words on one short line, without tokens and control characters."""
     text = re.sub(r"\b(hf|hub|api_org)_[A-Za-z0-9_-]{6,}", r"\1_…", text)
     text = re.sub(r"(?i)(bearer )\S+", r"\1…", text)

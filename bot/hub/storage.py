@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.errors import HubRefusedError
-from bot.hub.server_text import plain
+from bot.hub.server_text import safe_line
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -28,17 +28,17 @@ def batch_refusal(error: BaseException, endpoint: str, repo_id: str | None) -> H
     if not isinstance(error, ValueError) or not str(error).startswith(_BATCH):
         return None
     told = [match["said"] for match in _OBJECT.finditer(str(error))]
-    said = plain("; ".join(dict.fromkeys(told))) or "it gave no reason"
+    said = safe_line("; ".join(dict.fromkeys(told))) or "it gave no reason"
     return _refused("a file" if len(told) == 1 else f"{len(told)} files", said, endpoint, repo_id)
 
 
 def answer_refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None) -> HubRefusedError | None:
     """Return what is behind a status that is about room, or an answer of the storage; None for another one."""
     status, response = error.response.status_code, error.response
-    said = plain(error.server_message or "")
+    said = safe_line(error.server_message or "")
     xml = _XML.search(_text(response))
     if xml is not None:
-        said = plain(f"{xml['code']}: {xml['said']}" if xml["said"] else xml["code"])
+        said = safe_line(f"{xml['code']}: {xml['said']}" if xml["said"] else xml["code"])
     if status in (402, 413, 507) or (status in (403, 422) and _QUOTA.search(said)):
         said = said or {402: "it asks for a payment", 413: "too large", 507: "its storage is full"}[status]
         return _refused("a file", f"{said}, status {status}", endpoint, repo_id)

@@ -56,7 +56,7 @@ class PatientClient(httpx2.Client):
             except _PASSING as error:
                 if not (isinstance(error, _NO_CONNECTION) or _may_repeat(request)):
                     raise
-                away = isinstance(error, _NO_CONNECTION) and retry.was_there(origin)
+                away = isinstance(error, _NO_CONNECTION) and retry.has_answered(origin)
                 limit = retry.REFUSED_REPEATS if isinstance(error, _NO_CONNECTION) else retry.REPEATS
                 if (waited >= retry.AWAY if away else attempt >= limit) or time.monotonic() > deadline:
                     retry.give_up(origin)
@@ -64,14 +64,14 @@ class PatientClient(httpx2.Client):
             else:
                 asked = self._heed(response)
                 if not _is_passing(response):
-                    retry.answered(origin)
+                    retry.note_answer(origin)
                     return response
                 if asked > retry.LONGEST_ASKED:
                     response.close()
                     raise _too_long(response, asked)
                 if not (_may_repeat(request) or (response.status_code == 429 and _can_replay(request))):
                     return response
-                away = response.status_code in _GATEWAY and retry.was_there(origin)
+                away = response.status_code in _GATEWAY and retry.has_answered(origin)
                 if (waited >= retry.AWAY if away else attempt >= retry.REPEATS) or time.monotonic() > deadline:
                     if away:
                         retry.give_up(origin)

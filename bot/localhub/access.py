@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from bot.localhub import gates
-from bot.localhub.metadata import Seen
+from bot.localhub.metadata import RepoView
 from bot.localhub.names import REPO_TYPES
 from bot.localhub.refused import RefusedError, forbidden, not_found
-from bot.localhub.repo import Repo, Settings
+from bot.localhub.repo import LocalRepo, Settings
 from bot.localhub.tokens import Grant
 from bot.localhub.web import Request, Response
 
@@ -19,12 +19,12 @@ def repo_type(plural: str) -> str:
     return plural[:-1]
 
 
-def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
+def visible(request: Request, types: str, namespace: str, name: str) -> LocalRepo:
     """Return a repo that the caller may know of: its name, its card's head, its list of files.
 
     An address with its name in another case, or with a former one, leads to that with the name that it has.
     """
-    repo = known_by(request, types, namespace, name)
+    repo = find_visible(request, types, namespace, name)
     if (repo.namespace, repo.name) != (namespace, name):
         raise RefusedError(
             HTTPStatus.TEMPORARY_REDIRECT,
@@ -34,7 +34,7 @@ def visible(request: Request, types: str, namespace: str, name: str) -> Repo:
     return repo
 
 
-def known_by(request: Request, types: str, namespace: str, name: str) -> Repo:
+def find_visible(request: Request, types: str, namespace: str, name: str) -> LocalRepo:
     """Return the repo that the caller may know of by a name, wherever that leads."""
     try:
         repo = request.hub.find(repo_type(types), namespace, name)
@@ -47,7 +47,7 @@ def known_by(request: Request, types: str, namespace: str, name: str) -> Repo:
     raise unknown(request)
 
 
-def without_namespace(request: Request, types: str, **found: str) -> Response:  # noqa: ARG001
+def refuse_bare_name(request: Request, types: str, **found: str) -> Response:  # noqa: ARG001
     """Refuse an id of one segment, as the first models of the real Hub have them: there is none here."""
     repo_type(types)
     raise unknown(request)
@@ -61,7 +61,7 @@ def unknown(request: Request) -> RefusedError:
     return not_found("RepoNotFound", "Repository not found")
 
 
-def _address_of(request: Request, repo: Repo) -> str:
+def _address_of(request: Request, repo: LocalRepo) -> str:
     """Return the address of a request with a repo's own name in place of the one that led to it."""
     segments = request.path.split("/")
     at = {"api": 3, f"{repo.type}s": 2}.get(segments[1], 1)
@@ -70,12 +70,12 @@ def _address_of(request: Request, repo: Repo) -> str:
     return "/".join(segments) + (f"?{request.raw_query}" if request.raw_query else "")
 
 
-def sees(grant: Grant | None, repo: Repo, settings: Settings) -> bool:
+def sees(grant: Grant | None, repo: LocalRepo, settings: Settings) -> bool:
     """Say whether a caller may know of a repo with such settings."""
     return not settings.private or (grant is not None and grant.may_read(repo.namespace, repo.path))
 
 
-def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
+def readable(request: Request, types: str, namespace: str, name: str) -> LocalRepo:
     """Return a repo of which the caller may read the files."""
     repo = visible(request, types, namespace, name)
     settings, grant = repo.settings(), request.grant
@@ -90,7 +90,7 @@ def readable(request: Request, types: str, namespace: str, name: str) -> Repo:
     return repo
 
 
-def _before_the_gate(request: Request, repo: Repo, settings: Settings) -> str:
+def _before_the_gate(request: Request, repo: LocalRepo, settings: Settings) -> str:
     """Return what the real Hub says to those who may not pass."""
     what = f"{repo.type} {repo.id}"
     if request.grant is None:
@@ -105,45 +105,45 @@ def _before_the_gate(request: Request, repo: Repo, settings: Settings) -> str:
     return f"Access to {what} is restricted and you are not in the authorized list. Visit {page} to ask for access."
 
 
-def writable(request: Request, types: str, namespace: str, name: str) -> Repo:
+def writable(request: Request, types: str, namespace: str, name: str) -> LocalRepo:
     """Return a repo of which the caller may change the files."""
     repo = visible(request, types, namespace, name)
     writer_to(request, repo)
     return repo
 
 
-def owned(request: Request, types: str, namespace: str, name: str) -> Repo:
+def owned(request: Request, types: str, namespace: str, name: str) -> LocalRepo:
     """Return a repo of which the caller may change everything: who sees it, whom it trusts, whether it is there."""
     repo = visible(request, types, namespace, name)
     writer_of(request, repo.namespace)
     return repo
 
 
-def owned_now(request: Request, types: str, namespace: str, name: str) -> Repo:
+def owned_now(request: Request, types: str, namespace: str, name: str) -> LocalRepo:
     """Return a repo that the caller names in the body of a request, to change everything of it: by no former name."""
-    repo = known_by(request, types, namespace, name)
+    repo = find_visible(request, types, namespace, name)
     if repo.id.lower() != f"{namespace}/{name}".lower():
         raise unknown(request)
     writer_of(request, repo.namespace)
     return repo
 
 
-def listed(request: Request, kind: str) -> list[Seen]:
+def listed(request: Request, kind: str) -> list[RepoView]:
     """Return the repos that the caller may know of, newest first.
 
     The parameters ``author`` and ``search`` narrow them.
     """
     words = (request.one("search") or "").lower().split()
-    found = known_to(request.grant, request.hub.index.all(kind, namespace=request.one("author")))
+    found = visible_to(request.grant, request.hub.index.all(kind, namespace=request.one("author")))
     return [s for s in found if all(w in s.repo.id.lower() for w in words)] if words else found
 
 
-def known_to(grant: Grant | None, repos: Iterable[Seen]) -> list[Seen]:
+def visible_to(grant: Grant | None, repos: Iterable[RepoView]) -> list[RepoView]:
     """Return those of the repos that a caller may know of."""
     return [s for s in repos if sees(grant, s.repo, s.settings)]
 
 
-def known(request: Request) -> Grant:
+def caller(request: Request) -> Grant:
     """Return who calls; a 401 when nobody says."""
     if request.grant is None:
         raise RefusedError(HTTPStatus.UNAUTHORIZED, "Invalid username or password.")
@@ -152,13 +152,13 @@ def known(request: Request) -> Grant:
 
 def writer(request: Request) -> Grant:
     """Return who calls, with a token that may write somewhere."""
-    grant = known(request)
+    grant = caller(request)
     if grant.scope != "write":
         raise forbidden(f"the token of {grant.name} may only read")
     return grant
 
 
-def contributor(request: Request, repo: Repo) -> Grant:
+def contributor(request: Request, repo: LocalRepo) -> Grant:
     """Return who calls, with a token that may open pull requests in a repo, and comment on them."""
     grant = writer(request)
     if not grant.may_propose(repo.namespace, repo.path):
@@ -166,7 +166,7 @@ def contributor(request: Request, repo: Repo) -> Grant:
     return grant
 
 
-def writer_to(request: Request, repo: Repo) -> Grant:
+def writer_to(request: Request, repo: LocalRepo) -> Grant:
     """Return who calls, with a token that may change the files of a repo."""
     grant = writer(request)
     if not grant.may_change(repo.namespace, repo.path):

@@ -13,7 +13,7 @@ from bot.localhub.changes import Change
 from bot.localhub.names import check_path, is_commit, is_sha256, title_of
 from bot.localhub.objects import File, lfs_file, regular_file
 from bot.localhub.refused import RefusedError, bad_request, not_found
-from bot.localhub.repo import Ref, Repo, stale_parent
+from bot.localhub.repo import LocalRepo, Ref, stale_parent
 from bot.localhub.tokens import Grant
 from bot.localhub.web import Request, Response, json_object, json_response, string
 
@@ -39,7 +39,9 @@ def commit(request: Request, revision: str, **where: str) -> Response:
     )
 
 
-def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant) -> Response:
+def _land(
+    request: Request, repo: LocalRepo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant
+) -> Response:
     with repo.changing():
         before = repo.resolve(ref.full).id
         landed = repo.land(
@@ -54,7 +56,9 @@ def _land(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
     return _answer(request, repo, landed.id)
 
 
-def _open(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant) -> Response:
+def _open(
+    request: Request, repo: LocalRepo, ref: Ref, header: dict[str, Any], made: list[Change], grant: Grant
+) -> Response:
     if ref.kind != "heads":
         raise bad_request(f"{ref.full} is a pull request itself: one is opened against a branch")
     with repo.changing():
@@ -79,7 +83,7 @@ def _open(request: Request, repo: Repo, ref: Ref, header: dict[str, Any], made: 
     return _answer(request, repo, head.id, pull_request=opened.number)
 
 
-def _answer(request: Request, repo: Repo, commit_id: str, *, pull_request: int | None = None) -> Response:
+def _answer(request: Request, repo: LocalRepo, commit_id: str, *, pull_request: int | None = None) -> Response:
     page = f"{request.base}/{repo.path}"
     found = {"success": True, "commitOid": commit_id, "commitUrl": f"{page}/commit/{commit_id}", "hookOutput": ""}
     if pull_request is not None:
@@ -87,9 +91,9 @@ def _answer(request: Request, repo: Repo, commit_id: str, *, pull_request: int |
     return json_response(found)
 
 
-def _may_land(request: Request, repo: Repo, ref: Ref, grant: Grant) -> None:
+def _may_land(request: Request, repo: LocalRepo, ref: Ref, grant: Grant) -> None:
     if ref.kind == "pr":
-        opened = discussions.one_of(repo, int(ref.name))
+        opened = discussions.find(repo, int(ref.name))
         if opened.status in ("merged", "closed"):
             raise bad_request(f"pull request {ref.name} is {opened.status}")
         if opened.author == grant.name:
@@ -118,7 +122,7 @@ def _header(line: dict[str, Any]) -> dict[str, Any]:
     return {"title": title, "description": string(value, "description", ""), "parent": parent}
 
 
-def _change(repo: Repo, line: dict[str, Any]) -> Change:
+def _change(repo: LocalRepo, line: dict[str, Any]) -> Change:
     key, value = line.get("key"), line.get("value")
     if not isinstance(value, dict):
         raise bad_request("an operation of a commit has no 'value'")
@@ -135,7 +139,7 @@ def _change(repo: Repo, line: dict[str, Any]) -> Change:
     raise bad_request(f"the embedded Hub knows no operation {key!r}")
 
 
-def _content(repo: Repo, path: str, value: dict[str, Any]) -> bytes:
+def _content(repo: LocalRepo, path: str, value: dict[str, Any]) -> bytes:
     if value.get("encoding") != "base64":
         raise bad_request(f"{path}: 'encoding' must be base64")
     try:
@@ -148,7 +152,7 @@ def _content(repo: Repo, path: str, value: dict[str, Any]) -> bytes:
     return content
 
 
-def _lfs(repo: Repo, path: str, value: dict[str, Any]) -> Change:
+def _lfs(repo: LocalRepo, path: str, value: dict[str, Any]) -> Change:
     sha256 = string(value, "oid")
     size = repo.blobs.size(sha256) if is_sha256(sha256) and repo.owns(sha256) else None
     if size is None or value.get("algo", "sha256") != "sha256":

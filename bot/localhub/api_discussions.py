@@ -5,14 +5,14 @@ from typing import Any
 
 from bot.localhub import discussions
 from bot.localhub.access import contributor, readable, visible, writer_to
-from bot.localhub.api_repos import instant
+from bot.localhub.api_repos import iso_time
 from bot.localhub.api_webhooks import tell_of_commit
 from bot.localhub.diff import as_text, changes_between
-from bot.localhub.discussions import Discussion, Event
+from bot.localhub.discussions import Discussion, DiscussionEvent
 from bot.localhub.names import title_of
 from bot.localhub.objects import Commit
 from bot.localhub.refused import bad_request, not_found
-from bot.localhub.repo import MAIN, Repo
+from bot.localhub.repo import MAIN, LocalRepo
 from bot.localhub.web import Request, Response, json_response, string
 
 _PAGE = 50
@@ -24,7 +24,7 @@ def list_discussions(request: Request, **where: str) -> Response:
     kind, status, author = request.one("type"), request.one("status"), request.one("author")
     found = [
         d
-        for d in discussions.all_of(repo)
+        for d in discussions.list_all(repo)
         if kind in (None, "all", "pull_request" if d.base else "discussion")
         and status in (None, "all", "closed" if d.status in ("closed", "merged") else "open")
         and author in (None, d.author)
@@ -145,30 +145,30 @@ def _comment(request: Request) -> str:
     return text
 
 
-def _mine(request: Request, repo: Repo, number: str) -> Discussion:
+def _mine(request: Request, repo: LocalRepo, number: str) -> Discussion:
     found = discussions.numbered(repo, number)
     if found.author != contributor(request, repo).name:
         writer_to(request, repo)
     return found
 
 
-def _change(repo: Repo, number: str, how: Any) -> Discussion:
+def _change(repo: LocalRepo, number: str, how: Any) -> Discussion:
     return discussions.change(repo, discussions.numbered(repo, number).number, how)
 
 
-def _summary(repo: Repo, found: Discussion) -> dict[str, Any]:
+def _summary(repo: LocalRepo, found: Discussion) -> dict[str, Any]:
     return {
         "num": found.number,
         "title": found.title,
         "author": {"name": found.author},
-        "createdAt": instant(found.created),
+        "createdAt": iso_time(found.created),
         "status": found.status,
         "isPullRequest": found.base is not None,
         "repo": {"name": repo.id, "type": repo.type},
     }
 
 
-def _details(repo: Repo, found: Discussion) -> dict[str, Any]:
+def _details(repo: LocalRepo, found: Discussion) -> dict[str, Any]:
     events = discussions.timeline(repo, found)
     details = _summary(repo, found) | {
         "events": [_commit_event(e) if isinstance(e, Commit) else _event(e) for e in events]
@@ -183,10 +183,10 @@ def _details(repo: Repo, found: Discussion) -> dict[str, Any]:
     return details
 
 
-def _event(found: Event) -> dict[str, Any]:
+def _event(found: DiscussionEvent) -> dict[str, Any]:
     data: dict[str, Any]
     if found.type == "comment":
-        latest = {"raw": found.text, "html": "", "updatedAt": instant(found.created), "author": {"name": found.author}}
+        latest = {"raw": found.text, "html": "", "updatedAt": iso_time(found.created), "author": {"name": found.author}}
         data = {"edited": found.edited, "hidden": found.hidden, "latest": latest, "history": []}
     elif found.type == "status-change":
         data = {"status": found.text}
@@ -195,7 +195,7 @@ def _event(found: Event) -> dict[str, Any]:
     return {
         "id": found.id,
         "type": found.type,
-        "createdAt": instant(found.created),
+        "createdAt": iso_time(found.created),
         "author": {"name": found.author},
         "data": data,
     }
@@ -205,7 +205,7 @@ def _commit_event(commit: Commit) -> dict[str, Any]:
     return {
         "id": commit.id[:24],
         "type": "commit",
-        "createdAt": instant(commit.date),
+        "createdAt": iso_time(commit.date),
         "author": {"name": commit.author},
         "data": {"subject": commit.title, "oid": commit.id},
     }

@@ -10,14 +10,14 @@ from typing import Any, BinaryIO
 from urllib.parse import parse_qs, quote
 
 from bot.localhub.access import contributor, readable, visible
-from bot.localhub.api_repos import file_json, instant
+from bot.localhub.api_repos import file_json, iso_time
 from bot.localhub.git_rules import MOST_BYTES, is_ignored, is_lfs
 from bot.localhub.lists import paged
 from bot.localhub.metadata import read_text
 from bot.localhub.names import check_path
 from bot.localhub.objects import Commit, Tree, folder_ids
 from bot.localhub.refused import RefusedError, bad_request, not_found
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 from bot.localhub.signed import sign, signed_fields
 from bot.localhub.web import FilePart, Request, Response, json_response, string
 
@@ -109,7 +109,7 @@ def download(request: Request) -> Response:
     return _send(request, repo, fields["sha256"], fields["name"], headers)
 
 
-def _send(request: Request, repo: Repo, sha256: str, path: str, headers: dict[str, str]) -> Response:
+def _send(request: Request, repo: LocalRepo, sha256: str, path: str, headers: dict[str, str]) -> Response:
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     try:
@@ -150,7 +150,7 @@ def _ranged(request: Request, file: BinaryIO, size: int, headers: dict[str, str]
 
 
 def _entries(
-    request: Request, repo: Repo, commit: Commit, paths: Iterable[str], *, expand: bool | None = None
+    request: Request, repo: LocalRepo, commit: Commit, paths: Iterable[str], *, expand: bool | None = None
 ) -> list[dict[str, Any]]:
     tree, folders = repo.tree(commit), folder_ids(repo.tree(commit))
     found = [
@@ -161,11 +161,11 @@ def _entries(
         touched = last_commits(repo, commit)
         for entry in found:
             last = touched[str(entry["path"])]
-            entry["lastCommit"] = {"id": last.id, "title": last.title, "date": instant(last.date)}
+            entry["lastCommit"] = {"id": last.id, "title": last.title, "date": iso_time(last.date)}
     return found
 
 
-def last_commits(repo: Repo, commit: Commit) -> dict[str, Commit]:
+def last_commits(repo: LocalRepo, commit: Commit) -> dict[str, Commit]:
     """Return, for each file and folder of a commit, the commit that last changed it."""
     now = _ids(repo.tree(commit))
     found: dict[str, Commit] = {}
@@ -183,7 +183,7 @@ def _ids(tree: Tree) -> dict[str, str]:
     return {p: f.blob_id for p, f in tree.items()} | folder_ids(tree)
 
 
-def _rules(repo: Repo, tree: Tree, name: str) -> dict[str, str]:
+def _rules(repo: LocalRepo, tree: Tree, name: str) -> dict[str, str]:
     """Return the texts of all files of a name, by their folders."""
     found = [path for path in tree if path == name or path.endswith(f"/{name}")]
     return {p[: -len(name)].rstrip("/"): read_text(repo.blobs, tree, p, most=MOST_BYTES) for p in found}

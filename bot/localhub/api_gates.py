@@ -5,10 +5,10 @@ from typing import Any
 
 from bot.localhub import gates
 from bot.localhub.access import owned
-from bot.localhub.api_repos import instant
+from bot.localhub.api_repos import iso_time
 from bot.localhub.lists import paged
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.repo import AccessRequest, AccessStatus, Repo, Settings
+from bot.localhub.repo import AccessRequest, AccessStatus, LocalRepo, Settings
 from bot.localhub.web import Request, Response, json_response, string
 
 _STATUSES: tuple[AccessStatus, ...] = ("accepted", "pending", "rejected")
@@ -62,7 +62,7 @@ def grant(request: Request, **where: str) -> Response:
     return json_response({})
 
 
-def _gated(repo: Repo) -> Repo:
+def _gated(repo: LocalRepo) -> LocalRepo:
     if repo.settings().gated is None:
         raise bad_request(f"{repo.id} is not gated")
     return repo
@@ -72,7 +72,7 @@ def _json(found: AccessRequest) -> dict[str, Any]:
     told: dict[str, Any] = {
         "requestId": found.id,
         "status": found.status,
-        "timestamp": instant(found.changed),
+        "timestamp": iso_time(found.changed),
         "user": {"user": found.user, "fullname": found.user},
     }
     if found.reason is not None:

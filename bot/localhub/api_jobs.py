@@ -3,12 +3,12 @@
 import time
 from http import HTTPStatus
 
-from bot.localhub.access import known, writer_of
+from bot.localhub.access import caller, writer_of
 from bot.localhub.hardware import FLAVORS
 from bot.localhub.job_records import STAGES, Initiator, JobState, read_labels, read_order
 from bot.localhub.lists import page_of
 from bot.localhub.refused import RefusedError, bad_request, forbidden
-from bot.localhub.web import Request, Response, Stream, json_response
+from bot.localhub.web import Request, Response, StreamedBody, json_response
 
 
 def hardware(request: Request) -> Response:  # noqa: ARG001
@@ -52,7 +52,7 @@ def logs(request: Request, namespace: str, job_id: str) -> Response:
     tail = request.number("tail", 0) if request.one("tail") is not None else None
     return Response(
         headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"},
-        body=Stream(chunks=request.automation.jobs.logs(job, tail=tail)),
+        body=StreamedBody(chunks=request.automation.jobs.logs(job, tail=tail)),
     )
 
 
@@ -81,7 +81,7 @@ def relabel(request: Request, namespace: str, job_id: str) -> Response:
 
 def member(request: Request, namespace: str) -> None:
     """Refuse a caller who does not belong to a namespace."""
-    if not known(request).belongs_to(namespace):
+    if not caller(request).belongs_to(namespace):
         raise forbidden(f"the jobs of {namespace!r} are for its members alone")
 
 

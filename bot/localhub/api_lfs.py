@@ -7,10 +7,10 @@ import shutil
 from http import HTTPStatus
 from typing import Any
 
-from bot.localhub.access import contributor, known_by, readable, visible, writer_to
+from bot.localhub.access import contributor, find_visible, readable, visible, writer_to
 from bot.localhub.names import is_sha256
 from bot.localhub.refused import RefusedError, bad_request, not_found
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 from bot.localhub.signed import sign, signed_fields
 from bot.localhub.web import Request, Response, json_response, string
 
@@ -88,7 +88,7 @@ def duplicate(request: Request, **where: str) -> Response:
     if not isinstance(target, dict) or not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
         raise bad_request("'target' or 'files' is missing")
     namespace, _, name = string(target, "name").partition("/")
-    repo = known_by(request, string(target, "type", "model") + "s", namespace, name)
+    repo = find_visible(request, string(target, "type", "model") + "s", namespace, name)
     writer_to(request, repo)
     failed = []
     for file in files:
@@ -100,7 +100,7 @@ def duplicate(request: Request, **where: str) -> Response:
     return json_response({"failed": failed})
 
 
-def _object(request: Request, repo: Repo, sha256: Any, size: Any, *, parts: bool) -> dict[str, Any]:
+def _object(request: Request, repo: LocalRepo, sha256: Any, size: Any, *, parts: bool) -> dict[str, Any]:
     limits = request.hub.limits
     if not is_sha256(sha256) or not isinstance(size, int) or size <= 0:
         raise bad_request("an object needs an 'oid' of 64 hex digits and a positive 'size'")
@@ -132,7 +132,7 @@ def _refused(sha256: str, size: int, status: HTTPStatus, message: str) -> dict[s
     return {"oid": sha256, "size": size, "error": {"code": int(status), "message": message}}
 
 
-def _upload(request: Request) -> tuple[dict[str, str], Repo]:
+def _upload(request: Request) -> tuple[dict[str, str], LocalRepo]:
     fields = signed_fields(request)
     types, namespace, name = fields["repo"].split("/")
     repo = request.hub.find(types[:-1], namespace, name)

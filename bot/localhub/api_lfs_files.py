@@ -4,8 +4,8 @@ from typing import Any
 
 from bot.localhub import lfs_files
 from bot.localhub.access import owned, writable
-from bot.localhub.api_repos import instant
-from bot.localhub.lfs_files import Held
+from bot.localhub.api_repos import iso_time
+from bot.localhub.lfs_files import HeldFile
 from bot.localhub.lists import paged
 from bot.localhub.names import is_sha256
 from bot.localhub.refused import bad_request
@@ -16,7 +16,7 @@ _MOST = 1000  # in one request: the client sends no more
 
 def list_files(request: Request, **where: str) -> Response:
     """List the LFS files that a repo holds, those of old commits too."""
-    return paged(request, [_json(h) for h in lfs_files.all_of(writable(request, **where))])
+    return paged(request, [_json(h) for h in lfs_files.list_all(writable(request, **where))])
 
 
 def delete(request: Request, **where: str) -> Response:
@@ -35,12 +35,12 @@ def delete(request: Request, **where: str) -> Response:
     return json_response({})
 
 
-def _json(held: Held) -> dict[str, Any]:
+def _json(held: HeldFile) -> dict[str, Any]:
     told: dict[str, Any] = {
         "fileOid": held.sha256,
         "filename": held.path or held.sha256,
         "oid": held.sha256,
-        "pushedAt": instant(held.pushed),
+        "pushedAt": iso_time(held.pushed),
         "size": held.size,
     }
     return told | ({"ref": held.ref.full} if held.ref else {})

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from bot.localhub.access import owned, readable, visible, writable, writer
-from bot.localhub.api_repos import instant
+from bot.localhub.api_repos import iso_time
 from bot.localhub.lists import page_of
 from bot.localhub.names import title_of
 from bot.localhub.objects import Commit
@@ -81,7 +81,7 @@ def _commit_json(commit: Commit, *, formatted: bool) -> dict[str, Any]:
         "title": commit.title,
         "message": commit.description,
         "authors": [{"user": commit.author}],
-        "date": instant(commit.date),
+        "date": iso_time(commit.date),
     }
     if formatted:
         found["formatted"] = {"title": html.escape(commit.title), "message": html.escape(commit.description)}

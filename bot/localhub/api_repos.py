@@ -9,7 +9,7 @@ from bot.localhub import access, front_matter
 from bot.localhub.access import owned, owned_now, readable, repo_type, visible, writable, writer, writer_of
 from bot.localhub.api_webhooks import tell_of_creation
 from bot.localhub.lists import page_of
-from bot.localhub.metadata import Metadata, Seen, look
+from bot.localhub.metadata import Metadata, RepoView, view
 from bot.localhub.objects import File, lfs_pointer
 from bot.localhub.refused import RefusedError, bad_request
 from bot.localhub.repo import MAIN, Settings
@@ -26,7 +26,7 @@ _SORTS = {"createdAt", "downloads", "lastModified", "likes", "trendingScore"}
 
 def whoami(request: Request) -> Response:
     """Say whose token this is."""
-    grant = access.known(request)
+    grant = access.caller(request)
     namespaces = [n for n in grant.namespaces if n != grant.name and "/" not in n]
     return json_response(
         {
@@ -157,7 +157,7 @@ def list_repos(request: Request, types: str) -> Response:
     if order not in _SORTS:
         raise bad_request(f"'sort' is one of {', '.join(sorted(_SORTS))}")
 
-    def find() -> list[Seen]:
+    def find() -> list[RepoView]:
         found = [s for s in access.listed(request, kind) if _fits(request, s)]
         if order == "createdAt":  # downloads, likes and trends are not counted here: equal everywhere
             found.sort(key=lambda s: -s.settings.created)
@@ -166,14 +166,14 @@ def list_repos(request: Request, types: str) -> Response:
     index, start = request.hub.index, request.number("cursor", 0)
     page, headers = page_of(request, index.walk(_list_of(request, kind), start, find))
     if start:  # it was found with the first page, and may have changed
-        page = [s for s in access.known_to(request.grant, index.again(page)) if _fits(request, s)]
+        page = [s for s in access.visible_to(request.grant, index.again(page)) if _fits(request, s)]
     wanted = _wanted(request, _LISTED_IN_FULL if request.flag("full") else _LISTED)
     return json_response([_described(request, s, wanted) for s in page], headers=headers)
 
 
 def repo_info(request: Request, revision: str = MAIN.full, **where: str) -> Response:
     """Tell what is known of a repo."""
-    seen = look(visible(request, **where), revision)
+    seen = view(visible(request, **where), revision)
     return json_response(_described(request, seen, _wanted(request, _SHOWN)))
 
 
@@ -189,7 +189,7 @@ def file_json(file: File) -> dict[str, Any]:
     return found
 
 
-def instant(seconds: int) -> str:
+def iso_time(seconds: int) -> str:
     """Return a time as the client reads it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
@@ -219,7 +219,7 @@ def _list_of(request: Request, kind: str) -> Hashable:
     return kind, request.grant, frozenset(asked.items())
 
 
-def _fits(request: Request, seen: Seen) -> bool:
+def _fits(request: Request, seen: RepoView) -> bool:
     gated = request.one("gated")
     return (
         all(tag in seen.known.tags for tag in request.query.get("filter", []))
@@ -236,7 +236,7 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def _described(request: Request, seen: Seen, wanted: Iterable[str]) -> dict[str, Any]:
+def _described(request: Request, seen: RepoView, wanted: Iterable[str]) -> dict[str, Any]:
     repo, known, settings = seen.repo, seen.known, seen.settings
     found: dict[str, Any] = {"id": repo.id}
     if repo.type == "model":
@@ -246,12 +246,12 @@ def _described(request: Request, seen: Seen, wanted: Iterable[str]) -> dict[str,
         "baseModels": _base_models(known),
         "cardData": known.card or None,
         "config": known.config or None,
-        "createdAt": instant(settings.created),
+        "createdAt": iso_time(settings.created),
         "disabled": False,
         "downloads": 0,
         "downloadsAllTime": 0,
         "gated": settings.gated or False,
-        "lastModified": instant(seen.commit.date),
+        "lastModified": iso_time(seen.commit.date),
         "library_name": known.library,
         "likes": 0,
         "pipeline_tag": known.pipeline_tag,

@@ -8,7 +8,7 @@ from bot.localhub.access import writer_of
 from bot.localhub.api_jobs import labels_asked, member
 from bot.localhub.job_records import read_labels, read_order
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.schedules import Schedule
+from bot.localhub.schedules import ScheduledJob
 from bot.localhub.web import Request, Response, json_response, string
 
 
@@ -75,11 +75,11 @@ def run(request: Request, **where: str) -> Response:
     return json_response(request.automation.schedules.run(_own(request, **where)).to_answer(time.time()))
 
 
-def _changed(request: Request, known: Schedule, **changes: Any) -> Response:
+def _changed(request: Request, known: ScheduledJob, **changes: Any) -> Response:
     return json_response(request.automation.schedules.change(known, **changes).to_answer())
 
 
-def _visible(request: Request, namespace: str, schedule_id: str) -> Schedule:
+def _visible(request: Request, namespace: str, schedule_id: str) -> ScheduledJob:
     member(request, namespace)
     found = request.automation.schedules.find(namespace, schedule_id)
     if found is None:
@@ -87,7 +87,7 @@ def _visible(request: Request, namespace: str, schedule_id: str) -> Schedule:
     return found
 
 
-def _own(request: Request, namespace: str, schedule_id: str) -> Schedule:
+def _own(request: Request, namespace: str, schedule_id: str) -> ScheduledJob:
     found = _visible(request, namespace, schedule_id)
     writer_of(request, namespace)
     return found

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from bot.localhub.access import owned, repo_type
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.repo import Publisher, Repo, Settings
+from bot.localhub.repo import LocalRepo, Publisher, Settings
 from bot.localhub.tokens import Grant
 from bot.localhub.trust import UntrustedError, check_publisher, check_subject
 from bot.localhub.web import Request, Response, json_response
@@ -69,7 +69,7 @@ def exchange(request: Request) -> Response:
     )
 
 
-def _named(request: Request, resource: str) -> Repo:
+def _named(request: Request, resource: str) -> LocalRepo:
     """Return the repo that a resource names. Raises RefusedError for a malformed one, UntrustedError for none."""
     *kind, namespace, name = resource.split("/") if resource.count("/") in (1, 2) else ("", "", "")
     if kind not in ([], ["datasets"]):

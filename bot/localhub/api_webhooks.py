@@ -4,13 +4,13 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from bot.localhub.access import known, writer, writer_of
+from bot.localhub.access import caller, writer, writer_of
 from bot.localhub.job_records import JobState, read_secrets
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 from bot.localhub.tokens import EVERY_NAMESPACE
 from bot.localhub.web import Request, Response, json_response
-from bot.localhub.webhooks import RepoEvent, Secrets, Watched, Webhook
+from bot.localhub.webhooks import RepoEvent, Secrets, StoredWebhook, WatchedTarget
 from bot.records.artifacts import MalformedRecordError
 
 _DOMAINS = ("repo", "discussion")
@@ -22,7 +22,7 @@ def create(request: Request) -> Response:
     source = _source(request, wanted)
     if source is None:
         raise bad_request("'jobSourceId' is missing: the embedded Hub's webhooks start jobs, and send nothing")
-    made = Webhook(
+    made = StoredWebhook(
         id="0",
         grant=grant,
         namespace=source.namespace,
@@ -37,7 +37,7 @@ def create(request: Request) -> Response:
 
 def list_webhooks(request: Request) -> Response:
     """List the caller's webhooks."""
-    name = known(request).name
+    name = caller(request).name
     return json_response([w.to_answer() for w in request.automation.webhooks.all() if w.grant.name == name])
 
 
@@ -78,7 +78,7 @@ def delete(request: Request, webhook_id: str) -> Response:
     return Response()
 
 
-def tell_of_commit(request: Request, repo: Repo, ref: str, old: str, new: str) -> None:
+def tell_of_commit(request: Request, repo: LocalRepo, ref: str, old: str, new: str) -> None:
     """Start the jobs that watch a repo in which a branch moved."""
     if old != new:
         private = repo.settings().private
@@ -87,7 +87,7 @@ def tell_of_commit(request: Request, repo: Repo, ref: str, old: str, new: str) -
         request.automation.webhooks.tell(change, request.base)
 
 
-def tell_of_creation(request: Request, repo: Repo, *, private: bool) -> None:
+def tell_of_creation(request: Request, repo: LocalRepo, *, private: bool) -> None:
     """Start the jobs that watch a namespace in which a repo was made."""
     change = RepoEvent(repo=repo, private=private, action="create", scope="repo", head=None)
     request.automation.webhooks.tell(change, request.base)
@@ -100,9 +100,9 @@ def _switch(request: Request, webhook_id: str, *, disabled: bool) -> Response:
     return _answer(webhook)
 
 
-def _own(request: Request, webhook_id: str) -> Webhook:
+def _own(request: Request, webhook_id: str) -> StoredWebhook:
     found = request.automation.webhooks.find(webhook_id)
-    if found is None or found.grant.name != known(request).name:
+    if found is None or found.grant.name != caller(request).name:
         raise RefusedError(HTTPStatus.NOT_FOUND, f"there is no webhook {webhook_id}")
     return found
 
@@ -112,7 +112,7 @@ def _source(request: Request, wanted: dict[str, Any]) -> JobState | None:
     job_id = wanted.get("jobSourceId")
     if job_id is None:
         return None
-    grant = known(request)
+    grant = caller(request)
     everywhere = EVERY_NAMESPACE in grant.namespaces
     spaces = request.automation.jobs.namespaces() if everywhere else {grant.name, *grant.namespaces}
     found = (request.automation.jobs.find(space, str(job_id)) for space in sorted(spaces))
@@ -123,10 +123,10 @@ def _source(request: Request, wanted: dict[str, Any]) -> JobState | None:
     return job
 
 
-def _watched(wanted: dict[str, Any]) -> tuple[Watched, ...]:
+def _watched(wanted: dict[str, Any]) -> tuple[WatchedTarget, ...]:
     items = wanted.get("watched")
     try:
-        found = tuple(Watched.from_json(item) for item in items) if isinstance(items, list) else ()
+        found = tuple(WatchedTarget.from_json(item) for item in items) if isinstance(items, list) else ()
     except MalformedRecordError as error:
         raise bad_request(f"'watched': {error}") from None
     if not found:
@@ -149,5 +149,5 @@ def _secrets(wanted: dict[str, Any], old: Secrets) -> Secrets:
     return Secrets(values={k: v for k, v in values.items() if v}, word=word)
 
 
-def _answer(webhook: Webhook) -> Response:
+def _answer(webhook: StoredWebhook) -> Response:
     return json_response({"webhook": webhook.to_answer()})

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bot.localhub.garbage import Collector
+from bot.localhub.garbage import GarbageCollector
 from bot.localhub.jobs import Jobs
 from bot.localhub.schedules import Schedules
 from bot.localhub.store import LocalHub
@@ -18,7 +18,7 @@ class Automation:
     jobs: Jobs
     schedules: Schedules
     webhooks: Webhooks
-    garbage: Collector
+    garbage: GarbageCollector
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def automation(hub: LocalHub, *, runs: bool) -> Iterator[Automation]:
     """Run jobs until the block ends, and end those that are left; without ``runs`` they can only be looked at."""
     jobs = Jobs(hub, runs=runs)
     schedules = Schedules(jobs)
-    garbage = Collector(hub)
+    garbage = GarbageCollector(hub)
     try:
         yield Automation(jobs=jobs, schedules=schedules, webhooks=Webhooks(jobs), garbage=garbage)
     finally:

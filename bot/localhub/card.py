@@ -48,14 +48,14 @@ class PageAddress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
+class CardHtml:
     """Safe HTML, and how many images were left out of it."""
 
     html: Markup
     left_out: int
 
 
-def render(text: str, place: PageAddress) -> Rendered:
+def render(text: str, place: PageAddress) -> CardHtml:
     """Return Markdown as safe HTML. Images come from the same repo or not at all.
 
     Without the two libraries of the extra ``hub``, or when it is very long, the text is shown as it is.
@@ -89,11 +89,11 @@ def render(text: str, place: PageAddress) -> Rendered:
         link_rel="noopener noreferrer nofollow",
         id_prefix=_ID_PREFIX,
     )
-    return Rendered(html=Markup(cleaned), left_out=left_out)  # noqa: S704 - nh3 has cleaned it
+    return CardHtml(html=Markup(cleaned), left_out=left_out)  # noqa: S704 - nh3 has cleaned it
 
 
-def _plain(text: str, why: str) -> Rendered:
-    return Rendered(html=Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, shown(text)), left_out=0)
+def _plain(text: str, why: str) -> CardHtml:
+    return CardHtml(html=Markup("<p><em>{}</em></p><pre>{}</pre>").format(why, shown(text)), left_out=0)
 
 
 def _image(address: str, place: PageAddress) -> str | None:

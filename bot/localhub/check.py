@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bot.localhub.blobs import CHUNK
-from bot.localhub.discussions import all_of
+from bot.localhub.discussions import list_all
 from bot.localhub.objects import folder_ids, make_commit
 from bot.localhub.refused import RefusedError
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 from bot.localhub.store import LocalHub
 
 
@@ -32,14 +32,14 @@ def _blobs(folder: Path) -> Iterator[str]:
             yield f"blob {path.name}: its content has sha256 {digest.hexdigest()}"
 
 
-def _repo(repo: Repo) -> Iterator[str]:
+def _repo(repo: LocalRepo) -> Iterator[str]:
     try:
         repo.settings()
         seen: set[str] = set()
         for kind in ("heads", "tags", "pr"):
             for commit_id in repo.refs(kind).values():
                 yield from _line(repo, commit_id, seen)
-        for discussion in all_of(repo):
+        for discussion in list_all(repo):
             if discussion.base is not None and repo.target(discussion.ref) is None:
                 yield f"{repo.id}: pull request {discussion.number} has no commits"
         for marker in repo.folder.glob("lfs/*"):
@@ -49,7 +49,7 @@ def _repo(repo: Repo) -> Iterator[str]:
         yield f"{repo.id}: {e}"
 
 
-def _line(repo: Repo, commit_id: str, seen: set[str]) -> Iterator[str]:
+def _line(repo: LocalRepo, commit_id: str, seen: set[str]) -> Iterator[str]:
     for commit in repo.history(repo.commit(commit_id)):
         if commit.id in seen:
             return

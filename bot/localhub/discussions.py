@@ -11,14 +11,14 @@ from bot.localhub import changes
 from bot.localhub.durable import read_json
 from bot.localhub.objects import Commit
 from bot.localhub.refused import bad_request, conflict, not_found
-from bot.localhub.repo import MAIN, Ref, Repo, unknown_revision
+from bot.localhub.repo import MAIN, LocalRepo, Ref, unknown_revision
 from bot.records.artifacts import Record
 
 Status = Literal["draft", "open", "closed", "merged"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event(Record):
+class DiscussionEvent(Record):
     """Something that happened in a discussion. ``text`` is a comment, a status or a title."""
 
     id: str
@@ -42,7 +42,7 @@ class Discussion(Record):
     status: Status
     base: str | None
     merge_commit: str | None
-    events: tuple[Event, ...]
+    events: tuple[DiscussionEvent, ...]
     target: str = MAIN.name
 
     @property
@@ -56,12 +56,16 @@ class Discussion(Record):
         return Ref(kind="heads", name=self.target)
 
 
-def event(kind: Literal["comment", "status-change", "title-change"], author: str, text: str, before: str = "") -> Event:
+def event(
+    kind: Literal["comment", "status-change", "title-change"], author: str, text: str, before: str = ""
+) -> DiscussionEvent:
     """Return something that happens now."""
-    return Event(id=secrets.token_hex(12), type=kind, author=author, created=int(time.time()), text=text, before=before)
+    return DiscussionEvent(
+        id=secrets.token_hex(12), type=kind, author=author, created=int(time.time()), text=text, before=before
+    )
 
 
-def all_of(repo: Repo) -> list[Discussion]:
+def list_all(repo: LocalRepo) -> list[Discussion]:
     """Return a repo's discussions, newest first."""
     folder = repo.folder / "discussions"
     if not folder.is_dir():
@@ -70,7 +74,7 @@ def all_of(repo: Repo) -> list[Discussion]:
     return sorted(found, key=lambda d: d.number, reverse=True)
 
 
-def one_of(repo: Repo, number: int) -> Discussion:
+def find(repo: LocalRepo, number: int) -> Discussion:
     """Return a discussion by its number."""
     try:
         return Discussion.from_json(read_json(_file(repo, number)))
@@ -78,11 +82,11 @@ def one_of(repo: Repo, number: int) -> Discussion:
         raise not_found("EntryNotFound", f"{repo.id} has no discussion {number}") from None
 
 
-def numbered(repo: Repo, number: str) -> Discussion:
+def numbered(repo: LocalRepo, number: str) -> Discussion:
     """Return a discussion by its number as an address says it."""
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise not_found("EntryNotFound", f"{repo.id} has no discussion {number!r}")
-    return one_of(repo, int(number))
+    return find(repo, int(number))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,7 @@ class Proposed:
 
 
 def begin(
-    repo: Repo,
+    repo: LocalRepo,
     *,
     title: str,
     author: str,
@@ -107,7 +111,7 @@ def begin(
 
     The ref is written first: a pull request that can be seen has its commits.
     """
-    taken = [int(n) for n in repo.refs("pr")] + [d.number for d in all_of(repo)]
+    taken = [int(n) for n in repo.refs("pr")] + [d.number for d in list_all(repo)]
     made = Discussion(
         number=max(taken, default=0) + 1,
         title=title,
@@ -125,15 +129,15 @@ def begin(
     return made
 
 
-def change(repo: Repo, number: int, how: Callable[[Discussion], Discussion]) -> Discussion:
+def change(repo: LocalRepo, number: int, how: Callable[[Discussion], Discussion]) -> Discussion:
     """Replace a discussion by what ``how`` makes of it."""
     with repo.changing():
-        changed = how(one_of(repo, number))
+        changed = how(find(repo, number))
         save(repo, changed)
     return changed
 
 
-def commits_of(repo: Repo, discussion: Discussion) -> list[Commit]:
+def commits_of(repo: LocalRepo, discussion: Discussion) -> list[Commit]:
     """Return the commits of a pull request, oldest first."""
     if discussion.base is None:
         return []
@@ -145,16 +149,16 @@ def commits_of(repo: Repo, discussion: Discussion) -> list[Commit]:
     return found[::-1]
 
 
-def timeline(repo: Repo, discussion: Discussion) -> list[Event | Commit]:
+def timeline(repo: LocalRepo, discussion: Discussion) -> list[DiscussionEvent | Commit]:
     """Return all that happened, oldest first; what opened a discussion comes before the commits of that second."""
     opening, later = discussion.events[:1], discussion.events[1:]
-    ranked: list[tuple[int, int, Event | Commit]] = [(e.created, 0, e) for e in opening]
+    ranked: list[tuple[int, int, DiscussionEvent | Commit]] = [(e.created, 0, e) for e in opening]
     ranked += [(c.date, 1, c) for c in commits_of(repo, discussion)]
     ranked += [(e.created, 2, e) for e in later]
     return [found for _, _, found in sorted(ranked, key=lambda r: r[:2])]
 
 
-def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
+def conflicts_of(repo: LocalRepo, discussion: Discussion) -> list[str]:
     """Return the paths that keep an open pull request from being merged."""
     ours = repo.target(discussion.onto)
     if discussion.base is None or discussion.status not in ("draft", "open") or ours is None:
@@ -166,10 +170,10 @@ def conflicts_of(repo: Repo, discussion: Discussion) -> list[str]:
     )
 
 
-def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
+def merge(repo: LocalRepo, number: int, *, author: str, comment: str) -> Discussion:
     """Put a pull request on its branch as one commit; after a crash before its status was written, again."""
     with repo.changing():
-        found = one_of(repo, number)
+        found = find(repo, number)
         if found.base is None or found.status != "open":
             raise bad_request(f"{found.status} {'pull requests' if found.base else 'discussions'} cannot be merged")
         if repo.target(found.onto) is None:
@@ -194,14 +198,14 @@ def merge(repo: Repo, number: int, *, author: str, comment: str) -> Discussion:
     return merged
 
 
-def _comes_from(repo: Repo, ref: Ref, commit_id: str) -> bool:
+def _comes_from(repo: LocalRepo, ref: Ref, commit_id: str) -> bool:
     return any(c.id == commit_id for c in repo.history(repo.resolve(ref.full)))
 
 
-def save(repo: Repo, discussion: Discussion) -> None:
+def save(repo: LocalRepo, discussion: Discussion) -> None:
     """Keep a discussion as it is now; the caller holds the lock."""
     repo.scratch.write_json(_file(repo, discussion.number), discussion.to_json())
 
 
-def _file(repo: Repo, number: int) -> Path:
+def _file(repo: LocalRepo, number: int) -> Path:
     return repo.folder / "discussions" / f"{number}.json"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.localhub.durable import Scratch, read_json, sync_folder
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +22,22 @@ class FormerNames:
         except FileNotFoundError:
             return None
 
-    def remember(self, old: Repo, new: Repo) -> None:
+    def remember(self, old: LocalRepo, new: LocalRepo) -> None:
         """Let a name lead to another, and all names that led to the one lead to the other."""
         leading = list(self._leading_to(old))
         for file in (*leading, self._file(old.type, old.id)):
             if file != self._file(new.type, new.id):
                 self.scratch.write_json(file, new.id)
 
-    def forget(self, repo: Repo) -> None:
+    def forget(self, repo: LocalRepo) -> None:
         """Let a name lead nowhere: a repo has it."""
         self._remove([self._file(repo.type, repo.id)])
 
-    def forget_all(self, repo: Repo) -> None:
+    def forget_all(self, repo: LocalRepo) -> None:
         """Let nothing lead to a repo, which is about to go."""
         self._remove(list(self._leading_to(repo)))
 
-    def _leading_to(self, repo: Repo) -> Iterator[Path]:
+    def _leading_to(self, repo: LocalRepo) -> Iterator[Path]:
         for file in sorted(self.folder.glob(f"{repo.type}--*.json")):
             if str(read_json(file)).lower() == repo.id.lower():
                 yield file

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from bot.localhub import names
 from bot.localhub.durable import read_json
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 from bot.localhub.store import LocalHub
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _used(hub: LocalHub, going_on: Callable[[], bool]) -> set[str]:
     return found
 
 
-def _used_by(repo: Repo) -> Iterator[str]:
+def _used_by(repo: LocalRepo) -> Iterator[str]:
     yield from _entries(repo.folder / "lfs")
     for tree in _entries(repo.folder / "trees"):
         with suppress(FileNotFoundError):
@@ -106,7 +106,7 @@ def _inode(folder: Path) -> int | None:
         return None
 
 
-class Collector:
+class GarbageCollector:
     """Removes garbage in a thread of its own, soon after ``wake`` and once some time after the start."""
 
     def __init__(self, hub: LocalHub) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from bot.localhub.metadata import Seen, look
+from bot.localhub.metadata import RepoView, view
 from bot.localhub.refused import RefusedError
-from bot.localhub.repo import MAIN, Repo
+from bot.localhub.repo import MAIN, LocalRepo
 
 _Stamp = tuple[int, ...]
 
@@ -25,32 +25,32 @@ _WALKS = 32  # lists that callers may be in the middle of
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    seen: Seen
+    seen: RepoView
     stamp: _Stamp | None  # None: too young to be relied on
 
 
 class Index:
     """The repos below ``root``, whose folders are ``TYPEs/NAMESPACE/NAME``. Safe to use from several threads."""
 
-    def __init__(self, root: Path, repo: Callable[[str, str, str], Repo]) -> None:
+    def __init__(self, root: Path, repo: Callable[[str, str, str], LocalRepo]) -> None:
         self._root = str(root)
         self._repo = repo
         self._entries: dict[str, dict[str, dict[str, _Entry]]] = {}  # by type, namespace and name
-        self._walks: OrderedDict[Hashable, tuple[Seen, ...]] = OrderedDict()
+        self._walks: OrderedDict[Hashable, tuple[RepoView, ...]] = OrderedDict()
         self._lock = Lock()
 
-    def all(self, repo_type: str, *, namespace: str | None = None) -> list[Seen]:
+    def all(self, repo_type: str, *, namespace: str | None = None) -> list[RepoView]:
         """Return every repo as it is now: newest first, those of one second in the order of their names."""
         found = list(self._now(repo_type, namespace))
         found.sort(key=lambda s: (-s.commit.date, s.repo.namespace, s.repo.name))
         return found
 
-    def again(self, old: Iterable[Seen]) -> list[Seen]:
+    def again(self, old: Iterable[RepoView]) -> list[RepoView]:
         """Return repos as they are now; what was deleted since is left out."""
         found = (self._look(s.repo.type, s.repo.namespace, s.repo.name) for s in old)
         return [s for s in found if s is not None]
 
-    def walk(self, key: Hashable, start: int, find: Callable[[], Iterable[Seen]]) -> tuple[Seen, ...]:
+    def walk(self, key: Hashable, start: int, find: Callable[[], Iterable[RepoView]]) -> tuple[RepoView, ...]:
         """Return what the first page of a list found, or find it now if this is the first page.
 
         So a list that is read page by page is looked for once, and neither skips nor repeats a repo that moves in it
@@ -67,7 +67,7 @@ class Index:
                     self._walks.popitem(last=False)
         return kept
 
-    def _now(self, repo_type: str, namespace: str | None) -> Iterator[Seen]:
+    def _now(self, repo_type: str, namespace: str | None) -> Iterator[RepoView]:
         owners = _names(f"{self._root}/{repo_type}s")
         known = self._entries.setdefault(repo_type, {})
         for owner in owners if namespace is None else owners & {namespace}:
@@ -79,7 +79,7 @@ class Index:
                 if seen is not None:
                     yield seen
 
-    def _look(self, repo_type: str, namespace: str, name: str) -> Seen | None:
+    def _look(self, repo_type: str, namespace: str, name: str) -> RepoView | None:
         """Return a repo as it is now, or None if it is not there."""
         entries = self._entries.setdefault(repo_type, {}).setdefault(namespace, {})
         stamp = _stamp(f"{self._root}/{repo_type}s/{namespace}/{name}")  # before reading: what comes later is noticed
@@ -90,7 +90,7 @@ class Index:
         if entry is not None and entry.stamp == stamp:
             return entry.seen
         with suppress(RefusedError):  # deleted at this moment
-            seen = look(self._repo(repo_type, namespace, name), MAIN.full)
+            seen = view(self._repo(repo_type, namespace, name), MAIN.full)
             settled = time.time_ns() - max(stamp[0], stamp[2]) > _SETTLED_NS
             entries[name] = _Entry(seen=seen, stamp=stamp if settled else None)
             return seen

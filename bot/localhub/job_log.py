@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from bot.localhub.job_records import instant
+from bot.localhub.job_records import iso_time
 
 LONGEST_LINE = 64 << 10  # bytes; what is longer becomes several lines
 MOST_BYTES = 64 << 20  # of a whole log; what comes after is dropped, and that is said
@@ -52,7 +52,7 @@ def follow(log: Path, is_over: Callable[[], bool], *, tail: int | None) -> Itera
 
 
 def _event(text: str) -> bytes:
-    return json.dumps({"data": text, "timestamp": instant(time.time())}).encode() + b"\n"
+    return json.dumps({"data": text, "timestamp": iso_time(time.time())}).encode() + b"\n"
 
 
 def _lines(log: Path, offset: int) -> tuple[list[bytes], int]:

@@ -82,9 +82,9 @@ class JobState(Record):
         until = self.finished or now
         answer = {
             "id": self.id,
-            "createdAt": instant(self.created),
-            "startedAt": self.started and instant(self.started),
-            "finishedAt": self.finished and instant(self.finished),
+            "createdAt": iso_time(self.created),
+            "startedAt": self.started and iso_time(self.started),
+            "finishedAt": self.finished and iso_time(self.finished),
             "status": {"stage": self.stage, "message": self.message},
             "durations": {
                 "schedulingSecs": self.started and int(self.started - self.created),
@@ -98,14 +98,14 @@ class JobState(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class SubmittedJob:
     """A job that is asked for: what it runs, and the values of its secrets, which stay in memory."""
 
     spec: JobSpec
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def read_order(value: Mapping[str, Any]) -> Order:
+def read_order(value: Mapping[str, Any]) -> SubmittedJob:
     """Read what a caller wants to be run; refuses what the embedded Hub cannot do rather than leave it out."""
     if unknown := set(value) - _KNOWN:
         raise bad_request(f"the embedded Hub's jobs have no {', '.join(sorted(unknown))}")
@@ -130,7 +130,7 @@ def read_order(value: Mapping[str, Any]) -> Order:
         attempts=_count(value.get("attempts", 1), "attempts", _MOST_ATTEMPTS),
         labels=read_labels(value.get("labels", {})),
     )
-    return Order(spec=spec, secrets=secrets)
+    return SubmittedJob(spec=spec, secrets=secrets)
 
 
 def read_labels(value: Any) -> dict[str, str]:
@@ -152,7 +152,7 @@ def owner(namespace: str) -> dict[str, str]:
     return {"id": sha256(namespace.encode()).hexdigest()[:24], "name": namespace, "type": "user"}
 
 
-def instant(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
     """Return a time as the client reads it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

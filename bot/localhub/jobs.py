@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from bot.localhub import job_log, names
 from bot.localhub.durable import read_json
-from bot.localhub.job_records import OVER, Initiator, JobState, Order
+from bot.localhub.job_records import OVER, Initiator, JobState, SubmittedJob
 from bot.localhub.refused import conflict, forbidden
 from bot.localhub.store import LocalHub
 from bot.system import guard
@@ -69,7 +69,7 @@ class Jobs:
         if not self.runs:
             raise forbidden("this embedded Hub runs no jobs: start it with --jobs")
 
-    def start(self, namespace: str, order: Order, initiator: Initiator) -> JobState:
+    def start(self, namespace: str, order: SubmittedJob, initiator: Initiator) -> JobState:
         """Start a job and return it at once."""
         self.require()
         names.check_namespace(namespace)
@@ -94,12 +94,12 @@ class Jobs:
         one.thread.start()
         return state
 
-    def order_of(self, state: JobState) -> Order:
+    def order_of(self, state: JobState) -> SubmittedJob:
         """Return a job as it was ordered; a 409 where its secrets are no longer known."""
         secrets = self._secrets.get(state.id, {})
         if set(state.spec.secrets) - set(secrets):
             raise conflict(f"the secrets of job {state.id} went when the Hub that ran it ended")
-        return Order(spec=state.spec, secrets=secrets)
+        return SubmittedJob(spec=state.spec, secrets=secrets)
 
     def all(self, namespace: str) -> list[JobState]:
         """Return the jobs of a namespace, newest first."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 from bot.localhub import discussions
 from bot.localhub.objects import Tree, make_tree
-from bot.localhub.repo import Ref, RefKind, Repo
+from bot.localhub.repo import LocalRepo, Ref, RefKind
 
 _KINDS: tuple[RefKind, ...] = ("heads", "tags", "pr")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class HeldFile:
     """An LFS file that a repo holds. ``path`` and ``ref`` are where it was seen first, newest commits first."""
 
     sha256: str
@@ -21,7 +21,7 @@ class Held:
     ref: Ref | None
 
 
-def all_of(repo: Repo) -> list[Held]:
+def list_all(repo: LocalRepo) -> list[HeldFile]:
     """Return the LFS files that a repo holds, newest first."""
     places = {sha256: (path, ref) for sha256, path, ref in _places(repo)}
     found = []
@@ -29,11 +29,11 @@ def all_of(repo: Repo) -> list[Held]:
         size = repo.blobs.size(sha256)
         if size is not None:
             path, ref = places.get(sha256, (None, None))
-            found.append(Held(sha256=sha256, size=size, pushed=pushed, path=path, ref=ref))
+            found.append(HeldFile(sha256=sha256, size=size, pushed=pushed, path=path, ref=ref))
     return sorted(found, key=lambda h: (-h.pushed, h.path or "", h.sha256))
 
 
-def delete(repo: Repo, doomed: set[str], *, rewrite: bool) -> None:
+def delete(repo: LocalRepo, doomed: set[str], *, rewrite: bool) -> None:
     """Let a repo hold some LFS files no longer. Their blobs are garbage, unless another repo holds them.
 
     With ``rewrite`` no branch, tag or pull request has them in any commit any more; without, commits name files that
@@ -45,10 +45,10 @@ def delete(repo: Repo, doomed: set[str], *, rewrite: bool) -> None:
         repo.disown(doomed, forgotten=rewrite)
 
 
-def _rewrite(repo: Repo, doomed: set[str]) -> None:
+def _rewrite(repo: LocalRepo, doomed: set[str]) -> None:
     """Make the history anew without some files. All commits are there before the first name leads to one."""
     refs = {Ref(kind=kind, name=name): commit for kind in _KINDS for name, commit in repo.refs(kind).items()}
-    talks = [d for d in discussions.all_of(repo) if d.base is not None]
+    talks = [d for d in discussions.list_all(repo) if d.base is not None]
     new: dict[str, str] = {}
     for commit_id in (*refs.values(), *(c for d in talks for c in (d.base, d.merge_commit) if c)):
         _renewed(repo, commit_id, doomed, new)
@@ -60,7 +60,7 @@ def _rewrite(repo: Repo, doomed: set[str]) -> None:
             repo.point(ref, new[commit_id])
 
 
-def _renewed(repo: Repo, commit_id: str, doomed: set[str], new: dict[str, str]) -> None:
+def _renewed(repo: LocalRepo, commit_id: str, doomed: set[str], new: dict[str, str]) -> None:
     """Write what a commit and all before it are without some files; ``new`` leads from each old id to the new one."""
     for commit in reversed([c for c in repo.history(repo.commit(commit_id)) if c.id not in new]):
         tree = repo.tree(commit)
@@ -79,7 +79,7 @@ def _renewed(repo: Repo, commit_id: str, doomed: set[str], new: dict[str, str]) 
         ).id
 
 
-def _places(repo: Repo) -> Iterator[tuple[str, str, Ref]]:
+def _places(repo: LocalRepo) -> Iterator[tuple[str, str, Ref]]:
     """Yield where LFS files are: what comes later is what is to be told."""
     found = []
     seen: set[str] = set()

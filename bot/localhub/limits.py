@@ -7,7 +7,7 @@ GB = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """Sizes are in bytes. The defaults follow the real Hub where it says its own."""
 
     page: int = 1000  # entries of a list in one answer

@@ -11,7 +11,7 @@ from typing import Any
 from bot.localhub import front_matter
 from bot.localhub.blobs import Blobs
 from bot.localhub.objects import Commit, Tree
-from bot.localhub.repo import Repo, Settings
+from bot.localhub.repo import LocalRepo, Settings
 
 MAX_CARD = 4 << 20  # bytes
 _MAX_CONFIG = 4 << 20
@@ -35,10 +35,10 @@ class Metadata:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class RepoView:
     """A repo as it was at one moment: what is said of it fits together, even while it changes or is deleted."""
 
-    repo: Repo
+    repo: LocalRepo
     settings: Settings
     commit: Commit
     tree: Tree
@@ -50,16 +50,16 @@ class Seen:
         return sum(f.size for f in self.tree.values())
 
 
-def look(repo: Repo, revision: str) -> Seen:
+def view(repo: LocalRepo, revision: str) -> RepoView:
     """Return a repo as it is now at a revision; a 404 when either is not there."""
     commit = repo.resolve(revision)
-    return Seen(
+    return RepoView(
         repo=repo, settings=repo.settings(), commit=commit, tree=repo.tree(commit), known=metadata_of(repo, commit)
     )
 
 
 @lru_cache(maxsize=4096)
-def metadata_of(repo: Repo, commit: Commit) -> Metadata:
+def metadata_of(repo: LocalRepo, commit: Commit) -> Metadata:
     """Return what the files of a commit say."""
     tree = repo.tree(commit)
     card = front_matter.metadata(read_text(repo.blobs, tree, "README.md", most=MAX_CARD))

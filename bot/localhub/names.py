@@ -35,7 +35,7 @@ def check_repo_name(name: str) -> str:
     return name
 
 
-def spelled(folder: Path, name: str) -> str | None:
+def find_spelling(folder: Path, name: str) -> str | None:
     """Return how a folder's entry is spelled that has this name in whatever case, or None: the very name goes first."""
     try:
         there = os.listdir(folder)  # noqa: PTH208 - thousands of names, and no need of their paths

@@ -9,14 +9,14 @@ from urllib.parse import quote, urlencode
 from markupsafe import Markup
 
 from bot.localhub import access, discussions, front_matter, names
-from bot.localhub.access import known_by, readable, repo_type, visible
+from bot.localhub.access import find_visible, readable, repo_type, visible
 from bot.localhub.api_files import last_commits
-from bot.localhub.card import IMAGE_SUFFIXES, PageAddress, Rendered, render
+from bot.localhub.card import IMAGE_SUFFIXES, CardHtml, PageAddress, render
 from bot.localhub.diff import changes_between
-from bot.localhub.metadata import MAX_CARD, look, read_text
+from bot.localhub.metadata import MAX_CARD, read_text, view
 from bot.localhub.objects import Commit, Tree
 from bot.localhub.refused import RefusedError, not_found
-from bot.localhub.repo import MAIN, Repo
+from bot.localhub.repo import MAIN, LocalRepo
 from bot.localhub.web import Request, Response
 from bot.pages.templates import environment
 
@@ -54,7 +54,7 @@ def namespace(request: Request, namespace: str) -> Response:  # noqa: ARG001
 def card(request: Request, **where: str) -> Response:
     """Show the card of a repo."""
     repo = visible(request, **where)
-    seen = look(repo, MAIN.full)
+    seen = view(repo, MAIN.full)
     text = read_text(repo.blobs, seen.tree, "README.md", most=MAX_CARD)
     head, body = front_matter.split(text)
     return _html(
@@ -148,7 +148,7 @@ def commit(request: Request, commit: str, **where: str) -> Response:
 def talk(request: Request, **where: str) -> Response:
     """Show the discussions and pull requests of a repo."""
     repo = visible(request, **where)
-    shown, turn = _page(request, discussions.all_of(repo))
+    shown, turn = _page(request, discussions.list_all(repo))
     return _html(request, "talk", **_frame(repo, "talk"), discussions=shown, turn=turn)
 
 
@@ -157,7 +157,7 @@ def discussion(request: Request, number: str, **where: str) -> Response:
     repo = readable(request, **where)
     found = discussions.numbered(repo, number)
     place = _place(repo, repo.resolve(MAIN.full))
-    events: list[tuple[str, discussions.Event | Commit, Rendered | None]] = []
+    events: list[tuple[str, discussions.DiscussionEvent | Commit, CardHtml | None]] = []
     for e in discussions.timeline(repo, found):
         if isinstance(e, Commit):
             events.append(("commit", e, None))
@@ -233,7 +233,7 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _frame(repo: Repo, tab: str, commit: Commit | None = None, revision: str = MAIN.name) -> dict[str, Any]:
+def _frame(repo: LocalRepo, tab: str, commit: Commit | None = None, revision: str = MAIN.name) -> dict[str, Any]:
     return {
         "repo": repo,
         "settings": repo.settings(),
@@ -242,7 +242,7 @@ def _frame(repo: Repo, tab: str, commit: Commit | None = None, revision: str = M
         "revision": revision,
         "branches": list(repo.refs("heads")),
         "tags": list(repo.refs("tags")),
-        "open_talk": sum(d.status in ("open", "draft") for d in discussions.all_of(repo)),
+        "open_talk": sum(d.status in ("open", "draft") for d in discussions.list_all(repo)),
         "page": f"/{repo.path}",
     }
 
@@ -269,11 +269,11 @@ def _base(request: Request, base: str) -> tuple[str, bool]:
     """Return the id of a base model, and whether this Hub has it for the caller to see."""
     try:
         owner, _, name = base.partition("/")
-        known_by(request, "models", owner, name)
+        find_visible(request, "models", owner, name)
     except RefusedError:
         return base, False
     return base, True
 
 
-def _place(repo: Repo, commit: Commit) -> PageAddress:
+def _place(repo: LocalRepo, commit: Commit) -> PageAddress:
     return PageAddress(page=f"/{repo.path}", commit=commit.id, folder="", tree=repo.tree(commit))

@@ -71,7 +71,7 @@ MAIN = Ref(kind="heads", name="main")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repo:
+class LocalRepo:
     """A repo in ``folder``. Reading needs no lock: what is read never changes, or changes in one step."""
 
     type: str

@@ -17,7 +17,7 @@ from bot.localhub import (
     api_webhooks,
     pages,
 )
-from bot.localhub.access import without_namespace
+from bot.localhub.access import refuse_bare_name
 from bot.localhub.refused import RefusedError
 from bot.localhub.web import Handler, Response, Route, json_response
 
@@ -136,9 +136,7 @@ _ROUTES: tuple[Route, ...] = (
 )
 
 _OF_ONE_SEGMENT = tuple(
-    replace(r, pattern=r.pattern.replace(_ID, "/{name}"), handler=without_namespace)
-    for r in _ROUTES
-    if _ID in r.pattern
+    replace(r, pattern=r.pattern.replace(_ID, "/{name}"), handler=refuse_bare_name) for r in _ROUTES if _ID in r.pattern
 )
 
 ROUTES = (*_ROUTES, *_OF_ONE_SEGMENT)

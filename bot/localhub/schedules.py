@@ -14,7 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from bot.localhub import names
 from bot.localhub.durable import locked, read_json
-from bot.localhub.job_records import Initiator, JobSpec, JobState, Order, instant, owner
+from bot.localhub.job_records import Initiator, JobSpec, JobState, SubmittedJob, iso_time, owner
 from bot.localhub.jobs import Jobs, live
 from bot.localhub.refused import bad_request, conflict
 from bot.records.artifacts import Record
@@ -45,7 +45,7 @@ class LastJob(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(Record):
+class ScheduledJob(Record):
     """A job and when it starts. ``concurrency`` lets it start while the one before is running. Times in seconds."""
 
     id: str
@@ -63,14 +63,14 @@ class Schedule(Record):
         last = self.last_job
         return {
             "id": self.id,
-            "createdAt": instant(self.created),
+            "createdAt": iso_time(self.created),
             "jobSpec": self.spec.to_answer(),
             "schedule": self.schedule,
             "suspend": self.suspend,
             "concurrency": self.concurrency,
             "status": {
-                "lastJob": last and {"id": last.id, "at": instant(last.at)},
-                "nextJobRunAt": None if self.suspend or self.next_run is None else instant(self.next_run),
+                "lastJob": last and {"id": last.id, "at": iso_time(last.at)},
+                "nextJobRunAt": None if self.suspend or self.next_run is None else iso_time(self.next_run),
             },
             "owner": owner(self.namespace),
         }
@@ -103,11 +103,13 @@ class Schedules:
         if self._clock.is_alive():
             self._clock.join()
 
-    def make(self, namespace: str, order: Order, schedule: str, *, suspend: bool, concurrency: bool) -> Schedule:
+    def make(
+        self, namespace: str, order: SubmittedJob, schedule: str, *, suspend: bool, concurrency: bool
+    ) -> ScheduledJob:
         """Keep a job to be started by the clock."""
         self.jobs.require()
         now = time.time()
-        made = Schedule(
+        made = ScheduledJob(
             id=f"{int(now):08x}{token_hex(8)}",
             namespace=names.check_namespace(namespace),
             spec=order.spec,
@@ -121,22 +123,22 @@ class Schedules:
         self._save(made)
         return made
 
-    def all(self, namespace: str) -> list[Schedule]:
+    def all(self, namespace: str) -> list[ScheduledJob]:
         """Return the scheduled jobs of a namespace, the oldest first."""
         folder = self._folder / names.check_namespace(namespace)
         found = [self.find(namespace, f.stem) for f in folder.glob("*.json")]
         return sorted((s for s in found if s is not None), key=lambda s: (s.created, s.id))
 
-    def find(self, namespace: str, schedule_id: str) -> Schedule | None:
+    def find(self, namespace: str, schedule_id: str) -> ScheduledJob | None:
         """Return a scheduled job, or None where there is none."""
         if not schedule_id.isalnum():
             return None
         try:
-            return Schedule.from_json(read_json(self._file(names.check_namespace(namespace), schedule_id)))
+            return ScheduledJob.from_json(read_json(self._file(names.check_namespace(namespace), schedule_id)))
         except FileNotFoundError:
             return None
 
-    def change(self, known: Schedule, **changes: Any) -> Schedule:
+    def change(self, known: ScheduledJob, **changes: Any) -> ScheduledJob:
         """Change a scheduled job."""
         with self._alone():
             changed = replace(self.find(known.namespace, known.id) or known, **changes)
@@ -145,13 +147,13 @@ class Schedules:
             self._save(changed)
         return changed
 
-    def delete(self, known: Schedule) -> None:
+    def delete(self, known: ScheduledJob) -> None:
         """Forget a scheduled job. What it started goes on."""
         with self._alone():
             self._file(known.namespace, known.id).unlink(missing_ok=True)
             self._secrets.pop(known.id, None)
 
-    def run(self, known: Schedule) -> JobState:
+    def run(self, known: ScheduledJob) -> JobState:
         """Start the job now. A 409 where it is running, or where its secrets are no longer known."""
         with self._alone():
             return self._start(known, time.time())
@@ -173,20 +175,20 @@ class Schedules:
         if now - due <= _LATE_SECONDS and self._knows_secrets(known) and not self._is_running(known):
             self._start(after, now)
 
-    def _start(self, known: Schedule, now: float) -> JobState:
+    def _start(self, known: ScheduledJob, now: float) -> JobState:
         if not self._knows_secrets(known):
             raise conflict(f"the secrets of scheduled job {known.id} went when the Hub that took them ended")
         if self._is_running(known):
             raise conflict(f"scheduled job {known.id} is running, and is not to run twice at once")
-        order = Order(spec=known.spec, secrets=self._secrets.get(known.id, {}))
+        order = SubmittedJob(spec=known.spec, secrets=self._secrets.get(known.id, {}))
         started = self.jobs.start(known.namespace, order, Initiator(type="scheduled-job", id=known.id))
         self._save(replace(known, last_job=LastJob(id=started.id, at=now)))
         return started
 
-    def _knows_secrets(self, known: Schedule) -> bool:
+    def _knows_secrets(self, known: ScheduledJob) -> bool:
         return set(known.spec.secrets) <= set(self._secrets.get(known.id, {}))
 
-    def _is_running(self, known: Schedule) -> bool:
+    def _is_running(self, known: ScheduledJob) -> bool:
         if known.concurrency or known.last_job is None:
             return False
         last = self.jobs.find(known.namespace, known.last_job.id)
@@ -202,7 +204,7 @@ class Schedules:
     def _file(self, namespace: str, schedule_id: str) -> Path:
         return self._folder / namespace / f"{schedule_id}.json"
 
-    def _save(self, schedule: Schedule) -> None:
+    def _save(self, schedule: ScheduledJob) -> None:
         self.jobs.hub.scratch.write_json(self._file(schedule.namespace, schedule.id), schedule.to_json(), mode=0o600)
 
     def _alone(self) -> AbstractContextManager[None]:

@@ -20,13 +20,13 @@ from urllib.parse import parse_qs
 from bot.errors import LocalHubError
 from bot.localhub.automation import Automation, automation
 from bot.localhub.headers import password, printable, request_id
-from bot.localhub.limits import Limits
+from bot.localhub.limits import ServerLimits
 from bot.localhub.refused import RefusedError, bad_request
 from bot.localhub.requests import NOWHERE, Requests, kind_of
 from bot.localhub.routes import ROUTES, error_response
 from bot.localhub.store import LocalHub
 from bot.localhub.tokens import Grant
-from bot.localhub.web import Body, FilePart, Request, Response, Stream, route
+from bot.localhub.web import Body, FilePart, Request, Response, StreamedBody, route
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     tokens: Mapping[str, Grant] | None = None,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     jobs: bool = False,
 ) -> Iterator[RunningHub]:
     """Run a Hub over a folder in a thread until the block ends. Port 0 takes a free one.
@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Request-Id", request_id(*given))
         for name, value in ({"Content-Security-Policy": _NO_PAGE} | _SAFE_HEADERS | dict(response.headers)).items():
             self.send_header(name, printable(value))
-        if isinstance(response.body, Stream):
+        if isinstance(response.body, StreamedBody):
             self.send_header("Transfer-Encoding", "chunked")
         elif response.status != HTTPStatus.NOT_MODIFIED:
             count = response.body.count if isinstance(response.body, FilePart) else len(response.body)
@@ -172,12 +172,12 @@ class _Handler(BaseHTTPRequestHandler):
             if body.left:
                 self._linger(body)
 
-    def _send_body(self, body: bytes | FilePart | Stream) -> None:
+    def _send_body(self, body: bytes | FilePart | StreamedBody) -> None:
         if isinstance(body, FilePart):
             with body.file:
                 if self.command != "HEAD" and body.count:
                     self.connection.sendfile(body.file, body.offset, body.count)
-        elif isinstance(body, Stream):
+        elif isinstance(body, StreamedBody):
             for chunk in body.chunks if self.command != "HEAD" else ():
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             if self.command != "HEAD":
@@ -250,7 +250,7 @@ def _listening(
     port: int,
     *,
     tokens: Mapping[str, Grant] | None = None,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     jobs: bool = False,
 ) -> Iterator[_Server]:
     if host != "localhost" and not _is_loopback(host):

@@ -17,10 +17,10 @@ from bot.localhub.blobs import Blobs
 from bot.localhub.durable import Scratch, locked, read_json, sync_folder
 from bot.localhub.former import FormerNames
 from bot.localhub.index import Index
-from bot.localhub.limits import Limits
+from bot.localhub.limits import ServerLimits
 from bot.localhub.objects import make_tree, regular_file
 from bot.localhub.refused import conflict, not_found
-from bot.localhub.repo import MAIN, Publisher, Repo, Settings
+from bot.localhub.repo import MAIN, LocalRepo, Publisher, Settings
 from bot.localhub.tokens import Grant, Scope, Tokens, digest_of
 from bot.localhub.trust import check_publisher
 
@@ -40,10 +40,10 @@ class LocalHub:
     """
 
     def __init__(
-        self, folder: Path, *, tokens: Mapping[str, Grant] | None = None, limits: Limits | None = None
+        self, folder: Path, *, tokens: Mapping[str, Grant] | None = None, limits: ServerLimits | None = None
     ) -> None:
         self.folder = folder.absolute()
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         _prepare(self.folder)
         self.scratch = Scratch(self.folder / "tmp")
         self.blobs = Blobs(
@@ -85,7 +85,7 @@ class LocalHub:
 
     # ---- repos -----------------------------------------------------------------------------------------------
 
-    def repos(self, repo_type: str, *, namespace: str | None = None) -> Iterator[Repo]:
+    def repos(self, repo_type: str, *, namespace: str | None = None) -> Iterator[LocalRepo]:
         """Yield the repos of one type in the order of their names."""
         root = self._root(repo_type)
         for owner in sorted(root.iterdir()) if root.is_dir() else ():
@@ -94,7 +94,7 @@ class LocalHub:
                     if (folder / "repo.json").exists():
                         yield self._repo(repo_type, owner.name, folder.name)
 
-    def repo(self, repo_type: str, namespace: str, name: str) -> Repo | None:
+    def repo(self, repo_type: str, namespace: str, name: str) -> LocalRepo | None:
         """Return a repo, or None when there is none of that very name."""
         names.check_namespace(namespace)
         names.check_repo_name(name)
@@ -105,12 +105,12 @@ class LocalHub:
             return None
         return found
 
-    def in_any_case(self, repo_type: str, namespace: str, name: str) -> Repo | None:
+    def in_any_case(self, repo_type: str, namespace: str, name: str) -> LocalRepo | None:
         """Return the repo of a name, which may be spelled in another case: no two names differ in that alone."""
         found = self.repo(repo_type, namespace, name)
         return found or self.repo(repo_type, *self._spelled(repo_type, namespace, name))
 
-    def find(self, repo_type: str, namespace: str, name: str) -> Repo | None:
+    def find(self, repo_type: str, namespace: str, name: str) -> LocalRepo | None:
         """Return the repo that a name leads to: its own in any case, or one that it had before it was moved."""
         found = self.in_any_case(repo_type, namespace, name)
         if found is None and (now := self.former.leads_to(repo_type, namespace, name)):
@@ -119,9 +119,9 @@ class LocalHub:
 
     def namespace(self, name: str) -> str:
         """Return how a namespace is spelled that has repos, and the name as it is of one that has none."""
-        return next((n for t in names.REPO_TYPES if (n := names.spelled(self._root(t), name))), name)
+        return next((n for t in names.REPO_TYPES if (n := names.find_spelling(self._root(t), name))), name)
 
-    def create_repo(self, repo_type: str, namespace: str, name: str, *, private: bool, author: str) -> Repo:
+    def create_repo(self, repo_type: str, namespace: str, name: str, *, private: bool, author: str) -> LocalRepo:
         """Make a repo with its first commit, in one step; a 409 when there is one of that name."""
         names.check_namespace(namespace)
         names.check_repo_name(name)
@@ -139,7 +139,7 @@ class LocalHub:
             self.former.forget(repo)
         return repo
 
-    def move_repo(self, repo: Repo, namespace: str, name: str) -> Repo:
+    def move_repo(self, repo: LocalRepo, namespace: str, name: str) -> LocalRepo:
         """Give a repo another name, to which its former one leads from now on; a 409 when that is taken.
 
         The former name is remembered first: killed in between, the repo is where it was, and a repo of that very name
@@ -164,7 +164,7 @@ class LocalHub:
             self.former.forget(moved)
         return moved
 
-    def delete_repo(self, repo: Repo) -> None:
+    def delete_repo(self, repo: LocalRepo) -> None:
         """Remove a repo in one step. Its blobs are garbage, unless others use them."""
         with self.naming(), locked(repo.lock_file):
             if not repo.folder.exists():
@@ -172,7 +172,7 @@ class LocalHub:
             self.former.forget_all(repo)
             self.scratch.remove_tree(repo.folder)
 
-    def _begin(self, draft: Repo, settings: Settings, author: str) -> None:
+    def _begin(self, draft: LocalRepo, settings: Settings, author: str) -> None:
         content = "".join(f"*{s} filter=lfs diff=lfs merge=lfs -text\n" for s in LFS_SUFFIXES).encode()
         self.blobs.add(content)
         self.scratch.write_json(draft.folder / "repo.json", settings.to_json())
@@ -193,11 +193,11 @@ class LocalHub:
         return self.folder / "repos" / f"{repo_type}s"
 
     def _spelled(self, repo_type: str, namespace: str, name: str) -> tuple[str, str]:
-        owner = names.spelled(self._root(repo_type), namespace) or namespace
-        return owner, names.spelled(self._root(repo_type) / owner, name) or name
+        owner = names.find_spelling(self._root(repo_type), namespace) or namespace
+        return owner, names.find_spelling(self._root(repo_type) / owner, name) or name
 
-    def _repo(self, repo_type: str, namespace: str, name: str) -> Repo:
-        return Repo(
+    def _repo(self, repo_type: str, namespace: str, name: str) -> LocalRepo:
+        return LocalRepo(
             type=repo_type,
             namespace=namespace,
             name=name,

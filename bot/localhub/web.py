@@ -113,7 +113,7 @@ class FilePart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
+class StreamedBody:
     """A body of unknown length, sent as it comes."""
 
     chunks: Iterator[bytes]
@@ -125,7 +125,7 @@ class Response:
 
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | FilePart | Stream = b""
+    body: bytes | FilePart | StreamedBody = b""
 
 
 Handler = Callable[..., Response]

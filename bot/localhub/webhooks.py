@@ -9,10 +9,10 @@ from secrets import token_hex
 from typing import Any, Literal
 
 from bot.localhub.durable import read_json
-from bot.localhub.job_records import Initiator, JobSpec, Order
+from bot.localhub.job_records import Initiator, JobSpec, SubmittedJob
 from bot.localhub.jobs import Jobs
 from bot.localhub.refused import RefusedError
-from bot.localhub.repo import Repo
+from bot.localhub.repo import LocalRepo
 from bot.localhub.tokens import Grant
 from bot.records.artifacts import Record
 
@@ -22,13 +22,13 @@ PAYLOAD_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched(Record):
+class WatchedTarget(Record):
     """What a webhook watches: a repo, or all repos of a user or an organisation."""
 
     type: Literal["dataset", "model", "org", "user"]
     name: str
 
-    def covers(self, repo: Repo) -> bool:
+    def covers(self, repo: LocalRepo) -> bool:
         """Say whether a repo is watched."""
         if self.type in ("org", "user"):
             return self.name == repo.namespace
@@ -36,7 +36,7 @@ class Watched(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Webhook(Record):
+class StoredWebhook(Record):
     """A job that changes start. ``grant`` is its owner's: changes of repos that the owner may not see start nothing."""
 
     id: str
@@ -44,7 +44,7 @@ class Webhook(Record):
     namespace: str  # that runs the job, and pays
     source: str  # the job that it was made from
     spec: JobSpec
-    watched: tuple[Watched, ...]
+    watched: tuple[WatchedTarget, ...]
     domains: tuple[Literal["repo", "discussion"], ...]
     disabled: bool = False
 
@@ -73,7 +73,7 @@ class RepoEvent:
     """What happened to a repo: ``scope`` is ``repo`` or ``repo.content``; ``refs`` are names with commits before and
     after."""
 
-    repo: Repo
+    repo: LocalRepo
     private: bool
     action: Literal["create", "delete", "update"]
     scope: Literal["repo", "repo.content"]
@@ -89,38 +89,38 @@ class Webhooks:
         self._folder = jobs.hub.folder / "webhooks"
         self._secrets: dict[str, Secrets] = {}
 
-    def make(self, webhook: Webhook, secrets: Secrets) -> Webhook:
+    def make(self, webhook: StoredWebhook, secrets: Secrets) -> StoredWebhook:
         """Keep a new webhook."""
         self.jobs.require()
         made = replace(webhook, id=token_hex(12))
         self.save(made, secrets)
         return made
 
-    def save(self, webhook: Webhook, secrets: Secrets | None = None) -> None:
+    def save(self, webhook: StoredWebhook, secrets: Secrets | None = None) -> None:
         """Keep a webhook as it is now; without ``secrets`` it keeps those that it has."""
         if secrets is not None:
             self._secrets[webhook.id] = secrets
         self.jobs.hub.scratch.write_json(self._file(webhook.id), webhook.to_json(), mode=0o600)
 
-    def secrets_of(self, webhook: Webhook) -> Secrets:
+    def secrets_of(self, webhook: StoredWebhook) -> Secrets:
         """Return what is known of a webhook's secrets."""
         return self._secrets.get(webhook.id, Secrets())
 
-    def all(self) -> list[Webhook]:
+    def all(self) -> list[StoredWebhook]:
         """Return the webhooks of all accounts."""
         found = (self.find(f.stem) for f in sorted(self._folder.glob("*.json")))
         return [w for w in found if w is not None]
 
-    def find(self, webhook_id: str) -> Webhook | None:
+    def find(self, webhook_id: str) -> StoredWebhook | None:
         """Return a webhook, or None where there is none."""
         if not webhook_id.isalnum():
             return None
         try:
-            return Webhook.from_json(read_json(self._file(webhook_id)))
+            return StoredWebhook.from_json(read_json(self._file(webhook_id)))
         except FileNotFoundError:
             return None
 
-    def delete(self, webhook: Webhook) -> None:
+    def delete(self, webhook: StoredWebhook) -> None:
         """Forget a webhook."""
         self._file(webhook.id).unlink(missing_ok=True)
         self._secrets.pop(webhook.id, None)
@@ -136,7 +136,7 @@ class Webhooks:
                 except RefusedError as error:  # the change itself is done
                     log.warning("webhook %s started nothing: %s", webhook.id, error.message)
 
-    def _fire(self, webhook: Webhook, told: dict[str, Any]) -> None:
+    def _fire(self, webhook: StoredWebhook, told: dict[str, Any]) -> None:
         secrets = self.secrets_of(webhook)
         environment = webhook.spec.environment | {
             "WEBHOOK_PAYLOAD": json.dumps(told),
@@ -146,13 +146,13 @@ class Webhooks:
         values = dict(secrets.values) | ({"WEBHOOK_SECRET": secrets.word} if secrets.word else {})
         spec = replace(webhook.spec, environment=environment, secrets=tuple(sorted(values)))
         by = Initiator(type="duplicated-job", id=webhook.source)
-        self.jobs.start(webhook.namespace, Order(spec=spec, secrets=values), by)
+        self.jobs.start(webhook.namespace, SubmittedJob(spec=spec, secrets=values), by)
 
     def _file(self, webhook_id: str) -> Path:
         return self._folder / f"{webhook_id}.json"
 
 
-def payload(change: RepoEvent, webhook: Webhook, base: str) -> dict[str, Any]:
+def payload(change: RepoEvent, webhook: StoredWebhook, base: str) -> dict[str, Any]:
     """Return what the real Hub would tell of a change."""
     repo = change.repo
     told: dict[str, Any] = {

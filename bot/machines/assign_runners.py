@@ -10,7 +10,7 @@ from bot.errors import PhiBotError, SourceError, TokenError
 from bot.hub.client import Hub
 from bot.hub.errors import hub_errors
 from bot.machines import hf_flavors
-from bot.machines.placing import place
+from bot.machines.placing import place_jobs
 from bot.machines.runners import LOCAL, Runner, chosen, known_runners
 from bot.progress import Display
 from bot.records.artifacts import Failure, Release
@@ -33,7 +33,7 @@ def assign_runners(
     shapes: dict[str, Shape] = {}
     if exact:
         todo, shapes = _with_shapes(todo, hub)
-    return place(todo, runners=runners, shapes=shapes, config=config)
+    return place_jobs(todo, runners=runners, shapes=shapes, config=config)
 
 
 def candidates(on: Sequence[str], *, config: Config, hub: Hub, display: Display) -> tuple[Runner, ...]:

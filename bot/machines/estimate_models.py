@@ -24,7 +24,7 @@ _CLASSES = {"int2": "int4", "int3": "int4", "int4": "int4", "int5": "int4", "int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Record):
+class CostModel(Record):
     """A sum: a fixed part, so much for what the vocabulary makes large, and so much for each parameter.
 
     ``wide`` says what the second part is for: each ``element`` of the largest tensor, which is the embedding, or each
@@ -46,15 +46,15 @@ class Model(Record):
     def at(self, shape: Shape, variant: Variant | None) -> float:
         """Return what the model says. Of a class that was not measured, the dearest that was."""
         names = [n for n in self.slopes if n == class_of(self.quantity, variant)] or list(self.slopes)
-        slope = max((self.slopes[n] * amount(n, shape, variant) for n in names), default=0.0)
+        slope = max((self.slopes[n] * slope_amount(n, shape, variant) for n in names), default=0.0)
         return self.fixed + self.per_wide * width(self.wide, shape) + slope
 
 
 @dataclass(frozen=True, kw_only=True)
-class Models(Record):
+class CostModels(Record):
     """Models of one file. Those of references have the format ""."""
 
-    models: tuple[Model, ...]
+    models: tuple[CostModel, ...]
 
 
 def file_of(format_name: str) -> Path:
@@ -64,7 +64,7 @@ def file_of(format_name: str) -> Path:
     return format_folders.file_of(format_name, "estimates.json")
 
 
-def model(what: What, format_name: str, quantity: Quantity) -> Model:
+def model(what: What, format_name: str, quantity: Quantity) -> CostModel:
     """Return the model of a format's runs. Raises KeyError where it was not measured."""
     return _models()[what, format_name, quantity]
 
@@ -94,7 +94,7 @@ def width(wide: Wide, shape: Shape) -> float:
     return float(shape.largest if wide == "element" else shape.vocabulary)
 
 
-def amount(name: str, shape: Shape, variant: Variant | None) -> float:
+def slope_amount(name: str, shape: Shape, variant: Variant | None) -> float:
     """Return how much of what a slope is for there is."""
     if name == LAYER:
         return shape.count / shape.layers
@@ -102,7 +102,7 @@ def amount(name: str, shape: Shape, variant: Variant | None) -> float:
     return shape.count * bits / 8
 
 
-def _known(what: What, format_name: str, quantity: Quantity) -> list[Model]:
+def _known(what: What, format_name: str, quantity: Quantity) -> list[CostModel]:
     known = _models()
     if (what, format_name, quantity) in known:
         return [known[what, format_name, quantity]]
@@ -110,7 +110,7 @@ def _known(what: What, format_name: str, quantity: Quantity) -> list[Model]:
 
 
 @cache
-def _models() -> dict[tuple[str, str, str], Model]:
+def _models() -> dict[tuple[str, str, str], CostModel]:
     files = [file for name in ("", *format_folders.names()) if (file := file_of(name)).exists()]
-    found = [Models.from_json(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    found = [CostModels.from_json(json.loads(file.read_text(encoding="utf-8"))) for file in files]
     return {(m.what, m.format, m.quantity): m for models in found for m in models.models}

@@ -23,7 +23,7 @@ _VARIANT = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matrix:
+class WorkflowMatrix:
     """Entries of ``strategy.matrix.include``, all of whose values are strings, and in words what is left out.
 
     ``jobs`` are what the entries do.
@@ -34,7 +34,7 @@ class Matrix:
     left_out: tuple[str, ...]
 
 
-def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
+def matrix(todo: Plan, *, runners: Sequence[Runner]) -> WorkflowMatrix:
     """Return the matrix that runs a placed plan.
 
     ``on`` of an entry is what `phi-bot run --on` takes there: jobs on Hugging Face Jobs are started and followed from a
@@ -58,7 +58,7 @@ def matrix(todo: Plan, *, runners: Sequence[Runner]) -> Matrix:
         f"{', '.join(_names(batch))} of {batch[0].release.label}: a matrix has {MOST} entries at most"
         for _, batch in found[MOST:]
     ]
-    return Matrix(
+    return WorkflowMatrix(
         entries=tuple(_entry(r, batch) for r, batch in found[:MOST]),
         jobs=tuple(job for _, batch in found[:MOST] for job in batch),
         left_out=tuple(left_out),

@@ -30,7 +30,7 @@ class Hardware(Protocol):
         ...
 
 
-class Listing(Protocol):
+class FlavorLister(Protocol):
     """A client that lists the flavors in one request."""
 
     def list_jobs_hardware(self) -> Sequence[Hardware]:
@@ -38,7 +38,7 @@ class Listing(Protocol):
         ...
 
 
-def flavors(api: Listing) -> tuple[Runner, ...]:
+def flavors(api: FlavorLister) -> tuple[Runner, ...]:
     """Return the flavors that the Hub lists, in one request. One that is described in another way is left out.
 
     Raises what huggingface_hub raises: see ``bot.hub.errors.hub_errors``.
@@ -53,7 +53,7 @@ def flavor(listed: Hardware) -> Runner | None:
     the smallest disk that any has.
     """
     gpu = listed.accelerator
-    cores, memory = _CORES.fullmatch(str(listed.cpu).strip()), amount(listed.ram)
+    cores, memory = _CORES.fullmatch(str(listed.cpu).strip()), parse_bytes(listed.ram)
     price = _price(listed)
     if cores is None or int(cores[1]) == 0 or not memory or price is None or not _NAME.fullmatch(str(listed.name)):
         return None
@@ -66,9 +66,9 @@ def flavor(listed: Hardware) -> Runner | None:
         architecture="x86_64",
         cores=int(cores[1]),
         memory=memory,
-        disk=amount(listed.ephemeral_storage) or _UNSAID_DISK,
+        disk=parse_bytes(listed.ephemeral_storage) or _UNSAID_DISK,
         accelerator="none" if gpu is None else "nvidia",
-        accelerator_memory=0 if gpu is None else amount(gpu.vram) or 0,
+        accelerator_memory=0 if gpu is None else parse_bytes(gpu.vram) or 0,
         price=price,
     )
 
@@ -83,7 +83,7 @@ def _price(listed: Hardware) -> float | None:
     return round(price / hours, 6) if hours and 0 <= price < 1e6 else None
 
 
-def amount(words: object) -> int | None:
+def parse_bytes(words: object) -> int | None:
     """Return the bytes that words like "16 GB" or "1.5 TB" say, or None for any others."""
     found = _AMOUNT.fullmatch(str(words).strip())
     unit = _UNITS.get(found[2].upper()) if found else None

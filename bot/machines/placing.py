@@ -10,7 +10,7 @@ from bot.config import Config
 from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
 from bot.formats.registry import Needs, all_formats
 from bot.machines.estimate import estimate
-from bot.machines.run_limits import within
+from bot.machines.run_limits import within_bounds
 from bot.machines.runners import LOCAL, Runner, built_in
 from bot.printable import size
 from bot.records.artifacts import Failure, Variant
@@ -46,7 +46,7 @@ class Demand:
     setup: float
 
 
-def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape], config: Config) -> Plan:
+def place_jobs(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape], config: Config) -> Plan:
     """Give every job the cheapest of the runners that has what it needs, and postpone what is over the bounds.
 
     ``shapes`` are by content digest; a release that has none is estimated by the sizes of its files. A job whose
@@ -69,7 +69,7 @@ def place(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Shape],
                     placed.append(alone)
                 else:
                     failures += _nowhere(one, shape, runners)
-    kept, postponed = within(placed, config.plan)
+    kept, postponed = within_bounds(placed, config.plan)
     return replace(
         todo, jobs=tuple(kept), failures=(*todo.failures, *failures), postponed=(*todo.postponed, *postponed)
     )

@@ -3,13 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from bot.config.machines import Planning
+from bot.config.machines import PlanTable
 from bot.records.plans import Job, Postponed
 
 _URGENCY = ("new", "changed", "outdated")
 
 
-def within(jobs: Sequence[Job], bounds: Planning) -> tuple[list[Job], list[Postponed]]:
+def within_bounds(jobs: Sequence[Job], bounds: PlanTable) -> tuple[list[Job], list[Postponed]]:
     """Return the jobs that a run may begin, in their order, and what is left for the next one.
 
     What is new goes before what has changed, and that before what is outdated. A job that is over a bound does not

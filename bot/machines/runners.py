@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bot.config import Config
-from bot.config.machines import Accelerator, OwnRunner
+from bot.config.machines import Accelerator, RunnerTable
 from bot.errors import ConfigError
 from bot.records.artifacts import Record
 from bot.system import machine
@@ -105,7 +105,7 @@ def _row(row: dict[str, Any]) -> Runner:
     return Runner.from_json(row | sizes | {"kind": kind, "labels": labels})
 
 
-def _own(name: str, runner: OwnRunner) -> Runner:
+def _own(name: str, runner: RunnerTable) -> Runner:
     return Runner(
         name=f"own/{name}",
         kind="own",

@@ -19,7 +19,7 @@ from bot.records.artifacts import Record, Variant
 from bot.records.tasks import BuildTask, ImportanceTask, ReferenceTask, VerifyTask
 from bot.source.shape import Shape
 from bot.system import machine
-from bot.toolchains.watch import Limits
+from bot.toolchains.watch import WorkerLimits
 
 VARIABLE = "PHI_BOT_WORKER_LIMITS"
 _TIME, _MEMORY = 60, 3  # times what is expected
@@ -30,7 +30,7 @@ _SLOWEST_LINE = 100_000  # bytes a second of a source that streams
 _OF_MACHINE = 0.95  # of all memory: what a worker holds past it would end other processes too
 
 
-def of(task: Record, shape: Shape) -> Limits:
+def task_limits(task: Record, shape: Shape) -> WorkerLimits:
     """Return the limits of a worker's task that has to do with a model of a shape."""
     match task:
         case BuildTask():
@@ -41,10 +41,10 @@ def of(task: Record, shape: Shape) -> Limits:
             return _limits(shape, "verify", [catalogue.all_variants()[recipes.MEASURED_ON]])
         case ReferenceTask():
             return _limits(shape, "reference", [None], streamed=task.streamed)
-    return usual()
+    return default_limits()
 
 
-def usual() -> Limits:
+def default_limits() -> WorkerLimits:
     """Return the limits of a worker that has to do with no model of a stranger's."""
     return _made(_LEAST_SECONDS, _LEAST_MEMORY)
 
@@ -55,7 +55,7 @@ def _limits(
     variants: Sequence[Variant | None],
     *,
     streamed: bool = False,
-) -> Limits:
+) -> WorkerLimits:
     seconds = sum(expected(what, shape, v, "cpu_seconds") for v in variants)
     memory = max((expected(what, shape, v, "memory") for v in variants), default=0.0)
     line = shape.bytes / _SLOWEST_LINE if streamed else 0.0
@@ -64,9 +64,9 @@ def _limits(
     )
 
 
-def _made(seconds: float, memory: float) -> Limits:
+def _made(seconds: float, memory: float) -> WorkerLimits:
     times = _times()
-    return Limits(seconds=times * seconds, memory=round(min(times * memory, _OF_MACHINE * _all_memory())))
+    return WorkerLimits(seconds=times * seconds, memory=round(min(times * memory, _OF_MACHINE * _all_memory())))
 
 
 def _all_memory() -> float:

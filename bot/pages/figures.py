@@ -130,7 +130,7 @@ def choices(found: Sequence[CardRow]) -> tuple[Choice, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuringSetup:
     """How the figures came about.
 
     ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
@@ -150,11 +150,11 @@ class Measured:
     read_differently: tuple[ReadDifferently, ...]
 
 
-def measured(found: Sequence[CardRow], release: Release) -> Measured:
+def measured(found: Sequence[CardRow], release: Release) -> MeasuringSetup:
     """Return how the figures of rows came about."""
     evidence = [r.evidence for r in found]
     both = any(d.side == "long" for e in evidence for d in e.distances)
-    return Measured(
+    return MeasuringSetup(
         runtimes=tuple(dict.fromkeys(e.runtime for e in evidence)),
         machines=tuple(dict.fromkeys(e.machine for e in evidence)),
         kinds=tuple(dict.fromkeys(kind for r in found for d in r.recommended[:1] for kind in d.by_kind)),

@@ -60,7 +60,7 @@ class Plotter:
                 replace(task, out=str(out)),
                 log=folder / "plots.log",
                 on_event=lambda _: None,
-                limits=worker_limits.usual(),
+                limits=worker_limits.default_limits(),
             )
             kept.parent.mkdir(exist_ok=True)
             with suppress(OSError):  # another process drew the same ones in the meantime

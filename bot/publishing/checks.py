@@ -42,7 +42,7 @@ _CLOCKS_DIFFER = dt.timedelta(hours=1)
 def check_build(build: BuildRecord) -> None:
     """Check a claim to have built by one of this bot's own recipes. Raises PromotionError, naming what differs."""
     row, _ = _known(build)
-    if build.variant not in (row, recipes.tried(row)):  # as build.imatrix_from_4_bits has it where it was built
+    if build.variant not in (row, recipes.with_trial(row)):  # as build.imatrix_from_4_bits has it where it was built
         raise _not_ours(build, "by another recipe than that of the catalogue here")
     lock = toolchains.lock_digest(row.format)
     if (build.toolchain.name, build.toolchain.lock_digest) != (row.format, lock):
@@ -75,7 +75,7 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         raise _odd(build, "has tried an importance matrix against its recipe")
     if trial is not None and not all(_LEAST_KL <= value <= _MOST_KL for value in trial.to_json().values()):
         raise _odd(build, "has tried an importance matrix with figures that are none")
-    wanted = recipes.needed(build.variant) or (trial is not None and trial.gains)
+    wanted = recipes.needs_matrix(build.variant) or (trial is not None and trial.gains)
     if (build.imatrix is not None) != wanted:
         raise _odd(build, f"has an importance matrix, or has none, against its {'trial' if tried else 'recipe'}")
     if build.imatrix is not None and build.imatrix.text != recipes.TEXT:

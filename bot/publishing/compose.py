@@ -43,7 +43,7 @@ def path_in_repo(folder: str, path: str) -> str:
 
 
 @dataclass(kw_only=True)
-class Shelf:
+class SiblingRepos:
     """What is known of a release beside one repo of it. Each repo is looked up once."""
 
     hub: Hub
@@ -94,7 +94,7 @@ class Composer:
 
     endpoint: str
     current: Current
-    shelf: Shelf
+    shelf: SiblingRepos
     plotter: Plotter
 
     @classmethod
@@ -104,7 +104,7 @@ class Composer:
         return cls(
             endpoint=hub.endpoint,
             current=hub.current_id,
-            shelf=Shelf(hub=hub, candidates=candidates, template=context.config.publish.repo),
+            shelf=SiblingRepos(hub=hub, candidates=candidates, template=context.config.publish.repo),
             plotter=Plotter(workspace=context.workspace, display=context.display),
         )
 

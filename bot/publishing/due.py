@@ -28,7 +28,7 @@ NOTHING = Namespace(shelved={}, foreign=frozenset())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class PlanInputs:
     """What a plan is made from, beside releases and variants.
 
     ``namespace`` is where it will be published, None where nothing is; ``there`` what that holds, ``staged`` the
@@ -56,7 +56,7 @@ class Due:
 
 
 @dataclass(kw_only=True)
-class Found:
+class DueWork:
     """What lists and memory tell of sources: what is due, done, put off, and what cannot be."""
 
     due: list[Due] = field(default_factory=list)
@@ -65,15 +65,15 @@ class Found:
     postponed: list[Postponed] = field(default_factory=list)
 
 
-def due(
-    sightings: Sequence[SourceState], variants: Sequence[Variant], *, current: naming.Current, known: Known
-) -> Found:
+def due_work(
+    sightings: Sequence[SourceState], variants: Sequence[Variant], *, current: naming.Current, known: PlanInputs
+) -> DueWork:
     """Say of each variant of each source how it stands.
 
     A repo is one source's: that of what it holds, or, where it holds nothing yet, that of the first source here which
     has something to put into it. Of any other source nothing is built for it: that is a Failure.
     """
-    found = Found()
+    found = DueWork()
     claims: dict[str, str] = {}  # the labels of sources, by the repos that they will be published in
     for sighting in sightings:
         if sighting.content_digest is None:
@@ -130,7 +130,7 @@ def refusal(label: str, variant: Variant, reason: str) -> Failure:
 
 
 def _reason(
-    planned: PlannedVariant, shelf: PublishedRepo | None, content_digest: str, known: Known
+    planned: PlannedVariant, shelf: PublishedRepo | None, content_digest: str, known: PlanInputs
 ) -> Literal["new", "changed", "outdated"] | None:
     """Say why a variant is to be built, None where it is published as it should be. Raises ForeignRepoError."""
     if known.there.is_foreign(planned.repo_id):
@@ -151,7 +151,7 @@ def _check_place(
     sighting: SourceState,
     claims: dict[str, str],
     current: naming.Current,
-    known: Known,
+    known: PlanInputs,
 ) -> None:
     """Raise OtherSourceError where a repo is another source's, and ConfigError where it can have no such name."""
     if known.namespace is None:
@@ -169,7 +169,7 @@ def _check_place(
         )
 
 
-def _waits(planned: PlannedVariant, sighting: SourceState, known: Known) -> Postponed | None:
+def _waits(planned: PlannedVariant, sighting: SourceState, known: PlanInputs) -> Postponed | None:
     if folder_name(planned.build_key, sighting.repo_id, sighting.commit) in known.staged:
         text = "it is staged, and waits for `phi-bot promote`"
         return Postponed(release=sighting.label, planned=planned, why="staged", text=text)

@@ -18,7 +18,7 @@ from bot.records.plans import Job, Plan
 Target = Literal["repos", "staging", "state"]  #: what is to be written to: where people download, or before that
 
 
-def checked(todo: Plan, into: Target, on: Sequence[str], context: Context) -> Plan:
+def writable_plan(todo: Plan, into: Target, on: Sequence[str], context: Context) -> Plan:
     """Return what of a plan may be written; better said now than after hours of building. Raises as ``look`` does."""
     config, namespace = context.config, context.config.publish.namespace
     if namespace is None:
@@ -26,7 +26,9 @@ def checked(todo: Plan, into: Target, on: Sequence[str], context: Context) -> Pl
     if into == "state":
         require(context.hub, [state_repo(config, namespace)])
         return todo
-    todo = _stageable(todo, staging_repo(config), context.hub) if into == "staging" else permitted(todo, context.hub)
+    todo = (
+        _stageable(todo, staging_repo(config), context.hub) if into == "staging" else permitted_plan(todo, context.hub)
+    )
     if tuple(on) != HERE:
         context.hub.check_jobs(payer(config))
     elif into == "repos":
@@ -48,7 +50,7 @@ def _stageable(todo: Plan, repo_id: str, hub: Hub) -> Plan:
     return todo
 
 
-def permitted(todo: Plan, hub: Hub) -> Plan:
+def permitted_plan(todo: Plan, hub: Hub) -> Plan:
     """Return a plan without what the token may not write: that is a Failure. Raises TokenError where it may nothing."""
     refused = hub.unwritable(v.repo_id for job in todo.jobs for v in job.variants)
     if not refused:

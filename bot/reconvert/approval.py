@@ -19,7 +19,7 @@ from bot.github import (
     COMMIT,
     MOST_PULLS,
     REPOSITORY,
-    Event,
+    EventValue,
     Repository,
     permission_of,
     put_comment,
@@ -55,7 +55,7 @@ class Labeling(Record):
     @classmethod
     def from_event(cls, payload: object) -> Self:
         """Read the payload of GitHub's event. Raises ApprovalError, naming the field that is wrong."""
-        event = Event(what="a label that was set on a pull request", value=payload)
+        event = EventValue(what="a label that was set on a pull request", value=payload)
         action = event["action"].text()
         if action != "labeled":
             raise ApprovalError(f"the event is {action[:100]!r}, not labeled", hint="Run it on that event.")

@@ -8,7 +8,7 @@ from bot.errors import PhiBotError, UnsupportedArchitectureError
 from bot.progress import Silent
 from bot.reconvert import child, foreign
 from bot.reconvert.child import ChildError, Code, StoppedError
-from bot.reconvert.records import Figure, Measured
+from bot.reconvert.records import Figure, SideMeasurement
 from bot.records.artifacts import BuildRecord, Report, digest_of
 from bot.records.evidence import Evidence
 from bot.workspace import hash_files
@@ -33,11 +33,11 @@ class Bench:
 
     def measure(
         self, model: str, source: Path, variants: Sequence[str], say: Callable[[str], None]
-    ) -> dict[str, Measured]:
+    ) -> dict[str, SideMeasurement]:
         """Build and verify variants of a model, and return what became of each. ``say`` is told what goes on."""
         if self.stopped:
-            return {v: Measured(status="failed", reason=f"not tried: {self.stopped}") for v in variants}
-        found: dict[str, Measured] = {}
+            return {v: SideMeasurement(status="failed", reason=f"not tried: {self.stopped}") for v in variants}
+        found: dict[str, SideMeasurement] = {}
         say(f"Building {len(variants)} variants of {model}")
         try:
             report = self._step("build", [str(source), *(a for v in variants for a in ("--variants", v))])
@@ -45,11 +45,11 @@ class Bench:
             say(f"Verifying {len(folders)} variants of {model}")
             verified = self._step("verify", [str(f) for f in folders.values()]) if folders else Report()
         except _RefusedError as refused:
-            return {v: Measured(status="refused", reason=_reason(str(refused), source, model)) for v in variants}
+            return {v: SideMeasurement(status="refused", reason=_reason(str(refused), source, model)) for v in variants}
         except ChildError as error:
             if isinstance(error, StoppedError):
                 self.stopped = f"with {model}, {error}"
-            return {v: Measured(status="failed", reason=_reason(str(error), source, model)) for v in variants}
+            return {v: SideMeasurement(status="failed", reason=_reason(str(error), source, model)) for v in variants}
         failures = {f.variant: f for f in (*report.failures, *verified.failures)}
         for name in variants:
             failed = failures.get(name)
@@ -59,12 +59,12 @@ class Bench:
                     if found[name].status == "verified":
                         self.proven[model, name] = folders[name]
                 except (ChildError, PhiBotError, OSError) as error:
-                    found[name] = Measured(status="failed", reason=str(error)[:_REASON])
+                    found[name] = SideMeasurement(status="failed", reason=str(error)[:_REASON])
             elif failed is not None and failed.exit_code == UnsupportedArchitectureError.exit_code:
-                found[name] = Measured(status="refused", reason=_reason(failed.message, source, model))
+                found[name] = SideMeasurement(status="refused", reason=_reason(failed.message, source, model))
             else:
                 why = failed.message if failed else "nothing was built, and nothing said why"
-                found[name] = Measured(status="failed", reason=_reason(why, source, model))
+                found[name] = SideMeasurement(status="failed", reason=_reason(why, source, model))
         return found
 
     def _step(self, step: str, arguments: Sequence[str]) -> Report:
@@ -77,8 +77,8 @@ class Bench:
         if done.stdout.strip():  # whatever its exit code: that of what failed is in there too
             return foreign.read(Report, done.stdout)
         if 20 <= done.returncode < 30:  # about the model itself (bot/errors.py): no variant can do better
-            raise _RefusedError(child.said(done))
-        raise ChildError(child.said(done))
+            raise _RefusedError(child.failure_line(done))
+        raise ChildError(child.failure_line(done))
 
     def _folders(self, model: str, report: Report) -> dict[str, Path]:
         """Return the folders of artifacts, by variant. Raises ChildError for one outside the working folder."""
@@ -104,10 +104,10 @@ def make_sample(code: Code, folder: Path, family: str) -> None:
         code, ["-m", "bot.cli", "sample", str(folder), "--family", family, "--quiet"], seconds=_SAMPLE_SECONDS
     )
     if done.returncode != 0:
-        raise ChildError(child.said(done))
+        raise ChildError(child.failure_line(done))
 
 
-def _measured(folder: Path, problem: str) -> Measured:
+def _measured(folder: Path, problem: str) -> SideMeasurement:
     """Read what a side measured on an artifact. Sizes and digests of its files are taken here."""
     build = foreign.read_file(BuildRecord, folder / "build.json")
     if (folder / "files").is_symlink():
@@ -122,7 +122,7 @@ def _measured(folder: Path, problem: str) -> Measured:
         status = "outside the gate"
     else:
         status, problem = "failed", problem or "it was not verified"
-    return Measured.from_json(
+    return SideMeasurement.from_json(
         {
             "status": status,
             "reason": problem[:_REASON],

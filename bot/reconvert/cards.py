@@ -61,7 +61,7 @@ def difference(format_name: str, base: Code, head: Code, folder: Path, *, namesp
                 code, ["-m", "bot.cli", "card", str(folder), "--namespace", namespace, "--quiet"], seconds=_SECONDS
             )
             if done.returncode != 0:
-                raise ChildError(child.said(done))
+                raise ChildError(child.failure_line(done))
         except ChildError as error:
             return CardDiff(format=format_name, problem=f"the {name} renders no card: {error}")
         found[name] = [line[:_LINE] for line in done.stdout.splitlines()[:_LINES]]

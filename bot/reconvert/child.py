@@ -97,7 +97,7 @@ def run(
         return subprocess.CompletedProcess(arguments, process.returncode, _text(out), _text(err))
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def failure_line(done: subprocess.CompletedProcess[str]) -> str:
     """Return in one line what a process that failed said last: the line of a phi-bot error, or the last one."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     own = [line.removeprefix("phi-bot: ") for line in lines if line.startswith("phi-bot: ")]

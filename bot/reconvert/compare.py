@@ -24,18 +24,18 @@ from bot.reconvert.records import (
     Comparison,
     Difference,
     Fingerprint,
-    Measured,
+    SideMeasurement,
     What,
 )
-from bot.reconvert.sides import identical, look
-from bot.reconvert.verdict import never, verdict
+from bot.reconvert.sides import describe_sides, identical
+from bot.reconvert.verdict import refused_on_both_sides, verdict
 from bot.workspace import Workspace
 
 _NAMESPACE = "your-name"  # on cards, where none is known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class ComparisonRequest:
     """What is to be compared: families and variants (empty: the affected ones), publications of a namespace.
 
     Nothing is built where there is to be no ``canary``.
@@ -47,7 +47,9 @@ class Wish:
     canary: bool = True
 
 
-def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, display: Display) -> Comparison:
+def compare_code(
+    base: Path, head: Path, wish: ComparisonRequest, *, workspace: Workspace, display: Display
+) -> Comparison:
     """Compare two checkouts: of this project, or of a publisher's repository with a phi-bot.toml.
 
     A head that cannot be read is a finding, and a base that cannot be raises ChildError.
@@ -57,7 +59,7 @@ def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, di
     if identical(one, other):
         return Comparison(version=COMPARISON_VERSION, kind="code", seconds=_since(started))
     try:
-        sides = look(one, other)
+        sides = describe_sides(one, other)
     except ChildError as error:
         if str(error).startswith("the base"):
             raise
@@ -83,7 +85,7 @@ def compare_code(base: Path, head: Path, wish: Wish, *, workspace: Workspace, di
 def compare_models(
     base: Path | None,
     head: Path,
-    wish: Wish,
+    wish: ComparisonRequest,
     *,
     config: Path | None,
     workspace: Workspace,
@@ -131,7 +133,9 @@ class _Sides:
     changed: frozenset[What]
 
 
-def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Workspace, display: Display) -> Comparison:
+def _with_canary(
+    found: Comparison, sides: _Sides, wish: ComparisonRequest, workspace: Workspace, display: Display
+) -> Comparison:
     """Add rows and cards, from what both sides build of small models."""
     rows = [
         a
@@ -171,13 +175,15 @@ def _with_canary(found: Comparison, sides: _Sides, wish: Wish, workspace: Worksp
         with display.task("Rendering cards"):
             namespace = wish.namespace or _NAMESPACE
             diffs = tuple(_card(name, sides, base, namespace) for name in cards)
-    refused = [f"{r.variant} of {r.model}" for r in measured if never(r)]
+    refused = [f"{r.variant} of {r.model}" for r in measured if refused_on_both_sides(r)]
     if refused:
         notes.append(f"Refused by its toolchain, before and after: {', '.join(refused)}")
     left = [FAMILIES[n].title for n, f in FAMILIES.items() if f.needs_code and not wish.families and rows]
     if left:
         notes.append(f"Left out, because no toolchain reads them without code of their own: {', '.join(left)}")
-    return replace(found, rows=tuple(r for r in measured if not never(r)), cards=diffs, notes=tuple(notes))
+    return replace(
+        found, rows=tuple(r for r in measured if not refused_on_both_sides(r)), cards=diffs, notes=tuple(notes)
+    )
 
 
 def kept_sample(workspace: Workspace, side: Fingerprint, family: str) -> Path:
@@ -197,8 +203,8 @@ def _sample(sides: _Sides, workspace: Workspace, scratch: Path, family: str, dis
 
 def _measure(
     bench: Bench, models: dict[str, Path], variants: Sequence[str], display: Display
-) -> dict[tuple[str, str], Measured]:
-    found: dict[tuple[str, str], Measured] = {}
+) -> dict[tuple[str, str], SideMeasurement]:
+    found: dict[tuple[str, str], SideMeasurement] = {}
     for name, folder in models.items() if variants else ():
         results = bench.measure(FAMILIES[name].title, folder, variants, display.say)
         found |= {(name, v): m for v, m in results.items()}
@@ -231,7 +237,7 @@ def _hand_on(base: Path, head: Path) -> None:
             shutil.copytree(base / "references", head / "references", copy_function=os.link)
 
 
-def _row(model: str, variant: str, before: Measured | None, after: Measured | None) -> ComparedVariant:
+def _row(model: str, variant: str, before: SideMeasurement | None, after: SideMeasurement | None) -> ComparedVariant:
     return ComparedVariant(model=model, variant=variant, before=before, after=after, verdict=verdict(before, after))
 
 

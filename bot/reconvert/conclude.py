@@ -15,7 +15,7 @@ from bot.config import Config
 from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.github import Pull
 from bot.hub.client import RECORD_FILE, Hub
-from bot.hub.errors import says_nothing
+from bot.hub.errors import is_outage
 from bot.hub.proposals import HubPull
 from bot.pages.plots import PICTURES
 from bot.publishing import checks, staging
@@ -56,7 +56,7 @@ def conclude(pull: Pull, name: str, models: Sequence[str], context: Context) -> 
                     failures.append(failure(name, f"{repo_id} #{proposal.number}", "publish", error))
                     if not pull.merged:
                         continue
-                    if says_nothing(error):
+                    if is_outage(error):
                         display.say(f"#{proposal.number} of {repo_id} stays open, to be merged the next time")
                     else:
                         _close(repo_id, proposal, error, context)

@@ -28,7 +28,7 @@ def describe(config: Config) -> Description:
 
 
 def _recipe(variant: Variant) -> RecipePrint:
-    version, importance = all_formats()[variant.format].version, recipes.needed(variant)
+    version, importance = all_formats()[variant.format].version, recipes.needs_matrix(variant)
     return RecipePrint(
         name=variant.name,
         precision=variant.precision,

@@ -67,7 +67,7 @@ def _plan(code: Code, namespace: str, without: DuePlan) -> tuple[list[str], DueP
 def _said(code: Code, arguments: list[str]) -> str:
     done = child.run(code, ["-m", "bot.cli", *arguments], seconds=_SECONDS, network=True)
     if not done.stdout.strip():  # where a plan is printed, what cannot be built of it is no failure of planning
-        raise ChildError(child.said(done))
+        raise ChildError(child.failure_line(done))
     return done.stdout
 
 

@@ -132,7 +132,7 @@ class Figure(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured(Record):
+class SideMeasurement(Record):
     """What became of a variant on one side. ``reason`` says why where it was not verified.
 
     ``size`` is in bytes, ``digest`` that of all files, ``peak_memory`` of building in bytes.
@@ -154,8 +154,8 @@ class ComparedVariant(Record):
 
     model: str
     variant: str
-    before: Measured | None
-    after: Measured | None
+    before: SideMeasurement | None
+    after: SideMeasurement | None
     verdict: Verdict
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from bot.pages import templates
 from bot.pages.figures import nats, percent
 from bot.printable import duration, size
-from bot.reconvert.records import ComparedVariant, Comparison, Figure, Measured, Rebuilds, What
+from bot.reconvert.records import ComparedVariant, Comparison, Figure, Rebuilds, SideMeasurement, What
 from bot.reconvert.verdict import ERRORS, ORDER, SIZE, resized
 from bot.records.base import Json
 
@@ -163,12 +163,12 @@ def _top(figure: Figure | None) -> str:
     return _NOTHING if figure is None else f"{_with_error(percent(figure.top1), 100 * figure.top1_error)} %"
 
 
-def _seconds(measured: Measured | None, name: str) -> str:
+def _seconds(measured: SideMeasurement | None, name: str) -> str:
     value = getattr(measured, name, 0.0)
     return f"{value:.1f}" if value else _NOTHING
 
 
-def _memory(measured: Measured | None) -> str:
+def _memory(measured: SideMeasurement | None) -> str:
     return size(measured.peak_memory) if measured is not None and measured.peak_memory else _NOTHING
 
 

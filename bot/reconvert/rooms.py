@@ -44,7 +44,7 @@ def find(path: str, rooms: Sequence[Room], formats: Sequence[str]) -> list[tuple
     return [(room, form) for rank, room, form in fitting if rank == closest]
 
 
-def touched(
+def touched_by(
     files: Sequence[Sequence[str]], tables: Sequence[Sequence[Room]], formats: Sequence[str]
 ) -> tuple[Difference, ...]:
     """Return what the change of some files touches; each is given by its paths, where it was and where it is.

@@ -17,7 +17,7 @@ from bot.reconvert import child, foreign
 from bot.reconvert.child import ChildError, Code
 from bot.reconvert.files import Tree, changed, facts, listed, read
 from bot.reconvert.records import Description, Difference, Fingerprint
-from bot.reconvert.rooms import find, own_rooms, touched
+from bot.reconvert.rooms import find, own_rooms, touched_by
 from bot.records.artifacts import digest_of
 from bot.records.base import Json
 
@@ -36,7 +36,7 @@ class Sides:
     touched: tuple[Difference, ...]
 
 
-def look(base: Code, head: Code) -> Sides:
+def describe_sides(base: Code, head: Code) -> Sides:
     """Return what both sides are. Raises ChildError, naming the side, where the code of one does not answer."""
     trees = [Tree(root=side.root) for side in (base, head)]
     with ThreadPoolExecutor(2) as pool:
@@ -48,11 +48,11 @@ def look(base: Code, head: Code) -> Sides:
         Fingerprint(said=one, config=_config(side), sample=_sample(tree, one.formats))
         for one, side, tree in zip(said, (base, head), trees, strict=True)
     )
-    return Sides(base=before, head=after, touched=touched(files, (own_rooms(), before.said.rooms), formats))
+    return Sides(base=before, head=after, touched=touched_by(files, (own_rooms(), before.said.rooms), formats))
 
 
 def identical(base: Code, head: Code) -> bool:
-    """Say whether two sides are the same byte for byte, in all that ``look`` reads. Runs nothing."""
+    """Say whether two sides are the same byte for byte, in all that ``describe_sides`` reads. Runs nothing."""
     if base.root == head.root:
         return facts(base.folder / FILE_NAME) == facts(head.folder / FILE_NAME)
     one, other = Tree(root=base.root), Tree(root=head.root)
@@ -67,7 +67,7 @@ def _asked(side: Code, name: str) -> Description:
         if done.returncode == _USAGE:
             raise ChildError("its code is too old to be asked: it has no `phi-bot describe`")
         if done.returncode != 0:
-            raise ChildError(child.said(done))
+            raise ChildError(child.failure_line(done))
         found = foreign.read(Description, done.stdout)
         if len(found.formats) > _MOST_FORMATS or len(found.variants) > _MOST_VARIANTS:
             raise ChildError("it has too many variants")

@@ -9,7 +9,7 @@ common would make the difference surer than that, so the test errs towards "same
 import math
 from collections.abc import Sequence
 
-from bot.reconvert.records import ComparedVariant, Figure, Measured, Verdict
+from bot.reconvert.records import ComparedVariant, Figure, SideMeasurement, Verdict
 
 ERRORS = 3.0  #: standard errors that a difference has to be larger than
 #: What a reader has to know first comes first.
@@ -19,20 +19,20 @@ ORDER: tuple[Verdict, ...] = (
 SIZE = 0.005  #: the share of its size that a file may change by without being said to
 
 
-def verdict(before: Measured | None, after: Measured | None) -> Verdict:
+def verdict(before: SideMeasurement | None, after: SideMeasurement | None) -> Verdict:
     """Return the verdict on a variant. Worse on one side of the switch is worse, whatever the other one says."""
     match before, after:
         case _, None:
             return "gone"
-        case _, Measured(status="refused"):
+        case _, SideMeasurement(status="refused"):
             return "refused"
-        case _, Measured(status="failed"):
+        case _, SideMeasurement(status="failed"):
             return "failed"
-        case _, Measured(status="outside the gate"):
+        case _, SideMeasurement(status="outside the gate"):
             return "fails the gate"
-        case ((None | Measured(status="refused")), _):
+        case ((None | SideMeasurement(status="refused")), _):
             return "new"
-        case Measured(status="failed"), _:
+        case SideMeasurement(status="failed"), _:
             return "better"
     assert before is not None  # noqa: S101 - that is new
     assert after is not None  # noqa: S101 - that is gone
@@ -48,7 +48,7 @@ def differences(before: Sequence[Figure], after: Sequence[Figure]) -> list[tuple
     return [(f.side, _errors(there[f.side], f)) for f in after if f.side in there]
 
 
-def never(row: ComparedVariant) -> bool:
+def refused_on_both_sides(row: ComparedVariant) -> bool:
     """Say whether the toolchain refuses it on both sides: that is no doing of the change."""
     return all(m is not None and m.status == "refused" for m in (row.before, row.after))
 

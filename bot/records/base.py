@@ -37,7 +37,7 @@ class MalformedRecordError(ValueError):
     def __init__(self, path: At, said: str, allowed: str = "", *, known: tuple[str, ...] = ()) -> None:
         self.path, self.said, self.allowed, self.known = path, said, allowed, known
         wrong = f"{said}, not {allowed}" if allowed and said != _MISSING else said
-        super().__init__(f"{place(path, root='$')} {wrong}")
+        super().__init__(f"{path_text(path, root='$')} {wrong}")
 
 
 # ---- what may be in a field ----------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ class Rule:
 def pattern(regex: str, allowed: str) -> Rule:
     """Return what a string has to look like, whole; ``allowed`` completes "allowed is …"."""
     return Rule(
-        complaint=lambda value: None if re.fullmatch(regex, value) else f"is {shown(value)}",
+        complaint=lambda value: None if re.fullmatch(regex, value) else f"is {shown_value(value)}",
         described=lambda _: allowed,
         schema={"pattern": f"^(?:{regex})$"},
     )
@@ -74,7 +74,7 @@ def bounds(low: float | None = None, high: float | None = None, *, above: float 
         said = (f" above {above}" if above is not None else "") + (f" up to {high}" if high is not None else "")
     limits = {"minimum": low, "exclusiveMinimum": above, "maximum": high}
     return Rule(
-        complaint=lambda value: None if inside(value) else f"is {shown(value)}",
+        complaint=lambda value: None if inside(value) else f"is {shown_value(value)}",
         described=lambda allowed: f"{allowed}{said}{', in ' if unit else ''}{unit}",
         schema={name: limit for name, limit in limits.items() if limit is not None},
     )
@@ -116,7 +116,7 @@ def words(hint: Any) -> str:
         *most, last = (json.dumps(a) for a in args)
         return f"{', '.join(most)} or {last}" if most else last
     if origin in (typing.Union, types.UnionType):
-        return words(something(args))
+        return words(optional_type(args))
     if origin is tuple:
         return "a list" if dataclasses.is_dataclass(args[0]) else f"a list of: {words(args[0])}"
     return OBJECT if origin is dict or dataclasses.is_dataclass(hint) else _WORDS[hint]
@@ -180,7 +180,7 @@ def _read(hint: Any, value: Json, path: At, strict: bool, whole: Any = None) -> 
             return value
         raise _wrong(path, value, whole)
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _read(something(args), value, path, strict)
+        return None if value is None else _read(optional_type(args), value, path, strict)
     kind = {tuple: list, Path: str}.get(origin or hint, origin or hint)
     if dataclasses.is_dataclass(kind):
         return _read_fields(kind, value, path, strict)
@@ -231,20 +231,22 @@ def _read_float(value: Json, path: At, whole: Any) -> float:
     if number is None:
         raise _wrong(path, value, whole)
     if not math.isfinite(number):
-        raise MalformedRecordError(path, f"is {shown(value)}", words(whole).replace("a number", "a finite number", 1))
+        raise MalformedRecordError(
+            path, f"is {shown_value(value)}", words(whole).replace("a number", "a finite number", 1)
+        )
     return number
 
 
-def something(args: tuple[Any, ...]) -> Any:
+def optional_type(args: tuple[Any, ...]) -> Any:
     """Return the type of ``X | None`` that is not None."""
     return next(a for a in args if a is not type(None))
 
 
 def _wrong(path: At, value: Json, whole: Any) -> MalformedRecordError:
-    return MalformedRecordError(path, f"is {shown(value)}", words(whole))
+    return MalformedRecordError(path, f"is {shown_value(value)}", words(whole))
 
 
-def shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """Return a value as an error shows it: on one line, with nothing hidden, and not at any length."""
     if isinstance(value, dict | list):
         return OBJECT if isinstance(value, dict) else "a list"
@@ -257,11 +259,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}…"
 
 
-def place(path: At, *, root: str = "") -> str:
+def path_text(path: At, *, root: str = "") -> str:
     """Return a path as people write it: ``$.files[2].size`` below the root ``$``."""
     for part in path:
         bare = isinstance(part, str) and _BARE.fullmatch(part)
-        root += f".{part}" if bare else f"[{part if isinstance(part, int) else shown(part)}]"
+        root += f".{part}" if bare else f"[{part if isinstance(part, int) else shown_value(part)}]"
     return root.removeprefix(".")
 
 

@@ -29,7 +29,7 @@ def failure(release: str, variant: str, step: Step, error: PhiBotError) -> Failu
     )
 
 
-def together(one: Report, other: Report) -> Report:
+def merge_reports(one: Report, other: Report) -> Report:
     """Return what two reports say."""
     return Report(
         artifacts=one.artifacts + other.artifacts,
@@ -50,7 +50,7 @@ def cut_short(done: Report, error: KeyboardInterrupt, wanted: Iterable[tuple[str
 
     What is ``wanted``, variants after the labels of their releases, and in neither, was not done.
     """
-    report = together(done, error.report) if isinstance(error, CutShortError) else done
+    report = merge_reports(done, error.report) if isinstance(error, CutShortError) else done
     known = {(f.release, f.variant) for f in report.failures}
     builds = [a.build for a in report.artifacts] + [s.build for s in report.staged]
     builds += [b.build for p in report.publications for b in p.builds]
@@ -58,7 +58,7 @@ def cut_short(done: Report, error: KeyboardInterrupt, wanted: Iterable[tuple[str
     known |= {(build.source.label, build.variant.name) for build in builds}
     why = interruption()
     left = tuple(failure(*one, step, why) for one in wanted if one not in known)
-    return CutShortError(together(report, Report(failures=left)))
+    return CutShortError(merge_reports(report, Report(failures=left)))
 
 
 def exit_code(failures: Sequence[Failure], *, anything_done: bool) -> int:

@@ -177,7 +177,7 @@ class DuePlan(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched(Record):
+class WatchedSources(Record):
     """The sources that watching found, and what is new about them."""
 
     sightings: tuple[SourceState, ...]

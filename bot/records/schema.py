@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any
 
-from bot.records.base import OBJECT, Json, fields_of, something, words
+from bot.records.base import OBJECT, Json, fields_of, optional_type, words
 from bot.records.evidence import EVIDENCE_VERSION, Evidence
 
 _PRIMITIVES = {str: "string", Path: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
@@ -43,7 +43,7 @@ def _of(hint: Any, definitions: _Definitions) -> dict[str, Json]:
     if origin is typing.Literal:
         return {"enum": list(args)}
     if origin in (typing.Union, types.UnionType):
-        return _of(something(args), None) if definitions is None else {"anyOf": [_of(a, definitions) for a in args]}
+        return _of(optional_type(args), None) if definitions is None else {"anyOf": [_of(a, definitions) for a in args]}
     if origin is tuple:
         return {"type": "array", "items": _of(args[0], definitions)}
     if origin is dict:

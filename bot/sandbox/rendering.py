@@ -46,14 +46,14 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
+class RenderedPrompt:
     """What a template made of a conversation: its ``text``, or the ``error`` that it ended with. Untrusted."""
 
     text: str | None = None
     error: str = ""
 
 
-def render(module: str, given: Json, chats: Sequence[Json]) -> list[Rendered]:
+def render(module: str, given: Json, chats: Sequence[Json]) -> list[RenderedPrompt]:
     """Return what a template makes of each conversation, in the engine of a worker's module.
 
     ``given`` is what the engine has to know of the template; a conversation has ``messages``, ``tools`` and
@@ -83,7 +83,7 @@ def render(module: str, given: Json, chats: Sequence[Json]) -> list[Rendered]:
     if over is not None:
         at = min(sum("exceeded" not in a for a in answers), len(chats) - 1)
         raise LimitError(f"it {over}{_where(chats[at])}")
-    return [Rendered(text=a.get("text"), error=a.get("error", "")) for a in answers]
+    return [RenderedPrompt(text=a.get("text"), error=a.get("error", "")) for a in answers]
 
 
 def texts(module: str, given: Json, chats: Sequence[Json]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from bot.source.config import check_config
 from bot.source.folder import bytes_digest, check, file_digest, local_release, stage
-from bot.source.listing import Listing, check_listing, list_files
+from bot.source.listing import ModelFiles, check_listing, list_files
 from bot.source.meaning import meant_class
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
 from bot.source.sizes import check_sizes
@@ -11,7 +11,7 @@ from bot.source.weights import parameters, read_header
 
 __all__ = [
     "NOTICES",
-    "Listing",
+    "ModelFiles",
     "bytes_digest",
     "check",
     "check_config",

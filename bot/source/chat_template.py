@@ -16,7 +16,7 @@ from bot.source.bounds import FILE_BYTES
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
-class ChatTemplateError(Exception):
+class TemplateRenderError(Exception):
     """A chat template that fails, or takes more time or memory than a prompt is worth. One line, for a person."""
 
 
@@ -57,9 +57,9 @@ def render_prompt(chat: ChatFormat, messages: Sequence[Mapping[str, str]], *, no
     try:
         (made,) = rendering.render("bot.worker.jinja", _given(chat, now or datetime.now(UTC)), [asked])
     except rendering.LimitError as error:
-        raise ChatTemplateError(str(error)) from error
+        raise TemplateRenderError(str(error)) from error
     if made.text is None:
-        raise ChatTemplateError(one_line(made.error)[:200])
+        raise TemplateRenderError(one_line(made.error)[:200])
     return made.text
 
 

@@ -15,7 +15,7 @@ from bot.progress import Task
 from bot.records.artifacts import CONTENT_FILES, Json, Release, SourceFile, content_digest
 from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
-from bot.source.listing import INDEX, INDEX_BYTES, Listing, list_folder
+from bot.source.listing import INDEX, INDEX_BYTES, ModelFiles, list_folder
 from bot.source.names import check_name, safe_name
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
@@ -122,7 +122,7 @@ def _digest(pieces: Iterable[bytes], size: int, *, lfs: bool, report: Callable[[
     return f"{'sha256' if lfs else 'git'}:{digest.hexdigest()}"
 
 
-def _wanted_files(folder: Path, listing: Listing) -> list[Path]:
+def _wanted_files(folder: Path, listing: ModelFiles) -> list[Path]:
     """Return the files of a folder that count, in the order of their names; what is no file does not."""
     paths = [folder / name for name in listing.files if (folder / name).is_file()]
     for path in paths:

@@ -31,7 +31,7 @@ ReadJson = Callable[[str], dict[str, Json]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
+class ModelFiles:
     """The files of a model that count, in the order of their names.
 
     ``weights`` are its safetensors files, and ``files`` those and all others that are read. ``notes`` say, a line each,
@@ -76,7 +76,7 @@ def check_listing(paths: Iterable[str], *, where: str) -> None:
         )
 
 
-def list_files(paths: Iterable[str], read: ReadJson, *, where: str) -> Listing:
+def list_files(paths: Iterable[str], read: ReadJson, *, where: str) -> ModelFiles:
     """Return which of a model's files count, of the ``paths`` of all, which are relative to it.
 
     ``read`` is asked for the index only where names leave it open which shards it means. Raises what ``check_listing``
@@ -99,14 +99,14 @@ def list_files(paths: Iterable[str], read: ReadJson, *, where: str) -> Listing:
     index = {INDEX} if SINGLE not in names else set()
     others = sorted(n for n in names if n.endswith((".safetensors", ".safetensors.index.json")))
     left = [n for n in others if n not in {*weights, *index}]
-    return Listing(
+    return ModelFiles(
         weights=weights,
         files=tuple(sorted({*weights, *index, *(names & (CONTENT_FILES | NOTICES))})),
         notes=(*_left_out(left, weights), *adapters_beside(paths)),
     )
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path) -> ModelFiles:
     """Return which files of a local folder count. Raises what ``list_files`` raises."""
     paths: list[str] = []
     for path in folder.iterdir():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bot.records.artifacts import Record
-from bot.source.chat_template import ChatFormat, ChatTemplateError, render_prompt
+from bot.source.chat_template import ChatFormat, TemplateRenderError, render_prompt
 
 _SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
 _USER = {"role": "user", "content": "What is the capital of France?"}
@@ -39,11 +39,11 @@ def prompt_of(chat: ChatFormat | None, created: str) -> Prompt:
         text = _rendered(chat, [_SYSTEM, _USER], now)
         if _SYSTEM["content"] in text:
             return Prompt(text=text)
-    except ChatTemplateError:
+    except TemplateRenderError:
         pass  # many templates refuse system messages
     try:
         return Prompt(text=_rendered(chat, [_USER], now), takes_system=False)
-    except ChatTemplateError as error:
+    except TemplateRenderError as error:
         return Prompt(problem=str(error))
 
 

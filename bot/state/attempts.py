@@ -44,7 +44,7 @@ _OF_THE_MOMENT = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended(Record):
+class AttemptOutcome(Record):
     """How an attempt ended: when, at which step, of what, and the address of the run, where it has one."""
 
     last: str
@@ -73,18 +73,18 @@ class Attempted(Record):
     hint: str
     exit_code: int
     run: str = ""  # the address of the run that it failed in, where it has one
-    former: Ended | None = None
+    former: AttemptOutcome | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return it as JSON values; without what is not there, so that a bot of before can read it."""
         return {key: value for key, value in super().to_json().items() if key != "former" or value is not None}
 
     @property
-    def ended(self) -> Ended | None:
+    def ended(self) -> AttemptOutcome | None:
         """How the last attempt ended of which that is known."""
         if self.step == BEGUN:
             return self.former
-        return Ended(
+        return AttemptOutcome(
             last=self.last,
             step=self.step,
             message=self.message,
@@ -115,23 +115,23 @@ def outcome(begun: Attempted, failure: Failure, now: dt.datetime, most: int) -> 
     count = begun.attempts - of_the_moment
     if not count:
         return None
-    due = None if count >= most else instant(now + _pause(count))
+    due = None if count >= most else iso_time(now + _pause(count))
     if of_the_moment and begun.former is not None:
-        return replace(taken_back(begun), next=due)
+        return replace(before_begun(begun), next=due)
     return replace(
         begun,
         attempts=count,
-        last=instant(now),
+        last=iso_time(now),
         next=due,
         step=failure.step,
-        message=short(failure.message),
-        hint=short(failure.hint),
+        message=truncated(failure.message),
+        hint=truncated(failure.hint),
         exit_code=failure.exit_code,
         former=None,
     )
 
 
-def taken_back(begun: Attempted) -> Attempted:
+def before_begun(begun: Attempted) -> Attempted:
     """Return what was known before an attempt was begun. A memory of an older bot does not tell how that ended."""
     known = begun.former
     if known is None:
@@ -149,7 +149,7 @@ def taken_back(begun: Attempted) -> Attempted:
     )
 
 
-def short(text: str) -> str:
+def truncated(text: str) -> str:
     """Return a text as it is kept: a memory that is too large would not be read any more."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
@@ -158,6 +158,6 @@ def _pause(attempts: int) -> dt.timedelta:
     return dt.timedelta(hours=_PAUSES[min(attempts, len(_PAUSES)) - 1])
 
 
-def instant(moment: dt.datetime) -> str:
+def iso_time(moment: dt.datetime) -> str:
     """Return a moment as it is kept."""
     return moment.astimezone(dt.UTC).isoformat(timespec="seconds")

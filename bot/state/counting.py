@@ -16,7 +16,7 @@ from bot.system.workflow_run import run_address
 
 
 @contextmanager
-def counted(jobs: Sequence[Job], store: Store | None, context: Context) -> Iterator[list[Report]]:
+def counting_attempts(jobs: Sequence[Job], store: Store | None, context: Context) -> Iterator[list[Report]]:
     """Count an attempt at every variant of a release, and keep what came of it: the block appends its report."""
     outcome: list[Report] = []
     if store is None:

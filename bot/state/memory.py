@@ -12,13 +12,13 @@ from typing import Annotated
 from bot.records.artifacts import Commit, Failure
 from bot.records.base import Record, Sha256, of_version
 from bot.records.plans import Notice, PlannedVariant
-from bot.state.attempts import BEGUN, Attempted, instant, outcome, short, taken_back
+from bot.state.attempts import BEGUN, Attempted, before_begun, iso_time, outcome, truncated
 
 MEMORY_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen(Record):
+class SeenSource(Record):
     """A source as it was when the bot last looked: its head, its content, or why it cannot be used."""
 
     commit: Commit
@@ -27,7 +27,7 @@ class Seen(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused(Record):
+class ToolchainRefusal(Record):
     """Why a toolchain takes no such model."""
 
     repo_id: str
@@ -43,9 +43,9 @@ class Memory(Record):
 
     version: Annotated[int, of_version(MEMORY_VERSION)] = MEMORY_VERSION
     bot_version: str = ""
-    sources: dict[str, Seen] = field(default_factory=dict)
+    sources: dict[str, SeenSource] = field(default_factory=dict)
     attempts: dict[str, Attempted] = field(default_factory=dict)
-    refusals: dict[str, Refused] = field(default_factory=dict)
+    refusals: dict[str, ToolchainRefusal] = field(default_factory=dict)
 
     def waits(self, build_key: str, now: dt.datetime) -> str | None:
         """Say why a build is not tried at this moment, or return None where it may be."""
@@ -63,14 +63,14 @@ class Memory(Record):
         """The sources of which something failed or was refused."""
         return frozenset([*(a.repo_id for a in self.attempts.values()), *(r.repo_id for r in self.refusals.values())])
 
-    def with_sources(self, sources: Mapping[str, Seen]) -> "Memory":
+    def with_sources(self, sources: Mapping[str, SeenSource]) -> "Memory":
         """Return the memory with these sources in place of those that it knew."""
         return replace(self, sources=dict(sorted(sources.items())))
 
-    def with_refusals(self, refusals: Mapping[str, Refused], *, bot_version: str) -> "Memory":
+    def with_refusals(self, refusals: Mapping[str, ToolchainRefusal], *, bot_version: str) -> "Memory":
         """Return the memory with more refusals. Those that another version of the bot found are dropped."""
         kept = self.refusals if bot_version == self.bot_version else {}
-        more = {key: replace(refused, reason=short(refused.reason)) for key, refused in refusals.items()}
+        more = {key: replace(refused, reason=truncated(refused.reason)) for key, refused in refusals.items()}
         return replace(self, bot_version=bot_version, refusals=dict(sorted({**kept, **more}.items())))
 
     def refusal(self, build_key: str, *, bot_version: str) -> str | None:
@@ -93,8 +93,8 @@ class Memory(Record):
                 release=release,
                 variant=variant.variant.name,
                 attempts=count,
-                last=instant(now),
-                next=None if count >= most else instant(now),
+                last=iso_time(now),
+                next=None if count >= most else iso_time(now),
                 step=BEGUN,
                 message="it was begun, and the process ended without a word",
                 hint="Was it out of memory, or ended by the time limit of a runner?",
@@ -138,7 +138,7 @@ class Memory(Record):
         for variant in planned:
             begun = attempts.pop(variant.build_key, None)
             if begun is not None and begun.attempts > 1:
-                attempts[variant.build_key] = replace(taken_back(begun), next=begun.last)
+                attempts[variant.build_key] = replace(before_begun(begun), next=begun.last)
         return replace(self, attempts=attempts)
 
     def only(self, build_keys: Iterable[str], *, of: Iterable[str]) -> "Memory":
@@ -160,7 +160,7 @@ class Memory(Record):
         return known.attempts if known else 0
 
 
-def changes(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> tuple[Notice, ...]:
+def changes(before: Mapping[str, SeenSource], after: Mapping[str, SeenSource]) -> tuple[Notice, ...]:
     """Return what happened to sources that can be read between two looks at them, in the order of their names.
 
     A source that is gone while another one appeared with the same content was renamed.

@@ -9,11 +9,11 @@ from bot.errors import PhiBotError
 from bot.github.release_issues import release_issues
 from bot.pages.summary import render_summary
 from bot.records.artifacts import Report
-from bot.records.plans import Plan, Watched
+from bot.records.plans import Plan, WatchedSources
 
 
 def announce(
-    report: Report, *, todo: Plan | None = None, watched: Watched | None = None, status_page: str | None = None
+    report: Report, *, todo: Plan | None = None, watched: WatchedSources | None = None, status_page: str | None = None
 ) -> str:
     """Return the summary of a run as Markdown; on GitHub Actions, add it to the job's summary too.
 
@@ -32,7 +32,7 @@ def announce(
     return text
 
 
-def announce_releases(report: Report, context: Context, *, todo: Plan, watched: Watched) -> None:
+def announce_releases(report: Report, context: Context, *, todo: Plan, watched: WatchedSources) -> None:
     """Bring the issues of the releases up to date in the repository that ``announce`` names, if it names one.
 
     What goes wrong is said, and fails nothing: the files are published.

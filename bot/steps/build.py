@@ -108,7 +108,7 @@ def _build(
     return Report(artifacts=artifacts, failures=tuple(failures))
 
 
-def what_is_whole(job: Job, workspace: Workspace, error: PhiBotError) -> Report:
+def partial_report(job: Job, workspace: Workspace, error: PhiBotError) -> Report:
     """Return what is there of a job that an error ended: the artifacts that were whole by then, and the others."""
     artifacts: list[Artifact] = []
     failures: list[Failure] = []
@@ -202,7 +202,7 @@ def _run(
     failures: list[Failure] = []
     staged = given.folder
     measured: Path | None = None
-    if any(recipes.needed(v.variant) for v in todo):
+    if any(recipes.needs_matrix(v.variant) for v in todo):
         try:
             measured = importance_matrix.importance(
                 job.release, given, toolchain, workspace=workspace, threads=threads, display=display
@@ -210,7 +210,7 @@ def _run(
         except WholeSourceError:
             raise
         except (BuildError, NotFiniteError) as error:  # as without a matrix: the reference says it of the release
-            without = [v for v in todo if recipes.needed(v.variant)]
+            without = [v for v in todo if recipes.needs_matrix(v.variant)]
             failures += [failure(job.release.label, v.variant.name, "build", error) for v in without]
             todo = [v for v in todo if v not in without]
     if not todo:
@@ -242,7 +242,7 @@ def _run(
                 return
             cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
             folder = outs[planned.variant.name].parent
-            matrix = importance_matrix.read(measured) if measured and recipes.needed(planned.variant) else None
+            matrix = importance_matrix.read(measured) if measured and recipes.needs_matrix(planned.variant) else None
             files = hash_files(folder / "files", task, event.get("hashed", {}))
             _keep(folder, planned, job.release, staged, toolchain, files, cost, matrix, workspace)
 

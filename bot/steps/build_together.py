@@ -20,7 +20,7 @@ from bot.records.artifacts import Report
 from bot.records.failures import interruption
 from bot.records.plans import Job
 from bot.source.sparse_files import streamed_bytes
-from bot.steps.build import build, disk_to_come, is_left, streams, what_is_whole
+from bot.steps.build import build, disk_to_come, is_left, partial_report, streams
 from bot.system.together import memory, run_together
 from bot.toolchains.enter import Ending, WholeSourceError
 from bot.toolchains.install import ensure
@@ -85,14 +85,14 @@ def _build_one(job: Job, given: AtHand, context: Context) -> Report | SourceErro
     except WholeSourceError:
         return None
     except PhiBotError as error:
-        return what_is_whole(job, context.workspace, error)
+        return partial_report(job, context.workspace, error)
     finally:
         if given.reader is not None:  # one that failed before its worker began would keep all that comes
             given.reader.close()
 
 
 def _can_share(job: Job, context: Context) -> bool:
-    if any(recipes.needed(v.variant) or recipes.is_tried(v.variant) for v in job.variants):
+    if any(recipes.needs_matrix(v.variant) or recipes.is_tried(v.variant) for v in job.variants):
         return False  # measuring a matrix is one more worker, in the middle of the job
     if not is_left(job, context.workspace) or not streams_here(job, context):
         return False

@@ -80,7 +80,7 @@ class Trials:
             failed = ", ".join(dict.fromkeys(c for e in evidence for c in _failed(e))) or "they have no distance"
             self.display.say(f"{name}: no importance matrix is taken, as not both builds pass: {failed}")
         else:
-            self.display.say(f"{name}: {said(trial)}")
+            self.display.say(f"{name}: {trial_summary(trial)}")
         self._keep(weighted if trial is not None and trial.gains else plain, tried, trial)
         shutil.rmtree(self._folder(plain), ignore_errors=True)
 
@@ -135,7 +135,7 @@ def _failed(evidence: Evidence) -> list[str]:
     return [c.name for c in evidence.checks if not c.passed and not c.name.startswith(DISTANCE)]
 
 
-def said(trial: ImatrixTrial) -> str:
+def trial_summary(trial: ImatrixTrial) -> str:
     """Say in a line what a trial showed."""
     before, after = nats(trial.without_kl), nats(trial.with_kl)
     if trial.gains:

@@ -18,30 +18,39 @@ from bot.formats import recipes
 from bot.formats.registry import Format, all_formats
 from bot.hub.namespace import Namespace
 from bot.machines.estimate import estimate
-from bot.publishing.due import NOTHING, Due, Known, due, planned_variant, refusal
+from bot.publishing.due import NOTHING, Due, PlanInputs, due_work, planned_variant, refusal
 from bot.records.artifacts import Failure, Release, Variant
 from bot.records.failures import failure, is_refusal
 from bot.records.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, SourceState
 from bot.source.shape import guessed_shape
-from bot.state.memory import Refused
+from bot.state.memory import ToolchainRefusal
 from bot.steps.watch import Reader
 from bot.system.machine import missing_for
 
-__all__ = ["NOTHING", "Known", "current_keys", "is_refusal", "plan", "plan_releases", "require_work", "without_known"]
+__all__ = [
+    "NOTHING",
+    "PlanInputs",
+    "current_keys",
+    "is_refusal",
+    "plan",
+    "plan_releases",
+    "require_work",
+    "without_known",
+]
 
 
 def plan(
-    sightings: Sequence[SourceState], variants: Sequence[Variant], *, reader: Reader, known: Known
-) -> tuple[Plan, dict[str, Refused]]:
+    sightings: Sequence[SourceState], variants: Sequence[Variant], *, reader: Reader, known: PlanInputs
+) -> tuple[Plan, dict[str, ToolchainRefusal]]:
     """Return the jobs that bring every release's publications up to date, and the refusals to remember by build key.
 
     Without a namespace nothing can be published, so nothing counts as done. What a toolchain refuses, and what would
     go into a repo that is not ours or another model's, becomes a Failure, and holds up nothing else. What the policy
     puts off of publications that an older toolchain or recipe made is not read either.
     """
-    found = due(sightings, variants, current=reader.current, known=known)
+    found = due_work(sightings, variants, current=reader.current, known=known)
     todo = Plan(jobs=(), done=tuple(found.done), failures=tuple(found.failures), postponed=tuple(found.postponed))
-    refusals: dict[str, Refused] = {}
+    refusals: dict[str, ToolchainRefusal] = {}
     later: list[Due] = []
     for one in found.due:
         if known.outdated == "now":
@@ -90,7 +99,7 @@ def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> P
 def current_keys(sightings: Iterable[SourceState]) -> frozenset[str]:
     """Return the build keys of all that could be made of these sources now; what has another one is of the past."""
     rows = catalogue.all_variants().values()
-    variants = [*rows, *(tried for row in rows if (tried := recipes.tried(row)) != row)]
+    variants = [*rows, *(tried for row in rows if (tried := recipes.with_trial(row)) != row)]
     return frozenset(
         recipes.key_of(s.content_digest, v) for s in sightings if s.content_digest is not None for v in variants
     )
@@ -125,7 +134,7 @@ def _postponed(label: str, planned: PlannedVariant, policy: str) -> Postponed:
     return Postponed(release=label, planned=planned, why="outdated", text=text)
 
 
-def _jobs_of(one: Due, reader: Reader, known: Known) -> tuple[Plan, dict[str, Refused]]:
+def _jobs_of(one: Due, reader: Reader, known: PlanInputs) -> tuple[Plan, dict[str, ToolchainRefusal]]:
     """Read a release of which something is due, and return its jobs. What cannot be is a Failure."""
     label, todo, failures = one.sighting.label, [], []
     for planned in one.planned:
@@ -138,7 +147,7 @@ def _jobs_of(one: Due, reader: Reader, known: Known) -> tuple[Plan, dict[str, Re
         else:
             todo.append(planned)
     jobs: list[Job] = []
-    refusals: dict[str, Refused] = {}
+    refusals: dict[str, ToolchainRefusal] = {}
     if todo:
         try:
             jobs, more, refusals = _jobs(reader.release(one.sighting), todo, here=known.here)
@@ -150,7 +159,7 @@ def _jobs_of(one: Due, reader: Reader, known: Known) -> tuple[Plan, dict[str, Re
     return Plan(jobs=tuple(jobs), done=(), failures=tuple(failures)), refusals
 
 
-def _check_record(planned: PlannedVariant, label: str, reader: Reader, known: Known) -> None:
+def _check_record(planned: PlannedVariant, label: str, reader: Reader, known: PlanInputs) -> None:
     """Raise OtherSourceError where anything that a repo holds was made from another source.
 
     A card speaks of the newest source alone. What would be refused after hours of building is looked up before.
@@ -162,18 +171,18 @@ def _check_record(planned: PlannedVariant, label: str, reader: Reader, known: Kn
 
 def _jobs(
     release: Release, todo: Sequence[PlannedVariant], *, here: bool
-) -> tuple[list[Job], list[Failure], dict[str, Refused]]:
+) -> tuple[list[Job], list[Failure], dict[str, ToolchainRefusal]]:
     """Return a job for each format, what cannot be built, and which of that a toolchain refuses, by build key."""
     jobs: list[Job] = []
     failures: list[Failure] = []
-    refusals: dict[str, Refused] = {}
+    refusals: dict[str, ToolchainRefusal] = {}
     for name, group in groupby(todo, key=lambda v: v.variant.format):
         form = all_formats()[name]
         able = []
         for planned in group:
             refused = form.refusal(release.config, planned.variant)
             if refused is not None:
-                refusals[planned.build_key] = Refused(repo_id=release.repo_id, reason=refused)
+                refusals[planned.build_key] = ToolchainRefusal(repo_id=release.repo_id, reason=refused)
             reason = refused or (missing_for(planned.variant.target) if here else None)
             if reason is not None:
                 failures.append(refusal(release.label, planned.variant, reason))

@@ -18,9 +18,9 @@ from bot.publishing.publishable import PROMPT_FILE, Candidate
 from bot.publishing.staging import folder_of, parsed, published_folders, staging_repo
 from bot.records.artifacts import BuildRecord, Failure, Record, Report, SourceFile
 from bot.records.evidence import Evidence
-from bot.records.failures import cut_short, failure, together
+from bot.records.failures import cut_short, failure, merge_reports
 from bot.source.prompt import Prompt
-from bot.steps.publish import put
+from bot.steps.publish import publish_candidates
 from bot.steps.stage import check_target
 from bot.steps.watch import is_watched
 
@@ -70,10 +70,10 @@ def promote(models: Sequence[str], context: Context) -> Report:
         return Report(failures=tuple(failures))
     refused = Report(failures=tuple(failures))
     try:
-        report = put(candidates, context)
+        report = publish_candidates(candidates, context)
     except KeyboardInterrupt as error:
         raise cut_short(refused, error, (), "publish") from error
-    return together(refused, report)
+    return merge_reports(refused, report)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from bot.building.context import Context
 from bot.errors import PhiBotError, SourceError
 from bot.machines.placing import BYTES_A_SECOND
 from bot.records.artifacts import Artifact, Failure, Report
-from bot.records.failures import CutShortError, cut_short, failure, interruption, together
+from bot.records.failures import CutShortError, cut_short, failure, interruption, merge_reports
 from bot.records.plans import Job
-from bot.steps.build import build, what_is_whole
+from bot.steps.build import build, partial_report
 from bot.steps.build_together import Built, build_together, found_for, streams_here
 from bot.steps.verify import Verifying
 
@@ -25,13 +25,13 @@ def prove_all(jobs: Sequence[Job], context: Context, on_proven: Callable[[Artifa
     for number, at_once in enumerate(rounds):
         try:
             built, broken = _all_built(at_once, context)
-            done = together(done, Report(failures=built.failures))
+            done = merge_reports(done, Report(failures=built.failures))
             verified, at_fault = _verified(built.artifacts, context, on_proven)
-            done = together(done, verified)
+            done = merge_reports(done, verified)
         except KeyboardInterrupt as error:
             raise cut_short(done, error, _wanted(jobs), "build") from error
         if (found := broken or at_fault) is not None:
-            return together(done, _not_tried([job for later in rounds[number + 1 :] for job in later], found))
+            return merge_reports(done, _not_tried([job for later in rounds[number + 1 :] for job in later], found))
     return done
 
 
@@ -41,9 +41,9 @@ def _all_built(jobs: Sequence[Job], context: Context) -> tuple[Report, SourceErr
     built = build_together(jobs, context)
     for number, job in enumerate(jobs):
         try:
-            done = together(done, _built(job, context, built=built))
+            done = merge_reports(done, _built(job, context, built=built))
         except SourceError as error:
-            return together(done, _not_tried(jobs[number:], error)), error
+            return merge_reports(done, _not_tried(jobs[number:], error)), error
     return done, None
 
 
@@ -63,9 +63,9 @@ def build_all(jobs: Sequence[Job], context: Context, *, stock: bool = False) -> 
         raise cut_short(done, error, _wanted(jobs), "build") from error
     for job in jobs:
         try:
-            done = together(done, _built(job, context, stock=stock, built=built))
+            done = merge_reports(done, _built(job, context, stock=stock, built=built))
         except SourceError as error:
-            done = together(done, what_is_whole(job, context.workspace, error))
+            done = merge_reports(done, partial_report(job, context.workspace, error))
         except KeyboardInterrupt as error:
             raise cut_short(done, error, _wanted(jobs), "build") from error
     return done
@@ -101,10 +101,10 @@ def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> 
     except SourceError:
         raise
     except PhiBotError as error:
-        return what_is_whole(job, context.workspace, error)
+        return partial_report(job, context.workspace, error)
     except KeyboardInterrupt as error:
         why = interruption()
-        raise CutShortError(what_is_whole(job, context.workspace, why)) from error
+        raise CutShortError(partial_report(job, context.workspace, why)) from error
 
 
 def verify_all(artifacts: Sequence[Artifact], context: Context) -> Report:

@@ -14,7 +14,7 @@ from bot.publishing.compose import EMPTY, Composer, by_repo, path_in_repo
 from bot.publishing.early_upload import Placed
 from bot.publishing.publishable import Candidate, candidate_of
 from bot.records.artifacts import Artifact, Failure, Publication, RepoRecord, Report
-from bot.records.failures import cut_short, failure, together
+from bot.records.failures import cut_short, failure, merge_reports
 from bot.system import disk
 
 _ROUNDS = 9  # each one that is lost was won by someone else, who has less left to do then
@@ -24,7 +24,7 @@ def publish(
     artifacts: Sequence[Artifact],
     context: Context,
 ) -> Report:
-    """Publish artifacts of this machine; see ``put``. One that has no evidence that it passed becomes a Failure."""
+    """Publish artifacts of this machine as ``publish_candidates`` does; one without evidence that it passed fails."""
     candidates: list[Candidate] = []
     failures: list[Failure] = []
     for artifact in artifacts:
@@ -35,15 +35,15 @@ def publish(
             failures.append(failure(build.source.label, build.variant.name, "publish", error))
     refused = Report(failures=tuple(failures))
     try:
-        report = put(candidates, context)
+        report = publish_candidates(candidates, context)
     except KeyboardInterrupt as error:
         raise cut_short(refused, error, (), "publish") from error
     repos = {b.build.build_key: published.repo_id for published in report.publications for b in published.builds}
     mark_published(artifacts, repos)
-    return together(refused, report)
+    return merge_reports(refused, report)
 
 
-def placed(artifact: Artifact, *, namespace: str, private: bool, template: str = TEMPLATE) -> Placed:
+def publish_target(artifact: Artifact, *, namespace: str, private: bool, template: str = TEMPLATE) -> Placed:
     """Return where an artifact of this machine will be published, as ``Ahead`` takes it."""
     candidate = candidate_of(artifact)
     build, release = candidate.proven.build, candidate.release
@@ -66,7 +66,7 @@ class Owners:
         check_source(repo_id, self._records[repo_id], artifact.build.source, self.hub.current_id)
 
 
-def put(candidates: Sequence[Candidate], context: Context) -> Report:
+def publish_candidates(candidates: Sequence[Candidate], context: Context) -> Report:
     """Publish candidates, each repo in one commit on top of the head that its record was read from.
 
     Repos are named by ``publish.repo``. One whose record names another source is left as it is, and each candidate for

@@ -16,21 +16,21 @@ from bot.hub.namespace import Namespace
 from bot.machines.assign_runners import HERE, assign_runners
 from bot.progress import Display
 from bot.publishing.early_upload import EarlyUpload
-from bot.publishing.rights import Target, checked
+from bot.publishing.rights import Target, writable_plan
 from bot.publishing.staging import staged_folders
 from bot.records.artifacts import Failure, Report, Variant
-from bot.records.failures import cut_short, failure, is_refusal, together
-from bot.records.plans import Job, Plan, Watched
-from bot.state.counting import counted
-from bot.state.memory import Memory, Refused
+from bot.records.failures import cut_short, failure, is_refusal, merge_reports
+from bot.records.plans import Job, Plan, WatchedSources
+from bot.state.counting import counting_attempts
+from bot.state.memory import Memory, ToolchainRefusal
 from bot.state.store import Store, store_of
-from bot.steps.plan import NOTHING, Known, current_keys, plan, require_work
+from bot.steps.plan import NOTHING, PlanInputs, current_keys, plan, require_work
 from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
-from bot.steps.publish import placed as placed_to_publish
-from bot.steps.stage import placed as placed_to_stage
+from bot.steps.publish import publish_target as placed_to_publish
 from bot.steps.stage import stage
-from bot.steps.watch import Reader, read_named, remembered, sighting_of, unusable, watch
+from bot.steps.stage import staging_target as placed_to_stage
+from bot.steps.watch import Reader, read_named, remembered, source_state, unusable, watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Cycle:
     ``paused`` says why nothing is to begin.
     """
 
-    watched: Watched
+    watched: WatchedSources
     todo: Plan
     there: Namespace
     store: Store | None
@@ -86,13 +86,13 @@ class Cycle:
     paused: str | None = None
 
 
-def look(
+def watch_and_plan(
     models: Sequence[str],
     variants: Sequence[Variant],
     context: Context,
     purpose: Purpose,
     *,
-    given: Watched | None = None,
+    given: WatchedSources | None = None,
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
@@ -109,7 +109,12 @@ def look(
     if purpose.remembers and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())
         return Cycle(
-            watched=Watched(sightings=()), todo=nothing, there=NOTHING, store=store, context=context, paused=paused
+            watched=WatchedSources(sightings=()),
+            todo=nothing,
+            there=NOTHING,
+            store=store,
+            context=context,
+            paused=paused,
         )
     reader = Reader(hub=context.hub)
     memory = Memory() if store is None else store.memory
@@ -118,7 +123,7 @@ def look(
         watched = given
     elif models:
         # A model may be named twice, in two spellings.
-        watched = Watched(sightings=tuple(dict.fromkeys(map(sighting_of, releases))), notices=unusable(broken))
+        watched = WatchedSources(sightings=tuple(dict.fromkeys(map(source_state, releases))), notices=unusable(broken))
     else:
         watched = watch(config=config, reader=reader, memory=memory, now=now, display=context.display)
     there = NOTHING if config.publish.namespace is None else context.hub.namespace(config.publish.namespace)
@@ -126,7 +131,7 @@ def look(
     config = context.config
     if store is not None and config.publish.namespace is not None:
         store.repo_id = f"{config.publish.namespace}/{config.publish.state}"
-    known = Known(
+    known = PlanInputs(
         namespace=config.publish.namespace,
         there=there,
         staged=staged_folders(config, context.hub) if purpose.stages and config.publish.namespace else frozenset(),
@@ -145,13 +150,15 @@ def look(
         todo, on=purpose.on, exact=purpose.by_headers, config=config, hub=context.hub, display=context.display
     )
     if todo.jobs and purpose.into is not None:
-        todo = checked(todo, purpose.into, purpose.on, context)
+        todo = writable_plan(todo, purpose.into, purpose.on, context)
     if store is not None and purpose.remembers and not models:
         _keep(store, watched, todo, refusals, config)
     return Cycle(watched=watched, todo=todo, there=there, store=store, context=context, paused=_paused(config, store))
 
 
-def _keep(store: Store, watched: Watched, todo: Plan, refusals: Mapping[str, Refused], config: Config) -> None:
+def _keep(
+    store: Store, watched: WatchedSources, todo: Plan, refusals: Mapping[str, ToolchainRefusal], config: Config
+) -> None:
     """Remember what was seen, and forget what it makes a thing of the past, and what is published by now."""
     done = [planned.build_key for planned in todo.done]
 
@@ -181,21 +188,21 @@ def run(
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
     own name, not as one of a set. In a dry run, and while the bot is paused, nothing is done and nothing remembered.
-    Before each release, and at the end, the working folder is brought within ``work.keep``. Raises what ``look``
-    raises, and CutShortError on Ctrl-C.
+    Before each release, and at the end, the working folder is brought within ``work.keep``. Raises what
+    ``watch_and_plan`` raises, and CutShortError on Ctrl-C.
     """
     dry = context.config.run.dry_run
     here = tuple(on) == HERE
     purpose = (TO_STAGE if staged else TO_PUBLISH).on_runners(on)
-    cycle = look(models, variants, context, purpose.in_a_dry_run() if dry else purpose)
+    cycle = watch_and_plan(models, variants, context, purpose.in_a_dry_run() if dry else purpose)
     context = cycle.context
     _say(cycle, context.display, named=bool(models))
-    report = Report(failures=asked_for(cycle.todo, models, named))
+    report = Report(failures=relevant_failures(cycle.todo, models, named))
     if dry or cycle.paused is not None:
         return cycle, report
     if not here:
         sent = submit(cycle.todo, context, staged=staged)
-        return cycle, together(report, sent)
+        return cycle, merge_reports(report, sent)
     for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
         jobs = tuple(group)
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
@@ -205,7 +212,7 @@ def run(
         try:
             with context.workspace.at_work():
                 done = _staged(jobs, context) if staged else _release(jobs, cycle.store, context)
-            report = together(report, done)
+            report = merge_reports(report, done)
         except KeyboardInterrupt as error:
             wanted = [(job.release.label, v.variant.name) for job in cycle.todo.jobs for v in job.variants]
             raise cut_short(report, error, wanted, "build") from error
@@ -213,7 +220,7 @@ def run(
     return cycle, report
 
 
-def asked_for(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
+def relevant_failures(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
     """Return the failures of a plan that count.
 
     What a toolchain refuses counts if the variant was named, or the model, and nothing of that can be built.
@@ -261,7 +268,7 @@ def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Repo
 
     So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
     """
-    with counted(jobs, store, context) as outcome:
+    with counting_attempts(jobs, store, context) as outcome:
         settings = context.config.publish
         namespace, private, template = settings.namespace, settings.private, settings.repo
         if namespace is None:
@@ -275,7 +282,7 @@ def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Repo
                 published = publish(report.artifacts, context)
             except KeyboardInterrupt as error:
                 raise cut_short(report, error, (), "publish") from error
-            report = together(report, published)
+            report = merge_reports(report, published)
         outcome.append(report)
     return report
 
@@ -291,7 +298,7 @@ def _staged(jobs: Sequence[Job], context: Context) -> Report:
         done = stage(report.artifacts, context)
     except KeyboardInterrupt as error:
         raise cut_short(report, error, (), "stage") from error
-    return together(report, done)
+    return merge_reports(report, done)
 
 
 def _now() -> dt.datetime:

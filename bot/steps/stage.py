@@ -86,7 +86,7 @@ def stage(artifacts: Sequence[Artifact], context: Context) -> Report:
     return Report(staged=staged, failures=tuple(failures))
 
 
-def placed(artifact: Artifact, *, context: Context) -> Placed:
+def staging_target(artifact: Artifact, *, context: Context) -> Placed:
     """Return where an artifact of this machine will be staged, as ``Ahead`` takes it."""
     repo_id = staging_repo(context.config)
     candidate = _to_stage(artifact, repo_id, _Privacy(hub=context.hub, repo_id=repo_id))

@@ -18,8 +18,8 @@ from bot.hub.client import Hub
 from bot.hub.namespace import Listed
 from bot.progress import Display
 from bot.records.artifacts import Release
-from bot.records.plans import Notice, SourceState, Watched
-from bot.state.memory import Memory, Seen, changes
+from bot.records.plans import Notice, SourceState, WatchedSources
+from bot.state.memory import Memory, SeenSource, changes
 
 
 @dataclass(kw_only=True)
@@ -104,7 +104,7 @@ def is_folder(model: str) -> bool:
     return model.startswith((".", "/", "~")) or "\\" in model or Path(model).is_dir()
 
 
-def sighting_of(release: Release) -> SourceState:
+def source_state(release: Release) -> SourceState:
     """Return a release that was read as one that was seen."""
     return SourceState(
         repo_id=release.repo_id,
@@ -116,7 +116,7 @@ def sighting_of(release: Release) -> SourceState:
     )
 
 
-def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, display: Display) -> Watched:
+def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, display: Display) -> WatchedSources:
     """Return the sources that the configuration watches, and what is new about them since ``memory``.
 
     A source that cannot be used has no content digest but a problem, which is said and holds up no other.
@@ -139,13 +139,13 @@ def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, d
             notices += unusable({found.repo_id: error})
     notices += changes(_watched_before(memory, config), {s.repo_id: _seen(s) for s in sightings})
     notices += _gone(memory, config, {found.repo_id for found in listed}, notices)
-    return Watched(sightings=tuple(sightings), notices=tuple(sorted(notices, key=lambda n: (n.repo_id, n.what))))
+    return WatchedSources(sightings=tuple(sightings), notices=tuple(sorted(notices, key=lambda n: (n.repo_id, n.what))))
 
 
 _NOT_NOW = ("gated", "private", "young", "disabled", "emptied", "unusable")
 
 
-def remembered(watched: Watched, memory: Memory, config: Config) -> dict[str, Seen]:
+def remembered(watched: WatchedSources, memory: Memory, config: Config) -> dict[str, SeenSource]:
     """Return the sources to keep in mind after a look.
 
     Of those that are left out for now, what was known of them; of those that another configuration watches, too.
@@ -204,7 +204,7 @@ def _hours_since(instant: str, now: dt.datetime) -> float:
     return (now - dt.datetime.fromisoformat(instant)).total_seconds() / 3600 if instant else float("inf")
 
 
-def _sighted(found: Listed, reader: Reader, seen: Seen | None, config: Config, now: dt.datetime) -> SourceState:
+def _sighted(found: Listed, reader: Reader, seen: SeenSource | None, config: Config, now: dt.datetime) -> SourceState:
     if seen is not None and _hours_since(found.changed, now) < config.watch.minimum_age:
         return _sighting(found, seen)  # as it was: what is new about it has not stood for long enough
     if seen is None or seen.commit != found.commit:
@@ -212,7 +212,7 @@ def _sighted(found: Listed, reader: Reader, seen: Seen | None, config: Config, n
     return _sighting(found, seen)
 
 
-def _sighting(found: Listed, seen: Seen) -> SourceState:
+def _sighting(found: Listed, seen: SeenSource) -> SourceState:
     return SourceState(
         repo_id=found.repo_id,
         commit=seen.commit,
@@ -224,20 +224,20 @@ def _sighting(found: Listed, seen: Seen) -> SourceState:
     )
 
 
-def _look(found: Listed, reader: Reader) -> Seen:
+def _look(found: Listed, reader: Reader) -> SeenSource:
     try:
         release = reader.release(SourceState(repo_id=found.repo_id, commit=found.commit, content_digest=None))
     except SourceError as error:
-        return Seen(commit=found.commit, content_digest=None, problem=f"{error.message}. {error.hint}")
-    return Seen(commit=found.commit, content_digest=release.content_digest)
+        return SeenSource(commit=found.commit, content_digest=None, problem=f"{error.message}. {error.hint}")
+    return SeenSource(commit=found.commit, content_digest=release.content_digest)
 
 
-def _seen(sighting: SourceState) -> Seen:
+def _seen(sighting: SourceState) -> SeenSource:
     assert sighting.commit is not None  # noqa: S101 - what is listed has one
-    return Seen(commit=sighting.commit, content_digest=sighting.content_digest, problem=sighting.problem)
+    return SeenSource(commit=sighting.commit, content_digest=sighting.content_digest, problem=sighting.problem)
 
 
-def _watched_before(memory: Memory, config: Config) -> dict[str, Seen]:
+def _watched_before(memory: Memory, config: Config) -> dict[str, SeenSource]:
     """Return the sources of the memory that this configuration watches: another one may have filled it."""
     return {repo_id: seen for repo_id, seen in memory.sources.items() if is_watched(repo_id, config)}
 

@@ -27,7 +27,7 @@ def without_room(*folders: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir() and shutil.disk_usage(folder).free < _NOTHING), None)
 
 
-def full(what: str, where: Path, *, said: str = "", needed: int | None = None) -> DiskFullError:
+def disk_full_error(what: str, where: Path, *, said: str = "", needed: int | None = None) -> DiskFullError:
     """Return the error that a disk filled up while ``what`` was done.
 
     ``said`` is what the system had to say, ``needed`` are bytes, as far as that is known.
@@ -55,7 +55,7 @@ def disk_errors(what: str, root: Path, *, needed: int | None = None) -> Iterator
         named = [Path(name) for name in (error.filename2, error.filename) if isinstance(name, str)]
         # Of two, as in copying, one is full; of a file without a name, it may be the temporary folder.
         where = without_room(*(path.parent for path in named), root, temporary.home()) or root
-        raise full(what, where, said=str(error.strerror), needed=needed) from error
+        raise disk_full_error(what, where, said=str(error.strerror), needed=needed) from error
     except DiskFullError as error:  # of a worker or a download: they do not know what is needed
         if needed is None or _NEEDS in error.message:
             raise

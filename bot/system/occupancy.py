@@ -38,7 +38,7 @@ def gate(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held(root: Path, file: Path) -> Iterator[None]:
+def hold_new_lock(root: Path, file: Path) -> Iterator[None]:
     """Hold a lock that nobody else knows of yet. Its file goes at the end of the block, however that ends."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
@@ -64,9 +64,9 @@ def acquire(root: Path, lock: FileLock, *, wait: bool) -> bool:
 
 
 @contextmanager
-def at_work(root: Path) -> Iterator[None]:
+def keep_from_cleaning(root: Path) -> Iterator[None]:
     """Let nothing be cleaned away that the block uses."""
-    with held(root, root / "locks" / "users" / f"{uuid.uuid4().hex}.lock"):
+    with hold_new_lock(root, root / "locks" / "users" / f"{uuid.uuid4().hex}.lock"):
         yield
 
 

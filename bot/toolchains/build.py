@@ -24,7 +24,7 @@ class Environment:
     log: Path
 
 
-def build(
+def build_package(
     name: str,
     package: SourceBuild,
     requirements: tuple[Requirement, ...],
@@ -66,7 +66,7 @@ def build(
 
     environment = python.parent.parent
     kept = environment / "src" / PurePosixPath(package.source).name
-    keep(archive, package.source, package.keep, into=kept)
+    unpack_kept(archive, package.source, package.keep, into=kept)
     lines = "".join(f"{kept / path}\n" for path in package.paths)
     (target.site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
     if package.after_install:
@@ -75,7 +75,7 @@ def build(
         native.after_install(package.after_install, kept, into=into, scratch=scratch, log=log, env=env)
 
 
-def keep(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> None:
+def unpack_kept(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> None:
     """Unpack the files and folders ``paths`` below ``source``, a folder of what an archive's top folder holds."""
     folder = PurePosixPath(source)
     wanted = [folder / path for path in paths]

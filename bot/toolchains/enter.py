@@ -29,7 +29,7 @@ from bot.records.artifacts import Json, Record
 from bot.system import disk, temporary
 from bot.toolchains import Toolchain
 from bot.toolchains.printed import Printed
-from bot.toolchains.watch import Limits, Watch
+from bot.toolchains.watch import LimitWatch, WorkerLimits
 
 Answer = Callable[[dict[str, Json]], None]  #: sends a worker a line; one that has ended hears nothing
 
@@ -115,7 +115,7 @@ def run_worker(
     log: Path,
     on_event: Callable[[dict[str, Json]], None],
     on_start: Callable[[Answer], None] = lambda _: None,
-    limits: Limits | None = None,
+    limits: WorkerLimits | None = None,
     ending: "Ending | None" = None,
 ) -> Json:
     """Run ``python -m MODULE COMMAND`` of a worker inside a toolchain and return its result.
@@ -147,7 +147,7 @@ def run_worker(
         )
         assert process.stderr is not None  # noqa: S101 - it is a pipe
         printed = Printed(process.stderr, kept)
-        watch = Watch(process, limits, partial(_kill, process))
+        watch = LimitWatch(process, limits, partial(_kill, process))
         if ending is not None:
             ending.add(partial(_kill, process))
         try:
@@ -167,10 +167,10 @@ def run_worker(
         error = _failure(what, last, code, log)
         where = disk.without_room(log.parent, folder)
         if isinstance(error, DiskFullError):
-            raise disk.full(what, where or log.parent, said=error.message)
+            raise disk.disk_full_error(what, where or log.parent, said=error.message)
         if type(error) is BuildError and where is not None:
             # A library that aborts, or has words of its own for it. What is half-made is still there, and tells.
-            raise disk.full(what, where) from error
+            raise disk.disk_full_error(what, where) from error
         raise error
 
 

@@ -34,9 +34,9 @@ from bot.printable import size
 from bot.progress import Display, Task
 from bot.records.artifacts import Record
 from bot.toolchains import Toolchain, system
-from bot.toolchains.build import Environment, build
+from bot.toolchains.build import Environment, build_package
 from bot.toolchains.lock import Lock, Requirement, canonical, read
-from bot.toolchains.pip import Failed, Packages, environment, error, run
+from bot.toolchains.pip import CommandFailed, Packages, environment, error, run
 from bot.toolchains.pytorch import cpu_index
 
 _MARK = "complete.json"
@@ -109,7 +109,7 @@ def installed() -> list[Installed]:
     return found
 
 
-def others() -> list[Path]:
+def other_folders() -> list[Path]:
     """Return the folders of toolchains of other locks or of other Pythons."""
     known = {_slot(name) for name in toolchains.names()}
     return [s for s in _slots() if s not in known]
@@ -132,7 +132,7 @@ def remove_others() -> list[int]:
     Return the bytes that each toolchain had. A process that uses one at this moment fails.
     """
     freed = []
-    for slot in others():
+    for slot in other_folders():
         freed.append(_size(slot))
         _remove(slot)
     known = {_slot(name) for name in toolchains.names()}
@@ -249,10 +249,10 @@ def _install(name: str, lock: Lock, slot: Path, task: Task) -> None:
             seconds=round(time.monotonic() - started, 1),
         )
         _write(slot / _MARK, json.dumps(complete.to_json(), indent=2) + "\n")
-    except Failed as failed:
+    except CommandFailed as failed:
         raise error(name, failed, log) from None
     except OSError as problem:
-        raise error(name, Failed(str(problem)), log) from None
+        raise error(name, CommandFailed(str(problem)), log) from None
     finally:
         if _complete(slot) is None:
             shutil.rmtree(slot, ignore_errors=True)
@@ -283,7 +283,7 @@ def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: T
     if torch:
         try:
             install(torch)
-        except Failed as failed:
+        except CommandFailed as failed:
             # Only this package is ever asked for there: a foreign index must not get to answer for the others.
             if "No matching distribution found for torch" not in failed.output:
                 raise
@@ -291,7 +291,7 @@ def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: T
             install(torch, "--extra-index-url", cpu_index())
     install(tuple(r for r in lock.requirements if r not in compiled and r not in torch))
     if lock.build is not None:
-        build(
+        build_package(
             name,
             lock.build,
             compiled,

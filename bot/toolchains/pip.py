@@ -67,7 +67,7 @@ def environment(scratch: Path) -> dict[str, str]:
     return passed | temporary | ours
 
 
-class Failed(Exception):  # noqa: N818
+class CommandFailed(Exception):  # noqa: N818
     """A command of an installation failed; ``output`` is all that it printed."""
 
     def __init__(self, output: str) -> None:
@@ -91,7 +91,7 @@ def run(command: list[str], *, log: Path, env: dict[str, str], follow: Callable[
             follow(line)
         code = process.wait()
     if code:
-        raise Failed("".join(printed) or f"it ended with code {code}")
+        raise CommandFailed("".join(printed) or f"it ended with code {code}")
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def compilation(task: Task) -> Callable[[str], None]:
     return follow
 
 
-def error(toolchain: str, failed: Failed, log: Path) -> PhiBotError:
+def error(toolchain: str, failed: CommandFailed, log: Path) -> PhiBotError:
     """Return the error that a person gets to see when an installation failed."""
     if re.search(r"No space left on device|Disk quota exceeded|\[Errno 28\]", failed.output):
         return DiskFullError(

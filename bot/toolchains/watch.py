@@ -16,17 +16,17 @@ _TIMES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class WorkerLimits:
     """What a worker may take, with all that it starts: ``seconds`` by the clock, and ``memory`` of its own in bytes."""
 
     seconds: float
     memory: int
 
 
-class Watch:
+class LimitWatch:
     """Looks after a worker from a thread, until ``close``. ``over`` says which limit was passed, or is ""."""
 
-    def __init__(self, process: subprocess.Popen[bytes], limits: Limits | None, end: Callable[[], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], limits: WorkerLimits | None, end: Callable[[], None]) -> None:
         """Begin. ``end`` is called once, when a limit is passed; without limits nothing is watched."""
         self.over = ""
         self._process, self._limits, self._end = process, limits, end

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.records.artifacts import Json
 from bot.sandbox import rendering
-from bot.sandbox.rendering import Rendered
+from bot.sandbox.rendering import RenderedPrompt
 from bot.worker.harness import TemplateProblem
 
 _NEW_TOKENS = 32
@@ -19,7 +19,7 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def asked(
+def questions(
     tokenizer: Any, source: Path, conversations: Sequence[Json], prompts: Sequence[list[Json]]
 ) -> dict[str, list[Json]]:
     """Return what artifacts are asked: ``chats`` and ``prompts``, as the template of a checkpoint writes them.
@@ -60,7 +60,7 @@ def _prompt(tokenizer: Any, text: str) -> Json:
     return {"text": text, "ids": encode(tokenizer, text), "max_new_tokens": _NEW_TOKENS}
 
 
-def _question(whole: Rendered, spoken: Rendered) -> str:
+def _question(whole: RenderedPrompt, spoken: RenderedPrompt) -> str:
     """Return what a template made of a prompt, or of that without its system message, which some refuse."""
     text = spoken.text if whole.text is None else whole.text
     if text is None:
@@ -68,7 +68,7 @@ def _question(whole: Rendered, spoken: Rendered) -> str:
     return text
 
 
-def answered(tokenizer: Any, rendered: Sequence[Json]) -> list[list[int]]:
+def answered_ids(tokenizer: Any, rendered: Sequence[Json]) -> list[list[int]]:
     """Return ids that end where an assistant's turn in one of the rendered conversations has said all that it says."""
     contexts = [encode(tokenizer, text) for chat in rendered for text in _answered(chat)]
     return [list(ids) for ids in dict.fromkeys(map(tuple, contexts))]

@@ -8,7 +8,7 @@ from bot.worker.following import Following
 from bot.worker.journal import Journal
 
 
-class Growing:
+class GrowingFile:
     """A file on its way. ``start`` is where it goes on: 0 for a new one.
 
     ``plan`` is all that decides its bytes (see Journal). ``state`` is what the last mark kept: what the writer has to

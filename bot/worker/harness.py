@@ -172,7 +172,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def said(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Say in one line what a library raised; where it says nothing, where that was."""
     text = " ".join(str(error).split())
     if not text:
@@ -232,11 +232,11 @@ def _errors_reported(reporter: Reporter) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a toolchain raises becomes one event
         if says_full(error):  # first: what is blamed on the source or the tool may be what a full disk did
-            kind, message = "disk", said(error)
+            kind, message = "disk", error_line(error)
         elif isinstance(error, Foreseen):
             kind, message = error.kind, str(error)
         else:
-            kind, message = "toolchain", said(error)
+            kind, message = "toolchain", error_line(error)
         reporter.event(event="error", kind=kind, message=message.strip())
         with suppress(OSError):  # the log may be on the disk that is full
             traceback.print_exc()

@@ -19,7 +19,7 @@ _CROSSING_COST = 0.1  # of each tenth of a leader that crosses something
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class LabelledPoint:
     """Something to name: where it is in the picture's own units, and how far its error bar reaches up and down."""
 
     name: str
@@ -52,7 +52,7 @@ class _Place:
         text.set(horizontalalignment=self.horizontal, verticalalignment=self.vertical)
 
 
-def name_points(figure: Figure, axes: Any, points: Sequence[Point], *, size: float) -> None:
+def name_points(figure: Figure, axes: Any, points: Sequence[LabelledPoint], *, size: float) -> None:
     """Write each point's name near it, in its colour and in the order of ``points``: the first get the better places.
 
     A name that finds no room close by stands farther away, with a line that leads to its point. The figure's layout
@@ -86,7 +86,7 @@ def name_points(figure: Figure, axes: Any, points: Sequence[Point], *, size: flo
             axes.annotate("", at, xytext=(place.across, place.up), textcoords="offset points", arrowprops=line)
 
 
-def _body(axes: Any, point: Point, scale: float) -> list[Box]:
+def _body(axes: Any, point: LabelledPoint, scale: float) -> list[Box]:
     """Return the boxes of a marker and its error bar. What stood any closer would be taken for its name."""
     heights = (point.y, point.low, point.high)
     (x, y), (_, low), (_, high) = axes.transData.transform([(point.x, height) for height in heights]).tolist()

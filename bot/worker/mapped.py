@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bot.worker.feed import Feed
-from bot.worker.stored import Stored, require_float, tensors_of
+from bot.worker.stored import StoredTensor, require_float, tensors_of
 
 _AHEAD = 256 << 20  # bytes of what comes next that the system is asked to read meanwhile: a second of a fast disk
 SMALL = 1 << 20  #: bytes; tensors up to here (norms, biases) are read whenever a library likes, so they always stay
@@ -28,7 +28,7 @@ class Mapped:
     def __init__(self, source: Path, feed: Feed | None = None) -> None:
         """Read the headers and map the files. Raises SourceProblem, naming the file, for what is no float of 2 or 4."""
         #: by name, in the order of the files and of the data in each
-        self.stored: Mapping[str, Stored] = tensors_of(source)
+        self.stored: Mapping[str, StoredTensor] = tensors_of(source)
         for name, stored in self.stored.items():
             require_float(name, stored)
         self.streamed = feed is not None

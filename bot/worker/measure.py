@@ -20,7 +20,7 @@ from bot.records.tasks import VerifyTask
 from bot.worker import distance, parity, rotary, weights
 from bot.worker.distance import Positions
 from bot.worker.feed import Feed
-from bot.worker.harness import Reporter, SourceProblem, peak_memory, said
+from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
 from bot.worker.head import Head
 from bot.worker.order import model_order
 from bot.worker.runtime import Logits, Runtime
@@ -42,7 +42,7 @@ class FormatHooks:
 
     inspect: Callable[[VerifyTask], str]
     load: Callable[[VerifyTask], Runtime]
-    stored: Callable[[VerifyTask], Iterator[weights.Stored]]
+    stored: Callable[[VerifyTask], Iterator[weights.ArtifactWeight]]
     rotary: Callable[[VerifyTask], rotary.Rotary]
 
 
@@ -59,7 +59,7 @@ class _Checks:
             raise  # the artifact is not at fault
         except Exception as error:  # noqa: BLE001 - whatever a runtime raises
             traceback.print_exc()
-            passed, detail = False, said(error)
+            passed, detail = False, error_line(error)
         self.done.append(Check(name=name, passed=passed, detail=detail))
         return passed
 
@@ -225,7 +225,7 @@ def _weights(
     source.order(sorted(source.names(), key=model_order))
     total = len(source.names())
 
-    def counted() -> Iterator[weights.Stored]:
+    def counted() -> Iterator[weights.ArtifactWeight]:
         done = 0
         for stored in hooks.stored(task):
             yield stored

@@ -25,7 +25,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in _NUMBER.split(name)]
 
 
-def in_step(files: Sequence[Sequence[tuple[str, ...]]]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
+def stretches_in_order(files: Sequence[Sequence[tuple[str, ...]]]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
     """Yield what is read next, with the files (by number) whose next stretch needs it, until all stretches are done.
 
     ``files`` are what each one's stretches need, in its order. The file that has the most left says what is next: one

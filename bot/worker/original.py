@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bot.records.artifacts import Json
 from bot.worker.feed import Feed
-from bot.worker.harness import MisfitProblem, Unreadable, said
+from bot.worker.harness import MisfitProblem, Unreadable, error_line
 from bot.worker.tensors import Tensors
 
 Tensor = Any  # torch is not installed where mypy runs
@@ -133,7 +133,7 @@ def _structure(source: Path) -> Any:
                 experts_implementation="eager",
             )
     except _UNREADABLE as error:
-        raise Unreadable(f"config.json cannot be read: {said(error)[:_REASON]}") from error
+        raise Unreadable(f"config.json cannot be read: {error_line(error)[:_REASON]}") from error
     return model.eval()
 
 

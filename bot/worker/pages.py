@@ -8,7 +8,7 @@ _DONTNEED = 4  # MADV_DONTNEED on Linux
 _READ_ONLY = ("r--s", "r--p")  # what nobody can have changed is read again when it is asked for
 
 
-def drop(file: Path) -> None:
+def release_pages(file: Path) -> None:
     """Give back the pages of all read-only mappings of a file in this process. Elsewhere than on Linux, do nothing."""
     maps = Path("/proc/self/maps")
     if not maps.exists():

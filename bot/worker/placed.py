@@ -15,7 +15,7 @@ from bot.worker.following import Following
 from bot.worker.journal import Journal
 
 
-class Placed:
+class PlacedFile:
     """A file of a known ``size`` on its way. ``parts`` says of each part where it begins and ends.
 
     ``whole`` are the parts that were written already. ``plan`` is all that decides the bytes (see Journal).

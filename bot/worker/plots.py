@@ -25,7 +25,7 @@ from bot.records.artifacts import Json
 from bot.records.evidence import Stretch
 from bot.records.tasks import PlotCurve, PlotPoint, PlotTask
 from bot.worker.harness import Reporter, main
-from bot.worker.labels import Point, name_points
+from bot.worker.labels import LabelledPoint, name_points
 
 _INCHES, _DPI = (5.6, 4.2), 250  # 1400 x 1050 pixels: on a card, two for each that is shown
 _INK = "#79818c"  # stands out from white and from the Hub's dark page alike, 4 to 1
@@ -131,7 +131,9 @@ def _quality(task: PlotTask) -> Figure:
         for p in sorted((p for p in task.points if p.format == form), key=_key):
             kl = max(p.mean_kl, _LEAST_KL)
             low, high = max(kl - p.standard_error, _LEAST_KL), kl + p.standard_error
-            points.append((_key(p), Point(name=_short(p.name), colour=colour, x=p.bits, y=kl, low=low, high=high)))
+            points.append(
+                (_key(p), LabelledPoint(name=_short(p.name), colour=colour, x=p.bits, y=kl, low=low, high=high))
+            )
             axes.errorbar(
                 p.bits,
                 kl,

@@ -30,7 +30,7 @@ from bot import texts
 from bot.records.artifacts import Json
 from bot.records.tasks import ReferenceTask
 from bot.worker import conversations
-from bot.worker.conversations import answered, encode
+from bot.worker.conversations import answered_ids, encode
 from bot.worker.feed import Feed
 from bot.worker.harness import NotFinite, NotTaken, Reporter, Unreadable, main, peak_memory
 from bot.worker.head import Head
@@ -69,7 +69,7 @@ def compute(task_json: Json, report: Reporter) -> Json:
         first=_beginning(tokenizer),
         config=original.config,
     )
-    answers = sorted(answered(tokenizer, asked["chats"]), key=len)[: 2 * _ENDINGS]
+    answers = sorted(answered_ids(tokenizer, asked["chats"]), key=len)[: 2 * _ENDINGS]
     contexts = [*answers, *(prompt["ids"] for prompt in asked["prompts"])]
     states = hidden_states(
         original,
@@ -103,7 +103,7 @@ def _asked(tokenizer: Any, source: Path) -> dict[str, Json]:
     return {
         "tokenizer": _tokenized(tokenizer, texts.tokenizer()),
         "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in _unusual(tokenizer).items()},
-    } | conversations.asked(tokenizer, source, texts.conversations(), texts.prompts())
+    } | conversations.questions(tokenizer, source, texts.conversations(), texts.prompts())
 
 
 def _unusual(tokenizer: Any) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ _BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredTensor:
     """A tensor as its file holds it: ``dtype`` as safetensors name it, ``begin`` and ``size`` in bytes of the file."""
 
     file: Path
@@ -23,7 +23,7 @@ class Stored:
     size: int
 
 
-def tensors_of(source: Path) -> dict[str, Stored]:
+def tensors_of(source: Path) -> dict[str, StoredTensor]:
     """Return the tensors of the checkpoint in a folder by name, in the order of its files and of the data in each.
 
     Reads headers only. Raises SourceProblem, naming the file, for one that is no safetensors file, or a shorter one.
@@ -31,13 +31,13 @@ def tensors_of(source: Path) -> dict[str, Stored]:
     return {name: stored for file in shards(source) for name, stored in _header(file).items()}
 
 
-def require_float(name: str, stored: Stored) -> None:
+def require_float(name: str, stored: StoredTensor) -> None:
     """Raise SourceProblem for a tensor of a type that is no float of 2 or 4 bytes."""
     if stored.dtype not in _BYTES:
         raise SourceProblem(f"{stored.file.name}: {name} is stored as {stored.dtype}, not as {', '.join(_BYTES)}")
 
 
-def _header(file: Path) -> dict[str, Stored]:
+def _header(file: Path) -> dict[str, StoredTensor]:
     try:
         with file.open("rb") as opened:
             size = int.from_bytes(opened.read(8), "little")
@@ -51,11 +51,11 @@ def _header(file: Path) -> dict[str, Stored]:
         raise SourceProblem(f"{file.name} is damaged: {error}") from error
 
 
-def _entry(file: Path, data: int, entry: Json) -> Stored:
+def _entry(file: Path, data: int, entry: Json) -> StoredTensor:
     """Return where a tensor is. Raises ValueError, among others, for one that is not wholly inside the file."""
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if start < 0 or data + end > file.stat().st_size:
         raise ValueError("it is shorter than its tensors")
     if dtype in _BYTES and math.prod(shape) * _BYTES[dtype] != end - start:
         raise ValueError("a tensor has another size than its shape says")
-    return Stored(file=file, dtype=dtype, shape=shape, begin=data + start, size=end - start)
+    return StoredTensor(file=file, dtype=dtype, shape=shape, begin=data + start, size=end - start)

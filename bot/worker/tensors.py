@@ -12,7 +12,7 @@ import numpy as np
 
 from bot.worker.feed import Feed
 from bot.worker.harness import SourceProblem
-from bot.worker.stored import Stored, require_float, tensors_of
+from bot.worker.stored import StoredTensor, require_float, tensors_of
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -73,7 +73,7 @@ class Tensors:
         _widen(stored, place.dtype, values)
         return values
 
-    def _place(self, name: str) -> Stored:
+    def _place(self, name: str) -> StoredTensor:
         place = self._places[name]
         if self._feed is not None and name != self._lent:
             if self._lent:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.records.artifacts import Json
-from bot.worker.harness import ConfigProblem, NotTaken, TokenizerProblem, said
+from bot.worker.harness import ConfigProblem, NotTaken, TokenizerProblem, error_line
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model")  # some transformers make an empty tokenizer of neither
 _SHOWN = 60  # characters of a token in a message
@@ -28,7 +28,7 @@ def read_tokenizer(source: Path) -> Any:
         try:
             read = kind.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         except Exception as error:
-            reason = said(error).replace(f"{source}/", "")[:_REASON]
+            reason = error_line(error).replace(f"{source}/", "")[:_REASON]
             raise NotTaken(f"{what} cannot be read: {reason}") from error
     _check_ids(source, read)
     return read

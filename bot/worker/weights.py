@@ -28,7 +28,7 @@ _NOT_WEIGHTS = ("rotary_emb.inv_freq",)  # computed, and in some checkpoints all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class ArtifactWeight:
     """Weights as the artifact's runtime computes with them.
 
     They are float32 of the shape ``shape``, and hold the tensors ``sources`` of the checkpoint, one after the other
@@ -41,7 +41,7 @@ class Stored:
     parts: Iterable[Array]
 
     @classmethod
-    def whole(cls, source: str, values: Array) -> "Stored":
+    def whole(cls, source: str, values: Array) -> "ArtifactWeight":
         """Return a tensor that is small enough to be held."""
         return cls(sources=(source,), shape=values.shape, parts=(values,))
 
@@ -59,7 +59,7 @@ class UnfaithfulError(ValueError):
     """Stored weights that are not the source's; the message names the tensor."""
 
 
-def compare(stored: Iterable[Stored], source: Tensors, *, tied: bool) -> Fidelity:
+def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool) -> Fidelity:
     """Hold every stored tensor against the source's. Raises UnfaithfulError for the first that is another.
 
     The relative error of a tensor is the root of the mean square of its errors over that of its values. ``tied`` says
@@ -80,7 +80,7 @@ def compare(stored: Iterable[Stored], source: Tensors, *, tied: bool) -> Fidelit
     return Fidelity(tensors=count, largest_error=worst, largest_error_in=worst_name)
 
 
-def _errors(group: Stored, source: Tensors) -> Iterator[tuple[str, float]]:
+def _errors(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, float]]:
     """Yield each tensor of a group with its relative error."""
     _check_shape(group, source)
     energy = errors = 0.0
@@ -99,7 +99,7 @@ def _errors(group: Stored, source: Tensors) -> Iterator[tuple[str, float]]:
             energy = errors = 0.0
 
 
-def _check_shape(group: Stored, source: Tensors) -> None:
+def _check_shape(group: ArtifactWeight, source: Tensors) -> None:
     rows, *columns = group.shape
     for name in group.sources:
         if name not in source.names():
@@ -112,7 +112,7 @@ def _check_shape(group: Stored, source: Tensors) -> None:
         rows -= shape[0]
 
 
-def _pieces(group: Stored, source: Tensors) -> Iterator[tuple[str, int, Array]]:
+def _pieces(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, int, Array]]:
     """Yield the rows of a group, a few at once: the tensor they are of, the number of the first of them, and they."""
     rows = ((name, source.shape(name)[0]) for name in group.sources)
     name, left = next(rows)

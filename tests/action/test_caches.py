@@ -20,7 +20,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def needed(environ: dict[str, str], **inputs: str) -> tuple[str, ...]:
     environ = environ | {f"INPUT_{name.upper()}": value for name, value in inputs.items()}
-    return caches.needed(read(environ), environ)
+    return caches.needed_toolchains(read(environ), environ)
 
 
 def test_a_build_needs_the_toolchains_of_its_formats_and_that_of_the_original(environ: dict[str, str]) -> None:

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bot import catalogue, source
-from bot.building.cleaning import STATES, Cleaned, Wish, clean, mark_published, wish_of
+from bot.building.cleaning import STATES, Cleaned, CleaningRequest, clean, cleaning_request, mark_published
 from bot.building.context import Context
 from bot.building.free_space import keep_within
 from bot.building.release_at_hand import fetch
 from bot.cli import cli
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Keep, Work
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, KeepTable, WorkTable
 from bot.formats import recipes
 from bot.hub import client
 from bot.progress import Silent
@@ -42,7 +42,7 @@ from tests.worker.running import small_disk
 
 DAY = 86400.0
 NOBODY = client.connect("http://127.0.0.1:9", None)  # no request is made
-EVERYTHING = Wish(days=0, unpublished=True)
+EVERYTHING = CleaningRequest(days=0, unpublished=True)
 NAMES = ("gguf/q4_k_m", "onnx/cpu-int4", "mlx/4bit")
 
 
@@ -214,7 +214,7 @@ class House(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([0.0, 1.0, 14.0]), most=st.sampled_from([None, 0.0, 1e9]), asked=st.booleans())
     def cleans(self, days: float, most: float | None, asked: bool) -> None:
-        wish = Wish(days=days, most=most, unpublished=asked)
+        wish = CleaningRequest(days=days, most=most, unpublished=asked)
         foretold = clean(self.workspace, wish, dry_run=True)
         assert all(path.exists() for path in self.used), "a dry run removed something"
         done = clean(self.workspace, wish, dry_run=False)
@@ -259,7 +259,7 @@ def test_each_state_has_its_own_limit(workspace: Workspace, tmp_path: Path) -> N
     for path in (waiting, failed, Path(published.folder), *others):
         age(path, 15)
     young = entry(workspace, "references", "b")
-    done = clean(workspace, wish_of(Keep()), dry_run=False)
+    done = clean(workspace, cleaning_request(KeepTable()), dry_run=False)
     assert states(done) == {
         failed.name: "failed",
         Path(published.folder).name: "published",
@@ -277,14 +277,14 @@ def test_each_state_has_its_own_limit(workspace: Workspace, tmp_path: Path) -> N
     ]
     assert waiting.exists()
     assert young.exists()
-    assert clean(workspace, Wish(days=10, unpublished=True), dry_run=False).removed[0].path == str(waiting)
+    assert clean(workspace, CleaningRequest(days=10, unpublished=True), dry_run=False).removed[0].path == str(waiting)
 
 
 def test_the_longest_unused_goes_first_where_it_is_too_much(workspace: Workspace) -> None:
     for number, digit in enumerate("abcd"):
         age(entry(workspace, "references", digit), number)
     age(entry(workspace, "partial"), 9)
-    done = clean(workspace, Wish(days=30, most=350_000), dry_run=False)
+    done = clean(workspace, CleaningRequest(days=30, most=350_000), dry_run=False)
     assert [Path(found.path).name[0] for found in done.removed] == ["d", "c"]
     assert 300_000 <= done.kept <= 350_000
     assert done.freed >= 200_000
@@ -297,9 +297,9 @@ def test_a_source_and_the_view_of_it_go_together_and_count_once(workspace: Works
     for path in (kept, view):
         age(path, 20)
     workspace.has(view)  # a build that reads the view uses both
-    assert clean(workspace, wish_of(Keep()), dry_run=False).removed == ()
+    assert clean(workspace, cleaning_request(KeepTable()), dry_run=False).removed == ()
     age(view, 20)
-    (found,) = clean(workspace, wish_of(Keep()), dry_run=False).removed
+    (found,) = clean(workspace, cleaning_request(KeepTable()), dry_run=False).removed
     assert 100_000 <= found.size < 150_000
     assert not kept.exists()
     assert not view.exists()
@@ -309,9 +309,9 @@ def test_room_is_made_for_what_comes_next_and_no_more(workspace: Workspace) -> N
     for number, digit in enumerate("abc"):
         age(entry(workspace, "references", digit, size=3_000_000), number)
     free = workspace.free()
-    done = clean(workspace, Wish(days=30, need=free + 4_000_000), dry_run=True)
+    done = clean(workspace, CleaningRequest(days=30, need=free + 4_000_000), dry_run=True)
     assert [Path(found.path).name[0] for found in done.removed] in (["c", "b"], ["c"], ["c", "b", "a"])
-    assert clean(workspace, Wish(days=30, need=0), dry_run=True).removed == ()
+    assert clean(workspace, CleaningRequest(days=30, need=0), dry_run=True).removed == ()
 
 
 def context(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
@@ -321,7 +321,11 @@ def context(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
         def say(self, text: str) -> None:
             said.append(text)
 
-    config = Config(build=Build(work=workspace.root), work=Work(keep=Keep(**keep)), publish=Publish(namespace="me"))
+    config = Config(
+        build=BuildTable(work=workspace.root),
+        work=WorkTable(keep=KeepTable(**keep)),
+        publish=PublishTable(namespace="me"),
+    )
     return Context(config=config, workspace=workspace, hub=NOBODY, display=Heard()), said
 
 
@@ -415,12 +419,12 @@ CLEANING = """
 import sys, time
 from pathlib import Path
 from bot.system import occupancy
-from bot.building.cleaning import Wish, clean
+from bot.building.cleaning import CleaningRequest, clean
 from bot.workspace import Workspace
 occupancy._MARGIN_SECONDS = 0.0
 workspace, until, gone = Workspace(root=Path(sys.argv[1])), time.monotonic() + float(sys.argv[2]), 0
 while time.monotonic() < until:
-    gone += len(clean(workspace, Wish(days=0, unpublished=True), dry_run=False).removed)
+    gone += len(clean(workspace, CleaningRequest(days=0, unpublished=True), dry_run=False).removed)
 print(gone)
 """
 
@@ -483,8 +487,8 @@ def test_the_temporary_folder_of_a_killed_process_goes_and_that_of_a_living_one_
     assert temporary.abandoned(temporary_folder) == [older]
     process.kill()
     process.wait()
-    foretold = clean(workspace, Wish(days=14), dry_run=True)
-    done = clean(workspace, Wish(days=14), dry_run=False)
+    foretold = clean(workspace, CleaningRequest(days=14), dry_run=True)
+    done = clean(workspace, CleaningRequest(days=14), dry_run=False)
     assert states(foretold) == states(done) == {older.name: "abandoned", left.name: "abandoned"}
     assert done.freed >= 100_000
     assert list(temporary_folder.iterdir()) == [anybodys]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.building.streams import Stream
+from bot.building.streams import WeightStream
 from bot.errors import HubUnreachableError
 from bot.hub.headers import TensorRange
 from bot.records.artifacts import Json, SourceFile
@@ -24,7 +24,7 @@ NAMES = [f"t{n}" for n in range(20)]
 class Worker:
     """The other end: sends events, and waits for answers, as worker/feed.py does."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: WeightStream) -> None:
         self.reader, self.answers, self._arrived = stream.reader(), [], threading.Condition()  # type: ignore[var-annotated]
         self.reader.begin(self._take)
 
@@ -83,8 +83,8 @@ def source(tmp_path: Path) -> Source:
 
 
 @pytest.fixture
-def stream(source: Source) -> Iterator[Stream]:
-    with Stream(source.places, source.folder, source.read, ahead=4 * TENSOR) as stream:
+def stream(source: Source) -> Iterator[WeightStream]:
+    with WeightStream(source.places, source.folder, source.read, ahead=4 * TENSOR) as stream:
         yield stream
 
 
@@ -100,7 +100,7 @@ def settled(what: Callable[[], object]) -> object:
     raise AssertionError(last)
 
 
-def test_a_tensor_comes_when_it_is_needed_and_goes_when_it_is_released(source: Source, stream: Stream) -> None:
+def test_a_tensor_comes_when_it_is_needed_and_goes_when_it_is_released(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     assert worker.need("t7") == {"have": "t7"}
     assert source.on_disk() == ["t7"]
@@ -110,7 +110,7 @@ def test_a_tensor_comes_when_it_is_needed_and_goes_when_it_is_released(source: S
     assert source.fetched == [7, 7]
 
 
-def test_what_is_next_comes_ahead_and_no_more_than_there_is_room_for(source: Source, stream: Stream) -> None:
+def test_what_is_next_comes_ahead_and_no_more_than_there_is_room_for(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES)
     assert settled(source.on_disk) == NAMES[:4]
@@ -119,7 +119,7 @@ def test_what_is_next_comes_ahead_and_no_more_than_there_is_room_for(source: Sou
     assert settled(source.on_disk) == NAMES[1:5]
 
 
-def test_a_whole_model_goes_through_little_disk_in_its_order(source: Source, stream: Stream) -> None:
+def test_a_whole_model_goes_through_little_disk_in_its_order(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     names = random.Random(0).sample(NAMES, len(NAMES))
     worker.say("order", tensors=names)
@@ -133,14 +133,14 @@ def test_a_whole_model_goes_through_little_disk_in_its_order(source: Source, str
     assert stream.peak <= 5 * TENSOR
 
 
-def test_what_nobody_expected_comes_though_there_is_no_room_left(source: Source, stream: Stream) -> None:
+def test_what_nobody_expected_comes_though_there_is_no_room_left(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:10])
     settled(source.on_disk)
     assert worker.need("t19") == {"have": "t19"}
 
 
-def test_another_order_gives_back_what_came_for_the_old_one(source: Source, stream: Stream) -> None:
+def test_another_order_gives_back_what_came_for_the_old_one(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:10])
     assert worker.need("t1") == {"have": "t1"}
@@ -149,7 +149,7 @@ def test_another_order_gives_back_what_came_for_the_old_one(source: Source, stre
     assert settled(source.on_disk) == ["t1", "t3", "t15"]  # t1 is still in use
 
 
-def test_another_worker_begins_with_nothing(source: Source, stream: Stream) -> None:
+def test_another_worker_begins_with_nothing(source: Source, stream: WeightStream) -> None:
     first = Worker(stream)
     first.say("order", tensors=NAMES)
     first.need("t0")
@@ -160,7 +160,7 @@ def test_another_worker_begins_with_nothing(source: Source, stream: Stream) -> N
     assert second.need("t0") == {"have": "t0"}
 
 
-def test_what_is_just_coming_for_another_order_goes_as_it_arrives(source: Source, stream: Stream) -> None:
+def test_what_is_just_coming_for_another_order_goes_as_it_arrives(source: Source, stream: WeightStream) -> None:
     source.answers.clear()
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:4])
@@ -170,7 +170,7 @@ def test_what_is_just_coming_for_another_order_goes_as_it_arrives(source: Source
     assert settled(source.on_disk) == ["t1", "t10", "t11", "t12"]  # … with room for as many as ever
 
 
-def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Source, stream: Stream) -> None:
+def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Source, stream: WeightStream) -> None:
     source.answers.clear()
     first = Worker(stream)
     first.say("order", tensors=NAMES[:4])
@@ -184,7 +184,7 @@ def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Sourc
     assert (first.answers, second.answers) == ([], [{"have": "t2"}])
 
 
-def test_what_was_needed_before_its_turn_does_not_come_again_at_it(source: Source, stream: Stream) -> None:
+def test_what_was_needed_before_its_turn_does_not_come_again_at_it(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:10])
     for name in ("t9", *NAMES[:9]):
@@ -194,7 +194,7 @@ def test_what_was_needed_before_its_turn_does_not_come_again_at_it(source: Sourc
     assert sorted(source.fetched) == list(range(10))
 
 
-def test_what_an_older_order_brought_does_not_come_again(source: Source, stream: Stream) -> None:
+def test_what_an_older_order_brought_does_not_come_again(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=["t0"])
     assert settled(source.on_disk) == ["t0"]
@@ -206,7 +206,7 @@ def test_what_an_older_order_brought_does_not_come_again(source: Source, stream:
     assert sorted(source.fetched) == list(range(10))
 
 
-def test_what_an_order_names_twice_is_there_twice(source: Source, stream: Stream) -> None:
+def test_what_an_order_names_twice_is_there_twice(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     names = ["t0", *NAMES[1:10], "t0"]
     worker.say("order", tensors=names)
@@ -217,7 +217,7 @@ def test_what_an_order_names_twice_is_there_twice(source: Source, stream: Stream
     assert sorted(source.fetched) == [0, *range(10)]
 
 
-def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source, stream: Stream) -> None:
+def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source, stream: WeightStream) -> None:
     source.error = HubUnreachableError("the Hub does not answer", hint="Wait.")
     worker = Worker(stream)
     assert worker.need("t0") == {"failed": "the Hub does not answer"}
@@ -225,16 +225,16 @@ def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source
     assert stream.error is source.error
 
 
-def test_other_events_are_left_to_others(stream: Stream) -> None:
+def test_other_events_are_left_to_others(stream: WeightStream) -> None:
     assert not stream.reader().take({"event": "progress", "what": "writing", "done": 1, "total": 2, "unit": "bytes"})
 
 
 # ---- several workers ---------------------------------------------------------------------------------------------
 
 
-def shared(source: Source, count: int, most: int = 16) -> tuple[Stream, list[Worker]]:
+def shared(source: Source, count: int, most: int = 16) -> tuple[WeightStream, list[Worker]]:
     """A stream with room for so many tensors, and workers that have all taken their places."""
-    stream = Stream(source.places, source.folder, source.read, ahead=4 * TENSOR, most=most * TENSOR)
+    stream = WeightStream(source.places, source.folder, source.read, ahead=4 * TENSOR, most=most * TENSOR)
     return stream, [Worker(stream) for _ in range(count)]
 
 
@@ -321,7 +321,7 @@ def test_what_a_worker_may_want_by_its_next_order_stays_for_it(source: Source) -
 
 
 def test_what_is_kept_stays_for_the_next_worker(source: Source) -> None:
-    with Stream(source.places, source.folder, source.read, ahead=4 * TENSOR, keep={"t2"}) as stream:
+    with WeightStream(source.places, source.folder, source.read, ahead=4 * TENSOR, keep={"t2"}) as stream:
         read_all(Worker(stream), NAMES[:5], source)
         assert source.on_disk() == ["t2"]
         read_all(Worker(stream), ["t2", "t3"], source)

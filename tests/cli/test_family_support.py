@@ -10,7 +10,7 @@ import pytest
 from bot.building.context import Context
 from bot.building.sample import make_sample
 from bot.catalogue.families import FAMILIES
-from bot.cli.family_support import Cell, CellFigures, first_defaults, matrix, render
+from bot.cli.family_support import FamilyFigures, FamilyResult, first_defaults, matrix, render
 from bot.config import Config
 from bot.hub import client
 from bot.pages import markdown
@@ -88,14 +88,14 @@ def test_the_page_has_every_family_and_the_first_default_of_every_format() -> No
 def test_a_reason_is_printed_once_and_escaped() -> None:
     figures = Figures(mean_kl=0.01, p99_kl=0.1, max_kl=0.5, top1_agreement=0.9, perplexity_ratio=1.0)
     distance = Distance(side="short", tokens=9, figures=figures, standard_errors=figures, by_kind={})
-    verified = CellFigures(
+    verified = FamilyFigures(
         size=1, bits_per_weight=4.5, distances=(distance,), known_behaviours=(), build_seconds=1, verify_seconds=2
     )
     cells = [
-        Cell(family="phi-2", format="gguf", variant="gguf/a", status="verified", reason="", figures=verified),
-        Cell(family="phi-2", format="onnx", variant="onnx/b", status="refused", reason="no <b>", figures=None),
-        Cell(family="phi-4", format="gguf", variant="gguf/a", status="refused", reason="no <b>", figures=None),
-        Cell(family="phi-4", format="onnx", variant="onnx/b", status="failed", reason="broken", figures=None),
+        FamilyResult(family="phi-2", format="gguf", variant="gguf/a", status="verified", reason="", figures=verified),
+        FamilyResult(family="phi-2", format="onnx", variant="onnx/b", status="refused", reason="no <b>", figures=None),
+        FamilyResult(family="phi-4", format="gguf", variant="gguf/a", status="refused", reason="no <b>", figures=None),
+        FamilyResult(family="phi-4", format="onnx", variant="onnx/b", status="failed", reason="broken", figures=None),
     ]
     page = render(cells)
     overview, details = page_reader.tables(page)

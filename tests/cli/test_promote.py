@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import Config
-from bot.config.places import Publish
+from bot.config.places import PublishTable
 from bot.errors import IncompleteError
 from bot.hub import client
 from bot.localhub import RunningHub
@@ -51,7 +51,7 @@ def staged(hub: RunningHub, tmp_path: Path) -> str:
     release = proven.release(hub)
     artifact = proven.artifact(tmp_path / "artifacts", release)
     there = client.connect(hub.url, hub.token)
-    report = stage([artifact], context_of(Config(publish=Publish(namespace="me")), hub=there))
+    report = stage([artifact], context_of(Config(publish=PublishTable(namespace="me")), hub=there))
     assert report.failures == ()
     return release.label
 

@@ -19,7 +19,7 @@ from bot.errors import (
 )
 from bot.localhub import RunningHub
 from bot.records.artifacts import Report
-from bot.records.plans import Plan, Watched
+from bot.records.plans import Plan, WatchedSources
 from tests.cli.world import VARIANT, World
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.source import models
@@ -83,7 +83,7 @@ def test_a_model_that_is_not_there_holds_up_no_other(world: World, command: str)
     assert code == IncompleteError.exit_code, err
     value = json.loads(out)
     if command == "watch":
-        watched = Watched.from_json(value)
+        watched = WatchedSources.from_json(value)
         assert [s.repo_id for s in watched.sightings] == [world.whole.repo_id]
         assert [(n.repo_id, n.what) for n in watched.notices] == [(world.gone.repo_id, "unusable")]
         return

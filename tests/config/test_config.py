@@ -19,8 +19,8 @@ from jsonschema import Draft202012Validator
 from bot import catalogue, config
 from bot.config import Config, file
 from bot.config import tables as tables
-from bot.config.machines import OwnRunner
-from bot.config.places import Publish
+from bot.config.machines import RunnerTable
+from bot.config.places import PublishTable
 from bot.errors import ConfigError
 
 SCHEMA_FILE = Path(config.__file__).with_name("phi-bot.schema.json")
@@ -67,13 +67,13 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         """
     )
     assert got == Config(
-        hub=tables.Hub(endpoint="http://127.0.0.1:8080"),
-        watch=tables.Watch(authors=("microsoft", "phi-people"), include=("Phi-4*",), exclude=("*-onnx",)),
-        build=tables.Build(variants=("gguf/q4_k_m", "mlx"), work=tmp_path / "scratch", threads=3),
-        verify=tables.Verify(gates=tables.Gates(int4=0.5, fp32=1.0)),
-        publish=Publish(namespace="phi-people", private=True),
+        hub=tables.HubTable(endpoint="http://127.0.0.1:8080"),
+        watch=tables.WatchTable(authors=("microsoft", "phi-people"), include=("Phi-4*",), exclude=("*-onnx",)),
+        build=tables.BuildTable(variants=("gguf/q4_k_m", "mlx"), work=tmp_path / "scratch", threads=3),
+        verify=tables.VerifyTable(gates=tables.GatesTable(int4=0.5, fp32=1.0)),
+        publish=PublishTable(namespace="phi-people", private=True),
     )
-    assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, tables.Gates().int8)
+    assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, tables.GatesTable().int8)
 
 
 def test_a_table_of_a_name_of_the_persons_own_is_a_runner() -> None:
@@ -88,7 +88,7 @@ def test_a_table_of_a_name_of_the_persons_own_is_a_runner() -> None:
         labels = ["self-hosted", "big"]
         """
     )
-    big = OwnRunner(system="linux", cores=32, memory=128.0, disk=1000.5, price=1.0, labels=("self-hosted", "big"))
+    big = RunnerTable(system="linux", cores=32, memory=128.0, disk=1000.5, price=1.0, labels=("self-hosted", "big"))
     assert got.runner == {"big-one": big}
 
 
@@ -405,7 +405,7 @@ def test_what_needs_a_namespace_says_what_for() -> None:
 def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> None:
     config.init(Path("phi-bot.toml"))
     text = Path("phi-bot.toml").read_text(encoding="utf-8")
-    assert config.load(None, environ={}) == dataclasses.replace(Config(), run=tables.Run(dry_run=True))
+    assert config.load(None, environ={}) == dataclasses.replace(Config(), run=tables.RunTable(dry_run=True))
     assert Draft202012Validator(config.json_schema()).is_valid(tomllib.loads(text))
 
     set_all = re.sub(r"^# (?=[a-z0-9_]+ = |\[)", "", text, flags=re.MULTILINE)

@@ -20,7 +20,7 @@ from bot.catalogue.families import DEFAULT
 from bot.reconvert.child import code_of
 from bot.reconvert.compare import kept_sample
 from bot.reconvert.records import Comparison
-from bot.reconvert.sides import look
+from bot.reconvert.sides import describe_sides
 from bot.records.artifacts import Artifact
 from bot.toolchains.install import cache_folder, folder_of
 from bot.workspace import Workspace
@@ -112,7 +112,7 @@ def test_a_fifth_format_is_one_folder_and_one_card(
 def compare(head: Path, sample: Path, folder: Path, cache: Path) -> Comparison:
     """Compare the tree with ours, from a working folder in which the sample is made already."""
     base = code_of(ROOT)
-    kept = kept_sample(Workspace(root=folder / "work"), look(base, base).base, DEFAULT)
+    kept = kept_sample(Workspace(root=folder / "work"), describe_sides(base, base).base, DEFAULT)
     kept.parent.mkdir(parents=True)
     shutil.copytree(sample, kept)
     sides = ("--base", str(ROOT), "--head", str(head), "--work", str(folder / "work"))

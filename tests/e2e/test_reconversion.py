@@ -17,7 +17,7 @@ from bot.reconvert.child import code_of
 from bot.reconvert.compare import kept_sample
 from bot.reconvert.records import Comparison
 from bot.reconvert.render import render
-from bot.reconvert.sides import look
+from bot.reconvert.sides import describe_sides
 from bot.workspace import Workspace
 from tests import markdown_reader
 from tests.e2e.world import MODEL, World
@@ -37,7 +37,7 @@ def head(tmp_path: Path) -> Path:
 def work(sample: Path, tmp_path: Path) -> Path:
     """A working folder in which the sample is made already."""
     base = code_of(ROOT)
-    folder = kept_sample(Workspace(root=tmp_path / "work"), look(base, base).base, DEFAULT)
+    folder = kept_sample(Workspace(root=tmp_path / "work"), describe_sides(base, base).base, DEFAULT)
     folder.parent.mkdir(parents=True)
     shutil.copytree(sample, folder)
     return tmp_path / "work"

@@ -4,7 +4,16 @@ import hashlib
 from collections.abc import Callable
 
 from bot import catalogue, toolchains
-from bot.formats.recipes import alternatives, configured, is_tried, key_of, needed, takes_matrix, text_digest, tried
+from bot.formats.recipes import (
+    alternatives,
+    configured,
+    is_tried,
+    key_of,
+    needs_matrix,
+    takes_matrix,
+    text_digest,
+    with_trial,
+)
 from bot.formats.registry import all_formats
 from bot.records.artifacts import build_key
 
@@ -14,7 +23,7 @@ RELEASE = "0" * 64
 
 
 def test_variants_of_three_bits_and_less_take_one() -> None:
-    taking = {v.short_name for v in ROWS.values() if needed(v)}
+    taking = {v.short_name for v in ROWS.values() if needs_matrix(v)}
     bits = {"int2", "int3"}
     assert taking - {"iq4_xs"} == {v.short_name for v in ROWS.values() if v.format == "gguf" and v.precision in bits}
 
@@ -38,25 +47,25 @@ def test_no_build_key_is_another_one_by_accident() -> None:
 
 def test_a_recipe_that_is_tried_is_no_other_by_being_tried_again() -> None:
     for row in ROWS.values():
-        assert tried(tried(row)) == tried(row)
-        assert not (needed(row) and is_tried(tried(row)))
+        assert with_trial(with_trial(row)) == with_trial(row)
+        assert not (needs_matrix(row) and is_tried(with_trial(row)))
 
 
 def test_the_alternatives_are_the_row_itself_and_one_with_a_matrix() -> None:
-    plain, weighted = alternatives(tried(Q4_K_M))
+    plain, weighted = alternatives(with_trial(Q4_K_M))
     assert plain == Q4_K_M
     assert weighted.options == {"ftype": "Q4_K_M", "imatrix": True}
     assert weighted.name != plain.name
-    assert needed(weighted)
+    assert needs_matrix(weighted)
 
 
 # ---- build keys --------------------------------------------------------------------------------------------------
 
 
 def test_what_is_tried_has_another_key() -> None:
-    keys = {key_of(RELEASE, v) for v in (Q4_K_M, tried(Q4_K_M), alternatives(tried(Q4_K_M))[1])}
+    keys = {key_of(RELEASE, v) for v in (Q4_K_M, with_trial(Q4_K_M), alternatives(with_trial(Q4_K_M))[1])}
     assert len(keys) == 3
-    assert key_of(RELEASE, tried(Q8_0)) == key_of(RELEASE, Q8_0)
+    assert key_of(RELEASE, with_trial(Q8_0)) == key_of(RELEASE, Q8_0)
 
 
 def test_another_text_is_another_key_of_those_that_take_a_matrix_alone(another_text: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 
 from bot.github.release_issues import release_issues
 from bot.records.artifacts import Failure, Publication, Report
-from bot.records.plans import Notice, Plan, Postponed, Watched
+from bot.records.plans import Notice, Plan, Postponed, WatchedSources
 from tests.markdown_reader import blocks, hostile_text, inlines, tables
 from tests.pages.cards import examples as cards
 from tests.pages.status.examples import HUB, built, job, planned, release, sighting
@@ -38,7 +38,7 @@ PLAN = Plan(
         Postponed(release=SOURCE.label, planned=planned(SOURCE, "gguf/q6_k", "outdated"), why="outdated", text="old"),
     ),
 )
-SEEN = Watched(
+SEEN = WatchedSources(
     sightings=(sighting(SOURCE), sighting(release("phi-4"))),
     notices=(Notice(repo_id=SOURCE.repo_id, what="new", text="was not here before"),),
 )
@@ -81,7 +81,7 @@ def test_what_was_begun_and_not_ended_is_open() -> None:
 def test_private_gated_and_local_models_have_none() -> None:
     report = Report(publications=(GGUF,), failures=(FAILURE,))
     for change in ({"private": True}, {"gated": True}, {"folder": "/models/mine"}):
-        seen = Watched(sightings=(replace(SEEN.sightings[0], **change),))
+        seen = WatchedSources(sightings=(replace(SEEN.sightings[0], **change),))
         assert release_issues(report, PLAN, seen, hub=HUB) == ()
     shut = replace(PLAN, jobs=tuple(replace(j, release=replace(j.release, private=True)) for j in PLAN.jobs))
     assert release_issues(report, shut, SEEN, hub=HUB) == ()

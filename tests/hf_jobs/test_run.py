@@ -13,7 +13,7 @@ from bot import catalogue, config
 from bot.config import Config
 from bot.errors import ConfigError, RemoteJobError, TokenError
 from bot.hf_jobs import run
-from bot.hf_jobs.run import environment, errands, phi_bot, submit
+from bot.hf_jobs.run import environment, job_requests, phi_bot, submit
 from bot.hub import jobs
 from bot.hub.client import Hub, connect
 from bot.localhub import RunningHub, serve
@@ -99,7 +99,7 @@ DISKS = {"hf-jobs/cpu-basic": 50 * 10**9, "hf-jobs/cpu-xl": 10**12}
 def test_one_download_serves_what_a_release_has_for_a_flavor() -> None:
     other = replace(RELEASE, repo_id="microsoft/Phi-5")
     given = [job("gguf/q4_k_m"), job("mlx/4bit"), job("openvino/int4", runner="hf-jobs/cpu-xl")]
-    found = list(errands([*given, job("gguf/q4_k_m", release=other)], DISKS))
+    found = list(job_requests([*given, job("gguf/q4_k_m", release=other)], DISKS))
     assert [(e.release.name, e.flavor, [j.format for j in e.jobs]) for e in found] == [
         ("Phi-4", "cpu-basic", ["gguf", "mlx"]),
         ("Phi-4", "cpu-xl", ["openvino"]),
@@ -111,7 +111,7 @@ def test_one_download_serves_what_a_release_has_for_a_flavor() -> None:
 def test_what_would_fill_a_disk_goes_to_two() -> None:
     large = Estimate(output=30 * 10**9, disk=0, memory=1)
     given = [replace(job(name), estimate=large) for name in ("gguf/q4_k_m", "mlx/4bit")]
-    assert [[j.format for j in e.jobs] for e in errands(given, DISKS)] == [["gguf"], ["mlx"]]
+    assert [[j.format for j in e.jobs] for e in job_requests(given, DISKS)] == [["gguf"], ["mlx"]]
 
 
 def test_arguments_never_become_part_of_the_script() -> None:

@@ -178,7 +178,7 @@ def test_it_is_waited_for_minutes_and_then_given_up_once(
     faulty.faults.clear()
     faulty.listen()
     shaky.check()
-    assert retry.was_there(faulty.url)
+    assert retry.has_answered(faulty.url)
 
 
 def test_a_hub_that_never_answered_is_not_waited_for(waits: list[float]) -> None:

@@ -21,9 +21,10 @@ from bot.errors import (
 )
 from bot.hub import session
 from bot.hub.client import Hub, connect
-from bot.hub.errors import hub_errors, no_token, plain
+from bot.hub.errors import hub_errors, no_token
 from bot.hub.namespace import Namespace
 from bot.hub.retry import REFUSED_REPEATS
+from bot.hub.server_text import safe_line
 from bot.localhub import Grant, RunningHub, serve
 from tests.hub.faulty import Fault, Proxy
 from tests.hub.fixtures import Log
@@ -235,8 +236,8 @@ def test_a_token_is_in_no_text(faulty: Proxy, caplog: pytest.LogCaptureFixture) 
 
 
 def test_words_of_a_server_are_cut_to_a_plain_line() -> None:
-    assert plain("a\r\n\tb\x1b[31m \u202e hf_abcdefgh") == "a b [31m hf_…"
-    assert len(plain("x" * 10_000)) == 200
+    assert safe_line("a\r\n\tb\x1b[31m \u202e hf_abcdefgh") == "a b [31m hf_…"
+    assert len(safe_line("x" * 10_000)) == 200
 
 
 @pytest.mark.parametrize("login", ["variable", "file"])

@@ -10,7 +10,7 @@ import pytest
 from bot.errors import HubRefusedError, TokenError
 from bot.hub import jobs
 from bot.hub.client import Hub, connect
-from bot.hub.jobs import Order
+from bot.hub.jobs import JobOrder
 from bot.localhub import Grant, RunningHub, serve
 from tests.hub.faulty import Fault, Proxy
 
@@ -30,8 +30,8 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.05)
 
 
-def order(script: str = "sleep 60", digest: str = "d1") -> Order:
-    return Order(
+def order(script: str = "sleep 60", digest: str = "d1") -> JobOrder:
+    return JobOrder(
         name="phi-bot Phi-4 gguf",
         digest=digest,
         image="python:3.12",

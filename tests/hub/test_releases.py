@@ -23,7 +23,7 @@ from bot.errors import (
 from bot.hub.client import Hub, connect
 from bot.hub.errors import hub_errors
 from bot.hub.headers import shape
-from bot.localhub import Limits, RunningHub, serve
+from bot.localhub import RunningHub, ServerLimits, serve
 from bot.progress import Silent
 from bot.source.shape import local_shape
 from tests.hub.faulty import Fault, Proxy
@@ -280,7 +280,7 @@ def usable(client: Hub, author: str) -> list[str]:
 
 @pytest.mark.server
 def test_every_page_of_a_namespace_is_read(tmp_path: Any) -> None:
-    with serve(tmp_path, limits=dataclasses.replace(Limits(), page=2)) as running:
+    with serve(tmp_path, limits=dataclasses.replace(ServerLimits(), page=2)) as running:
         client = connect(running.url, running.token)
         for number in range(5):
             put(client, f"microsoft/Phi-{number}", files())
@@ -289,7 +289,7 @@ def test_every_page_of_a_namespace_is_read(tmp_path: Any) -> None:
 
 @pytest.mark.server
 def test_a_repo_of_more_files_than_a_page_is_read_whole(tmp_path: Any) -> None:
-    with serve(tmp_path, limits=dataclasses.replace(Limits(), page=2)) as running:
+    with serve(tmp_path, limits=dataclasses.replace(ServerLimits(), page=2)) as running:
         client = connect(running.url, running.token)
         put(client, "microsoft/Phi-4", files())
         assert len(client.release("microsoft/Phi-4").files) == len(files()) - 1

@@ -12,7 +12,7 @@ from bot.hub import client as clients
 from bot.hub.client import Hub
 from bot.localhub import serve
 from bot.localhub.check import check
-from bot.localhub.limits import Limits
+from bot.localhub.limits import ServerLimits
 from tests.hub.faulty import Fault, Proxy
 from tests.hub.fixtures import Log
 from tests.worker.running import small_disk
@@ -150,7 +150,7 @@ def test_a_refusal_for_the_token_stays_one(shaky: Hub, faulty: Proxy) -> None:
 
 
 def test_a_file_that_is_too_large_for_a_hub(tmp_path: Path) -> None:
-    with serve(tmp_path / "hub", limits=Limits(file=100_000)) as hub:
+    with serve(tmp_path / "hub", limits=ServerLimits(file=100_000)) as hub:
         error = put(clients.connect(hub.url, hub.token))
     assert "more than 100000 bytes" in error.message
     assert "larger than that Hub takes" in error.hint

@@ -18,9 +18,9 @@ from huggingface_hub.errors import EntryNotFoundError, FileDuplicationError, HfH
 
 from bot.localhub import Grant, LocalHub, RunningHub, check, lfs_files
 from bot.localhub.changes import apply, put
-from bot.localhub.garbage import Collected, Collector, collect
+from bot.localhub.garbage import Collected, GarbageCollector, collect
 from bot.localhub.objects import lfs_file
-from bot.localhub.repo import MAIN, Ref, Repo
+from bot.localhub.repo import MAIN, LocalRepo, Ref
 from tests.localhub.conftest import Ask
 from tests.localhub.test_kill import SHA256, WEIGHTS, die_at, in_memory
 from tests.localhub.test_parallel import at_once
@@ -218,7 +218,7 @@ def test_a_repo_that_moves_while_it_is_read_loses_nothing(tmp_path: Path, unsync
             repo.own(sha(content))
         real, moves = module._used_by, [("a", "z"), ("b", "a"), ("z", "b")]
 
-        def read(repo: Repo) -> Iterator[str]:
+        def read(repo: LocalRepo) -> Iterator[str]:
             yield from real(repo)
             if moves:
                 start, end = moves.pop(0)
@@ -242,7 +242,7 @@ def test_the_collector_says_what_fails_and_goes_on(tmp_path: Path, caplog: pytes
         damaged.write_text("[")  # what it names is not known
         garbage, start = hub.blobs.add(b"x"), blobs(hub)
         os.utime(hub.blobs.path(garbage), (0, 0))
-        collector = Collector(hub)
+        collector = GarbageCollector(hub)
         collector.wake()
         deadline = time.monotonic() + 30
         while "garbage was not removed" not in caplog.text and time.monotonic() < deadline:

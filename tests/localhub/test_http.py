@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.errors import LocalHubError
-from bot.localhub import Limits, RunningHub, serve
+from bot.localhub import RunningHub, ServerLimits, serve
 from tests.localhub.conftest import Ask
 
 HEADER = '{"key": "header", "value": {"summary": "x"}}\n'
@@ -149,7 +149,7 @@ def test_strange_addresses_get_an_answer(hub: RunningHub, path: str) -> None:
 
 @pytest.mark.server
 def test_bodies_have_limits(tmp_path: Path) -> None:
-    limits = Limits(json_body=1000, commit_body=5000, commit_line=2000, commit_operations=3)
+    limits = ServerLimits(json_body=1000, commit_body=5000, commit_line=2000, commit_operations=3)
     with serve(tmp_path / "hub", limits=limits) as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)
         api.create_repo("org/m")

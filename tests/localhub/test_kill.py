@@ -24,7 +24,7 @@ import pytest
 from bot.localhub import LocalHub, check, discussions
 from bot.localhub.changes import apply, drop, put
 from bot.localhub.objects import lfs_file, regular_file
-from bot.localhub.repo import MAIN, Ref, Repo
+from bot.localhub.repo import MAIN, LocalRepo, Ref
 
 pytestmark = pytest.mark.process
 
@@ -67,7 +67,7 @@ def life(folder: Path) -> Iterator[str]:
     yield "deleted"
 
 
-def commit(repo: Repo, path: str, *, weights: bool = False) -> None:
+def commit(repo: LocalRepo, path: str, *, weights: bool = False) -> None:
     file = lfs_file(path, sha256=SHA256, size=len(WEIGHTS)) if weights else regular_file(path, stored(repo, b"1"))
     with repo.changing():
         repo.land(
@@ -75,7 +75,7 @@ def commit(repo: Repo, path: str, *, weights: bool = False) -> None:
         )
 
 
-def stored(repo: Repo, content: bytes) -> bytes:
+def stored(repo: LocalRepo, content: bytes) -> bytes:
     repo.blobs.add(content)
     return content
 
@@ -121,9 +121,9 @@ def holds(folder: Path, said: list[str]) -> None:
         if "tagged" in said and last not in ("private", "untagged", "moved"):
             assert repo.resolve("v1").title == "Add w.bin"
         if "proposed" in said:
-            assert discussions.one_of(repo, 1).status in ("open", "merged")
+            assert discussions.find(repo, 1).status in ("open", "merged")
         if "merged" in said:
-            assert discussions.one_of(repo, 1).merge_commit == head.id
+            assert discussions.find(repo, 1).merge_commit == head.id
         if "private" in said:
             assert repo.settings().private
         if "moved" in said:
@@ -144,7 +144,7 @@ def goes_on(folder: Path) -> None:
             repo.land(
                 MAIN, lambda t: apply([drop("after.txt")], t), parent=None, author="me", title="Undo", description=""
             )
-        for found in discussions.all_of(repo):
+        for found in discussions.list_all(repo):
             if found.status == "open":
                 discussions.merge(repo, found.number, author="me", comment="")
 
@@ -185,10 +185,10 @@ def test_killed_before_each_change_of_a_folder(in_memory: Path, unsynced: None) 
 SERVER = """
 import resource, sys, time
 from pathlib import Path
-from bot.localhub import Limits, serve
+from bot.localhub import ServerLimits, serve
 if sys.argv[3]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
-with serve(Path(sys.argv[1]), limits=Limits(part=int(sys.argv[2]))) as hub:
+with serve(Path(sys.argv[1]), limits=ServerLimits(part=int(sys.argv[2]))) as hub:
     print(hub.url, flush=True)
     time.sleep(600)
 """

@@ -12,19 +12,19 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from bot.localhub import Grant, Limits, LocalHub, RunningHub, metadata, serve
+from bot.localhub import Grant, LocalHub, RunningHub, ServerLimits, metadata, serve
 from bot.localhub import index as index_module
 from bot.localhub.changes import apply, put
 from bot.localhub.index import Index
-from bot.localhub.metadata import Seen
+from bot.localhub.metadata import RepoView
 from bot.localhub.objects import regular_file
-from bot.localhub.repo import MAIN, Repo
+from bot.localhub.repo import MAIN, LocalRepo
 from tests.localhub.test_kill import served
 
-Changed = Callable[[LocalHub, Repo], object]
+Changed = Callable[[LocalHub, LocalRepo], object]
 
 
-def commit(repo: Repo, text: str) -> None:
+def commit(repo: LocalRepo, text: str) -> None:
     content = text.encode()
     repo.blobs.add(content)
     change = put(regular_file("config.json", content))
@@ -36,7 +36,7 @@ def listed(index: Index, namespace: str | None = None) -> list[str]:
     return [s.repo.name for s in index.all("model", namespace=namespace)]
 
 
-def known(hub: LocalHub) -> dict[str, Seen]:
+def known(hub: LocalHub) -> dict[str, RepoView]:
     return {s.repo.name: s for s in hub.index.all("model")}
 
 
@@ -54,13 +54,13 @@ def folder(tmp_path: Path, unsynced: None) -> Path:
 
 def test_a_repo_is_read_again_only_when_it_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    look = metadata.look
+    look = metadata.view
 
-    def counted(repo: Repo, revision: str) -> Seen:
+    def counted(repo: LocalRepo, revision: str) -> RepoView:
         read.append(repo.name)
         return look(repo, revision)
 
-    monkeypatch.setattr(index_module, "look", counted)
+    monkeypatch.setattr(index_module, "view", counted)
     with LocalHub(folder) as hub:
         assert sorted(listed(hub.index)) == sorted(read) == ["a", "b", "c"]
         read.clear()
@@ -89,7 +89,7 @@ def test_a_repo_is_read_again_only_when_it_changed(folder: Path, monkeypatch: py
     ids=["deleted", "private", "gated", "committed", "made"],
 )
 def test_what_another_process_changes_is_seen(
-    folder: Path, change: Changed, shown: Callable[[dict[str, Seen]], bool]
+    folder: Path, change: Changed, shown: Callable[[dict[str, RepoView]], bool]
 ) -> None:
     with LocalHub(folder) as reader, LocalHub(folder) as writer:
         assert not known(reader)["b"].settings.private
@@ -180,7 +180,7 @@ def pages_of(hub: RunningHub, api: HfApi, between: Callable[[], object]) -> list
 @pytest.fixture
 def six(tmp_path: Path, unsynced: None) -> Iterator[RunningHub]:
     """A Hub with org/m0 to org/m5, which lists two at a time."""
-    with serve(tmp_path / "hub", limits=Limits(page=2)) as hub:
+    with serve(tmp_path / "hub", limits=ServerLimits(page=2)) as hub:
         for i in range(6):
             hub.hub.create_repo("model", "org", f"m{i}", private=False, author="me")
         yield hub
@@ -242,7 +242,7 @@ def test_requests_are_counted_by_kind(hub: RunningHub, api: HfApi) -> None:
 
 @pytest.mark.server
 def test_a_hub_can_be_far_away(tmp_path: Path, unsynced: None) -> None:
-    with serve(tmp_path / "hub", limits=Limits(latency=0.2)) as hub:
+    with serve(tmp_path / "hub", limits=ServerLimits(latency=0.2)) as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)
         began = time.monotonic()
         list(api.list_models())

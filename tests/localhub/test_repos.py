@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from bot.localhub import Grant, Limits, RunningHub, serve
+from bot.localhub import Grant, RunningHub, ServerLimits, serve
 from tests.localhub.conftest import Ask
 
 CARD = b"""---
@@ -194,7 +194,7 @@ def test_finding_models(api: HfApi) -> None:
 
 @pytest.mark.server
 def test_long_lists_come_in_pages(tmp_path: Path) -> None:
-    with serve(tmp_path / "hub", limits=Limits(page=3)) as hub:
+    with serve(tmp_path / "hub", limits=ServerLimits(page=3)) as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)
         for i in range(8):
             api.create_repo(f"org/m{i}")

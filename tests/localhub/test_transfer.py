@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
-from bot.localhub import Grant, Limits, RunningHub, check, serve
+from bot.localhub import Grant, RunningHub, ServerLimits, check, serve
 from tests.localhub.conftest import Ask
 from tests.localhub.test_kill import served
 
@@ -25,7 +25,7 @@ SHA256 = hashlib.sha256(BYTES).hexdigest()
 @pytest.fixture
 def hub(tmp_path: Path, unsynced: None) -> Iterator[RunningHub]:
     """A Hub that wants files above 64 kB in parts."""
-    with serve(tmp_path / "hub", limits=Limits(part=64_000)) as running:
+    with serve(tmp_path / "hub", limits=ServerLimits(part=64_000)) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bot import catalogue, source
 from bot.config import Config
-from bot.config.machines import OwnRunner, Planning
+from bot.config.machines import PlanTable, RunnerTable
 from bot.errors import ConfigError, DamagedTokenizerError, DamagedWeightsError, HubUnreachableError
 from bot.hub.client import Hub, connect
 from bot.localhub import RunningHub
@@ -99,7 +99,7 @@ def test_a_runner_that_is_not_known_is_refused(client: Hub) -> None:
 
 
 def test_a_machine_of_ones_own_is_planned_on(client: Hub) -> None:
-    config = Config(runner={"mac": OwnRunner(system="macos", architecture="arm64", cores=8, memory=32.0, disk=500.0)})
+    config = Config(runner={"mac": RunnerTable(system="macos", architecture="arm64", cores=8, memory=32.0, disk=500.0)})
     found = assign_runners(todo(client, "mlx/4bit"), on=["own"], config=config, hub=client, display=Silent())
     assert where(found) == {"mlx/4bit": "own/mac"}
 
@@ -149,6 +149,6 @@ def test_a_hub_that_is_gone_is_nobodys_fault_and_ends_it(client: Hub, monkeypatc
 
 def test_the_bounds_of_the_configuration_hold(client: Hub) -> None:
     given = todo(client, "gguf/q4_k_m", "mlx/4bit")
-    found = assign_runners(given, config=Config(plan=Planning(max_jobs=1)), hub=client, display=Silent())
+    found = assign_runners(given, config=Config(plan=PlanTable(max_jobs=1)), hub=client, display=Silent())
     assert len(found.jobs) == 1
     assert [(p.why, p.text) for p in found.postponed] == [("bound", "plan.max_jobs is 1")]

@@ -16,7 +16,7 @@ from bot import catalogue
 from bot.formats import recipes
 from bot.formats.registry import all_formats
 from bot.machines.estimate import estimate
-from bot.machines.estimate_models import Models, class_of, expected, file_of
+from bot.machines.estimate_models import CostModels, class_of, expected, file_of
 from bot.records.artifacts import Release, Variant
 from bot.source.shape import Shape, guessed_shape
 from tests.steps.jobs import release, shape
@@ -66,7 +66,7 @@ def test_the_models_are_those_that_the_measurements_give() -> None:
     kept = [
         model
         for name in dict.fromkeys(new.format for new in learned)
-        for model in Models.from_json(json.loads(file_of(name).read_text(encoding="utf-8"))).models
+        for model in CostModels.from_json(json.loads(file_of(name).read_text(encoding="utf-8"))).models
     ]
     there = {(old.what, old.format, old.quantity): old for old in kept}
     assert len(there) == len(learned) == len(kept)
@@ -112,7 +112,7 @@ def test_outputs_and_times_of_a_job_pile_up_and_its_reference_is_computed_once()
 
 
 def test_a_variant_that_tries_a_matrix_is_built_and_verified_twice() -> None:
-    plain, trial, measured = (estimate(shape(MINI), [v]) for v in (Q4, recipes.tried(Q4), Q8))
+    plain, trial, measured = (estimate(shape(MINI), [v]) for v in (Q4, recipes.with_trial(Q4), Q8))
     once = expected("reference", shape(MINI), None, "cpu_seconds")
     assert trial.output == plain.output
     assert trial.disk == pytest.approx(measured.disk + plain.output, abs=2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.config import Config
 from bot.machines.github_matrix import MOST, matrix
-from bot.machines.placing import demand, place
+from bot.machines.placing import demand, place_jobs
 from bot.machines.runners import GB, Runner, built_in, chosen
 from bot.records.plans import Job, Plan
 from tests.steps.jobs import job, release, runner
@@ -19,7 +19,7 @@ GITHUB = chosen(built_in(), ["github"])
 
 
 def plan(*jobs: Job, runners: tuple[Runner, ...] = GITHUB) -> Plan:
-    return place(Plan(jobs=jobs, done=(), failures=()), runners=runners, shapes={}, config=Config())
+    return place_jobs(Plan(jobs=jobs, done=(), failures=()), runners=runners, shapes={}, config=Config())
 
 
 def test_one_download_serves_all_formats_that_run_on_the_same_machine() -> None:

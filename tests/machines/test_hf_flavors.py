@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.hub.client import Hub
-from bot.machines.hf_flavors import amount, flavor, flavors
+from bot.machines.hf_flavors import flavor, flavors, parse_bytes
 from bot.machines.runners import Runner, built_in
 from bot.records.artifacts import Json
 
@@ -82,12 +82,12 @@ def test_one_that_does_not_tell_its_disk_counts_with_little() -> None:
     st.sampled_from(["{} {}", "{}{}", " {} {} "]),
 )
 def test_amounts_in_words_are_read(number: int, unit: tuple[str, int], words: str) -> None:
-    assert amount(words.format(number, unit[0])) == number * unit[1]
+    assert parse_bytes(words.format(number, unit[0])) == number * unit[1]
 
 
 @given(st.text(max_size=20))
 def test_any_words_at_all_are_an_amount_or_none(words: str) -> None:
-    found = amount(words)
+    found = parse_bytes(words)
     assert found is None or found >= 0
 
 

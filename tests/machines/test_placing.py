@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bot import catalogue
 from bot.config import Config
 from bot.errors import NoRunnerError
-from bot.machines.placing import demand, fits, place, placement
+from bot.machines.placing import demand, fits, place_jobs, placement
 from bot.machines.runners import GB, Runner, built_in, chosen
 from bot.records.failures import is_refusal
 from bot.records.plans import Job, Plan
@@ -26,7 +26,7 @@ def placed(
 ) -> Plan:
     todo = Plan(jobs=tuple(jobs), done=(), failures=())
     shapes = {j.release.content_digest: shape(parameters or j.release.parameters) for j in jobs}
-    return place(todo, runners=runners, shapes=shapes, config=config or Config())
+    return place_jobs(todo, runners=runners, shapes=shapes, config=config or Config())
 
 
 def where(found: Plan) -> dict[str, str]:

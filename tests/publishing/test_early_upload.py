@@ -14,7 +14,7 @@ from bot.hub.client import Hub, connect
 from bot.localhub import RunningHub
 from bot.publishing.early_upload import LARGE_BYTES, EarlyUpload
 from bot.records.artifacts import Artifact, FileEntry
-from bot.steps.publish import placed, publish
+from bot.steps.publish import publish, publish_target
 from bot.workspace import Workspace, write_json
 from tests.contexts import context_of
 from tests.hub.faulty import Fault, Proxy, proxy
@@ -54,7 +54,7 @@ def sent(between: Proxy) -> int:
 
 
 def ahead_of(there: Hub, said: Said) -> EarlyUpload:
-    return EarlyUpload(there, partial(placed, namespace="me", private=False), said)
+    return EarlyUpload(there, partial(publish_target, namespace="me", private=False), said)
 
 
 def published(artifact: Artifact, there: Hub, folder: Path, said: Said) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def test_who_is_interrupted_does_not_wait_for_an_upload(artifact: Artifact, ther
     def place(given: Artifact) -> tuple[str, bool, dict[str, Path]]:
         begun.set()
         go_on.wait(20)
-        return placed(given, namespace="me", private=False)  # type: ignore[return-value]
+        return publish_target(given, namespace="me", private=False)  # type: ignore[return-value]
 
     def interrupted() -> None:
         with EarlyUpload(there, place, Said()) as ahead:

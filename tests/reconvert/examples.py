@@ -9,10 +9,10 @@ from bot.reconvert.records import (
     Difference,
     Figure,
     Fingerprint,
-    Measured,
     Rebuild,
     Rebuilds,
     RecipePrint,
+    SideMeasurement,
 )
 from bot.reconvert.verdict import verdict
 from bot.records.evidence import Side
@@ -25,9 +25,9 @@ def figure(mean_kl: float, error: float = 0.001, *, side: Side = "short", top1: 
     return Figure(side=side, mean_kl=mean_kl, mean_kl_error=error, top1=top1, top1_error=0.004)
 
 
-def measured(*figures: Figure, size: int = 2_200_000, digest: str = "") -> Measured:
+def measured(*figures: Figure, size: int = 2_200_000, digest: str = "") -> SideMeasurement:
     """A file that was verified."""
-    return Measured(
+    return SideMeasurement(
         status="verified",
         size=size,
         digest=digest,
@@ -38,7 +38,9 @@ def measured(*figures: Figure, size: int = 2_200_000, digest: str = "") -> Measu
     )
 
 
-def row(variant: str, before: Measured | None, after: Measured | None, model: str = "Phi-3.5-mini") -> ComparedVariant:
+def row(
+    variant: str, before: SideMeasurement | None, after: SideMeasurement | None, model: str = "Phi-3.5-mini"
+) -> ComparedVariant:
     """A row with its verdict."""
     return ComparedVariant(model=model, variant=variant, before=before, after=after, verdict=verdict(before, after))
 
@@ -120,7 +122,11 @@ FULL = Comparison(
         ),
         row("gguf/q8_0", measured(figure(0.0004, 0.00002), digest=ZERO), measured(figure(0.0004), digest=ZERO)),
         row("onnx/cpu-int4", measured(figure(0.0310)), measured(figure(0.0312))),
-        row("openvino/int4", measured(figure(0.0310)), Measured(status="failed", reason="nncf: KeyError: 'ratio'")),
+        row(
+            "openvino/int4",
+            measured(figure(0.0310)),
+            SideMeasurement(status="failed", reason="nncf: KeyError: 'ratio'"),
+        ),
         row("mlx/5bit", None, measured(figure(0.0034, 0.0001))),
     ),
     cards=(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bot.config import Config
-from bot.config.places import Reconvert
+from bot.config.places import ReconvertTable
 from bot.errors import ApprovalError
 from bot.github import Repository, client, open_repository
 from bot.reconvert import approval
@@ -17,7 +17,7 @@ from tests.github_server import GitHub, serve
 from tests.pages.cards.examples import GGUF
 
 A, B = "a" * 40, "b" * 40
-CONFIG = Config(reconvert=Reconvert(models=("microsoft/Phi-9", "microsoft/Phi-9-mini")))
+CONFIG = Config(reconvert=ReconvertTable(models=("microsoft/Phi-9", "microsoft/Phi-9-mini")))
 LABELING = Labeling(repository="o/r", number=7, head=A, label="convert:microsoft/Phi-9", sender="maintainer")
 
 

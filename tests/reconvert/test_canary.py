@@ -9,7 +9,7 @@ from bot.localhub import RunningHub
 from bot.reconvert import canary
 from bot.reconvert.canary import Bench
 from bot.reconvert.child import code_of, ours
-from bot.reconvert.records import Measured
+from bot.reconvert.records import SideMeasurement
 from bot.records.artifacts import Report
 from tests.reconvert.trees import checkout
 from tests.source import models
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.process
 VARIANTS = ("gguf/q4_k_m", "gguf/q8_0")
 
 
-def measure(bench: Bench, model: Path, said: list[str] | None = None) -> dict[str, Measured]:
+def measure(bench: Bench, model: Path, said: list[str] | None = None) -> dict[str, SideMeasurement]:
     return bench.measure("Phi-9", model, VARIANTS, (said if said is not None else []).append)
 
 

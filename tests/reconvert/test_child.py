@@ -78,6 +78,6 @@ def test_a_folder_without_code_is_compared_with_ours(tmp_path: Path) -> None:
 
 def test_what_it_said_last_is_told_in_one_line(code: Code) -> None:
     done = child.run(code, ["-c", "raise ValueError('\\x1b[31mred')"], seconds=60)
-    assert child.said(done) == "ValueError: \ufffd[31mred"
+    assert child.failure_line(done) == "ValueError: \ufffd[31mred"
     done = child.run(code, ["-m", "bot.cli", "build", "nobody/nothing/at/all", "--work", "w"], seconds=60)
-    assert child.said(done).startswith("'nobody/nothing/at/all' is neither a folder here nor a repo id")
+    assert child.failure_line(done).startswith("'nobody/nothing/at/all' is neither a folder here nor a repo id")

@@ -10,8 +10,8 @@ from huggingface_hub import HfApi
 
 from bot.building.context import Context
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, WatchTable
 from bot.github import Pull
 from bot.hub import client
 from bot.localhub import RunningHub
@@ -40,7 +40,9 @@ class World:
         self.folder = tmp_path / "artifacts"
         self.client = client.connect(hub.url, hub.token)
         self.config = Config(
-            watch=Watch(authors=("microsoft",)), build=Build(work=tmp_path / "work"), publish=Publish(namespace="me")
+            watch=WatchTable(authors=("microsoft",)),
+            build=BuildTable(work=tmp_path / "work"),
+            publish=PublishTable(namespace="me"),
         )
         self.release = proven.release(hub)
         report = publish([self.build("gguf/q8_0")], self.context())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.reconvert.records import CardDiff, Comparison, Difference, Measured, Rebuild, Rebuilds
+from bot.reconvert.records import CardDiff, Comparison, Difference, Rebuild, Rebuilds, SideMeasurement
 from bot.reconvert.render import LARGEST, render
 from tests import markdown_reader
 from tests.markdown_reader import hostile_text
@@ -61,7 +61,9 @@ def test_a_comparison_of_a_thousand_files_has_room() -> None:
     reason = "it was too " + "large " * 200
     many = replace(
         FULL,
-        rows=tuple(row(f"gguf/v{n}", None, Measured(status="failed", reason=f"{n} {reason}")) for n in range(1000)),
+        rows=tuple(
+            row(f"gguf/v{n}", None, SideMeasurement(status="failed", reason=f"{n} {reason}")) for n in range(1000)
+        ),
         changes=tuple(
             Difference(what="config", name=f"key{n}", before="x" * 5000, after="y" * 5000) for n in range(1000)
         ),
@@ -90,7 +92,7 @@ def hostile(text: str, number: float) -> Comparison:
         changes=(Difference(what="config", name=text, before=text, after=text),),
         rebuilds=Rebuilds(namespace=text, jobs=(job,), watched=(text,), unwatched=(text,)),
         rows=(
-            row(text, None, Measured(status="failed", reason=text), model=text),
+            row(text, None, SideMeasurement(status="failed", reason=text), model=text),
             row("a/b", None, measured(figure(1))),
         ),
         cards=(CardDiff(format=text, problem=text or "x"), CardDiff(format="x", diff=text or "x")),

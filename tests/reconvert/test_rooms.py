@@ -9,7 +9,7 @@ import pytest
 from bot.formats.registry import all_formats
 from bot.reconvert.files import Tree
 from bot.reconvert.records import Room
-from bot.reconvert.rooms import find, own_rooms, touched
+from bot.reconvert.rooms import find, own_rooms, touched_by
 from tests.page_reader import ROOT
 
 FORMATS = tuple(all_formats())
@@ -43,7 +43,7 @@ def test_every_touch_is_one_that_compare_knows() -> None:
     for room in own_rooms():
         for path in ("bot/gguf/a.py", "bot/gguf.txt"):
             alone = Room(name=room.name, touches=room.touches, files=("bot/{format}/a.py", "bot/{format}.txt"))
-            assert bool(touched([(path,)], [(alone,)], FORMATS)) == bool(room.touches)
+            assert bool(touched_by([(path,)], [(alone,)], FORMATS)) == bool(room.touches)
 
 
 def test_the_pattern_with_the_fewest_stars_counts_and_of_two_the_one_without_a_format() -> None:
@@ -63,7 +63,7 @@ def test_a_file_that_fits_two_rows_equally_is_in_both() -> None:
 
 def test_what_a_file_touches_is_looked_up_in_the_first_table_that_has_it() -> None:
     tables = [(_NAMED,), (_PATTERN, _FORMAT)]
-    seen = touched([("bot/a.py",), ("bot/b.py",), ("bot/mlx/c.py",)], tables, FORMATS)
+    seen = touched_by([("bot/a.py",), ("bot/b.py",), ("bot/mlx/c.py",)], tables, FORMATS)
     assert [(c.what, c.name, c.files) for c in seen] == [
         ("code", "mlx", ("bot/mlx/c.py",)),
         ("plan", "every format", ("bot/b.py",)),

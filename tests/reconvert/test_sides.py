@@ -8,7 +8,7 @@ import pytest
 from bot.reconvert.affected import changes
 from bot.reconvert.child import ChildError, Code, code_of
 from bot.reconvert.records import Difference
-from bot.reconvert.sides import identical, look
+from bot.reconvert.sides import describe_sides, identical
 from tests.page_reader import ROOT
 from tests.reconvert.trees import Q4_K_M, change, checkout, extend, move
 
@@ -24,7 +24,7 @@ def head(tmp_path: Path) -> Path:
 
 
 def found(base: Code, head: Code) -> tuple[Difference, ...]:
-    return changes(look(base, head))
+    return changes(describe_sides(base, head))
 
 
 def differences(head: Path) -> list[tuple[str, str]]:
@@ -204,13 +204,13 @@ def test_a_repository_of_a_publisher_is_its_configuration(tmp_path: Path) -> Non
 def test_a_head_that_cannot_be_read_is_named(head: Path, path: str, content: str, said: str) -> None:
     (head / path).write_text(content)
     with pytest.raises(ChildError, match=f"^the head cannot be read: .*{said}"):
-        look(code_of(ROOT), code_of(head))
+        describe_sides(code_of(ROOT), code_of(head))
 
 
 def test_a_side_from_before_it_could_be_asked_is_said_to_be_too_old(head: Path) -> None:
     change(head, "bot/cli/__init__.py", "        reconvert.describe_command,\n", "")
     with pytest.raises(ChildError, match=r"^the base cannot be read: its code is too old .* no `phi-bot describe`"):
-        look(code_of(head), code_of(ROOT))
+        describe_sides(code_of(head), code_of(ROOT))
 
 
 def test_sides_that_are_the_same_byte_for_byte_are_told_without_running_them(head: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.reconvert.records import Measured
-from bot.reconvert.verdict import ERRORS, ORDER, never, resized, verdict
+from bot.reconvert.records import SideMeasurement
+from bot.reconvert.verdict import ERRORS, ORDER, refused_on_both_sides, resized, verdict
 from tests.reconvert.examples import figure, measured, row
 
 context = st.floats(0, 10)
@@ -45,18 +45,20 @@ def test_without_any_error_every_difference_is_one() -> None:
     ("before", "after", "expected"),
     [
         (None, measured(figure(0.1)), "new"),
-        (Measured(status="refused"), measured(figure(0.1)), "new"),
-        (Measured(status="failed"), measured(figure(0.1)), "better"),
+        (SideMeasurement(status="refused"), measured(figure(0.1)), "new"),
+        (SideMeasurement(status="failed"), measured(figure(0.1)), "better"),
         (measured(figure(0.1)), None, "gone"),
-        (measured(figure(0.1)), Measured(status="refused"), "refused"),
-        (measured(figure(0.1)), Measured(status="failed"), "failed"),
-        (measured(figure(0.1)), Measured(status="outside the gate", figures=(figure(0.5),)), "fails the gate"),
-        (None, Measured(status="outside the gate"), "fails the gate"),
-        (Measured(status="outside the gate", figures=(figure(0.5),)), measured(figure(0.1)), "better"),
-        (Measured(status="outside the gate", figures=(figure(0.1),)), measured(figure(0.1)), "same"),
+        (measured(figure(0.1)), SideMeasurement(status="refused"), "refused"),
+        (measured(figure(0.1)), SideMeasurement(status="failed"), "failed"),
+        (measured(figure(0.1)), SideMeasurement(status="outside the gate", figures=(figure(0.5),)), "fails the gate"),
+        (None, SideMeasurement(status="outside the gate"), "fails the gate"),
+        (SideMeasurement(status="outside the gate", figures=(figure(0.5),)), measured(figure(0.1)), "better"),
+        (SideMeasurement(status="outside the gate", figures=(figure(0.1),)), measured(figure(0.1)), "same"),
     ],
 )
-def test_what_was_not_verified_has_a_verdict_too(before: Measured | None, after: Measured, expected: str) -> None:
+def test_what_was_not_verified_has_a_verdict_too(
+    before: SideMeasurement | None, after: SideMeasurement, expected: str
+) -> None:
     assert verdict(before, after) == expected
 
 
@@ -86,10 +88,10 @@ def test_a_size_is_said_to_change_from_half_a_percent_on(before: int, after: int
 
 
 def test_what_was_refused_before_is_no_doing_of_the_change() -> None:
-    refused = Measured(status="refused", reason="no such architecture")
-    assert never(row("onnx/a", refused, refused))
-    assert not never(row("onnx/a", measured(figure(0.1)), refused))
-    assert not never(row("onnx/a", None, refused))
+    refused = SideMeasurement(status="refused", reason="no such architecture")
+    assert refused_on_both_sides(row("onnx/a", refused, refused))
+    assert not refused_on_both_sides(row("onnx/a", measured(figure(0.1)), refused))
+    assert not refused_on_both_sides(row("onnx/a", None, refused))
 
 
 def test_every_verdict_has_its_place() -> None:

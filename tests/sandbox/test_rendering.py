@@ -15,7 +15,7 @@ from bot.hub.client import connect
 from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.sandbox import rendering
-from bot.sandbox.rendering import EngineError, LimitError, Rendered, render
+from bot.sandbox.rendering import EngineError, LimitError, RenderedPrompt, render
 from bot.source import local_release
 from bot.source.chat_template import check_limits
 from bot.system import processes
@@ -55,7 +55,11 @@ def test_one_child_renders_all_conversations(children: list[subprocess.Popen[byt
         "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}{{ messages[0].content }}"
     )
     made = render("bot.worker.jinja", given(template), [chat("a"), chat("no"), chat("c \ud83d")])
-    assert made == [Rendered(text="a"), Rendered(error="TemplateError: not this"), Rendered(text="c \ud83d")]
+    assert made == [
+        RenderedPrompt(text="a"),
+        RenderedPrompt(error="TemplateError: not this"),
+        RenderedPrompt(text="c \ud83d"),
+    ]
     assert len(children) == 1
     assert children[0].returncode == 0
 

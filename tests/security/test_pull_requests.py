@@ -14,7 +14,7 @@ from bot.reconvert import approval
 from bot.reconvert.approval import Approval
 from bot.reconvert.cards import difference
 from bot.reconvert.child import code_of
-from bot.reconvert.compare import Wish, compare_code
+from bot.reconvert.compare import ComparisonRequest, compare_code
 from bot.reconvert.records import COMPARISON_VERSION, CardDiff, Comparison
 from bot.reconvert.render import MARKER, render
 from bot.workspace import Workspace
@@ -57,7 +57,9 @@ def test_a_lock_that_names_something_else_than_pinned_packages(tmp_path: Path, l
     head = checkout(tmp_path / "head")
     with (head / "bot/formats/gguf/lock.txt").open("a") as file:
         file.write(f"{line}\n")
-    found = compare_code(ROOT, head, Wish(canary=False), workspace=Workspace(root=tmp_path / "work"), display=Silent())
+    found = compare_code(
+        ROOT, head, ComparisonRequest(canary=False), workspace=Workspace(root=tmp_path / "work"), display=Silent()
+    )
     assert "has no exact version or no sha256" in found.problem
     assert found.rows == ()
 

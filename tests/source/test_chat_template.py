@@ -8,7 +8,7 @@ import pytest
 from bot.errors import DamagedTokenizerError
 from bot.printable import one_line
 from bot.progress import Silent
-from bot.source.chat_template import ChatFormat, ChatTemplateError, chat_format, render_prompt
+from bot.source.chat_template import ChatFormat, TemplateRenderError, chat_format, render_prompt
 from bot.toolchains.install import ensure
 from bot.worker import jinja
 from bot.worker.renderer import answer_of
@@ -166,7 +166,7 @@ def test_a_failing_template_says_why(template: str, reason: str) -> None:
 
 
 def test_an_error_is_one_short_line() -> None:
-    with pytest.raises(ChatTemplateError) as caught:
+    with pytest.raises(TemplateRenderError) as caught:
         rendered("{{ raise_exception('No\nsystem\x1b[31m role ' ~ 'x' * 999) }}")
     message = str(caught.value)
     assert message.startswith("TemplateError: No system [31m role xxx")
@@ -182,7 +182,7 @@ def test_a_text_that_is_too_long_is_given_up_before_it_is_whole(template: str) -
 
 
 def test_a_template_that_eats_memory_is_stopped() -> None:
-    with pytest.raises(ChatTemplateError, match=r"^it takes too much memory"):
+    with pytest.raises(TemplateRenderError, match=r"^it takes too much memory"):
         rendered("{{ 'a' * 10**10 }}")
 
 

@@ -23,7 +23,7 @@ OTHER = safetensors(TENSORS, fill=2)
 INDEX_OF_TWO = json.loads(sharded()[INDEX])
 
 
-def listed(*names: str, index: Mapping[str, str] | None = None) -> source.Listing:
+def listed(*names: str, index: Mapping[str, str] | None = None) -> source.ModelFiles:
     def read(name: str) -> dict[str, Json]:
         assert name == INDEX
         assert index is not None, "the index is read only where names leave it open"

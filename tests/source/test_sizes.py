@@ -11,8 +11,8 @@ from huggingface_hub import HfApi
 from bot import source
 from bot.building import release_at_hand
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, WatchTable
 from bot.errors import AlteredDownloadError, OversizedFileError, SourceError
 from bot.hub import client
 from bot.localhub import RunningHub
@@ -104,7 +104,9 @@ def test_a_plan_refuses_before_any_download_and_names_file_size_and_limit(
     assert str(most) in caught.value.message.replace(str(most + 1), "")
     assert downloads(hub) == before
     # A look at what is watched says the same, and is not ended by it.
-    config = Config(watch=Watch(authors=("microsoft",)), build=Build(work=tmp_path), publish=Publish(namespace="me"))
+    config = Config(
+        watch=WatchTable(authors=("microsoft",)), build=BuildTable(work=tmp_path), publish=PublishTable(namespace="me")
+    )
     seen = watch(config=config, reader=Reader(hub=connected), memory=Memory(), now=NOW, display=Silent())
     (sighting,) = seen.sightings
     assert caught.value.message in sighting.problem

@@ -12,7 +12,7 @@ from bot.errors import BuildError, HubUnreachableError, PhiBotError
 from bot.records.artifacts import MalformedRecordError
 from bot.records.failures import failure
 from bot.records.plans import PlannedVariant
-from bot.state.memory import Memory, Refused, Seen, changes
+from bot.state.memory import Memory, SeenSource, ToolchainRefusal, changes
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -32,7 +32,7 @@ def attempt(memory: Memory, error: PhiBotError | None, now: dt.datetime = NOW) -
     return begun.ended([planned()], failures, now=now, most=MOST)
 
 
-REFUSED = Refused(repo_id="microsoft/Phi-9", reason="no such rope")
+REFUSED = ToolchainRefusal(repo_id="microsoft/Phi-9", reason="no such rope")
 BROKEN = BuildError("it broke", hint="Look at it.")
 KEY = planned().build_key
 
@@ -137,7 +137,9 @@ def test_a_refusal_is_that_of_a_version_of_the_bot() -> None:
 
 
 def test_a_memory_reads_what_it_wrote_and_refuses_another_version() -> None:
-    memory = attempt(Memory(), BROKEN).with_sources({"a/b": Seen(commit="0" * 40, content_digest=None, problem="bad")})
+    memory = attempt(Memory(), BROKEN).with_sources(
+        {"a/b": SeenSource(commit="0" * 40, content_digest=None, problem="bad")}
+    )
     assert Memory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
     with pytest.raises(MalformedRecordError, match=r"^\$\.version is 99, not 1: a newer phi-bot wrote this$"):
         Memory.from_json({"version": 99})
@@ -146,7 +148,7 @@ def test_a_memory_reads_what_it_wrote_and_refuses_another_version() -> None:
 SOURCES = st.dictionaries(
     st.sampled_from(["a/1", "a/2", "a/3", "a/4"]),
     st.builds(
-        Seen,
+        SeenSource,
         commit=st.sampled_from(["0" * 40, "1" * 40]),
         content_digest=st.sampled_from(["2" * 64, "3" * 64]),
     ),
@@ -155,7 +157,7 @@ SOURCES = st.dictionaries(
 
 @given(SOURCES, SOURCES)
 def test_every_change_of_a_source_is_said_once_and_nothing_else(
-    before: dict[str, Seen], after: dict[str, Seen]
+    before: dict[str, SeenSource], after: dict[str, SeenSource]
 ) -> None:
     said = changes(before, after)
     assert [n.repo_id for n in said] == sorted(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import Config
-from bot.config.places import Publish
+from bot.config.places import PublishTable
 from bot.errors import BuildError, DiskFullError, RecordError
 from bot.hub import client
 from bot.localhub import RunningHub
@@ -23,7 +23,7 @@ from tests.pages.cards.examples import GGUF
 from tests.steps.jobs import job, release
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
-CONFIG = Config(publish=Publish(namespace="me"))
+CONFIG = Config(publish=PublishTable(namespace="me"))
 ONE = release(30_000_000)
 _FIRST, _SECOND = job(ONE, "gguf/q4_k_m", "gguf/q8_0").variants
 JOB = replace(job(ONE, "gguf"), variants=(_FIRST, replace(_SECOND, build_key="e" * 64)))

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from bot.errors import RecordError
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.state.memory import Memory, Seen
+from bot.state.memory import Memory, SeenSource
 from bot.state.store import MEMORY_FILE, Store
 
 REPO = "me/phi-bot-state"
@@ -21,7 +21,7 @@ def store(hub: RunningHub) -> Store:
 
 
 def seen(memory: Memory, name: str) -> Memory:
-    return memory.with_sources({**memory.sources, name: Seen(commit="0" * 40, content_digest="1" * 64)})
+    return memory.with_sources({**memory.sources, name: SeenSource(commit="0" * 40, content_digest="1" * 64)})
 
 
 def test_where_nothing_was_kept_nothing_is_known(hub: RunningHub) -> None:

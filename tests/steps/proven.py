@@ -72,7 +72,7 @@ def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float 
         bot_version=bot.__version__,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         path_in_repo=form.path_in_repo(row),
-        imatrix=IMATRIX if recipes.needed(row) else None,
+        imatrix=IMATRIX if recipes.needs_matrix(row) else None,
     )
     proof = evidence(build, of, kl=kl)
     write_json(where / "build.json", build.to_json())

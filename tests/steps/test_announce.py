@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import Config
-from bot.config.places import Announce
+from bot.config.places import AnnounceTable
 from bot.hub import client
 from bot.records.artifacts import Report
 from bot.steps.announce import announce, announce_releases
@@ -40,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
         yield running
 
 
-def say(settings: Announce, report: Report = REPORT) -> list[str]:
+def say(settings: AnnounceTable, report: Report = REPORT) -> list[str]:
     said = Said()
     context = context_of(Config(announce=settings), hub=client.connect(HUB, None), display=said)  # type: ignore[arg-type]
     announce_releases(report, context, todo=given.PLAN, watched=given.SEEN)
@@ -48,18 +48,18 @@ def say(settings: Announce, report: Report = REPORT) -> list[str]:
 
 
 def test_a_release_is_announced_in_the_configured_repository(server: GitHub) -> None:
-    assert say(Announce(repository="o/r")) == ["Announced in https://github.com/o/r/issues/1"]
+    assert say(AnnounceTable(repository="o/r")) == ["Announced in https://github.com/o/r/issues/1"]
     assert [issue["title"][:20] for issue in server.issues] == ["Phi-4-mini-instruct "]
 
 
 def test_without_a_repository_github_is_not_asked(server: GitHub) -> None:
-    assert say(Announce()) == []
+    assert say(AnnounceTable()) == []
     assert server.seen == []
 
 
 def test_what_goes_wrong_is_said_and_fails_nothing(server: GitHub) -> None:
     server.faults = [Fault(method="GET", path="/repos/o/r", status=401, message="Bad credentials")]
-    (line,) = say(Announce(repository="o/r"))
+    (line,) = say(AnnounceTable(repository="o/r"))
     assert line.startswith("Not announced on GitHub: GitHub refused anything in o/r (401: Bad credentials)")
 
 

@@ -56,7 +56,7 @@ class Heard(Silent):
 # ---- deciding, on what was measured --------------------------------------------------------------------------------
 
 RELEASE = examples.release(examples.PHI_4_MINI, 10**9)
-(JOB,) = plan_releases([RELEASE], [recipes.tried(Q4_K_M)]).jobs
+(JOB,) = plan_releases([RELEASE], [recipes.with_trial(Q4_K_M)]).jobs
 (TRIED,) = JOB.variants
 PLAIN, WEIGHTED = to_build(TRIED)
 
@@ -69,7 +69,7 @@ def put(workspace: Workspace, planned: PlannedVariant, kl: float, *, passes: boo
     folder = workspace.artifact(planned.build_key, RELEASE)
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made.folder, folder)
-    matrix = proven.IMATRIX if recipes.needed(planned.variant) else None
+    matrix = proven.IMATRIX if recipes.needs_matrix(planned.variant) else None
     build = replace(made.build, build_key=planned.build_key, variant=planned.variant, imatrix=matrix)
     write_json(folder / "build.json", build.to_json())
     write_json(folder / "evidence.json", replace(made.evidence, checks=checks).to_json())
@@ -220,7 +220,7 @@ def content(artifact: Artifact) -> bytes:
 def test_what_is_kept_is_the_file_that_a_plain_build_gives(place: Place) -> None:
     display = Heard()
     made = place.build(recipes.configured([Q4_K_M, Q6_K, Q8_0], "measured"), display)
-    alternatives = {v.short_name: recipes.alternatives(recipes.tried(v)) for v in (Q4_K_M, Q6_K)}
+    alternatives = {v.short_name: recipes.alternatives(recipes.with_trial(v)) for v in (Q4_K_M, Q6_K)}
     plain = place.build([v for pair in alternatives.values() for v in pair], Silent())
     gained = {}
     for name, (without, with_one) in alternatives.items():

@@ -11,7 +11,7 @@ import pytest
 from bot import catalogue
 from bot.building import release_at_hand
 from bot.building.context import Context
-from bot.building.streams import Stream
+from bot.building.streams import WeightStream
 from bot.config import Config
 from bot.errors import BuildError
 from bot.hub import client
@@ -37,7 +37,7 @@ class Place:
 
     context: Context
     jobs: tuple[Job, ...]
-    streams: list[Stream]
+    streams: list[WeightStream]
 
     @property
     def weights(self) -> int:
@@ -52,14 +52,14 @@ class Place:
 @pytest.fixture
 def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Place]]:
     """Make a place: a working folder of its own beside a Hub that has the sample."""
-    streams: list[Stream] = []
+    streams: list[WeightStream] = []
 
-    class Counted(Stream):
+    class Counted(WeightStream):
         def __enter__(self) -> Self:
             streams.append(self)
             return super().__enter__()
 
-    monkeypatch.setattr(release_at_hand, "Stream", Counted)
+    monkeypatch.setattr(release_at_hand, "WeightStream", Counted)
     monkeypatch.setattr(verify_step, "missing_bytes", lambda *_: 1 << 60)
     with serve(tmp_path / "hub") as running:
         hub = client.connect(running.url, running.token)

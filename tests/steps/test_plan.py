@@ -21,8 +21,8 @@ from bot.records.artifacts import Release
 from bot.records.failures import failure, is_refusal
 from bot.records.plans import Plan, PublishedRepo, SourceState
 from bot.state.memory import Memory
-from bot.steps.plan import Known, current_keys, plan, require_work
-from bot.steps.watch import Reader, sighting_of
+from bot.steps.plan import PlanInputs, current_keys, plan, require_work
+from bot.steps.watch import Reader, source_state
 from bot.system import machine
 from tests.source import models
 
@@ -59,9 +59,9 @@ def plan_of(hub: RunningHub, releases: Sequence[Release], *names: str, **known: 
     connected = client.connect(hub.url, hub.token)
     there = connected.namespace("me")
     settings: dict[str, Any] = {"namespace": "me", "there": there, "now": NOW} | known
-    what = Known(**settings)
+    what = PlanInputs(**settings)
     reader = Given(connected, *releases)
-    return plan([sighting_of(r) for r in releases], catalogue.select(names), reader=reader, known=what)[0]
+    return plan([source_state(r) for r in releases], catalogue.select(names), reader=reader, known=what)[0]
 
 
 def planned(hub: RunningHub, release: Release, *names: str) -> Plan:
@@ -148,8 +148,8 @@ def published(job_plan: Plan, *, content: str, key: str | None = None, changed: 
 def test_what_is_published_with_its_key_is_done_and_its_release_is_not_read(hub: RunningHub, release: Release) -> None:
     there = published(planned(hub, release, "default"), content=release.content_digest)
     reader = Given(client.connect(hub.url, hub.token))
-    known = Known(namespace="me", there=there, now=NOW)
-    todo, refusals = plan([sighting_of(release)], catalogue.select(["default"]), reader=reader, known=known)
+    known = PlanInputs(namespace="me", there=there, now=NOW)
+    todo, refusals = plan([source_state(release)], catalogue.select(["default"]), reader=reader, known=known)
     assert (todo.jobs, todo.failures, refusals, reader.asked) == ((), (), {}, [])
     assert len(todo.done) == len(catalogue.select(["default"]))
 
@@ -200,20 +200,20 @@ def test_what_failed_waits_and_the_rest_goes_on(hub: RunningHub, release: Releas
 
 def test_a_refusal_that_is_remembered_needs_no_look_at_the_release(hub: RunningHub, release: Release) -> None:
     llama = Release.from_json(release.to_json() | {"config": CONFIG | {"architectures": ["LlamaForCausalLM"]}})
-    known = Known(namespace="me", now=NOW)
+    known = PlanInputs(namespace="me", now=NOW)
     rows = catalogue.select(["gguf"])
     connected = client.connect(hub.url, hub.token)
-    first, refusals = plan([sighting_of(llama)], rows, reader=Given(connected, llama), known=known)
+    first, refusals = plan([source_state(llama)], rows, reader=Given(connected, llama), known=known)
     memory = Memory().with_refusals(refusals, bot_version=bot.__version__)
     reader = Given(connected)
-    second, _ = plan([sighting_of(llama)], rows, reader=reader, known=dataclasses.replace(known, memory=memory))
+    second, _ = plan([source_state(llama)], rows, reader=reader, known=dataclasses.replace(known, memory=memory))
     assert second.failures == first.failures
     assert reader.asked == []
 
 
 def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
     broken = SourceState(repo_id="microsoft/Phi-9", commit="0" * 40, content_digest=None, problem="no config")
-    known = Known(namespace="me", now=NOW)
+    known = PlanInputs(namespace="me", now=NOW)
     reader = Given(client.connect(hub.url, hub.token))
     todo, _ = plan([broken], catalogue.select(["default"]), reader=reader, known=known)
     assert todo == Plan(jobs=(), done=(), failures=())
@@ -222,8 +222,8 @@ def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
 
 def test_a_key_is_current_whether_a_matrix_is_tried_or_not(release: Release) -> None:
     row = catalogue.all_variants()["gguf/q4_k_m"]
-    keys = current_keys([sighting_of(release)])
-    for variant in (row, recipes.tried(row)):
+    keys = current_keys([source_state(release)])
+    for variant in (row, recipes.with_trial(row)):
         assert recipes.key_of(release.content_digest, variant) in keys
     other = dataclasses.replace(row, options={"ftype": "Q4_K_M", "imatrix": True})
     assert recipes.key_of(release.content_digest, other) not in keys

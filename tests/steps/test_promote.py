@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Gates, Run, Verify, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, GatesTable, RunTable, VerifyTable, WatchTable
 from bot.errors import ConfigError, ForeignRepoError
 from bot.formats import recipes
 from bot.hub import client
@@ -38,7 +38,9 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(
-        watch=Watch(authors=("microsoft",)), build=Build(work=tmp_path / "work"), publish=Publish(namespace="me")
+        watch=WatchTable(authors=("microsoft",)),
+        build=BuildTable(work=tmp_path / "work"),
+        publish=PublishTable(namespace="me"),
     )
 
 
@@ -150,7 +152,7 @@ def test_one_that_is_not_what_it_says_holds_up_no_other(world: World) -> None:
 
 def test_in_a_dry_run_all_is_checked_and_nothing_published(world: World, api: HfApi) -> None:
     world.stage(world.build())
-    assert world.promote(config=replace(world.config, run=Run(dry_run=True))) == Report()
+    assert world.promote(config=replace(world.config, run=RunTable(dry_run=True))) == Report()
     assert not api.repo_exists(GGUF_REPO)
 
 
@@ -215,7 +217,7 @@ def test_an_importance_matrix_that_is_not_ours(
 
 def tried(build: dict[str, Any], trial: ImatrixTrial | None, imatrix: Imatrix | None) -> None:
     """Make a build one that tried an importance matrix."""
-    variant = recipes.tried(Variant.from_json(build["variant"]))
+    variant = recipes.with_trial(Variant.from_json(build["variant"]))
     build |= {
         "variant": variant.to_json(),
         "build_key": recipes.key_of(build["source"]["content_digest"], variant),
@@ -305,7 +307,7 @@ def test_evidence_that_proves_nothing(world: World, change: Callable[[dict[str, 
 
 def test_the_gates_are_those_of_who_promotes(world: World) -> None:
     world.stage(world.build(kl=0.1))
-    strict = replace(world.config, verify=Verify(gates=Gates(int4=0.05)))
+    strict = replace(world.config, verify=VerifyTable(gates=GatesTable(int4=0.05)))
     assert "at most 0.05 allowed" in why(world.promote(config=strict))
     assert world.promote().failures == ()
 
@@ -372,7 +374,7 @@ def test_a_record_that_is_none(world: World, api: HfApi, name: str, content: byt
 
 def test_a_model_that_nobody_watches_is_published_only_by_its_name(world: World) -> None:
     world.stage(world.build())
-    other = replace(world.config, watch=Watch(authors=("someone",)))
+    other = replace(world.config, watch=WatchTable(authors=("someone",)))
     assert "no model that is watched here" in why(world.promote(config=other))
     assert world.promote("microsoft/Phi-9-mini", config=other).failures == ()
 
@@ -421,7 +423,7 @@ def test_a_folder_of_this_machine_is_not_staged(world: World) -> None:
 
 
 def test_without_a_namespace_nothing_is_staged_or_promoted(world: World) -> None:
-    world.config = replace(world.config, publish=Publish())
+    world.config = replace(world.config, publish=PublishTable())
     with pytest.raises(ConfigError, match="no namespace"):
         world.stage(world.build())
     with pytest.raises(ConfigError, match="no namespace"):

@@ -23,8 +23,8 @@ from bot.building.release_at_hand import fetch
 from bot.catalogue import naming
 from bot.cli import cli
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, WatchTable
 from bot.github import Pull
 from bot.hub import client
 from bot.localhub import RunningHub, serve
@@ -33,14 +33,14 @@ from bot.reconvert.approval import Approval
 from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
 from bot.records.artifacts import Artifact, FileEntry, Release, Report, digest_of
-from bot.records.plans import Plan, Watched
-from bot.state.memory import Memory, Seen
+from bot.records.plans import Plan, WatchedSources
+from bot.state.memory import Memory, SeenSource
 from bot.state.store import Store
-from bot.steps.plan import Known, plan
+from bot.steps.plan import PlanInputs, plan
 from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.stage import stage
-from bot.steps.watch import Reader, remembered, sighting_of, watch
+from bot.steps.watch import Reader, remembered, source_state, watch
 from bot.workspace import Workspace, write_json
 from tests.contexts import context_of
 from tests.reconvert.test_conclude import HEAD, NAME
@@ -68,7 +68,9 @@ class World:
         self.hub = client.connect(hub.url, hub.token)
         self.api = HfApi(endpoint=hub.url, token=hub.token)
         self.config = Config(
-            watch=Watch(authors=("microsoft",)), build=Build(work=tmp_path / "work"), publish=Publish(namespace="me")
+            watch=WatchTable(authors=("microsoft",)),
+            build=BuildTable(work=tmp_path / "work"),
+            publish=PublishTable(namespace="me"),
         )
         self.models: list[Release] = []
 
@@ -302,7 +304,7 @@ def test_concluding_asks_once_whose_the_token_is(worlds: Callable[[], World]) ->
 # ---- watching, planning, fetching, remembering -----------------------------------------------------------------
 
 
-def looked(world: World, memory: Memory) -> Watched:
+def looked(world: World, memory: Memory) -> WatchedSources:
     """Watch, and find no fault."""
     found = watch(config=world.config, reader=Reader(hub=world.hub), memory=memory, now=NOW, display=Silent())
     assert len(found.sightings) == len(world.models)
@@ -332,8 +334,8 @@ def planned(world: World, rows: Sequence[str], **how: Any) -> tuple[Counter[str]
     found: list[Plan] = []
 
     def step() -> None:
-        known = Known(namespace="me", there=world.hub.namespace("me"), now=NOW, **how)
-        sightings = [sighting_of(release) for release in world.models]
+        known = PlanInputs(namespace="me", there=world.hub.namespace("me"), now=NOW, **how)
+        sightings = [source_state(release) for release in world.models]
         found.append(plan(sightings, catalogue.select(rows), reader=Reader(hub=world.hub), known=known)[0])
 
     return world.asked(step), found[0]
@@ -429,7 +431,7 @@ def test_fetching_asks_for_the_header_of_each_file_and_for_all_of_it(worlds: Cal
 
 def test_remembering_costs_the_same_however_much_it_is(worlds: Callable[[], World]) -> None:
     def kept(world: World, size: int) -> Counter[str]:
-        seen = {f"microsoft/Phi-{n}": Seen(commit="a" * 40, content_digest="b" * 64) for n in range(size)}
+        seen = {f"microsoft/Phi-{n}": SeenSource(commit="a" * 40, content_digest="b" * 64) for n in range(size)}
         store = Store(hub=world.hub, repo_id="me/phi-bot-state")
         store.read()
         store.update(lambda memory: memory.with_sources({}), "Nothing")

@@ -13,8 +13,8 @@ from huggingface_hub import HfApi
 from bot import catalogue
 from bot.building.context import Context
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Run, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, RunTable, WatchTable
 from bot.errors import BuildError, HubUnreachableError
 from bot.hub import client
 from bot.localhub import RunningHub
@@ -56,10 +56,10 @@ def broken(api: HfApi) -> str:
 
 def context(hub: RunningHub, work: Path, **bot: Any) -> Context:
     config = Config(
-        run=Run(**bot),
-        watch=Watch(authors=("microsoft",)),
-        build=Build(work=work),
-        publish=Publish(namespace="me"),
+        run=RunTable(**bot),
+        watch=WatchTable(authors=("microsoft",)),
+        build=BuildTable(work=work),
+        publish=PublishTable(namespace="me"),
     )
     return Context(
         config=config, workspace=Workspace(root=work), hub=client.connect(hub.url, hub.token), display=Heard()
@@ -89,9 +89,9 @@ def test_a_matrix_is_tried_where_the_configuration_says_so(
     hub: RunningHub, broken: str, tmp_path: Path, setting: Literal["never", "measured"]
 ) -> None:
     given = context(hub, tmp_path / "work")
-    config = dataclasses.replace(given.config, build=Build(work=tmp_path / "work", imatrix_from_4_bits=setting))
+    config = dataclasses.replace(given.config, build=BuildTable(work=tmp_path / "work", imatrix_from_4_bits=setting))
     rows = catalogue.select(["gguf/q4_k_m", "gguf/q8_0"])
-    seen = steps.look([broken], rows, dataclasses.replace(given, config=config), steps.TO_SEE)
+    seen = steps.watch_and_plan([broken], rows, dataclasses.replace(given, config=config), steps.TO_SEE)
     options = {v.variant.short_name: v.variant.options for job in seen.todo.jobs for v in job.variants}
     trying = {"imatrix": "measured"} if setting == "measured" else {}
     assert options == {"q4_k_m": {"ftype": "Q4_K_M"} | trying, "q8_0": {"ftype": "Q8_0"}}

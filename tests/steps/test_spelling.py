@@ -12,8 +12,8 @@ from bot import catalogue
 from bot.building.context import Context
 from bot.cli import cli
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, WatchTable
 from bot.hub import client
 from bot.localhub import RunningHub, make_token
 from bot.reconvert.approval import Approval
@@ -22,7 +22,7 @@ from bot.records.artifacts import Release
 from bot.state.memory import Memory
 from bot.steps.promote import promote
 from bot.steps.publish import publish
-from bot.steps.run import TO_SEE, Purpose, look
+from bot.steps.run import TO_SEE, Purpose, watch_and_plan
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, is_watched, watch
 from bot.workspace import Workspace
@@ -47,9 +47,9 @@ class World:
 
     def context(self, namespace: str = "me", *, token: str | None = None, **watch: Any) -> Context:
         config = Config(
-            watch=Watch(**({"authors": ("microsoft",)} | watch)),
-            build=Build(work=self.folder / "work"),
-            publish=Publish(namespace=namespace),
+            watch=WatchTable(**({"authors": ("microsoft",)} | watch)),
+            build=BuildTable(work=self.folder / "work"),
+            publish=PublishTable(namespace=namespace),
         )
         hub = client.connect(self.running.url, token or self.running.token)
         return Context(config=config, workspace=Workspace(root=self.folder / "work"), hub=hub, display=self.said)
@@ -111,7 +111,7 @@ def test_patterns_take_and_leave_out_in_any_spelling(world: World, pattern: str)
 @pytest.mark.parametrize("namespace", ["me", "Me", "ME"])
 def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: World, author: str, namespace: str) -> None:
     world.published(*ROWS)
-    cycle = look((), catalogue.select(ROWS), world.context(namespace, authors=(author,)), TO_REMEMBER)
+    cycle = watch_and_plan((), catalogue.select(ROWS), world.context(namespace, authors=(author,)), TO_REMEMBER)
     assert (cycle.todo.jobs, cycle.todo.failures, len(cycle.todo.done)) == ((), (), 2)
     assert cycle.context.config.publish.namespace == "me"
     assert cycle.store is not None
@@ -121,7 +121,7 @@ def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: Worl
 
 @pytest.mark.parametrize("model", [MODEL, "Microsoft/PHI-9-mini", "microsoft/phi-9-mini@main"])
 def test_a_model_is_named_in_any_spelling_and_has_its_own_everywhere(world: World, model: str) -> None:
-    cycle = look((model, MODEL), catalogue.select(ROWS), world.context(), TO_SEE)
+    cycle = watch_and_plan((model, MODEL), catalogue.select(ROWS), world.context(), TO_SEE)
     assert [(j.release.repo_id, v.repo_id) for j in cycle.todo.jobs for v in j.variants] == [
         (MODEL, "me/Phi-9-mini-GGUF")
     ] * 2
@@ -129,9 +129,9 @@ def test_a_model_is_named_in_any_spelling_and_has_its_own_everywhere(world: Worl
 
 def test_a_namespace_with_nothing_in_it_is_spelled_as_the_token_says(world: World, hub: RunningHub) -> None:
     token = make_token(hub.hub.folder, "publisher", "write", ["My-Org"])
-    cycle = look((MODEL,), catalogue.select(ROWS), world.context("my-org", token=token), TO_REMEMBER)
+    cycle = watch_and_plan((MODEL,), catalogue.select(ROWS), world.context("my-org", token=token), TO_REMEMBER)
     assert {v.repo_id for j in cycle.todo.jobs for v in j.variants} == {"My-Org/Phi-9-mini-GGUF"}
-    unknown = look((MODEL,), catalogue.select(ROWS), world.context("new-org", token=token), TO_SEE)
+    unknown = watch_and_plan((MODEL,), catalogue.select(ROWS), world.context("new-org", token=token), TO_SEE)
     assert {v.repo_id for j in unknown.todo.jobs for v in j.variants} == {"new-org/Phi-9-mini-GGUF"}
 
 

@@ -14,8 +14,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from bot import catalogue
 from bot.building.context import Context
 from bot.config import Config
-from bot.config.places import Publish
-from bot.config.tables import Build, Run, Watch
+from bot.config.places import PublishTable
+from bot.config.tables import BuildTable, RunTable, WatchTable
 from bot.errors import OtherSourceError
 from bot.github import Pull
 from bot.hf_jobs.run import submit
@@ -27,12 +27,12 @@ from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
 from bot.records.artifacts import Artifact, Release, Report
 from bot.records.plans import Plan
-from bot.steps.plan import Known, plan
+from bot.steps.plan import PlanInputs, plan
 from bot.steps.promote import promote
-from bot.steps.publish import Owners, placed, publish
-from bot.steps.run import TO_SEE, look
+from bot.steps.publish import Owners, publish, publish_target
+from bot.steps.run import TO_SEE, watch_and_plan
 from bot.steps.stage import stage
-from bot.steps.watch import Reader, sighting_of
+from bot.steps.watch import Reader, source_state
 from bot.workspace import Workspace
 from tests.contexts import context_of
 from tests.reconvert.test_conclude import HEAD, NAME
@@ -68,10 +68,10 @@ class World:
         self.other = proven.release(hub, OTHER, model__safetensors=models.safetensors(models.TENSORS, fill=7))
         assert self.one.content_digest != self.other.content_digest
         self.config = Config(
-            run=Run(),
-            watch=Watch(authors=("microsoft", "azure")),
-            build=Build(work=tmp_path / "work"),
-            publish=Publish(namespace="me"),
+            run=RunTable(),
+            watch=WatchTable(authors=("microsoft", "azure")),
+            build=BuildTable(work=tmp_path / "work"),
+            publish=PublishTable(namespace="me"),
         )
 
     def named(self, template: str) -> None:
@@ -88,13 +88,13 @@ class World:
         return publish(artifacts, self.context())
 
     def plan(self, *releases: Release, rows: Sequence[str] = ROWS) -> Plan:
-        known = Known(
+        known = PlanInputs(
             namespace="me",
             there=self.hub.namespace("me"),
             template=self.config.publish.repo,
             now=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
         )
-        sightings = [sighting_of(r) for r in releases or (self.one, self.other)]
+        sightings = [source_state(r) for r in releases or (self.one, self.other)]
         return plan(sightings, catalogue.select(rows), reader=Reader(hub=self.hub), known=known)[0]
 
     def state(self, repo_id: str = REPO) -> tuple[str, set[str]]:
@@ -183,7 +183,7 @@ def test_a_look_and_jobs_elsewhere_begin_nothing_of_the_other(world: World) -> N
         config=world.config, workspace=Workspace(root=world.folder / "work"), hub=world.hub, display=world.said
     )
     for wanted in ((ONE, OTHER), ()):
-        cycle = look(wanted, catalogue.select(ROWS), context, TO_SEE.on_runners(("hf-jobs",)).by_sizes())
+        cycle = watch_and_plan(wanted, catalogue.select(ROWS), context, TO_SEE.on_runners(("hf-jobs",)).by_sizes())
         assert {j.release.repo_id for j in cycle.todo.jobs} <= {ONE, OTHER}
         assert len(cycle.todo.jobs) == 1
         refused(cycle.todo, *ROWS)
@@ -225,7 +225,7 @@ def test_large_files_of_the_other_are_not_uploaded_ahead(world: World) -> None:
     blobs = {p.name for p in (world.folder / "hub" / "blobs").rglob("*")}
 
     with EarlyUpload(
-        world.hub, partial(placed, namespace="me", private=False), world.said, Owners(hub=world.hub)
+        world.hub, partial(publish_target, namespace="me", private=False), world.said, Owners(hub=world.hub)
     ) as ahead:
         ahead.offer(artifact)
     assert world.said.lines[-1].startswith(f"gguf/q4_k_m was not uploaded ahead: {REPO} holds what was made from {ONE}")
@@ -246,7 +246,7 @@ def test_the_other_is_neither_staged_nor_promoted(world: World) -> None:
     before = world.state()
     (owner,) = before[1]
     for _ in range(2):
-        refused(promoted(replace(world.config, run=Run(dry_run=True))), "gguf/q4_k_m")
+        refused(promoted(replace(world.config, run=RunTable(dry_run=True))), "gguf/q4_k_m")
         refused(promoted(), "gguf/q4_k_m")
     second = world.one if owner == OTHER else world.other
     refused(staged(world.build(second, "gguf/q8_0")), "gguf/q8_0")

@@ -9,13 +9,13 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.config import Config
-from bot.config.tables import Watch
+from bot.config.tables import WatchTable
 from bot.errors import PicklesOnlyError, UnknownModelError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.progress import Silent
 from bot.records.artifacts import Release
-from bot.records.plans import SourceState, Watched
+from bot.records.plans import SourceState, WatchedSources
 from bot.state.memory import Memory
 from bot.steps.watch import Reader, is_folder, remembered, watch
 from tests.source import models
@@ -32,9 +32,9 @@ def put(hub: RunningHub, repo_id: str, files: dict[str, bytes], folder: Path) ->
     api.upload_folder(repo_id=repo_id, folder_path=folder)
 
 
-def watched(hub: RunningHub, memory: Memory | None = None, **policy: Any) -> tuple[Watched, list[str]]:
+def watched(hub: RunningHub, memory: Memory | None = None, **policy: Any) -> tuple[WatchedSources, list[str]]:
     """Watch microsoft; return what was found, and the paths that were asked for beyond lists."""
-    config = Config(watch=Watch(**policy))
+    config = Config(watch=WatchTable(**policy))
     reader = Asking(hub=client.connect(hub.url, hub.token))
     found = watch(config=config, reader=reader, memory=memory or Memory(), now=NOW, display=Silent())
     return found, reader.asked
@@ -52,11 +52,11 @@ class Asking(Reader):
         return super().release(sighting)
 
 
-def remember(found: Watched, memory: Memory | None = None) -> Memory:
+def remember(found: WatchedSources, memory: Memory | None = None) -> Memory:
     return (memory or Memory()).with_sources(remembered(found, memory or Memory(), Config()))
 
 
-def said(found: Watched) -> list[tuple[str, str]]:
+def said(found: WatchedSources) -> list[tuple[str, str]]:
     return [(n.repo_id, n.what) for n in found.notices]
 
 

@@ -38,7 +38,7 @@ from bot.records.artifacts import Json, Record
 from bot.system import heartbeat
 from bot.toolchains import Toolchain, enter, printed
 from bot.toolchains.enter import Ending, WholeSourceError, child_environment, run_worker
-from bot.toolchains.watch import Limits
+from bot.toolchains.watch import WorkerLimits
 from bot.worker.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
 from tests.worker.running import small_disk
@@ -81,7 +81,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         first: str = "",
         task: Record | None = None,
         events: list[Json] | None = None,
-        limits: Limits | None = None,
+        limits: WorkerLimits | None = None,
         ending: Ending | None = None,
     ) -> Json:
         body = textwrap.indent(textwrap.dedent(code), "    ")
@@ -333,7 +333,7 @@ HOUR = 3600.0
 def test_one_that_does_not_end_is_ended_with_its_children(work: Run, tmp_path: Path) -> None:
     pids: list[Json] = []
     with pytest.raises(WorkerLimitError) as caught:
-        work(_FAMILY, events=pids, limits=Limits(seconds=2.0, memory=1 << 40))
+        work(_FAMILY, events=pids, limits=WorkerLimits(seconds=2.0, memory=1 << 40))
     assert caught.value.message == "plain work was stopped: it was still at work after 2.0 s, its limit of time"
     assert "PHI_BOT_WORKER_LIMITS" in caught.value.hint
     assert caught.value.hint.endswith(f"{tmp_path / 'logs' / 'own.log'}.")
@@ -353,7 +353,7 @@ def test_one_whose_child_grows_is_ended(work: Run) -> None:
         child.wait()
     """
     with pytest.raises(WorkerLimitError, match=r"it held \d+\.\d MB of memory, and its limit is 200\.0 MB$"):
-        work(code, events=pids, limits=Limits(seconds=HOUR, memory=200_000_000))
+        work(code, events=pids, limits=WorkerLimits(seconds=HOUR, memory=200_000_000))
     wait_for_end(pids[0]["child"])
 
 
@@ -371,7 +371,7 @@ def test_pages_of_files_do_not_count(work: Run, tmp_path: Path) -> None:
             time.sleep(0.5)
         return total
     """
-    assert work(code, limits=Limits(seconds=HOUR, memory=200 << 20)) == 0
+    assert work(code, limits=WorkerLimits(seconds=HOUR, memory=200 << 20)) == 0
 
 
 def test_one_that_starts_others_all_the_time_is_not_taken_for_more_than_it_is(work: Run) -> None:
@@ -383,7 +383,7 @@ def test_one_that_starts_others_all_the_time_is_not_taken_for_more_than_it_is(wo
             subprocess.run(["true"], preexec_fn=lambda: time.sleep(0.02))
         return len(held)
     """
-    assert work(code, limits=Limits(seconds=HOUR, memory=700 << 20)) == 150 << 20
+    assert work(code, limits=WorkerLimits(seconds=HOUR, memory=700 << 20)) == 150 << 20
 
 
 def test_a_result_that_is_there_is_taken_though_the_time_is_over(work: Run) -> None:
@@ -392,7 +392,7 @@ def test_a_result_that_is_there_is_taken_though_the_time_is_over(work: Run) -> N
         threading.Thread(target=lambda: (time.sleep(0.2), time.sleep(600))).start()
         return "made"
     """
-    assert work(code, first=first, limits=Limits(seconds=1.0, memory=1 << 40)) == "made"
+    assert work(code, first=first, limits=WorkerLimits(seconds=1.0, memory=1 << 40)) == "made"
 
 
 @pytest.mark.parametrize("begun", [True, False])

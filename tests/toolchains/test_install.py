@@ -17,7 +17,7 @@ from bot import toolchains
 from bot.errors import DiskFullError, DiskTooSmallError, ToolchainError
 from bot.progress import Silent
 from bot.toolchains import system
-from bot.toolchains.install import cache_folder, ensure, installed, others, remove, remove_others
+from bot.toolchains.install import cache_folder, ensure, installed, other_folders, remove, remove_others
 from tests.toolchains.index import HEAD, Index, lock, serve, wheel
 
 # What another process runs: the toolchain "tiny" of this test.
@@ -129,7 +129,7 @@ def test_a_changed_lock_is_another_toolchain(tiny: Path, index: Index) -> None:
     before = ensure("tiny", Silent())
     tiny.write_text(lock(wheel(index.folder, "first", "2.0"), imports='"first"'))
     assert installed() == []
-    assert [p for p in others() if before.python.is_relative_to(p)]
+    assert [p for p in other_folders() if before.python.is_relative_to(p)]
     after = ensure("tiny", Silent())
     assert after.versions == {"first": "2.0"}
     assert before.python.exists()
@@ -145,7 +145,7 @@ def test_a_changed_lock_is_another_toolchain(tiny: Path, index: Index) -> None:
         }
     assert not old.with_name(f"{old.name}.log").exists()
     assert (before.python.exists(), after.python.exists()) == (False, True)
-    assert others() == []
+    assert other_folders() == []
 
     assert remove("tiny") is True  # of every lock
     assert left(cache_folder()) == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import DiskFullError, ToolchainError
-from bot.toolchains.pip import Failed, Packages, compilation, environment, error, essence, run
+from bot.toolchains.pip import CommandFailed, Packages, compilation, environment, error, essence, run
 from bot.toolchains.pytorch import cpu_index
 from tests.toolchains.processes import wait_for_end
 
@@ -108,7 +108,7 @@ def test_no_name_of_a_secret_is_on_the_list(names: dict[str, str]) -> None:
 def test_what_a_command_prints_is_followed_and_kept(tmp_path: Path) -> None:
     seen: list[str] = []
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    with pytest.raises(Failed, match="err"):
+    with pytest.raises(CommandFailed, match="err"):
         run([sys.executable, "-u", "-c", code], log=tmp_path / "log", env=environment(tmp_path), follow=seen.append)
     assert seen == ["out\n", "err\n"]
     assert (tmp_path / "log").read_text().endswith("out\nerr\n")
@@ -169,9 +169,9 @@ def test_there_is_always_one_line(output: str) -> None:
 
 
 def test_a_full_disk_and_a_dead_network_are_told_apart(tmp_path: Path) -> None:
-    full = Failed("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device")
+    full = CommandFailed("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device")
     assert isinstance(error("tiny", full, tmp_path / "log"), DiskFullError)
-    dead = Failed(
+    dead = CommandFailed(
         "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\n"
         "ERROR: No matching distribution found for a==1"
     )
@@ -180,12 +180,12 @@ def test_a_full_disk_and_a_dead_network_are_told_apart(tmp_path: Path) -> None:
     assert told.message == "the toolchain tiny could not be installed: a package index does not answer"
     assert "PHI_BOT_TORCH_INDEX" not in told.hint
     assert str(tmp_path / "log") in told.hint
-    torch = Failed(f"Looking in indexes: https://index.example/simple, {cpu_index()}\n{dead.output}")
+    torch = CommandFailed(f"Looking in indexes: https://index.example/simple, {cpu_index()}\n{dead.output}")
     assert "PHI_BOT_TORCH_INDEX names another" in error("tiny", torch, tmp_path / "log").hint
 
 
 def test_a_python_that_cannot_make_environments_is_said_so(tmp_path: Path) -> None:
     printed = "The virtual environment was not created successfully because ensurepip is not\navailable. …\n"
-    told = error("tiny", Failed(printed), tmp_path / "log")
+    told = error("tiny", CommandFailed(printed), tmp_path / "log")
     assert told.message.endswith("this Python cannot make virtual environments")
     assert "python3-venv" in told.hint

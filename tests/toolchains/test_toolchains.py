@@ -12,7 +12,7 @@ from bot import toolchains
 from bot.progress import display
 from bot.records.artifacts import Json
 from bot.toolchains import Toolchain, system
-from bot.toolchains.build import keep
+from bot.toolchains.build import unpack_kept
 from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
 from bot.toolchains.lock import read
@@ -83,6 +83,6 @@ def test_of_an_archive_only_what_was_asked_for_is_kept_and_inside_the_folder(tmp
         link = tarfile.TarInfo("package-1.0/vendor/tool/part/link.py")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    keep(archive, "vendor/tool", ("tool.py", "part"), into=tmp_path / "kept" / "tool")
+    unpack_kept(archive, "vendor/tool", ("tool.py", "part"), into=tmp_path / "kept" / "tool")
     kept = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() or p.is_symlink())
     assert kept == ["kept/tool/part/a.py", "kept/tool/tool.py", "package-1.0.tar.gz"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue, texts
-from bot.building.streams import Stream
+from bot.building.streams import WeightStream
 from bot.formats.registry import all_formats, worker_module
 from bot.hub.headers import TensorRange
 from bot.progress import Silent
@@ -169,7 +169,7 @@ def task_of(
 
 
 @contextmanager
-def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stream]:
+def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[WeightStream]:
     """Give a folder like ``source`` whose weights have holes, and come out of its files as from a Hub."""
     folder.mkdir()
     places: dict[str, TensorRange] = {}
@@ -190,7 +190,7 @@ def streaming(source: Path, folder: Path, ahead: int = 1 << 20) -> Iterator[Stre
             whole.seek(place.begin)
             take(whole.read(place.end - place.begin))
 
-    with Stream(places, folder, read, ahead=ahead) as stream:
+    with WeightStream(places, folder, read, ahead=ahead) as stream:
         yield stream
 
 

@@ -12,14 +12,14 @@ import pytest
 
 from bot.records.artifacts import Json
 from bot.worker import journal
-from bot.worker.growing import Growing
+from bot.worker.growing import GrowingFile
 
 PIECES = [bytes([n]) * 1000 for n in range(10)]
 
 
 def write(folder: Path, pieces: list[bytes], plan: Json = "plan") -> int:
     """Write what is missing of a file of these pieces, and return where it began."""
-    with Growing(folder, "data", plan) as file:
+    with GrowingFile(folder, "data", plan) as file:
         first = file.start
         for number, piece in enumerate(pieces):
             if sum(map(len, pieces[: number + 1])) > first:
@@ -29,7 +29,7 @@ def write(folder: Path, pieces: list[bytes], plan: Json = "plan") -> int:
 
 
 def test_a_file_is_written_and_named(tmp_path: Path) -> None:
-    with Growing(tmp_path / "partial", "data", "plan") as file:
+    with GrowingFile(tmp_path / "partial", "data", "plan") as file:
         assert (file.start, file.state) == (0, None)
         for piece in PIECES:
             file.write(piece)
@@ -40,11 +40,11 @@ def test_a_file_is_written_and_named(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_from_the_last_mark(tmp_path: Path) -> None:
-    with Growing(tmp_path, "data", "plan") as file:
+    with GrowingFile(tmp_path, "data", "plan") as file:
         file.write(b"whole")
         file.mark({"pieces": 1}, now=True)
         file.write(b"half")
-    with Growing(tmp_path, "data", "plan") as file:
+    with GrowingFile(tmp_path, "data", "plan") as file:
         assert (file.start, file.state) == (5, {"pieces": 1})
         file.write(b" more")
         assert file.finish(tmp_path / "whole") == hashlib.sha256(b"whole more").hexdigest()
@@ -66,7 +66,7 @@ def test_what_is_of_no_use_is_written_anew(tmp_path: Path, harm: str) -> None:
 
 def test_marks_cost_nothing_until_there_is_much_to_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_MARK_BYTES", 10)
-    with Growing(tmp_path, "data", "plan") as file:
+    with GrowingFile(tmp_path, "data", "plan") as file:
         file.write(b"little")
         file.mark()
         assert not (tmp_path / "data.journal").exists()
@@ -74,13 +74,13 @@ def test_marks_cost_nothing_until_there_is_much_to_lose(tmp_path: Path, monkeypa
         file.mark("a mark")
         file.write(b"little")
         file.mark("another")
-    with Growing(tmp_path, "data", "plan") as file:
+    with GrowingFile(tmp_path, "data", "plan") as file:
         assert (file.start, file.state) == (10, "a mark")
 
 
 def test_another_plan_leaves_nothing_that_the_first_would_go_on_from(tmp_path: Path) -> None:
     write(tmp_path, PIECES[:5])
-    with Growing(tmp_path, "data", "another") as file:
+    with GrowingFile(tmp_path, "data", "another") as file:
         file.write(bytes(6000))  # and is killed before its first mark
     assert write(tmp_path, PIECES) == 0
     assert (tmp_path / "data.part").read_bytes() == b"".join(PIECES)
@@ -89,7 +89,7 @@ def test_another_plan_leaves_nothing_that_the_first_would_go_on_from(tmp_path: P
 def test_what_was_written_through_the_descriptor_counts(tmp_path: Path) -> None:
     import os
 
-    with Growing(tmp_path, "data", "plan") as file:
+    with GrowingFile(tmp_path, "data", "plan") as file:
         file.write(b"one ")
         file.wrote(os.write(file.fileno(), b"two "))
         file.write(b"three")
@@ -102,8 +102,8 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_the_same_bytes(tmp_path: P
     code = textwrap.dedent("""
         import random, sys, time
         from pathlib import Path
-        from bot.worker.growing import Growing
-        with Growing(Path(sys.argv[1]), "data", "plan") as file:
+        from bot.worker.growing import GrowingFile
+        with GrowingFile(Path(sys.argv[1]), "data", "plan") as file:
             for number in range(file.start // 1000, 3000):
                 file.write(random.Random(number).randbytes(1000))
                 file.mark(now=number % 7 == 0)

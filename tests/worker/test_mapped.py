@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot.building.streams import Stream
+from bot.building.streams import WeightStream
 from bot.records.artifacts import Json
 from bot.source import sparse_files
 from bot.worker.feed import Feed
@@ -40,11 +40,11 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def feed_of() -> Iterator[Callable[[Stream], Feed]]:
+def feed_of() -> Iterator[Callable[[WeightStream], Feed]]:
     """Join a worker's end to a stream as a bot does, over a pipe."""
     ends: list[int] = []
 
-    def made(stream: Stream) -> Feed:
+    def made(stream: WeightStream) -> Feed:
         reader = stream.reader()
         reading, writing = os.pipe()
         ends.append(writing)
@@ -133,7 +133,7 @@ def test_the_systems_cache_keeps_a_source_only_if_it_has_room(
 
 
 def test_a_streamed_tensor_is_there_while_it_is_held_and_the_small_ones_always(
-    source: Path, tmp_path: Path, feed_of: Callable[[Stream], Feed]
+    source: Path, tmp_path: Path, feed_of: Callable[[WeightStream], Feed]
 ) -> None:
     if not sparse_files.can_punch(tmp_path):
         pytest.skip("this file system has no holes")
@@ -158,7 +158,7 @@ def test_a_streamed_tensor_is_there_while_it_is_held_and_the_small_ones_always(
 
 
 def test_what_cannot_be_fetched_raises_where_it_is_needed(
-    source: Path, tmp_path: Path, feed_of: Callable[[Stream], Feed]
+    source: Path, tmp_path: Path, feed_of: Callable[[WeightStream], Feed]
 ) -> None:
     if not sparse_files.can_punch(tmp_path):
         pytest.skip("this file system has no holes")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.worker.order import in_step, model_order
+from bot.worker.order import model_order, stretches_in_order
 
 
 def files_of(*letters: str) -> list[list[tuple[str, ...]]]:
@@ -11,7 +11,7 @@ def files_of(*letters: str) -> list[list[tuple[str, ...]]]:
 
 
 def steps(*letters: str) -> list[tuple[str, list[int]]]:
-    return [(needed, numbers) for (needed,), numbers in in_step(files_of(*letters))]
+    return [(needed, numbers) for (needed,), numbers in stretches_in_order(files_of(*letters))]
 
 
 def test_files_in_one_order_share_every_read() -> None:

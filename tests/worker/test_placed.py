@@ -8,7 +8,7 @@ import pytest
 
 from bot.records.artifacts import Json
 from bot.worker import journal
-from bot.worker.placed import Placed
+from bot.worker.placed import PlacedFile
 
 PARTS = {"first": (0, 4), "middle": (4, 6), "last": (6, 10)}
 
@@ -20,14 +20,14 @@ def always_marked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begun(folder: Path, plan: Json = "plan") -> None:
     """Write two parts of three, the second of which was not marked."""
-    with Placed(folder, "data", 10, plan, PARTS) as file:
+    with PlacedFile(folder, "data", 10, plan, PARTS) as file:
         file.write(b"56", 4)
         file.mark("middle")
         file.write(b"abcd", 6)
 
 
 def test_parts_come_in_any_order(tmp_path: Path) -> None:
-    with Placed(tmp_path / "partial", "data", 10, "plan", PARTS) as file:
+    with PlacedFile(tmp_path / "partial", "data", 10, "plan", PARTS) as file:
         assert file.whole == set()
         file.write(b"56", 4)
         file.write(memoryview(bytearray(b"abcd")), 6)
@@ -40,7 +40,7 @@ def test_parts_come_in_any_order(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("always_marked")
 def test_they_go_on_with_what_was_not_marked(tmp_path: Path) -> None:
     begun(tmp_path / "partial")
-    with Placed(tmp_path / "partial", "data", 10, "plan", PARTS) as file:
+    with PlacedFile(tmp_path / "partial", "data", 10, "plan", PARTS) as file:
         assert file.whole == {"middle"}
         file.write(b"abcd", 6)
         file.write(b"1234", 0)
@@ -58,7 +58,7 @@ def test_what_is_of_no_use_is_made_anew(tmp_path: Path, harm: str) -> None:
         (tmp_path / "data.part").write_bytes(b"short")
     elif harm == "missing":
         (tmp_path / "data.part").unlink()
-    with Placed(tmp_path, "data", 10, "another" if harm == "plan" else "plan", PARTS) as file:
+    with PlacedFile(tmp_path, "data", 10, "another" if harm == "plan" else "plan", PARTS) as file:
         assert file.whole == set()
     assert (tmp_path / "data.part").read_bytes() == bytes(10)
 
@@ -66,16 +66,16 @@ def test_what_is_of_no_use_is_made_anew(tmp_path: Path, harm: str) -> None:
 @pytest.mark.usefixtures("always_marked")
 def test_another_plan_leaves_nothing_that_the_first_would_go_on_from(tmp_path: Path) -> None:
     begun(tmp_path)
-    with Placed(tmp_path, "data", 10, "another", PARTS):
+    with PlacedFile(tmp_path, "data", 10, "another", PARTS):
         pass  # it is killed before its first mark
-    with Placed(tmp_path, "data", 10, "plan", PARTS) as file:
+    with PlacedFile(tmp_path, "data", 10, "plan", PARTS) as file:
         assert file.whole == set()
 
 
 def test_marks_cost_nothing_until_there_is_much_to_lose(tmp_path: Path) -> None:
     begun(tmp_path)
     assert not (tmp_path / "data.journal").exists()
-    with Placed(tmp_path, "data", 10, "plan", PARTS) as file:
+    with PlacedFile(tmp_path, "data", 10, "plan", PARTS) as file:
         assert file.whole == set()
 
 
@@ -85,7 +85,7 @@ def test_it_is_hashed_as_it_grows_whatever_the_order_and_whatever_lies_between_i
     order = random.Random(1).sample(sorted(parts), len(parts))
     digest = ""
     for some in (order[:20], order[20:]):  # the second time it goes on
-        with Placed(tmp_path / "partial", "data", 51_000, "plan", parts) as file:
+        with PlacedFile(tmp_path / "partial", "data", 51_000, "plan", parts) as file:
             file.write(b"h" * 100, 0)
             for part in some:
                 file.write((part * 950)[:950].encode(), parts[part][0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bot.worker.tensors import Tensors
-from bot.worker.weights import Fidelity, Stored, UnfaithfulError, compare
+from bot.worker.weights import ArtifactWeight, Fidelity, UnfaithfulError, compare
 
 Array = Any
 Weights = dict[str, Array]
@@ -42,8 +42,8 @@ def rounded(values: Array, bits: int, group: int = 32) -> Array:
     return (np.rint((groups - low) / scale) * scale + low).reshape(values.shape).astype(np.float32)
 
 
-def held(weights: Weights) -> list[Stored]:
-    return [Stored.whole(name, values) for name, values in weights.items()]
+def held(weights: Weights) -> list[ArtifactWeight]:
+    return [ArtifactWeight.whole(name, values) for name, values in weights.items()]
 
 
 def verdict(folder: Path, stored: Weights, *, tied: bool = False, source: Weights | None = None) -> Fidelity:
@@ -152,7 +152,7 @@ def test_tensors_that_the_artifact_joins_are_taken_apart_whatever_parts_they_com
     weights, names = quantized(4), ("a.q_proj.weight", "a.k_proj.weight")
     fused = np.concatenate([weights.pop(name) for name in names])
     parts = [fused[i : i + rows] for i in range(0, len(fused), rows)]
-    stored = [*held(weights), Stored(sources=names, shape=fused.shape, parts=iter(parts))]
+    stored = [*held(weights), ArtifactWeight(sources=names, shape=fused.shape, parts=iter(parts))]
     apart, joined = verdict(tmp_path, quantized(4)), compare(stored, checkpoint(tmp_path, original()), tied=False)
     assert (joined.tensors, joined.largest_error_in) == (4, apart.largest_error_in)
     assert joined.largest_error == pytest.approx(apart.largest_error)
@@ -163,7 +163,7 @@ def test_tensors_that_the_artifact_joins_are_taken_apart_whatever_parts_they_com
 )
 def test_rows_that_are_missing_or_too_many_are_named(tmp_path: Path, rows: int, said: str) -> None:
     names = ("a.q_proj.weight", "a.k_proj.weight")
-    stored = Stored(sources=names, shape=(rows, 128), parts=(np.zeros((rows, 128), dtype=np.float32),))
+    stored = ArtifactWeight(sources=names, shape=(rows, 128), parts=(np.zeros((rows, 128), dtype=np.float32),))
     with pytest.raises(UnfaithfulError, match=said):
         compare([stored], checkpoint(tmp_path, original()), tied=False)
 

@@ -11,7 +11,7 @@ _LETTER, _LINE = 7.4, 13.0  # the size of a letter of a label, where the chart i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class MeasuredFile:
     """A file: its size in bytes, its mean KL in nats per token and the standard error of that."""
 
     format: str
@@ -22,10 +22,10 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class PlottedPoint:
     """A point where it is drawn; ``low`` and ``high`` are the ends of its error bar. ``anchor`` is of its label."""
 
-    point: Point
+    point: MeasuredFile
     x: float
     y: float
     low: float
@@ -47,7 +47,7 @@ class Tick:
 class Scatter:
     """Size against distance. Frame and ticks are in the units of the SVG."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[PlottedPoint, ...]
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
     left: float = _LEFT
@@ -63,7 +63,7 @@ class Scatter:
         return list(dict.fromkeys(mark.point.format for mark in self.marks))
 
 
-def scatter(points: Sequence[Point]) -> Scatter | None:
+def scatter(points: Sequence[MeasuredFile]) -> Scatter | None:
     """Return the chart of some files, None where there is nothing to compare."""
     if len(points) < 2:
         return None
@@ -81,13 +81,13 @@ def scatter(points: Sequence[Point]) -> Scatter | None:
         share = (math.log10(max(kl, _LEAST)) - first) / (last - first)
         return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
-    marks: list[Mark] = []
+    marks: list[PlottedPoint] = []
     taken = [(x(p.size) - 5, y(p.mean_kl) - 5, x(p.size) + 5, y(p.mean_kl) + 5) for p in points]
     for point, low in zip(points, lows, strict=True):
         at, height = x(point.size), y(point.mean_kl)
         label_x, label_y, anchor = _label(at, height, point.name, taken)
         marks.append(
-            Mark(
+            PlottedPoint(
                 point=point,
                 x=round(at, 1),
                 y=round(height, 1),
@@ -160,7 +160,7 @@ class Range:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class RangeBar:
     """A range where it is drawn."""
 
     range: Range
@@ -174,7 +174,7 @@ class Bar:
 class Overview:
     """All ranges, one a line."""
 
-    bars: tuple[Bar, ...]
+    bars: tuple[RangeBar, ...]
     ticks: tuple[Tick, ...]
     height: float
     left: float = 138.0
@@ -201,7 +201,7 @@ def overview(ranges: Sequence[Range]) -> Overview | None:
         return round(left + (math.log10(max(kl, _LEAST)) - first) / (last - first) * (right - left), 1)
 
     bars = tuple(
-        Bar(range=r, y=top + line * (n + 0.5), low=x(r.low), median=x(r.median), high=x(r.high))
+        RangeBar(range=r, y=top + line * (n + 0.5), low=x(r.low), median=x(r.median), high=x(r.high))
         for n, r in enumerate(ranges)
     )
     bottom = top + line * len(ranges) + 4

@@ -4,7 +4,16 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bot.pages.status.records import STATUS_VERSION, Entry, Made, Model, Quality, Shelf, State, Status
+from bot.pages.status.records import (
+    STATUS_VERSION,
+    Entry,
+    MadeVariant,
+    ModelStatus,
+    Quality,
+    RepoAtCommit,
+    State,
+    Status,
+)
 from bot.records.artifacts import ProvenBuild, RepoRecord
 from bot.records.failures import is_refusal
 from bot.records.plans import Plan, PlannedVariant, PublishedRepo, SourceState
@@ -21,7 +30,7 @@ _LEFT_BEHIND = "The model changed since, and the configuration does not ask for 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class BotSnapshot:
     """What the bot knows at one moment.
 
     ``records`` are those of the repos that ``unread`` named, by repo id; of a repo that is missing there only the names
@@ -43,7 +52,7 @@ def unread(shelved: Iterable[PublishedRepo], previous: Status | None) -> list[st
     return [s.repo_id for s in shelved if s.builds and not _is_known(s, known.get(s.repo_id))]
 
 
-def _is_known(shelved: PublishedRepo, shelf: Shelf | None) -> bool:
+def _is_known(shelved: PublishedRepo, shelf: RepoAtCommit | None) -> bool:
     return (
         shelf is not None
         and shelf.commit == shelved.commit
@@ -52,7 +61,7 @@ def _is_known(shelved: PublishedRepo, shelf: Shelf | None) -> bool:
 
 
 def collect(
-    known: Known, *, hub: str, namespace: str, now: dt.datetime, private: bool = False, run: str = ""
+    known: BotSnapshot, *, hub: str, namespace: str, now: dt.datetime, private: bool = False, run: str = ""
 ) -> Status:
     """Return the status of all models. Unless ``private``, what is private or gated is left out: pages are public."""
     known = _spelled(known)
@@ -73,7 +82,7 @@ def collect(
     commits = {_model(s.source): s.source.partition("@")[2] or None for s in shown}
     commits |= {s.repo_id: s.commit for s in known.sightings}
     models = [
-        Model(
+        ModelStatus(
             repo_id=name,
             commit=commits.get(name),
             entries=tuple(entries[name][variant] for variant in sorted(entries[name])),
@@ -95,7 +104,7 @@ def collect(
     )
 
 
-def _spelled(known: Known) -> Known:
+def _spelled(known: BotSnapshot) -> BotSnapshot:
     """Return the same with the models that publications name as they are spelled where they were seen."""
     names = {s.repo_id.casefold(): s.repo_id for s in known.sightings}
 
@@ -106,7 +115,7 @@ def _spelled(known: Known) -> Known:
     return replace(known, shelved=[replace(s, source=spelled(s.source)) for s in known.shelved])
 
 
-def _hidden(known: Known) -> set[str]:
+def _hidden(known: BotSnapshot) -> set[str]:
     """Return the models that a public page must not name: private or gated, or published in private repos alone."""
     closed = {s.repo_id for s in known.sightings if s.private or s.gated}
     closed |= {job.release.repo_id for job in known.plan.jobs if job.release.private or job.release.gated}
@@ -114,7 +123,7 @@ def _hidden(known: Known) -> set[str]:
     return closed | ({_model(s.source) for s in known.shelved if s.private} - public)
 
 
-def _add_plan(entries: dict[str, dict[str, Entry]], known: Known, closed: set[str]) -> None:
+def _add_plan(entries: dict[str, dict[str, Entry]], known: BotSnapshot, closed: set[str]) -> None:
     """Say of each variant that is not as it should be what the plan and the memory know; not of those in ``closed``."""
     attempts = known.memory.attempts
 
@@ -158,18 +167,18 @@ def _tried(entry: Entry, tried: Attempted) -> Entry:
     )
 
 
-def _shelf(shelved: PublishedRepo, record: RepoRecord | None, before: Shelf | None) -> Shelf:
+def _shelf(shelved: PublishedRepo, record: RepoRecord | None, before: RepoAtCommit | None) -> RepoAtCommit:
     """Return what a repo holds, by its record, or else by the previous page."""
     known = before.made if before else ()
     made = known if record is None else tuple(_made(proven) for proven in record.builds)
     made = tuple(m for m in made if shelved.builds.get(m.variant) == m.build_key)
-    return Shelf(repo_id=shelved.repo_id, commit=shelved.commit, changed=shelved.changed, made=made)
+    return RepoAtCommit(repo_id=shelved.repo_id, commit=shelved.commit, changed=shelved.changed, made=made)
 
 
-def _made(proven: ProvenBuild) -> Made:
+def _made(proven: ProvenBuild) -> MadeVariant:
     build, evidence = proven.build, proven.evidence
     gated = evidence.gated
-    return Made(
+    return MadeVariant(
         variant=build.variant.name,
         precision=build.variant.precision,
         target=build.variant.target,

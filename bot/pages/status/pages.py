@@ -88,13 +88,13 @@ def render(status: Status) -> dict[str, bytes]:
     return files
 
 
-def _points(row: StatusRow) -> list[chart.Point]:
+def _points(row: StatusRow) -> list[chart.MeasuredFile]:
     points = []
     for line in row.lines:
         farthest = line.made.farthest if line.made else None
         if line.made and farthest:
             points.append(
-                chart.Point(
+                chart.MeasuredFile(
                     format=line.entry.format,
                     name=line.entry.variant.split("/", 1)[1],
                     size=line.made.size,

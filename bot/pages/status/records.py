@@ -39,7 +39,7 @@ class Quality(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made(Record):
+class MadeVariant(Record):
     """A published build, as the record of its repo tells of it. ``size`` is in bytes; ``created`` UTC, ISO 8601.
 
     ``toolchain`` and ``runtime`` are packages with their versions; ``checks`` is how many it passed. ``known`` names
@@ -68,13 +68,13 @@ class Made(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf(Record):
+class RepoAtCommit(Record):
     """A repo at one head, and what its record told of it there."""
 
     repo_id: str
     commit: str
     changed: str
-    made: tuple[Made, ...]
+    made: tuple[MadeVariant, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Entry(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Record):
+class ModelStatus(Record):
     """A source model and how its variants stand. ``problem`` says why nothing can be made of it."""
 
     repo_id: str
@@ -130,8 +130,8 @@ class Status(Record):
     made: str
     hub: str
     namespace: str
-    models: tuple[Model, ...]
-    shelves: tuple[Shelf, ...]
+    models: tuple[ModelStatus, ...]
+    shelves: tuple[RepoAtCommit, ...]
     hidden: int = 0
     run: str = ""
     paused: str | None = None

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from bot.formats.registry import all_formats
-from bot.pages.status.records import STATES, Entry, Made, Model, State, Status
+from bot.pages.status.records import STATES, Entry, MadeVariant, ModelStatus, State, Status
 
 T = TypeVar("T", int, float)
 
@@ -21,7 +21,7 @@ class Line:
     """A variant as a page shows it: how it stands, and what was measured on the file that is there."""
 
     entry: Entry
-    made: Made | None
+    made: MadeVariant | None
 
     @property
     def mean_kl(self) -> float | None:
@@ -73,7 +73,7 @@ class Cell:
 class StatusRow:
     """A model as a page shows it."""
 
-    model: Model
+    model: ModelStatus
     lines: tuple[Line, ...]
     changed: str  # when the youngest of its files was built
 

@@ -23,7 +23,7 @@ from bot.worker.sample import card, training, untrained
 from bot.worker.sample.dialogue import Message, conversations
 from bot.worker.sample.families import FAMILIES, Sample
 from bot.worker.sample.files import write_weights
-from bot.worker.sample.rows import Rows
+from bot.worker.sample.rows import VocabularyRows
 
 Tensor = Any  # torch is not installed where mypy runs
 
@@ -81,7 +81,7 @@ def _trained(
     held_out = tokenizer.encode(texts.evaluation(), add_special_tokens=False)
 
     config = AutoConfig.from_pretrained(out)
-    rows = Rows.of(ids, config.vocab_size) if config.vocab_size > _FEW else None
+    rows = VocabularyRows.of(ids, config.vocab_size) if config.vocab_size > _FEW else None
     if rows:
         config.vocab_size, config.pad_token_id = rows.count, None
         ids, held_out = [rows.rows(document) for document in ids], rows.rows(held_out)

@@ -18,14 +18,14 @@ _WIDE = ("embed_tokens.weight", "lm_head.weight", "lm_head.bias")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class VocabularyRows:
     """Which ids of a vocabulary have a row of their own while a model is trained: row n is that of ``used[n]``."""
 
     used: tuple[int, ...]
     vocabulary: int
 
     @classmethod
-    def of(cls, documents: Iterable[Sequence[int]], vocabulary: int) -> "Rows":
+    def of(cls, documents: Iterable[Sequence[int]], vocabulary: int) -> "VocabularyRows":
         """Return the rows for documents of ids."""
         return cls(used=tuple(sorted({i for document in documents for i in document})), vocabulary=vocabulary)
 

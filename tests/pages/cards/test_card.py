@@ -279,7 +279,7 @@ def test_what_a_trial_of_an_importance_matrix_showed_is_said(with_kl: float, sai
     trial = ImatrixTrial(without_kl=0.05, without_error=0.001, with_kl=with_kl, with_error=0.0009)
     first = next(b for b in GGUF.builds if b.build.variant.name == "gguf/q4_k_m")
     build = first.build
-    tried = replace(first, build=replace(build, variant=recipes.tried(build.variant), imatrix_trial=trial))
+    tried = replace(first, build=replace(build, variant=recipes.with_trial(build.variant), imatrix_trial=trial))
     text = plain(card(record(GGUF.builds[0], tried)))
     figures = f"mean KL 0.0500 ± 0.0010 without it, {with_kl} ± 0.0009 with it"
     assert f"An importance matrix was tried on {build.files[0].path}: {figures}. {said}" in text

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bot import catalogue
 from bot.formats.registry import all_formats
-from bot.pages.status.collect import Known, collect
+from bot.pages.status.collect import BotSnapshot, collect
 from bot.pages.status.records import Status
 from bot.records.artifacts import Failure, ProvenBuild, Release, RepoRecord
 from bot.records.plans import Estimate, Job, Plan, PlannedVariant, Postponed, PublishedRepo, SourceState
@@ -135,7 +135,7 @@ def attempted(source: Release, variant: PlannedVariant, attempts: int, again: st
     )
 
 
-def known() -> Known:
+def known() -> BotSnapshot:
     """Return a namespace as the bot knows it."""
     sources = {name: release(name) for name in NAMES}
     secret = release("Phi-secret", private=True)
@@ -156,7 +156,7 @@ def known() -> Known:
     stuck, waits = planned(mini, "onnx/cpu-int4"), planned(mini, "mlx/4bit")
     old = planned(medium, "gguf/q4_k_m", "outdated")
     moved = planned(sources["Phi-3-mini-128k-instruct"], "openvino/int4", "changed")
-    return Known(
+    return BotSnapshot(
         sightings=[
             *(sighting(s) for s in sources.values() if s.name != "Phi-4-multimodal-instruct"),
             replace(

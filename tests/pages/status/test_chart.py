@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.pages.status.chart import Point, Range, overview, scatter
+from bot.pages.status.chart import MeasuredFile, Range, overview, scatter
 
 
-def point(size: float, mean_kl: float, error: float = 0.0, name: str = "q4_k_m") -> Point:
-    return Point(format="gguf", name=name, size=int(size * 1e9), mean_kl=mean_kl, error=error)
+def point(size: float, mean_kl: float, error: float = 0.0, name: str = "q4_k_m") -> MeasuredFile:
+    return MeasuredFile(format="gguf", name=name, size=int(size * 1e9), mean_kl=mean_kl, error=error)
 
 
 def test_smaller_is_left_and_nearer_is_low() -> None:
@@ -37,7 +37,7 @@ def test_an_error_bar_lies_around_its_mark() -> None:
 @given(
     st.lists(
         st.builds(
-            Point,
+            MeasuredFile,
             format=st.sampled_from(["gguf", "onnx"]),
             name=st.sampled_from(["q4_k_m", "cpu-int4", "int4", "a-very-long-name-of-a-variant"]),
             size=st.integers(0, 10**12),
@@ -48,7 +48,7 @@ def test_an_error_bar_lies_around_its_mark() -> None:
         max_size=40,
     )
 )
-def test_everything_is_inside_the_frame(points: list[Point]) -> None:
+def test_everything_is_inside_the_frame(points: list[MeasuredFile]) -> None:
     chart = scatter(points)
     assert chart is not None
     for mark in chart.marks:

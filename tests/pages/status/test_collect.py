@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bot.pages.status.collect import Known, collect, unread
+from bot.pages.status.collect import BotSnapshot, collect, unread
 from bot.pages.status.records import STATES, Entry, Status
 from bot.records.plans import Plan
 from tests.pages.cards import examples as cards
@@ -10,7 +10,7 @@ from tests.pages.status import examples
 from tests.pages.status.examples import HUB, NOW, known, release
 
 
-def status(what: Known, *, private: bool = False) -> Status:
+def status(what: BotSnapshot, *, private: bool = False) -> Status:
     return collect(what, hub=HUB, namespace="someone", now=NOW, private=private)
 
 

@@ -11,7 +11,7 @@ from posixpath import normpath
 from hypothesis import HealthCheck, given, settings
 
 from bot.pages.status.pages import render
-from bot.pages.status.records import Entry, Model, Status
+from bot.pages.status.records import Entry, ModelStatus, Status
 from tests.markdown_reader import hostile_text
 from tests.pages.status import examples
 
@@ -137,7 +137,7 @@ def hostile(text: str) -> Status:
         quality=tuple(replace(q, gated=False) for q in made.quality),
     )
     shelf = replace(status.shelves[0], repo_id=text, made=(told,))
-    model = Model(repo_id=text, commit=text, entries=(entry,), problem=text)
+    model = ModelStatus(repo_id=text, commit=text, entries=(entry,), problem=text)
     return replace(status, models=(model,), shelves=(shelf,), namespace=text, paused=text, run=text)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bot.toolchains import system
-from bot.toolchains.pip import Failed, run
+from bot.toolchains.pip import CommandFailed, run
 
 SOURCE = Path(__file__).with_name("kquants.c")
 
@@ -54,7 +54,7 @@ def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env:
         for compiler in compilers:
             try:
                 run([compiler, *options, str(SOURCE), "-o", str(library)], log=log, env=env, follow=lambda _: None)
-            except Failed:
+            except CommandFailed:
                 continue
             into.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256(library.read_bytes()).hexdigest()

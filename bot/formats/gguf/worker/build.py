@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bot.formats.gguf.worker import direct, stock
-from bot.formats.gguf.worker.imatrix import Matrix
+from bot.formats.gguf.worker.imatrix import ImportanceMatrix
 from bot.formats.gguf.worker.importance import read
 from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
@@ -39,7 +39,7 @@ def build(task_json: Json, report: Reporter) -> None:
         fast.take(task, report, *ways)
 
 
-def _matrices(task: BuildTask) -> dict[str, Matrix]:
+def _matrices(task: BuildTask) -> dict[str, ImportanceMatrix]:
     """Return the importance matrix of each variant that is built with one."""
     if not task.importance:
         return {}

@@ -11,7 +11,7 @@ from typing import Any
 from bot.formats.gguf.worker.naming import names
 from bot.formats.gguf.worker.vocabulary import stage
 from bot.records.tasks import BuildTask, Target
-from bot.worker.harness import Foreseen, NotFinite, NotTaken, said
+from bot.worker.harness import Foreseen, NotFinite, NotTaken, error_line
 from bot.worker.tokens import read_tokenizer, stop_ids
 
 STORED = {"F32", "F16", "BF16"}  #: types that the converter writes; everything else is the quantizer's
@@ -67,7 +67,7 @@ def read_model(task: BuildTask, kind: str, out: Path) -> Any:
     except Foreseen:
         raise
     except Exception as error:
-        reason = said(error).replace(f"{source}/", "")
+        reason = error_line(error).replace(f"{source}/", "")
         raise NotTaken(f"llama.cpp's converter does not take the model: {reason}") from error
     return model.gguf_writer
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, read_model, type_of
-from bot.formats.gguf.worker.imatrix import Array, Matrix, MissingWeightsError, weights_for
+from bot.formats.gguf.worker.imatrix import Array, ImportanceMatrix, MissingWeightsError, weights_for
 from bot.formats.gguf.worker.kquants import by_ggml, quantizer
-from bot.formats.gguf.worker.layout import Layout, Refused, quantized_layout, write_skeleton
+from bot.formats.gguf.worker.layout import Layout, QuantizerRefused, quantized_layout, write_skeleton
 from bot.formats.gguf.worker.onepass import Pass
 from bot.formats.gguf.worker.origin import origins
 from bot.formats.gguf.worker.rows import Base, Output
@@ -26,7 +26,7 @@ from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem
 from bot.worker.mapped import Mapped
-from bot.worker.placed import Placed
+from bot.worker.placed import PlacedFile
 
 PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
 
@@ -39,11 +39,11 @@ class _Plan:
     base: Base
     layout: Layout
     quantized: bool
-    matrix: Matrix | None
+    matrix: ImportanceMatrix | None
     weights: Mapping[str, Array]
 
 
-def build(task: BuildTask, report: Reporter, matrices: Mapping[str, Matrix]) -> None:
+def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMatrix]) -> None:
     """Build each target, with the importance matrix of its variant if there is one. A refused type fails alone.
 
     Raises NotCovered before anything is built, SourceProblem when the converter cannot read the model, and OSError when
@@ -70,7 +70,7 @@ def _mapped(task: BuildTask, report: Reporter) -> Mapped:
 
 
 def _plans(
-    task: BuildTask, mapped: Mapped, own: str, matrices: Mapping[str, Matrix]
+    task: BuildTask, mapped: Mapped, own: str, matrices: Mapping[str, ImportanceMatrix]
 ) -> tuple[list[_Plan], list[tuple[Target, str]]]:
     """Return what to make, and the targets that are refused, with the reason."""
     skeletons: dict[str, Path] = {}
@@ -89,7 +89,7 @@ def _plans(
                 continue
             try:
                 plans.append(_quantized(target, bases[own], skeletons[own], matrix))
-            except (Refused, MissingWeightsError) as reason:
+            except (QuantizerRefused, MissingWeightsError) as reason:
                 refused.append((target, str(reason)))
     finally:
         for file in skeletons.values():
@@ -105,7 +105,7 @@ def _base(task: BuildTask, kind: str, skeleton: Path, mapped: Mapped) -> Base:
     return Base(layout=write_skeleton(writer, skeleton), tensors=writer.tensors[0], origins=found)
 
 
-def _quantized(target: Target, base: Base, skeleton: Path, matrix: Matrix | None) -> _Plan:
+def _quantized(target: Target, base: Base, skeleton: Path, matrix: ImportanceMatrix | None) -> _Plan:
     kind = type_of(target)
     layout = quantized_layout(skeleton, base.layout, kind, matrix)
     weights = {}
@@ -146,6 +146,6 @@ def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
         "matrix": plan.matrix.digest() if plan.matrix is not None else None,
     }
     parts = {name: (slot.offset, slot.offset + slot.size) for name, slot in plan.layout.slots.items()}
-    placed = files.enter_context(Placed(folder, file.name, plan.layout.size, decides, parts))
+    placed = files.enter_context(PlacedFile(folder, file.name, plan.layout.size, decides, parts))
     placed.write(plan.layout.header, 0)
     return Output(base=plan.base, layout=plan.layout, placed=placed, quantized=plan.quantized, weights=plan.weights)

@@ -18,7 +18,7 @@ _LONGEST = 127  # bytes of a text among llama.cpp's overrides of metadata
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matrix:
+class ImportanceMatrix:
     """How much each input of a tensor matters: mean squared activations, by the tensor's name in the GGUF file.
 
     An entry is float32: one number for each input, of one expert after the other. ``file`` and ``dataset`` are what the
@@ -53,7 +53,9 @@ class MissingWeightsError(ValueError):
     """llama.cpp's quantizer refuses a matrix. The message is its own."""
 
 
-def weights_for(matrix: Matrix | None, name: str, shape: Sequence[int], kind: int, file_kind: str) -> Array | None:
+def weights_for(
+    matrix: ImportanceMatrix | None, name: str, shape: Sequence[int], kind: int, file_kind: str
+) -> Array | None:
     """Return a matrix's entry for a tensor that becomes of a type, or None where it is quantized without.
 
     Raises MissingWeightsError where llama.cpp would stop.
@@ -73,7 +75,7 @@ def weights_for(matrix: Matrix | None, name: str, shape: Sequence[int], kind: in
     return entry
 
 
-def entries_for(matrix: Matrix) -> Any:
+def entries_for(matrix: ImportanceMatrix) -> Any:
     """Return a matrix as ``llama_model_quantize_params.imatrix``."""
     import llama_cpp
 
@@ -85,7 +87,7 @@ def entries_for(matrix: Matrix) -> Any:
     return array
 
 
-def overrides_for(matrix: Matrix) -> Any:
+def overrides_for(matrix: ImportanceMatrix) -> Any:
     """Return what a file says of its matrix as ``llama_model_quantize_params.kv_overrides``."""
     import llama_cpp
 
@@ -96,10 +98,10 @@ def overrides_for(matrix: Matrix) -> Any:
         if isinstance(value, int):
             place.tag, place.value.val_i64 = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, value
         else:
-            place.tag, place.value.val_str = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, short(value)
+            place.tag, place.value.val_str = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, truncated(value)
     return array
 
 
-def short(text: str) -> bytes:
+def truncated(text: str) -> bytes:
     """Return as much of a text as llama.cpp takes."""
     return text.encode()[:_LONGEST]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from bot.formats.gguf.worker import ggml
-from bot.formats.gguf.worker.imatrix import Array, Matrix
-from bot.formats.gguf.worker.llama import Model
+from bot.formats.gguf.worker.imatrix import Array, ImportanceMatrix
+from bot.formats.gguf.worker.llama import LlamaModel
 from bot.records.artifacts import Json
 from bot.records.tasks import ImportanceTask
 from bot.worker.fast import require_versions
@@ -77,12 +77,12 @@ def measure(task_json: Json, report: Reporter) -> Json:
     require_versions(_PINNED)
     started = time.monotonic()
     task = ImportanceTask.from_json(task_json)
-    model = Model(Path(task.model))
+    model = LlamaModel(Path(task.model))
     ids = _tokens(model, Path(task.text).read_text(encoding="utf-8"))
     chunks = len(ids) // CHUNK
     if not chunks:
         raise ValueError(f"the text has {len(ids)} tokens; an importance matrix takes {CHUNK} at least")
-    collector = Collector()
+    collector = ActivationCollector()
     context = _Context(model, task.threads, collector)
     for i in range(chunks):
         context.read(ids[i * CHUNK : (i + 1) * CHUNK])
@@ -100,7 +100,7 @@ def measure(task_json: Json, report: Reporter) -> Json:
     }
 
 
-def _tokens(model: Model, text: str) -> list[int]:
+def _tokens(model: LlamaModel, text: str) -> list[int]:
     """Return the ids of a text, with what begins one where the vocabulary asks for it at the head of every chunk."""
     import llama_cpp
 
@@ -113,7 +113,7 @@ def _tokens(model: Model, text: str) -> list[int]:
     return ids
 
 
-class Collector:
+class ActivationCollector:
     """Adds up what llama.cpp shows of its products. ``found`` is by the name of the matrix in the GGUF file."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ def _add(sums: Sums, expert: int, rows: Array) -> None:
 class _Context:
     """Room for one chunk, in which every step is shown to a collector."""
 
-    def __init__(self, model: Model, threads: int, collector: Collector) -> None:
+    def __init__(self, model: LlamaModel, threads: int, collector: ActivationCollector) -> None:
         import llama_cpp
 
         self._collector = collector
@@ -234,7 +234,7 @@ def write(file: Path, found: dict[str, Sums], *, dataset: str, chunks: int) -> N
     writer.close()
 
 
-def read(file: Path) -> Matrix:
+def read(file: Path) -> ImportanceMatrix:
     """Read a matrix as llama-quantize does: means, and 1 for an expert that no token was sent to.
 
     Raises ValueError for a file that is none.
@@ -252,7 +252,7 @@ def read(file: Path) -> Matrix:
         means = np.divide(squares.reshape(len(counts), -1), counts, out=np.ones_like(squares), where=counts > 0)
         entries[name] = np.ascontiguousarray(means, np.float32).ravel()
     datasets = fields["datasets"].contents()
-    return Matrix(
+    return ImportanceMatrix(
         file=file.name,
         dataset=str(datasets[0]) if datasets else "",
         chunks=int(fields["chunk_count"].contents()),

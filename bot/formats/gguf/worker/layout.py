@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.formats.gguf.worker import ggml
-from bot.formats.gguf.worker.imatrix import Matrix, short
+from bot.formats.gguf.worker.imatrix import ImportanceMatrix, truncated
 from bot.formats.gguf.worker.quantize import file_type, quantize
 from bot.worker.fast import NotCovered
 
@@ -27,7 +27,7 @@ _TOTAL = re.compile(r"quant size += +([\d.]+) MiB")
 _MIB, _ROUNDING = 1 << 20, 0.006
 
 
-class Refused(Exception):  # noqa: N818
+class QuantizerRefused(Exception):  # noqa: N818
     """llama.cpp's quantizer does not make such a file. The message is its own."""
 
 
@@ -68,7 +68,7 @@ def write_skeleton(writer: Any, file: Path) -> Layout:
     return Layout(header=header, slots=slots, size=end)
 
 
-def quantized_layout(skeleton: Path, base: Layout, kind: str, matrix: Matrix | None) -> Layout:
+def quantized_layout(skeleton: Path, base: Layout, kind: str, matrix: ImportanceMatrix | None) -> Layout:
     """Return the layout of the file that the quantizer makes of a type from the converter's.
 
     Raises Refused when it would make none, and NotCovered when what it says is not understood.
@@ -88,7 +88,7 @@ def quantized_layout(skeleton: Path, base: Layout, kind: str, matrix: Matrix | N
             if isinstance(value, int):
                 lib.gguf_set_val_u32(header, key.encode(), value)
             else:
-                lib.gguf_set_val_str(header, key.encode(), short(value))
+                lib.gguf_set_val_str(header, key.encode(), truncated(value))
         for name in types:
             lib.gguf_add_tensor(header, lib.ggml_get_tensor(tensors, name.encode()))
         for name, decided in types.items():
@@ -109,17 +109,17 @@ def quantized_layout(skeleton: Path, base: Layout, kind: str, matrix: Matrix | N
     return Layout(header=data.raw, slots=slots, size=_padded(last.offset + last.size))
 
 
-def _decided(skeleton: Path, base: Layout, kind: str, matrix: Matrix | None) -> tuple[dict[str, int], float]:
+def _decided(skeleton: Path, base: Layout, kind: str, matrix: ImportanceMatrix | None) -> tuple[dict[str, int], float]:
     """Return what the quantizer's dry run says: each tensor's type, in the order of the file, and their size in MiB."""
     from gguf import GGMLQuantizationType
 
     said: list[str] = []
     refused = quantize(skeleton, None, kind, threads=1, each=said.append, matrix=matrix)
     if refused is not None:
-        raise Refused(refused)
+        raise QuantizerRefused(refused)
     text = "".join(said)
     if "will require an imatrix" in text:
-        raise Refused(_NEEDS_MATRIX)
+        raise QuantizerRefused(_NEEDS_MATRIX)
     found = [m for m in map(_TENSOR.match, text.splitlines()) if m]
     types = {m[1]: int(GGMLQuantizationType[(m[3] or m[2]).upper()]) for m in found}
     total = _TOTAL.search(text)

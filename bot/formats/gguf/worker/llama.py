@@ -44,7 +44,7 @@ class Log:
         self._each(line)
 
 
-class Model:
+class LlamaModel:
     """A GGUF file that llama.cpp has loaded, and its vocabulary.
 
     ``overrides`` are whole numbers of its metadata that are to be others (``--override-kv KEY=int:VALUE``).
@@ -147,10 +147,10 @@ class Model:
         return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
 
 
-class Context:
+class LlamaContext:
     """Room for the tokens of one sequence. Positions go on from one call of ``run`` to the next."""
 
-    def __init__(self, model: Model, tokens: int, threads: int) -> None:
+    def __init__(self, model: LlamaModel, tokens: int, threads: int) -> None:
         """Allocate a context of at least so many tokens. Raises MemoryError if llama.cpp cannot."""
         import llama_cpp
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.worker.fast import NotCovered
-from bot.worker.stored import Stored
+from bot.worker.stored import StoredTensor
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -25,7 +25,7 @@ class Origin:
     copied: bool
 
 
-def origins(writer: Any, stored: Mapping[str, Stored]) -> dict[str, Origin]:
+def origins(writer: Any, stored: Mapping[str, StoredTensor]) -> dict[str, Origin]:
     """Return the origin of each tensor that the converter would write, by its name in the GGUF file.
 
     Raises NotCovered for an expression that reads something else than the checkpoint's files.
@@ -41,7 +41,7 @@ def computed(tensor: Any) -> Array:
     return LazyNumpyTensor.to_eager(tensor)
 
 
-def _origin(tensor: Any, shape: Any, names: Mapping[Any, str], stored: Mapping[str, Stored]) -> Origin:
+def _origin(tensor: Any, shape: Any, names: Mapping[Any, str], stored: Mapping[str, StoredTensor]) -> Origin:
     found = _copied(tensor)
     if found is not None:
         parts = tuple(names[_place(p)] for p in found)

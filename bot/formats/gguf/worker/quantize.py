@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
-from bot.formats.gguf.worker.imatrix import Matrix, entries_for, overrides_for
+from bot.formats.gguf.worker.imatrix import ImportanceMatrix, entries_for, overrides_for
 from bot.formats.gguf.worker.llama import Log
 
 _BUFFER = 128 << 20  # bytes; the rows of a tensor that are worked on at once
@@ -18,7 +18,7 @@ def quantize(
     *,
     threads: int,
     each: Callable[[str], None],
-    matrix: Matrix | None = None,
+    matrix: ImportanceMatrix | None = None,
 ) -> str | None:
     """Quantize one GGUF file to another; return None, or why the quantizer refused.
 

@@ -13,7 +13,7 @@ from bot.formats.gguf.worker import ggml
 from bot.formats.gguf.worker.kquants import Quantize
 from bot.formats.gguf.worker.layout import Layout
 from bot.formats.gguf.worker.origin import Origin
-from bot.worker.placed import Placed
+from bot.worker.placed import PlacedFile
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -38,7 +38,7 @@ class Output:
 
     base: Base
     layout: Layout
-    placed: Placed
+    placed: PlacedFile
     quantized: bool
     weights: Mapping[str, Array] = field(default_factory=dict)
     refused: str | None = None

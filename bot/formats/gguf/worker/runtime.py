@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.formats.gguf.worker.file import the_file
-from bot.formats.gguf.worker.llama import Context, Model
+from bot.formats.gguf.worker.llama import LlamaContext, LlamaModel
 from bot.records.artifacts import Json
 from bot.records.tasks import VerifyTask
 from bot.sandbox import rendering
@@ -29,7 +29,7 @@ class Runtime:
 
     def __init__(self, file: Path, threads: int) -> None:
         self.name = f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
-        self._model, self._threads = Model(file), threads
+        self._model, self._threads = LlamaModel(file), threads
         self.other_settings: Mapping[str, Logits] = _other_settings(file, self._model, threads)
 
     def encode(self, text: str) -> list[int]:
@@ -67,7 +67,7 @@ class Runtime:
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue with the likeliest tokens until one at which generating ends, which is left out."""
         new: list[int] = []
-        with closing(Context(self._model, len(ids) + max_new_tokens, self._threads)) as context:
+        with closing(LlamaContext(self._model, len(ids) + max_new_tokens, self._threads)) as context:
             row = context.run(ids, [len(ids) - 1])
             while len(new) < max_new_tokens and not self._model.ends_generation(token := int(row[-1].argmax())):
                 new.append(token)
@@ -75,12 +75,12 @@ class Runtime:
         return new
 
 
-def _read(model: Model, threads: int, size: int, ids: Sequence[int], positions: Sequence[int]) -> Array:
-    with closing(Context(model, size, threads)) as context:
+def _read(model: LlamaModel, threads: int, size: int, ids: Sequence[int], positions: Sequence[int]) -> Array:
+    with closing(LlamaContext(model, size, threads)) as context:
         return context.run(ids, positions)
 
 
-def _other_settings(file: Path, model: Model, threads: int) -> dict[str, Logits]:
+def _other_settings(file: Path, model: LlamaModel, threads: int) -> dict[str, Logits]:
     """Return what else people set for a model with LongRoPE: a context for long texts, which short ones get too."""
     architecture = model.metadata("general.architecture")
     key = f"{architecture}.rope.scaling.original_context_length"
@@ -94,9 +94,9 @@ def _other_settings(file: Path, model: Model, threads: int) -> dict[str, Logits]
         return _read(model, threads, past, ids, positions)
 
     @cache
-    def overridden() -> Model:
+    def overridden() -> LlamaModel:
         # The override is taken while loading. Weights that stay in the file's pages are not held twice.
-        return Model(file, overrides={key: longest}, repacked=False)
+        return LlamaModel(file, overrides={key: longest}, repacked=False)
 
     def with_short_factors(ids: Sequence[int], positions: Sequence[int]) -> Array:
         return _read(overridden(), threads, past, ids, positions)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, read_model, type_of
-from bot.formats.gguf.worker.imatrix import Matrix
+from bot.formats.gguf.worker.imatrix import ImportanceMatrix
 from bot.formats.gguf.worker.quantize import quantize
 from bot.records.tasks import BuildTask, Target
 from bot.worker.checkpoint import weight_types
@@ -19,7 +19,7 @@ from bot.worker.harness import Reporter
 _QUANTIZED = re.compile(r"^\[ *(\d+)/ *(\d+)\] ")  # how the quantizer's log begins the line of a tensor
 
 
-def build(task: BuildTask, report: Reporter, matrices: Mapping[str, Matrix]) -> None:
+def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMatrix]) -> None:
     """Build each target, with the importance matrix of its variant if there is one. A refused type fails alone.
 
     Raises SourceProblem when the converter cannot read the model, and OSError when the disk fills up.
@@ -85,7 +85,7 @@ class _Counted:
         self._count(self.nbytes)
 
 
-def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter, matrix: Matrix | None) -> None:
+def _quantize(task: BuildTask, target: Target, base: Path, report: Reporter, matrix: ImportanceMatrix | None) -> None:
     kind, out = type_of(target), file_of(task, target)
 
     def count(line: str) -> None:

@@ -12,7 +12,7 @@ from bot.formats.gguf.worker.file import Header, TensorPlace, read_header, the_f
 from bot.records.tasks import VerifyTask
 from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
-from bot.worker.weights import Stored, UnfaithfulError, rows_at_once
+from bot.worker.weights import ArtifactWeight, UnfaithfulError, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -21,7 +21,7 @@ _FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
 _STACK = 3  # dimensions of a tensor that holds experts
 
 
-def stored(task: VerifyTask) -> Iterator[Stored]:
+def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     """Yield every weight of the file as llama.cpp computes with it, one tensor, or one expert of a stack, at a time.
 
     The converter renames Phi's tensors and stacks its experts; it moves no values around, so there is nothing to undo.
@@ -38,7 +38,7 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
         if len(place.shape) == _STACK:
             yield from _experts(file, place, sources[name])
         else:
-            yield Stored(sources=tuple(sources[name]), shape=place.shape, parts=_parts(file, place))
+            yield ArtifactWeight(sources=tuple(sources[name]), shape=place.shape, parts=_parts(file, place))
 
 
 def _sources(header: Header, source: Tensors) -> dict[str, list[str]]:
@@ -60,13 +60,13 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _experts(file: Path, place: TensorPlace, names: list[str]) -> Iterator[Stored]:
+def _experts(file: Path, place: TensorPlace, names: list[str]) -> Iterator[ArtifactWeight]:
     if len(names) != place.shape[0]:
         raise UnfaithfulError(f"{names[0]}: {place.shape[0]} experts are stored, the source has {len(names)}")
     size = place.size // len(names)
     for i, name in enumerate(names):
         one = TensorPlace(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
-        yield Stored(sources=(name,), shape=one.shape, parts=_parts(file, one))
+        yield ArtifactWeight(sources=(name,), shape=one.shape, parts=_parts(file, one))
 
 
 def dequantized(file: Path, place: TensorPlace) -> Array:

@@ -13,7 +13,7 @@ from bot.records.tasks import VerifyTask
 from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.files import json_object
 from bot.worker.order import model_order
-from bot.worker.weights import Stored, rows_at_once
+from bot.worker.weights import ArtifactWeight, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 _Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and its parts
@@ -69,7 +69,7 @@ def _tensor_names(file: Path) -> list[str]:
         raise ValueError(f"{file.name} is damaged: {error}") from error
 
 
-def stored(task: VerifyTask) -> Iterator[Stored]:
+def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     """Yield every weight as mlx-lm's own modules hold it, one after the other, each dequantized by MLX.
 
     The modules know what the files alone do not say: the bits and the group size that each matrix is read with.
@@ -137,11 +137,11 @@ def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> 
     )
 
 
-def _named(name: str, values: Iterator[_Rows]) -> Iterator[Stored]:
+def _named(name: str, values: Iterator[_Rows]) -> Iterator[ArtifactWeight]:
     """Give weights the names of the checkpoint. mlx-lm keeps all but those of experts."""
     layer, experts, matrix = name.partition(_EXPERTS)
     for number, (shape, parts) in enumerate(values):
         if experts:
             kind, _, rest = matrix.partition(".")
             name = f"{layer}.experts.{number}.{_EXPERT_MATRICES[kind]}.{rest}"
-        yield Stored(sources=(name,), shape=shape, parts=parts)
+        yield ArtifactWeight(sources=(name,), shape=shape, parts=parts)

@@ -8,7 +8,7 @@ from bot.records.tasks import BuildTask
 from bot.worker.checkpoint import forbid_remote_code, weight_types
 from bot.worker.disk import disk_full
 from bot.worker.fast import take
-from bot.worker.harness import Foreseen, Reporter, said
+from bot.worker.harness import Foreseen, Reporter, error_line
 
 
 def build(task_json: Json, report: Reporter) -> None:
@@ -36,7 +36,7 @@ def _stock(task: BuildTask, source: Path, report: Reporter) -> None:
             _empty(out)
             if full is not None:
                 raise full from error
-            report.failed(target.variant, f"mlx-lm failed: {said(error)}")
+            report.failed(target.variant, f"mlx-lm failed: {error_line(error)}")
         else:
             report.built(target.variant)
 
@@ -49,8 +49,8 @@ def _convert(source: Path, out: Path, variant: Variant, report: Reporter) -> Non
 
     what = f"converting to {variant.short_name}"
     report.progress(what, 0, 0, "bytes")
-    converted, config = model.lazy(source, variant)
-    stop = model.stops(source)
+    converted, config = model.lazy_model(source, variant)
+    stop = model.checked_stop_ids(source)
     arrays = [array for _, array in tree_flatten(converted.parameters())]
     total, done = sum(a.nbytes for a in arrays), 0
     for array in arrays:

@@ -22,9 +22,9 @@ from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
-from bot.worker.harness import Foreseen, Reporter, said
+from bot.worker.harness import Foreseen, Reporter, error_line
 from bot.worker.mapped import Mapped
-from bot.worker.placed import Placed
+from bot.worker.placed import PlacedFile
 
 PINNED = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
 _MODELS = ("phi", "phi3", "phimoe")  # whose weights mlx-lm takes as they are, or stacks experts of, and no more
@@ -50,7 +50,7 @@ class _Plan:
         for name, header in self.layout.headers.items():
             plan = {"versions": PINNED, "recipe": recipe, "header": header.hex()}
             parts = {n: (p.begin, p.begin + p.size) for n, p in self.layout.places.items() if p.file == name}
-            files[name] = opened.enter_context(Placed(folder, name, self.layout.sizes[name], plan, parts))
+            files[name] = opened.enter_context(PlacedFile(folder, name, self.layout.sizes[name], plan, parts))
             files[name].write(header, 0)
         return Output(recipe=self.recipe, places=self.layout.places, files=files)
 
@@ -77,10 +77,10 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
         except (NotCovered, Foreseen):
             raise
         except Exception as error:  # noqa: BLE001 - whatever mlx-lm says of this variant
-            report.failed(target.variant, f"mlx-lm failed: {said(error)}")
+            report.failed(target.variant, f"mlx-lm failed: {error_line(error)}")
     if not plans:
         return
-    stop = models.stops(source)
+    stop = models.checked_stop_ids(source)
     what = f"converting to {', '.join(plan.target.variant.short_name for plan in plans)}"
     with ExitStack() as opened:
         outputs = [plan.begin(scratch, opened) for plan in plans]
@@ -100,7 +100,7 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
 def _plan(source: Path, target: Target, mapped: Mapped, scratch: Path) -> _Plan:
     from mlx.utils import tree_flatten
 
-    model, config = models.lazy(source, target.variant)
+    model, config = models.lazy_model(source, target.variant)
     if config.get("model_type") not in _MODELS:
         raise NotCovered(f"it does not know models of type {config.get('model_type')}")
     quantized = _quantized(model)

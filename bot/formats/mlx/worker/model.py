@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from bot.records.artifacts import CONTENT_FILES, Json, Variant
-from bot.worker.harness import Foreseen, NotTaken, said
+from bot.worker.harness import Foreseen, NotTaken, error_line
 from bot.worker.tokens import stop_ids, with_stop_ids
 
 _TYPES = ("float16", "bfloat16", "float32")
 
 
-def lazy(source: Path, variant: Variant) -> tuple[Any, dict[str, Json]]:
+def lazy_model(source: Path, variant: Variant) -> tuple[Any, dict[str, Json]]:
     """Return the model of a variant and its config, as ``mlx_lm.convert`` has them before it writes.
 
     Its parameters are MLX's promises: their shapes and types are known, and their values are read and computed when
@@ -36,7 +36,7 @@ def dtype(variant: Variant, config: dict[str, Json]) -> str | None:
     return kind if kind in _TYPES else None
 
 
-def stops(source: Path) -> list[int]:
+def checked_stop_ids(source: Path) -> list[int]:
     """Return the ids at which generating has to stop. Raises NotTaken when mlx-lm cannot read the tokenizer."""
     from mlx_lm.utils import load_tokenizer
 
@@ -86,7 +86,7 @@ def _accepted(read: Callable[[], Any]) -> Any:
     except Foreseen:
         raise
     except Exception as error:
-        raise NotTaken(f"mlx-lm does not take the model: {said(error)}") from error
+        raise NotTaken(f"mlx-lm does not take the model: {error_line(error)}") from error
 
 
 def _stopping_at(config: dict[str, Json], ids: Sequence[int]) -> dict[str, Json]:

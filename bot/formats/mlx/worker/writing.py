@@ -11,7 +11,7 @@ from bot.formats.mlx.worker.layout import ArrayPlace
 from bot.formats.mlx.worker.reading import CHUNK, Chunk, Parameter, ReadAhead, as_mlx, chunks
 from bot.worker.mapped import Mapped
 from bot.worker.order import model_order
-from bot.worker.placed import Placed
+from bot.worker.placed import PlacedFile
 
 Array = Any  # neither mlx nor numpy is installed where mypy runs
 
@@ -49,7 +49,7 @@ class Output:
 
     recipe: Recipe
     places: Mapping[str, ArrayPlace]
-    files: Mapping[str, Placed]
+    files: Mapping[str, PlacedFile]
 
     def order(self, parameter: Parameter) -> tuple[str, int]:
         """Return what parameters are sorted by to have files grow from the beginning: the first place of theirs."""
@@ -73,7 +73,7 @@ class Output:
         for name in self.recipe.names(parameter.name):
             self._file(name).mark(name)
 
-    def _file(self, name: str) -> Placed:
+    def _file(self, name: str) -> PlacedFile:
         return self.files[self.places[name].file]
 
 

@@ -20,7 +20,7 @@ DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  #
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class StoredRows:
     """Rows ``begin`` to ``end`` of the stored matrix ``name``."""
 
     name: str
@@ -29,10 +29,10 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matrix:
+class StoredMatrix:
     """Rows one below the other, each of ``columns`` weights. ``loaded`` is the type that the builder loads them in."""
 
-    parts: tuple[Rows, ...]
+    parts: tuple[StoredRows, ...]
     columns: int
     loaded: Any
 
@@ -54,7 +54,7 @@ class Addresses:
         """Begin anew. ``loaded`` is the type that transformers would load every weight in."""
         self._mapped, self._loaded = mapped, loaded
         self._begins: list[int] = []
-        self._matrices: list[Matrix] = []
+        self._matrices: list[StoredMatrix] = []
         self._end = 0
 
     def tensor(self, name: str) -> Tensor:
@@ -62,7 +62,7 @@ class Addresses:
         stored = self._mapped.stored[name]
         if len(stored.shape) == 2:
             rows, columns = stored.shape
-            return self._place((Rows(name=name, begin=0, end=rows),), columns)
+            return self._place((StoredRows(name=name, begin=0, end=rows),), columns)
         with self._mapped.held(name):
             values = torch.frombuffer(bytearray(self._mapped.view(name)), dtype=DTYPES[stored.dtype])
         return values.view(stored.shape).to(self._loaded)
@@ -70,16 +70,16 @@ class Addresses:
     def stack(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return matrices without values one below the other, as torch.cat would. Neighbours are joined again."""
         matrices = [self.matrix(t) for t in tensors]
-        parts: list[Rows] = []
+        parts: list[StoredRows] = []
         for part in (part for matrix, _ in matrices for part in matrix.parts):
             if parts and (parts[-1].name, parts[-1].end) == (part.name, part.begin):
-                part = Rows(name=part.name, begin=parts.pop().begin, end=part.end)  # noqa: PLW2901
+                part = StoredRows(name=part.name, begin=parts.pop().begin, end=part.end)  # noqa: PLW2901
             parts.append(part)
         if any(transposed for _, transposed in matrices) or len({m.columns for m, _ in matrices}) != 1:
             raise NotCovered("it joins weights in another way")
         return self._place(tuple(parts), matrices[0][0].columns)
 
-    def matrix(self, tensor: Tensor) -> tuple[Matrix, bool]:
+    def matrix(self, tensor: Tensor) -> tuple[StoredMatrix, bool]:
         """Return what a tensor without values is, and whether it was transposed.
 
         Raises NotCovered for what is no range of whole rows.
@@ -95,8 +95,8 @@ class Addresses:
             raise NotCovered("it rearranges weights in another way")
         return _rows(whole, first, first + rows.shape[0]), transposed
 
-    def _place(self, parts: tuple[Rows, ...], columns: int) -> Tensor:
-        matrix = Matrix(parts=parts, columns=columns, loaded=self._loaded)
+    def _place(self, parts: tuple[StoredRows, ...], columns: int) -> Tensor:
+        matrix = StoredMatrix(parts=parts, columns=columns, loaded=self._loaded)
         begin, self._end = self._end, self._end + matrix.rows * columns
         self._begins.append(begin)
         self._matrices.append(matrix)
@@ -104,12 +104,12 @@ class Addresses:
         return everything[begin:].view(matrix.rows, columns)
 
 
-def _rows(matrix: Matrix, begin: int, end: int) -> Matrix:
+def _rows(matrix: StoredMatrix, begin: int, end: int) -> StoredMatrix:
     """Return rows ``begin`` to ``end`` of a matrix."""
     parts, at = [], 0
     for part in matrix.parts:
         first, last = max(begin - at, 0), min(end - at, part.end - part.begin)
         if first < last:
-            parts.append(Rows(name=part.name, begin=part.begin + first, end=part.begin + last))
+            parts.append(StoredRows(name=part.name, begin=part.begin + first, end=part.begin + last))
         at += part.end - part.begin
-    return Matrix(parts=tuple(parts), columns=matrix.columns, loaded=matrix.loaded)
+    return StoredMatrix(parts=tuple(parts), columns=matrix.columns, loaded=matrix.loaded)

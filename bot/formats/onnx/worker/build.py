@@ -14,7 +14,7 @@ from bot.records.tasks import BuildTask, Target
 from bot.worker.checkpoint import forbid_remote_code, weight_types
 from bot.worker.disk import disk_full
 from bot.worker.fast import take
-from bot.worker.harness import Foreseen, Reporter, said
+from bot.worker.harness import Foreseen, Reporter, error_line
 from bot.worker.tokens import read_tokenizer, stop_ids
 
 
@@ -64,7 +64,7 @@ def _stock(task: BuildTask, source: Path, stop: Sequence[int], report: Reporter)
 
 def failure(error: Exception) -> str:
     """Say in one line why the builder made no file."""
-    return f"the builder failed: {said(error)}"
+    return f"the builder failed: {error_line(error)}"
 
 
 def _keep_to_itself() -> None:

@@ -16,18 +16,18 @@ from typing import Any
 
 import torch
 
-from bot.formats.onnx.worker.addresses import DTYPES, Rows
+from bot.formats.onnx.worker.addresses import DTYPES, StoredRows
 from bot.formats.onnx.worker.heap import keep_for_the_next_chunk
-from bot.formats.onnx.worker.recipes import Promised, Recipe
-from bot.worker.growing import Growing
+from bot.formats.onnx.worker.recipes import InitializerRecipe, Promised
+from bot.worker.growing import GrowingFile
 from bot.worker.mapped import Mapped
-from bot.worker.order import in_step
+from bot.worker.order import stretches_in_order
 
 _WINDOW = 64 << 20  # bytes of the checkpoint that are resident at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class PlacedInitializer:
     """An initializer and where its bytes are in the data file."""
 
     tensor: Any
@@ -35,7 +35,7 @@ class Placed:
     end: int
 
 
-def recipe_of(placed: Placed) -> Recipe | None:
+def recipe_of(placed: PlacedInitializer) -> InitializerRecipe | None:
     """Return what makes an initializer, or None for one that is there."""
     return placed.tensor.recipe if isinstance(placed.tensor, Promised) else None
 
@@ -44,7 +44,7 @@ def recipe_of(placed: Placed) -> Recipe | None:
 class DataFile:
     """The data file of a graph: its initializers one after the other, and where it grows and ends up."""
 
-    initializers: tuple[Placed, ...]
+    initializers: tuple[PlacedInitializer, ...]
     folder: Path
     target: Path
 
@@ -59,16 +59,16 @@ class _Stretch:
     """Initializers that follow each other and take nothing large but ``names``."""
 
     names: tuple[str, ...]
-    initializers: tuple[Placed, ...]
+    initializers: tuple[PlacedInitializer, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunk:
     """Rows of a stored tensor, and what becomes of them: rows from ``first`` on of what ``recipe`` makes."""
 
-    rows: Rows
+    rows: StoredRows
     first: int
-    recipe: Recipe
+    recipe: InitializerRecipe
     begins: tuple[int, ...]
     file: "_Open"
 
@@ -79,7 +79,7 @@ class _Open:
     def __init__(self, file: DataFile) -> None:
         plan = [[p.tensor.name, p.tensor.dtype.name, p.begin, p.end] for p in file.initializers]
         self.target = file.target
-        self.growing = Growing(file.folder, file.target.name, plan)
+        self.growing = GrowingFile(file.folder, file.target.name, plan)
         self.rest = list(_stretches([p for p in file.initializers if p.begin >= self.growing.start]))
         self._lock = threading.Lock()
         self._fd = self.growing.fileno()
@@ -109,7 +109,7 @@ def write(
         # One thread of torch's to each of ours: chunks are too small to be shared out.
         pool = stack.enter_context(ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)))
         done = sum(one.growing.start for one in opened)
-        steps = list(in_step([[stretch.names for stretch in one.rest] for one in opened]))
+        steps = list(stretches_in_order([[stretch.names for stretch in one.rest] for one in opened]))
         stretches = [iter(one.rest) for one in opened]
         mapped.order([name for names, _ in steps for name in names])
         progress(done, total)
@@ -126,7 +126,7 @@ def write(
         return {grown.target: grown.growing.finish(grown.target) for grown in opened}
 
 
-def _stretches(initializers: Sequence[Placed]) -> Iterator[_Stretch]:
+def _stretches(initializers: Sequence[PlacedInitializer]) -> Iterator[_Stretch]:
     """Part what follows each other by the tensors that it needs. What needs none goes with what comes before."""
     names: tuple[str, ...] = ()
     marked = []
@@ -158,13 +158,17 @@ def _fill(stretches: Sequence[tuple[_Open, _Stretch]], mapped: Mapped, pool: Thr
         mapped.drop(name, window[0].rows.begin * row, max(chunk.rows.end for chunk in window) * row)
 
 
-def _chunks(recipe: Recipe, begins: tuple[int, ...], file: _Open) -> Iterator[_Chunk]:
+def _chunks(recipe: InitializerRecipe, begins: tuple[int, ...], file: _Open) -> Iterator[_Chunk]:
     first = 0
     for part in recipe.matrix.parts:
         for begin in range(part.begin, part.end, recipe.rows_at_once):
             end = min(begin + recipe.rows_at_once, part.end)
             yield _Chunk(
-                rows=Rows(name=part.name, begin=begin, end=end), first=first, recipe=recipe, begins=begins, file=file
+                rows=StoredRows(name=part.name, begin=begin, end=end),
+                first=first,
+                recipe=recipe,
+                begins=begins,
+                file=file,
             )
             first += end - begin
 

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bot.formats.onnx.worker.addresses import DTYPES, Addresses
 from bot.formats.onnx.worker.quantizers import Quantizer, default, k_quant
-from bot.formats.onnx.worker.recipes import Cast, Promised, Quantized, Recipe
+from bot.formats.onnx.worker.recipes import Cast, InitializerRecipe, Promised, Quantized
 from bot.worker.fast import NotCovered
 from bot.worker.mapped import Mapped
 
@@ -141,7 +141,7 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
     return to_nbits
 
 
-def _promise(node: Any, weight: Recipe, quantizer: Quantizer) -> None:
+def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer) -> None:
     """Give a quantized node the sizes of its true weight, and initializers that are still to be made."""
     recipe = Quantized(matrix=weight.matrix, dtype=weight.dtype, quantizer=quantizer)
     for key, size in (("K", weight.matrix.columns), ("N", weight.matrix.rows)):

@@ -110,7 +110,7 @@ def _graph(
     return planned[0]
 
 
-def _initializers(model: Any, folder: Path, name: str) -> tuple[data.Placed, ...]:
+def _initializers(model: Any, folder: Path, name: str) -> tuple[data.PlacedInitializer, ...]:
     """Place a graph's initializers in the order in which onnx_ir would; the graph then says where they are."""
     placed = []
     at = 0
@@ -119,7 +119,7 @@ def _initializers(model: Any, folder: Path, name: str) -> tuple[data.Placed, ...
             tensor = value.const_value
             if tensor is None or not tensor.nbytes:
                 continue
-            placed.append(data.Placed(tensor=tensor, begin=at, end=at + tensor.nbytes))
+            placed.append(data.PlacedInitializer(tensor=tensor, begin=at, end=at + tensor.nbytes))
             value.const_value = onnx_ir.ExternalTensor(
                 name, at, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=tensor.name, base_dir=folder
             )

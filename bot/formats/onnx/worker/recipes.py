@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir
 import torch
 
-from bot.formats.onnx.worker.addresses import Matrix
+from bot.formats.onnx.worker.addresses import StoredMatrix
 from bot.formats.onnx.worker.quantizers import Quantizer
 
 Tensor = Any  # neither torch nor onnx_ir is installed where mypy runs
@@ -18,11 +18,11 @@ _CAST_AT_ONCE = 1 << 22  # weights
 _TRANSPOSED_AT_ONCE = 48 << 20  # bytes: each piece is written column by column, unless it is all there is (8192 x 3072)
 
 
-class Recipe(Protocol):
+class InitializerRecipe(Protocol):
     """Makes the bytes of one initializer or several from a matrix, whose weights it first casts to ``dtype``."""
 
     @property
-    def matrix(self) -> Matrix:
+    def matrix(self) -> StoredMatrix:
         """Where the weights come from."""
 
     @property
@@ -41,7 +41,7 @@ class Recipe(Protocol):
 class Cast:
     """Weights in another type, as they lie or transposed."""
 
-    matrix: Matrix
+    matrix: StoredMatrix
     dtype: Any
     transposed: bool
 
@@ -69,7 +69,7 @@ class Cast:
 class Quantized:
     """What a quantizer makes of weights that were first cast to ``dtype``."""
 
-    matrix: Matrix
+    matrix: StoredMatrix
     dtype: Any
     quantizer: Quantizer
 
@@ -94,7 +94,7 @@ class Promised(onnx_ir.LazyTensor):  # type: ignore[misc]
 
     __slots__ = ("part", "recipe")
 
-    def __init__(self, recipe: Recipe, part: int, dtype: Any, shape: Any, name: str) -> None:
+    def __init__(self, recipe: InitializerRecipe, part: int, dtype: Any, shape: Any, name: str) -> None:
         super().__init__(self._refuse, dtype=dtype, shape=onnx_ir.Shape(shape), name=name)
         self.recipe, self.part = recipe, part
 

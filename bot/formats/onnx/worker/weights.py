@@ -18,7 +18,7 @@ from bot.records.tasks import VerifyTask
 from bot.worker import pages
 from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
-from bot.worker.weights import Stored, rows_at_once
+from bot.worker.weights import ArtifactWeight, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 _Names = tuple[str, ...]
@@ -70,7 +70,7 @@ class _Weights:
     biases: dict[str, Any] = field(default_factory=dict)
 
 
-def stored(task: VerifyTask) -> Iterator[Stored]:
+def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     """Yield every weight of the artifact as Means.stored. Raises ValueError for a graph that is none of Phi's."""
     source = set(Tensors(Path(task.source)).names())
     artifact = Path(task.artifact)
@@ -172,16 +172,16 @@ def _rows(values: Array) -> _Rows:
     return values.shape, (values[i : i + step] for i in range(0, len(values), step))
 
 
-def _below(sources: _Names, values: list[_Rows], data: Path) -> Stored:
+def _below(sources: _Names, values: list[_Rows], data: Path) -> ArtifactWeight:
     shapes = [shape for shape, _ in values]
     rows = sum(shape[0] for shape in shapes)
 
     def parts() -> Iterator[Array]:
         for part in chain.from_iterable(parts for _, parts in values):
             yield part
-            pages.drop(data)  # onnx_ir maps the file, and a model is looked at as a whole
+            pages.release_pages(data)  # onnx_ir maps the file, and a model is looked at as a whole
 
-    return Stored(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts())
+    return ArtifactWeight(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts())
 
 
 def _embedding(read: Any) -> Array:

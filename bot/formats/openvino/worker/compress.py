@@ -20,7 +20,7 @@ from nncf.tensor import Tensor
 from openvino import opset13 as opset
 
 from bot.formats.openvino.worker.plan import Part
-from bot.formats.openvino.worker.replaced import replaced
+from bot.formats.openvino.worker.replaced import patched_attribute
 from bot.formats.openvino.worker.standins import StandIns
 from bot.records.artifacts import Json
 from bot.worker.fast import NotCovered
@@ -30,7 +30,7 @@ _SCALE = ov.Type.f16  # as nncf stores the scales of integers
 
 
 @dataclass(eq=False, kw_only=True)
-class Compression:
+class NncfCompression:
     """What nncf is to do with a weight. ``shape`` is the weight's; the ``axes`` are those that share a scale."""
 
     weight: str
@@ -67,7 +67,7 @@ class Compression:
         """Compress rows of the weight, from their bytes; keep their scales and zero points, and return the rest."""
         count = rows.nbytes // (prod(self.shape[1:]) * self.type.size)
         tensor = Tensor(ov.Tensor(rows, ov.Shape([count, *self.shape[1:]]), self.type))
-        with replaced(models, "_infer_ov_model", _infer):
+        with patched_attribute(models, "_infer_ov_model", _infer):
             found = weight_lowering.compress_weight(tensor, self.axes, self.config)
         stored = openvino_backend.DTYPE_MAP[self.config.compression_dtype]
         self.kept.setdefault("scale", []).append(_bytes(found.scale, _SCALE))
@@ -112,10 +112,10 @@ def recorded(standins: StandIns) -> Iterator[dict[str, Part]]:
             raise NotCovered(f"weights are compressed as {config.mode.value}")
         # The kernel is made and not run: making it takes numbers that OpenVINO counts up to name its nodes by, and the
         # stock tool makes it here.
-        with replaced(models, "_infer_ov_model", lambda *given: _outputs(standins, *given)):
+        with patched_attribute(models, "_infer_ov_model", lambda *given: _outputs(standins, *given)):
             found = compress(weight, axes, config)
         shape, numbers = tuple(weight.shape), weight.data.get_element_type()
-        job = Compression(weight=name, shape=shape, type=numbers, axes=axes, config=config)
+        job = NncfCompression(weight=name, shape=shape, type=numbers, axes=axes, config=config)
         promised = {
             what: _Promised(part=Part(of=job, what=what), shape=tuple(tensor.shape))
             for what, tensor in (("weight", found.tensor), ("scale", found.scale), ("zero_point", found.zero_point))
@@ -131,8 +131,8 @@ def recorded(standins: StandIns) -> Iterator[dict[str, Part]]:
         return opset.constant(_blank(standins, dtype, x.shape), name=name, shared_memory=True)
 
     with ExitStack() as stack:
-        stack.enter_context(replaced(openvino_backend, "compress_weight", record))
-        stack.enter_context(replaced(openvino_backend, "create_ov_const_from_tensor", const))
+        stack.enter_context(patched_attribute(openvino_backend, "compress_weight", record))
+        stack.enter_context(patched_attribute(openvino_backend, "create_ov_const_from_tensor", const))
         yield parts
 
 

@@ -15,7 +15,7 @@ from bot.records.tasks import BuildTask, Target
 from bot.worker.checkpoint import forbid_remote_code, shards, weight_types
 from bot.worker.disk import disk_full
 from bot.worker.fast import NotCovered
-from bot.worker.harness import Foreseen, Reporter, said
+from bot.worker.harness import Foreseen, Reporter, error_line
 from bot.worker.tokens import read_tokenizer, stop_ids, with_stop_ids
 
 
@@ -75,7 +75,7 @@ def attempt(make: Callable[[], Json], target: Target, source: Path, report: Repo
 
 def failed(target: Target, error: Exception, report: Reporter) -> None:
     """Report that a target failed of what the toolchain raised."""
-    report.failed(target.variant, f"the export failed: {said(error)}")
+    report.failed(target.variant, f"the export failed: {error_line(error)}")
 
 
 def empty(target: Target) -> None:

@@ -14,8 +14,8 @@ from optimum.exporters.openvino import convert
 from optimum.intel.openvino import modeling_base
 from transformers import PreTrainedModel
 
-from bot.formats.openvino.worker.plan import Constant, Part, constants, placed, weights
-from bot.formats.openvino.worker.replaced import replaced
+from bot.formats.openvino.worker.plan import Constant, Part, constants, weights, with_offsets
+from bot.formats.openvino.worker.replaced import patched_attribute
 from bot.formats.openvino.worker.standins import StandIns
 from bot.worker.fast import NotCovered
 from bot.worker.mapped import SMALL, Mapped
@@ -27,7 +27,7 @@ _LEAST = 10_000  # numbers in a matrix; nncf has another way for fewer, which lo
 _GRAPHS = ("openvino_model.xml", "model.xml")  # as the export calls it, and nncf's result before that takes its name
 
 
-class Planning:
+class StandInExport:
     """An export with stand-ins for weights. It leaves the ``constants`` of the model, in the order of the file."""
 
     def __init__(self, mapped: Mapped, *, compresses: bool) -> None:
@@ -55,13 +55,13 @@ class Planning:
             return graph
 
         with ExitStack() as stack:
-            stack.enter_context(replaced(PreTrainedModel, "_load_pretrained_model", loaded))
-            stack.enter_context(replaced(convert, "convert_model", traced))
+            stack.enter_context(patched_attribute(PreTrainedModel, "_load_pretrained_model", loaded))
+            stack.enter_context(patched_attribute(convert, "convert_model", traced))
             # torch would trace the model a second time, and compare: half of the tracing, for models traced many times.
-            stack.enter_context(replaced(convert, "allow_skip_tracing_check", lambda *_: True))
+            stack.enter_context(patched_attribute(convert, "allow_skip_tracing_check", lambda *_: True))
             for owner in (openvino, convert):
-                stack.enter_context(replaced(owner, "save_model", self._saved))
-            stack.enter_context(replaced(modeling_base, "core", _Core(modeling_base.core, self._read)))
+                stack.enter_context(patched_attribute(owner, "save_model", self._saved))
+            stack.enter_context(patched_attribute(modeling_base, "core", _Core(modeling_base.core, self._read)))
             if self._compresses:
                 from bot.formats.openvino.worker.compress import recorded  # nncf takes a while to import
 
@@ -114,7 +114,7 @@ class Planning:
         for node in (n for n in model.get_ordered_ops() if n.get_type_name() == "Constant"):
             name = self._standins.name_at(node.data.ctypes.data, node.get_byte_size()) if node.get_byte_size() else None
             offsets.append(self._standins.place(node.data.tobytes()) if name is None else self._standins.offset(name))
-        path.write_bytes(placed(xml, offsets))
+        path.write_bytes(with_offsets(xml, offsets))
         path.with_suffix(".bin").touch()
         self._first = path.resolve()
         self._standins.forget()  # OpenVINO compares constants when it writes them
@@ -145,7 +145,7 @@ class Planning:
             for constant in found:
                 offsets.append(file.tell() if isinstance(constant.made_of, bytes) else 0)
                 file.write(constant.made_of if isinstance(constant.made_of, bytes) else b"")
-        path.write_bytes(placed(xml, offsets))
+        path.write_bytes(with_offsets(xml, offsets))
         self.constants = tuple(found)
 
     def _xml(self, model: Any, path: Path, *, halved: bool) -> bytes:

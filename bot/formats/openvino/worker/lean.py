@@ -97,14 +97,16 @@ def plan(task: BuildTask, target: Target, report: Reporter) -> Json:
     To be called once in a process. Raises NotCovered.
     """
     stop = prepare(task)
-    from bot.formats.openvino.worker.graph import Planning  # these import torch and OpenVINO
+    from bot.formats.openvino.worker.graph import StandInExport  # these import torch and OpenVINO
     from bot.formats.openvino.worker.plan import to_json
 
     source, variant = Path(task.source), target.variant
     report.progress(f"exporting {variant.short_name}", 0, 0, "tensors")
 
     def planned() -> Json:
-        planning = Planning(_mapped(task, report), compresses=variant.options["weight_format"] not in ("fp16", "fp32"))
+        planning = StandInExport(
+            _mapped(task, report), compresses=variant.options["weight_format"] not in ("fp16", "fp32")
+        )
         with planning.patched():
             export(source, target, stop)
         return to_json(planning.constants)
@@ -116,13 +118,13 @@ def _write(task: BuildTask, planned: list[_Planned], report: Reporter) -> Left:
     """Write the data of what was planned; return what has to be left after all."""
     if not planned:
         return []
-    from bot.formats.openvino.worker.compress import Compression  # it imports nncf
+    from bot.formats.openvino.worker.compress import NncfCompression  # it imports nncf
     from bot.formats.openvino.worker.plan import from_json
     from bot.formats.openvino.worker.writing import DataFile, write
 
     files = [
         DataFile(
-            constants=tuple(from_json(p.plan, Compression.from_json)),
+            constants=tuple(from_json(p.plan, NncfCompression.from_json)),
             xml=Path(p.target.out) / "openvino_model.xml",
             folder=Path(p.target.partial or tempfile.mkdtemp(dir=task.scratch)),
         )

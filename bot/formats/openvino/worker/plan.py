@@ -7,7 +7,7 @@ place in ``parts``; all others are small and kept as bytes. ``constants`` pairs 
 gives up where they differ: then the toolchain's own way is taken.
 
 What is planned is handed on as JSON (``to_json``), for each target is planned in a process of its own. Then all targets
-are written in one read of the source (writing.py), and ``placed`` puts the offsets that came of it into the XML.
+are written in one read of the source (writing.py), and ``with_offsets`` puts the offsets that came of it into the XML.
 """
 
 import base64
@@ -140,7 +140,7 @@ def _made_of(told: Json, jobs: Sequence[Compression]) -> bytes | Whole | Part:
     return Part(of=jobs[told["job"]], what=told["what"])
 
 
-def placed(xml: bytes, offsets: Iterable[int]) -> bytes:
+def with_offsets(xml: bytes, offsets: Iterable[int]) -> bytes:
     """Give the constants of a graph their places in the file of data."""
     each = iter(offsets)
     return _CONSTANT.sub(lambda m: m[1] + str(next(each)).encode() + m[4] + m[5] + m[6], xml)

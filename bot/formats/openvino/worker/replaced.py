@@ -6,7 +6,7 @@ from typing import Any
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def patched_attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Let ``owner.name`` be ``value``, and afterwards what it was. Of a class, a plain function becomes static."""
     before = owner.__dict__[name]
     setattr(owner, name, staticmethod(value) if isinstance(owner, type) else value)

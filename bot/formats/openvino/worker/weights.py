@@ -12,7 +12,7 @@ from bot.records.tasks import VerifyTask
 from bot.worker import pages
 from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
-from bot.worker.weights import Stored, rows_at_once
+from bot.worker.weights import ArtifactWeight, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -22,7 +22,7 @@ _VECTOR = {"Multiply": "weight", "Add": "bias"}  # of a norm, and of a norm or a
 _EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and down, in the order of the export
 
 
-def stored(task: VerifyTask) -> Iterator[Stored]:
+def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     """Yield every tensor of the source as the artifact has it, unpacked by OpenVINO's CPU plugin.
 
     A tensor is named by the operation that computes with it: the constants of norms have no names of their own.
@@ -39,14 +39,14 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
         shape, rows = tuple(value.get_shape()), _reader(core, value)
         if "{}" in name:
             experts = [name.format(n) for n in range(shape[0])]
-            yield from (Stored.whole(e, rows(n, n + 1)[0]) for n, e in enumerate(experts))
+            yield from (ArtifactWeight.whole(e, rows(n, n + 1)[0]) for n, e in enumerate(experts))
             found.update(experts)
         elif shape[0] == 1:  # of a norm, to multiply with
-            yield Stored.whole(name, rows(0, 1).reshape(-1))
+            yield ArtifactWeight.whole(name, rows(0, 1).reshape(-1))
             found.add(name)
         else:
             step = rows_at_once(prod(shape[1:]))
-            yield Stored(sources=(name,), shape=shape, parts=_parts(rows, shape[0], step, data))
+            yield ArtifactWeight(sources=(name,), shape=shape, parts=_parts(rows, shape[0], step, data))
             found.add(name)
         del rows  # with what OpenVINO made of the tensor
     yield from _left_out(source, found)
@@ -55,7 +55,7 @@ def stored(task: VerifyTask) -> Iterator[Stored]:
 def _parts(rows: Callable[[int, int], Array], count: int, step: int, data: Path) -> Iterator[Array]:
     for start in range(0, count, step):
         yield rows(start, start + step)
-        pages.drop(data)  # OpenVINO maps the file, and a model is looked at as a whole
+        pages.release_pages(data)  # OpenVINO maps the file, and a model is looked at as a whole
 
 
 def _used(model: Any, names: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -111,9 +111,9 @@ def _reader(core: Any, value: Any) -> Callable[[int, int], Array]:
     return lambda start, stop: compiled([np.arange(start, min(stop, count))])[0]
 
 
-def _left_out(source: Tensors, found: set[str]) -> Iterator[Stored]:
+def _left_out(source: Tensors, found: set[str]) -> Iterator[ArtifactWeight]:
     """Yield the norms that multiply by one, and the biases that add nothing: an export leaves those out."""
     for name in sorted(source.names() - found, key=model_order):
         if len(source.shape(name)) == 1 and name.endswith((".weight", ".bias")):
             neutral = 1.0 if name.endswith(".weight") else 0.0
-            yield Stored.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))
+            yield ArtifactWeight.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))

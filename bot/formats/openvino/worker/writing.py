@@ -17,12 +17,12 @@ from typing import Any, TypedDict
 
 import torch
 
-from bot.formats.openvino.worker.plan import Constant, Part, Whole, placed, weights
+from bot.formats.openvino.worker.plan import Constant, Part, Whole, weights, with_offsets
 from bot.records.artifacts import Json
 from bot.worker.fast import NotCovered
-from bot.worker.growing import Growing
+from bot.worker.growing import GrowingFile
 from bot.worker.mapped import Mapped
-from bot.worker.order import in_step
+from bot.worker.order import stretches_in_order
 
 _NUMBERS = 1 << 22  # of a matrix at a time
 _HEAD = 1 << 16  # bytes by which constants are told apart; those that begin alike are compared whole
@@ -55,7 +55,7 @@ class _Open:
     def __init__(self, file: DataFile, mapped: Mapped) -> None:
         self._file, self._mapped = file, mapped
         self.target = file.xml.with_suffix(".bin")
-        self.growing = Growing(file.folder, self.target.name, _described(file.constants))
+        self.growing = GrowingFile(file.folder, self.target.name, _described(file.constants))
         self._state: _Written = self.growing.state or {"offsets": [], "heads": []}
         self._end = max((offset + size for size, _, offset in self._state["heads"]), default=0)
         self._may_stop = _whole(file.constants)
@@ -83,7 +83,7 @@ class _Open:
     def finish(self) -> str:
         """Give the file its name, and the graph the places of its constants; return the file's SHA-256, in hex."""
         self.growing.mark(self._state, now=True)
-        self._file.xml.write_bytes(placed(self._file.xml.read_bytes(), self._state["offsets"]))
+        self._file.xml.write_bytes(with_offsets(self._file.xml.read_bytes(), self._state["offsets"]))
         return self.growing.finish(self.target)
 
 
@@ -103,7 +103,7 @@ def write(
         for one in opened:
             stack.enter_context(one.growing)
         alive = dict(enumerate(opened))
-        steps = list(in_step([_reads(one.left) for one in opened]))
+        steps = list(stretches_in_order([_reads(one.left) for one in opened]))
         mapped.order([name for names, _ in steps for name in names])
         _tell(progress, alive.values())
         for names, numbers in steps:
@@ -143,7 +143,7 @@ def _whole(constants: Sequence[Constant]) -> set[int]:
     return set(range(1, len(constants) + 1)) - waiting
 
 
-def _append(file: Growing, constant: Constant, end: int, heads: list[tuple[int, str, int]], mapped: Mapped) -> int:
+def _append(file: GrowingFile, constant: Constant, end: int, heads: list[tuple[int, str, int]], mapped: Mapped) -> int:
     """Append a constant's bytes, unless the file has them; return where it has them.
 
     OpenVINO writes equal constants once. It takes a digest of each to find them, which would cost as much as writing:

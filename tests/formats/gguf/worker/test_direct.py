@@ -240,12 +240,12 @@ def test_tensors_that_are_no_floats_go_the_stock_way(toolchain: Toolchain, sampl
 MATRIX = """
 import numpy as np
 from bot.formats.gguf.worker import importance
-from bot.formats.gguf.worker.imatrix import Matrix
+from bot.formats.gguf.worker.imatrix import ImportanceMatrix
 widths = dict(attn_qkv=256, attn_output=256, ffn_up=256, ffn_down=512)
 names = [(f"blk.{{i}}.{{part}}.weight", width) for i in range(4) for part, width in widths.items()]
 entries = {{name: np.linspace(0.1, 2, width, dtype=np.float32) for name, width in names}}
 {damage}
-importance.read = lambda _: Matrix(file="imatrix.gguf", dataset="a text", chunks=3, entries=entries)
+importance.read = lambda _: ImportanceMatrix(file="imatrix.gguf", dataset="a text", chunks=3, entries=entries)
 """
 
 

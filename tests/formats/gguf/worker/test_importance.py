@@ -46,8 +46,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bot.formats.gguf.worker.importance import _tokens
-from bot.formats.gguf.worker.llama import Model
-print(json.dumps(_tokens(Model(Path(sys.argv[2])), Path(sys.argv[3]).read_text())))
+from bot.formats.gguf.worker.llama import LlamaModel
+print(json.dumps(_tokens(LlamaModel(Path(sys.argv[2])), Path(sys.argv[3]).read_text())))
 """
 
 # Prints what is in the file of a matrix: its header, and each tensor's shape and numbers.

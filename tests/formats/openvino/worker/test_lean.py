@@ -148,9 +148,9 @@ def test_a_killed_job_goes_on_with_each_of_its_files(toolchain: Toolchain, sampl
     whole = build(toolchain, sample, variants, tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", variants)
     one_marks = """
-from bot.worker.growing import Growing
-mark = Growing.mark
-Growing.mark = lambda file, *state, **now: "int8" in str(file._journal.part) and mark(file, *state, **now)
+from bot.worker.growing import GrowingFile
+mark = GrowingFile.mark
+GrowingFile.mark = lambda file, *state, **now: "int8" in str(file._journal.part) and mark(file, *state, **now)
 """
     killer = killing("formats.openvino.worker.writing", "_append", after=200)
     assert run_with(READY + killer + one_marks, toolchain, sample, variants, killed, threads=1).killed
@@ -286,9 +286,9 @@ forbid_remote_code()
 """
 LOOKING = """
 from bot.formats.openvino.worker import graph
-save = graph.Planning._saved
+save = graph.StandInExport._saved
 def looked(planning, *args):
     {change}
     return save(planning, *args)
-graph.Planning._saved = looked
+graph.StandInExport._saved = looked
 """

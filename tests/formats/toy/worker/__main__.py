@@ -104,9 +104,9 @@ def load(task: VerifyTask) -> Runtime:
     return Runtime(Path(task.artifact))
 
 
-def stored(task: VerifyTask) -> Iterator[weights.Stored]:
+def stored(task: VerifyTask) -> Iterator[weights.ArtifactWeight]:
     tensors = Tensors(Path(task.artifact))
-    yield from (weights.Stored.whole(name, tensors.read(name)) for name in tensors.names())
+    yield from (weights.ArtifactWeight.whole(name, tensors.read(name)) for name in tensors.names())
 
 
 def rotary(task: VerifyTask) -> Rotary:
