@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bot.building.context import Context
 from bot.config import Config
+from bot.context import Context
 from bot.hub import client
 from bot.hub.client import Hub
 from bot.progress import Display, Silent

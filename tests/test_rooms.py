@@ -24,6 +24,7 @@ FLOORS = (
     "formats",
     "formats/NAME formats/NAME/worker formats/NAME/native catalogue hub",
     "config",
+    "context",
     "machines",
     "building",
     "state",

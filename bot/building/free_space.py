@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from bot.building.cleaning import clean, cleaning_request
-from bot.building.context import Context
 from bot.building.release_at_hand import missing_bytes
 from bot.catalogue.naming import repo_of
+from bot.context import Context
 from bot.printable import size
 from bot.records.artifacts import BuildRecord
 from bot.records.plans import Job, Plan

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.catalogue.families import FAMILIES
+from bot.context import Context
 from bot.errors import SourceError
 from bot.pages import templates
 from bot.records.artifacts import Artifact, Failure, Record, Report, Variant

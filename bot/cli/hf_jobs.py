@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import click
 
-from bot.building.context import Context
 from bot.cli.options import Options, common
+from bot.context import Context
 from bot.hf_jobs.run import KIND
 from bot.hf_jobs.scheduled import HOURS, ScheduledBot, scheduled_bot
 from bot.hub import scheduled as hub_standing

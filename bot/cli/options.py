@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from bot import config
-from bot.building.context import Context
 from bot.cli import tables
+from bot.context import Context
 from bot.errors import RecordError
 from bot.github import REPOSITORY
 from bot.hub import client, retry

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.cli import tables
 from bot.cli.options import Options, chosen, common, named_alone, print_json, read_input, variants_option
 from bot.config.machines import PlanTable
+from bot.context import Context
 from bot.errors import IncompleteError, RecordError
 from bot.machines.assign_runners import assign_runners
 from bot.machines.github_matrix import matrix

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from bot import catalogue, config, github
-from bot.building.context import Context
 from bot.catalogue.families import FAMILIES
 from bot.cli.options import (
     Options,
@@ -21,6 +20,7 @@ from bot.cli.options import (
     read_input,
     variants_option,
 )
+from bot.context import Context
 from bot.errors import ConfigError
 from bot.reconvert import cards
 from bot.reconvert.child import ChildError

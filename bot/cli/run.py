@@ -5,9 +5,9 @@ from dataclasses import replace
 import click
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.cli import tables
 from bot.cli.options import Options, chosen, common, finish, named_alone, print_json, variants_option
+from bot.context import Context
 from bot.machines.runners import LOCAL
 from bot.records.artifacts import Report
 from bot.records.failures import CutShortError, exit_code

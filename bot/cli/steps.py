@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.catalogue.naming import repo_of
 from bot.cli import tables
 from bot.cli.options import (
@@ -23,6 +22,7 @@ from bot.cli.options import (
     run_step,
     variants_option,
 )
+from bot.context import Context
 from bot.errors import PhiBotError, RecordError
 from bot.formats import recipes
 from bot.publishing.rights import permitted_artifacts, require, state_repo

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.building.context import Context
+from bot.context import Context
 from bot.errors import PhiBotError, RemoteJobError
 from bot.hub.client import Hub
 from bot.hub.jobs import RemoteJob

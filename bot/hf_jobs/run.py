@@ -5,10 +5,10 @@ import datetime as dt
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bot.building.context import Context
 from bot.catalogue.naming import TEMPLATE
 from bot.config import TEXT_VARIABLE, Config
 from bot.config.text import text_of
+from bot.context import Context
 from bot.errors import ConfigError, PhiBotError
 from bot.hf_jobs.collect import JobRequest, collect
 from bot.hub import jobs

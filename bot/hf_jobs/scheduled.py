@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from bot.building.context import Context
+from bot.context import Context
 from bot.hf_jobs.run import KIND, environment, phi_bot
 from bot.hub.jobs import JobOrder, token_of
 from bot.hub.scheduled import labels

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import Self
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.catalogue.naming import Current, check_source, repo_of
+from bot.context import Context
 from bot.errors import PhiBotError, PromotionError
 from bot.hub.client import RECORD_FILE, Hub
 from bot.hub.contents import Content

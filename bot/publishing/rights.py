@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from bot.building.context import Context
 from bot.config import Config
+from bot.context import Context
 from bot.errors import PhiBotError
 from bot.github.release_issues import check_announcing
 from bot.hub.client import Hub

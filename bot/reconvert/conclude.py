@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.catalogue.naming import check_source, repo_of
 from bot.config import Config
+from bot.context import Context
 from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.github import Pull
 from bot.hub.client import RECORD_FILE, Hub

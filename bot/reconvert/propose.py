@@ -8,7 +8,7 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from bot.building.context import Context
+from bot.context import Context
 from bot.errors import PhiBotError, PromotionError, UnknownModelError
 from bot.progress import Task
 from bot.publishing import checks

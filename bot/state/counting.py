@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from bot.building.context import Context
+from bot.context import Context
 from bot.errors import Interrupted, PhiBotError
 from bot.records.artifacts import Report
 from bot.records.failures import CutShortError

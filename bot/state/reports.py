@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from bot.building.context import Context
 from bot.config import Config
+from bot.context import Context
 from bot.errors import PhiBotError, RecordError
 from bot.records.artifacts import Failure, Report
 from bot.records.plans import Job

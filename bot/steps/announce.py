@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from bot import github
-from bot.building.context import Context
+from bot.context import Context
 from bot.errors import PhiBotError
 from bot.github.release_issues import release_issues
 from bot.pages.summary import render_summary

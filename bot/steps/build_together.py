@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
-from bot.building.context import Context
 from bot.building.release_at_hand import AtHand, at_hand
+from bot.context import Context
 from bot.errors import DiskTooSmallError, PhiBotError, SourceError
 from bot.formats import recipes
 from bot.machines.estimate_models import expected

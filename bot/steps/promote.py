@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bot.building.context import Context
+from bot.context import Context
 from bot.errors import PhiBotError, PromotionError, RecordError
 from bot.hub.namespace import Namespace
 from bot.publishing import checks, staging

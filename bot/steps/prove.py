@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bot.building.context import Context
+from bot.context import Context
 from bot.errors import PhiBotError, SourceError
 from bot.machines.placing import BYTES_A_SECOND
 from bot.records.artifacts import Artifact, Failure, Report

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.building.cleaning import mark_published
-from bot.building.context import Context
 from bot.catalogue.naming import TEMPLATE, check_source, repo_of
+from bot.context import Context
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
 from bot.pages.plots import PICTURES

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import groupby
 
 import bot
-from bot.building.context import Context
 from bot.building.free_space import keep_within
 from bot.config import Config
+from bot.context import Context
 from bot.formats import recipes
 from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from bot.building.cleaning import mark_published
-from bot.building.context import Context
 from bot.catalogue.naming import check_label, repo_of
+from bot.context import Context
 from bot.errors import ConflictError, PhiBotError, PromotionError, TokenError
 from bot.hub.client import Hub
 from bot.hub.contents import Content

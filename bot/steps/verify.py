@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from bot.building import reference as references
-from bot.building.context import Context
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.config import Config
+from bot.context import Context
 from bot.errors import BuildError, PhiBotError, VerifyError
 from bot.formats.registry import all_formats, worker_module
 from bot.hub.client import Hub

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bot.building.context import Context
 from bot.building.release_at_hand import AtHand
+from bot.context import Context
 from bot.errors import PhiBotError
 from bot.formats.registry import worker_module
 from bot.progress import Silent, Together

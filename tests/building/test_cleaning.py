@@ -22,13 +22,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bot import catalogue, source
 from bot.building.cleaning import STATES, Cleaned, CleaningRequest, clean, cleaning_request, mark_published
-from bot.building.context import Context
 from bot.building.free_space import keep_within
 from bot.building.release_at_hand import fetch
 from bot.cli import cli
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, KeepTable, WorkTable
+from bot.context import Context
 from bot.formats import recipes
 from bot.hub import client
 from bot.progress import Silent

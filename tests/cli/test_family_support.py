@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.building.context import Context
 from bot.building.sample import make_sample
 from bot.catalogue.families import FAMILIES
 from bot.cli.family_support import FamilyFigures, FamilyResult, first_defaults, matrix, render
 from bot.config import Config
+from bot.context import Context
 from bot.hub import client
 from bot.pages import markdown
 from bot.progress import Silent

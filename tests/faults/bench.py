@@ -10,9 +10,9 @@ from pathlib import Path
 from unittest import mock
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.building.release_at_hand import fetch
 from bot.config import Config
+from bot.context import Context
 from bot.errors import PhiBotError
 from bot.hub import client, session
 from bot.localhub import RunningHub, serve

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from bot.building.context import Context
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, WatchTable
+from bot.context import Context
 from bot.github import Pull
 from bot.hub import client
 from bot.localhub import RunningHub

@@ -10,9 +10,9 @@ import pytest
 
 from bot import catalogue
 from bot.building import release_at_hand
-from bot.building.context import Context
 from bot.building.streams import WeightStream
 from bot.config import Config
+from bot.context import Context
 from bot.errors import BuildError
 from bot.hub import client
 from bot.localhub import serve

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.config import Config
+from bot.context import Context
 from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError
 from bot.hub import client
 from bot.machines.placing import BYTES_A_SECOND

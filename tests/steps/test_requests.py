@@ -18,13 +18,13 @@ from click.testing import CliRunner
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot import catalogue, toolchains
-from bot.building.context import Context
 from bot.building.release_at_hand import fetch
 from bot.catalogue import naming
 from bot.cli import cli
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, WatchTable
+from bot.context import Context
 from bot.github import Pull
 from bot.hub import client
 from bot.localhub import RunningHub, serve

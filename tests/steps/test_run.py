@@ -11,10 +11,10 @@ import yaml
 from huggingface_hub import HfApi
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, RunTable, WatchTable
+from bot.context import Context
 from bot.errors import BuildError, HubUnreachableError
 from bot.hub import client
 from bot.localhub import RunningHub

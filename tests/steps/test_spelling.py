@@ -9,11 +9,11 @@ from click.testing import CliRunner, Result
 from huggingface_hub import HfApi
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.cli import cli
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, WatchTable
+from bot.context import Context
 from bot.hub import client
 from bot.localhub import RunningHub, make_token
 from bot.reconvert.approval import Approval

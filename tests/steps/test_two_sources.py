@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot import catalogue
-from bot.building.context import Context
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, RunTable, WatchTable
+from bot.context import Context
 from bot.errors import OtherSourceError
 from bot.github import Pull
 from bot.hf_jobs.run import submit
