@@ -12,7 +12,7 @@ from bot.cli import main
 def _peak_memory() -> int:
     """Return the most memory that this process had resident, in bytes.
 
-    What ``getrusage`` says is no less than the parent's before this process began: it is the last resort.
+    What ``getrusage`` says is at least the parent's before this process began: it is the last resort.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -42,7 +42,7 @@ class UnknownVariantError(PhiBotError):
 
 
 class UnknownRevisionError(PhiBotError):
-    """The repo is there, the revision is not."""
+    """The repo exists, the revision does not."""
 
     exit_code = 12
 
@@ -54,7 +54,7 @@ class UnknownModelError(PhiBotError):
 
 
 class RecordError(PhiBotError):
-    """A JSON record that does not have the shape its schema says."""
+    """A JSON record that does not match its schema."""
 
     exit_code = 14
 
@@ -67,7 +67,7 @@ class SourceError(PhiBotError):
 
 
 class MissingConfigError(SourceError):
-    """No config.json, or one that is no JSON object."""
+    """No config.json, or one that is not a JSON object."""
 
     exit_code = 20
 
@@ -91,7 +91,7 @@ class PicklesOnlyError(SourceError):
 
 
 class UnsafeFileNameError(SourceError):
-    """A file name that would leave its folder."""
+    """A file name that leads out of its folder."""
 
     exit_code = 24
 
@@ -103,7 +103,7 @@ class RemoteCodeError(SourceError):
 
 
 class DamagedTokenizerError(SourceError):
-    """A missing or malformed tokenizer file, one that is past a bound, or a token with two ids or none of the rows."""
+    """A tokenizer file that is missing, malformed or past a bound, or a token with two ids or without a row."""
 
     exit_code = 26
 
@@ -115,13 +115,13 @@ class ChangedSourceError(SourceError):
 
 
 class ConfigValueError(SourceError):
-    """A value in a configuration file of the model that cannot be: the message names file, key and value."""
+    """An impossible value in a configuration file of the model: the message names file, key and value."""
 
     exit_code = 28
 
 
 class NotFiniteError(SourceError):
-    """Weights that hold NaN or infinity, or give such numbers."""
+    """Weights that hold NaN or infinity, or whose results do."""
 
     exit_code = 29
 
@@ -148,7 +148,7 @@ class HubRefusedError(PhiBotError):
 
 
 class ForeignRepoError(PhiBotError):
-    """The target repo exists and carries no record of ours: it is never overwritten."""
+    """The target repo exists and was not made by phi-bot: it is never overwritten."""
 
     exit_code = 33
 
@@ -178,13 +178,13 @@ class GithubError(PhiBotError):
 
 
 class RemoteJobError(PhiBotError):
-    """A job on Hugging Face Jobs ended without having published what it was to."""
+    """A job on Hugging Face Jobs ended without publishing its files."""
 
     exit_code = 38
 
 
 class PromotionError(PhiBotError):
-    """What another machine left to be published is not what this bot would publish."""
+    """Another machine left something to be published that this bot would not publish."""
 
     exit_code = 39
 
@@ -199,7 +199,7 @@ class DiskTooSmallError(PhiBotError):
 
 
 class NoCompilerError(PhiBotError):
-    """A toolchain that must be compiled, and no C++ compiler."""
+    """A toolchain must be compiled, and there is no C++ compiler."""
 
     exit_code = 41
 
@@ -241,7 +241,7 @@ class NoRunnerError(PhiBotError):
 
 
 class ApprovalError(PhiBotError):
-    """Nobody who may asked for what would be done for a pull request, or not at that commit of it."""
+    """Nobody with the right to do so asked for this on the pull request, or not at this commit."""
 
     exit_code = 48
 
@@ -250,7 +250,7 @@ class ApprovalError(PhiBotError):
 
 
 class AdapterError(SourceError):
-    """An adapter (LoRA and its like) that is not merged into a model."""
+    """An adapter (LoRA or the like) that is not merged into a model."""
 
     exit_code = 50
 
@@ -274,13 +274,13 @@ class FormatRefusedError(BuildError):
 
 
 class UnreadableModelError(SourceError):
-    """A model that transformers cannot read, so that nothing can be held against the original."""
+    """A model that transformers cannot read, so that nothing can be compared with the original."""
 
     exit_code = 58
 
 
 class MisfitError(SourceError):
-    """A config.json and weights that are not of one model, by what the headers of the weights say."""
+    """A config.json and weights that are not of one model, according to the headers of the weights."""
 
     exit_code = 59
 
@@ -292,13 +292,13 @@ class OversizedFileError(SourceError):
 
 
 class OtherSourceError(PhiBotError):
-    """The target repo holds, or is to hold, what was made from another model: it is never overwritten."""
+    """The target repo holds, or will hold, files made from another model: it is never overwritten."""
 
     exit_code = 63
 
 
 class WorkerLimitError(BuildError):
-    """A toolchain that took many times the time or memory that the model can need, and was ended."""
+    """A toolchain took many times the time or memory that the model can need, and was stopped."""
 
     exit_code = 67
 

@@ -145,7 +145,7 @@ class Workspace:
     def need_disk(self, needed: int, what: str) -> None:
         """Raise DiskTooSmallError unless ``needed`` bytes are free where this workspace is.
 
-        What killed processes left half-made is no reason: where there is too little room, it is removed first.
+        Files that killed processes left half-made are removed first where there is too little room.
         """
         free = self.free()
         if free < needed:
@@ -185,7 +185,7 @@ def hash_files(folder: Path, task: Task, known: Mapping[str, str] | None = None)
     """Return size and sha256 of every file below a folder, in the order of their paths.
 
     ``known`` are those, by path, that were taken as the files were written: they are not read again. Raises BuildError
-    for a link or another thing that is no file: a toolchain does not make any.
+    for a link or anything else that is not a file: a toolchain does not make any.
     """
     digests = dict(known or {})
     paths = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
@@ -194,7 +194,7 @@ def hash_files(folder: Path, task: Task, known: Mapping[str, str] | None = None)
     entries, done = [], 0
     for name, path in zip(names, paths, strict=True):
         if path.is_symlink() or not path.is_file():
-            raise BuildError(f"{path.name} is no regular file", hint="A toolchain left a link; please report it.")
+            raise BuildError(f"{path.name} is not a regular file", hint="A toolchain left a link; please report it.")
         if name not in digests:
             digest = hashlib.sha256()
             with path.open("rb") as file:
@@ -218,7 +218,7 @@ def read_record_from(stream: BinaryIO, kind: type[R], *, name: str) -> R:
 
 
 def read_json(path: Path) -> Json:
-    """Read a JSON file. Raises RecordError, naming it, when it is not there, no JSON, or larger than 100 MB."""
+    """Read a JSON file. Raises RecordError, naming it, when it is missing, not JSON, or larger than 100 MB."""
     try:
         with path.open("rb") as file:
             return _json(file, str(path))
@@ -231,7 +231,7 @@ def _record(value: Json, kind: type[R], name: str) -> R:
         return kind.from_json(value)
     except MalformedRecordError as error:
         raise RecordError(
-            f"{name} is no {kind.__name__}: {error}", hint="Was it written by another version of phi-bot?"
+            f"{name} is not a valid {kind.__name__}: {error}", hint="Was it written by another version of phi-bot?"
         ) from error
 
 
@@ -242,7 +242,7 @@ def _json(stream: BinaryIO, name: str) -> Json:
     try:
         return parse(content.decode())
     except ValueError as error:
-        raise RecordError(f"{name} is no JSON: {error}", hint="Write it again with --json.") from error
+        raise RecordError(f"{name} is not JSON: {error}", hint="Write it again with --json.") from error
 
 
 def write_json(path: Path, value: Json) -> None:

@@ -132,7 +132,7 @@ def test_a_fault_of_the_bots_own_is_printed_without_what_steers_a_terminal(capsy
     assert not hidden_in(printed)
 
 
-# Those that make digests or compare, and what is no part of the bot's own records.
+# Those that make digests or compare, and those that are not part of the bot's own records.
 _OTHERS = {"config/text.py", "pages/markdown.py", "printable.py"}
 _OTHERS |= {"records/artifacts.py", "records/base.py", "records/schema.py"}
 

@@ -106,10 +106,10 @@ def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"build\.json is no JSON"),
-        ("[]", r"build\.json is no BuildRecord: \$ is a list, not an object"),
-        ('{"build_key": 1}', r"build\.json is no BuildRecord: \$\.build_key is 1, not a sha256 in hex"),
-        ("{}", r"build\.json is no BuildRecord: \$\.build_key is missing"),
+        ("{", r"build\.json is not JSON"),
+        ("[]", r"build\.json is not a valid BuildRecord: \$ is a list, not an object"),
+        ('{"build_key": 1}', r"build\.json is not a valid BuildRecord: \$\.build_key is 1, not a sha256 in hex"),
+        ("{}", r"build\.json is not a valid BuildRecord: \$\.build_key is missing"),
     ],
 )
 def test_a_folder_that_is_no_artifact_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -142,7 +142,7 @@ def test_what_was_hashed_as_it_was_written_is_not_read_again(tmp_path: Path) -> 
 
 def test_a_link_among_the_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").symlink_to("/etc/passwd")
-    with Silent().task("hashing") as task, pytest.raises(BuildError, match=r"model\.bin is no regular file"):
+    with Silent().task("hashing") as task, pytest.raises(BuildError, match=r"model\.bin is not a regular file"):
         hash_files(tmp_path, task)
 
 

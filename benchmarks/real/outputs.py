@@ -67,7 +67,7 @@ def _tensors_begin(file: BinaryIO) -> int:
             file.seek(_SCALARS[kind], 1)
 
     if file.read(4) != b"GGUF":
-        raise ValueError("it is no GGUF file")
+        raise ValueError("it is not a GGUF file")
     number("I")  # its version
     tensors, values = number("Q"), number("Q")
     for _ in range(values):

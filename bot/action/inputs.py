@@ -202,7 +202,7 @@ class _Reader:
         if not _is(path, kind):
             what = {"file": "file", "folder": "folder"}.get(kind, "file or folder")
             raise ConfigError(
-                f"the input {name} names no {what} that is there: {_shown(text)}",
+                f"the input {name} names a {what} that does not exist: {_shown(text)}",
                 hint="Paths start at the workspace: is there a step before that checks out or downloads?",
             )
         return path

@@ -169,7 +169,8 @@ def _local(release: Release) -> Path:
     folder = Path(release.folder)
     if source.local_release(folder).content_digest != release.content_digest:
         raise ChangedSourceError(
-            f"the files in {folder} have changed since they were planned", hint="Plan again, or run the whole way."
+            f"the files in {folder} have changed since they were planned",
+            hint="Plan again, or let `phi-bot run` do all steps.",
         )
     return folder
 

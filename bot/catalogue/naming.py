@@ -69,7 +69,7 @@ def check_label(repo_id: str, held: Iterable[str], label: str, current: Current)
         renamed = current(name) if other[1] and wanted[1] else None
         if renamed is None or renamed.casefold() != wanted[0]:
             raise OtherSourceError(
-                f"{repo_id} holds what was made from {name}, not from {label.partition('@')[0]}", hint=HINT
+                f"{repo_id} holds files made from {name}, not from {label.partition('@')[0]}", hint=HINT
             )
 
 

@@ -8,7 +8,9 @@ from bot.cli.options import Options, common, print_json
 
 
 @click.command("clean")
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="What nothing has used for so long.")
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Files that nothing has used for so long."
+)
 @click.option("--only", "states", multiple=True, type=click.Choice(STATES), help="Only this; may be repeated.")
 @common
 def clean_command(older_than: float | None, states: tuple[State, ...], options: Options) -> None:

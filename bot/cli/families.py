@@ -14,7 +14,7 @@ from bot.printable import json_text
 
 
 @click.command("families")
-@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Of these alone.")
+@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Only these families.")
 @variants_option
 @click.option("--markdown", is_flag=True, help="Print the page docs/families.md.")
 @common

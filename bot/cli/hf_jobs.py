@@ -14,13 +14,15 @@ from bot.hub.scheduled import Schedule, Webhook
 from bot.machines.assign_runners import candidates
 from bot.publishing.rights import payer
 
-_flavor = click.option("--flavor", default="cpu-basic", show_default=True, help="The machine of the bot itself.")
+_flavor = click.option(
+    "--flavor", default="cpu-basic", show_default=True, help="The machine that the bot itself runs on."
+)
 _on = click.option(
     "--on",
     type=click.Choice(("hf-jobs", "local")),
     default="hf-jobs",
     show_default=True,
-    help="Where it builds: each job on a machine of its own, or all on its own.",
+    help="Where it builds: each job on its own machine, or all jobs on the bot's.",
 )
 
 

@@ -57,9 +57,7 @@ _COMMON = (
     click.option("--endpoint", help="The Hub's address, in place of the configured one."),
     click.option("--namespace", help="The user or organisation to publish under."),
     click.option("--work", type=click.Path(path_type=Path), help="The folder for downloads and artifacts."),
-    click.option(
-        "--dry-run/--no-dry-run", "dry_run", default=None, help="Say what would be done, and do nothing of it."
-    ),
+    click.option("--dry-run/--no-dry-run", "dry_run", default=None, help="Say what would be done, and do nothing."),
     click.option("--json", "json_", is_flag=True, help="Print records as JSON."),
     click.option("--quiet", is_flag=True, help="Show no progress."),
 )
@@ -102,7 +100,7 @@ def pull_request(name: str) -> tuple[str, int]:
     repository, _, number = name.partition("#")
     plain = re.fullmatch(r"[1-9][0-9]{0,9}", number)
     if plain is None or not REPOSITORY.fullmatch(repository):
-        raise click.BadParameter(f"{name[:200]!a} is no OWNER/REPO#NUMBER", param_hint="--pull")
+        raise click.BadParameter(f"{name[:200]!a} is not OWNER/REPO#NUMBER", param_hint="--pull")
     return repository, int(number)
 
 

@@ -45,7 +45,7 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
 
 @click.command("plan")
 @click.argument("models", nargs=-1, metavar="[MODEL[@REVISION]]...")
-@click.option("--releases", metavar="FILE", help="What `phi-bot watch --json` printed; - for standard input.")
+@click.option("--releases", metavar="FILE", help="The output of `phi-bot watch --json`; - for standard input.")
 @click.option(
     "--on",
     "where",
@@ -56,13 +56,15 @@ def watch_command(models: tuple[str, ...], options: Options) -> int:
 @click.option("--matrix", "as_matrix", is_flag=True, help="Print the matrix of a GitHub workflow, as JSON.")
 @click.option("--begin", is_flag=True, help="Count an attempt at each entry of the matrix, and remember what was seen.")
 @click.option(
-    "--unbounded", is_flag=True, help="All that is outdated, in one run, by the sizes of files: headers are not read."
+    "--unbounded",
+    is_flag=True,
+    help="Plan all outdated publications in one run, by the sizes of files: headers are not read.",
 )
 @click.option(
     "--without",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Leave out what this plan has: what `phi-bot plan --json` printed, of any version.",
+    help="Leave out what this plan has: the output of `phi-bot plan --json`, of any version.",
 )
 @variants_option
 @common
@@ -107,7 +109,7 @@ def plan_command(
     else:
         tables.plan(cycle.todo)
         if cycle.paused is not None:
-            click.echo(f"Paused: {cycle.paused}. Nothing of it is begun.")
+            click.echo(f"Paused: {cycle.paused}. Nothing is begun.")
     todo = cycle.todo
     failures = relevant_failures(todo, models, named_alone(asked, rows))
     return exit_code(failures, anything_done=bool(todo.jobs or todo.done or todo.postponed))
@@ -123,7 +125,7 @@ def _plan_of_any_version(path: Path) -> DuePlan:
     try:
         return foreign.read_file(DuePlan, path)
     except ChildError as error:
-        raise RecordError(str(error), hint="Give what `phi-bot plan --json` printed.") from error
+        raise RecordError(str(error), hint="Give the output of `phi-bot plan --json`.") from error
 
 
 def _print_matrix(cycle: Cycle, context: Context, *, begin: bool) -> None:

@@ -57,7 +57,7 @@ def propose_command(sources: tuple[str, ...], pull: str | None, head: str, optio
     """
     context = options.context()
     if not _HEAD.fullmatch(head):
-        raise click.BadParameter(f"{head!a} is no commit of 40 hex digits", param_hint="--head")
+        raise click.BadParameter(f"{head!a} is not a commit of 40 hex digits", param_hint="--head")
     repository, number = _pull(pull) if pull else _pull_of_run(head)
     found = read_pull(repository, number)
     if found.state != "open" or found.head_sha != head:

@@ -34,10 +34,12 @@ _FOLDER = click.Path(path_type=Path)
 
 
 @click.command("compare")
-@click.option("--base", type=_FOLDER, required=True, help="The side that is there: a checkout, or a model's folder.")
-@click.option("--head", type=_FOLDER, required=True, help="The side that is proposed.")
+@click.option(
+    "--base", type=_FOLDER, required=True, help="The side before the change: a checkout, or a model's folder."
+)
+@click.option("--head", type=_FOLDER, required=True, help="The side after it.")
 @click.option("--model", metavar="PATH", help="Compare the model in this folder of both sides, not their code.")
-@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Of these alone.")
+@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Only these families.")
 @variants_option
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for comparison.json and comparison.md.")
 @common
@@ -166,7 +168,10 @@ def _model(side: Path, model: str | None) -> Path | None:
 def _namespace(context: Context) -> str:
     namespace = context.config.publish.namespace
     if not namespace:
-        raise ConfigError("a card names its repo", hint="Give --namespace NAME, or set [publish] namespace.")
+        raise ConfigError(
+            "a card names its repo, and there is no namespace",
+            hint="Give --namespace NAME, or set [publish] namespace.",
+        )
     return namespace
 
 

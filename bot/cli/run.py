@@ -21,7 +21,7 @@ from bot.steps.run import Cycle, run
     "--on", "where", default=LOCAL, metavar="RUNNER", help="Where it builds: local, hf-jobs or hf-jobs/FLAVOR."
 )
 @click.option("--no-publish", is_flag=True, help="Build and verify, and publish nothing, whatever is configured.")
-@click.option("--stage", "staged", is_flag=True, help="Stage what is proven, for `phi-bot promote` to publish.")
+@click.option("--stage", "staged", is_flag=True, help="Stage the files that passed, for `phi-bot promote` to publish.")
 @variants_option
 @common
 def run_command(
@@ -76,7 +76,7 @@ def _show(cycle: Cycle, report: Report, context: Context) -> None:
         click.echo(f"Paused: {cycle.paused}. Nothing was begun{'' if not report.publications else ' after that'}.")
     elif context.config.run.dry_run:
         tables.plan(cycle.todo)
-        click.echo("A dry run: nothing of it was done. Set dry_run = false in [run] to turn the bot on.")
+        click.echo("A dry run: nothing was done. Set dry_run = false in [run] to turn the bot on.")
         return
     if report.publications:
         tables.publications(report)

@@ -18,7 +18,9 @@ def _store(options: Options) -> Store:
 
 @click.command("retry")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--variant", "-v", "variants", multiple=True, metavar="NAME", help="Of these alone; * is anything.")
+@click.option(
+    "--variant", "-v", "variants", multiple=True, metavar="NAME", help="Only these variants; * matches anything."
+)
 @click.option("--all", "all_", is_flag=True, help="Everything that failed.")
 @common
 def retry_command(models: tuple[str, ...], variants: tuple[str, ...], all_: bool, options: Options) -> None:
@@ -50,7 +52,7 @@ def retry_command(models: tuple[str, ...], variants: tuple[str, ...], all_: bool
 
 
 @click.command("pause")
-@click.option("--why", default="paused by hand", show_default=True, help="What people are told.")
+@click.option("--why", default="paused by hand", show_default=True, help="The reason that people are told.")
 @common
 def pause_command(why: str, options: Options) -> None:
     """Stop the bot on every machine: a run begins nothing more, and ends.
@@ -74,4 +76,4 @@ def resume_command(options: Options) -> None:
     store = _store(options)
     was = store.paused
     store.resume()
-    click.echo("It was not paused." if was is None else "It goes on.")
+    click.echo("It was not paused." if was is None else "The bot goes on.")

@@ -23,7 +23,7 @@ from bot.system.workflow_run import run_address
     "--out", type=click.Path(path_type=Path), default=Path("site"), show_default=True, help="The folder of the site."
 )
 @click.option("--previous", type=click.Path(path_type=Path), help="The status.json of an earlier page.")
-@click.option("--private", is_flag=True, help="Show what is private or gated too, for a page that only you see.")
+@click.option("--private", is_flag=True, help="Show private and gated models too, for a page that only you see.")
 @common
 def status_command(out: Path, previous: Path | None, private: bool, options: Options) -> None:
     """Make the status page: a static site with the state of every model in every format. Builds nothing.

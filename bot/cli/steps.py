@@ -149,7 +149,7 @@ def stage_command(sources: tuple[str, ...], options: Options) -> int:
 @click.option(
     "--reports",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A folder with what `phi-bot run --stage --json` printed: failures in it are remembered.",
+    help="A folder with the output of `phi-bot run --stage --json`: its failures are remembered.",
 )
 @common
 def promote_command(models: tuple[str, ...], reports: Path | None, options: Options) -> int:

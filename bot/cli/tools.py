@@ -128,10 +128,14 @@ def _known_toolchain(name: str) -> None:
     type=click.Choice(tuple(FAMILIES)),
     default=DEFAULT,
     show_default=True,
-    help="Which Phi it is a small one of.",
+    help="The Phi that it is a small version of.",
 )
 @click.option(
-    "--shards", type=click.IntRange(1, 20), default=1, show_default=True, help="The files its weights are in."
+    "--shards",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="How many files its weights are split into.",
 )
 @click.option(
     "--keys",

@@ -51,7 +51,7 @@ def key_metadata(about: str, *, example: Any = None, init: Any = None) -> dict[s
 
 
 def parse(path: Path, *, hint: str) -> tuple[dict[str, Any], Source]:
-    """Read a TOML file. Raises ConfigError if it cannot be read or is no TOML."""
+    """Read a TOML file. Raises ConfigError if it cannot be read or is not TOML."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -65,7 +65,7 @@ def parse(path: Path, *, hint: str) -> tuple[dict[str, Any], Source]:
 
 
 def parse_text(text: str, name: str, *, hint: str) -> tuple[dict[str, Any], Source]:
-    """Read the text of a TOML file that is called ``name``. Raises ConfigError if it is no TOML."""
+    """Read the text of a TOML file that is called ``name``. Raises ConfigError if it is not TOML."""
     return _parsed(Source(path=Path(name), text=text, hint=hint))
 
 

@@ -27,7 +27,7 @@ class PlanTable(Record):
 
     max_jobs: JobCount | None = key(None, "Jobs a run begins at most; a job is a model in one format.", example=20)
     max_cost: Dollars | None = key(
-        None, "What the jobs of a run may cost together, in US dollars, by the estimates.", example=5.0
+        None, "The most that the jobs of a run may cost together, in US dollars, by the estimates.", example=5.0
     )
     max_jobs_per_model: JobCount | None = key(None, "The same for each model: jobs.", example=4)
     max_cost_per_model: Dollars | None = key(None, "The same for each model: US dollars.", example=1.0)
@@ -63,11 +63,11 @@ class RunnerTable(Record):
     cores: Annotated[int, bounds(1, 1024)] = field(metadata=key_metadata("How many cores it has.", example=16))
     memory: Annotated[float, bounds(1, 100000)] = field(metadata=key_metadata("Its memory, in GB.", example=64))
     disk: Annotated[float, bounds(1, 1000000)] = field(
-        metadata=key_metadata("The disk that a job finds free, in GB.", example=500)
+        metadata=key_metadata("The disk that is free for a job, in GB.", example=500)
     )
     accelerator: Accelerator = key("none", "Its GPU.")
     accelerator_memory: Annotated[float, bounds(0, 100000)] = key(0.0, "The memory of its GPU, in GB.")
-    price: Annotated[float, bounds(0, 10000)] = key(0.0, "What an hour on it costs, in US dollars.")
+    price: Annotated[float, bounds(0, 10000)] = key(0.0, "Its price for an hour, in US dollars.")
     labels: tuple[Label, ...] = key(
-        (), "What a workflow's `runs-on` says to get it. Without it, self-hosted and its name."
+        (), "The labels by which a workflow's `runs-on` gets it. Without them, self-hosted and its name."
     )

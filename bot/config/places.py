@@ -36,9 +36,9 @@ class PublishTable(Record):
     )
     repo: RepoTemplate = key(
         TEMPLATE,
-        "How a repo is named: {name} is the model's name, {owner} whose the model is, {suffix} what the format "
-        "adds (-GGUF, -mlx-4bit and so on). A repo that holds one model never gets another one of the same name: "
-        '"{owner}-{name}{suffix}" keeps them apart. Another template publishes all anew, in other repos.',
+        "How a repo is named: {name} is the model's name, {owner} its owner, {suffix} the ending of the format "
+        "(-GGUF, -mlx-4bit and so on). A repo that holds one model never gets another one of the same name: "
+        '"{owner}-{name}{suffix}" keeps them apart. A new template publishes everything again, in other repos.',
     )
     private: bool = key(False, "Make new repos private.")
     staging: RepoName = key(
@@ -52,7 +52,7 @@ class PublishTable(Record):
     )
     state: RepoName = key(
         "phi-bot-state",
-        "The dataset repo, in the same namespace, in which the bot keeps what failed and what it has seen.",
+        "The dataset repo, in the same namespace, in which the bot keeps its failures and the models that it has seen.",
     )
 
 

@@ -25,11 +25,11 @@ def _check_endpoint(value: str) -> str | None:
         parts = urlsplit(value)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if "@" in parts.netloc:
         return "holds a user name or a password; tokens come from the environment variable HF_TOKEN alone"
     if not host or parts.query or parts.fragment or value != value.strip():
-        return "is no URL of a Hub"
+        return "is not the URL of a Hub"
     if parts.scheme == "http" and not _is_loopback(host):
         return "would send your token unencrypted"
     return None
@@ -54,7 +54,7 @@ def _check_work(value: str) -> str | None:
     try:
         Path(value).expanduser()
     except RuntimeError:
-        return "is in the home folder of nobody known here"
+        return "is in the home folder of an unknown user"
     return None
 
 
@@ -99,7 +99,7 @@ class RunTable(Record):
 
     dry_run: bool = key(
         False,
-        "Say what would be done, and do nothing of it. `phi-bot init` sets it, until a person has looked.",
+        "Say what would be done, and do nothing. `phi-bot init` sets it, until a person has looked.",
         init=True,
     )
     paused: bool = key(
@@ -123,12 +123,12 @@ class WatchTable(Record):
     )
     exclude: tuple[Glob, ...] = key((), "Names of models to leave out, even if they are included.")
     minimum_age: Annotated[float, bounds(0, 8760)] = key(
-        0.0, "Hours that a release must have stood unchanged before it is taken: first uploads are often mended."
+        0.0, "Hours that a release must have been unchanged before it is taken: first uploads are often corrected."
     )
     gated: Literal["leave-out", "private"] = key(
         "leave-out",
         "What to do with models that ask for something before they are read: leave them out, or take them, if "
-        "the token may, and publish in private repos alone.",
+        "the token may, and publish in private repos only.",
     )
     private: Literal["leave-out", "private"] = key("leave-out", "The same for private models.")
 
@@ -163,8 +163,8 @@ class BuildTable(Record):
     )
     imatrix_from_4_bits: Literal["never", "measured"] = key(
         "never",
-        "Whether GGUF types of 4 to 6 bits are quantized by an importance matrix: never, or where that is measured "
-        "to bring a release's file nearer to the original. Measuring builds and verifies each of them twice.",
+        "Whether GGUF types of 4 to 6 bits are quantized with an importance matrix: never, or where measuring shows "
+        "that it brings a release's file nearer to the original. Measuring builds and verifies each of them twice.",
     )
 
 
@@ -174,13 +174,13 @@ class KeepTable(Record):
 
     days: Annotated[float, bounds(0, 3650)] = key(
         14.0,
-        "Sources, references, logs, unfinished builds and artifacts that are published go when nothing has used "
+        "Sources, references, logs, unfinished builds and published artifacts are removed when nothing has used "
         "them for so many days. An artifact that is not published stays.",
     )
     gigabytes: Annotated[float, bounds(0)] | None = key(
         None,
-        "How much the working folder may take between two releases, in GB: what was not used for longest goes "
-        "first. Without it, what the disk has: it goes where a release needs the room.",
+        "How much the working folder may take between two releases, in GB: files that were not used for longest "
+        "are removed first. Without it, the whole disk: files are removed when a release needs the room.",
         example=200.0,
     )
 

@@ -29,7 +29,7 @@ class Answer:
 
     def __getitem__(self, name: str) -> Self:
         if not isinstance(self.value, dict):
-            raise self.wrong("is no object")
+            raise self.wrong("is not an object")
         within = replace(self, value=self.value.get(name), where=f"{self.where}.{name}".lstrip("."))
         if name not in self.value:
             raise within.wrong("is missing")
@@ -37,7 +37,7 @@ class Answer:
 
     def __iter__(self) -> Iterator[Self]:
         if not isinstance(self.value, list):
-            raise self.wrong("is no list")
+            raise self.wrong("is not a list")
         for place, value in enumerate(self.value):
             yield replace(self, value=value, where=f"{self.where}[{place}]")
 
@@ -50,7 +50,7 @@ class Answer:
     def text(self, pattern: re.Pattern[str] | None = None) -> str:
         """Return a string that can be written anywhere, and that the whole ``pattern`` matches."""
         if not isinstance(self.value, str) or not is_unicode(self.value):
-            raise self.wrong("is no text")
+            raise self.wrong("is not text")
         if pattern is not None and not pattern.fullmatch(self.value):
             raise self.wrong(f"is {self.value[:100]!r}")
         return self.value
@@ -58,9 +58,9 @@ class Answer:
     def number(self, most: int = 2**63 - 1) -> int:
         """Return a whole number above zero, as GitHub counts, and of ``most`` at most."""
         if not isinstance(self.value, int) or isinstance(self.value, bool):
-            raise self.wrong("is no number")
+            raise self.wrong("is not a number")
         if not 0 < self.value <= most:
-            raise self.wrong(f"is no number from 1 to {most}")
+            raise self.wrong(f"is not a number from 1 to {most}")
         return self.value
 
     def time(self) -> datetime:
@@ -68,7 +68,7 @@ class Answer:
         try:
             moment = datetime.fromisoformat(self.text())
         except ValueError as error:
-            raise self.wrong("is no time") from error
+            raise self.wrong("is not a time") from error
         if moment.tzinfo is None:
             raise self.wrong("has no time zone")
         return moment
@@ -76,7 +76,7 @@ class Answer:
     def address(self) -> str:
         """Return an address on the web."""
         if not is_web_address(self.value):
-            raise self.wrong("is no address")
+            raise self.wrong("is not an address")
         return str(self.value)
 
     def wrong(self, why: str) -> PhiBotError:

@@ -14,7 +14,7 @@ def marked(marker: str, text: str) -> str:
     """
     head = f"<!-- phi-bot: {marker} -->\n"
     if marker_of(head) != marker:
-        raise ValueError(f"{marker!r} is no marker")
+        raise ValueError(f"{marker!r} is not a marker")
     return head + _cut(text, _LONGEST - len(head))
 
 

@@ -43,7 +43,7 @@ def open_repository(name: str, environ: Mapping[str, str] = os.environ) -> "Repo
     if not token:
         raise GithubError(f"no token for {name}", hint="Set GITHUB_TOKEN: issues: write, or pull-requests: write.")
     if not (token.isascii() and token.isprintable()):
-        raise GithubError("GITHUB_TOKEN is no token: it holds more than printable ASCII", hint="Copy it again.")
+        raise GithubError("GITHUB_TOKEN is not a token: it holds more than printable ASCII", hint="Copy it again.")
     client = github.Github(
         auth=github.Auth.Token(token),
         base_url=_checked_api(environ.get("GITHUB_API_URL") or _API),
@@ -64,7 +64,7 @@ def _checked_api(address: str) -> str:
     except ValueError:
         fine = False
     if not fine or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
-        raise GithubError("GITHUB_API_URL is no https address of an API", hint=f"GitHub's own is {_API}.")
+        raise GithubError("GITHUB_API_URL is not the https address of an API", hint=f"GitHub's own is {_API}.")
     return address.rstrip("/")
 
 
@@ -212,4 +212,4 @@ class Repository:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")

@@ -47,7 +47,9 @@ def find_pull(repository: Repository, *, head_repository: str, head_branch: str,
     Raises GithubError.
     """
     if not REPOSITORY.fullmatch(head_repository) or not COMMIT.fullmatch(head_sha):
-        raise GithubError(f"{head_repository[:200]!r} at {head_sha[:50]!r} is no commit", hint="Is the event GitHub's?")
+        raise GithubError(
+            f"{head_repository[:200]!r} at {head_sha[:50]!r} is not a commit", hint="Is the event GitHub's?"
+        )
     head = f"{head_repository.split('/')[0]}:{head_branch}"
     listed = repository.pages("/pulls", "a pull request", state="open", head=head)
     fitting = [
@@ -64,7 +66,7 @@ def permission_of(repository: Repository, login: str) -> Permission:
     Raises GithubError; an account that is none of the repository, or nobody's, has the permission "none".
     """
     if not LOGIN.fullmatch(login):
-        raise GithubError(f"{login[:100]!r} is no login", hint="Is the event GitHub's?")
+        raise GithubError(f"{login[:100]!r} is not a login", hint="Is the event GitHub's?")
     answer = repository.find(f"/collaborators/{quote(login, safe='')}/permission", "a permission")
     if answer is None:
         return "none"
@@ -81,7 +83,7 @@ def permission_of(repository: Repository, login: str) -> Permission:
 def remove_label(repository: Repository, number: int, label: str) -> None:
     """Take a label off, if it is still there. Raises GithubError."""
     if label in ("", ".", ".."):  # as the end of an address, each names something else: all labels, or the issue
-        raise GithubError(f"{label!r} is no label that can be taken off", hint="Take it off by hand.")
+        raise GithubError(f"{label!r} is not a label that can be removed", hint="Remove it by hand.")
     repository.delete(f"/issues/{number}/labels/{quote(label, safe='')}", "a label")
 
 

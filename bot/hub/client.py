@@ -37,13 +37,13 @@ def connect(endpoint: str | None = None, token: str | None = None, *, trusted_pu
 
     Without ``token``, HF_TOKEN or the login of this machine is used (see ``bot.hub.session``). With
     ``trusted_publishers``, repos are written to with tokens for one repo each (see
-    ``bot.hub.trusted_publishers``). Raises ConfigError for an endpoint that is no address.
+    ``bot.hub.trusted_publishers``). Raises ConfigError for an endpoint that is not an address.
     """
     endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
         raise ConfigError(
-            f"{parts.scheme or 'the endpoint'}://{parts.hostname or ''} is no address of a Hub",
+            f"{parts.scheme or 'the endpoint'}://{parts.hostname or ''} is not the address of a Hub",
             hint=f"Give one like {HUGGING_FACE}, without a password in it (--endpoint, HF_ENDPOINT).",
         )
     publishers = Publishers(endpoint) if trusted_publishers else None

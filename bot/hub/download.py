@@ -155,7 +155,7 @@ def _fetch(repo: Repo, commit: str, folder: Path, progress: _Progress, file: Sou
             return
         target.unlink()
     at = partial(progress.at, file.path)
-    for _ in range(2 if part.exists() else 1):  # once more if what a killed process left was no good
+    for _ in range(2 if part.exists() else 1):  # once more if a killed process left bad bytes
         try:
             _append(repo, commit, file, part, at)
             progress.check()  # whoever gave up may have begun anew in this folder

@@ -93,7 +93,7 @@ def translate(
             case errors.LocalTokenNotFoundError() | errors.OIDCError() | errors.DeviceCodeError():
                 return no_token(endpoint, safe_line(str(cause)))
             case errors.HFValidationError():
-                return UnknownModelError(f"{repo_id!a} is no repo id", hint="Give owner/name.")
+                return UnknownModelError(f"{repo_id!a} is not a repo id", hint="Give owner/name.")
             case httpx2.TimeoutException():
                 return HubUnreachableError(f"{endpoint} did not answer in time", hint=_AGAIN)
             case httpx2.ConnectError():
@@ -147,7 +147,9 @@ def _refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None, revisi
         case errors.DisabledRepoError():
             return HubRefusedError(f"{what} is disabled", hint=f"{endpoint}/{what} may say why.")
     if status == 401:
-        return TokenError(f"{endpoint} takes no such token{because}", hint=f"Give a valid one. {_give_token(endpoint)}")
+        return TokenError(
+            f"{endpoint} does not accept this token{because}", hint=f"Give a valid one. {_give_token(endpoint)}"
+        )
     if status == 403:
         return TokenError(
             f"this token has no right to do that in {what}{because}",

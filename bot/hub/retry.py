@@ -56,7 +56,7 @@ def exactly_once(call: Callable[[], T], landed: Callable[[], T | None]) -> T:
                 return made
             if attempt == REPEATS:
                 raise
-        wait(pause(attempt), "The Hub falters")
+        wait(pause(attempt), "The Hub has problems")
         attempt += 1
 
 
@@ -105,7 +105,7 @@ def wait_for(origin: str, seconds: float, waited: float) -> None:
         _said[origin] = now
         left = max(1, math.ceil((AWAY - waited) / 60))
         for say in _listeners:
-            say(f"{origin} is away: it is waited for, {left} min at most")
+            say(f"{origin} cannot be reached: waiting for it, {left} min at most")
     if seconds > 0:
         time.sleep(seconds)
 

@@ -20,7 +20,7 @@ _QUOTA = re.compile(
 )
 _TOO_LARGE = re.compile(r"too large|more than \d|EntityTooLarge|exceeds the (?:maximum|limit)", re.IGNORECASE)
 _FULL = re.compile(r"disk|no space|insufficient storage|too small|is full", re.IGNORECASE)
-_STAYS = "What is built stays here."
+_STAYS = "The built files stay here."
 
 
 def batch_refusal(error: BaseException, endpoint: str, repo_id: str | None) -> HubRefusedError | None:
@@ -40,7 +40,7 @@ def answer_refusal(error: "HfHubHTTPError", endpoint: str, repo_id: str | None) 
     if xml is not None:
         said = safe_line(f"{xml['code']}: {xml['said']}" if xml["said"] else xml["code"])
     if status in (402, 413, 507) or (status in (403, 422) and _QUOTA.search(said)):
-        said = said or {402: "it asks for a payment", 413: "too large", 507: "its storage is full"}[status]
+        said = said or {402: "it asks for payment", 413: "too large", 507: "its storage is full"}[status]
         return _refused("a file", f"{said}, status {status}", endpoint, repo_id)
     if xml is not None and _TOO_LARGE.search(said):
         return _refused("a file", f"{said}, status {status}", endpoint, repo_id)
@@ -76,5 +76,5 @@ def _is_elsewhere(error: "HfHubHTTPError", endpoint: str) -> bool:
 def _text(response: object) -> str:
     try:
         return str(getattr(response, "text", ""))[:5000]
-    except Exception:  # noqa: BLE001 - a body that was not read, or is no text
+    except Exception:  # noqa: BLE001 - a body that was not read, or is not text
         return ""

@@ -128,7 +128,7 @@ def _require_json(response: httpx2.Response) -> None:
     try:
         json.loads(response.content)
     except ValueError as error:
-        raise httpx2.RemoteProtocolError("the answer is cut, or no JSON", request=response.request) from error
+        raise httpx2.RemoteProtocolError("the answer is cut off, or not JSON", request=response.request) from error
 
 
 def _refusal(response: httpx2.Response) -> PhiBotError:
@@ -150,7 +150,7 @@ def _ours(error: Exception, request: httpx2.Request) -> PhiBotError:
 def _too_long(response: httpx2.Response, seconds: float) -> HubRefusedError:
     return HubRefusedError(
         f"{_origin(response.request)} asks to wait {seconds:.0f} seconds (status {response.status_code})",
-        hint=f"Run the same command again in {seconds / 60:.0f} minutes: what is done by then is not done again.",
+        hint=f"Run the same command again in {seconds / 60:.0f} minutes: work that is done by then is not repeated.",
     )
 
 

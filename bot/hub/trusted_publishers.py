@@ -49,7 +49,7 @@ class Publishers:
     def writing(self, repo_id: str, repo_type: RepoType) -> "HfApi":
         """Return a client that may change one repo; it renews its token by itself.
 
-        Raises TokenError where this is no workflow that the repo trusts.
+        Raises TokenError where this is not a workflow that the repo trusts.
         """
         resource = repo_id if repo_type == "model" else f"{repo_type}s/{repo_id}"
         self.token(resource)
@@ -111,7 +111,7 @@ def _identity(endpoint: str) -> str:
 
     if os.environ.get("GITHUB_ACTIONS") != "true":
         raise TokenError(
-            "publish.trusted_publishers is on, and this is no workflow of GitHub Actions",
+            "publish.trusted_publishers is on, and this is not a workflow of GitHub Actions",
             hint="Run it there, or turn publish.trusted_publishers off and set HF_TOKEN.",
         )
     address = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")

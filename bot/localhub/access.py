@@ -15,7 +15,7 @@ from bot.localhub.web import Request, Response
 def repo_type(plural: str) -> str:
     """Return ``model`` of ``models``."""
     if plural[:-1] not in REPO_TYPES or not plural.endswith("s"):
-        raise RefusedError(HTTPStatus.NOT_FOUND, f"the embedded Hub keeps models and datasets, no {plural}")
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"the embedded Hub keeps models and datasets, not {plural}")
     return plural[:-1]
 
 

@@ -25,7 +25,7 @@ def commit(request: Request, revision: str, **where: str) -> Response:
     as_pull_request = request.flag("create_pr")
     ref = repo.find_ref(revision)
     if ref is None or ref.kind == "tags":
-        message = f"Invalid rev id: {revision} is no branch: commits land on branches and pull requests"
+        message = f"Invalid rev id: {revision} is not a branch: commits land on branches and pull requests"
         raise not_found("RevisionNotFound", message)
     if not as_pull_request:
         _may_land(request, repo, ref, grant)
@@ -118,7 +118,7 @@ def _header(line: dict[str, Any]) -> dict[str, Any]:
     title = title_of(string(value, "summary"))
     parent = value.get("parentCommit")
     if parent is not None and not (isinstance(parent, str) and is_commit(parent)):
-        raise bad_request("'parentCommit' is no commit id")
+        raise bad_request("'parentCommit' is not a commit id")
     return {"title": title, "description": string(value, "description", ""), "parent": parent}
 
 

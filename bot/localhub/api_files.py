@@ -63,7 +63,7 @@ def preupload(request: Request, revision: str, **where: str) -> Response:
     body = request.json()
     files = body.get("files")
     if not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
-        raise bad_request("'files' is missing, or is no list of objects")
+        raise bad_request("'files' is missing, or is not a list of objects")
     answer = []
     attributes, ignores = _rules(repo, tree, ".gitattributes"), _rules(repo, tree, ".gitignore")
     if body.get("gitIgnore") is not None:
@@ -71,7 +71,7 @@ def preupload(request: Request, revision: str, **where: str) -> Response:
     for wanted in files:
         path, size = check_path(string(wanted, "path")), wanted.get("size")
         if not isinstance(size, int):
-            raise bad_request("'size' is missing, or is no number")
+            raise bad_request("'size' is missing, or is not a number")
         lfs = size >= request.hub.limits.lfs_from or is_lfs(attributes, path) or _is_binary(wanted)
         held = tree.get(path)
         same_mode = held is not None and held.lfs == lfs

@@ -28,7 +28,7 @@ def batch(request: Request, **where: str) -> Response:
         raise bad_request("the embedded Hub takes the operation 'upload'; files are downloaded from /resolve/")
     objects = wanted.get("objects")
     if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
-        raise bad_request("'objects' is missing, or is no list of objects")
+        raise bad_request("'objects' is missing, or is not a list of objects")
     transfers = wanted.get("transfers")
     parts = isinstance(transfers, list) and "multipart" in transfers
     answer = [_object(request, repo, o.get("oid"), o.get("size"), parts=parts) for o in objects]

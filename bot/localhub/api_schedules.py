@@ -18,7 +18,7 @@ def create(request: Request, namespace: str) -> Response:
     wanted = request.json()
     spec = wanted.get("jobSpec")
     if not isinstance(spec, dict):
-        raise bad_request("'jobSpec' is missing, or is no object")
+        raise bad_request("'jobSpec' is missing, or is not an object")
     made = request.automation.schedules.make(
         namespace,
         read_order(spec),

@@ -35,7 +35,7 @@ def set_publishers(request: Request, **where: str) -> Response:
     """Let a repo trust these publishers, and no others."""
     repo, wanted = owned(request, **where), request.json().get("publishers")
     if not isinstance(wanted, list) or len(wanted) > _MOST:
-        raise bad_request(f"'publishers' is missing, or is no list of at most {_MOST}")
+        raise bad_request(f"'publishers' is missing, or is not a list of at most {_MOST}")
     try:
         found = [check_publisher(Publisher.from_json(p)) for p in wanted]
     except MalformedRecordError as error:
@@ -56,7 +56,7 @@ def exchange(request: Request) -> Response:
         repo = _named(request, resource)
         subject = check_subject(token, repo.settings().publishers, audience=request.base)
     except RefusedError:
-        return _refusal("invalid_request", "'resource' is no repo")
+        return _refusal("invalid_request", "'resource' is not a repo")
     except UntrustedError as error:
         log.warning("no token for %a: %s", resource, error)
         return _refusal("invalid_grant", "the token does not give access to this resource")

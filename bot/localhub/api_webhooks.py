@@ -130,7 +130,7 @@ def _watched(wanted: dict[str, Any]) -> tuple[WatchedTarget, ...]:
     except MalformedRecordError as error:
         raise bad_request(f"'watched': {error}") from None
     if not found:
-        raise bad_request("'watched' is empty, or is no list")
+        raise bad_request("'watched' is empty, or is not a list")
     return found
 
 
@@ -145,7 +145,7 @@ def _secrets(wanted: dict[str, Any], old: Secrets) -> Secrets:
     values = {**old.values, **read_secrets(wanted.get("secrets") or {})}
     word = wanted.get("secret", old.word)
     if word is not None and not isinstance(word, str):
-        raise bad_request("'secret' is no text")
+        raise bad_request("'secret' is not text")
     return Secrets(values={k: v for k, v in values.items() if v}, word=word)
 
 

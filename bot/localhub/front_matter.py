@@ -18,7 +18,7 @@ _RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
 
 class HeadError(ValueError):
-    """A head that is no YAML mapping; the message says where."""
+    """A head that is not a YAML mapping; the message says where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def read(head: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise HeadError(" ".join(str(e).split()) or "nested too deeply") from None
     if not isinstance(value, dict):
-        raise HeadError("the head is no mapping of keys to values")
+        raise HeadError("the head is not a mapping of keys to values")
     return value
 
 

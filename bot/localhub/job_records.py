@@ -159,7 +159,7 @@ def iso_time(seconds: float) -> str:
 
 def _texts(value: Any, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) and _is_passable(v) for v in value):
-        raise bad_request(f"{key!r} is no list of texts")
+        raise bad_request(f"{key!r} is not a list of texts")
     return tuple(value)
 
 
@@ -178,5 +178,5 @@ def _is_passable(text: str) -> bool:
 
 def _count(value: Any, key: str, most: int) -> int:
     if type(value) is not int or not 1 <= value <= most:
-        raise bad_request(f"{key!r} is no number from 1 to {most}")
+        raise bad_request(f"{key!r} is not a number from 1 to {most}")
     return value

@@ -56,7 +56,7 @@ def check_path(path: str) -> str:
 def _fault_of(path: str) -> str | None:
     segments = path.split("/")
     if not path or any(s in ("", ".", "..") for s in segments) or "\\" in path:
-        return f"{path!r} is no path of a file: use names joined by single slashes"
+        return f"{path!r} is not the path of a file: use names joined by single slashes"
     if any(s.lower() == ".git" for s in segments):
         return f"{path!r} is refused: no file lives in '.git'"
     if any(unicodedata.category(c) in _UNPRINTABLE for c in path):

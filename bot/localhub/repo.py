@@ -271,7 +271,7 @@ class LocalRepo:
     # ---- LFS files -------------------------------------------------------------------------------------------
 
     def owns(self, sha256: str) -> bool:
-        """Say whether an LFS file was uploaded, or copied, to this repo: to know a hash is no right to its content."""
+        """Say whether an LFS file was uploaded or copied to this repo: knowing a hash gives no right to its content."""
         return (self.folder / "lfs" / sha256).exists()
 
     def own(self, sha256: str) -> None:

@@ -82,7 +82,7 @@ def next_run(schedule: str, after: float) -> float | None:
         times = CronSim(_NAMED.get(schedule, schedule), datetime.fromtimestamp(after, UTC))
         return next((t.timestamp() for t in times), None)
     except CronSimError:
-        raise bad_request(f"{schedule!r} is no schedule: give @daily and the like, or five fields of cron") from None
+        raise bad_request(f"{schedule!r} is not a schedule: give @daily and the like, or five fields of cron") from None
 
 
 class Schedules:

@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length, no Transfer-Encoding")
+            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length, not a Transfer-Encoding")
         if not lengths:
             if self.command == "PUT":
                 raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length")
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = lengths[0].strip()
         if len(lengths) > 1 or not (text.isascii() and text.isdigit() and len(text) < 19):
             self.close_connection = True  # where this request ends is not known
-            raise bad_request("the Content-Length is no number")
+            raise bad_request("the Content-Length is not a number")
         return int(text)
 
     def _base(self) -> str:

@@ -31,7 +31,7 @@ def check_publisher(publisher: Publisher) -> Publisher:
     parts = urlsplit(publisher.issuer)
     plain = parts.scheme == "http" and _is_loopback(parts.hostname or "")
     if (parts.scheme != "https" and not plain) or not parts.hostname or "@" in parts.netloc or parts.query:
-        raise bad_request(f"{publisher.issuer!r} is no issuer: give an https address, or one of loopback")
+        raise bad_request(f"{publisher.issuer!r} is not an issuer: give an https address, or one of loopback")
     if not publisher.claims:
         raise bad_request("a publisher without claims would be every workflow of its issuer")
     return publisher
@@ -47,7 +47,7 @@ def check_subject(token: str, publishers: Iterable[Publisher], audience: str) ->
         issuer = said.get("iss")
         trusted = [p for p in publishers if p.issuer == issuer]
         if not trusted:
-            raise UntrustedError(f"no publisher is of {issuer!a}")
+            raise UntrustedError(f"no publisher has the issuer {issuer!a}")
         claims: dict[str, Any] = jwt.decode(
             token,
             _key(trusted[0].issuer, jwt.get_unverified_header(token)),
@@ -59,7 +59,7 @@ def check_subject(token: str, publishers: Iterable[Publisher], audience: str) ->
     except (jwt.PyJWTError, HTTPException, OSError, ValueError) as error:
         raise UntrustedError(f"{type(error).__name__}: {error}") from error
     if not any(all(claims.get(name) == value for name, value in p.claims.items()) for p in trusted):
-        raise UntrustedError("its claims are those of no publisher")
+        raise UntrustedError("no publisher has its claims")
     return str(claims.get("sub", ""))
 
 
@@ -78,11 +78,11 @@ def _key(issuer: str, header: dict[str, Any]) -> jwt.PyJWK:
 def _get(address: str) -> dict[str, Any]:
     host = urlsplit(address).hostname or ""
     if not address.startswith("https://") and not (address.startswith("http://") and _is_loopback(host)):
-        raise UntrustedError(f"{address!a} is no address of an issuer")
+        raise UntrustedError(f"{address!a} is not the address of an issuer")
     with _opener(host).open(Request(address, headers={"Accept": "application/json"}), timeout=_SECONDS) as answer:  # noqa: S310 - checked above
         value = json.loads(answer.read(_BYTES))
     if not isinstance(value, dict):
-        raise UntrustedError(f"{address} answers with no JSON object")
+        raise UntrustedError(f"{address} does not answer with a JSON object")
     return value
 
 

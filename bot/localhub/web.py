@@ -184,7 +184,7 @@ def string(value: Mapping[str, Any], key: str, default: str | None = None) -> st
     """Return a text of a JSON object, or refuse the object."""
     found = value.get(key, default)
     if not isinstance(found, str):
-        raise bad_request(f"{key!r} is missing, or is no text")
+        raise bad_request(f"{key!r} is missing, or is not text")
     if any("\ud800" <= c <= "\udfff" for c in found):
         raise bad_request(f"{key!r} holds half a character")
     return found

@@ -71,9 +71,9 @@ def _unfit(job: Job, runner: Runner | None) -> str | None:
     if not runner.labels and runner.kind != _REMOTE:
         return f"no workflow can ask for {runner.name}"
     if job.release.commit is None or not _REPO.fullmatch(job.release.repo_id):
-        return "it is no release on a Hub"
+        return "it is not a release on a Hub"
     if odd := [name for name in _names([job]) if not _VARIANT.fullmatch(name)]:
-        return f"{odd[0]!a} is no name of a variant"
+        return f"{odd[0]!a} is not the name of a variant"
     return None
 
 

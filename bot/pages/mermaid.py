@@ -22,7 +22,7 @@ class Bar:
 def bars(axis: str, rows: Sequence[Bar]) -> Markup:
     """Return a fenced chart with a horizontal bar for each row, from top to bottom, and a scale that begins at 0.
 
-    Labels and the name of the axis are texts of our own: Mermaid's are no place for a stranger's. Raises ValueError
+    Labels and the name of the axis are texts of our own: a stranger's text is never put into Mermaid. Raises ValueError
     for one that could be anything but text.
     """
     for text in (axis, *(row.label for row in rows)):

@@ -58,12 +58,12 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
     row, form = _known(build)
     if build.path_in_repo != form.path_in_repo(row):
         raise _odd(
-            build, f"is to lie in {build.path_in_repo or 'the top folder'!r}, where {row.format} does not put it"
+            build, f"is meant for {build.path_in_repo or 'the top folder'!r}, where {row.format} does not put it"
         )
     for entry in build.files:
         source.check_name(entry.path, where=build.variant.name)
         if not entry.path.endswith(form.suffixes):
-            raise _odd(build, f"has a file {entry.path!r}, which is none of {form.title}")
+            raise _odd(build, f"has a file {entry.path!r}, which is not one of {form.title}")
         if path_in_repo(build.path_in_repo, entry.path) in _RESERVED:
             raise _odd(build, f"has a file {entry.path!r}, a name that a repo has for something else")
         if entry.size < 0:
@@ -74,22 +74,22 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
     if trial is not None and not tried:
         raise _odd(build, "has tried an importance matrix against its recipe")
     if trial is not None and not all(_LEAST_KL <= value <= _MOST_KL for value in trial.to_json().values()):
-        raise _odd(build, "has tried an importance matrix with figures that are none")
+        raise _odd(build, "has tried an importance matrix with impossible figures")
     wanted = recipes.needs_matrix(build.variant) or (trial is not None and trial.gains)
     if (build.imatrix is not None) != wanted:
         raise _odd(build, f"has an importance matrix, or has none, against its {'trial' if tried else 'recipe'}")
     if build.imatrix is not None and build.imatrix.text != recipes.TEXT:
-        raise _odd(build, "has an importance matrix of a text that is none of the bot's")
+        raise _odd(build, "has an importance matrix of a text that is not the bot's")
     if not build.toolchain.versions.keys() <= set(form.packages):
         raise _odd(build, "names versions of packages that are not of its format")
     if not all(_VERSION.fullmatch(v) for v in (build.bot_version, *build.toolchain.versions.values())):
-        raise _odd(build, "has a version that is none")
+        raise _odd(build, "names a malformed version")
     try:
         created = dt.datetime.fromisoformat(build.created)
     except ValueError:
         created = None
     if created is None or created.tzinfo is None or created > now + _CLOCKS_DIFFER:
-        raise _odd(build, f"was built at {build.created!r}, which is no moment of the past")
+        raise _odd(build, f"was built at {build.created!r}, which is not in the past")
 
 
 def check_size(build: BuildRecord, evidence: Evidence) -> None:
@@ -121,7 +121,7 @@ def check_release(build: BuildRecord, hub: Hub, revision: str | None = None) -> 
         where = f"at {revision}" if revision else "on its main branch"
         raise PromotionError(
             f"{release.label} is not what {release.repo_id} has {where}",
-            hint="It is not published. What the repo has by now is built by the next run.",
+            hint="It is not published. The next run builds what the repo has now.",
         )
     return release
 
@@ -179,7 +179,7 @@ def check_files(
     wanted = {f.path: f for f in build.files}
     if odd := sorted(wanted.keys() ^ found.keys()):
         what = "is missing" if odd[0] in wanted else "was not there when it was built"
-        raise _odd(build, f"is not whole in {repo_id}: {odd[0]} {what}")
+        raise _odd(build, f"is incomplete in {repo_id}: {odd[0]} {what}")
     for path, entry in wanted.items():
         there = found[path]
         content = None if there.is_lfs else hub.read(repo_id, commit, there)
@@ -219,7 +219,7 @@ def _check_config(build: BuildRecord, path: str, content: bytes) -> None:
     try:
         value: Json = parse_object(content)
     except ValueError as error:
-        raise _odd(build, f"has a file {path!r} that is no JSON object") from error
+        raise _odd(build, f"has a file {path!r} that is not a JSON object") from error
     if asks_for_code(value):
         raise _odd(build, f"asks for code from elsewhere in {path!r}")
 
@@ -228,7 +228,7 @@ def _known(build: BuildRecord) -> tuple[Variant, Format]:
     row = catalogue.all_variants().get(build.variant.name)
     form = all_formats().get(build.variant.format)
     if form is None:
-        raise PromotionError(f"{build.variant.name} is of no format that is known here", hint="It is not published.")
+        raise PromotionError(f"{build.variant.name} is of an unknown format", hint="It is not published.")
     return row or build.variant, form
 
 

@@ -164,7 +164,7 @@ def _check_place(
     claim = claims.get(planned.repo_id.casefold(), sighting.label)
     if claim != sighting.label:
         raise OtherSourceError(
-            f"{planned.repo_id} is where {claim.partition('@')[0]} goes, and so not {sighting.repo_id}",
+            f"{planned.repo_id} is for {claim.partition('@')[0]}, so {sighting.repo_id} cannot go there",
             hint=naming.HINT,
         )
 

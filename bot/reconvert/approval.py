@@ -83,7 +83,8 @@ def models_of(label: str, config: Config) -> tuple[str, ...]:
     if label == f"{PREFIX}{EVERY}":
         if not config.reconvert.models:
             raise ApprovalError(
-                f"the label {label} stands for no model", hint="List them in [reconvert] models of the configuration."
+                f"the label {label} has no models to convert",
+                hint="List them in [reconvert] models of the configuration.",
             )
         return config.reconvert.models
     model = label.removeprefix(PREFIX)
@@ -105,7 +106,7 @@ def approve(repository: Repository, labeling: Labeling, config: Config) -> Appro
         remove_label(repository, labeling.number, labeling.label)
         raise ApprovalError(
             f"{labeling.sender} may not ask for conversions: their permission here is {permission!r}",
-            hint=f"It takes {', '.join(_MAY)}. The label was taken off.",
+            hint=f"It takes {', '.join(_MAY)}. The label was removed.",
         )
     known = approval_of(repository, labeling.number)
     if known is not None and known.head == labeling.head:

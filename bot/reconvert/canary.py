@@ -63,7 +63,7 @@ class Bench:
             elif failed is not None and failed.exit_code == UnsupportedArchitectureError.exit_code:
                 found[name] = SideMeasurement(status="refused", reason=_reason(failed.message, source, model))
             else:
-                why = failed.message if failed else "nothing was built, and nothing said why"
+                why = failed.message if failed else "nothing was built, for an unknown reason"
                 found[name] = SideMeasurement(status="failed", reason=_reason(why, source, model))
         return found
 

@@ -90,7 +90,7 @@ def run(
                 if time.monotonic() > deadline:
                     raise StoppedError(f"it was stopped after {seconds:.0f} seconds")
                 if os.fstat(out.fileno()).st_size + os.fstat(err.fileno()).st_size > _PRINTED:
-                    raise StoppedError("it was stopped because of all that it printed")
+                    raise StoppedError("it was stopped because it printed too much")
                 _wait(process)
         finally:
             _kill(process)

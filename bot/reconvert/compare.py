@@ -225,7 +225,7 @@ def _for_cards(cards: Sequence[str], rows: Sequence[Affected], sides: _Sides) ->
 def _card(name: str, sides: _Sides, base: Bench, namespace: str) -> CardDiff:
     folder = next((f for (_, v), f in base.proven.items() if v.split("/", 1)[0] == name), None)
     if folder is None:
-        return CardDiff(format=name, problem="the base built nothing to render a card of")
+        return CardDiff(format=name, problem="the base built nothing that a card could be rendered for")
     return difference(name, sides.base, sides.head, folder, namespace=namespace)
 
 
@@ -251,8 +251,8 @@ def _notes(found: Comparison) -> list[str]:
     silent = affected.unkeyed(found.changes)
     other = {r.variant.split("/", 1)[0] for r in found.rows if r.verdict in ("better", "worse", "same")}
     return notes + [
-        f"The code of {name} writes other bytes, and build keys are the same: what is published is not built anew. "
-        f"Raise the version in bot/formats/{name}/format.py if it should be."
+        f"The code of {name} writes other bytes under the same build keys: published files are not built anew. "
+        f"Raise the version in bot/formats/{name}/format.py if they should be."
         for name in sorted(silent & other)
     ]
 

@@ -103,14 +103,14 @@ def _merge(
         raise PromotionError(f"it was built from another commit than {pull.head_sha[:12]}", hint="It is built anew.")
     found, main = hub.files(repo_id, proposal.revision), hub.files(repo_id)
     if found is None or main is None:
-        raise PromotionError(f"{repo_id} is not there any more", hint="It is built anew.")
+        raise PromotionError(f"{repo_id} does not exist any more", hint="It is built anew.")
     commit, files = found
     record = _record(repo_id, commit, files, hub)
     old = (hub.record(repo_id) or (EMPTY, None))[0]
     known = {b.build.build_key for b in old.builds}
     new = tuple(b for b in record.builds if b.build.build_key not in known)
     if not new or any(b not in old.builds for b in record.builds if b not in new):
-        raise PromotionError("its record is not what is published and something new", hint="It is built anew.")
+        raise PromotionError("its record is not the published one with something new", hint="It is built anew.")
     check_apart(record)
     for proven in new:
         check_source(repo_id, record, proven.build.source, hub.current_id)
@@ -160,4 +160,4 @@ def _check_rest(
     put = {p for p, file in files.items() if main.get(p) != file} - paths(new) - _OURS
     gone = main.keys() - files.keys() - paths(old) - set(PICTURES)
     if odd := sorted(put | gone):
-        raise PromotionError(f"it changes {odd[0]!a}, which is no file of what was built", hint="It is built anew.")
+        raise PromotionError(f"it changes {odd[0]!a}, which is not a file that was built", hint="It is built anew.")

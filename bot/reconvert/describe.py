@@ -10,7 +10,7 @@ from bot.reconvert.rooms import own_rooms
 from bot.records.artifacts import Variant, build_key
 
 VERSION = 1  # of what `phi-bot describe` prints
-_SAME = "0" * 64  # of a release and of a lock, which are no part of a recipe
+_SAME = "0" * 64  # of a release and of a lock, which are not part of a recipe
 
 
 def describe(config: Config) -> Description:

@@ -25,7 +25,7 @@ def read_file(kind: type[R], path: Path) -> R:
     """Return the record in a file that a side wrote. Raises ChildError for what is none, or larger than 16 MiB."""
     try:
         if not path.is_file() or path.is_symlink() or path.stat().st_size > _FILE_BYTES:
-            raise ChildError(f"{path.name} is no file of a record")
+            raise ChildError(f"{path.name} is not a file that a record consists of")
         return read(kind, path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ChildError(f"{path.name} cannot be read: {error.strerror}") from error

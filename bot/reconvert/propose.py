@@ -70,7 +70,7 @@ def _checked(artifact: Artifact, approval: Approval, releases: checks.Releases, 
     build = artifact.build
     if build.source.repo_id.casefold() not in {model.casefold() for model in approval.models}:
         raise PromotionError(
-            f"{build.source.repo_id} is no model that {approval.by} asked for", hint="It is not proposed."
+            f"{build.source.repo_id} is not the model that {approval.by} asked for", hint="It is not proposed."
         )
     checks.check_shape(build, now=dt.datetime.now(dt.UTC))
     release = releases.of(build)
@@ -82,7 +82,7 @@ def _checked(artifact: Artifact, approval: Approval, releases: checks.Releases, 
     for name, content in candidate.notices.items():
         path = Path(str(content))
         if path.is_symlink() or not path.is_file() or path.stat().st_size > sizes.NOTICE:
-            raise PromotionError(f"{name!a} is no licence", hint="It is not proposed.")
+            raise PromotionError(f"{name!a} is not a licence", hint="It is not proposed.")
         digest = wanted.get(name, "")
         if bytes_digest(path.read_bytes(), lfs=digest.startswith("sha256:")) != digest:
             raise PromotionError(f"{name} is not that of {release.label}", hint="It is not proposed.")

@@ -34,8 +34,8 @@ class _Watched(Record):
 def rebuilds(base: Code, head: Code, namespace: str) -> Rebuilds:
     """Return what the head would build in a namespace and the base would not, with estimates and runners.
 
-    What is to be built there in any case, as a release of yesterday, is no work of the change. That the Hub cannot be
-    read, or that a side cannot plan, is said in ``problem``.
+    Builds that are due in any case, as those of yesterday's release, do not count. ``problem`` says so where the Hub
+    cannot be read or a side cannot plan.
     """
     try:
         before, due = _plan(base, namespace, _EMPTY)
@@ -66,7 +66,7 @@ def _plan(code: Code, namespace: str, without: DuePlan) -> tuple[list[str], DueP
 
 def _said(code: Code, arguments: list[str]) -> str:
     done = child.run(code, ["-m", "bot.cli", *arguments], seconds=_SECONDS, network=True)
-    if not done.stdout.strip():  # where a plan is printed, what cannot be built of it is no failure of planning
+    if not done.stdout.strip():  # a plan with jobs that cannot be built is still a plan
         raise ChildError(child.failure_line(done))
     return done.stdout
 

@@ -106,8 +106,8 @@ class Rebuild(Record):
 class Rebuilds(Record):
     """What merging would have built anew in a namespace, beyond what is to be built there in any case.
 
-    ``watched`` and ``unwatched`` are models that only the head, or only the base, watches. ``problem`` says why there
-    is no plan; "" where there is one.
+    ``watched`` and ``unwatched`` are models that only the head, or only the base, watches. ``problem`` says why
+    there is no plan; it is "" where there is one.
     """
 
     namespace: str

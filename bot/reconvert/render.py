@@ -126,11 +126,11 @@ def _rebuilt(c: Comparison) -> str:
         parts = [f"{keyed} variants" if keyed != 1 else "one variant"] if keyed else []
         parts += [f"all variants of {', '.join(locks)}"] if locks else []
         if parts:
-            return f"What is published of {' and '.join(parts)} is built anew."
+            return f"Everything published of {' and '.join(parts)} is built anew."
         unknown = any(change.what in ("config", "added", "removed") for change in c.changes)
         return "Without a namespace, nothing is planned." if unknown else "No publication is built anew."
     if plan.problem:
-        return "What is built anew could not be planned."
+        return "The builds that merging causes could not be planned."
     if not plan.jobs:
         return f"No publication in {plan.namespace} is built anew."
     variants = sum(len(j.variants) for j in plan.jobs)

@@ -49,7 +49,7 @@ def differences(before: Sequence[Figure], after: Sequence[Figure]) -> list[tuple
 
 
 def refused_on_both_sides(row: ComparedVariant) -> bool:
-    """Say whether the toolchain refuses it on both sides: that is no doing of the change."""
+    """Say whether the toolchain refuses it on both sides, so that the change is not the cause."""
     return all(m is not None and m.status == "refused" for m in (row.before, row.after))
 
 

@@ -319,7 +319,7 @@ def build_key(
 ) -> str:
     """Return the digest that says whether there is anything to do: equal key, equal artifact.
 
-    What a variant is *called* or said to be (name, summary, estimate, default) is no part of its recipe.
+    What a variant is *called* or said to be (name, summary, estimate, default) is not part of its recipe.
     ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none.
     """
     return digest_of(

@@ -279,7 +279,7 @@ def parse(text: str) -> Json:
     if is_deeper(value, _DEPTH):
         raise ValueError(f"it is nested more than {_DEPTH} levels deep")
     if "\\ud" in text.lower() and not is_unicode(value):
-        raise ValueError("it holds half a surrogate pair, which is no text")
+        raise ValueError("it holds half a surrogate pair, which is not text")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Adapters (LoRA and its like): a few weights that change a base model, and are no model until they are merged into it.
+"""Adapters (LoRA and the like): a few weights that change a base model.
 
-Left out, they would leave the base under the name of the tune; so a model with one is refused, by its files' names and
-by those of its tensors.
+They are not a model until they are merged into it. Left out, they would leave the base under the name of the tune; so a
+model with an adapter is refused, by the names of its files and of its tensors.
 """
 
 import re
@@ -38,7 +38,7 @@ def check_adapters(paths: Iterable[str], read: Callable[[str], dict[str, Json]],
             f"{where} holds {what} ({found[0]}) that is not merged into the weights beside it",
             hint=f"{_merge(base)} If these weights are the merged ones, remove {' and '.join(found[:3])}.",
         )
-    raise AdapterError(f"{where} is {what} ({found[0]}), and no whole model", hint=_merge(base))
+    raise AdapterError(f"{where} is {what} ({found[0]}), not a whole model", hint=_merge(base))
 
 
 def check_adapter_tensors(tensors: Iterable[str], *, where: str) -> None:
@@ -46,7 +46,7 @@ def check_adapter_tensors(tensors: Iterable[str], *, where: str) -> None:
     found = sorted(n for n in tensors if _TENSORS.search(n))
     if found:
         raise AdapterError(
-            f"{where} holds {found[0][:80]!a}, which is of an adapter (LoRA or its like) that is not merged",
+            f"{where} holds {found[0][:80]!a}, which belongs to an adapter (LoRA or the like) that is not merged",
             hint=_merge(""),
         )
 

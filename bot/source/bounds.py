@@ -29,7 +29,7 @@ REPETITION = 100_000  #: times that counted repetitions of one can repeat togeth
 PADDING = 1_000_000  #: tokens
 _TEXT = 10_000  # characters of any other text
 _SHOWN = 80  # characters of a key
-_SMALL = 10_000  # values of what is no vocabulary
+_SMALL = 10_000  # values in a file that is not a vocabulary
 _SETTINGS = 100  # parts of a SentencePiece model beside its pieces: four
 _CHARSMAP = 2_000_000  # SentencePiece's table of characters, in base64: 320 kB
 
@@ -104,9 +104,9 @@ def check_piece(count: int, piece: bytes) -> None:
 
 
 def check_setting(count: int, value: bytes) -> None:
-    """Check a part of a SentencePiece model that is no piece, the ``count``-th."""
+    """Check a part of a SentencePiece model that is not a piece, the ``count``-th."""
     _most("", "parts beside its pieces", count, _SETTINGS)
-    _most("what is beside its pieces", "bytes", len(value), _CHARSMAP)
+    _most("a part beside its pieces", "bytes", len(value), _CHARSMAP)
 
 
 def check_other(value: dict[str, Json]) -> None:
@@ -176,7 +176,7 @@ def _check_expression(key: str, text: str) -> None:
     for character in bare:
         depth += {"(": 1, ")": -1}.get(character, 0)
         deepest = max(deepest, depth)
-    _most(key, "groups in one another", deepest, NESTING)
+    _most(key, "nested groups", deepest, NESTING)
     counts = [
         int(most or least) for least, most in re.findall(r"\{(\d{1,18})?(?:,(\d{1,18})?)?\}", bare) if most or least
     ]

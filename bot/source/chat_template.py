@@ -76,7 +76,7 @@ def check_limits(source: Path) -> None:
         rendering.render("bot.worker.jinja", _given(chat, datetime.now(UTC)), texts.conversations())
     except rendering.LimitError as error:
         what = f"the chat template cannot be rendered: {error}"
-        raise errors.ChatTemplateError(what, hint="Take the template of the original model, or mend it.") from error
+        raise errors.ChatTemplateError(what, hint="Take the template of the original model, or fix it.") from error
 
 
 def _given(chat: ChatFormat, now: datetime) -> Json:
@@ -103,9 +103,9 @@ def _json(path: Path) -> dict[str, Json]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"no JSON: {error}") from error
+        raise _damaged(path, f"not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise _damaged(path, "no JSON object")
+        raise _damaged(path, "not a JSON object")
     return value
 
 
@@ -117,7 +117,7 @@ def _text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise _damaged(path, "no UTF-8 text") from error
+        raise _damaged(path, "not UTF-8 text") from error
 
 
 def _damaged(path: Path, what: str) -> DamagedTokenizerError:

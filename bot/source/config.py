@@ -25,7 +25,7 @@ _PATH_KEYS = frozenset(
 
 
 def read_config(folder: Path) -> dict[str, Json]:
-    """Return a folder's config.json. Raises MissingConfigError when there is none, or it is no JSON object."""
+    """Return a folder's config.json. Raises MissingConfigError when there is none, or it is not a JSON object."""
     path = folder / "config.json"
     if not path.is_file():
         raise no_config(str(folder))
@@ -43,7 +43,7 @@ def no_config(where: str) -> MissingConfigError:
 
 
 def bad_config(where: str, what: str) -> MissingConfigError:
-    """Return the error for a config.json that is no JSON object."""
+    """Return the error for a config.json that is not a JSON object."""
     return MissingConfigError(f"config.json of {where} {what}", hint="Restore it from the original model.")
 
 

@@ -200,4 +200,4 @@ def _sizes(config: dict[str, Json]) -> dict[str, int]:
 
 
 def _misfit(message: str) -> MisfitError:
-    return MisfitError(message, hint="Put the config.json beside the weights that was saved with them.")
+    return MisfitError(message, hint="Put the config.json that was saved with the weights beside them.")

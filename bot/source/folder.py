@@ -123,7 +123,7 @@ def _digest(pieces: Iterable[bytes], size: int, *, lfs: bool, report: Callable[[
 
 
 def _wanted_files(folder: Path, listing: ModelFiles) -> list[Path]:
-    """Return the files of a folder that count, in the order of their names; what is no file does not."""
+    """Return the files of a folder that count, in the order of their names: regular files only."""
     paths = [folder / name for name in listing.files if (folder / name).is_file()]
     for path in paths:
         check_name(path.name, where=str(folder))

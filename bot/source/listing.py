@@ -59,7 +59,7 @@ def check_listing(paths: Iterable[str], *, where: str) -> None:
         if pickles:
             raise PicklesOnlyError(
                 f"{where} has its weights only as pickles ({pickles[0]}), which are never loaded",
-                hint="Ask its owner for safetensors, or convert it where running its code is no risk.",
+                hint="Ask its owner for safetensors, or convert it on a machine where running its code is safe.",
             )
         raise DamagedWeightsError(f"{where} has no weights", hint=f"Expected {SINGLE}, or {INDEX} with its shards.")
     if SINGLE in names:
@@ -128,7 +128,7 @@ def weight_map(read: ReadJson) -> dict[str, str]:
     for name in set(found.values()):
         check_name(name, where=INDEX)
         if "/" in name or not name.endswith(".safetensors"):
-            raise _damaged(f"names {name[:80]!a}, which is no safetensors file beside it")
+            raise _damaged(f"names {name[:80]!a}, which is not a safetensors file beside it")
     return found
 
 

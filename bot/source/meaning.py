@@ -50,8 +50,8 @@ def normal(config: dict[str, Json], *, where: str) -> dict[str, Json]:
     found = {k: v for k, v in config.items() if k not in _NOTHING or v is not None}
     if found.get("transformers_weights") is not None:
         raise ConfigValueError(
-            f"config.json of {where}: transformers_weights names the file of the weights, which no converter heeds",
-            hint="Call that file model.safetensors, remove what else is called so, and leave the key out.",
+            f"config.json of {where}: transformers_weights names the file of the weights, which converters ignore",
+            hint="Call that file model.safetensors, remove any other file of that name, and leave the key out.",
         )
     _name_class(found, where)
     if found.get("model_type") in (*_SCALED, "phi"):
@@ -142,7 +142,9 @@ def _check_kind(config: dict[str, Json], owner: str, rope: dict[str, Json], wher
         )
     if kind == "longrope":
         if config.get(_SWITCH) is None and rope.get(_SWITCH) is None:
-            raise _missing(where, f"{_SWITCH} is missing, from which on the longrope of {owner} takes its long factors")
+            raise _missing(
+                where, f"{_SWITCH} is missing: the position from which the longrope of {owner} takes its long factors"
+            )
         if config.get(_SWITCH) is None:  # transformers would take its own default for Phi-3
             config[_SWITCH] = rope[_SWITCH]
         absent = [k for k in ("short_mscale", "long_mscale") if rope.get(k) is None]

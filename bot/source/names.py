@@ -40,14 +40,14 @@ def safe_name(name: str) -> str:
 
 def _objection(path: str) -> str | None:
     if "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        return "is no relative path"
+        return "is not a relative path"
     if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in path):
         return "has control characters"
     for segment in path.split("/"):
         if segment == "..":
             return "leaves its folder"
         if segment in ("", ".") or segment.endswith((".", " ")) or ":" in segment or _RESERVED.fullmatch(segment):
-            return "is no file name on every system"
+            return "is not a file name on every system"
         if len(segment.encode()) > _SEGMENT_BYTES:
             return "is too long for a file system"
     return None

@@ -34,7 +34,7 @@ def prompt_of(chat: ChatFormat | None, created: str) -> Prompt:
     try:
         now = datetime.fromisoformat(created)
     except ValueError:
-        return Prompt(problem=f"{created} is no date")
+        return Prompt(problem=f"{created} is not a date")
     try:
         text = _rendered(chat, [_SYSTEM, _USER], now)
         if _SYSTEM["content"] in text:
@@ -49,4 +49,4 @@ def prompt_of(chat: ChatFormat | None, created: str) -> Prompt:
 
 def _rendered(chat: ChatFormat, messages: list[dict[str, str]], now: datetime) -> str:
     text = render_prompt(chat, messages, now=now)
-    return text.encode("utf-8", "ignore").decode()  # halves of a surrogate pair are no text, and no JSON file
+    return text.encode("utf-8", "ignore").decode()  # halves of a surrogate pair are not text, nor valid JSON

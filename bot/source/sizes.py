@@ -42,5 +42,5 @@ def check_sizes(sizes: Iterable[tuple[str, int]], *, where: str) -> None:
         if not 0 <= size <= (most := largest(path)):
             raise OversizedFileError(
                 f"{path} of {where} has {size} bytes, and no file of its kind may have more than {most}",
-                hint="None of the model was read. Is that the file which its name says? Have its owner mend it.",
+                hint="Nothing of the model was read. Is the file what its name says? If not, tell its owner.",
             )

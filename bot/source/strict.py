@@ -30,13 +30,13 @@ def parse_object(data: bytes) -> dict[str, Json]:
     try:
         value = parse(without_mark(data))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON ({str(error)[:100]})") from error
+        raise ValueError(f"is not JSON ({str(error)[:100]})") from error
     if not isinstance(value, dict):
-        raise ValueError(f"holds no JSON object but a {type(value).__name__}")
+        raise ValueError(f"is not a JSON object but a {type(value).__name__}")
     if is_deeper(value, _DEPTH):
         raise ValueError(f"is nested more than {_DEPTH} levels deep")
     if b"\\ud" in data.lower() and not is_unicode(value):
-        raise ValueError("holds half a surrogate pair, which is no text")
+        raise ValueError("holds half a surrogate pair, which is not text")
     return value
 
 
@@ -65,7 +65,7 @@ def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"a key stands twice: {twice[:40]!a}")
+        raise ValueError(f"a key is given twice: {twice[:40]!a}")
     return found
 
 

@@ -61,7 +61,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError("is no UTF-8 text") from error
+        raise ValueError("is not UTF-8 text") from error
 
 
 def _check_fast(value: dict[str, Json]) -> None:
@@ -84,9 +84,9 @@ def _check_sentencepiece(data: bytes) -> None:
         pieces += 1
         bounds.check_piece(pieces, value)
         if all(inner != 1 for inner, _ in _fields(value)):
-            raise ValueError("is no SentencePiece model")
+            raise ValueError("is not a SentencePiece model")
     if not pieces:
-        raise ValueError("is no SentencePiece model")
+        raise ValueError("is not a SentencePiece model")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
@@ -107,7 +107,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
             case 5:
                 at += 4
             case _:
-                raise ValueError("is no SentencePiece model")
+                raise ValueError("is not a SentencePiece model")
         if at > len(message):
             raise ValueError("is truncated")
         yield key >> 3, content
@@ -123,4 +123,4 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("is no SentencePiece model")
+    raise ValueError("is not a SentencePiece model")

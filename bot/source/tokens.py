@@ -41,13 +41,13 @@ def check_tokens(folder: Path, config: dict[str, Json]) -> None:
     for key, value in _values(_object(folder / "generation_config.json")):
         if value is not None and type(value) is not int:
             raise ConfigValueError(
-                f"generation_config.json: {key} has {_said(value)}, which is the id of no token",
+                f"generation_config.json: {key} has {_said(value)}, which is not a token's id",
                 hint="Set it to an id, a list of ids, or null.",
             )
 
 
 def possible_ids(name: str, values: dict[str, Json], rows: Json) -> tuple[dict[str, Json], list[str]]:
-    """Return the content of a configuration file without ids that are no row of the model, and a note on each.
+    """Return the content of a configuration file without ids that are not rows of the model, and a note on each.
 
     Such an id does nothing in the original: no text holds its token, and none is generated. -1 is how some write
     "none". Libraries stumble over it.
@@ -63,7 +63,7 @@ def possible_ids(name: str, values: dict[str, Json], rows: Json) -> tuple[dict[s
         left = [i for i in _list(given) if i not in wrong]
         out[key] = (left or None) if isinstance(given, list) else None
         said = ", ".join(str(i) for i in wrong[:3])
-        notes.append(f"{name}: {key} names {said}, which is no token of the model's {rows}; it is ignored")
+        notes.append(f"{name}: {key} names {said}, which is not one of the model's {rows}; it is ignored")
     return out, notes
 
 

@@ -117,9 +117,9 @@ def parse_header(raw: bytes, *, name: str) -> dict[str, Tensor]:
     try:
         header = parse(raw)
     except (ValueError, RecursionError) as error:
-        raise _damaged(name, f"has a header that is no JSON ({error})") from error
+        raise _damaged(name, f"has a header that is not JSON ({error})") from error
     if not isinstance(header, dict):
-        raise _damaged(name, "has a header that is no JSON object")
+        raise _damaged(name, "has a header that is not a JSON object")
     header.pop("__metadata__", None)
     return {tensor: _tensor(tensor, entry, name) for tensor, entry in header.items()}
 

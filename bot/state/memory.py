@@ -109,7 +109,7 @@ class Memory(Record):
     ) -> "Memory":
         """Keep what came of attempts that were ``begun``: nothing of a success, the error and the pause of a failure.
 
-        What the Hub, the token or the machine is to blame for is no attempt.
+        A failure that the Hub, the token or the machine is to blame for does not count.
         """
         failed = {f.variant: f for f in failures}
         attempts = dict(self.attempts)
@@ -175,7 +175,7 @@ def changes(before: Mapping[str, SeenSource], after: Mapping[str, SeenSource]) -
             notices.append(Notice(repo_id=repo_id, what="unusable", text=seen.problem))
         elif known is None and seen.content_digest in gone:
             old = gone[seen.content_digest]
-            text = f"{old} has this name now; what was published of it stays where it is"
+            text = f"{old} has this name now; its publications stay where they are"
             notices.append(Notice(repo_id=repo_id, what="renamed", text=text))
         elif known is None or known.content_digest is None:
             notices.append(Notice(repo_id=repo_id, what="new", text="was not here before"))

@@ -26,7 +26,7 @@ _EXIT_CODES = range(1, 256)
 def failures_in(folder: Path) -> tuple[Failure, ...]:
     """Return the failures of all reports (*.json) below a folder.
 
-    Raises RecordError for a file that is no report, and where there are more failures than builds can be.
+    Raises RecordError for a file that is not a report, and where there are more failures than builds can be.
     """
     found: list[Failure] = []
     files = sorted(p for p in folder.rglob("*.json") if p.is_file() and not p.is_symlink())
@@ -34,12 +34,16 @@ def failures_in(folder: Path) -> tuple[Failure, ...]:
         raise RecordError(f"{folder} holds {len(files)} reports", hint=f"A run has {_MOST} of them at most.")
     for file in files:
         if file.stat().st_size > _BYTES:
-            raise RecordError(f"{file.name} has more than {_BYTES} bytes", hint="Is it what `phi-bot run` printed?")
+            raise RecordError(f"{file.name} has more than {_BYTES} bytes", hint="Is it the output of `phi-bot run`?")
         found += read_record(file, Report).failures
         if len(found) > _MOST_FAILURES:
-            raise RecordError(f"{folder} holds more than {_MOST_FAILURES} failures", hint="What left these reports?")
+            raise RecordError(
+                f"{folder} holds more than {_MOST_FAILURES} failures", hint="Which program wrote these reports?"
+            )
         if any(one.exit_code not in _EXIT_CODES for one in found):
-            raise RecordError(f"{file.name} gives a failure an exit code that is none", hint="What left this report?")
+            raise RecordError(
+                f"{file.name} gives a failure an exit code that does not exist", hint="Which program wrote this report?"
+            )
     return tuple(found)
 
 

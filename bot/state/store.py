@@ -103,7 +103,7 @@ class Store:
         except (ValueError, RecursionError) as error:
             raise RecordError(
                 f"{MEMORY_FILE} of {self.repo_id} {error}",
-                hint="Was it written by another version of phi-bot, or by hand? Mend it, or delete the file.",
+                hint="Was it written by another version of phi-bot, or by hand? Fix it, or delete the file.",
             ) from error
 
 

@@ -141,7 +141,9 @@ def streams(job: Job, workspace: Workspace, display: Display) -> bool:
         if not possible:
             raise
         _need_disk_streamed(job, workspace, least, display)
-        display.say(f"The weights of {job.release.label} do not fit beside what is made of them, so they stream")
+        display.say(
+            f"The weights of {job.release.label} do not fit on the disk beside the files made of them, so they stream"
+        )
         return True
     return False
 

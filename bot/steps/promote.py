@@ -136,7 +136,7 @@ class _Reader:
         named = {repo_id.casefold(): revision for repo_id, _, revision in (m.partition("@") for m in self.models)}
         if source.casefold() not in named if named else not is_watched(source, self.context.config):
             raise PromotionError(
-                f"{source} is no model that is {'named' if named else 'watched'} here",
+                f"{source} is not a model that is {'named' if named else 'watched'} here",
                 hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
             )
         return named.get(source.casefold()) or None

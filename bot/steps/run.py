@@ -206,7 +206,7 @@ def run(
     for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
         jobs = tuple(group)
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
-            context.display.say(f"Paused: {paused}. What is left is for the next run")
+            context.display.say(f"Paused: {paused}. The rest is left for the next run")
             return replace(cycle, paused=paused), report
         keep_within(context, cycle.todo, jobs)
         try:

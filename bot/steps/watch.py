@@ -190,7 +190,7 @@ def _unwanted(found: Listed, config: Config, now: dt.datetime, *, known: bool) -
     if not found.usable:
         return because("emptied", "has no safetensors weights any more; its publications stay" if known else "")
     if found.gated and config.watch.gated == "leave-out":
-        since = " now; what is published of it stays as it is" if known else ""
+        since = " now; its publications stay as they are" if known else ""
         return because("gated", f'is gated{since} (watch.gated = "private" takes it)')
     if found.private and config.watch.private == "leave-out":
         return because("private", 'is private (watch.private = "private" takes it)')
@@ -244,7 +244,7 @@ def _watched_before(memory: Memory, config: Config) -> dict[str, SeenSource]:
 
 def _gone(memory: Memory, config: Config, listed: set[str], notices: Sequence[Notice]) -> list[Notice]:
     renamed = {n.text.split(" ", 1)[0] for n in notices if n.what == "renamed"}
-    text = "is not there any more, or not for this token; what is published of it stays as it is"
+    text = "does not exist any more, or not for this token; its publications stay as they are"
     return [
         Notice(repo_id=repo_id, what="deleted", text=text)
         for repo_id in _watched_before(memory, config)

@@ -44,11 +44,11 @@ class WholeSourceError(BuildError):
 FORESEEN: dict[str, tuple[type[PhiBotError], str]] = {
     "weights": (DamagedWeightsError, "Download or save the model again."),
     "tokenizer": (DamagedTokenizerError, "Download or save the tokenizer again."),
-    "template": (ChatTemplateError, "Take the chat template of the original model, or mend this one."),
+    "template": (ChatTemplateError, "Take the chat template of the original model, or fix this one."),
     "config": (ConfigValueError, "Set it to what the original model has."),
-    "misfit": (MisfitError, "Put the config.json beside the weights that was saved with them."),
+    "misfit": (MisfitError, "Put the config.json that was saved with the weights beside them."),
     "not finite": (NotFiniteError, "Save the model again from a checkpoint without such numbers."),
-    "unreadable": (UnreadableModelError, "Load it with transformers, without its own code, and mend what that says."),
+    "unreadable": (UnreadableModelError, "Load it with transformers, without its own code, and fix what it reports."),
     "not taken": (FormatRefusedError, "Other formats may take it."),
     "whole": (WholeSourceError, ""),
 }

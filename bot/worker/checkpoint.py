@@ -56,7 +56,7 @@ def weight_types(source: Path) -> set[str]:
     for shard in shards(source):
         try:
             with safe_open(shard, framework="numpy") as file:
-                slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - it is no dict
+                slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - it is not a dict
                 types |= {s.get_dtype() for s in slices if len(s.get_shape()) > 1}
         except SafetensorError as error:
             raise SourceProblem(f"{shard.name} is damaged: {error}") from error

@@ -163,7 +163,7 @@ def peak_memory() -> int:
     if sys.platform == "win32":
         return 0
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says is no less than what the bot had resident when it started this process
+    if status.exists():  # what getrusage says is at least what the bot had resident when it started this process
         line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) << 10
     import resource

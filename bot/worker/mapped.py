@@ -26,7 +26,7 @@ class Mapped:
     """All tensors of the checkpoint in a folder. With a ``feed`` they come when they are needed, and go afterwards."""
 
     def __init__(self, source: Path, feed: Feed | None = None) -> None:
-        """Read the headers and map the files. Raises SourceProblem, naming the file, for what is no float of 2 or 4."""
+        """Read the headers and map the files. Raises SourceProblem, naming the file, unless all are floats."""
         #: by name, in the order of the files and of the data in each
         self.stored: Mapping[str, StoredTensor] = tensors_of(source)
         for name, stored in self.stored.items():

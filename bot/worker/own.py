@@ -66,7 +66,7 @@ def _filled(patterns: Sequence[str], tokens: Sequence[str]) -> list[str]:
 
 
 def _padding(tokenizer: Any) -> str | None:
-    """Return the token that does nothing but pad, or None: it is no other special token, and in no template."""
+    """Return the token that does nothing but pad, or None: it is not another special token, and is in no template."""
     pad = tokenizer.pad_token
     used = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, None}
     return None if pad in used or pad in str(tokenizer.chat_template) else str(pad)

@@ -62,7 +62,7 @@ def _written_differently(runtime: Runtime, chats: list[Json]) -> list[str]:
             at = next((i for i, (a, b) in enumerate(zip(got, chat["text"], strict=False)) if a != b), None)
             at = min(len(got), len(chat["text"])) if at is None else at
             there, wanted = got[max(at - 10, 0) : at + 20], chat["text"][max(at - 10, 0) : at + 20]
-            wrong.append(f"{chat['name']}: {there!r} stands where the source's template writes {wanted!r}")
+            wrong.append(f"{chat['name']}: {there!r} where the source's template writes {wanted!r}")
     return wrong
 
 

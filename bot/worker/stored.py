@@ -26,13 +26,13 @@ class StoredTensor:
 def tensors_of(source: Path) -> dict[str, StoredTensor]:
     """Return the tensors of the checkpoint in a folder by name, in the order of its files and of the data in each.
 
-    Reads headers only. Raises SourceProblem, naming the file, for one that is no safetensors file, or a shorter one.
+    Reads headers only. Raises SourceProblem, naming the file, for one that is not a safetensors file, or a shorter one.
     """
     return {name: stored for file in shards(source) for name, stored in _header(file).items()}
 
 
 def require_float(name: str, stored: StoredTensor) -> None:
-    """Raise SourceProblem for a tensor of a type that is no float of 2 or 4 bytes."""
+    """Raise SourceProblem for a tensor whose type is not a float of 2 or 4 bytes."""
     if stored.dtype not in _BYTES:
         raise SourceProblem(f"{stored.file.name}: {name} is stored as {stored.dtype}, not as {', '.join(_BYTES)}")
 

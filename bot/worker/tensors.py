@@ -27,7 +27,7 @@ class Tensors:
     """
 
     def __init__(self, source: Path, feed: Feed | None = None) -> None:
-        """Read the headers. Raises SourceProblem, naming the file, for one that is no safetensors file."""
+        """Read the headers. Raises SourceProblem, naming the file, for one that is not a safetensors file."""
         self._places = tensors_of(source)
         self._feed = feed
         self._lent = ""

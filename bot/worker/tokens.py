@@ -64,7 +64,7 @@ def stop_ids(source: Path, tokenizer: Any) -> list[int]:
     """Return the ids at which generating has to stop: those the checkpoint names, then the one that ends a turn.
 
     Many fine-tunes come without generation_config.json; with what config.json names alone, ``<|endoftext|>``, a chat
-    then goes on for ever. Raises ConfigProblem for a generation_config.json that is no JSON object.
+    then goes on for ever. Raises ConfigProblem for a generation_config.json that is not a JSON object.
     """
     ids = [*_named(source / "generation_config.json"), *_named(source / "config.json")]
     if tokenizer.eos_token_id is not None:

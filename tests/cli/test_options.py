@@ -28,10 +28,10 @@ def test_what_a_step_before_printed_can_come_by_standard_input() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("", "standard input is no JSON: "),
-        ("[]", "standard input is no Report: "),
-        ('{"failures": "many"}', "standard input is no Report: "),
-        (b"\xff", "standard input is no JSON: "),
+        ("", "standard input is not JSON: "),
+        ("[]", "standard input is not a valid Report: "),
+        ('{"failures": "many"}', "standard input is not a valid Report: "),
+        (b"\xff", "standard input is not JSON: "),
     ],
 )
 def test_standard_input_that_is_not_a_record_is_named(given: str | bytes, words: str) -> None:

@@ -73,5 +73,5 @@ def test_a_report_that_is_none_holds_up_nothing(hub: RunningHub, staged: str, tm
     assert done.returncode == IncompleteError.exit_code
     report = Report.from_json(json.loads(done.stdout))
     assert [p.repo_id for p in report.publications] == ["me/Phi-9-mini-GGUF"]
-    assert ["report.json is no JSON" in f.message for f in report.failures] == [True]
+    assert ["report.json is not JSON" in f.message for f in report.failures] == [True]
     assert "Not announced on GitHub: no token for o/r" in done.stderr

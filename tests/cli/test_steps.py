@@ -106,7 +106,7 @@ def test_where_no_model_can_be_read_it_is_that_error(world: World) -> None:
 
 
 def test_a_named_model_that_is_quantized_already_counts(world: World) -> None:
-    """What a toolchain refuses of a set of variants is no failure; a model that was asked for by name is one."""
+    """What a toolchain refuses of a set of variants is not a failure; a model that was asked for by name is one."""
     weights = models.safetensors({"model.embed_tokens.weight": ("BF16", [8, 4]), "model.norm.weight": ("U8", [4])})
     quantized = proven.put(world.hub, "microsoft/Phi-6-awq", model__safetensors=weights)
     code, out, err = world.phi_bot("plan", quantized, world.whole.repo_id, "-v", "gguf", "--json")

@@ -121,9 +121,11 @@ def test_what_the_command_line_says_comes_first_and_is_checked_too(tmp_path: Pat
     assert Config().replace() == Config()
     with pytest.raises(ConfigError, match=r'^--namespace is "a b"; allowed is the name of a user'):
         Config().replace(namespace="a b")
-    with pytest.raises(ConfigError, match=r"^the environment variable HF_ENDPOINT is no URL of a Hub; allowed is"):
+    with pytest.raises(ConfigError, match=r"^the environment variable HF_ENDPOINT is not the URL of a Hub; allowed is"):
         load("", {"HF_ENDPOINT": "hub.example"})
-    with pytest.raises(ConfigError, match=r"^the environment variable PHI_BOT_CACHE is in the home folder of nobody"):
+    with pytest.raises(
+        ConfigError, match=r"^the environment variable PHI_BOT_CACHE is in the home folder of an unknown user"
+    ):
         load("", {"PHI_BOT_CACHE": "~nobody-of-this-name"})
 
 
@@ -166,7 +168,7 @@ WRONG = {
     "[build]\nthreads = 5000": (2, "build.threads is 5000"),
     "build.threads = 2026-11-22": (1, "build.threads is a date or a time"),
     '[build]\nwork = ""': (2, 'build.work is ""; allowed is the path of a folder'),
-    '[build]\nwork = "~nobody-of-this-name/x"': (2, "build.work is in the home folder of nobody known here"),
+    '[build]\nwork = "~nobody-of-this-name/x"': (2, "build.work is in the home folder of an unknown user"),
     "[build]\nvariants = []": (2, "build.variants is an empty list; allowed is a list with one or more of"),
     "[build]\nvariants = 'default'": (2, 'build.variants is "default"; allowed is a list'),
     "[build]\n\nvariants = [\n  'default',\n  3,\n]": (
@@ -201,12 +203,12 @@ WRONG = {
     "[publish]\nnamespace = '-me'": (2, 'publish.namespace is "-me"'),
     "[publish]\nnamespace = 'a--b'": (2, 'publish.namespace is "a--b"'),
     "[publish]\nnamespace = '" + "a" * 97 + "'": (2, "aaa…; allowed"),
-    "[hub]\nendpoint = 'huggingface.co'": (2, "hub.endpoint is no URL of a Hub; allowed is an https:// address"),
+    "[hub]\nendpoint = 'huggingface.co'": (2, "hub.endpoint is not the URL of a Hub; allowed is an https:// address"),
     "[hub]\nendpoint = 'ftp://huggingface.co'": (2, 'hub.endpoint is "ftp://huggingface.co"'),
     "[hub]\nendpoint = 'http://huggingface.co'": (2, "hub.endpoint would send your token unencrypted"),
     "[hub]\nendpoint = 'http://localhost.example.com'": (2, "hub.endpoint would send your token unencrypted"),
-    "[hub]\nendpoint = 'https://h.co:port'": (2, "hub.endpoint is no URL"),
-    "[hub]\nendpoint = 'https://h.co?x=1'": (2, "hub.endpoint is no URL of a Hub"),
+    "[hub]\nendpoint = 'https://h.co:port'": (2, "hub.endpoint is not a URL"),
+    "[hub]\nendpoint = 'https://h.co?x=1'": (2, "hub.endpoint is not the URL of a Hub"),
     "[announce]\nstatus_page = 'http://h.co/'": (2, 'announce.status_page is "http://h.co/"; allowed is an https://'),
     # tables with names of the person's own
     "runner = 1": (1, "runner is 1; allowed is a table [runner]"),
@@ -377,7 +379,7 @@ def test_the_schema_takes_what_the_code_takes(settings: dict[str, Any]) -> None:
     except ConfigError as error:
         by_code = False
         # what no schema says: whether there is such a host, such a home folder
-        if re.search(r"is no URL|home folder", error.message):
+        if re.search(r"is not (a|the) URL|home folder", error.message):
             return
     assert by_schema == by_code
 

@@ -128,7 +128,7 @@ def _forget_in_mlx(folder: Path) -> None:
 
 
 FORGET_END: dict[str, Damage] = {
-    # llama.cpp knows the token by its text: to be no stop token it has to be called something else.
+    # llama.cpp knows the token by its text: to stop being a stop token it needs another text.
     "gguf": lambda folder: _replace(_the(folder, "*.gguf"), b"<|end|>", b"<|End|>"),
     "onnx": partial(_forget_in_json, file="genai_config.json"),
     "openvino": partial(_forget_in_json, file="generation_config.json"),

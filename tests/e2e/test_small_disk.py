@@ -54,6 +54,6 @@ def test_a_build_on_a_disk_smaller_than_its_source_gives_the_same_files(
     world = make_world(holding, tmp_path / "small")
     with small_disk(world.folder / "work", 0.8 * WEIGHTS / 1e6):
         small, said = files_of(world, variant)
-        assert "do not fit beside what is made of them, so they stream" in said
+        assert "do not fit on the disk beside the files made of them, so they stream" in said
         assert "Stock path" not in said
     assert small == roomy

@@ -257,7 +257,7 @@ def test_a_line_end_behind_the_token_does_no_harm(server: GitHub) -> None:
     ],
 )
 def test_a_token_goes_to_no_address_that_is_not_https(address: str) -> None:
-    with pytest.raises(GithubError, match="no https address"):
+    with pytest.raises(GithubError, match="not the https address"):
         open_repository("o/r", {"GITHUB_TOKEN": "t", "GITHUB_API_URL": address})
 
 

@@ -96,7 +96,7 @@ def test_one_field_that_is_something_else_is_named(kind: Kind, data: st.DataObje
 @pytest.mark.parametrize("number", [0, -1, 2**63, 2**70, 10**10, 7.0, True, "7", None])
 def test_a_number_that_no_pull_request_has(number: object) -> None:
     event = changed(LABELED, ("pull_request", "number"), number)
-    with pytest.raises(ApprovalError, match=r"pull_request\.number is no number"):
+    with pytest.raises(ApprovalError, match=r"pull_request\.number is not a number"):
         Labeling.from_event(event)
 
 

@@ -105,7 +105,7 @@ def test_a_download_goes_on_when_the_hub_is_there_again(process: Process, tmp_pa
     there.download(release, tmp_path / "model", Killing(process.kill))
     assert process.restarts == 1
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == LARGE
-    assert any(line.startswith(f"{process.url} is away: it is waited for, 10 min at most") for line in said)
+    assert any(line.startswith(f"{process.url} cannot be reached: waiting for it, 10 min at most") for line in said)
 
 
 @pytest.mark.process
@@ -170,7 +170,7 @@ def test_it_is_waited_for_minutes_and_then_given_up_once(
     assert caught.value.exit_code in (31, 32)  # type: ignore[attr-defined]
     assert retry.AWAY <= sum(waits) <= retry.AWAY + 30
     assert said
-    assert said[0].startswith(f"{faulty.url} is away: it is waited for")
+    assert said[0].startswith(f"{faulty.url} cannot be reached: waiting for it")
     waits.clear()
     with pytest.raises(Exception, match=faulty.url):
         shaky.check()

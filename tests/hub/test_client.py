@@ -270,7 +270,7 @@ def test_nothing_but_the_hub_itself_is_asked(faulty: Proxy, hub: RunningHub) -> 
     ["huggingface.co", "ftp://huggingface.co", "https://", "https://me:secret@hub.example", "http://h/?token=secret"],
 )
 def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match="is no address of a Hub") as caught:
+    with pytest.raises(ConfigError, match="is not the address of a Hub") as caught:
         connect(endpoint)
     assert "secret" not in caught.value.message + caught.value.hint
 

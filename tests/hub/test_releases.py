@@ -172,7 +172,7 @@ def test_an_unknown_model_is_said_so(client: Hub, repo_id: str) -> None:
 
 @pytest.mark.parametrize("repo_id", ["a/b/c", "a b/c", "../c", "a/b--c", ""])
 def test_what_is_no_repo_id_is_said_so(client: Hub, repo_id: str) -> None:
-    with pytest.raises(UnknownModelError, match="is no repo id"):
+    with pytest.raises(UnknownModelError, match="is not a repo id"):
         client.release(repo_id)
 
 

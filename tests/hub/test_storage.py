@@ -29,7 +29,7 @@ def put(hub: Hub, files: Mapping[str, Path | bytes] = FILES) -> PhiBotError:
         hub.commit(REPO, files=files, parent=None, message="Add it", task=Log())
     error = raised.value
     assert "Hugging Face Hub?" not in error.hint
-    assert "What is built stays here." in error.hint
+    assert "The built files stay here." in error.hint
     assert REPO in error.message
     assert "Signature" not in error.message.replace("SignatureDoesNotMatch", "")
     return error

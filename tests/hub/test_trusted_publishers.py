@@ -141,7 +141,7 @@ def test_reading_goes_on_without_an_identity(
 @pytest.mark.parametrize(
     ("missing", "message", "hint"),
     [
-        ("GITHUB_ACTIONS", "no workflow of GitHub Actions", "set HF_TOKEN"),
+        ("GITHUB_ACTIONS", "not a workflow of GitHub Actions", "set HF_TOKEN"),
         ("ACTIONS_ID_TOKEN_REQUEST_URL", "gives this job no identity", "`id-token: write`"),
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "gives this job no identity", "`id-token: write`"),
     ],
@@ -245,5 +245,5 @@ def test_no_token_is_shown_logged_or_handed_on(
 
 
 def test_the_library_still_has_what_this_rests_on() -> None:
-    """It is no public part of huggingface_hub: a new version may move it."""
+    """It is not a public part of huggingface_hub: a new version may move it."""
     assert {"subject_token", "resource", "endpoint"} <= inspect.signature(_oidc.exchange_oidc_token).parameters.keys()

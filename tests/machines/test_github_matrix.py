@@ -85,7 +85,7 @@ def test_what_no_workflow_can_run_is_left_out_and_said() -> None:
     assert "no workflow can ask for own/big" in unnamed.left_out[0]
     folder = matrix(plan(job(release(TINY, commit=None), "gguf/q4_k_m")), runners=GITHUB)
     assert folder.entries == ()
-    assert "it is no release on a Hub" in folder.left_out[0]
+    assert "it is not a release on a Hub" in folder.left_out[0]
 
 
 def test_a_long_job_gets_more_time_but_no_more_than_github_gives() -> None:

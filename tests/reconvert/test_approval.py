@@ -57,7 +57,7 @@ def test_a_second_label_adds_a_model_and_a_new_commit_begins_anew(repository: Re
 
 def test_the_label_for_all_stands_for_the_configured_models(repository: Repository) -> None:
     assert approval.approve(repository, labeling(label="convert:all"), CONFIG).models == CONFIG.reconvert.models
-    with pytest.raises(ApprovalError, match="stands for no model"):
+    with pytest.raises(ApprovalError, match="has no models to convert"):
         approval.models_of("convert:all", Config())
 
 

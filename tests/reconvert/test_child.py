@@ -44,7 +44,7 @@ def test_it_is_stopped_when_its_time_is_over(code: Code) -> None:
 
 
 def test_it_is_stopped_when_it_prints_without_end(code: Code) -> None:
-    with pytest.raises(ChildError, match="because of all that it printed"):
+    with pytest.raises(ChildError, match="because it printed too much"):
         child.run(code, ["-c", "while True: print('a' * 10**6)"], seconds=60)
 
 
@@ -69,7 +69,7 @@ def _runs(pid: int) -> bool:
 
 def test_a_folder_without_code_is_compared_with_ours(tmp_path: Path) -> None:
     (tmp_path / "bot").mkdir()
-    (tmp_path / "bot" / "__init__.py").write_text("raise SystemExit('this is no phi-bot')")
+    (tmp_path / "bot" / "__init__.py").write_text("raise SystemExit('this is not phi-bot')")
     code = code_of(tmp_path)
     assert code.root == ours(tmp_path).root
     done = child.run(code, ["-c", "import bot; print(bot.__file__)"], seconds=60)

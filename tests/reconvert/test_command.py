@@ -66,7 +66,7 @@ def test_a_dry_run_of_comparing_builds_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     sides = ("--base", str(ROOT), "--head", str(head))
     out = run("compare", *sides, "--work", "work", "--out", "out", "--dry-run", "--quiet")
-    assert "What is published of one variant is built anew." in out
+    assert "Everything published of one variant is built anew." in out
     assert (tmp_path / "summary.md").read_text().strip() == (tmp_path / "out" / "comparison.md").read_text().strip()
     found = Comparison.from_json(json.loads((tmp_path / "out" / "comparison.json").read_text()))
     assert [(c.what, c.name) for c in found.changes] == [("recipe", "gguf/q4_k_m")]

@@ -231,7 +231,7 @@ def test_a_file_that_somebody_put_into_the_pull_request(world: World, api: HfApi
     [
         (lambda b: b["files"][0].update(path="modeling.py"), "none of GGUF"),
         (lambda b: b["files"][0].update(sha256="0" * 64), "not as it was built"),
-        (lambda b: b["source"].update(repo_id="evil/Phi-9-mini"), "no model that maintainer asked for"),
+        (lambda b: b["source"].update(repo_id="evil/Phi-9-mini"), "not the model that maintainer asked for"),
         (lambda b: b["source"].update(content_digest="0" * 64), "other content"),
         (lambda b: b["source"].update(commit=None), "a folder of another machine"),
     ],
@@ -251,7 +251,7 @@ def test_a_licence_that_leads_elsewhere(world: World, tmp_path: Path) -> None:
     licence = Path(artifact.folder) / "notices" / "LICENSE"
     licence.unlink()
     licence.symlink_to(secret)
-    assert "is no licence" in world.propose(artifact).failures[0].message
+    assert "is not a licence" in world.propose(artifact).failures[0].message
 
 
 def test_a_repo_that_is_not_there_is_not_made(world: World, api: HfApi) -> None:

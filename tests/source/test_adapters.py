@@ -44,7 +44,7 @@ def test_an_adapter_alone_is_called_one(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         error = refused(write(folder, files(model__safetensors=None, config__json=config) | CONFIG | WEIGHTS))
         assert error.message == (
-            f"{folder} is a LoRA adapter of microsoft/Phi-3.5-mini-instruct (adapter_config.json), and no whole model"
+            f"{folder} is a LoRA adapter of microsoft/Phi-3.5-mini-instruct (adapter_config.json), not a whole model"
         )
 
 
@@ -107,7 +107,7 @@ def test_an_adapter_in_a_folder_of_its_own_is_left_out_with_a_word(tmp_path: Pat
     ],
 )
 def test_tensors_of_an_adapter_among_the_weights_are_known(name: str) -> None:
-    with pytest.raises(AdapterError, match="is of an adapter") as caught:
+    with pytest.raises(AdapterError, match="belongs to an adapter") as caught:
         check_adapter_tensors([*TENSORS, name], where="a/b")
     assert name in caught.value.message
 

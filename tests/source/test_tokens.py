@@ -86,7 +86,7 @@ def test_an_id_in_generation_config_that_is_none_is_refused(tmp_path: Path, key:
     if value == [None]:
         check_tokens(folder_of(tmp_path, generation_config={key: value}), CONFIG)
         return
-    with pytest.raises(ConfigValueError, match=rf"^generation_config\.json: {key} has .*, which is the id of no token"):
+    with pytest.raises(ConfigValueError, match=rf"^generation_config\.json: {key} has .*, which is not a token's id"):
         check_tokens(folder_of(tmp_path, generation_config={key: value}), CONFIG)
 
 

@@ -76,11 +76,11 @@ GOOD: dict[str, Any] = {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (b"\xff{}", "no JSON"),
-        (b"", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
-        (b"[]", "no JSON object"),
-        (b'{"a": 1, "a": 2}', "a key stands twice"),
+        (b"\xff{}", "not JSON"),
+        (b"", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"a": 1, "a": 2}', "a key is given twice"),
         (b'{"a": null}', "no dtype, shape and data_offsets for 'a'"),
         (json.dumps({"a": GOOD | {"dtype": "F128"}}).encode(), "unknown dtype for 'a': 'F128'"),
         (json.dumps({"a": GOOD | {"dtype": ["BF16"]}}).encode(), "unknown dtype"),

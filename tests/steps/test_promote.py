@@ -179,11 +179,11 @@ def alter(world: World, record: str, change: Callable[[dict[str, Any]], Any]) ->
         (lambda b: b["toolchain"].update(versions={"torch": "2<script>"}), "a version that is none"),
         (lambda b: b["toolchain"].update(versions={"evil": "1"}), "not of its format"),
         (lambda b: b.update(path_in_repo="docs"), "does not put it"),
-        (lambda b: b.update(created="2999-01-01T00:00:00+00:00"), "no moment of the past"),
-        (lambda b: b.update(created="yesterday"), "no moment of the past"),
+        (lambda b: b.update(created="2999-01-01T00:00:00+00:00"), "not in the past"),
+        (lambda b: b.update(created="yesterday"), "not in the past"),
         (lambda b: b.update(bot_version="1.0\n- evil"), "a version that is none"),
         (lambda b: b["source"].update(content_digest="0" * 64), "another build key"),
-        (lambda b: b["source"].update(repo_id="evil/Phi-9-mini"), "no model that is watched"),
+        (lambda b: b["source"].update(repo_id="evil/Phi-9-mini"), "not a model that is watched"),
         (lambda b: b["files"].clear(), "names no files"),
         (lambda b: b["files"].append(dict(b["files"][0])), "names no files, or one twice"),
     ],
@@ -241,8 +241,8 @@ def test_what_tried_an_importance_matrix_is_promoted_with_what_that_showed(
         (NO_GAIN, proven.IMATRIX, "against its trial"),
         (GAIN, None, "against its trial"),
         (None, proven.IMATRIX, "against its trial"),
-        (replace(GAIN, without_kl=1e6), proven.IMATRIX, "figures that are none"),
-        (replace(NO_GAIN, with_error=-1.0), None, "figures that are none"),
+        (replace(GAIN, without_kl=1e6), proven.IMATRIX, "impossible figures"),
+        (replace(NO_GAIN, with_error=-1.0), None, "impossible figures"),
     ],
 )
 def test_a_trial_that_does_not_say_what_was_done(
@@ -375,7 +375,7 @@ def test_a_record_that_is_none(world: World, api: HfApi, name: str, content: byt
 def test_a_model_that_nobody_watches_is_published_only_by_its_name(world: World) -> None:
     world.stage(world.build())
     other = replace(world.config, watch=WatchTable(authors=("someone",)))
-    assert "no model that is watched here" in why(world.promote(config=other))
+    assert "not a model that is watched here" in why(world.promote(config=other))
     assert world.promote("microsoft/Phi-9-mini", config=other).failures == ()
 
 

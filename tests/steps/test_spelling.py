@@ -176,7 +176,7 @@ def test_every_command_that_writes_takes_any_spelling_of_the_namespace(world: Wo
     promoted = typed("promote", "microsoft/PHI-9-mini", "--namespace", "mE", "--json")
     assert [p["repo_id"] for p in json.loads(promoted.stdout)["publications"]] == ["me/Phi-9-mini-GGUF"]
     assert typed("pause", "--namespace", "ME").stdout.startswith("Paused: me/phi-bot-state says so")
-    assert typed("resume", "--namespace", "Me").stdout == "It goes on.\n"
+    assert typed("resume", "--namespace", "Me").stdout == "The bot goes on.\n"
     plan = json.loads(typed("plan", "microsoft/phi-9-mini", "-v", "gguf/q8_0", "--namespace", "Me", "--json").stdout)
     assert [v["repo_id"] for v in plan["done"]] == ["me/Phi-9-mini-GGUF"]
     assert sorted(m.id for m in world.api.list_models(author="me")) == ["me/Phi-9-mini-GGUF", "me/phi-bot-staging"]

@@ -127,14 +127,14 @@ def jobs(todo: Plan) -> dict[str, list[str]]:
 def test_of_two_that_are_new_the_first_is_built_and_the_other_is_told_where_it_would_go(world: World) -> None:
     todo = world.plan()
     assert jobs(todo) == {ONE: [REPO, REPO]}
-    assert refused(todo, *ROWS) == f"{REPO} is where {ONE} goes, and so not {OTHER}"
+    assert refused(todo, *ROWS) == f"{REPO} is for {ONE}, so {OTHER} cannot go there"
 
 
 def test_names_that_differ_in_capitals_alone_are_one_repo(world: World) -> None:
     other = replace(world.other, repo_id="azure/phi-9-MINI")
     todo = world.plan(world.one, other)
     assert jobs(todo) == {ONE: [REPO, REPO]}
-    assert refused(todo, *ROWS) == f"me/phi-9-MINI-GGUF is where {ONE} goes, and so not azure/phi-9-MINI"
+    assert refused(todo, *ROWS) == f"me/phi-9-MINI-GGUF is for {ONE}, so azure/phi-9-MINI cannot go there"
     world.publish(world.build(world.one))
     assert refused(world.plan(other), *ROWS) == f"{REPO} holds what was made from {ONE}, not from azure/phi-9-MINI"
 

@@ -291,7 +291,7 @@ def room_left(disk: Path, size: int) -> None:
     """Have so many bytes left on a ``small_disk``, whatever is on it."""
     block = 4096
     if shutil.disk_usage(disk).used == 0:
-        (disk / "one block").write_bytes(bytes(block))  # a size of 0 would be no limit
+        (disk / "one block").write_bytes(bytes(block))  # a size of 0 would mean no limit
     for _ in range(100):
         total = -(-(shutil.disk_usage(disk).used + size) // block) * block
         done = subprocess.run(["mount", "-o", f"remount,size={total}", str(disk)], capture_output=True, text=True)

@@ -72,7 +72,7 @@ def metadata(record: RepoRecord, release: Release, *, chats: bool, endpoint: str
     license = license_of(release, endpoint)  # noqa: A001 - the Hub's word
     form = all_formats()[record.builds[0].build.variant.format]
     found: dict[str, Any] = {}
-    if release.commit is not None:  # a folder is no model on the Hub
+    if release.commit is not None:  # a folder is not a model on the Hub
         found |= {"base_model": release.repo_id, "base_model_relation": "quantized"}
     found |= {
         "license": license.identifier,

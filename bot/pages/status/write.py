@@ -31,7 +31,7 @@ def check(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / STATUS_FILE).is_file():
         raise ConfigError(f"{out} holds something else than a status page", hint="Name an empty or a new folder.")
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is no folder", hint="Name an empty or a new folder.")
+        raise ConfigError(f"{out} is not a folder", hint="Name an empty or a new folder.")
 
 
 def write(files: Mapping[str, bytes], out: Path) -> None:

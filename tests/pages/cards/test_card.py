@@ -273,7 +273,7 @@ def test_what_was_quantized_by_an_importance_matrix_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("with_kl", "said"), [(0.0412, "So it is used."), (0.0498, "That is no clear gain, so it is not used.")]
+    ("with_kl", "said"), [(0.0412, "So it is used."), (0.0498, "The gain is not clear, so it is not used.")]
 )
 def test_what_a_trial_of_an_importance_matrix_showed_is_said(with_kl: float, said: str) -> None:
     trial = ImatrixTrial(without_kl=0.05, without_error=0.001, with_kl=with_kl, with_error=0.0009)

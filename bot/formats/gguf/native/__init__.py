@@ -1,6 +1,6 @@
 """Compile, beside what a toolchain brings, what the bot has in C: the search for k-quants, beside this.
 
-It gains time and nothing else. So a failure to compile it is no failure of the installation: it is in the log, and
+It gains time and nothing else. So the installation does not fail where it cannot be compiled: it is in the log, and
 whoever would use it takes the toolchain's own way.
 """
 

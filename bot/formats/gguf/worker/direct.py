@@ -51,7 +51,7 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
     """
     require_versions(PINNED)
     if sys.byteorder != "little" or not hasattr(os, "pwrite"):
-        raise NotCovered("this system is none of those that it was tried on")
+        raise NotCovered("it was not tried on this system")
     report.progress("reading the model", 0, 0, "tensors")
     own = own_type(weight_types(Path(task.source)))
     mapped = _mapped(task, report)

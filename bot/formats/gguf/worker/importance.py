@@ -61,7 +61,7 @@ class _Tensor(ctypes.Structure):
 class Sums:
     """Of a matrix: ``squares`` of its inputs added up, float64 of shape (experts, inputs), and ``counts`` of tokens.
 
-    A matrix that is no mixture has one expert.
+    A matrix that is not of a mixture has one expert.
     """
 
     squares: Array
@@ -245,7 +245,7 @@ def read(file: Path) -> ImportanceMatrix:
     tensors = {t.name: t.data for t in reader.tensors}
     fields = {name: reader.get_field(f"imatrix.{name}") for name in ("datasets", "chunk_count")}
     if None in fields.values() or not tensors:
-        raise ValueError(f"{file.name} is no importance matrix")
+        raise ValueError(f"{file.name} is not an importance matrix")
     entries = {}
     for name in sorted(n.removesuffix(".in_sum2") for n in tensors if n.endswith(".in_sum2")):
         squares, counts = tensors[f"{name}.in_sum2"], tensors[f"{name}.counts"].reshape(-1, 1)

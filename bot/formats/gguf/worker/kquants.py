@@ -94,7 +94,7 @@ def _best(folder: Path, only: Sequence[str]) -> Any:
         if runs and (not only or _text(library, "instructions") in only):
             found.append(library)
     if not found:
-        raise NotCovered("none that is faster is for this processor")
+        raise NotCovered("none of the faster ones is for this processor")
     return max(found, key=lambda library: _number(library, "lanes"))
 
 
@@ -184,7 +184,7 @@ def _require_fit(kind: int, rows: Array, importance: Array | None, out: Array) -
             raise ValueError(f"an array of {array.dtype} that is not contiguous {np.dtype(dtype)}")
     count, width = rows.shape
     if width % _ggml().ggml_blck_size(kind):
-        raise ValueError(f"rows of {width} are no whole blocks of type {kind}")
+        raise ValueError(f"rows of {width} are not whole blocks of type {kind}")
     if out.nbytes != count * _row_size(kind, width) or not out.flags.writeable:
         raise ValueError(f"{out.nbytes} bytes for {count} rows of {_row_size(kind, width)}")
     if importance is None and _ggml().ggml_quantize_requires_imatrix(kind):

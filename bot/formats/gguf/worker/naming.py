@@ -54,7 +54,7 @@ def _strips(tokenizer: Any) -> bool:
         kept, dropped = (keeping, dropping) if keeping else (sorted(_NEVER_STRIPPING), dropping_never)
         raise NotTaken(
             f"its tokenizer drops the white space behind {_some(dropped)} and keeps it behind {_some(kept)}; llama.cpp "
-            "drops it behind all added tokens or behind none, for a GGUF file cannot say of which"
+            "drops it behind all added tokens or behind none, as a GGUF file cannot say for which ones"
         )
     return bool(dropping)
 

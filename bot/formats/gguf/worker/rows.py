@@ -33,7 +33,7 @@ class Base:
 class Output:
     """A file on its way. ``weights`` are a matrix's, by tensor; ``refused`` says why the file cannot be made.
 
-    ``quantized`` says whose bytes it has: the quantizer's, which refuses what is no finite number, or the converter's.
+    ``quantized`` says whose bytes it has: the quantizer's, which refuses infinite numbers and NaN, or the converter's.
     """
 
     base: Base

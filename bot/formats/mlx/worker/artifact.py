@@ -38,7 +38,7 @@ def inspect(task: VerifyTask) -> str:
     if missing := sorted(needed - present):
         raise ValueError(f"{missing[0]} is missing")
     if extra := sorted(present - needed):
-        raise ValueError(f"{extra[0]} is no part of an MLX model")
+        raise ValueError(f"{extra[0]} is not part of an MLX model")
     shards = sorted(set(places.values()))
     stored = {name: shard for shard in shards for name in _tensor_names(folder / shard)}
     if different := sorted(stored.items() ^ places.items()):

@@ -82,7 +82,7 @@ class Addresses:
     def matrix(self, tensor: Tensor) -> tuple[StoredMatrix, bool]:
         """Return what a tensor without values is, and whether it was transposed.
 
-        Raises NotCovered for what is no range of whole rows.
+        Raises NotCovered for anything but a range of whole rows.
         """
         transposed = tensor.ndim == 2 and not tensor.is_contiguous()
         rows = tensor.T if transposed else tensor

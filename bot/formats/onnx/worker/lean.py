@@ -126,5 +126,5 @@ def _initializers(model: Any, folder: Path, name: str) -> tuple[data.PlacedIniti
             at += tensor.nbytes
     recipes = [recipe for recipe, _ in groupby(map(data.recipe_of, placed)) if recipe is not None]
     if len(recipes) != len(set(recipes)):
-        raise NotCovered("what comes of one weight does not lie together")
+        raise NotCovered("the parts of one weight are not stored together")
     return tuple(placed)

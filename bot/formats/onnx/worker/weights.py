@@ -194,7 +194,7 @@ def _embedding(read: Any) -> Array:
 def _initializer_behind(value: Any, op_type: str) -> Any:
     node = value.producer()
     if node is None or node.op_type != op_type or not node.inputs[0].is_initializer():
-        raise ValueError(f"the graph computes {value.name}, which is no weight")
+        raise ValueError(f"the graph computes {value.name}, which is not a weight")
     return node.inputs[0]
 
 

@@ -91,7 +91,7 @@ class StandInExport:
             if name in large:
                 tensors[name] = torch.frombuffer(self._standins.at(name), dtype=loaded).view(s.shape)
             elif s.size > SMALL:
-                raise NotCovered(f"{name} is no matrix, and large")
+                raise NotCovered(f"{name} is large, and not a matrix")
             else:
                 data = bytearray(self._mapped.view(name))
                 tensors[name] = torch.frombuffer(data, dtype=_TYPES[s.dtype]).view(s.shape)

@@ -18,7 +18,7 @@ from bot.worker.fast import NotCovered
 
 Array = Any  # numpy is not installed where mypy runs
 
-_TAIL = 1 << 28  # bytes behind the stand-ins, for the constants of a model that are no weights: a few MiB in practice
+_TAIL = 1 << 28  # bytes behind the stand-ins, for the constants of a model that are not weights: a few MiB in practice
 _PAGEMAP = Path("/proc/self/pagemap")
 _ENTRY = 8  # bytes that it has for each page; the highest two bits say that the page was touched
 _AT_ONCE = 1 << 17  # entries
@@ -71,11 +71,11 @@ class StandIns:
         return _buffer(address, size)
 
     def place(self, data: bytes) -> int:
-        """Put a constant that is no weight behind the stand-ins; return its offset in ``everything``."""
+        """Put a constant that is not a weight behind the stand-ins; return its offset in ``everything``."""
         begin = self._tail
         self._tail += -(-len(data) // 64) * 64  # as OpenVINO aligns them
         if self._tail > self._end + _TAIL:
-            raise NotCovered("the model has too many constants that are no weights")
+            raise NotCovered("the model has too many constants that are not weights")
         self._write(begin, data)
         return begin
 

@@ -126,5 +126,5 @@ def test_a_changed_template_and_a_stop_token_that_is_not_named_are_seen(
         change(artifact / name, "eos_token_id", lambda ids: [i for i in ids if i != end])
     said = failures(measure(toolchain, artifact, FP32, sample, reference, tmp_path / "log"))
     assert set(said) == {"chat template", "stop tokens"}
-    assert "stands where the source's template writes" in said["chat template"]
+    assert "where the source's template writes" in said["chat template"]
     assert said["stop tokens"] == "generating does not end at '<|end|>'"

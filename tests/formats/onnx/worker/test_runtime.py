@@ -213,7 +213,7 @@ def change(path: Path, how: Callable[[Json], None]) -> None:
 @pytest.mark.parametrize(
     ("fault", "check", "said"),
     [
-        (one_line_break_less, "chat template", "stands where the source's template writes"),
+        (one_line_break_less, "chat template", "where the source's template writes"),
         (forget_the_end, "stop tokens", "generating does not end at '<|end|>'"),
         (swap_two_tokens, "tokenizer", "texts are read differently"),
     ],

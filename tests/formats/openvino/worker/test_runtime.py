@@ -81,7 +81,7 @@ said = float(np.abs(before - runtime.logits(ids, range(len(ids)))).max())
 
 
 def test_a_prompt_that_was_read_before_is_read_again(toolchain: Toolchain, artifact: Path) -> None:
-    """Otherwise the second time is no measure of the first: a prompt of 2000 tokens would take no time at all."""
+    """Otherwise the second time says nothing about the first: a prompt of 2000 tokens would take no time at all."""
     code = """
 import time
 prompts = [[start + 13 * i % 1900 for i in range(2000)] for start in (7, 8)]
