@@ -18,7 +18,7 @@ from bot.progress import Silent
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import Distance
 from bot.records.tasks import BuildTask, ImportanceTask, ReferenceTask, Target, VerifyTask
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 
 _RESULTS = Path(__file__).parent / "results" / "importance.json"
@@ -73,7 +73,11 @@ def measure(family: str, folder: Path) -> Json:
     reference.mkdir()
     asked = ReferenceTask(source=str(source), out=str(reference), threads=_THREADS)
     run_worker(
-        ensure("reference", Silent()), "bot.worker.reference", "compute", asked, log=log, on_event=lambda _: None
+        ensure("reference", Silent()),
+        "bot.worker.reference",
+        "compute",
+        asked,
+        Supervision(log=log, on_event=lambda _: None),
     )
 
     _build(source, [q8_0], model, "")
@@ -82,7 +86,9 @@ def measure(family: str, folder: Path) -> Json:
     wanted = ImportanceTask(
         model=str(gguf), text=str(folder / "text"), name="training.txt", out=str(folder), threads=_THREADS
     )
-    run_worker(toolchain, "bot.formats.gguf.worker", "importance", wanted, log=log, on_event=lambda _: None)
+    run_worker(
+        toolchain, "bot.formats.gguf.worker", "importance", wanted, Supervision(log=log, on_event=lambda _: None)
+    )
     variants = [variant for pair in pairs() for variant in pair]
     built = _build(source, variants, folder / "built", str(folder / "imatrix.gguf"))
 
@@ -99,7 +105,9 @@ def measure(family: str, folder: Path) -> Json:
                 threads=_THREADS,
                 read_differently=tuple(form.read_differently(config)),
             )
-            said = run_worker(toolchain, "bot.formats.gguf.worker", "verify", verify, log=log, on_event=lambda _: None)
+            said = run_worker(
+                toolchain, "bot.formats.gguf.worker", "verify", verify, Supervision(log=log, on_event=lambda _: None)
+            )
             distances = [Distance.from_json(d) for d in said["distances"]]
             short = next(d for d in distances if d.side == "short" and d.setting == "")
             found[kind][how] = [short.figures.mean_kl, short.standard_errors.mean_kl]
@@ -128,7 +136,11 @@ def _build(source: Path, variants: list[Variant], folder: Path, importance: str)
             built.add(event["variant"])
 
     run_worker(
-        ensure("gguf", Silent()), "bot.formats.gguf.worker", "build", task, log=folder / "log", on_event=on_event
+        ensure("gguf", Silent()),
+        "bot.formats.gguf.worker",
+        "build",
+        task,
+        Supervision(log=folder / "log", on_event=on_event),
     )
     return built
 

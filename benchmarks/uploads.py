@@ -33,7 +33,7 @@ from bot.source.shape import local_shape
 from bot.steps.build import build
 from bot.steps.plan import plan_releases
 from bot.steps.prove import in_order
-from bot.workspace import Workspace
+from tests.contexts import context_of
 
 RESULTS = Path(__file__).parent / "results" / "uploads.json"
 _CORES = 2
@@ -108,7 +108,7 @@ def files_of(artifact: Artifact) -> Mapping[str, Path]:
 def built(jobs: Sequence[Job], work: Path, hub: Hub, shown: Display) -> Iterator[Artifact]:
     """Build jobs one after the other."""
     for job in jobs:
-        report = build(job, workspace=Workspace(root=work), hub=hub, threads=_CORES, display=shown)
+        report = build(job, context_of(hub=hub, workspace=work, display=shown, threads=_CORES))
         yield from report.artifacts
 
 

@@ -1,4 +1,4 @@
-"""What the steps work with: the settings, the working folder, the Hub, and where progress is shown."""
+"""What a run works with: its settings, the working folder, the Hub, and where progress is shown."""
 
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,11 @@ class Context:
     workspace: Workspace
     hub: Hub
     display: Display
+
+    @property
+    def threads(self) -> int:
+        """How many processor threads a worker may use."""
+        return self.config.build.threads
 
     def spelled(self, owner: str | None = None) -> "Context":
         """Return the same with the namespace to publish in as the Hub spells it: ``owner`` where that is known.

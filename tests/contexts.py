@@ -20,11 +20,14 @@ def context_of(
     workspace: Workspace | Path | None = None,
     display: Display | None = None,
     namespace: str | None = None,
+    threads: int | None = None,
 ) -> Context:
-    """Return a Context. A ``namespace`` takes the place of the configured one, and so does a ``workspace``."""
+    """Return a Context. What is named besides takes the place of what is configured."""
     config = config or Config()
     if namespace is not None:
         config = replace(config, publish=replace(config.publish, namespace=namespace))
+    if threads is not None:
+        config = replace(config, build=replace(config.build, threads=threads))
     workspace = config.build.work if workspace is None else workspace
     return Context(
         config=config,

@@ -16,7 +16,7 @@ from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.records.tasks import ReferenceTask
 from bot.toolchains import Toolchain, install
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import cache_folder, ensure
 from tests.warm import warm
 
@@ -86,8 +86,7 @@ def compute_reference(source: Path, out: Path) -> Json:
         "bot.worker.reference",
         "compute",
         ReferenceTask(source=str(source), out=str(out), threads=2),
-        log=out.with_suffix(".log"),
-        on_event=lambda _: None,
+        Supervision(log=out.with_suffix(".log"), on_event=lambda _: None),
     )
 
 

@@ -36,7 +36,7 @@ from bot.records.tasks import BuildTask, ReferenceTask, Target, VerifyTask
 from bot.source import sparse_files
 from bot.source.shape import local_shape
 from bot.system import machine
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 
 T = TypeVar("T")
@@ -221,7 +221,7 @@ def _alone(toolchain: str, command: str, task: Record, log: Path, scratch: Path)
     tempfile.tempdir = None
     events: list[Json] = []
     module = worker_module(toolchain) if toolchain in all_formats() else f"bot.worker.{toolchain}"
-    run_worker(ensure(toolchain, Silent()), module, command, task, log=log, on_event=events.append)
+    run_worker(ensure(toolchain, Silent()), module, command, task, Supervision(log=log, on_event=events.append))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     unit = 1 if platform.system() == "Darwin" else 1024
     return used.ru_utime + used.ru_stime, used.ru_maxrss * unit, [e for e in events if e["event"] != "progress"]

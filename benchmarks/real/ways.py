@@ -21,6 +21,7 @@ from bot.steps.watch import Reader
 from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
+from tests.contexts import context_of
 
 _OWN = 500 * 10**6  # bytes that any of the tools takes before it has read a weight
 # Bytes of memory for each parameter that the tools by hand take, as measured on 3.8 billion. MLX's follow its output.
@@ -87,7 +88,7 @@ def _by_phi_bot(cell: Cell, variants: Sequence[Variant], source: Path, folder: P
     workspace, hub = Workspace(root=folder / "work"), connect("http://127.0.0.1:9", None)  # nothing of this asks a Hub
     plan = plan_releases([Reader(hub=hub).named(str(source))], variants)
     for job in plan.jobs:
-        fetch(job.release, workspace=workspace, hub=hub, display=Silent())
+        fetch(job.release, context_of(hub=hub, workspace=workspace))
     (folder / "plan.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
     _forget(source)
     command = [sys.executable, "-m", "bot.cli", "build", str(folder / "plan.json"), "--work", str(workspace.root)]

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from bot import catalogue, source, toolchains
 from bot.building.release_at_hand import AtHand
+from bot.context import Context
 from bot.errors import BuildError
 from bot.formats import recipes
 from bot.formats.registry import worker_module
 from bot.machines import worker_limits
 from bot.printable import duration, size
-from bot.progress import Display, Task
+from bot.progress import Task
 from bot.records.artifacts import Imatrix, Json, Release, digest_of
 from bot.records.tasks import BuildTask, ImportanceTask, Target
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import FORESEEN, run_worker
+from bot.toolchains.enter import FORESEEN, Supervision, run_worker
 from bot.workspace import Workspace, read_record, write_json
 
 FILE = "imatrix.gguf"  #: in the folder of a matrix: llama.cpp's own file
@@ -24,15 +25,14 @@ def digest(release: Release) -> str:
     return digest_of([release.content_digest, recipes.importance_digest(), toolchains.lock_digest("gguf")])
 
 
-def importance(
-    release: Release, given: AtHand, toolchain: Toolchain, *, workspace: Workspace, threads: int, display: Display
-) -> Path:
+def importance(release: Release, given: AtHand, toolchain: Toolchain, context: Context) -> Path:
     """Return the folder of a release's importance matrix, measuring it first if that is not done yet.
 
     It holds ``imatrix.gguf``, as llama.cpp has it, and ``imatrix.json``, an Imatrix. Measuring runs the GGUF of 8 bits:
     that of the working folder, or one that is made for it and removed. Raises what running a worker raises, and for
     that GGUF what its worker says of it.
     """
+    workspace, display, threads = context.workspace, context.display, context.threads
     folder = workspace.importance(digest(release))
     if workspace.has(folder):
         return folder
@@ -54,9 +54,9 @@ def importance(
                 worker_module("gguf"),
                 "importance",
                 request,
-                log=log,
-                on_event=lambda e: _follow(task, e),
-                limits=worker_limits.task_limits(request, given.shape),
+                Supervision(
+                    log=log, on_event=lambda e: _follow(task, e), limits=worker_limits.task_limits(request, given.shape)
+                ),
             )
             made = Imatrix(
                 text=recipes.TEXT,

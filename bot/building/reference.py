@@ -4,12 +4,11 @@ from pathlib import Path
 
 from bot import texts, toolchains
 from bot.building.release_at_hand import AtHand
+from bot.context import Context
 from bot.printable import duration, size
-from bot.progress import Display
 from bot.records.artifacts import Json, Release, digest_of
 from bot.records.tasks import ReferenceTask
 from bot.toolchains.install import ensure
-from bot.workspace import Workspace
 
 _VERSION = 7  # raise it when the worker computes something else from the same inputs
 
@@ -19,8 +18,9 @@ def digest(release: Release) -> str:
     return digest_of([_VERSION, release.content_digest, texts.digest(), toolchains.lock_digest("reference")])
 
 
-def reference(release: Release, given: AtHand, *, workspace: Workspace, threads: int, display: Display) -> Path:
+def reference(release: Release, given: AtHand, context: Context) -> Path:
     """Return the folder of a release's reference, computing it first if that is not done yet."""
+    workspace, display = context.workspace, context.display
     folder = workspace.reference(digest(release))
     if workspace.has(folder):
         return folder
@@ -33,7 +33,7 @@ def reference(release: Release, given: AtHand, *, workspace: Workspace, threads:
             out = scratch / "reference"
             out.mkdir()
             request = ReferenceTask(
-                source=str(given.folder), out=str(out), threads=threads, streamed=given.stream is not None
+                source=str(given.folder), out=str(out), threads=context.threads, streamed=given.stream is not None
             )
             done: Json = given.run_worker(
                 toolchain,

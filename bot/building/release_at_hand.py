@@ -7,14 +7,14 @@ Where the disk is too small for the weights, only what is beside them is fetched
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from bot import source
 from bot.building.streams import Reader, WeightStream
+from bot.context import Context
 from bot.errors import BuildError, ChangedSourceError
-from bot.hub.client import Hub
 from bot.hub.download import arrived
 from bot.machines import worker_limits
 from bot.printable import size
@@ -27,7 +27,7 @@ from bot.source.shape import Shape, local_shape
 from bot.source.sparse_files import room
 from bot.system import disk
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import Ending, run_worker
+from bot.toolchains.enter import Ending, Supervision, run_worker
 from bot.workspace import Workspace
 
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -62,36 +62,19 @@ class AtHand:
     ) -> Json:
         """Run a worker that reads the release. Raises what ``run_worker`` itself does, or the stream's error."""
         stream = self.stream
+        alone = Supervision(log=log, on_event=on_event, limits=worker_limits.task_limits(task, self.shape))
         if stream is None:
-            return run_worker(
-                toolchain,
-                module,
-                command,
-                task,
-                log=log,
-                on_event=on_event,
-                limits=worker_limits.task_limits(task, self.shape),
-            )
-
+            return run_worker(toolchain, module, command, task, alone)
         reader = stream.reader() if self.reader is None or self.reader.closed else self.reader
 
         def served(event: dict[str, Json]) -> None:
             if not reader.take(event):
                 on_event(event)
 
+        streaming = replace(alone, on_event=served, on_start=reader.begin, ending=self.ending)
         try:
             with reader:
-                done = run_worker(
-                    toolchain,
-                    module,
-                    command,
-                    task,
-                    log=log,
-                    on_event=served,
-                    on_start=reader.begin,
-                    ending=self.ending,
-                    limits=worker_limits.task_limits(task, self.shape),
-                )
+                done = run_worker(toolchain, module, command, task, streaming)
         except BuildError as error:
             if stream.error is not None:  # which is what it failed of
                 raise stream.error from error
@@ -102,18 +85,17 @@ class AtHand:
 
 
 @contextmanager
-def at_hand(
-    release: Release, *, streamed: bool, workspace: Workspace, hub: Hub, display: Display, keep_head: bool = False
-) -> Iterator[AtHand]:
+def at_hand(release: Release, context: Context, *, streamed: bool, keep_head: bool = False) -> Iterator[AtHand]:
     """Have a release at hand for the block: all of it, fetched once and kept, or ``streamed`` if it is not there yet.
 
     With ``keep_head`` the output matrix stays once it came: the reference and every verification need it. Raises what
     ``fetch`` raises.
     """
-    if not streamed or not can_stream(release, workspace):
-        yield AtHand(folder=fetch(release, workspace=workspace, hub=hub, display=display))
+    if not streamed or not can_stream(release, context.workspace):
+        yield AtHand(folder=fetch(release, context))
         return
-    with workspace.scratch() as scratch:
+    hub, display = context.hub, context.display
+    with context.workspace.scratch() as scratch:
         folder = scratch / "source"
         folder.mkdir()
         with display.task(f"Reading the headers of {release.label}") as task:
@@ -136,19 +118,20 @@ def can_stream(release: Release, workspace: Workspace) -> bool:
     return sparse_files.can_punch(workspace.root)
 
 
-def fetch(release: Release, *, workspace: Workspace, hub: Hub, display: Display) -> Path:
+def fetch(release: Release, context: Context) -> Path:
     """Return the staged folder of a release, downloading and checking it first if that is not done yet.
 
     Raises what the checks of ``bot.source`` raise, ChatTemplateError for a template that takes too much, and
     DiskTooSmallError before a download that does not fit.
     """
+    workspace, display = context.workspace, context.display
     staged = workspace.staged(release)
     if workspace.has(staged):
         return staged
     with workspace.only_one(_lock(release, workspace), display):
         if workspace.has(staged):
             return staged
-        folder = _local(release) if release.folder else _download(release, workspace, hub, display)
+        folder = _local(release) if release.folder else _download(release, context)
         source.check(folder)
         with workspace.scratch() as scratch:
             _stage(release, folder, scratch / "staged", display)
@@ -189,15 +172,15 @@ def missing_bytes(release: Release, workspace: Workspace) -> int:
     return copied + sum(f.size - arrived(folder, f) for f in release.files if source.is_wanted(f.path))
 
 
-def forget_download(release: Release, workspace: Workspace, display: Display) -> bool:
+def forget_download(release: Release, context: Context) -> bool:
     """Remove what a killed download left: it takes the room of a release that is to stream. Say whether there was any.
 
     One that another process is at is waited for.
     """
-    folder = workspace.downloading(release)
+    folder = context.workspace.downloading(release)
     if not folder.exists():
         return False
-    with workspace.only_one(_lock(release, workspace), display):
+    with context.workspace.only_one(_lock(release, context.workspace), context.display):
         shutil.rmtree(folder, ignore_errors=True)
     return True
 
@@ -206,7 +189,8 @@ def _lock(release: Release, workspace: Workspace) -> str:
     return f"source-{workspace.staged(release).name}"
 
 
-def _download(release: Release, workspace: Workspace, hub: Hub, display: Display) -> Path:
+def _download(release: Release, context: Context) -> Path:
+    workspace, hub = context.workspace, context.hub
     folder = workspace.source(release)
     if workspace.has(folder):
         return folder
@@ -217,7 +201,10 @@ def _download(release: Release, workspace: Workspace, hub: Hub, display: Display
     if not workspace.has(partial):
         partial.mkdir(parents=True, exist_ok=True)
     title = f"Downloading {release.label} ({size(release.weight_bytes)} of weights)"
-    with disk.disk_errors(title, partial, needed=missing_bytes(release, workspace)), display.task(title) as task:
+    with (
+        disk.disk_errors(title, partial, needed=missing_bytes(release, workspace)),
+        context.display.task(title) as task,
+    ):
         hub.download(release, partial, task)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -10,7 +10,7 @@ from bot.errors import ConfigError
 from bot.machines import worker_limits
 from bot.progress import Display
 from bot.records.tasks import SampleTask
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 
 
@@ -42,9 +42,11 @@ def make_sample(
                 "bot.worker.sample",
                 "make",
                 SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
-                log=log,
-                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
-                limits=worker_limits.default_limits(),
+                Supervision(
+                    log=log,
+                    on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+                    limits=worker_limits.default_limits(),
+                ),
             )
         partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         if folder.exists():

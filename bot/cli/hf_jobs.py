@@ -134,7 +134,7 @@ def webhook_remove(options: Options) -> None:
 
 
 def _standing(purpose: str, flavor: str, on: str, context: Context) -> ScheduledBot:
-    (runner,) = candidates((f"{KIND}{flavor}",), config=context.config, hub=context.hub, display=context.display)
+    (runner,) = candidates((f"{KIND}{flavor}",), context)
     return scheduled_bot(purpose, context, on=on, runner=runner)
 
 

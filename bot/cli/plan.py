@@ -98,8 +98,7 @@ def plan_command(
     cycle = watch_and_plan(models, rows, context, purpose, given=given)
     if known is not None:
         left = without_known(cycle.todo, known)
-        settings, hub, shown = cycle.context.config, cycle.context.hub, cycle.context.display
-        todo = assign_runners(left, on=purpose.on, exact=purpose.by_headers, config=settings, hub=hub, display=shown)
+        todo = assign_runners(left, cycle.context, on=purpose.on, exact=purpose.by_headers)
         cycle = replace(cycle, todo=todo)
     if as_matrix:
         _print_matrix(cycle, context, begin=begin)

@@ -41,7 +41,7 @@ def submit(todo: Plan, context: Context, *, staged: bool = False) -> Report:
     failures: list[Failure] = []
     running: list[tuple[JobRequest, RemoteJob]] = []
     token = jobs.token_of(hub)
-    flavors = candidates((KIND.rstrip("/"),), config=config, hub=hub, display=display)
+    flavors = candidates((KIND.rstrip("/"),), context)
     for errand in job_requests(todo.jobs, {r.name: r.disk for r in flavors}):
         try:
             job, is_new = jobs.start(hub, payer(config), _order(errand, context, token, staged=staged))

@@ -15,7 +15,7 @@ from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import ProvenBuild, Release, digest_of
 from bot.records.tasks import PlotCurve, PlotPoint, PlotTask
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
 
@@ -58,9 +58,7 @@ class Plotter:
                 "bot.worker.plots",
                 "draw",
                 replace(task, out=str(out)),
-                log=folder / "plots.log",
-                on_event=lambda _: None,
-                limits=worker_limits.default_limits(),
+                Supervision(log=folder / "plots.log", on_event=lambda _: None, limits=worker_limits.default_limits()),
             )
             kept.parent.mkdir(exist_ok=True)
             with suppress(OSError):  # another process drew the same ones in the meantime

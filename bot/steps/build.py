@@ -2,26 +2,25 @@
 
 import datetime as dt
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import bot
 from bot import source
 from bot.building import importance_matrix
 from bot.building.release_at_hand import AtHand, at_hand, can_stream, forget_download, missing_bytes
+from bot.context import Context
 from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, RecordError
 from bot.formats import recipes
 from bot.formats.registry import all_formats, worker_module
-from bot.hub.client import Hub
-from bot.progress import Display
+from bot.progress import Task
 from bot.records.artifacts import (
     Artifact,
     BuildRecord,
     Cost,
     Failure,
-    FileEntry,
-    Imatrix,
     Json,
     Release,
     Report,
@@ -43,16 +42,7 @@ from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
 
-def build(
-    job: Job,
-    *,
-    workspace: Workspace,
-    hub: Hub,
-    threads: int,
-    display: Display,
-    stock: bool = False,
-    given: AtHand | None = None,
-) -> Report:
+def build(job: Job, context: Context, *, stock: bool = False, given: AtHand | None = None) -> Report:
     """Build the variants of a job that are not built yet, and return all of its artifacts.
 
     With ``stock`` the toolchain works its own way, without our fast paths: the same bytes for more memory and time. A
@@ -65,35 +55,24 @@ def build(
     """
     needed = job.estimate.output + job.estimate.disk
     what = f"building {len(job.variants)} {job.format} variants of {job.release.label}"
-    with disk.disk_errors(what, workspace.root, needed=needed):
-        return _build(job, given, workspace=workspace, hub=hub, threads=threads, display=display, stock=stock)
+    with disk.disk_errors(what, context.workspace.root, needed=needed):
+        return _build(job, context, given, stock=stock)
 
 
-def _build(
-    job: Job,
-    shared: AtHand | None,
-    *,
-    workspace: Workspace,
-    hub: Hub,
-    threads: int,
-    display: Display,
-    stock: bool,
-) -> Report:
-    release = job.release
-    streamed = shared is None and not stock and streams(job, workspace, display)
+def _build(job: Job, context: Context, shared: AtHand | None, *, stock: bool) -> Report:
+    release, workspace, display = job.release, context.workspace, context.display
+    streamed = shared is None and not stock and streams(job, context)
     failures: list[Failure] = []
     with workspace.only_one(f"{job.format}-{release.content_digest[:16]}", display):
         while todo := [v for v in job.variants if not workspace.has(_folder(workspace, v, release))]:
-            have = at_hand(release, streamed=streamed, workspace=workspace, hub=hub, display=display)
+            opening = nullcontext(shared) if shared is not None else at_hand(release, context, streamed=streamed)
             try:
-                with (
-                    nullcontext(shared) if shared is not None else have as given
-                ):  # before the toolchain: a broken model is known before minutes are spent on that
+                with opening as given:  # before the toolchain: a broken model is known before minutes are spent on that
                     toolchain = ensure(job.format, display)
                     parts = [p for v in todo for p in to_build(v) if not workspace.has(_folder(workspace, p, release))]
-                    failures = _run(job, parts, given, toolchain, workspace, threads, display, stock=stock)
-                    trials = Trials(release=release, given=given, workspace=workspace, threads=threads, display=display)
-                    failures = trials.decide(todo, failures)
+                    builder = _Builder(job=job, given=given, toolchain=toolchain, context=context)
+                    failures = builder.run(parts, stock=stock)
+                    failures = Trials(release=release, given=given, context=context).decide(todo, failures)
             except WholeSourceError as error:
                 if shared is not None:
                     raise
@@ -125,37 +104,38 @@ def partial_report(job: Job, workspace: Workspace, error: PhiBotError) -> Report
     return Report(artifacts=tuple(artifacts), failures=tuple(failures))
 
 
-def streams(job: Job, workspace: Workspace, display: Display) -> bool:
+def streams(job: Job, context: Context) -> bool:
     """Say whether the source of a job is to stream: as planned, or because the disk is smaller than was thought.
 
     Raises DiskTooSmallError where there is no room either way.
     """
+    workspace = context.workspace
     possible = can_stream(job.release, workspace)
     missing, least = missing_bytes(job.release, workspace), streamed_bytes(job.release)
     if possible and job.source == "streamed":
-        _need_disk_streamed(job, workspace, least, display)
+        _need_disk_streamed(job, least, context)
         return True
     try:
         _need_disk(job, workspace, missing)
     except DiskTooSmallError:
         if not possible:
             raise
-        _need_disk_streamed(job, workspace, least, display)
-        display.say(
+        _need_disk_streamed(job, least, context)
+        context.display.say(
             f"The weights of {job.release.label} do not fit on the disk beside the files made of them, so they stream"
         )
         return True
     return False
 
 
-def _need_disk_streamed(job: Job, workspace: Workspace, least: int, display: Display) -> None:
+def _need_disk_streamed(job: Job, least: int, context: Context) -> None:
     """Raise DiskTooSmallError unless there is room to stream, without what a download left that is not gone on with."""
     try:
-        _need_disk(job, workspace, least)
+        _need_disk(job, context.workspace, least)
     except DiskTooSmallError:
-        if not forget_download(job.release, workspace, display):
+        if not forget_download(job.release, context):
             raise
-        _need_disk(job, workspace, least)
+        _need_disk(job, context.workspace, least)
 
 
 def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
@@ -187,135 +167,134 @@ def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> 
     return workspace.artifact(planned.build_key, release)
 
 
-def _run(
-    job: Job,
-    todo: Sequence[PlannedVariant],
-    given: AtHand,
-    toolchain: Toolchain,
-    workspace: Workspace,
-    threads: int,
-    display: Display,
-    *,
-    stock: bool,
-) -> list[Failure]:
-    """Run the worker; keep each variant as soon as it is built. Return what failed."""
-    log = workspace.log(f"{job.format}-build-{job.release.content_digest[:12]}")
-    title = f"Building {', '.join(v.variant.name for v in todo)}"
-    failures: list[Failure] = []
-    staged = given.folder
-    measured: Path | None = None
-    if any(recipes.needs_matrix(v.variant) for v in todo):
+@dataclass(frozen=True, kw_only=True)
+class _Builder:
+    """What builds a job: its format's worker, with the release at hand. ``failures`` are what it failed at so far."""
+
+    job: Job
+    given: AtHand
+    toolchain: Toolchain
+    context: Context
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        """Where all goes that the toolchain prints."""
+        return self.context.workspace.log(f"{self.job.format}-build-{self.job.release.content_digest[:12]}")
+
+    def run(self, todo: Sequence[PlannedVariant], *, stock: bool) -> list[Failure]:
+        """Run the worker; keep each variant as soon as it is built. Return what failed."""
+        weighted = [v for v in todo if recipes.needs_matrix(v.variant)]
+        matrix = self._matrix(weighted) if weighted else None
+        waiting = {v.variant.name: v for v in todo if matrix is not None or v not in weighted}
+        if not waiting:
+            return self.failures
+        workspace, title = self.context.workspace, f"Building {', '.join(waiting)}"
+        with workspace.scratch() as scratch, self.context.display.task(title) as task:
+            outs = {name: scratch / str(i) / "files" for i, name in enumerate(waiting)}
+            for folder in (scratch / "worker", *outs.values()):
+                folder.mkdir(parents=True)
+
+            def on_event(event: dict[str, Json]) -> None:
+                if event["event"] == "progress":
+                    task.update(event["what"], event["done"], event["total"], event["unit"])
+                elif event["event"] == "note":
+                    self.context.display.say(f"{self.job.format}: {event['message']}")
+                else:
+                    planned = waiting.pop(event["variant"])
+                    self._ended(planned, event, outs[planned.variant.name].parent, matrix, task)
+
+            targets = tuple(self._target(v, outs[name]) for name, v in waiting.items())
+            request = replace(self._request(targets, scratch / "worker", matrix), stock=stock)
+            self._work(request, waiting, on_event)
+        return self.failures
+
+    def _matrix(self, weighted: Sequence[PlannedVariant]) -> Path | None:
+        """Return the folder of the importance matrix that variants need; None, and failures, where there is none."""
+        release = self.job.release
         try:
-            measured = importance_matrix.importance(
-                job.release, given, toolchain, workspace=workspace, threads=threads, display=display
-            )
+            return importance_matrix.importance(release, self.given, self.toolchain, self.context)
         except WholeSourceError:
             raise
         except (BuildError, NotFiniteError) as error:  # as without a matrix: the reference says it of the release
-            without = [v for v in todo if recipes.needs_matrix(v.variant)]
-            failures += [failure(job.release.label, v.variant.name, "build", error) for v in without]
-            todo = [v for v in todo if v not in without]
-    if not todo:
-        return failures
-    waiting = {v.variant.name: v for v in todo}
-    with workspace.scratch() as scratch, display.task(title) as task:
-        (scratch / "worker").mkdir()
-        outs = {v.variant.name: scratch / str(i) / "files" for i, v in enumerate(todo)}
-        for out in outs.values():
-            out.mkdir(parents=True)
+            self.failures.extend(failure(release.label, v.variant.name, "build", error) for v in weighted)
+            return None
 
-        def failed(planned: PlannedVariant, message: str, kind: str = "toolchain") -> None:
-            error_class, do = FORESEEN.get(kind, (BuildError, ""))
-            see = f"{do} The toolchain's own output is in {log}.".lstrip()
-            error = error_class(f"{planned.variant.name}: {message}", hint=see)
-            failures.append(failure(job.release.label, planned.variant.name, "build", error))
+    def _target(self, planned: PlannedVariant, out: Path) -> Target:
+        partial = self.context.workspace.partial(planned.build_key, self.job.release)
+        return Target(variant=planned.variant, out=str(out), partial=str(partial))
 
-        def on_event(event: dict[str, Json]) -> None:
-            if event["event"] == "progress":
-                task.update(event["what"], event["done"], event["total"], event["unit"])
-                return
-            if event["event"] == "note":
-                display.say(f"{job.format}: {event['message']}")
-                return
-            planned = waiting.pop(event["variant"])
-            shutil.rmtree(workspace.partial(planned.build_key, job.release), ignore_errors=True)
-            if event["event"] == "failed":
-                failed(planned, event["message"], event["kind"])
-                return
-            cost = Cost(seconds=event["seconds"], peak_memory=event["peak_memory"])
-            folder = outs[planned.variant.name].parent
-            matrix = importance_matrix.read(measured) if measured and recipes.needs_matrix(planned.variant) else None
-            files = hash_files(folder / "files", task, event.get("hashed", {}))
-            _keep(folder, planned, job.release, staged, toolchain, files, cost, matrix, workspace)
-
-        build_task = BuildTask(
-            source=str(staged),
-            model_name=source.safe_name(job.release.name),
-            targets=tuple(
-                Target(
-                    variant=v.variant,
-                    out=str(outs[v.variant.name]),
-                    partial=str(workspace.partial(v.build_key, job.release)),
-                )
-                for v in todo
-            ),
-            scratch=str(scratch / "worker"),
-            threads=threads,
-            stock=stock,
-            streamed=given.stream is not None,
-            importance=str(measured / importance_matrix.FILE) if measured else "",
+    def _request(self, targets: tuple[Target, ...], scratch: Path, matrix: Path | None) -> BuildTask:
+        return BuildTask(
+            source=str(self.given.folder),
+            model_name=source.safe_name(self.job.release.name),
+            targets=targets,
+            scratch=str(scratch),
+            threads=self.context.threads,
+            streamed=self.given.stream is not None,
+            importance=str(matrix / importance_matrix.FILE) if matrix else "",
         )
+
+    def _work(
+        self, request: BuildTask, waiting: Mapping[str, PlannedVariant], on_event: Callable[[dict[str, Json]], None]
+    ) -> None:
+        """Run the worker. What is still ``waiting`` when it has ended has failed."""
+        module = worker_module(self.job.format)
         try:
-            given.run_worker(toolchain, worker_module(job.format), "build", build_task, log=log, on_event=on_event)
+            self.given.run_worker(self.toolchain, module, "build", request, log=self.log, on_event=on_event)
         except WholeSourceError:
             raise
         except BuildError as error:
-            failures += [failure(job.release.label, name, "build", error) for name in waiting]
+            self.failures.extend(failure(self.job.release.label, name, "build", error) for name in waiting)
         else:
             for planned in waiting.values():
-                failed(planned, "the toolchain ended without a file for it")
-    return failures
+                self._failed(planned, "the toolchain ended without a file for it")
 
+    def _failed(self, planned: PlannedVariant, message: str, kind: str = "toolchain") -> None:
+        error_class, do = FORESEEN.get(kind, (BuildError, ""))
+        see = f"{do} The toolchain's own output is in {self.log}.".lstrip()
+        error = error_class(f"{planned.variant.name}: {message}", hint=see)
+        self.failures.append(failure(self.job.release.label, planned.variant.name, "build", error))
 
-def _keep(
-    folder: Path,
-    planned: PlannedVariant,
-    release: Release,
-    staged: Path,
-    toolchain: Toolchain,
-    files: tuple[FileEntry, ...],
-    cost: Cost,
-    matrix: Imatrix | None,
-    workspace: Workspace,
-) -> None:
-    """Write the records beside the files and give the artifact its name."""
-    form = all_formats()[planned.variant.format]
-    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    record = BuildRecord(
-        build_key=planned.build_key,
-        source=SourceRef(repo_id=release.repo_id, commit=release.commit, content_digest=release.content_digest),
-        variant=planned.variant,
-        toolchain=ToolchainRef(
-            name=toolchain.name,
-            lock_digest=toolchain.lock_digest,
-            versions={p: toolchain.versions[p] for p in form.packages if p in toolchain.versions},
-        ),
-        files=files,
-        cost=cost,
-        bot_version=bot.__version__,
-        created=created,
-        path_in_repo=planned.path_in_repo,
-        imatrix=matrix,
-    )
-    write_json(folder / "build.json", record.to_json())
-    write_json(folder / "release.json", release.to_json())
-    # Here, where the model is read: who publishes later renders no template of a stranger's.
-    prompt = prompt_of(chat_format(staged), created)
-    write_json(folder / "prompt.json", prompt.to_json())
-    _copy_notices(staged, folder / "notices")
-    final = _folder(workspace, planned, release)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(final)
+    def _ended(
+        self, planned: PlannedVariant, event: dict[str, Json], folder: Path, matrix: Path | None, task: Task
+    ) -> None:
+        """Keep what was built of a variant, in ``folder``, or remember why it was not."""
+        shutil.rmtree(self.context.workspace.partial(planned.build_key, self.job.release), ignore_errors=True)
+        if event["event"] == "failed":
+            self._failed(planned, event["message"], event["kind"])
+            return
+        form, release = all_formats()[planned.variant.format], self.job.release
+        versions = self.toolchain.versions
+        record = BuildRecord(
+            build_key=planned.build_key,
+            source=SourceRef(repo_id=release.repo_id, commit=release.commit, content_digest=release.content_digest),
+            variant=planned.variant,
+            toolchain=ToolchainRef(
+                name=self.toolchain.name,
+                lock_digest=self.toolchain.lock_digest,
+                versions={p: versions[p] for p in form.packages if p in versions},
+            ),
+            files=hash_files(folder / "files", task, event.get("hashed", {})),
+            cost=Cost(seconds=event["seconds"], peak_memory=event["peak_memory"]),
+            bot_version=bot.__version__,
+            created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            path_in_repo=planned.path_in_repo,
+            imatrix=importance_matrix.read(matrix) if matrix and recipes.needs_matrix(planned.variant) else None,
+        )
+        self._keep(record, folder, _folder(self.context.workspace, planned, release))
+
+    def _keep(self, record: BuildRecord, folder: Path, final: Path) -> None:
+        """Write the records beside the files, and give the artifact its name."""
+        staged = self.given.folder
+        write_json(folder / "build.json", record.to_json())
+        write_json(folder / "release.json", self.job.release.to_json())
+        # Here, where the model is read: who publishes later renders no template of a stranger's.
+        prompt = prompt_of(chat_format(staged), record.created)
+        write_json(folder / "prompt.json", prompt.to_json())
+        _copy_notices(staged, folder / "notices")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(final)
 
 
 def _copy_notices(staged: Path, notices: Path) -> None:

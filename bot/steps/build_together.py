@@ -46,9 +46,8 @@ def build_together(jobs: Sequence[Job], context: Context) -> Built:
 def _build(jobs: Sequence[Job], context: Context) -> Built:
     release, display = jobs[0].release, context.display
     try:
-        have = at_hand(release, streamed=True, workspace=context.workspace, hub=context.hub, display=display)
         with ExitStack() as stack:
-            given = stack.enter_context(have)
+            given = stack.enter_context(at_hand(release, context, streamed=True))
             stream, ending = given.stream, Ending()
             jobs = list(_in_memory(jobs, given))
             if stream is None or len(jobs) < 2:  # somebody has fetched it meanwhile
@@ -75,11 +74,8 @@ def _build(jobs: Sequence[Job], context: Context) -> Built:
 
 def _build_one(job: Job, given: AtHand, context: Context) -> Report | SourceError | None:
     """Build a job; None where a stream does not do for it."""
-    threads = context.config.build.threads
     try:
-        return build(
-            job, workspace=context.workspace, hub=context.hub, threads=threads, display=context.display, given=given
-        )
+        return build(job, context, given=given)
     except SourceError as error:
         return error
     except WholeSourceError:
@@ -106,7 +102,7 @@ def _can_share(job: Job, context: Context) -> bool:
 def streams_here(job: Job, context: Context) -> bool:
     """Say whether the source of a job is to stream."""
     try:
-        return streams(job, context.workspace, Silent())
+        return streams(job, replace(context, display=Silent()))
     except PhiBotError:  # there is no room either way
         return False
 

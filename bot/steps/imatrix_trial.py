@@ -11,16 +11,16 @@ from pathlib import Path
 
 from bot.building import reference
 from bot.building.release_at_hand import AtHand
+from bot.context import Context
 from bot.errors import BuildError
 from bot.formats import recipes
 from bot.pages.figures import nats
-from bot.progress import Display
 from bot.records.artifacts import Failure, ImatrixTrial, Release, digest_of
 from bot.records.evidence import DISTANCE, Evidence
 from bot.records.plans import PlannedVariant
 from bot.steps.verify import compare
 from bot.toolchains.enter import WholeSourceError
-from bot.workspace import Workspace, read_artifact, write_json
+from bot.workspace import read_artifact, write_json
 
 
 def to_build(planned: PlannedVariant) -> tuple[PlannedVariant, ...]:
@@ -35,13 +35,11 @@ def to_build(planned: PlannedVariant) -> tuple[PlannedVariant, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """What deciding between two builds takes: the release that they were made from, and where they are."""
+    """What deciding between two builds takes: the release that they were made from, and what a run works with."""
 
     release: Release
     given: AtHand
-    workspace: Workspace
-    threads: int
-    display: Display
+    context: Context
 
     def decide(self, planned: Iterable[PlannedVariant], failures: Sequence[Failure]) -> list[Failure]:
         """Make the artifact of each variant that was tried, and return what failed.
@@ -54,7 +52,7 @@ class Trials:
         for tried in (p for p in planned if recipes.is_tried(p.variant)):
             plain, weighted = to_build(tried)
             lost = failed.pop(weighted.variant.name, None)
-            if self.workspace.has(self._folder(plain)):
+            if self.context.workspace.has(self._folder(plain)):
                 self._decide(tried, plain, weighted, lost)
             shutil.rmtree(self._folder(weighted), ignore_errors=True)
         return list(failed.values())
@@ -64,7 +62,7 @@ class Trials:
     ) -> None:
         name = tried.variant.name
         if lost is not None:
-            self.display.say(f"{name}: no importance matrix is tried: {lost.message}")
+            self.context.display.say(f"{name}: no importance matrix is tried: {lost.message}")
             self._keep(plain, tried, None)
             return
         try:
@@ -72,15 +70,17 @@ class Trials:
         except WholeSourceError:
             raise
         except BuildError as error:
-            self.display.say(f"{name}: no importance matrix is taken, as nothing can be measured: {error.message}")
+            self.context.display.say(
+                f"{name}: no importance matrix is taken, as nothing can be measured: {error.message}"
+            )
             self._keep(plain, tried, None)
             return
         trial = trial_of(*evidence)
         if trial is None:
             failed = ", ".join(dict.fromkeys(c for e in evidence for c in _failed(e))) or "they have no distance"
-            self.display.say(f"{name}: no importance matrix is taken, as not both builds pass: {failed}")
+            self.context.display.say(f"{name}: no importance matrix is taken, as not both builds pass: {failed}")
         else:
-            self.display.say(f"{name}: {trial_summary(trial)}")
+            self.context.display.say(f"{name}: {trial_summary(trial)}")
         self._keep(weighted if trial is not None and trial.gains else plain, tried, trial)
         shutil.rmtree(self._folder(plain), ignore_errors=True)
 
@@ -90,14 +90,7 @@ class Trials:
         known = artifact.evidence
         if known is not None and known.reference_digest == reference.digest(self.release):
             return known
-        evidence = compare(
-            artifact,
-            self.release,
-            self.given,
-            workspace=self.workspace,
-            threads=self.threads,
-            display=self.display,
-        )
+        evidence = compare(artifact, self.release, self.given, self.context)
         write_json(self._folder(planned) / "evidence.json", evidence.to_json())
         return evidence
 
@@ -105,7 +98,7 @@ class Trials:
         """Make a build the artifact of the variant, with what was measured of it: verifying need not do so again."""
         artifact = read_artifact(self._folder(built))
         record = replace(artifact.build, build_key=tried.build_key, variant=tried.variant, imatrix_trial=trial)
-        with self.workspace.scratch() as scratch:  # there, no folder is ever of two minds
+        with self.context.workspace.scratch() as scratch:  # there, no folder is ever of two minds
             folder = self._folder(built).rename(scratch / "kept")
             write_json(folder / "build.json", record.to_json())
             if artifact.evidence is not None:
@@ -114,7 +107,7 @@ class Trials:
             folder.rename(self._folder(tried))
 
     def _folder(self, planned: PlannedVariant) -> Path:
-        return self.workspace.artifact(planned.build_key, self.release)
+        return self.context.workspace.artifact(planned.build_key, self.release)
 
 
 def trial_of(plain: Evidence, weighted: Evidence) -> ImatrixTrial | None:

@@ -91,13 +91,10 @@ def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> 
 
     Raises SourceError where the model itself is at fault, and CutShortError on Ctrl-C.
     """
-    threads = context.config.build.threads
     try:
         if (found := found_for(job, built)) is not None:
             return found
-        return build(
-            job, workspace=context.workspace, hub=context.hub, threads=threads, display=context.display, stock=stock
-        )
+        return build(job, context, stock=stock)
     except SourceError:
         raise
     except PhiBotError as error:

@@ -125,7 +125,7 @@ def watch_and_plan(
         # A model may be named twice, in two spellings.
         watched = WatchedSources(sightings=tuple(dict.fromkeys(map(source_state, releases))), notices=unusable(broken))
     else:
-        watched = watch(config=config, reader=reader, memory=memory, now=now, display=context.display)
+        watched = watch(reader, context, memory=memory, now=now)
     there = NOTHING if config.publish.namespace is None else context.hub.namespace(config.publish.namespace)
     context = context.spelled(there.owner)
     config = context.config
@@ -146,9 +146,7 @@ def watch_and_plan(
         require_work(todo)
     more = tuple(failure(model, v.name, "plan", error) for model, error in broken.items() for v in variants)
     todo = replace(todo, failures=(*more, *todo.failures))
-    todo = assign_runners(
-        todo, on=purpose.on, exact=purpose.by_headers, config=config, hub=context.hub, display=context.display
-    )
+    todo = assign_runners(todo, context, on=purpose.on, exact=purpose.by_headers)
     if todo.jobs and purpose.into is not None:
         todo = writable_plan(todo, purpose.into, purpose.on, context)
     if store is not None and purpose.remembers and not models:

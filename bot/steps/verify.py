@@ -9,12 +9,10 @@ from typing import Self
 
 from bot.building import reference as references
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
-from bot.config import Config
 from bot.context import Context
 from bot.errors import BuildError, PhiBotError, VerifyError
 from bot.formats.registry import all_formats, worker_module
-from bot.hub.client import Hub
-from bot.progress import Display, Task
+from bot.progress import Task
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
 from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
@@ -23,15 +21,12 @@ from bot.system import disk
 from bot.system.machine import missing_for
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from bot.workspace import Workspace, hash_files, read_release, write_json
+from bot.workspace import hash_files, read_release, write_json
 
 
-def verify(
-    artifact: Artifact, *, config: Config, workspace: Workspace, hub: Hub, threads: int, display: Display
-) -> Artifact:
+def verify(artifact: Artifact, context: Context) -> Artifact:
     """Measure one artifact, as Verifying does."""
-    config = replace(config, build=replace(config.build, threads=threads))
-    with Verifying((artifact,), Context(config=config, workspace=workspace, hub=hub, display=display)) as verifying:
+    with Verifying((artifact,), context) as verifying:
         return verifying.verify(artifact)
 
 
@@ -90,22 +85,14 @@ class Verifying:
         return replace(artifact, evidence=evidence)
 
     def _measure(self, artifact: Artifact, release: Release) -> Evidence:
-        context, key = self._context, artifact.build.build_key
+        key = artifact.build.build_key
         given = self._opened(release)
         if given.stream is not None and key not in self._weights:
             self._read_weights(artifact, release, given)
         weights = self._weights.pop(key, None)
         if isinstance(weights, PhiBotError) and not isinstance(weights, BuildError):
             raise weights
-        return compare(
-            artifact,
-            release,
-            given,
-            workspace=context.workspace,
-            threads=context.config.build.threads,
-            display=context.display,
-            weights=weights,
-        )
+        return compare(artifact, release, given, self._context, weights=weights)
 
     def _opened(self, release: Release) -> AtHand:
         """Have a release at hand: the one that is open already, unless that is another one, or its stream failed."""
@@ -113,9 +100,9 @@ class Verifying:
         if given is None or self._content != release.content_digest or (given.stream and given.stream.error):
             self._open.close()
             self._given, self._content = None, release.content_digest
-            workspace, hub, display = self._context.workspace, self._context.hub, self._context.display
+            workspace = self._context.workspace
             scarce = workspace.free() < missing_bytes(release, workspace)  # it was streamed when it was built
-            opening = at_hand(release, streamed=scarce, workspace=workspace, hub=hub, display=display, keep_head=True)
+            opening = at_hand(release, self._context, streamed=scarce, keep_head=True)
             self._given = given = self._open.enter_context(opening)
         return given
 
@@ -132,9 +119,7 @@ class Verifying:
         ]
         if len(together) == 1:  # it reads them itself
             return
-        expected = references.reference(
-            release, given, workspace=context.workspace, threads=context.config.build.threads, display=context.display
-        )
+        expected = references.reference(release, given, context)
         self._weights |= compare_weights(together, release, given, expected, context)
 
 
@@ -142,10 +127,8 @@ def compare(
     artifact: Artifact,
     release: Release,
     given: AtHand,
+    context: Context,
     *,
-    workspace: Workspace,
-    threads: int,
-    display: Display,
     weights: Found | None = None,
 ) -> Evidence:
     """Measure an artifact against its release, which is at hand. No gate is applied yet, so no distance passes.
@@ -154,20 +137,20 @@ def compare(
     computing the reference raises.
     """
     variant = artifact.build.variant
-    expected = references.reference(release, given, workspace=workspace, threads=threads, display=display)
-    toolchain = ensure(variant.format, display)
+    expected = references.reference(release, given, context)
+    toolchain = ensure(variant.format, context.display)
     form = all_formats()[variant.format]
     readings = form.read_differently(release.config)
     files = Path(artifact.folder) / "files"
-    log = workspace.log(f"{variant.name}-verify-{release.content_digest[:12]}")
+    log = context.workspace.log(f"{variant.name}-verify-{release.content_digest[:12]}")
     started = time.monotonic()
-    with display.task(f"Verifying {variant.name}") as task:
+    with context.display.task(f"Verifying {variant.name}") as task:
         request = VerifyTask(
             artifact=str(files),
             variant=variant,
             source=str(given.folder),
             reference=str(expected),
-            threads=threads,
+            threads=context.threads,
             read_differently=tuple(readings),
             streamed=given.stream is not None,
             part="all" if weights is None else "all but weights",

@@ -13,10 +13,10 @@ from typing import Literal
 
 from bot import source
 from bot.config import Config
+from bot.context import Context
 from bot.errors import HubUnreachableError, PhiBotError, SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.namespace import Listed
-from bot.progress import Display
 from bot.records.artifacts import Release
 from bot.records.plans import Notice, SourceState, WatchedSources
 from bot.state.memory import Memory, SeenSource, changes
@@ -116,12 +116,12 @@ def source_state(release: Release) -> SourceState:
     )
 
 
-def watch(*, config: Config, reader: Reader, memory: Memory, now: dt.datetime, display: Display) -> WatchedSources:
+def watch(reader: Reader, context: Context, *, memory: Memory, now: dt.datetime) -> WatchedSources:
     """Return the sources that the configuration watches, and what is new about them since ``memory``.
 
     A source that cannot be used has no content digest but a problem, which is said and holds up no other.
     """
-    listed = _listed(config, reader.hub, display)
+    config, listed = context.config, _listed(context)
     sightings: list[SourceState] = []
     notices: list[Notice] = []
     for found in listed:
@@ -155,7 +155,8 @@ def remembered(watched: WatchedSources, memory: Memory, config: Config) -> dict[
     return kept | {s.repo_id: _seen(s) for s in watched.sightings}
 
 
-def _listed(config: Config, hub: Hub, display: Display) -> list[Listed]:
+def _listed(context: Context) -> list[Listed]:
+    config, hub, display = context.config, context.hub, context.display
     found: dict[str, Listed] = {}  # by id: an author may be named twice, in two spellings
     for author in config.watch.authors:
         display.say(f"Looking for releases of {author} on {hub.endpoint}")

@@ -77,7 +77,7 @@ def _compare(
         variant=variant,
         source=str(given.folder),
         reference=str(reference),
-        threads=context.config.build.threads,
+        threads=context.threads,
         streamed=True,
         part="weights",
     )

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -106,31 +107,34 @@ class Ending:
                 kill()
 
 
-def run_worker(
-    toolchain: Toolchain,
-    module: str,
-    command: str,
-    task: Record,
-    *,
-    log: Path,
-    on_event: Callable[[dict[str, Json]], None],
-    on_start: Callable[[Answer], None] = lambda _: None,
-    limits: WorkerLimits | None = None,
-    ending: "Ending | None" = None,
-) -> Json:
-    """Run ``python -m MODULE COMMAND`` of a worker inside a toolchain and return its result.
+@dataclass(frozen=True, kw_only=True)
+class Supervision:
+    """How a worker is followed, answered and ended.
 
     ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each
     event but the last; what answers them gets the means to at the beginning, by ``on_start``, and may use it from any
-    thread. The worker and its children are killed when this function is left by an exception, Ctrl-C among them, when
-    they pass ``limits``, and by ``ending``.
+    thread. A worker that passes its ``limits`` is killed, and so is one that is told to end by ``ending``.
+    """
+
+    log: Path
+    on_event: Callable[[dict[str, Json]], None]
+    on_start: Callable[[Answer], None] = lambda _: None
+    limits: WorkerLimits | None = None
+    ending: Ending | None = None
+
+
+def run_worker(toolchain: Toolchain, module: str, command: str, task: Record, supervision: Supervision) -> Json:
+    """Run ``python -m MODULE COMMAND`` of a worker inside a toolchain and return its result.
+
+    The worker and its children are killed when this function is left by an exception, Ctrl-C among them, and as their
+    ``supervision`` says.
 
     Raises a SourceError when the worker finds the source at fault, FormatRefusedError when its toolchain does not take
     the model, WorkerLimitError when it passes a limit, DiskFullError when the disk fills up, WholeSourceError where it
     needs more of the source than one that streams, and BuildError when it fails or dies in any other way; the hint ends
     with where the log is.
     """
-    what = f"{toolchain.name} {command}"
+    what, log = f"{toolchain.name} {command}", supervision.log
     log.parent.mkdir(parents=True, exist_ok=True)
     with disk.disk_errors(what, log.parent), temporary.folder() as folder, log.open("ab", buffering=0) as kept:
         task_file = folder / "task.json"
@@ -147,12 +151,12 @@ def run_worker(
         )
         assert process.stderr is not None  # noqa: S101 - it is a pipe
         printed = Printed(process.stderr, kept)
-        watch = LimitWatch(process, limits, partial(_kill, process))
-        if ending is not None:
-            ending.add(partial(_kill, process))
+        watch = LimitWatch(process, supervision.limits, partial(_kill, process))
+        if supervision.ending is not None:
+            supervision.ending.add(partial(_kill, process))
         try:
-            on_start(_answering(process))
-            last = _follow(process, printed, on_event)
+            supervision.on_start(_answering(process))
+            last = _follow(process, printed, supervision.on_event)
             code = process.wait()
             printed.wait()
         except BaseException:

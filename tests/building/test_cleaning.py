@@ -36,6 +36,7 @@ from bot.records.artifacts import Artifact, Release
 from bot.records.plans import Plan, PlannedVariant
 from bot.system import occupancy, temporary
 from bot.workspace import Workspace, read_artifact
+from tests.contexts import context_of
 from tests.source import models
 from tests.steps import jobs, proven
 from tests.worker.running import small_disk
@@ -140,7 +141,7 @@ class House(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def fetches(self, which: int) -> None:
         """Whatever was cleaned away, a release can be had."""
-        folder = fetch(self.releases[which], workspace=self.workspace, hub=NOBODY, display=Silent())
+        folder = fetch(self.releases[which], context_of(workspace=self.workspace))
         source.check(folder)
         self.uses(folder)
 

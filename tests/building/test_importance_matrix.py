@@ -14,6 +14,7 @@ from bot.formats.recipes import text_digest
 from bot.progress import Lines, Silent
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.formats.examples import release
 
 RELEASE = release({}, 1)
@@ -42,9 +43,7 @@ def test_it_is_measured_once_and_says_what_that_took(sample: Path, tmp_path: Pat
                 RELEASE,
                 AtHand(folder=sample),
                 ensure("gguf", Silent()),
-                workspace=workspace,
-                threads=2,
-                display=display,
+                context_of(workspace=workspace, display=display, threads=2),
             )
         said.append((tmp_path / "said").read_text())
     assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == [FILE, "imatrix.json"]

@@ -11,6 +11,7 @@ from bot.building.reference import digest, reference
 from bot.building.release_at_hand import AtHand
 from bot.progress import Lines
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.formats.examples import release
 
 RELEASE = release({}, 1)
@@ -29,7 +30,9 @@ def test_it_is_computed_once_and_says_what_that_took(sample: Path, tmp_path: Pat
     for _ in range(2):
         with (tmp_path / "said").open("w") as file:
             display = Lines(Console(file=file, width=200))
-            folder = reference(RELEASE, AtHand(folder=sample), workspace=workspace, threads=2, display=display)
+            folder = reference(
+                RELEASE, AtHand(folder=sample), context_of(workspace=workspace, display=display, threads=2)
+            )
         said.append((tmp_path / "said").read_text())
     assert (folder / "reference.json").exists()
     assert re.search(r"^Reference: 3284 positions, peak memory \d+\.\d MB, .* s$", said[0], re.MULTILINE)

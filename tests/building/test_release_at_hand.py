@@ -20,6 +20,7 @@ from bot.progress import Silent
 from bot.records.artifacts import Release
 from bot.steps.build import streams
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.hub.faulty import Fault, Proxy, proxy
 from tests.source import models
 from tests.steps.jobs import job
@@ -32,12 +33,15 @@ FETCH = """
 import json, sys
 from pathlib import Path
 from bot.building.release_at_hand import fetch
+from bot.config import Config
+from bot.context import Context
 from bot.hub.client import connect
 from bot.progress import Silent
 from bot.records.artifacts import Release
 from bot.workspace import Workspace
 release = Release.from_json(json.loads(Path(sys.argv[2]).read_text()))
-fetch(release, workspace=Workspace(root=Path(sys.argv[3])), hub=connect(sys.argv[1]), display=Silent())
+workspace = Workspace(root=Path(sys.argv[3]))
+fetch(release, Context(config=Config(), workspace=workspace, hub=connect(sys.argv[1]), display=Silent()))
 """
 SCRATCH = """
 import sys, time
@@ -91,7 +95,7 @@ def test_a_killed_download_goes_on_where_the_disk_holds_the_model_once(
         had = part.stat().st_size
         assert workspace.free() < weights  # all of it would not fit beside what is there
         assert missing_bytes(release, workspace) <= sum(f.size for f in release.files) - had
-        fetch(release, workspace=workspace, hub=client.connect(hub.url), display=Silent())
+        fetch(release, context_of(hub=client.connect(hub.url), workspace=workspace))
         assert (workspace.source(release) / "model.safetensors").stat().st_size == weights
         assert missing_bytes(release, workspace) == 0
 
@@ -121,7 +125,7 @@ def test_a_download_that_is_not_gone_on_with_makes_room_for_a_stream(tmp_path: P
         folder = workspace.downloading(made.release) / ".incomplete"
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(bytes(50 * MB))
-        assert streams(made, workspace, Silent())
+        assert streams(made, context_of(workspace=workspace))
         assert not workspace.downloading(made.release).exists()
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from bot import source
 from bot.cli.family_support import first_defaults
-from bot.config import Config
+from bot.context import Context
 from bot.errors import VerifyError
-from bot.hub import client
 from bot.progress import Silent
 from bot.records.artifacts import Artifact, Variant
 from bot.steps.build import build
@@ -17,7 +16,8 @@ from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
 from bot.steps.watch import Reader
 from bot.toolchains.install import ensure
-from bot.workspace import Workspace, hash_files, read_artifact, write_json
+from bot.workspace import hash_files, read_artifact, write_json
+from tests.contexts import NOBODY, context_of
 from tests.controls.faults import Fault
 from tests.worker import running
 
@@ -35,13 +35,14 @@ class Bench:
 
     folder: Path
 
+    def _context(self) -> Context:
+        return context_of(workspace=self.folder / "work", threads=THREADS)
+
     def healthy(self, checkpoint: Path, format_name: str) -> Artifact:
         """Build a checkpoint as it is; return the artifact, with its evidence. Raises VerifyError if it fails."""
-        hub = client.connect("http://127.0.0.1:9", None)  # nothing of this asks a Hub
-        config, workspace = Config(), Workspace(root=self.folder / "work")
-        (job,) = plan_releases([Reader(hub=hub).named(str(checkpoint))], [variant(format_name)]).jobs
-        (artifact,) = build(job, workspace=workspace, hub=hub, threads=THREADS, display=Silent()).artifacts
-        return verify(artifact, config=config, workspace=workspace, hub=hub, threads=THREADS, display=Silent())
+        (job,) = plan_releases([Reader(hub=NOBODY).named(str(checkpoint))], [variant(format_name)]).jobs
+        (artifact,) = build(job, self._context()).artifacts
+        return verify(artifact, self._context())
 
     def failed_checks(self, fault: Fault, checkpoint: Path, format_name: str) -> dict[str, str]:
         """Return the checks that fail on a file with a fault, and what each says.
@@ -75,11 +76,8 @@ class Bench:
         with Silent().task("hashing") as task:
             record = dataclasses.replace(artifact.build, files=hash_files(folder / "files", task))
         write_json(folder / "build.json", record.to_json())
-        hub, workspace = client.connect("http://127.0.0.1:9", None), Workspace(root=self.folder / "work")
         try:
-            verify(
-                read_artifact(folder), config=Config(), workspace=workspace, hub=hub, threads=THREADS, display=Silent()
-            )
+            verify(read_artifact(folder), self._context())
         except VerifyError:
             evidence = read_artifact(folder).evidence
             assert evidence is not None

@@ -77,7 +77,7 @@ class Bench:
         )
         with mock.patch.object(time, "sleep", self._sleep):
             try:
-                fetch(context.hub.release(MODEL), workspace=context.workspace, hub=context.hub, display=context.display)
+                fetch(context.hub.release(MODEL), context)
                 return run((), catalogue.select(list(VARIANTS)), named=frozenset(VARIANTS), context=context)[1]
             except PhiBotError as error:
                 return error

@@ -8,7 +8,7 @@ from bot.building.release_at_hand import fetch
 from bot.errors import OtherWeightsError
 from bot.hub.client import Hub
 from bot.progress import Silent
-from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.hub.faulty import Proxy
 from tests.source import models
 
@@ -22,7 +22,7 @@ def test_weights_of_another_class_are_not_downloaded(shaky: Hub, faulty: Proxy, 
     release = shaky.release("microsoft/Phi-9")
     faulty.seen.clear()
     with pytest.raises(OtherWeightsError, match=r"v_head\.summary\.weight"):
-        fetch(release, workspace=Workspace(root=tmp_path), hub=shaky, display=Silent())
+        fetch(release, context_of(hub=shaky, workspace=tmp_path))
     asked = [headers.get("range") for method, path, headers in faulty.seen if method == "GET" and "resolve" in path]
     assert asked == ["bytes=0-99999"]
     assert not list(tmp_path.rglob("*.safetensors"))

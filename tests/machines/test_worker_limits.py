@@ -129,7 +129,7 @@ def test_every_worker_has_limits() -> None:
         (path.name, {k.arg for k in node.keywords})
         for path in root.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "run_worker"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Supervision"
     ]
-    assert len(calls) >= 5
+    assert len(calls) >= 4
     assert [name for name, given in calls if "limits" not in given] == []

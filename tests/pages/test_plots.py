@@ -11,7 +11,7 @@ from bot.progress import Silent
 from bot.records.artifacts import ProvenBuild
 from bot.records.evidence import KnownBehaviour
 from bot.records.tasks import PlotTask
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
 from tests.pages.cards.examples import GGUF, LONG_CONTEXT, MLX, ONNX, OPENVINO, RELEASE, proven
@@ -111,7 +111,9 @@ def draw(task: PlotTask, out: Path) -> dict[str, bytes]:
     out.mkdir()
     found = ensure("plots", Silent())
     task = replace(task, out=str(out))
-    run_worker(found, "bot.worker.plots", "draw", task, log=out.with_suffix(".log"), on_event=lambda _: None)
+    run_worker(
+        found, "bot.worker.plots", "draw", task, Supervision(log=out.with_suffix(".log"), on_event=lambda _: None)
+    )
     return {p.name: p.read_bytes() for p in sorted(out.iterdir())}
 
 

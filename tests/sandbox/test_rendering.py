@@ -12,7 +12,6 @@ import pytest
 from bot.building.release_at_hand import fetch
 from bot.errors import ChatTemplateError
 from bot.hub.client import connect
-from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.sandbox import rendering
 from bot.sandbox.rendering import EngineError, LimitError, RenderedPrompt, render
@@ -21,6 +20,7 @@ from bot.source.chat_template import check_limits
 from bot.system import processes
 from bot.worker import renderer
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.source import models
 from tests.worker.hostile import MUCH_TEXT, TEMPLATES
 
@@ -110,7 +110,7 @@ def test_a_template_that_loops_is_known_before_a_toolchain_is_entered(tmp_path: 
     release = local_release(looping(tmp_path / "model"))
     workspace = Workspace(root=tmp_path / "work")
     with pytest.raises(ChatTemplateError, match=r"cannot be rendered: it takes too much time \(a tool\)$"):
-        fetch(release, workspace=workspace, hub=connect("http://127.0.0.1:9", None), display=Silent())
+        fetch(release, context_of(hub=connect("http://127.0.0.1:9", None), workspace=workspace))
     assert not workspace.staged(release).exists()
 
 

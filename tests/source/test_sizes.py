@@ -17,7 +17,6 @@ from bot.errors import AlteredDownloadError, OversizedFileError, SourceError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.machines.placing import demand
-from bot.progress import Silent
 from bot.records.artifacts import CONTENT_FILES, Release, SourceFile
 from bot.source import bounds, sizes, sparse_files
 from bot.source.names import NOTICES
@@ -26,6 +25,7 @@ from bot.state.memory import Memory
 from bot.steps.build import streams
 from bot.steps.watch import Reader, watch
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.source import models
 from tests.steps.jobs import job, release
 from tests.steps.test_requests import NOW
@@ -107,7 +107,7 @@ def test_a_plan_refuses_before_any_download_and_names_file_size_and_limit(
     config = Config(
         watch=WatchTable(authors=("microsoft",)), build=BuildTable(work=tmp_path), publish=PublishTable(namespace="me")
     )
-    seen = watch(config=config, reader=Reader(hub=connected), memory=Memory(), now=NOW, display=Silent())
+    seen = watch(Reader(hub=connected), context_of(config, hub=connected), memory=Memory(), now=NOW)
     (sighting,) = seen.sightings
     assert caught.value.message in sighting.problem
     assert downloads(hub) == before
@@ -151,7 +151,7 @@ def test_what_a_plan_says_is_held_again_before_it_is_downloaded(
     found = changed(connected.release(MODEL), path, sizes.largest(path) + 1)
     before = downloads(hub)
     with pytest.raises(OversizedFileError, match=re.escape(path)):
-        release_at_hand.fetch(found, workspace=Workspace(root=tmp_path), hub=connected, display=Silent())
+        release_at_hand.fetch(found, context_of(hub=connected, workspace=tmp_path))
     assert downloads(hub) == before
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_larger_than_it_was_listed_is_not_kept(hub: RunningHub, a
     connected = client.connect(hub.url, hub.token)
     found = changed(connected.release(MODEL), "tokenizer.json", 1000)
     with pytest.raises(AlteredDownloadError, match=r"tokenizer.json .* did not arrive as the Hub lists it"):
-        release_at_hand.fetch(found, workspace=Workspace(root=tmp_path), hub=connected, display=Silent())
+        release_at_hand.fetch(found, context_of(hub=connected, workspace=tmp_path))
     kept = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size > 1000 and "tokenizer.json" in p.name]
     assert kept == []
 
@@ -208,7 +208,7 @@ def test_a_disk_without_room_for_other_files_is_told_before_anything_is_written(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(Workspace, "need_disk", lambda self, needed, what: asked.append(needed))
-    workspace = Workspace(root=tmp_path / "work")
+    context = context_of(workspace=tmp_path / "work")
     for rest in (0, 90_000_000):
-        streams(dataclasses.replace(job(with_rest(rest), "gguf/q4_k_m"), source="streamed"), workspace, Silent())
+        streams(dataclasses.replace(job(with_rest(rest), "gguf/q4_k_m"), source="streamed"), context)
     assert asked[1] - asked[0] == 180_000_000

@@ -9,7 +9,6 @@ import pytest
 
 import bot.building.release_at_hand
 from bot import catalogue
-from bot.config import Config
 from bot.errors import DiskFullError
 from bot.hub import client
 from bot.progress import Silent, Task
@@ -20,6 +19,7 @@ from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
+from tests.contexts import context_of
 from tests.worker.running import room_left, small_disk
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
@@ -56,7 +56,7 @@ def job_of(sample: Path, variant: str) -> Job:
 
 
 def build_on(workspace: Workspace, job: Job, display: Silent, *, stock: bool = False) -> Artifact:
-    report = build(job, workspace=workspace, hub=NOBODY, threads=2, display=display, stock=stock)
+    report = build(job, context_of(workspace=workspace, display=display, threads=2), stock=stock)
     assert report.failures == ()
     return report.artifacts[0]
 
@@ -121,7 +121,7 @@ def test_verifying_where_there_is_no_room(
         artifact = build_on(workspace, job_of(sample, "gguf/q8_0"), Silent())
 
         def verified() -> Artifact:
-            return verify(artifact, config=Config(), workspace=workspace, hub=NOBODY, threads=2, display=Silent())
+            return verify(artifact, context_of(workspace=workspace, threads=2))
 
         full = disk if where == "work" else temporary
         room_left(full, 0)

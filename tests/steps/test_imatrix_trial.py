@@ -27,6 +27,7 @@ from bot.steps.imatrix_trial import Trials, to_build, trial_of
 from bot.steps.plan import plan_releases
 from bot.steps.verify import verify
 from bot.workspace import Workspace, read_artifact, write_json
+from tests.contexts import context_of
 from tests.formats import examples
 from tests.steps import proven
 
@@ -79,7 +80,7 @@ def decide(workspace: Workspace, *failures: Failure) -> tuple[list[Failure], str
     """Decide between the builds that are there; return what failed and what was said."""
     display = Heard()
     given = AtHand(folder=workspace.root)
-    trials = Trials(release=RELEASE, given=given, workspace=workspace, threads=1, display=display)
+    trials = Trials(release=RELEASE, given=given, context=context_of(workspace=workspace, display=display, threads=1))
     return trials.decide([TRIED], failures), "\n".join(display.said)
 
 
@@ -164,12 +165,12 @@ def test_what_a_killed_trial_has_made_needs_no_more_room(
     monkeypatch.setattr(Workspace, "free", lambda _: free)
     job = replace(JOB, release=replace(RELEASE, folder=str(tmp_path)))  # so that nothing is to be fetched
     with pytest.raises(DiskTooSmallError):
-        streams(job, workspace, Silent())
+        streams(job, context_of(workspace=workspace))
     part = workspace.partial(WEIGHTED.build_key, RELEASE) / "x.gguf.part"
     file = part if left == "part" else workspace.artifact(PLAIN.build_key, RELEASE) / "files" / "x.gguf"
     file.parent.mkdir(parents=True)
     file.write_bytes(bytes(range(256)) * (size // 256))
-    assert not streams(job, workspace, Silent())
+    assert not streams(job, context_of(workspace=workspace))
 
 
 # ---- the whole way, in the toolchain -------------------------------------------------------------------------------
@@ -188,13 +189,15 @@ class Place:
         return job
 
     def build(self, variants: Sequence[Variant], display: Silent) -> dict[str, Artifact]:
-        report = build(self.job(variants), workspace=self.workspace, hub=self.hub, threads=2, display=display)
+        report = build(
+            self.job(variants), context_of(hub=self.hub, workspace=self.workspace, display=display, threads=2)
+        )
         assert report.failures == ()
         return {a.build.variant.short_name: a for a in report.artifacts}
 
     def verify(self, artifact: Artifact, display: Silent) -> Artifact:
         config = Config()
-        return verify(artifact, config=config, workspace=self.workspace, hub=self.hub, threads=2, display=display)
+        return verify(artifact, context_of(config, hub=self.hub, workspace=self.workspace, display=display, threads=2))
 
 
 @pytest.fixture
@@ -265,7 +268,7 @@ def test_weights_that_stream_give_the_same_file(hub: RunningHub, sample: Path, r
     for source in ("kept", "streamed"):
         there = place_of(tmp_path / source, connected.release("microsoft/Phi-9"), connected, reference)
         job = replace(there.job(recipes.configured([Q4_K_M], "measured")), source=source)
-        report = build(job, workspace=there.workspace, hub=connected, threads=2, display=Silent())
+        report = build(job, context_of(hub=connected, workspace=there.workspace, threads=2))
         (artifact,) = report.artifacts
         assert artifact.build.imatrix is not None
         assert there.workspace.source(there.release).exists() == (source == "kept")

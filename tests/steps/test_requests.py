@@ -28,7 +28,6 @@ from bot.context import Context
 from bot.github import Pull
 from bot.hub import client
 from bot.localhub import RunningHub, serve
-from bot.progress import Silent
 from bot.reconvert.approval import Approval
 from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
@@ -41,7 +40,7 @@ from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.stage import stage
 from bot.steps.watch import Reader, remembered, source_state, watch
-from bot.workspace import Workspace, write_json
+from bot.workspace import write_json
 from tests.contexts import context_of
 from tests.reconvert.test_conclude import HEAD, NAME
 from tests.source import models
@@ -88,10 +87,7 @@ class World:
         return [_with_files(a, files) for a in made] if files > 1 else made
 
     def context(self) -> Context:
-        return context_of(self.config, hub=self.hub)
-
-    def how(self) -> dict[str, Any]:
-        return {"workspace": Workspace(root=self.folder / "work"), "hub": self.hub, "display": Silent()}
+        return context_of(self.config, hub=self.hub, workspace=self.folder / "work")
 
     def publish(self, artifacts: Sequence[Artifact]) -> Report:
         report = publish(artifacts, self.context())
@@ -306,7 +302,7 @@ def test_concluding_asks_once_whose_the_token_is(worlds: Callable[[], World]) ->
 
 def looked(world: World, memory: Memory) -> WatchedSources:
     """Watch, and find no fault."""
-    found = watch(config=world.config, reader=Reader(hub=world.hub), memory=memory, now=NOW, display=Silent())
+    found = watch(Reader(hub=world.hub), world.context(), memory=memory, now=NOW)
     assert len(found.sightings) == len(world.models)
     return found
 
@@ -424,7 +420,7 @@ def test_fetching_asks_for_the_header_of_each_file_and_for_all_of_it(worlds: Cal
         operations = [CommitOperationAdd(path, content) for path, content in files.items()]
         world.api.create_commit("microsoft/Phi-sharded", operations=operations, commit_message="it")
         release = world.hub.release("microsoft/Phi-sharded")
-        return world.asked(lambda: fetch(release, **world.how()))
+        return world.asked(lambda: fetch(release, world.context()))
 
     assert grows(worlds, fetched) == {ask: 2 * count for ask, count in FILE.items()}
 

@@ -67,7 +67,7 @@ def world(hub: RunningHub, tmp_path: Path) -> World:
 def seen(world: World, **how: Any) -> list[str]:
     context = world.context(**how)
     reader = Reader(hub=context.hub)
-    found = watch(config=context.config, reader=reader, memory=Memory(), now=NOW, display=world.said)
+    found = watch(reader, context, memory=Memory(), now=NOW)
     return [s.repo_id for s in found.sightings]
 
 

@@ -13,11 +13,11 @@ from bot.config.tables import WatchTable
 from bot.errors import PicklesOnlyError, UnknownModelError
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.progress import Silent
 from bot.records.artifacts import Release
 from bot.records.plans import SourceState, WatchedSources
 from bot.state.memory import Memory
 from bot.steps.watch import Reader, is_folder, remembered, watch
+from tests.contexts import context_of
 from tests.source import models
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
@@ -36,7 +36,7 @@ def watched(hub: RunningHub, memory: Memory | None = None, **policy: Any) -> tup
     """Watch microsoft; return what was found, and the paths that were asked for beyond lists."""
     config = Config(watch=WatchTable(**policy))
     reader = Asking(hub=client.connect(hub.url, hub.token))
-    found = watch(config=config, reader=reader, memory=memory or Memory(), now=NOW, display=Silent())
+    found = watch(reader, context_of(config, hub=reader.hub), memory=memory or Memory(), now=NOW)
     return found, reader.asked
 
 

@@ -37,7 +37,7 @@ from bot.progress import Lines
 from bot.records.artifacts import Json, Record
 from bot.system import heartbeat
 from bot.toolchains import Toolchain, enter, printed
-from bot.toolchains.enter import Ending, WholeSourceError, child_environment, run_worker
+from bot.toolchains.enter import Ending, Supervision, WholeSourceError, child_environment, run_worker
 from bot.toolchains.watch import WorkerLimits
 from bot.worker.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
@@ -97,10 +97,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "bot.worker.own",
             "work",
             task or Task(),
-            log=tmp_path / "logs" / "own.log",
-            on_event=seen.append,
-            limits=limits,
-            ending=ending,
+            Supervision(log=tmp_path / "logs" / "own.log", on_event=seen.append, limits=limits, ending=ending),
         )
 
     return run
@@ -311,7 +308,7 @@ def test_a_worker_and_its_children_end_when_the_bot_is_killed(work: Run, tmp_pat
         python = Toolchain(name="plain", python=Path(sys.executable), lock_digest="", versions={{}})
         log = Path({str(tmp_path / "log")!r})
         on_event = lambda e: print(e["worker"], e["child"], flush=True)
-        enter.run_worker(python, "bot.worker.own", "work", Record(), log=log, on_event=on_event)
+        enter.run_worker(python, "bot.worker.own", "work", Record(), enter.Supervision(log=log, on_event=on_event))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

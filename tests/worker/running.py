@@ -24,7 +24,7 @@ from bot.records.evidence import CHECKS, Distance
 from bot.records.tasks import BuildTask, ImportanceTask, Target, VerifyTask
 from bot.source import read_header, sparse_files
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import child_environment, run_worker
+from bot.toolchains.enter import Supervision, child_environment, run_worker
 from bot.toolchains.install import ensure
 from tests.shared import make_once
 from tests.warm import warm
@@ -132,7 +132,13 @@ def run_build(
     if any(v.options.get("imatrix") for v in variants):
         task = replace(task, importance=importance_of(source))
     if not streamed:
-        run_worker(warm(toolchain), worker_module(toolchain.name), "build", task, log=log, on_event=built.events.append)
+        run_worker(
+            warm(toolchain),
+            worker_module(toolchain.name),
+            "build",
+            task,
+            Supervision(log=log, on_event=built.events.append),
+        )
         return
     folder = Path(task.scratch).parent
     with streaming(source, folder / "streamed") as stream, stream.reader() as reader:
@@ -147,9 +153,7 @@ def run_build(
             worker_module(toolchain.name),
             "build",
             task,
-            log=log,
-            on_event=on_event,
-            on_start=reader.begin,
+            Supervision(log=log, on_event=on_event, on_start=reader.begin),
         )
 
 
@@ -210,7 +214,13 @@ def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str |
     out.mkdir(parents=True)
     (out / "text.txt").write_text("\n\n".join(texts.training()) if text is None else text)
     task = ImportanceTask(model=str(model), text=str(out / "text.txt"), name="text.txt", out=str(out), threads=2)
-    run_worker(warm(toolchain), worker_module("gguf"), "importance", task, log=out / "log", on_event=lambda _: None)
+    run_worker(
+        warm(toolchain),
+        worker_module("gguf"),
+        "importance",
+        task,
+        Supervision(log=out / "log", on_event=lambda _: None),
+    )
     return out / "imatrix.gguf"
 
 
@@ -225,7 +235,9 @@ def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path
         threads=2,
         read_differently=tuple(all_formats()[variant.format].read_differently(config)),
     )
-    return run_worker(warm(toolchain), worker_module(toolchain.name), "verify", task, log=log, on_event=lambda _: None)
+    return run_worker(
+        warm(toolchain), worker_module(toolchain.name), "verify", task, Supervision(log=log, on_event=lambda _: None)
+    )
 
 
 def distances(measured: Json, setting: str = "") -> dict[str, Distance]:

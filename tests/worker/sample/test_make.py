@@ -17,7 +17,7 @@ from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.records.tasks import SampleTask
 from bot.source.folder import check
-from bot.toolchains.enter import child_environment, run_worker
+from bot.toolchains.enter import Supervision, child_environment, run_worker
 from bot.toolchains.install import ensure
 from bot.worker.sample import config as sample_config
 from bot.worker.sample import templates, tokens
@@ -326,8 +326,7 @@ def test_it_is_made_to_the_byte_as_before_and_has_learnt_something(sample: Path,
         "bot.worker.sample",
         "make",
         SampleTask(out=str(again)),
-        log=tmp_path / "log",
-        on_event=lambda _: None,
+        Supervision(log=tmp_path / "log", on_event=lambda _: None),
     )
     assert _digests(again) == _digests(sample)
     assert 2_000_000 < result["parameters"] < 10_000_000

@@ -14,7 +14,7 @@ from bot.errors import BuildError
 from bot.progress import Silent
 from bot.records.tasks import BuildTask, Target
 from bot.toolchains import Toolchain
-from bot.toolchains.enter import run_worker
+from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 from tests.worker.running import Built, build, measure_importance, run_python
 
@@ -189,7 +189,13 @@ def test_without_a_matrix_what_takes_one_fails_alone(toolchain: Toolchain, sampl
     task = BuildTask(
         source=str(sample), model_name="Phi", targets=targets, scratch=str(tmp_path / "scratch"), threads=2
     )
-    run_worker(toolchain, "bot.formats.gguf.worker", "build", task, log=tmp_path / "log", on_event=built.events.append)
+    run_worker(
+        toolchain,
+        "bot.formats.gguf.worker",
+        "build",
+        task,
+        Supervision(log=tmp_path / "log", on_event=built.events.append),
+    )
     assert built.failures == {Q2_K.name: "it takes an importance matrix, and none is given"}
     assert built.names == [plain.name]
     assert not list(built.folders[Q2_K.name].iterdir())
