@@ -5,6 +5,7 @@ bot/formats/NAME/ holds, beside ``format.py`` and ``worker/``:
     variants.toml     its rows of the catalogue
     lock.in           what its toolchain needs, and why; lock.txt is made of it
     lock.txt          the lock of its toolchain
+    devices.toml      a table for each device that its runtime knows, for its worker and its card; where it has any
     look.toml         a Look: how it is shown, and how others are told that a repo is one of its conversions
     estimates.json    what its builds take (bot/machines/estimate_models.py); absent before anything was measured
 """
@@ -56,6 +57,14 @@ def file_of(name: str, file: str) -> Path:
 def look(name: str) -> Look:
     """Return how a format is shown. Raises MalformedRecordError for a look.toml that is not a Look."""
     return Look.from_json(tomllib.loads(file_of(name, "look.toml").read_text(encoding="utf-8")))
+
+
+@cache
+def on_device(name: str, device: str) -> dict[str, object]:
+    """Return what a format's devices.toml says of a device; nothing where it has no such file, or no such table."""
+    file = file_of(name, "devices.toml")
+    said = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return dict(said.get(device, {}))
 
 
 def looks() -> dict[str, Look]:

@@ -83,6 +83,8 @@ def _ruled(hint: Any, rules: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Return values of a type that are inside the rules of their schema."""
     if "pattern" in rules:
         return st.sampled_from([text for text in _TEXTS if re.fullmatch(rules["pattern"], text)])
+    if "enum" in rules:
+        return st.sampled_from(rules["enum"])
     if "const" in rules:
         return st.just(rules["const"])
     if "minItems" in rules:

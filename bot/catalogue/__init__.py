@@ -4,16 +4,31 @@ import difflib
 from collections.abc import Iterable
 from functools import cache
 
-from bot import format_folders
-from bot.errors import UnknownVariantError
-from bot.records.artifacts import Variant
+from bot import devices, format_folders
+from bot.errors import RecordError, UnknownVariantError
+from bot.records.artifacts import MalformedRecordError, Variant
 
 
 @cache
 def all_variants() -> dict[str, Variant]:
-    """Return every row by its name, in the order of the formats (look.toml) and of their files."""
-    rows = map(Variant.from_json, format_folders.rows())
-    return {variant.name: variant for variant in rows}
+    """Return every row by its name, in the order of the formats (look.toml) and of their files.
+
+    Raises RecordError for a row that is not a Variant, or is for a device that is not in the table of devices.
+    """
+    return {variant.name: variant for variant in map(_variant, format_folders.rows())}
+
+
+def _variant(row: dict[str, object]) -> Variant:
+    try:
+        variant = Variant.from_json(row)
+    except MalformedRecordError as error:
+        raise RecordError(f"variants.toml: the row {row.get('name')!r}: {error}", hint="Mend that row.") from error
+    if variant.target not in devices.names():
+        raise RecordError(
+            f"variants.toml: {variant.name} is for the device {variant.target!r}, which there is not",
+            hint=f"Name one of {', '.join(devices.names())}, or add a row to bot/devices/devices.toml.",
+        )
+    return variant
 
 
 def select(names: Iterable[str]) -> tuple[Variant, ...]:

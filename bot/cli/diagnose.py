@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bot import toolchains
+from bot import devices, toolchains
+from bot.devices import here
 from bot.errors import NoCompilerError, PhiBotError
 from bot.printable import size
 from bot.records.artifacts import Record
@@ -44,7 +45,7 @@ def diagnose(work: Path, check_hub: Callable[[], object]) -> list[Finding]:
         _memory(),
         *(_toolchain(name) for name in toolchains.names()),
         *_other_toolchains(),
-        _gpu(),
+        *map(_device, devices.all_devices()),
         _token(),
         _hub(check_hub),
     ]
@@ -135,9 +136,17 @@ def _other_toolchains() -> list[Finding]:
     ]
 
 
-def _gpu() -> Finding:
-    lacking = machine.missing_for("cuda")
-    return Finding(name="GPU", status="ok", detail=f"none: {lacking}" if lacking else "NVIDIA")
+def _device(device: devices.Device) -> Finding:
+    """Say whether files for a device can be run here, and how to have it where a machine of this kind may.
+
+    One that is not there stands in nobody's way.
+    """
+    title = f"device {device.name}"
+    if lacking := here.missing(device):
+        may = device.runs_on(machine.system_and_architecture())
+        return Finding(name=title, status="ok", detail=f"none: {lacking}", what_to_do=device.have if may else None)
+    beside = "" if device.accelerator == devices.NONE else f", {size(here.memory(device))}"
+    return Finding(name=title, status="ok", detail=f"{device.needed}{beside}")
 
 
 def _token() -> Finding:

@@ -3,14 +3,15 @@
 # ruff: noqa: RUF009 - a key is a field
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
+from bot import devices
 from bot.config.file import key, key_metadata
 from bot.config.tables import Owner
-from bot.records.base import Record, bounds, pattern
+from bot.records.base import Record, bounds, named, pattern
 from bot.system.machine import Architecture, System
 
-Accelerator = Literal["none", "nvidia", "apple"]
+Accelerator = Annotated[str, named(devices.accelerators)]
 JobCount = Annotated[int, bounds(1, 10000)]
 Dollars = Annotated[float, bounds(0)]
 RunnerName = Annotated[

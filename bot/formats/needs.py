@@ -2,44 +2,34 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
-from bot import toolchains
+from bot import devices, toolchains
+from bot.devices import NONE, Platform
 from bot.records.artifacts import Variant
 from bot.toolchains import lock
 
-Platform = tuple[str, str]  #: system and architecture, as rows of runners have them
-
-LINUX, LINUX_ARM = ("linux", "x86_64"), ("linux", "arm64")
-MACOS, WINDOWS = ("macos", "arm64"), ("windows", "x86_64")
+LINUX: Platform = ("linux", "x86_64")
+LINUX_ARM: Platform = ("linux", "arm64")
+MACOS: Platform = ("macos", "arm64")
+WINDOWS: Platform = ("windows", "x86_64")
 _IN_LOCKS = {"linux-x86_64": LINUX, "linux-aarch64": LINUX_ARM, "macos-arm64": MACOS, "windows-amd64": WINDOWS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Platforms in the order of preference, and the GPU that the runtime takes. Without a platform, nothing will do."""
+    """Platforms in the order of preference, and the accelerator of the runtime. Without a platform, nothing will do."""
 
     platforms: tuple[Platform, ...]
-    accelerator: Literal["none", "nvidia"] = "none"
+    accelerator: str = NONE
 
 
 def needs(variant: Variant, *preferred: Platform) -> Needs:
-    """Return what a variant needs: those of the preferred platforms that its toolchain is locked for.
-
-    Files for a GPU are verified on one, and those of DirectML on Windows; for what runs in a browser there is no
-    runtime to verify it in.
-    """
-    locked = _locked(variant.format)
-    able = tuple(p for p in preferred if p in locked)
-    match variant.target:
-        case "cpu":
-            return Needs(platforms=able)
-        case "cuda":
-            return Needs(platforms=tuple(p for p in able if p in (LINUX, WINDOWS)), accelerator="nvidia")
-        case "dml":
-            return Needs(platforms=tuple(p for p in able if p == WINDOWS))
-        case _:
-            return Needs(platforms=())
+    """Return what a variant needs: those of the preferred platforms that its toolchain and its device are there for."""
+    device, locked = devices.find(variant.target), _locked(variant.format)
+    if device is None:
+        return Needs(platforms=())
+    able = tuple(p for p in preferred if p in locked and device.runs_on(p))
+    return Needs(platforms=able, accelerator=device.accelerator)
 
 
 @cache

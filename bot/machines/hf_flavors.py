@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from bot import devices
 from bot.machines.runners import GB, Runner
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -49,15 +50,16 @@ def flavors(api: FlavorLister) -> tuple[Runner, ...]:
 def flavor(listed: Hardware) -> Runner | None:
     """Return the runner that a flavor is, described in words as the Hub does it ("2 vCPU", "16 GB"), if it is one.
 
-    What another accelerator than NVIDIA's is for is not known here. A flavor that does not tell its disk counts with
-    the smallest disk that any has.
+    One with an accelerator of which devices.toml says nothing is none. A flavor that does not tell its disk counts
+    with the smallest disk that any has.
     """
     gpu = listed.accelerator
     cores, memory = _CORES.fullmatch(str(listed.cpu).strip()), parse_bytes(listed.ram)
     price = _price(listed)
     if cores is None or int(cores[1]) == 0 or not memory or price is None or not _NAME.fullmatch(str(listed.name)):
         return None
-    if gpu is not None and gpu.manufacturer != "Nvidia":
+    device = None if gpu is None else devices.of_manufacturer(gpu.manufacturer)
+    if gpu is not None and device is None:
         return None
     return Runner(
         name=f"hf-jobs/{listed.name}",
@@ -67,7 +69,7 @@ def flavor(listed: Hardware) -> Runner | None:
         cores=int(cores[1]),
         memory=memory,
         disk=parse_bytes(listed.ephemeral_storage) or _UNSAID_DISK,
-        accelerator="none" if gpu is None else "nvidia",
+        accelerator=devices.NONE if device is None else device.accelerator,
         accelerator_memory=0 if gpu is None else parse_bytes(gpu.vram) or 0,
         price=price,
     )

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from bot import toolchains
+from bot import devices, toolchains
 from bot.config import Config
+from bot.devices.here import missing_for
 from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
 from bot.formats.registry import Needs, all_formats
 from bot.machines.estimate import estimate
@@ -18,7 +19,6 @@ from bot.records.failures import failure
 from bot.records.plans import Job, Placement, Plan, PlannedVariant
 from bot.source.shape import Shape, guessed_shape
 from bot.source.sparse_files import streamed_bytes
-from bot.system.machine import missing_for
 from bot.toolchains.lock import Lock, read
 
 _SPARE = 0.9  # of a runner's memory; the rest is the system's
@@ -90,7 +90,7 @@ def demand(job: Job) -> Demand:
         needs=needs,
         targets=frozenset(v.variant.target for v in job.variants),
         memory=e.memory,
-        gpu_memory=0 if needs.accelerator == "none" else e.output + _BESIDE_WEIGHTS,
+        gpu_memory=0 if needs.accelerator == devices.NONE else e.output + _BESIDE_WEIGHTS,
         disk=source + e.disk + e.output + sum(found.disk for found in locks),
         moved=wanted * (3 if streamed else 1) + e.output,
         cpu_seconds=e.cpu_seconds,
@@ -122,7 +122,7 @@ def _is_of_its_kind(wanted: Demand, runner: Runner) -> bool:
     needs = wanted.needs
     if (runner.system, runner.architecture) not in needs.platforms:
         return False
-    return needs.accelerator in ("none", runner.accelerator)
+    return needs.accelerator in (devices.NONE, runner.accelerator)
 
 
 def placement(wanted: Demand, runner: Runner) -> Placement:
@@ -201,7 +201,7 @@ def _nowhere(job: Job, shape: Shape, runners: Sequence[Runner]) -> Iterator[Fail
         yield failure(job.release.label, planned.variant.name, "plan", error)
 
 
-_NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows", "nvidia": "an NVIDIA GPU"}
+_NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
 
 
 def _in_words(wanted: Demand, variant: Variant) -> str:
@@ -209,5 +209,7 @@ def _in_words(wanted: Demand, variant: Variant) -> str:
         return f"a runtime for {variant.target}, which no runner has"
     platforms = " or ".join(f"{_NAMES[system]} {architecture}" for system, architecture in wanted.needs.platforms)
     accelerator = wanted.needs.accelerator
-    gpu = "" if accelerator == "none" else f", {_NAMES[accelerator]} of {size(wanted.gpu_memory)},"
+    gpu = ""
+    if accelerator != devices.NONE:
+        gpu = f", {devices.of_accelerator(accelerator).needed} of {size(wanted.gpu_memory)},"
     return f"{platforms}{gpu} with {size(wanted.memory / _SPARE)} of memory and {size(wanted.disk)} of disk"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bot.config import Config
 from bot.config.machines import Accelerator, RunnerTable
+from bot.devices import NONE, here
 from bot.errors import ConfigError
 from bot.records.artifacts import Record
 from bot.system import machine
@@ -36,7 +37,7 @@ class Runner(Record):
     cores: int
     memory: int
     disk: int
-    accelerator: Accelerator = "none"
+    accelerator: Accelerator = NONE
     accelerator_memory: int = 0
     price: float = 0.0
     labels: tuple[str, ...] = ()
@@ -81,20 +82,18 @@ def chosen(runners: Sequence[Runner], wanted: Collection[str]) -> tuple[Runner, 
 
 def local(work: Path, threads: int) -> Runner:
     """Return the machine at hand. Its disk is what is free where the unfinished work lies."""
-    gpu = machine.nvidia_memory()
+    accelerator, accelerator_memory = here.accelerator()
     system, architecture = machine.system_and_architecture()
-    apple = system == "macos" and architecture == "arm64"
-    memory = machine.memory()
     return Runner(
         name=LOCAL,
         kind="local",
         system=system,
         architecture=architecture,
         cores=threads,
-        memory=memory,
+        memory=machine.memory(),
         disk=machine.free_disk(work),
-        accelerator="apple" if apple else "nvidia" if gpu else "none",
-        accelerator_memory=memory if apple else gpu,
+        accelerator=accelerator,
+        accelerator_memory=accelerator_memory,
     )
 
 

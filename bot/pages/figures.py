@@ -7,13 +7,13 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from bot import devices
 from bot.formats import phi
 from bot.pages import markdown
 from bot.records.artifacts import BuildRecord, FileEntry, Imatrix, ProvenBuild, Release
 from bot.records.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side
 
 CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
-_TARGETS = ("cpu", "cuda", "dml", "webgpu")  # the order in which devices are spoken of: first what most people have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,11 @@ class Choice:
     smallest: CardRow
 
     @property
+    def called(self) -> str:
+        """What those are called who have the device."""
+        return devices.called(self.target)
+
+    @property
     def is_close(self) -> bool:
         """Say whether ``best`` is the smallest of those near the original; if none is near, it is the nearest."""
         return _is_close(self.best)
@@ -119,7 +124,12 @@ def rows(builds: Iterable[ProvenBuild], release: Release) -> tuple[CardRow, ...]
     """Return builds of a release, by device and then by size."""
     parameters = release.parameters
     found = [_row(proven, parameters) for proven in builds]
-    return tuple(sorted(found, key=lambda r: (_order(r.build.variant.target), r.size, r.build.variant.name)))
+    return tuple(sorted(found, key=_place))
+
+
+def _place(row: CardRow) -> tuple[int, str, int, str]:
+    variant = row.build.variant
+    return devices.order(variant.target), variant.target, row.size, variant.name
 
 
 def choices(found: Sequence[CardRow]) -> tuple[Choice, ...]:
@@ -286,10 +296,6 @@ def _choice(target: str, members: tuple[CardRow, ...]) -> Choice:
 
 def _side(distance: Distance) -> int:
     return ("short", "long").index(distance.side)
-
-
-def _order(target: str) -> tuple[int, str]:
-    return (_TARGETS.index(target) if target in _TARGETS else len(_TARGETS), target)
 
 
 def _both(sides: Iterable[str]) -> str:

@@ -105,7 +105,8 @@ class Variant(Record):
 
     ``precision`` is the class that gates and cards speak of (``int4``, ``fp16`` …). ``bits_per_weight`` is an
     estimate of what is stored for each parameter, all overhead included. ``target`` is the device that the runtime
-    needs (``cpu``, ``cuda``, ``dml``, ``webgpu``). ``options`` go to the toolchain and are part of the build key.
+    needs (``cpu``, ``cuda`` …: bot/devices/devices.toml). ``options`` go to the toolchain, and are part of the build
+    key.
     """
 
     name: VariantName

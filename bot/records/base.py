@@ -80,6 +80,20 @@ def bounds(low: float | None = None, high: float | None = None, *, above: float 
     )
 
 
+def named(names: Callable[[], tuple[str, ...]]) -> Rule:
+    """Return that a string is one of some names, which a table has: it is asked when there is something to check."""
+
+    def allowed() -> str:
+        *most, last = map(json.dumps, names())
+        return f"{', '.join(most)} or {last}" if most else last
+
+    return Rule(
+        complaint=lambda value: None if value in names() else f"is {shown_value(value)}",
+        described=lambda _: allowed(),
+        schema={"enum": list(names())},
+    )
+
+
 def check(finds: Callable[[Any], str | None]) -> Rule:
     """Return what no schema can say, as whether there is such a host: ``finds`` says what a wrong value is."""
     return Rule(complaint=finds)

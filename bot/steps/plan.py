@@ -9,6 +9,7 @@ from itertools import groupby
 
 from bot import catalogue, toolchains
 from bot.catalogue import naming
+from bot.devices.here import missing_for
 from bot.errors import (
     HubUnreachableError,
     PhiBotError,
@@ -25,7 +26,6 @@ from bot.records.plans import DuePlan, Job, Plan, PlannedVariant, Postponed, Sou
 from bot.source.shape import guessed_shape
 from bot.state.memory import ToolchainRefusal
 from bot.steps.watch import Reader
-from bot.system.machine import missing_for
 
 __all__ = [
     "NOTHING",

@@ -10,6 +10,7 @@ from typing import Self
 from bot.building import reference as references
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.context import Context
+from bot.devices.here import missing_for
 from bot.errors import BuildError, PhiBotError, VerifyError
 from bot.formats.registry import all_formats, worker_module
 from bot.progress import Task
@@ -18,7 +19,6 @@ from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
 from bot.steps.weights_pass import Found, compare_weights
 from bot.system import disk
-from bot.system.machine import missing_for
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from bot.workspace import hash_files, read_release, write_json

@@ -1,14 +1,12 @@
-"""What the machine at hand is, and what it can run."""
+"""What the machine at hand is."""
 
 import math
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,22 +17,6 @@ Architecture = Literal["x86_64", "arm64"]
 # and …/cgroup-v1/): version 2 has one tree of groups, version 1 one tree for each thing that is limited.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
-
-
-def missing_for(target: str) -> str | None:
-    """Say in one line what this machine lacks to run files for a target device, or return None if it has it.
-
-    What cannot run here cannot be verified here, and so is not built for publication.
-    """
-    match target:
-        case "cpu":
-            return None
-        case "cuda":
-            return None if nvidia_memory() else "its runtime needs an NVIDIA GPU, and this machine has none"
-        case "dml":
-            return None if platform.system() == "Windows" else "its runtime (DirectML) needs Windows"
-        case _:
-            return f"its runtime ({target}) cannot run on this machine"
 
 
 def system_and_architecture() -> tuple[System, Architecture]:
@@ -66,20 +48,6 @@ def free_disk(folder: Path) -> int:
     """Return the bytes that are free where a folder is, or will be."""
     there = next(p for p in (folder, *folder.parents) if p.exists())
     return shutil.disk_usage(there).free
-
-
-@cache
-def nvidia_memory() -> int:
-    """Return the memory of the first NVIDIA GPU in bytes, 0 without one."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return 0
-    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    listed = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    first = listed.stdout.partition("\n")[0].strip()
-    if listed.returncode != 0 or not first:
-        return 0
-    return int(first) << 20 if first.isdecimal() else memory()  # a GPU with none of its own shares the machine's
 
 
 def _groups(controller: str) -> Iterator[Path]:

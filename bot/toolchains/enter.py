@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bot import devices
 from bot.errors import (
     BuildError,
     ChatTemplateError,
@@ -70,7 +71,8 @@ PASSED_ON = frozenset(
         "SYSTEMROOT",
         "WINDIR",
     }
-    | {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_PATH", "NUMBER_OF_PROCESSORS"}
+    | {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "NUMBER_OF_PROCESSORS"}
+    | devices.environment()
 )
 _SET = {
     "HF_HUB_OFFLINE": "1",  # a tokenizer config may name another repo: it is not fetched

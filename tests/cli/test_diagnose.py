@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import format_folders, toolchains
+from bot import devices, format_folders, toolchains
 from bot.cli.diagnose import Finding, diagnose
 from bot.errors import HubUnreachableError
 from bot.printable import size
@@ -36,9 +36,10 @@ def find(name: str, work: Path) -> Finding:
 def test_everything_is_looked_at_and_nothing_is_changed(tmp_path: Path) -> None:
     found = diagnose(tmp_path / "work", lambda: "as somebody")
     names = [f.name for f in found]
-    for name in ("Python", "C++ compiler", "git", "disk for toolchains", "disk for work", "GPU", "token", "Hub"):
+    for name in ("Python", "C++ compiler", "git", "disk for toolchains", "disk for work", "token", "Hub"):
         assert names.count(name) == 1
     assert [n for n in names if n.startswith("toolchain ")] == [f"toolchain {n}" for n in toolchains.names()]
+    assert [n for n in names if n.startswith("device ")] == [f"device {n}" for n in devices.names()]
     assert all(f.what_to_do for f in found if f.status != "ok")
     assert found[-1].detail == "as somebody"
     assert list(tmp_path.iterdir()) == []

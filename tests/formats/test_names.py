@@ -1,15 +1,11 @@
 """Nothing of a format's name stands outside its folder, its card, its documentation and its tests."""
 
-import ast
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bot import format_folders
-from bot.reconvert.files import Tree
-from tests.page_reader import ROOT
+from tests.names import said, shared_files
 
 NAMES = re.compile("|".join(format_folders.names()), re.IGNORECASE)
 
@@ -28,42 +24,11 @@ ALLOWED = {
 }
 
 
-def strings_and_identifiers(tree: ast.Module) -> Iterator[str]:
-    """Yield all that code says but for comments and documentation."""
-    documentation = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
-            yield node.value
-        for field in ("id", "attr", "name", "arg", "asname", "module"):
-            if isinstance(word := getattr(node, field, None), str):
-                yield word
-
-
-def said(path: Path) -> list[str]:
-    """Return what stands in a file that names a format."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".py":
-        return [word for word in strings_and_identifiers(ast.parse(text)) if NAMES.search(word)]
-    return [line for line in text.splitlines() if NAMES.search(line) and not line.lstrip().startswith("#")]
-
-
-def shared_files() -> dict[str, Path]:
-    own = [f"bot/formats/{name}/" for name in format_folders.names()]
-    cards = {f"templates/{name}.md.j2" for name in format_folders.names()}
-    locks = {"bot/action/requirements.txt", *(f"bot/toolchains/{name}.txt" for name in ("plots", "reference"))}
-    texts = {"bot/texts/evaluation.txt", "bot/texts/training.txt"}
-    files = {n: p for n, p in Tree(root=ROOT).files.items() if n not in cards | locks | texts}
-    files |= {str(p.relative_to(ROOT)): p for p in [ROOT / "action.yml", *(ROOT / ".github").rglob("*.yml")]}
-    return {name: path for name, path in files.items() if not name.startswith(tuple(own))}
-
-
 @pytest.mark.parametrize("name", sorted(shared_files().keys() - ALLOWED.keys()))
 def test_a_shared_file_names_no_format(name: str) -> None:
-    assert said(shared_files()[name]) == []
+    assert said(shared_files()[name], NAMES) == []
 
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_an_exception_is_still_needed(name: str) -> None:
-    assert said(shared_files()[name])
+    assert said(shared_files()[name], NAMES)

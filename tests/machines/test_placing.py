@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from bot import catalogue
 from bot.config import Config
+from bot.devices.here import missing_for
 from bot.errors import NoRunnerError
 from bot.machines.placing import demand, fits, place_jobs, placement
 from bot.machines.runners import GB, Runner, built_in, chosen
 from bot.records.failures import is_refusal
 from bot.records.plans import Job, Plan
-from bot.system.machine import missing_for
 from tests.steps.jobs import job, release, runner, shape
 
 MINI, TINY = 3_821_000_000, 30_000_000

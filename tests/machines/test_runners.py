@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import config
+from bot import config, devices
 from bot.config import Config
 from bot.errors import ConfigError
 from bot.machines.runners import GB, KINDS, Runner, built_in, chosen, known_runners
@@ -85,7 +85,11 @@ def test_the_documentation_shows_every_row() -> None:
     text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text(encoding="utf-8")
     names = {"linux": "Linux", "macos": "macOS", "windows": "Windows", "x86_64": "x86-64", "arm64": "arm64"}
     for row in ROWS:
-        gpu = {"none": "", "apple": "Apple", "nvidia": f"NVIDIA, {row.accelerator_memory // GB} GB"}[row.accelerator]
+        gpu = ""
+        if row.accelerator != devices.NONE:
+            shared = row.system == "macos"  # it has the memory of the machine
+            memory = "" if shared else f", {row.accelerator_memory // GB} GB"
+            gpu = f"{devices.of_accelerator(row.accelerator).short}{memory}"
         cells = [
             f"`{row.name}`",
             f"{names[row.system]} {names[row.architecture]}",

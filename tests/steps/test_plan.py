@@ -11,6 +11,7 @@ from huggingface_hub import HfApi
 
 import bot
 from bot import catalogue, source
+from bot.devices.here import missing_for
 from bot.errors import BuildError, ForeignRepoError, UnsupportedArchitectureError
 from bot.formats import recipes
 from bot.hub import client
@@ -23,7 +24,6 @@ from bot.records.plans import Plan, PublishedRepo, SourceState
 from bot.state.memory import Memory
 from bot.steps.plan import PlanInputs, current_keys, plan, require_work
 from bot.steps.watch import Reader, source_state
-from bot.system import machine
 from tests.source import models
 
 CONFIG = models.CONFIG | {"hidden_size": 3072, "num_attention_heads": 32, "num_hidden_layers": 2, "vocab_size": 32064}
@@ -89,7 +89,7 @@ def test_the_same_release_gives_the_same_keys_and_another_one_gives_others(hub: 
     assert len(set(keys(release))) == len(keys(release))
 
 
-@pytest.mark.skipif(machine.missing_for("cuda") is None, reason="this machine has an NVIDIA GPU")
+@pytest.mark.skipif(missing_for("cuda") is None, reason="this machine has an NVIDIA GPU")
 def test_what_cannot_run_here_is_left_out_and_said(hub: RunningHub, release: Release) -> None:
     todo = planned(hub, release, "onnx/cpu-int4", "onnx/cuda-int4")
     assert [v.variant.name for j in todo.jobs for v in j.variants] == ["onnx/cpu-int4"]

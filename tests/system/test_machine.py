@@ -1,49 +1,11 @@
 """What the machine at hand is."""
 
 import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bot.system import machine
-
-
-@pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A program of that name, first on the path; what it prints is in its file."""
-    program = tmp_path / "nvidia-smi"
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    machine.nvidia_memory.cache_clear()
-    yield program
-    machine.nvidia_memory.cache_clear()
-
-
-def says(program: Path, text: str, code: int = 0) -> None:
-    program.write_text(f"#!/bin/sh\necho '{text}'\nexit {code}\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
-def test_a_gpu_is_one_that_its_driver_lists(nvidia_smi: Path) -> None:
-    says(nvidia_smi, "15360")
-    assert machine.nvidia_memory() == 15360 << 20
-    assert machine.missing_for("cuda") is None
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
-def test_a_gpu_without_memory_of_its_own_shares_the_machines(nvidia_smi: Path) -> None:
-    says(nvidia_smi, "[N/A]")
-    assert machine.nvidia_memory() == machine.memory()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the program is a shell script")
-@pytest.mark.parametrize(("text", "code"), [("", 0), ("NVIDIA-SMI has failed", 9)])
-def test_a_driver_without_a_gpu_is_none(nvidia_smi: Path, text: str, code: int) -> None:
-    says(nvidia_smi, text, code)
-    assert machine.nvidia_memory() == 0
-    assert "NVIDIA GPU" in (machine.missing_for("cuda") or "")
 
 
 @pytest.fixture

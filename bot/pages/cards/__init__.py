@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
+from bot import format_folders
 from bot.errors import RecordError
 from bot.formats import recipes
 from bot.formats.registry import Format, all_formats
@@ -40,6 +41,7 @@ def render_card(
         license=metadata.license_of(release, endpoint),
         rows=rows,
         best=choices[0].best,
+        device=format_folders.on_device(form.name, choices[0].target),
         choices=choices,
         close=figures.CLOSE_PERCENT,
         measured=figures.measured(rows, release),

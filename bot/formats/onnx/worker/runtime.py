@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bot import devices
 from bot.formats.onnx.worker.files import MODEL
 from bot.formats.onnx.worker.rows import ROWS, with_rows
 from bot.records.artifacts import Json, Variant
@@ -21,11 +23,7 @@ from bot.worker.windows import longrope_switch
 Array = Any  # numpy is not installed where mypy runs
 
 _PIECE = 128  # positions whose logits the runtime holds at once: 102 MB with 200,064 tokens
-_DEVICES = {
-    "cuda": ("an NVIDIA GPU", "CUDAExecutionProvider"),
-    "dml": ("a GPU with DirectX 12 on Windows", "DmlExecutionProvider"),
-    "webgpu": ("a GPU and WebGPU", "WebGpuExecutionProvider"),
-}
+_DEVICES = Path(__file__).parents[1] / "devices.toml"
 
 
 def send_nothing() -> None:
@@ -155,11 +153,12 @@ def find_device(variant: Variant) -> None:
     """Raise RuntimeError where the device that a variant is built for cannot be had: that is not the file's fault."""
     import onnxruntime
 
-    offered = onnxruntime.get_available_providers()
-    if variant.target in _DEVICES:
-        device, provider = _DEVICES[variant.target]
-        if provider not in offered:
-            raise RuntimeError(f"{variant.name} needs {device}; onnxruntime here offers {', '.join(offered)}")
+    device, offered = devices.find(variant.target), onnxruntime.get_available_providers()
+    known = tomllib.loads(_DEVICES.read_text(encoding="utf-8")).get(variant.target)
+    if device is None or known is None:
+        raise RuntimeError(f"{variant.name} is for {variant.target}, of which onnxruntime knows nothing here")
+    if known.get("provider", offered[0]) not in offered:
+        raise RuntimeError(f"{variant.name} needs {device.needed}; onnxruntime here offers {', '.join(offered)}")
 
 
 def load(task: VerifyTask) -> Runtime:
