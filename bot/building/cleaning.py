@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bot.catalogue.families import FAMILIES
+from bot.catalogue.families import SAMPLES
 from bot.config.tables import KeepTable
 from bot.errors import RecordError
 from bot.records.artifacts import Artifact, BuildRecord
@@ -38,7 +38,7 @@ _FOLDERS: tuple[tuple[str, State, str], ...] = (
     ("references", "reference", _DIGEST),
     ("importances", "reference", _DIGEST),
     ("pictures", "reference", _DIGEST),
-    ("samples", "sample", "|".join(["[0-9a-f]{16}", *map(re.escape, FAMILIES)])),
+    ("samples", "sample", "|".join(["[0-9a-f]{16}", *map(re.escape, SAMPLES)])),
     ("logs", "log", r".+-[0-9a-f]{12}\.log"),
 )
 

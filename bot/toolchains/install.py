@@ -250,9 +250,9 @@ def _install(name: str, lock: Lock, slot: Path, task: Task) -> None:
         )
         _write(slot / _MARK, json.dumps(complete.to_json(), indent=2) + "\n")
     except CommandFailed as failed:
-        raise error(name, failed, log) from None
+        raise error(f"the toolchain {name}", failed, log) from None
     except OSError as problem:
-        raise error(name, CommandFailed(str(problem)), log) from None
+        raise error(f"the toolchain {name}", CommandFailed(str(problem)), log) from None
     finally:
         if _complete(slot) is None:
             shutil.rmtree(slot, ignore_errors=True)

@@ -173,27 +173,25 @@ def compilation(task: Task) -> Callable[[str], None]:
     return follow
 
 
-def error(toolchain: str, failed: CommandFailed, log: Path) -> PhiBotError:
-    """Return the error that a person gets to see when an installation failed."""
+def error(what: str, failed: CommandFailed, log: Path) -> PhiBotError:
+    """Return the error that a person gets to see when installing ``what`` failed."""
     if re.search(r"No space left on device|Disk quota exceeded|\[Errno 28\]", failed.output):
         return DiskFullError(
-            f"the disk filled up while the toolchain {toolchain} was being installed",
+            f"the disk filled up while {what} was being installed",
             hint="Nothing of it is left. Free some disk, or set PHI_BOT_CACHE to a folder on a larger one.",
         )
     if "ensurepip is not" in failed.output:  # Debian has it in a package of its own
         return ToolchainError(
-            f"the toolchain {toolchain} could not be installed: this Python cannot make virtual environments",
+            f"{what} could not be installed: this Python cannot make virtual environments",
             hint="Install what it lacks; on Debian and Ubuntu: apt-get install python3-venv",
         )
-    what, hint = str(failed), ""
+    why, hint = str(failed), ""
     if "connection broken by" in failed.output:
-        what = "a package index does not answer"
+        why = "a package index does not answer"
         hint = "Check the network, and pip's settings (`pip config list`). "
         if cpu_index() in failed.output:
             hint += f"{cpu_index()} has PyTorch's CPU builds; PHI_BOT_TORCH_INDEX names another that has. "
-    return ToolchainError(
-        f"the toolchain {toolchain} could not be installed: {what}", hint=f"{hint}All that was printed is in {log}."
-    )
+    return ToolchainError(f"{what} could not be installed: {why}", hint=f"{hint}All that was printed is in {log}.")
 
 
 def essence(output: str) -> str:

@@ -170,22 +170,22 @@ def test_there_is_always_one_line(output: str) -> None:
 
 def test_a_full_disk_and_a_dead_network_are_told_apart(tmp_path: Path) -> None:
     full = CommandFailed("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device")
-    assert isinstance(error("tiny", full, tmp_path / "log"), DiskFullError)
+    assert isinstance(error("the toolchain tiny", full, tmp_path / "log"), DiskFullError)
     dead = CommandFailed(
         "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\n"
         "ERROR: No matching distribution found for a==1"
     )
-    told = error("tiny", dead, tmp_path / "log")
+    told = error("the toolchain tiny", dead, tmp_path / "log")
     assert isinstance(told, ToolchainError)
     assert told.message == "the toolchain tiny could not be installed: a package index does not answer"
     assert "PHI_BOT_TORCH_INDEX" not in told.hint
     assert str(tmp_path / "log") in told.hint
     torch = CommandFailed(f"Looking in indexes: https://index.example/simple, {cpu_index()}\n{dead.output}")
-    assert "PHI_BOT_TORCH_INDEX names another" in error("tiny", torch, tmp_path / "log").hint
+    assert "PHI_BOT_TORCH_INDEX names another" in error("the toolchain tiny", torch, tmp_path / "log").hint
 
 
 def test_a_python_that_cannot_make_environments_is_said_so(tmp_path: Path) -> None:
     printed = "The virtual environment was not created successfully because ensurepip is not\navailable. …\n"
-    told = error("tiny", CommandFailed(printed), tmp_path / "log")
+    told = error("the toolchain tiny", CommandFailed(printed), tmp_path / "log")
     assert told.message.endswith("this Python cannot make virtual environments")
     assert "python3-venv" in told.hint
