@@ -9,8 +9,9 @@ from bot.records.evidence import Generation
 from bot.texts import WITH_TOOLS
 from bot.worker.runtime import Runtime
 
-_HAIR = 0.01  # nats
-_ENDING = 16  # tokens within which an answer has to end, where the original would end it at once
+#: Nats by which a token must lead for a runtime to be held to it. It is far more than the same weights differ by when
+#: they read a prompt at once and token by token: in bfloat16, on a model whose activations are large, some tenths.
+_CLEARLY = 1.0
 
 
 def tokenizer(runtime: Runtime, reference: Json, known: Collection[str]) -> tuple[bool, str]:
@@ -67,35 +68,46 @@ def _written_differently(runtime: Runtime, chats: list[Json]) -> list[str]:
 
 
 def stop_tokens(runtime: Runtime, reference: Json) -> tuple[bool, str]:
-    """Check that the runtime stops at all ids that end the original's answers, and that it does end one.
+    """Check that the runtime stops at all ids that end the original's answers, and does so when it comes to one.
 
-    It has to wherever an end is what it finds likeliest itself. Where that is another token than the original's, the
-    weights differ, not what the runtime does at an end; how far they may is for the distances to say.
+    It has to come to one wherever an end is clearly what it finds likeliest itself. Where that is another token than
+    the original's, rounding has changed the weights, not what the runtime does at an end; what rounding may cost is for
+    the distances to say.
     """
     missing = sorted(set(reference["stop_ids"]) - runtime.stop_ids())
     if missing:
         return False, f"generating does not end at {', '.join(repr(runtime.decode([i])) for i in missing)}"
     names = f"ends at {len(reference['stop_ids'])} tokens"
-    ended = 0
-    for ending in reference["endings"]:
-        if len(runtime.generate(ending, _ENDING)) < _ENDING:
-            ended += 1
-        elif _ends(runtime, ending, reference):
-            return False, f"{names}, but went on for {_ENDING} where an end is the likeliest token"
     if not reference["endings"]:
         return True, f"{names}; the original itself ends none of the shipped answers"
-    return True, f"{names}, and ended {ended} of {len(reference['endings'])} answers where the original does"
+    ranks = []
+    for ending in reference["endings"]:
+        new = runtime.generate(ending, 1)
+        if not new:
+            continue
+        if new[0] in reference["stop_ids"]:
+            return False, f"{names}, but wrote {runtime.decode(new)!r} and did not end"
+        lead, rank = _end_after(runtime, ending, reference)
+        if lead > _CLEARLY:
+            return False, f"{names}, but went on where an end is the likeliest token by {lead:.1f} nats"
+        ranks.append(rank)
+    of = len(reference["endings"])
+    ended = f"{names}, and ended {of - len(ranks)} of {of} answers where the original does"
+    return (
+        True,
+        f"{ended}; in the others an end is the likeliest token but {max(ranks) - 1} at most" if ranks else ended,
+    )
 
 
-def _ends(runtime: Runtime, ids: list[int], reference: Json) -> bool:
-    """Say whether a token that ends answers is what an artifact finds likeliest after some ids, and not by a hair.
+def _end_after(runtime: Runtime, ids: list[int], reference: Json) -> tuple[float, int]:
+    """Return by how many nats the likeliest end leads all other tokens after some ids (below 0: trails), and its rank.
 
-    The same weights give other last digits for a prompt than token by token, so a tie says nothing.
+    An artifact's own logits are asked, whatever its runtime generates there.
     """
     row = runtime.logits(ids, [len(ids) - 1])[-1].copy()
-    best = row[reference["stop_ids"]].max()
+    end = float(row[reference["stop_ids"]].max())
     row[reference["stop_ids"]] = -np.inf
-    return bool(best > row.max() + _HAIR)
+    return end - float(row.max()), int((row > end).sum()) + 1
 
 
 def generation(runtime: Runtime, prompt: Json) -> Generation:
@@ -112,15 +124,18 @@ def generation(runtime: Runtime, prompt: Json) -> Generation:
 
 
 def said_something(runtime: Runtime, generations: list[Generation], reference: Json) -> tuple[bool, str]:
-    """Check that there was an answer to every prompt that the original answers.
+    """Check that there was an answer to every prompt that the original answers, and that none goes on past an end.
 
-    An artifact may be silent where it finds an end the likeliest token, but not at every prompt.
+    An artifact may be silent where it finds an end the likeliest token or nearly so, but not at every prompt.
     """
+    passed = [i for g in generations for i in g.ids if i in reference["stop_ids"]]
+    if passed:
+        return False, f"wrote {runtime.decode(passed[:1])!r} in an answer and went on"
     pairs = list(zip(generations, reference["prompts"], strict=True))
     silent = [(g, prompt["ids"]) for g, prompt in pairs if not g.ids and not prompt["silent"]]
     answered = sum(not prompt["silent"] for _, prompt in pairs)
     for g, ids in silent:
-        if len(silent) == answered or not _ends(runtime, ids, reference):
+        if len(silent) == answered or _end_after(runtime, ids, reference)[0] < -_CLEARLY:
             return False, f"nothing was generated for {g.prompt[:40]!r}"
     said = f"{sum(len(g.ids) for g in generations)} tokens from {len(generations)} prompts"
     if answered < len(pairs):
