@@ -26,13 +26,13 @@ from bot.machines.estimate_models import expected
 from bot.machines.placing import place_jobs
 from bot.machines.runners import local
 from bot.progress import Display, display
+from bot.proving.build_job import build
+from bot.proving.prove import in_order
 from bot.publishing.early_upload import EarlyUpload
 from bot.records.artifacts import Artifact
 from bot.records.plans import Job
 from bot.source.shape import local_shape
-from bot.steps.build import build
 from bot.steps.plan import plan_releases
-from bot.steps.prove import in_order
 from tests.contexts import context_of
 
 RESULTS = Path(__file__).parent / "results" / "uploads.json"

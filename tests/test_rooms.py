@@ -29,6 +29,7 @@ FLOORS = (
     "building",
     "state",
     "pages",
+    "proving",
     "localhub github",
     "publishing",
     "hf_jobs",

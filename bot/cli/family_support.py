@@ -10,12 +10,12 @@ from bot.catalogue.families import SAMPLES
 from bot.context import Context
 from bot.errors import SourceError
 from bot.pages import templates
+from bot.proving.prove import prove_all
 from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
 from bot.records.evidence import Distance
 from bot.records.failures import failure, is_refusal, merge_reports
 from bot.records.plans import Plan
 from bot.steps.plan import plan_releases
-from bot.steps.prove import prove_all
 from bot.steps.watch import Reader
 
 

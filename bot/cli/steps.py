@@ -25,6 +25,7 @@ from bot.cli.options import (
 from bot.context import Context
 from bot.errors import PhiBotError, RecordError
 from bot.formats import recipes
+from bot.proving.prove import build_all, verify_all
 from bot.publishing.rights import permitted_artifacts, require, state_repo
 from bot.publishing.staging import staging_repo
 from bot.records.artifacts import Artifact, Failure, Report
@@ -34,7 +35,6 @@ from bot.state.reports import count, failures_in
 from bot.steps.announce import announce, announce_releases
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
-from bot.steps.prove import build_all, verify_all
 from bot.steps.publish import publish
 from bot.steps.run import FOR_A_MATRIX, watch_and_plan
 from bot.steps.stage import stage

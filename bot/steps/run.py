@@ -15,6 +15,7 @@ from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace
 from bot.machines.assign_runners import HERE, assign_runners
 from bot.progress import Display
+from bot.proving.prove import prove_all
 from bot.publishing.early_upload import EarlyUpload
 from bot.publishing.rights import Target, writable_plan
 from bot.publishing.staging import staged_folders
@@ -25,7 +26,6 @@ from bot.state.counting import counting_attempts
 from bot.state.memory import Memory, ToolchainRefusal
 from bot.state.store import Store, store_of
 from bot.steps.plan import NOTHING, PlanInputs, current_keys, plan, require_work
-from bot.steps.prove import prove_all
 from bot.steps.publish import Owners, publish
 from bot.steps.publish import publish_target as placed_to_publish
 from bot.steps.stage import stage

@@ -17,8 +17,8 @@ from bot.errors import DiskTooSmallError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.progress import Silent
+from bot.proving.build_job import streams
 from bot.records.artifacts import Release
-from bot.steps.build import streams
 from bot.workspace import Workspace
 from tests.contexts import context_of
 from tests.hub.faulty import Fault, Proxy, proxy

@@ -10,10 +10,10 @@ from bot.cli.family_support import first_defaults
 from bot.context import Context
 from bot.errors import VerifyError
 from bot.progress import Silent
+from bot.proving.build_job import build
+from bot.proving.verify_artifact import verify
 from bot.records.artifacts import Artifact, Variant
-from bot.steps.build import build
 from bot.steps.plan import plan_releases
-from bot.steps.verify import verify
 from bot.steps.watch import Reader
 from bot.toolchains.install import ensure
 from bot.workspace import hash_files, read_artifact, write_json

@@ -91,7 +91,7 @@ def test_plots_are_the_pictures_of_cards(head: Path) -> None:
         ("bot/publishing/due.py", ["plan"]),
         ("bot/steps/publish.py", ["publishing"]),
         ("bot/steps/run.py", ["plan", "publishing"]),
-        ("bot/steps/verify.py", ["steps"]),
+        ("bot/proving/verify_artifact.py", ["steps"]),
         ("bot/building/reference.py", ["measuring"]),
         ("bot/cli/steps.py", ["commands"]),
     ],

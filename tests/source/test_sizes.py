@@ -17,12 +17,12 @@ from bot.errors import AlteredDownloadError, OversizedFileError, SourceError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.machines.placing import demand
+from bot.proving.build_job import streams
 from bot.records.artifacts import CONTENT_FILES, Release, SourceFile
 from bot.source import bounds, sizes, sparse_files
 from bot.source.names import NOTICES
 from bot.source.sparse_files import room
 from bot.state.memory import Memory
-from bot.steps.build import streams
 from bot.steps.watch import Reader, watch
 from bot.workspace import Workspace
 from tests.contexts import context_of

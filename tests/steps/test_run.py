@@ -19,11 +19,11 @@ from bot.errors import BuildError, HubUnreachableError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.progress import Silent
+from bot.proving import prove
 from bot.records.artifacts import Report
 from bot.records.failures import cut_short, failure
 from bot.state.memory import Memory
 from bot.state.store import Store
-from bot.steps import prove
 from bot.steps import run as steps
 from bot.steps.run import Cycle, run
 from bot.workspace import Workspace

@@ -15,10 +15,10 @@ from bot.context import Context
 from bot.errors import BuildError
 from bot.formats import recipes
 from bot.pages.figures import nats
+from bot.proving.verify_artifact import compare
 from bot.records.artifacts import Failure, ImatrixTrial, Release, digest_of
 from bot.records.evidence import DISTANCE, Evidence
 from bot.records.plans import PlannedVariant
-from bot.steps.verify import compare
 from bot.toolchains.enter import WholeSourceError
 from bot.workspace import read_artifact, write_json
 

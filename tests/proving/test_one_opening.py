@@ -17,11 +17,11 @@ from bot.errors import BuildError
 from bot.hub import client
 from bot.localhub import serve
 from bot.progress import Silent
+from bot.proving import verify_artifact
+from bot.proving.prove import build_all, prove_all, verify_all
 from bot.records.artifacts import Artifact
 from bot.records.plans import Job
-from bot.steps import verify as verify_step
 from bot.steps.plan import plan_releases
-from bot.steps.prove import build_all, prove_all, verify_all
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.e2e.world import MODEL
@@ -60,7 +60,7 @@ def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
             return super().__enter__()
 
     monkeypatch.setattr(release_at_hand, "WeightStream", Counted)
-    monkeypatch.setattr(verify_step, "missing_bytes", lambda *_: 1 << 60)
+    monkeypatch.setattr(verify_artifact, "missing_bytes", lambda *_: 1 << 60)
     with serve(tmp_path / "hub") as running:
         hub = client.connect(running.url, running.token)
         with Silent().task("release") as task:

@@ -13,10 +13,10 @@ from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotF
 from bot.hub import client
 from bot.machines.placing import BYTES_A_SECOND
 from bot.progress import Silent
+from bot.proving import build_job
+from bot.proving.prove import in_order, prove_all
 from bot.records.plans import Job, Placement
-from bot.steps import build as build_step
 from bot.steps.plan import plan_releases
-from bot.steps.prove import in_order, prove_all
 from bot.steps.watch import Reader
 from bot.toolchains import Toolchain, enter
 from bot.workspace import Workspace
@@ -49,7 +49,7 @@ def jobs_of(
     launcher.write_text(WORKER.format(root=str(ROOT), end=end))
     monkeypatch.setattr(enter, "LAUNCHER", launcher)
     monkeypatch.setattr(
-        build_step,
+        build_job,
         "ensure",
         lambda name, _: Toolchain(name=name, python=Path(sys.executable), lock_digest="0" * 64, versions={}),
     )

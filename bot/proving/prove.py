@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bot.context import Context
 from bot.errors import PhiBotError, SourceError
 from bot.machines.placing import BYTES_A_SECOND
+from bot.proving.build_job import build, partial_report
+from bot.proving.build_together import Built, build_together, found_for, streams_here
+from bot.proving.verify_artifact import Verifying
 from bot.records.artifacts import Artifact, Failure, Report
 from bot.records.failures import CutShortError, cut_short, failure, interruption, merge_reports
 from bot.records.plans import Job
-from bot.steps.build import build, partial_report
-from bot.steps.build_together import Built, build_together, found_for, streams_here
-from bot.steps.verify import Verifying
 
 
 def prove_all(jobs: Sequence[Job], context: Context, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:

@@ -14,10 +14,10 @@ from bot.devices.here import missing_for
 from bot.errors import BuildError, PhiBotError, VerifyError
 from bot.formats.registry import all_formats, worker_module
 from bot.progress import Task
+from bot.proving.weights_pass import Found, compare_weights
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
 from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
-from bot.steps.weights_pass import Found, compare_weights
 from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure

@@ -12,11 +12,11 @@ from bot import catalogue
 from bot.errors import DiskFullError
 from bot.hub import client
 from bot.progress import Silent, Task
+from bot.proving.build_job import build
+from bot.proving.verify_artifact import verify
 from bot.records.artifacts import Artifact, Release
 from bot.records.plans import Job
-from bot.steps.build import build
 from bot.steps.plan import plan_releases
-from bot.steps.verify import verify
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.contexts import context_of

@@ -18,14 +18,14 @@ from bot.hub import client
 from bot.hub.client import Hub
 from bot.localhub import RunningHub
 from bot.progress import Silent, Task
+from bot.proving.build_job import build, streams
+from bot.proving.imatrix_trial import Trials, to_build, trial_of
+from bot.proving.verify_artifact import verify
 from bot.records.artifacts import Artifact, Failure, ImatrixTrial, Release, Variant
 from bot.records.failures import failure
 from bot.records.plans import Job, PlannedVariant
 from bot.source import local_release
-from bot.steps.build import build, streams
-from bot.steps.imatrix_trial import Trials, to_build, trial_of
 from bot.steps.plan import plan_releases
-from bot.steps.verify import verify
 from bot.workspace import Workspace, read_artifact, write_json
 from tests.contexts import context_of
 from tests.formats import examples

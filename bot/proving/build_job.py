@@ -16,6 +16,7 @@ from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotErro
 from bot.formats import recipes
 from bot.formats.registry import all_formats, worker_module
 from bot.progress import Task
+from bot.proving.imatrix_trial import Trials, to_build
 from bot.records.artifacts import (
     Artifact,
     BuildRecord,
@@ -34,7 +35,6 @@ from bot.source import sparse_files
 from bot.source.chat_template import chat_format
 from bot.source.prompt import prompt_of
 from bot.source.sparse_files import streamed_bytes
-from bot.steps.imatrix_trial import Trials, to_build
 from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import FORESEEN, WholeSourceError

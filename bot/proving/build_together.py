@@ -16,11 +16,11 @@ from bot.errors import DiskTooSmallError, PhiBotError, SourceError
 from bot.formats import recipes
 from bot.machines.estimate_models import expected
 from bot.progress import Silent, Together
+from bot.proving.build_job import build, disk_to_come, is_left, partial_report, streams
 from bot.records.artifacts import Report
 from bot.records.failures import interruption
 from bot.records.plans import Job
 from bot.source.sparse_files import streamed_bytes
-from bot.steps.build import build, disk_to_come, is_left, partial_report, streams
 from bot.system.together import memory, run_together
 from bot.toolchains.enter import Ending, WholeSourceError
 from bot.toolchains.install import ensure
