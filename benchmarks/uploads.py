@@ -26,7 +26,7 @@ from bot.machines.estimate_models import expected
 from bot.machines.placing import place_jobs
 from bot.machines.runners import local
 from bot.progress import Display, display
-from bot.proving.build_job import build
+from bot.proving.build_job import build_job
 from bot.proving.prove import in_order
 from bot.publishing.early_upload import EarlyUpload
 from bot.records.artifacts import Artifact
@@ -108,7 +108,7 @@ def files_of(artifact: Artifact) -> Mapping[str, Path]:
 def built(jobs: Sequence[Job], work: Path, hub: Hub, shown: Display) -> Iterator[Artifact]:
     """Build jobs one after the other."""
     for job in jobs:
-        report = build(job, context_of(hub=hub, workspace=work, display=shown, threads=_CORES))
+        report = build_job(job, context_of(hub=hub, workspace=work, display=shown, threads=_CORES))
         yield from report.artifacts
 
 

@@ -25,7 +25,6 @@ from bot.cli.options import (
 from bot.context import Context
 from bot.errors import PhiBotError, RecordError
 from bot.formats import recipes
-from bot.proving.prove import build_all, verify_all
 from bot.publishing.rights import permitted_artifacts, require, state_repo
 from bot.publishing.staging import staging_repo
 from bot.records.artifacts import Artifact, Failure, Report
@@ -33,11 +32,13 @@ from bot.records.failures import CutShortError, failure, merge_reports
 from bot.records.plans import Plan
 from bot.state.reports import count, failures_in
 from bot.steps.announce import announce, announce_releases
+from bot.steps.build import build_all
 from bot.steps.plan import plan_releases, require_work
 from bot.steps.promote import promote
 from bot.steps.publish import publish
 from bot.steps.run import FOR_A_MATRIX, watch_and_plan
 from bot.steps.stage import stage
+from bot.steps.verify import verify_all
 from bot.steps.watch import Reader, read_named
 from bot.workspace import read_artifact
 

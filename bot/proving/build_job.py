@@ -10,20 +10,20 @@ from pathlib import Path
 import bot
 from bot import source
 from bot.building import importance_matrix
-from bot.building.release_at_hand import AtHand, at_hand, can_stream, forget_download, missing_bytes
+from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.context import Context
-from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, RecordError
+from bot.errors import BuildError, NotFiniteError, PhiBotError, RecordError
 from bot.formats import recipes
 from bot.formats.registry import all_formats, worker_module
 from bot.progress import Task
 from bot.proving.imatrix_trial import Trials, to_build
+from bot.proving.job_disk import folder_of, need_disk, streams
 from bot.records.artifacts import (
     Artifact,
     BuildRecord,
     Cost,
     Failure,
     Json,
-    Release,
     Report,
     SourceRef,
     ToolchainRef,
@@ -31,10 +31,8 @@ from bot.records.artifacts import (
 from bot.records.failures import failure
 from bot.records.plans import Job, PlannedVariant
 from bot.records.tasks import BuildTask, Target
-from bot.source import sparse_files
 from bot.source.chat_template import chat_format
 from bot.source.prompt import prompt_of
-from bot.source.sparse_files import streamed_bytes
 from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import FORESEEN, WholeSourceError
@@ -42,7 +40,7 @@ from bot.toolchains.install import ensure
 from bot.workspace import Workspace, hash_files, read_artifact, write_json
 
 
-def build(job: Job, context: Context, *, stock: bool = False, given: AtHand | None = None) -> Report:
+def build_job(job: Job, context: Context, *, stock: bool = False, given: AtHand | None = None) -> Report:
     """Build the variants of a job that are not built yet, and return all of its artifacts.
 
     With ``stock`` the toolchain works its own way, without our fast paths: the same bytes for more memory and time. A
@@ -64,12 +62,14 @@ def _build(job: Job, context: Context, shared: AtHand | None, *, stock: bool) ->
     streamed = shared is None and not stock and streams(job, context)
     failures: list[Failure] = []
     with workspace.only_one(f"{job.format}-{release.content_digest[:16]}", display):
-        while todo := [v for v in job.variants if not workspace.has(_folder(workspace, v, release))]:
+        while todo := [v for v in job.variants if not workspace.has(folder_of(v, release, workspace))]:
             opening = nullcontext(shared) if shared is not None else at_hand(release, context, streamed=streamed)
             try:
                 with opening as given:  # before the toolchain: a broken model is known before minutes are spent on that
                     toolchain = ensure(job.format, display)
-                    parts = [p for v in todo for p in to_build(v) if not workspace.has(_folder(workspace, p, release))]
+                    parts = [
+                        p for v in todo for p in to_build(v) if not workspace.has(folder_of(p, release, workspace))
+                    ]
                     builder = _Builder(job=job, given=given, toolchain=toolchain, context=context)
                     failures = builder.run(parts, stock=stock)
                     failures = Trials(release=release, given=given, context=context).decide(todo, failures)
@@ -78,12 +78,12 @@ def _build(job: Job, context: Context, shared: AtHand | None, *, stock: bool) ->
                     raise
                 display.say(f"{release.label} is fetched whole for {job.format}: {error.message}")
                 streamed = False
-                _need_disk(job, workspace, missing_bytes(release, workspace))
+                need_disk(job, workspace, missing_bytes(release, workspace))
                 continue
             break
     failed = {f.variant for f in failures}
     built = [v for v in job.variants if v.variant.name not in failed]
-    artifacts = tuple(read_artifact(_folder(workspace, v, release)) for v in built)
+    artifacts = tuple(read_artifact(folder_of(v, release, workspace)) for v in built)
     return Report(artifacts=artifacts, failures=tuple(failures))
 
 
@@ -92,7 +92,7 @@ def partial_report(job: Job, workspace: Workspace, error: PhiBotError) -> Report
     artifacts: list[Artifact] = []
     failures: list[Failure] = []
     for planned in job.variants:
-        folder = _folder(workspace, planned, job.release)
+        folder = folder_of(planned, job.release, workspace)
         try:
             if workspace.has(folder):
                 artifacts.append(read_artifact(folder))
@@ -102,69 +102,6 @@ def partial_report(job: Job, workspace: Workspace, error: PhiBotError) -> Report
             reason = unreadable
         failures.append(failure(job.release.label, planned.variant.name, "build", reason))
     return Report(artifacts=tuple(artifacts), failures=tuple(failures))
-
-
-def streams(job: Job, context: Context) -> bool:
-    """Say whether the source of a job is to stream: as planned, or because the disk is smaller than was thought.
-
-    Raises DiskTooSmallError where there is no room either way.
-    """
-    workspace = context.workspace
-    possible = can_stream(job.release, workspace)
-    missing, least = missing_bytes(job.release, workspace), streamed_bytes(job.release)
-    if possible and job.source == "streamed":
-        _need_disk_streamed(job, least, context)
-        return True
-    try:
-        _need_disk(job, workspace, missing)
-    except DiskTooSmallError:
-        if not possible:
-            raise
-        _need_disk_streamed(job, least, context)
-        context.display.say(
-            f"The weights of {job.release.label} do not fit on the disk beside the files made of them, so they stream"
-        )
-        return True
-    return False
-
-
-def _need_disk_streamed(job: Job, least: int, context: Context) -> None:
-    """Raise DiskTooSmallError unless there is room to stream, without what a download left that is not gone on with."""
-    try:
-        _need_disk(job, context.workspace, least)
-    except DiskTooSmallError:
-        if not forget_download(job.release, context):
-            raise
-        _need_disk(job, context.workspace, least)
-
-
-def _need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
-    """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
-    needed = disk_to_come(job, workspace) + source_bytes
-    if is_left(job, workspace):
-        workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
-
-
-def disk_to_come(job: Job, workspace: Workspace) -> int:
-    """Return how many bytes of disk a job will take beside its source, without what is there of it."""
-    return job.estimate.output + job.estimate.disk - _whole_already(job, workspace)
-
-
-def is_left(job: Job, workspace: Workspace) -> bool:
-    """Say whether anything of a job is to be built."""
-    return any(not workspace.has(_folder(workspace, v, job.release)) for v in job.variants)
-
-
-def _whole_already(job: Job, workspace: Workspace) -> int:
-    """Return how many bytes of the outputs a build that was killed has left. Files that are not whole have holes."""
-    built = [p for v in job.variants for p in to_build(v)]
-    parts = [f for p in built for f in workspace.partial(p.build_key, job.release).glob("*.part")]
-    files = [f for p in built for f in (_folder(workspace, p, job.release) / "files").rglob("*") if f.is_file()]
-    return min(sum(sparse_files.allocated_bytes(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
-
-
-def _folder(workspace: Workspace, planned: PlannedVariant, release: Release) -> Path:
-    return workspace.artifact(planned.build_key, release)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +219,7 @@ class _Builder:
             path_in_repo=planned.path_in_repo,
             imatrix=importance_matrix.read(matrix) if matrix and recipes.needs_matrix(planned.variant) else None,
         )
-        self._keep(record, folder, _folder(self.context.workspace, planned, release))
+        self._keep(record, folder, folder_of(planned, release, self.context.workspace))
 
     def _keep(self, record: BuildRecord, folder: Path, final: Path) -> None:
         """Write the records beside the files, and give the artifact its name."""

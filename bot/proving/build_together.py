@@ -15,8 +15,9 @@ from bot.context import Context
 from bot.errors import DiskTooSmallError, PhiBotError, SourceError
 from bot.formats import recipes
 from bot.machines.estimate_models import expected
-from bot.progress import Silent, Together
-from bot.proving.build_job import build, disk_to_come, is_left, partial_report, streams
+from bot.progress import Together
+from bot.proving.build_job import build_job, partial_report
+from bot.proving.job_disk import disk_to_come, is_left
 from bot.records.artifacts import Report
 from bot.records.failures import interruption
 from bot.records.plans import Job
@@ -29,9 +30,9 @@ Built = dict[tuple[str, str], Report | SourceError]  #: what came of jobs, by th
 
 
 def build_together(jobs: Sequence[Job], context: Context) -> Built:
-    """Build those jobs that can share the stream of their release; return what came of each.
+    """Build those of ``streaming`` jobs that can share the stream of their release; return what came of each.
 
-    They are those that stream, measure no importance matrix, and fit the memory and the disk of this machine together.
+    They are those that measure no importance matrix and fit the memory and the disk of this machine together.
     All others, and one whose toolchain needs more than a stream, are not in what is returned. A job that fails holds up
     no other. On Ctrl-C the workers are ended.
     """
@@ -75,7 +76,7 @@ def _build(jobs: Sequence[Job], context: Context) -> Built:
 def _build_one(job: Job, given: AtHand, context: Context) -> Report | SourceError | None:
     """Build a job; None where a stream does not do for it."""
     try:
-        return build(job, context, given=given)
+        return build_job(job, context, given=given)
     except SourceError as error:
         return error
     except WholeSourceError:
@@ -90,21 +91,13 @@ def _build_one(job: Job, given: AtHand, context: Context) -> Report | SourceErro
 def _can_share(job: Job, context: Context) -> bool:
     if any(recipes.needs_matrix(v.variant) or recipes.is_tried(v.variant) for v in job.variants):
         return False  # measuring a matrix is one more worker, in the middle of the job
-    if not is_left(job, context.workspace) or not streams_here(job, context):
+    if not is_left(job, context.workspace):
         return False
     try:
         ensure(job.format, context.display)
     except PhiBotError:
         return False
     return True
-
-
-def streams_here(job: Job, context: Context) -> bool:
-    """Say whether the source of a job is to stream."""
-    try:
-        return streams(job, replace(context, display=Silent()))
-    except PhiBotError:  # there is no room either way
-        return False
 
 
 def _disk_does(jobs: Sequence[Job], context: Context) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bot.context import Context
 from bot.errors import PhiBotError, SourceError
 from bot.machines.placing import BYTES_A_SECOND
-from bot.proving.build_job import build, partial_report
-from bot.proving.build_together import Built, build_together, found_for, streams_here
+from bot.proving.build_job import build_job, partial_report
+from bot.proving.build_together import Built, build_together, found_for
+from bot.proving.job_disk import streaming
 from bot.proving.verify_artifact import Verifying
 from bot.records.artifacts import Artifact, Failure, Report
 from bot.records.failures import CutShortError, cut_short, failure, interruption, merge_reports
@@ -21,54 +22,38 @@ def prove_all(jobs: Sequence[Job], context: Context, on_proven: Callable[[Artifa
     """
     done = Report()
     jobs = in_order(jobs)
-    rounds = [jobs] if any(streams_here(job, context) for job in jobs) else [[job] for job in jobs]
+    streamed = streaming(jobs, context)
+    rounds = [jobs] if streamed else [[job] for job in jobs]
     for number, at_once in enumerate(rounds):
         try:
-            built, broken = _all_built(at_once, context)
+            built, broken = _all_built(at_once, streamed, context)
             done = merge_reports(done, Report(failures=built.failures))
-            verified, at_fault = _verified(built.artifacts, context, on_proven)
+            verified, at_fault = verify_each(built.artifacts, context, on_proven)
             done = merge_reports(done, verified)
         except KeyboardInterrupt as error:
-            raise cut_short(done, error, _wanted(jobs), "build") from error
+            raise cut_short(done, error, asked_for(jobs), "build") from error
         if (found := broken or at_fault) is not None:
             return merge_reports(done, _not_tried([job for later in rounds[number + 1 :] for job in later], found))
     return done
 
 
-def _all_built(jobs: Sequence[Job], context: Context) -> tuple[Report, SourceError | None]:
-    """Build jobs. Where the model itself is at fault, return that too: other formats would fail on the same file."""
+def _all_built(jobs: Sequence[Job], streamed: Sequence[Job], context: Context) -> tuple[Report, SourceError | None]:
+    """Build jobs, those that are ``streamed`` together, as far as they can share a stream.
+
+    Where the model itself is at fault, return that too: other formats would fail on the same file.
+    """
     done = Report()
-    built = build_together(jobs, context)
+    built = build_together(streamed, context)
     for number, job in enumerate(jobs):
         try:
-            done = merge_reports(done, _built(job, context, built=built))
+            done = merge_reports(done, take_or_build(job, context, built=built))
         except SourceError as error:
             return merge_reports(done, _not_tried(jobs[number:], error)), error
     return done, None
 
 
 def _not_tried(jobs: Sequence[Job], error: SourceError) -> Report:
-    return Report(failures=tuple(failure(*one, "build", error) for one in _wanted(jobs)))
-
-
-def build_all(jobs: Sequence[Job], context: Context, *, stock: bool = False) -> Report:
-    """Build jobs, one after the other. One that fails holds up no other. Raises CutShortError on Ctrl-C.
-
-    With ``stock`` the toolchains work their own way (see ``build``).
-    """
-    done = Report()
-    try:
-        built = {} if stock else build_together(jobs, context)
-    except KeyboardInterrupt as error:
-        raise cut_short(done, error, _wanted(jobs), "build") from error
-    for job in jobs:
-        try:
-            done = merge_reports(done, _built(job, context, stock=stock, built=built))
-        except SourceError as error:
-            done = merge_reports(done, partial_report(job, context.workspace, error))
-        except KeyboardInterrupt as error:
-            raise cut_short(done, error, _wanted(jobs), "build") from error
-    return done
+    return Report(failures=tuple(failure(*one, "build", error) for one in asked_for(jobs)))
 
 
 def in_order(jobs: Sequence[Job]) -> list[Job]:
@@ -86,7 +71,7 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=place)
 
 
-def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> Report:
+def take_or_build(job: Job, context: Context, *, stock: bool = False, built: Built) -> Report:
     """Build one job, unless it is among those that were ``built`` at the same time; what is whole of it is kept.
 
     Raises SourceError where the model itself is at fault, and CutShortError on Ctrl-C.
@@ -94,7 +79,7 @@ def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> 
     try:
         if (found := found_for(job, built)) is not None:
             return found
-        return build(job, context, stock=stock)
+        return build_job(job, context, stock=stock)
     except SourceError:
         raise
     except PhiBotError as error:
@@ -104,12 +89,7 @@ def _built(job: Job, context: Context, *, stock: bool = False, built: Built) -> 
         raise CutShortError(partial_report(job, context.workspace, why)) from error
 
 
-def verify_all(artifacts: Sequence[Artifact], context: Context) -> Report:
-    """Verify artifacts; one that fails holds up no other, nor does a damaged source. Raises CutShortError on Ctrl-C."""
-    return _verified(artifacts, context, lambda _: None)[0]
-
-
-def _verified(
+def verify_each(
     artifacts: Sequence[Artifact], context: Context, on_proven: Callable[[Artifact], None]
 ) -> tuple[Report, SourceError | None]:
     """Return what came of verifying, and the error of the last model that is itself at fault."""
@@ -136,5 +116,6 @@ def _verified(
     return Report(artifacts=tuple(proven), failures=tuple(failures)), next(reversed(broken.values()), None)
 
 
-def _wanted(jobs: Iterable[Job]) -> Iterator[tuple[str, str]]:
+def asked_for(jobs: Iterable[Job]) -> Iterator[tuple[str, str]]:
+    """Yield the releases and variants of jobs, as failures name them."""
     yield from ((job.release.label, v.variant.name) for job in jobs for v in job.variants)

@@ -24,12 +24,6 @@ from bot.toolchains.install import ensure
 from bot.workspace import hash_files, read_release, write_json
 
 
-def verify(artifact: Artifact, context: Context) -> Artifact:
-    """Measure one artifact, as Verifying does."""
-    with Verifying((artifact,), context) as verifying:
-        return verifying.verify(artifact)
-
-
 class Verifying:
     """Verifies artifacts one after the other, with one opening of each release.
 

@@ -17,7 +17,7 @@ from bot.errors import DiskTooSmallError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.progress import Silent
-from bot.proving.build_job import streams
+from bot.proving.job_disk import streams
 from bot.records.artifacts import Release
 from bot.workspace import Workspace
 from tests.contexts import context_of

@@ -10,8 +10,7 @@ from bot.cli.family_support import first_defaults
 from bot.context import Context
 from bot.errors import VerifyError
 from bot.progress import Silent
-from bot.proving.build_job import build
-from bot.proving.verify_artifact import verify
+from bot.proving.build_job import build_job
 from bot.records.artifacts import Artifact, Variant
 from bot.steps.plan import plan_releases
 from bot.steps.watch import Reader
@@ -19,6 +18,7 @@ from bot.toolchains.install import ensure
 from bot.workspace import hash_files, read_artifact, write_json
 from tests.contexts import NOBODY, context_of
 from tests.controls.faults import Fault
+from tests.proving.alone import verify
 from tests.worker import running
 
 THREADS = 2
@@ -41,7 +41,7 @@ class Bench:
     def healthy(self, checkpoint: Path, format_name: str) -> Artifact:
         """Build a checkpoint as it is; return the artifact, with its evidence. Raises VerifyError if it fails."""
         (job,) = plan_releases([Reader(hub=NOBODY).named(str(checkpoint))], [variant(format_name)]).jobs
-        (artifact,) = build(job, self._context()).artifacts
+        (artifact,) = build_job(job, self._context()).artifacts
         return verify(artifact, self._context())
 
     def failed_checks(self, fault: Fault, checkpoint: Path, format_name: str) -> dict[str, str]:

@@ -12,14 +12,14 @@ from bot import catalogue
 from bot.errors import DiskFullError
 from bot.hub import client
 from bot.progress import Silent, Task
-from bot.proving.build_job import build
-from bot.proving.verify_artifact import verify
+from bot.proving.build_job import build_job
 from bot.records.artifacts import Artifact, Release
 from bot.records.plans import Job
 from bot.steps.plan import plan_releases
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.contexts import context_of
+from tests.proving.alone import verify
 from tests.worker.running import room_left, small_disk
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
@@ -56,7 +56,7 @@ def job_of(sample: Path, variant: str) -> Job:
 
 
 def build_on(workspace: Workspace, job: Job, display: Silent, *, stock: bool = False) -> Artifact:
-    report = build(job, context_of(workspace=workspace, display=display, threads=2), stock=stock)
+    report = build_job(job, context_of(workspace=workspace, display=display, threads=2), stock=stock)
     assert report.failures == ()
     return report.artifacts[0]
 

@@ -18,9 +18,9 @@ from bot.hub import client
 from bot.hub.client import Hub
 from bot.localhub import RunningHub
 from bot.progress import Silent, Task
-from bot.proving.build_job import build, streams
+from bot.proving.build_job import build_job
 from bot.proving.imatrix_trial import Trials, to_build, trial_of
-from bot.proving.verify_artifact import verify
+from bot.proving.job_disk import streams
 from bot.records.artifacts import Artifact, Failure, ImatrixTrial, Release, Variant
 from bot.records.failures import failure
 from bot.records.plans import Job, PlannedVariant
@@ -29,6 +29,7 @@ from bot.steps.plan import plan_releases
 from bot.workspace import Workspace, read_artifact, write_json
 from tests.contexts import context_of
 from tests.formats import examples
+from tests.proving.alone import verify
 from tests.steps import proven
 
 Q4_K_M, Q6_K, Q8_0 = (catalogue.all_variants()[f"gguf/{name}"] for name in ("q4_k_m", "q6_k", "q8_0"))
@@ -189,7 +190,7 @@ class Place:
         return job
 
     def build(self, variants: Sequence[Variant], display: Silent) -> dict[str, Artifact]:
-        report = build(
+        report = build_job(
             self.job(variants), context_of(hub=self.hub, workspace=self.workspace, display=display, threads=2)
         )
         assert report.failures == ()
@@ -268,7 +269,7 @@ def test_weights_that_stream_give_the_same_file(hub: RunningHub, sample: Path, r
     for source in ("kept", "streamed"):
         there = place_of(tmp_path / source, connected.release("microsoft/Phi-9"), connected, reference)
         job = replace(there.job(recipes.configured([Q4_K_M], "measured")), source=source)
-        report = build(job, context_of(hub=connected, workspace=there.workspace, threads=2))
+        report = build_job(job, context_of(hub=connected, workspace=there.workspace, threads=2))
         (artifact,) = report.artifacts
         assert artifact.build.imatrix is not None
         assert there.workspace.source(there.release).exists() == (source == "kept")

@@ -18,10 +18,12 @@ from bot.hub import client
 from bot.localhub import serve
 from bot.progress import Silent
 from bot.proving import verify_artifact
-from bot.proving.prove import build_all, prove_all, verify_all
+from bot.proving.prove import prove_all
 from bot.records.artifacts import Artifact
 from bot.records.plans import Job
+from bot.steps.build import build_all
 from bot.steps.plan import plan_releases
+from bot.steps.verify import verify_all
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.e2e.world import MODEL

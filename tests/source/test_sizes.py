@@ -17,7 +17,7 @@ from bot.errors import AlteredDownloadError, OversizedFileError, SourceError
 from bot.hub import client
 from bot.localhub import RunningHub
 from bot.machines.placing import demand
-from bot.proving.build_job import streams
+from bot.proving.job_disk import streams
 from bot.records.artifacts import CONTENT_FILES, Release, SourceFile
 from bot.source import bounds, sizes, sparse_files
 from bot.source.names import NOTICES

@@ -1,0 +1,92 @@
+"""What is there of a job, and whether the disk has room for the rest: beside all of its source, or a stream of it."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bot.building.release_at_hand import can_stream, forget_download, missing_bytes
+from bot.context import Context
+from bot.errors import DiskTooSmallError, PhiBotError
+from bot.progress import Silent
+from bot.proving.imatrix_trial import to_build
+from bot.records.artifacts import Release
+from bot.records.plans import Job, PlannedVariant
+from bot.source import sparse_files
+from bot.source.sparse_files import streamed_bytes
+from bot.workspace import Workspace
+
+
+def streams(job: Job, context: Context) -> bool:
+    """Say whether the source of a job is to stream: as planned, or because the disk is smaller than was thought.
+
+    Raises DiskTooSmallError where there is no room either way.
+    """
+    workspace = context.workspace
+    possible = can_stream(job.release, workspace)
+    missing, least = missing_bytes(job.release, workspace), streamed_bytes(job.release)
+    if possible and job.source == "streamed":
+        _need_disk_streamed(job, least, context)
+        return True
+    try:
+        need_disk(job, workspace, missing)
+    except DiskTooSmallError:
+        if not possible:
+            raise
+        _need_disk_streamed(job, least, context)
+        context.display.say(
+            f"The weights of {job.release.label} do not fit on the disk beside the files made of them, so they stream"
+        )
+        return True
+    return False
+
+
+def streaming(jobs: Sequence[Job], context: Context) -> list[Job]:
+    """Return the jobs whose source is to stream. What has no room either way is not among them: building it says so."""
+    unsaid = replace(context, display=Silent())
+    found = []
+    for job in jobs:
+        with suppress(PhiBotError):
+            if streams(job, unsaid):
+                found.append(job)
+    return found
+
+
+def _need_disk_streamed(job: Job, least: int, context: Context) -> None:
+    """Raise DiskTooSmallError unless there is room to stream, without what a download left that is not gone on with."""
+    try:
+        need_disk(job, context.workspace, least)
+    except DiskTooSmallError:
+        if not forget_download(job.release, context):
+            raise
+        need_disk(job, context.workspace, least)
+
+
+def need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
+    """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
+    needed = disk_to_come(job, workspace) + source_bytes
+    if is_left(job, workspace):
+        workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
+
+
+def disk_to_come(job: Job, workspace: Workspace) -> int:
+    """Return how many bytes of disk a job will take beside its source, without what is there of it."""
+    return job.estimate.output + job.estimate.disk - _whole_already(job, workspace)
+
+
+def is_left(job: Job, workspace: Workspace) -> bool:
+    """Say whether anything of a job is to be built."""
+    return any(not workspace.has(folder_of(v, job.release, workspace)) for v in job.variants)
+
+
+def _whole_already(job: Job, workspace: Workspace) -> int:
+    """Return how many bytes of the outputs a build that was killed has left. Files that are not whole have holes."""
+    built = [p for v in job.variants for p in to_build(v)]
+    parts = [f for p in built for f in workspace.partial(p.build_key, job.release).glob("*.part")]
+    files = [f for p in built for f in (folder_of(p, job.release, workspace) / "files").rglob("*") if f.is_file()]
+    return min(sum(sparse_files.allocated_bytes(f) for f in (*parts, *files)), job.estimate.output + job.estimate.disk)
+
+
+def folder_of(planned: PlannedVariant, release: Release, workspace: Workspace) -> Path:
+    """Return the folder of a variant's artifact, which may not be there."""
+    return workspace.artifact(planned.build_key, release)
