@@ -4,10 +4,13 @@ A tune's tokens are what its users meet in every answer (``<tool_call>``, ``<thi
 an added token (white space dropped beside it, matched in normalized text, as a word alone) in part or not at all.
 """
 
+import json
+import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from bot.texts import DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
+from bot.texts import CUT_NUMBERS, DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
 
 _TOKENS = 24  # of which texts are made one by one; a tokenizer may have thousands
 _CHAIN = 32  # tokens in each text that has all of them in it
@@ -43,6 +46,28 @@ def own_texts(tokenizer: Any) -> dict[str, list[str]]:
             kinds[behind] += _filled(_BEHIND, alike)
             kinds[before if left else behind] += _filled(_BESIDE, alike)
     return {kind: texts for kind, texts in kinds.items() if texts}
+
+
+def shipped_texts(tokenizer: Any, strings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the shipped strings that every runtime has to read as a tokenizer does, and the others by their kind.
+
+    There are others where it cuts digits one by one before all else: what counts as a digit then, libraries differ in.
+    """
+    if not _cuts_digits(tokenizer):
+        return list(strings), {}
+    apart = [text for text in strings if _has_spaced_number(text)]
+    return [text for text in strings if text not in apart], {CUT_NUMBERS: apart}
+
+
+def _cuts_digits(tokenizer: Any) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = json.loads(backend.to_str())["pre_tokenizer"] if backend is not None else None
+    steps = (whole.get("pretokenizers") or [whole]) if whole else []
+    return any(step["type"] == "Digits" and step["individual_digits"] for step in steps)
+
+
+def _has_spaced_number(text: str) -> bool:
+    return any(a == " " and not b.isascii() and unicodedata.category(b).startswith("N") for a, b in pairwise(text))
 
 
 def _sample(tokens: Sequence[Any]) -> list[Any]:

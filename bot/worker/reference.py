@@ -35,7 +35,7 @@ from bot.worker.feed import Feed
 from bot.worker.harness import NotFinite, NotTaken, Reporter, Unreadable, main, peak_memory
 from bot.worker.head import Head
 from bot.worker.original import Original
-from bot.worker.own import own_texts
+from bot.worker.own import own_texts, shipped_texts
 from bot.worker.streaming import Reading, hidden_states
 from bot.worker.tokens import read_tokenizer, stop_ids
 from bot.worker.windows import windows_of
@@ -100,14 +100,12 @@ def compute(task_json: Json, report: Reporter) -> Json:
 
 def _asked(tokenizer: Any, source: Path) -> dict[str, Json]:
     """Return what needs no weights: what the tokenizer and its template make of the shipped texts."""
+    shipped, apart = shipped_texts(tokenizer, texts.tokenizer())
+    unusual = texts.unusual() | apart | own_texts(tokenizer)
     return {
-        "tokenizer": _tokenized(tokenizer, texts.tokenizer()),
-        "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in _unusual(tokenizer).items()},
+        "tokenizer": _tokenized(tokenizer, shipped),
+        "unusual": {kind: _tokenized(tokenizer, strings) for kind, strings in unusual.items()},
     } | conversations.questions(tokenizer, source, texts.conversations(), texts.prompts())
-
-
-def _unusual(tokenizer: Any) -> dict[str, list[str]]:
-    return texts.unusual() | own_texts(tokenizer)
 
 
 def _tokenized(tokenizer: Any, strings: Sequence[str]) -> Json:

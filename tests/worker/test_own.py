@@ -1,12 +1,15 @@
 """Texts of a checkpoint's own tokens: every kind of token is tried, and their number is bounded."""
 
 import itertools
+import json
 from dataclasses import dataclass, field
 
 import pytest
 
-from bot.texts import DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
-from bot.worker.own import own_texts
+from bot import texts
+from bot.records.artifacts import Json
+from bot.texts import CUT_NUMBERS, DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
+from bot.worker.own import own_texts, shipped_texts
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,39 @@ def test_white_space_is_not_tried_beside_a_token_that_only_pads() -> None:
 
 def test_a_tokenizer_without_added_tokens_gives_none() -> None:
     assert own_texts(Tokenizer([])) == {}
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """A tokenizer with a backend of which only the first step is asked."""
+
+    pre_tokenizer: Json
+
+    @property
+    def backend_tokenizer(self) -> "Cutting":
+        return self
+
+    def to_str(self) -> str:
+        return json.dumps({"pre_tokenizer": self.pre_tokenizer})
+
+
+SINGLY = {"type": "Digits", "individual_digits": True}
+BYTES = {"type": "ByteLevel"}
+
+
+@pytest.mark.parametrize("steps", [SINGLY, {"type": "Sequence", "pretokenizers": [SINGLY, BYTES]}])
+def test_spaces_before_other_numbers_are_of_a_kind_where_digits_are_cut_one_by_one(steps: Json) -> None:
+    strings = ["½ ¾", "x² + y²", "a 12", " Ⅳ", "10²³"]
+    assert shipped_texts(Cutting(steps), strings) == (["x² + y²", "a 12", "10²³"], {CUT_NUMBERS: ["½ ¾", " Ⅳ"]})
+    assert shipped_texts(Cutting(steps), texts.tokenizer())[1][CUT_NUMBERS], "the shipped ones have such texts"
+
+
+@pytest.mark.parametrize(
+    "steps", [None, BYTES, {"type": "Sequence", "pretokenizers": [SINGLY | {"individual_digits": False}]}]
+)
+def test_else_they_count_as_all_others(steps: Json) -> None:
+    assert shipped_texts(Cutting(steps), ["½ ¾", "a"]) == (["½ ¾", "a"], {})
+
+
+def test_so_they_do_for_a_tokenizer_without_a_backend() -> None:
+    assert shipped_texts(Tokenizer([]), ["½ ¾"]) == (["½ ¾"], {})

@@ -60,6 +60,9 @@ class Onnx:
             "noncharacters": "https://github.com/microsoft/onnxruntime-extensions",
             "the sign that SentencePiece writes spaces with": "https://github.com/microsoft/onnxruntime-extensions",
             "tools in a conversation": "https://github.com/microsoft/onnxruntime-extensions/issues/1117",
+            "a space before a number in other signs than 0 to 9, where digits are cut one by one": (
+                "https://github.com/microsoft/onnxruntime-extensions"
+            ),
             "white space that the model's own tokens drop before them": "https://github.com/microsoft/onnxruntime-extensions",
         }
 
