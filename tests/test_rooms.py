@@ -62,7 +62,7 @@ ONLY = {
     "records": {"errors"},
     "worker": {"records", "sandbox", "texts"},
     "formats/NAME/worker": {"devices", "records", "sandbox", "worker"},
-    "formats": {"devices", "records", "texts", "toolchains"},
+    "formats": {"devices", "format_folders", "records", "texts", "toolchains"},
     "formats/NAME": {"records", "formats"},
     "formats/NAME/native": {"toolchains"},
     "localhub": {"errors", "pages", "printable", "records", "system"},

@@ -6,11 +6,10 @@ nothing else changes (CONTRIBUTING.md goes through it function by function).
 """
 
 import importlib
-import pkgutil
 from functools import cache
 from typing import Protocol, cast
 
-from bot import formats
+from bot import format_folders
 from bot.formats.needs import Needs
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
@@ -62,8 +61,8 @@ class Format(Protocol):
 @cache
 def all_formats() -> dict[str, Format]:
     """Return every format by name, in alphabetical order."""
-    names = sorted(m.name for m in pkgutil.iter_modules(formats.__path__) if m.ispkg)
-    return {name: cast("Format", importlib.import_module(f"bot.formats.{name}.format").FORMAT) for name in names}
+    modules = {name: importlib.import_module(f"bot.formats.{name}.format") for name in format_folders.names()}
+    return {name: cast("Format", module.FORMAT) for name, module in modules.items()}
 
 
 def worker_module(name: str) -> str:
