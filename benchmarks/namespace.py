@@ -36,8 +36,8 @@ from bot.records.artifacts import (
     SourceRef,
     ToolchainRef,
     Variant,
-    content_digest,
 )
+from bot.records.digests import content_digest
 from bot.worker.sample import config
 from tests.pages.cards import examples
 from tests.source import models

@@ -45,7 +45,7 @@ def logged(text: str) -> str:
 def json_text(value: Any, *, indent: int | None = None, compact: bool = False) -> str:
     """Return a value as JSON that can be read as it stands: what is hidden or not printable is escaped.
 
-    It is the same value. Digests are not taken of this text (``bot.records.artifacts.digest_of``). With ``compact``, no
+    It is the same value. Digests are not taken of this text (``bot.records.digests.digest_of``). With ``compact``, no
     space stands between its parts.
     """
     separators = (",", ":") if compact else None

@@ -33,17 +33,9 @@ from filelock import FileLock
 from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.printable import json_text, size
 from bot.progress import Display, Task
-from bot.records.artifacts import (
-    Artifact,
-    BuildRecord,
-    FileEntry,
-    Json,
-    MalformedRecordError,
-    Record,
-    Release,
-    digest_of,
-)
+from bot.records.artifacts import Artifact, BuildRecord, FileEntry, Json, MalformedRecordError, Record, Release
 from bot.records.base import parse
+from bot.records.digests import digest_of
 from bot.records.evidence import EVIDENCE_VERSION, Evidence
 from bot.system import occupancy
 

@@ -32,7 +32,8 @@ from bot.progress import display as display_of
 from bot.publishing.compose import EMPTY
 from bot.reconvert.approval import Approval
 from bot.reconvert.render import render
-from bot.records.artifacts import Artifact, Failure, Proposal, Publication, Record, Report, Staged, digest_of
+from bot.records.artifacts import Artifact, Failure, Proposal, Publication, Record, Report, Staged
+from bot.records.digests import digest_of
 from bot.records.plans import Notice, Postponed, WatchedSources
 from bot.source.prompt import Prompt
 from bot.workspace import write_json
@@ -134,7 +135,7 @@ def test_a_fault_of_the_bots_own_is_printed_without_what_steers_a_terminal(capsy
 
 # Those that make digests or compare, and those that are not part of the bot's own records.
 _OTHERS = {"config/text.py", "pages/markdown.py", "printable.py"}
-_OTHERS |= {"records/artifacts.py", "records/base.py", "records/schema.py"}
+_OTHERS |= {"records/base.py", "records/digests.py", "records/schema.py"}
 
 
 def test_json_for_people_and_repos_is_written_by_one_function() -> None:

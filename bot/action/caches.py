@@ -16,7 +16,7 @@ from bot.action.inputs import Inputs
 from bot.errors import PhiBotError
 from bot.machines.runners import LOCAL
 from bot.progress import Display
-from bot.records.artifacts import digest_of
+from bot.records.digests import digest_of
 from bot.toolchains import system
 from bot.toolchains.install import cache_folder, ensure, folder_of, installed
 

@@ -11,7 +11,8 @@ from bot.formats.registry import worker_module
 from bot.machines import worker_limits
 from bot.printable import duration, size
 from bot.progress import Task
-from bot.records.artifacts import Imatrix, Json, Release, digest_of
+from bot.records.artifacts import Imatrix, Json, Release
+from bot.records.digests import digest_of
 from bot.records.tasks import BuildTask, ImportanceTask, Target
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import FORESEEN, Supervision, run_worker

@@ -6,7 +6,8 @@ from bot import texts, toolchains
 from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.printable import duration, size
-from bot.records.artifacts import Json, Release, digest_of
+from bot.records.artifacts import Json, Release
+from bot.records.digests import digest_of
 from bot.records.tasks import ReferenceTask
 from bot.toolchains.install import ensure
 

@@ -7,7 +7,8 @@ from functools import cache
 
 from bot import texts, toolchains
 from bot.formats.registry import all_formats
-from bot.records.artifacts import Variant, build_key, digest_of
+from bot.records.artifacts import Variant
+from bot.records.digests import build_key, digest_of
 
 TEXT = "training.txt"  #: of bot/texts: what matrices are measured on, and no file afterwards
 MEASURED_ON = "gguf/q8_0"  #: as good as the original, at half the size

@@ -16,7 +16,8 @@ from bot.hub.jobs import JobOrder, RemoteJob
 from bot.machines.assign_runners import candidates
 from bot.machines.batches import batches
 from bot.publishing.rights import payer
-from bot.records.artifacts import Failure, Json, Report, digest_of
+from bot.records.artifacts import Failure, Json, Report
+from bot.records.digests import digest_of
 from bot.records.failures import failure
 from bot.records.plans import Job, Plan
 

@@ -9,7 +9,7 @@ from bot.hub.jobs import JobOrder, token_of
 from bot.hub.scheduled import labels
 from bot.machines.runners import Runner
 from bot.publishing.rights import payer, require, state_repo
-from bot.records.artifacts import digest_of
+from bot.records.digests import digest_of
 
 HOURS = 6  # that one run may take; the jobs that it started go on, and the next run finds them
 

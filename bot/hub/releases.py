@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from bot import format_folders, source
 from bot.hub.download import read_small
 from bot.hub.repo import Repo, commit_of
-from bot.records.artifacts import Json, Release, SourceFile, content_digest
+from bot.records.artifacts import Json, Release, SourceFile
+from bot.records.digests import content_digest
 from bot.source.config import CONFIG_BYTES, bad_config
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
 from bot.source.meaning import NATIVE

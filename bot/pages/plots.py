@@ -13,7 +13,8 @@ from bot.machines import worker_limits
 from bot.pages import figures
 from bot.printable import one_line
 from bot.progress import Display
-from bot.records.artifacts import ProvenBuild, Release, digest_of
+from bot.records.artifacts import ProvenBuild, Release
+from bot.records.digests import digest_of
 from bot.records.tasks import PlotCurve, PlotPoint, PlotTask
 from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure

@@ -16,7 +16,8 @@ from bot.errors import BuildError
 from bot.formats import recipes
 from bot.pages.figures import nats
 from bot.proving.verify_artifact import compare
-from bot.records.artifacts import Failure, ImatrixTrial, Release, digest_of
+from bot.records.artifacts import Failure, ImatrixTrial, Release
+from bot.records.digests import digest_of
 from bot.records.evidence import DISTANCE, Evidence
 from bot.records.plans import PlannedVariant
 from bot.toolchains.enter import WholeSourceError

@@ -12,7 +12,8 @@ from bot.config import Config
 from bot.errors import ForeignRepoError, RecordError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.namespace import Namespace
-from bot.records.artifacts import BuildRecord, MalformedRecordError, Record, SourceFile, digest_of
+from bot.records.artifacts import BuildRecord, MalformedRecordError, Record, SourceFile
+from bot.records.digests import digest_of
 from bot.source.strict import parse_object
 
 MARKER, BUILD_FILE, EVIDENCE_FILE = "staging.json", "build.json", "evidence.json"

@@ -9,7 +9,8 @@ from bot.progress import Silent
 from bot.reconvert import child, foreign
 from bot.reconvert.child import ChildError, Code, StoppedError
 from bot.reconvert.records import Figure, SideMeasurement
-from bot.records.artifacts import BuildRecord, Report, digest_of
+from bot.records.artifacts import BuildRecord, Report
+from bot.records.digests import digest_of
 from bot.records.evidence import Evidence
 from bot.workspace import hash_files
 

@@ -7,7 +7,8 @@ from bot.formats.registry import all_formats
 from bot.printable import json_text
 from bot.reconvert.records import Description, RecipePrint
 from bot.reconvert.rooms import own_rooms
-from bot.records.artifacts import Variant, build_key
+from bot.records.artifacts import Variant
+from bot.records.digests import build_key
 
 VERSION = 1  # of what `phi-bot describe` prints
 _SAME = "0" * 64  # of a release and of a lock, which are not part of a recipe

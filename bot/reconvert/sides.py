@@ -18,8 +18,8 @@ from bot.reconvert.child import ChildError, Code
 from bot.reconvert.files import Tree, changed, facts, listed, read
 from bot.reconvert.records import Description, Difference, Fingerprint
 from bot.reconvert.rooms import find, own_rooms, touched_by
-from bot.records.artifacts import digest_of
 from bot.records.base import Json
+from bot.records.digests import digest_of
 
 _SECONDS = 60.0  # a fresh checkout on a slow disk is compiled first
 _MOST_FORMATS, _MOST_VARIANTS = 50, 1000

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bot.errors import UnknownModelError, UnsafeFileNameError
 from bot.progress import Task
-from bot.records.artifacts import CONTENT_FILES, Json, Release, SourceFile, content_digest
+from bot.records.artifacts import Json, Release, SourceFile
+from bot.records.digests import CONTENT_FILES, content_digest
 from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
 from bot.source.listing import INDEX, INDEX_BYTES, ModelFiles, list_folder

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.errors import DamagedWeightsError, PicklesOnlyError
-from bot.records.artifacts import CONTENT_FILES, Json
+from bot.records.artifacts import Json
+from bot.records.digests import CONTENT_FILES
 from bot.source import sizes
 from bot.source.adapters import adapters_beside, check_adapters
 from bot.source.config import no_config

@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 from bot.errors import UnsafeFileNameError
-from bot.records.artifacts import is_content
+from bot.records.digests import is_content
 
 _SEGMENT_BYTES = 255  # what file systems take
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # devices on Windows

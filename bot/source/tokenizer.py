@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bot.errors import ConfigValueError, DamagedTokenizerError
-from bot.records.artifacts import CONTENT_FILES, Json
+from bot.records.artifacts import Json
+from bot.records.digests import CONTENT_FILES
 from bot.source import bounds
 from bot.source.strict import is_lfs_pointer, parse_object
 

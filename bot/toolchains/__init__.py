@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from bot import format_folders
-from bot.records.artifacts import digest_of
+from bot.records.digests import digest_of
 from bot.toolchains.lock import parse
 
 FOLDER = Path(__file__).parent

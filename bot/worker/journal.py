@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bot.records.artifacts import Json, digest_of
+from bot.records.artifacts import Json
+from bot.records.digests import digest_of
 
 _MARK_BYTES = 256 << 20  # what a kill costs at most, in bytes written …
 _MARK_SECONDS = 5.0  # … or in time, whichever comes first

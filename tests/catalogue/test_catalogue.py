@@ -11,7 +11,8 @@ from bot import format_folders, toolchains
 from bot.catalogue import all_variants, select
 from bot.errors import UnknownVariantError
 from bot.formats.registry import all_formats
-from bot.records.artifacts import Variant, build_key
+from bot.records.artifacts import Variant
+from bot.records.digests import build_key
 
 ROWS = list(all_variants().values())
 FORMATS = sorted({row.format for row in ROWS})

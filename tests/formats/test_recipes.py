@@ -15,7 +15,7 @@ from bot.formats.recipes import (
     with_trial,
 )
 from bot.formats.registry import all_formats
-from bot.records.artifacts import build_key
+from bot.records.digests import build_key
 
 ROWS = catalogue.all_variants()
 Q4_K_M, Q8_0 = (ROWS[f"gguf/{name}"] for name in ("q4_k_m", "q8_0"))

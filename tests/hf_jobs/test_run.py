@@ -18,7 +18,8 @@ from bot.hub import jobs
 from bot.hub.client import Hub, connect
 from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.records.artifacts import Release, digest_of
+from bot.records.artifacts import Release
+from bot.records.digests import digest_of
 from bot.records.plans import Estimate, Job, Placement, Plan, PlannedVariant
 from tests.contexts import context_of
 from tests.steps import proven

@@ -28,12 +28,9 @@ from bot.records.artifacts import (
     RepoRecord,
     SourceFile,
     Variant,
-    build_key,
-    content_digest,
-    digest_of,
-    is_content,
 )
 from bot.records.base import NOT_EMPTY, bounds, pattern
+from bot.records.digests import build_key, content_digest, digest_of, is_content
 from bot.records.evidence import Check, Distance, Evidence, Figures, KnownBehaviour
 from tests.filled import DIGEST, filled, json_values, texts
 from tests.pages.cards.examples import GGUF

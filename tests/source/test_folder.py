@@ -19,7 +19,7 @@ from bot.errors import (
     UnknownModelError,
     UnsafeFileNameError,
 )
-from bot.records.artifacts import CONTENT_FILES
+from bot.records.digests import CONTENT_FILES
 from bot.source.config import without_code
 from bot.source.listing import INDEX
 from bot.source.weights import check_weights

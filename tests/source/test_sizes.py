@@ -18,7 +18,8 @@ from bot.hub import client
 from bot.localhub import RunningHub
 from bot.machines.placing import demand
 from bot.proving.job_disk import streams
-from bot.records.artifacts import CONTENT_FILES, Release, SourceFile
+from bot.records.artifacts import Release, SourceFile
+from bot.records.digests import CONTENT_FILES
 from bot.source import bounds, sizes, sparse_files
 from bot.source.names import NOTICES
 from bot.source.sparse_files import room

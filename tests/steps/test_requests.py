@@ -31,7 +31,8 @@ from bot.localhub import RunningHub, serve
 from bot.reconvert.approval import Approval
 from bot.reconvert.conclude import conclude
 from bot.reconvert.propose import propose
-from bot.records.artifacts import Artifact, FileEntry, Release, Report, digest_of
+from bot.records.artifacts import Artifact, FileEntry, Release, Report
+from bot.records.digests import digest_of
 from bot.records.plans import Plan, WatchedSources
 from bot.state.memory import Memory, SeenSource
 from bot.state.store import Store

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bot.records.artifacts import Json, Variant, digest_of
+from bot.records.artifacts import Json, Variant
+from bot.records.digests import digest_of
 from bot.toolchains import Toolchain
 from tests.worker.running import MODEL, Built, build, importance_of
 

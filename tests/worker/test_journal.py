@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.records.artifacts import Json, digest_of
+from bot.records.artifacts import Json
+from bot.records.digests import digest_of
 from bot.worker import journal
 from bot.worker.journal import Journal
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bot.formats.mlx.worker import cpu
-from bot.records.artifacts import CONTENT_FILES, Json
+from bot.records.artifacts import Json
+from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
 from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.files import json_object

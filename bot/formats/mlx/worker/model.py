@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.records.artifacts import CONTENT_FILES, Json, Variant
+from bot.records.artifacts import Json, Variant
+from bot.records.digests import CONTENT_FILES
 from bot.worker.harness import Foreseen, NotTaken, error_line
 from bot.worker.tokens import stop_ids, with_stop_ids
 

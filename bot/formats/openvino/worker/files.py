@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from bot.records.artifacts import CONTENT_FILES
+from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
 from bot.worker.files import json_object
 

@@ -9,7 +9,8 @@ import pytest
 from bot import catalogue
 from bot.errors import DamagedWeightsError, FormatRefusedError
 from bot.progress import Silent
-from bot.records.artifacts import Json, Variant, is_content
+from bot.records.artifacts import Json, Variant
+from bot.records.digests import is_content
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker.limits import on_full_disk

@@ -8,7 +8,8 @@ import pytest
 
 from bot import catalogue
 from bot.progress import Silent
-from bot.records.artifacts import CONTENT_FILES, Variant
+from bot.records.artifacts import Variant
+from bot.records.digests import CONTENT_FILES
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker.alike import (

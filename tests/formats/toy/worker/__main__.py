@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bot.records.artifacts import CONTENT_FILES, Json
+from bot.records.artifacts import Json
+from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import BuildTask, VerifyTask
 from bot.sandbox import rendering
 from bot.worker import measure, weights

@@ -1,0 +1,72 @@
+"""What is equal where a digest is: the content of a release, and what a build is made by.
+
+Only the standard library is imported, because workers import this module inside toolchains.
+"""
+
+import hashlib
+import json
+
+from bot.records.artifacts import Json, SourceFile, Variant
+
+CONTENT_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.jinja",
+        "chat_template.json",
+    }
+)
+
+
+def digest_of(value: Json) -> str:
+    """Return the sha256, in hex, of a JSON value in canonical form (sorted keys, no white space, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # a file's name may hold surrogates
+
+
+def build_key(
+    *,
+    content_digest: str,
+    variant: Variant,
+    toolchain_digest: str,
+    format_version: int,
+    importance: str | None = None,
+) -> str:
+    """Return the digest that says whether there is anything to do: equal key, equal artifact.
+
+    What a variant is *called* or said to be (name, summary, estimate, default) is not part of its recipe.
+    ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none.
+    """
+    return digest_of(
+        {
+            "release": content_digest,
+            "recipe": {
+                "format": variant.format,
+                "precision": variant.precision,
+                "target": variant.target,
+                "options": variant.options,
+            },
+            "toolchain": toolchain_digest,
+            "format_version": format_version,
+        }
+        | ({} if importance is None else {"importance": importance})
+    )
+
+
+def content_digest(files: tuple[SourceFile, ...]) -> str:
+    """Return the digest of a release's content: the files that decide what is built from it, and nothing else."""
+    return digest_of(sorted([f.path, f.digest] for f in files if is_content(f.path)))
+
+
+def is_content(path: str) -> bool:
+    """Say whether a file of a source repo decides what is built: weights, config and tokenizer at the top level."""
+    if "/" in path:
+        return False
+    return path.endswith((".safetensors", ".safetensors.index.json")) or path in CONTENT_FILES
