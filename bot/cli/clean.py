@@ -14,10 +14,10 @@ from bot.cli.options import Options, common, print_json
 @click.option("--only", "states", multiple=True, type=click.Choice(STATES), help="Only this; may be repeated.")
 @common
 def clean_command(older_than: float | None, states: tuple[State, ...], options: Options) -> None:
-    """Remove what the working folder keeps and can be made anew, and what killed processes left.
+    """Remove files of the working folder that can be made again, and the leftovers of killed processes.
 
-    Without --older-than it is what work.keep says, as `phi-bot run` does by itself, and artifacts that are not
-    published stay. With it, they go by age as all else. What a running phi-bot uses stays in any case.
+    Without --older-than it follows work.keep, as `phi-bot run` does by itself, and artifacts that are not published
+    stay. With it, they are removed by age like all other files. Files that a running phi-bot uses always stay.
 
     \b
     Example: phi-bot clean --older-than 7 --dry-run

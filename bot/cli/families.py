@@ -21,7 +21,7 @@ from bot.printable import json_text
 def families_command(families: tuple[str, ...], wanted: tuple[str, ...], markdown: bool, options: Options) -> int:
     """Find out which families of Phi each format can hold, by building and verifying a small checkpoint of each.
 
-    Without --variants it tries the first default variant of each format. What was built before is not built again.
+    Without --variants it tries the first default variant of each format. Files that exist already are not built again.
 
     \b
     Example: phi-bot families --family phi-4-mini --json

@@ -37,7 +37,7 @@ def schedule_group() -> None:
 @_on
 @common
 def schedule_install(every: str, flavor: str, on: str, options: Options) -> None:
-    """Have the bot run by the clock, with this configuration. Again, it changes what is there.
+    """Have the bot run on a schedule with this configuration, or change the schedule that it has.
 
     \b
     Example: phi-bot schedule install --every "0 */6 * * *" --namespace my-org
@@ -68,7 +68,7 @@ def schedule_list(options: Options) -> None:
 @schedule_group.command("remove")
 @common
 def schedule_remove(options: Options) -> None:
-    """Have the bot run by the clock no more. A run that has begun goes on.
+    """Have the bot run on a schedule no more. A run that has begun goes on.
 
     \b
     Example: phi-bot schedule remove --namespace my-org
@@ -90,7 +90,7 @@ def webhook_group() -> None:
 @_on
 @common
 def webhook_install(flavor: str, on: str, options: Options) -> None:
-    """Have the bot run whenever a repo of a watched author changes; it runs once now. Again, it changes what is there.
+    """Have the bot run once now and whenever a repo of a watched author changes, or change the webhook that it has.
 
     \b
     Example: phi-bot webhook install --namespace my-org
@@ -121,7 +121,7 @@ def webhook_list(options: Options) -> None:
 @webhook_group.command("remove")
 @common
 def webhook_remove(options: Options) -> None:
-    """Have changes run the bot no more.
+    """Stop running the bot on changes.
 
     \b
     Example: phi-bot webhook remove --namespace my-org

@@ -12,14 +12,16 @@ GITHUB = "https://token.actions.githubusercontent.com"
 
 @click.group("hub")
 def hub_group() -> None:
-    """Serve an embedded Hub from a folder, to try things and to look at what would be published."""
+    """Serve an embedded Hub from a folder, to try things out and to see what would be published."""
 
 
 @hub_group.command("serve")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
-@click.option("--jobs", is_flag=True, help="Run jobs: commands of whoever has a token that may write, as you.")
+@click.option(
+    "--jobs", is_flag=True, help="Run jobs, which are commands of anyone with a token that may write. They run as you."
+)
 def hub_serve(folder: Path, host: str, port: int, jobs: bool) -> None:
     """Serve a folder as a Hub until Ctrl-C; open its address in a browser to see the repos and their cards.
 
@@ -47,7 +49,7 @@ def hub_serve(folder: Path, host: str, port: int, jobs: bool) -> None:
     "places",
     multiple=True,
     metavar="PLACE",
-    help="A namespace, a repo (owner/name, datasets/owner/name) or *; may be repeated. Default: that of NAME alone.",
+    help="A namespace, a repo (owner/name, datasets/owner/name) or *; may be repeated. Default: the namespace of NAME.",
 )
 def hub_token(folder: Path, name: str, scope: Literal["read", "write"], places: tuple[str, ...]) -> None:
     """Make a token of an account for a Hub's folder and print it; it cannot be shown again.

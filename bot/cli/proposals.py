@@ -27,7 +27,7 @@ _pull_option = click.option("--pull", metavar="OWNER/REPO#N", help="The pull req
 @click.option("--event", type=click.Path(path_type=Path), help="The event's payload. Default: GITHUB_EVENT_PATH.")
 @common
 def approve_command(event: Path | None, options: Options) -> None:
-    """Record what a label `convert:MODEL` asks for and at which commit, if whoever set it may.
+    """Record the models that a label `convert:MODEL` asks for and the commit, if the person who set it may do so.
 
     \b
     Example: phi-bot approve --event event.json
@@ -48,9 +48,9 @@ def approve_command(event: Path | None, options: Options) -> None:
 @click.option("--head", required=True, metavar="SHA", help="The commit that they were built from, as GitHub says it.")
 @common
 def propose_command(sources: tuple[str, ...], pull: str | None, head: str, options: Options) -> int:
-    """Open pull requests on the Hub with what the code of a pull request on GitHub built.
+    """Open pull requests on the Hub with the files that the code of a pull request on GitHub built.
 
-    Without --pull, it is the one that the workflow run of the event was of.
+    Without --pull, it is the pull request of the event's workflow run.
 
     \b
     Example: phi-bot propose artifacts/* --head 2fe192450127e6a83f7441aef6e3ca586c338b77 --pull my-org/phi-bot#7

@@ -54,7 +54,7 @@ def compare_command(
 ) -> None:
     """Measure what a change does to published files: sizes and quality before and after, with a verdict.
 
-    Both sides build and verify what the change affects, each with its own code. In a dry run nothing is built.
+    Both sides build and verify the variants that the change affects, each with its own code. A dry run builds nothing.
 
     \b
     Example: phi-bot compare --base ../main --head . --family phi-4-mini
@@ -140,7 +140,7 @@ def card_command(folders: Sequence[Path], options: Options) -> None:
 @click.option("--pull", required=True, metavar="OWNER/REPO#N", help="The pull request.")
 @common
 def comment_command(comparison: str, pull: str, options: Options) -> None:
-    """Put a comparison on a pull request, as the one comment that is updated. It is escaped, whoever wrote it.
+    """Put a comparison on a pull request, as one comment that is updated. Its text is always escaped.
 
     \b
     Example: phi-bot comment comparison.json --pull your-name/phi-bot#12

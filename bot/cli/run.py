@@ -20,7 +20,7 @@ from bot.steps.run import Cycle, run
 @click.option(
     "--on", "where", default=LOCAL, metavar="RUNNER", help="Where it builds: local, hf-jobs or hf-jobs/FLAVOR."
 )
-@click.option("--no-publish", is_flag=True, help="Build and verify, and publish nothing, whatever is configured.")
+@click.option("--no-publish", is_flag=True, help="Build and verify, but publish nothing, whatever is configured.")
 @click.option("--stage", "staged", is_flag=True, help="Stage the files that passed, for `phi-bot promote` to publish.")
 @variants_option
 @common
@@ -30,7 +30,7 @@ def run_command(
     """Do the main job: watch, plan, build, verify, publish, announce.
 
     MODEL is a repo on the Hub or a local folder; without one, the configured authors are watched. Without a namespace
-    the files are built and verified, and nothing is published.
+    the files are built and verified, but not published.
 
     \b
     Example: phi-bot run microsoft/Phi-4-mini-instruct --variants gguf/q4_k_m

@@ -26,7 +26,7 @@ def _store(options: Options) -> Store:
 def retry_command(models: tuple[str, ...], variants: tuple[str, ...], all_: bool, options: Options) -> None:
     """Forget failures, so that the next run tries again. Without a MODEL and --all, list them.
 
-    A variant that failed as often as run.attempts says waits for this.
+    A variant that failed as often as run.attempts allows waits for this.
 
     \b
     Example: phi-bot retry microsoft/Phi-4-mini-instruct --namespace my-org
@@ -55,7 +55,7 @@ def retry_command(models: tuple[str, ...], variants: tuple[str, ...], all_: bool
 @click.option("--why", default="paused by hand", show_default=True, help="The reason that people are told.")
 @common
 def pause_command(why: str, options: Options) -> None:
-    """Stop the bot on every machine: a run begins nothing more, and ends.
+    """Stop the bot on every machine: a run begins nothing new, and ends.
 
     \b
     Example: phi-bot pause --why "disk of the runner is being replaced" --namespace my-org

@@ -49,7 +49,7 @@ from bot.workspace import read_artifact
 @click.option("--stock", is_flag=True, help="Let the toolchains work their own way, without the fast paths.")
 @common
 def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool, options: Options) -> int:
-    """Build what a plan says, or the variants of models. The artifacts' folders are printed.
+    """Build the jobs of a plan, or the variants of models, and print the artifacts' folders.
 
     \b
     Example: phi-bot build plan.json --json > artifacts.json

@@ -101,7 +101,7 @@ def toolchain_list(json_: bool) -> None:
 @click.argument("wanted", nargs=-1, metavar="[NAME]...")
 @click.option("--others", is_flag=True, help="Remove those of other versions of the bot or of Python.")
 def toolchain_remove(wanted: tuple[str, ...], others: bool) -> None:
-    """Remove toolchains from the cache folder. What uses one at this moment fails.
+    """Remove toolchains from the cache folder. A process that uses one at this moment fails.
 
     \b
     Example: phi-bot toolchain remove gguf

@@ -139,7 +139,7 @@ def test_a_plan_without_work_is_empty(runner: Runner, released: RunningHub) -> N
     assert not done.failed, done.log
     assert json.loads(done.outputs["matrix"]) == {"include": []}
     assert done.outputs["empty"] == "true"
-    assert "Nothing is to be built" in done.summary
+    assert "There is nothing to build" in done.summary
 
 
 def test_what_one_job_stages_another_one_promotes(runner: Runner, released: RunningHub, work: Path) -> None:

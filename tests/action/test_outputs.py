@@ -110,4 +110,4 @@ def test_a_matrix_is_a_table() -> None:
     entry = {"name": "Phi-4 (gguf)", "runs_on": '["ubuntu-24.04"]', "release": "a/b@c", "variants": "gguf/q4_k_m"}
     said = outputs.matrix([entry | {"timeout_minutes": "30"}])
     assert '| Phi-4 (gguf) | `["ubuntu-24.04"]` | `a/b@c` | `gguf/q4_k_m` | 30 |' in said
-    assert outputs.matrix([]) == "Nothing is to be built.\n"
+    assert outputs.matrix([]) == "There is nothing to build.\n"

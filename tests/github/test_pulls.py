@@ -108,7 +108,7 @@ def test_another_accounts_permission_is_not_taken(server: GitHub, repository: Re
 
 @pytest.mark.parametrize("login", ["", ".", "..", "a/b", "a b", "a?b", "[bot]", "a\n", "x" * 101])
 def test_what_is_no_login_is_not_asked_about(server: GitHub, repository: Repository, login: str) -> None:
-    with pytest.raises(GithubError, match="no login"):
+    with pytest.raises(GithubError, match="is not a login"):
         permission_of(repository, login)
     assert server.seen == []
 
@@ -125,6 +125,6 @@ def test_a_label_is_taken_off_once(server: GitHub, repository: Repository) -> No
 def test_a_label_whose_address_would_be_another_one_is_refused(
     server: GitHub, repository: Repository, label: str
 ) -> None:
-    with pytest.raises(GithubError, match="no label"):
+    with pytest.raises(GithubError, match="is not a label"):
         remove_label(repository, 5, label)
     assert server.seen == []

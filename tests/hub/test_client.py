@@ -105,7 +105,7 @@ def test_offline_mode_is_named(client: Hub, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("status", "error", "words"),
     [
-        (401, TokenError, "takes no such token"),
+        (401, TokenError, "does not accept this token"),
         (403, TokenError, "has no right to do that in .*: go away"),
         (412, ConflictError, "at the same moment"),
         (418, HubRefusedError, "refused with status 418: go away"),
@@ -165,7 +165,7 @@ def test_a_mistake_of_ours_is_not_blamed_on_the_hub() -> None:
 
 def test_a_wrong_token_is_said_so(hub: RunningHub) -> None:
     for ask in ASK.values():
-        with pytest.raises(TokenError, match="takes no such token") as caught:
+        with pytest.raises(TokenError, match="does not accept this token") as caught:
             ask(connect(hub.url, "hf_wrong12345"))
         assert caught.value.exit_code == 30
 

@@ -29,7 +29,7 @@ def test_values_are_those_of_yaml_1_2() -> None:
     ("head", "error"),
     [
         ("a: [", "expected the node content"),
-        ("- a", "no mapping"),
+        ("- a", "not a mapping"),
         ("a: &x [1]\nb: *x", "aliases"),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("[" * 1000, ""),

@@ -50,11 +50,11 @@ def test_what_failed_is_listed_with_what_to_do() -> None:
 def test_what_was_there_already_is_nothing_new() -> None:
     said = render_summary(Report(publications=(replace(NEW, created=False),)))
     assert headings(said) == ["Already published"]
-    assert "Nothing to do: all of it is published." in plain(said)
+    assert "Nothing to do: everything is published." in plain(said)
 
 
 def test_nothing_at_all_is_said_plainly() -> None:
-    assert render_summary(Report()) == "Nothing to do: no release was found that asks for a conversion.\n"
+    assert render_summary(Report()) == "Nothing to do: no release was found that needs a conversion.\n"
 
 
 def test_only_failures_are_not_nothing() -> None:
@@ -157,7 +157,7 @@ def test_what_is_only_put_off_is_nothing_to_do_now() -> None:
 
 def test_the_status_page_is_linked_where_there_is_one() -> None:
     said = render_summary(Report(), status_page="https://someone.github.io/status/")
-    assert said.endswith("How everything stands: <https://someone.github.io/status/>\n")
+    assert said.endswith("The state of everything: <https://someone.github.io/status/>\n")
 
 
 def test_a_summary_stays_below_what_github_takes_and_counts_what_is_left_out() -> None:

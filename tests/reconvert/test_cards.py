@@ -46,20 +46,20 @@ def test_what_is_not_proven_has_no_card(release: Release, tmp_path: Path) -> Non
 def test_the_diff_is_what_the_template_does(release: Release, tmp_path: Path) -> None:
     folder = Path(proven.artifact(tmp_path / "artifacts", release).folder)
     head = checkout(tmp_path / "head")
-    change(head, "templates/_card.md.j2", "## What was measured", "## What we measured")
+    change(head, "templates/_card.md.j2", "## Measurements", "## What we measured")
     found = difference("gguf", code_of(ROOT), code_of(head), folder, namespace="demo")
     lines = found.diff.splitlines()
     assert found.problem == ""
     assert lines[:2] == ["--- base", "+++ head"]
     changed = [line for line in lines[2:] if line[0] in "+-"]
-    assert changed == ["-## What was measured", "+## What we measured"]
+    assert changed == ["-## Measurements", "+## What we measured"]
 
 
 @pytest.mark.process
 def test_a_template_that_is_broken_is_named(release: Release, tmp_path: Path) -> None:
     folder = Path(proven.artifact(tmp_path / "artifacts", release).folder)
     head = checkout(tmp_path / "head")
-    change(head, "templates/_card.md.j2", "## What was measured", "{{ nothing.there }}")
+    change(head, "templates/_card.md.j2", "## Measurements", "{{ nothing.there }}")
     found = difference("gguf", code_of(ROOT), code_of(head), folder, namespace="demo")
     assert found.diff == ""
     assert found.problem.startswith("the head renders no card: ")

@@ -73,7 +73,7 @@ def test_a_comparison_of_a_thousand_files_has_room() -> None:
     text = render(many)
     assert len(text) <= LARGEST
     assert "1000 failed" in text
-    assert "more, for which there is no room here" in text
+    assert "more that do not fit here" in text
     assert text.count("<details>") == text.count("</details>")
 
 

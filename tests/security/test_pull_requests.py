@@ -75,7 +75,7 @@ def test_a_template_that_runs_code_finds_no_token(
     artifact = proven.artifact(tmp_path / "artifacts", proven.release(hub))
     head = checkout(tmp_path / "head")
     escape = "{{ cycler.__init__.__globals__.os.environ | string | replace(',', ' ') }}"
-    change(head, "templates/_card.md.j2", "## What was measured", f"## What was measured\n\nfound: {escape}")
+    change(head, "templates/_card.md.j2", "## Measurements", f"## What was measured\n\nfound: {escape}")
     found = difference("gguf", code_of(ROOT), code_of(head), Path(artifact.folder), namespace="demo")
     assert found.problem == ""
     (line,) = [line for line in found.diff.splitlines() if line.startswith("+found: ")]

@@ -40,7 +40,7 @@ def test_a_failure_with_a_book_for_a_message_does_not_fill_the_memory(hub: Runni
 @pytest.mark.parametrize("code", [0, -1, 256, 10**4000])
 def test_a_failure_does_not_choose_how_promoting_ends(tmp_path: Path, code: int) -> None:
     write(tmp_path / "reports", Failure.from_json(failed("gguf/q8_0").to_json() | {"exit_code": code}))
-    with pytest.raises(RecordError, match="an exit code that is none"):
+    with pytest.raises(RecordError, match="an exit code that does not exist"):
         reports.failures_in(tmp_path / "reports")
 
 

@@ -77,7 +77,7 @@ def test_a_card_goes_from_what_it_is_to_how_it_was_made(format_name: str) -> Non
         "Files",
         "Run it",
         "Prompt format",
-        "What was measured",
+        "Measurements",
         "How it was made",
         "Checksums",
         "Licence",
@@ -146,14 +146,14 @@ def test_an_error_is_never_rounded_to_less() -> None:
 def test_what_it_costs_to_run_is_there_with_the_machine() -> None:
     body = card(GGUF)
     assert table(body, "Memory")[1] == ["`Phi-3.5-mini-instruct-Q2_K.gguf`", "1.2", "3.1 GB", "61", "9.1", "4"]
-    assert "Once each, on Linux x86_64, AMD EPYC 7763" in plain(body)
+    assert "Measured once each, on Linux x86_64, AMD EPYC 7763" in plain(body)
 
 
 def test_a_model_that_ended_too_soon_has_no_rate() -> None:
     cost = GGUF.builds[0].evidence.cost
     assert cost is not None
     assert table(card(one(GGUF, cost=replace(cost, decode_rate=None))), "Memory")[1][4] == "not timed"
-    assert "What running a file costs" not in plain(card(one(GGUF, cost=None)))
+    assert "The cost of running a file" not in plain(card(one(GGUF, cost=None)))
 
 
 def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
@@ -163,9 +163,9 @@ def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
         "`Phi-3.5-mini-instruct-Q4_K_M.gguf`", "0.0462 ± 0.0024", "93.2 ± 0.4", "1.0231 ± 0.0047",
     ]  # fmt: skip
     assert f"With {LONG_CONTEXT}, on short texts:" in said
-    assert "This is known: the factors go by the context that is allocated (https://github.com/ggml-org" in said
+    assert "This is a known behaviour: the factors go by the context that is allocated (https://github.com/ggml-org" in said
     assert "†" not in said
-    assert "With " not in plain(card(ONNX)).split("What was measured")[1]
+    assert "With " not in plain(card(ONNX)).split("Measurements")[1]
 
 
 def test_pictures_are_shown_where_they_are_and_say_what_they_show() -> None:
@@ -194,7 +194,7 @@ def test_a_model_without_a_switch_has_one_figure() -> None:
 def test_the_bounds_are_named() -> None:
     strict = replace(GGUF.builds[3].evidence, gate=0.02)
     body = card(record(GGUF.builds[2], ProvenBuild(build=GGUF.builds[3].build, evidence=strict)))
-    assert "It passes up to 0.2 for int4, 0.02 for int8." in plain(body)
+    assert "A file passes up to 0.2 for int4, 0.02 for int8." in plain(body)
 
 
 def test_the_switch_is_named() -> None:
@@ -259,12 +259,12 @@ def test_what_measuring_cannot_tell_apart_is_not_called_closer() -> None:
     said = plain(card(record(*GGUF.builds[1:], unsure)))
     assert (
         "With memory to spare, Phi-3.5-mini-instruct-Q8_0.gguf (4.1 GB) is the closest to the original; "
-        "measuring does not tell it from Phi-3.5-mini-instruct-F16.gguf."
+        "measuring cannot distinguish it from Phi-3.5-mini-instruct-F16.gguf."
     ) in said
 
 
 def test_what_was_quantized_by_an_importance_matrix_is_said() -> None:
-    said = "Quantized by an importance matrix, measured on 12800 tokens of training.txt (sha256 aaaaaaaaaaaaaaaa): "
+    said = "Quantized with an importance matrix, measured on 12800 tokens of training.txt (sha256 aaaaaaaaaaaaaaaa): "
     matrix = Imatrix(text="training.txt", text_sha256="a" * 64, sha256="b" * 64, chunks=25, tokens=12800)
     first = GGUF.builds[0]
     with_one = replace(first, build=replace(first.build, imatrix=matrix))
@@ -407,7 +407,7 @@ def test_links_lead_to_the_hub_that_the_source_is_on() -> None:
 
 
 def test_a_gated_source_binds_its_readers() -> None:
-    assert "bound by the same terms" in card(GGUF, release=replace(RELEASE, gated=True))
+    assert "its terms apply to everyone" in card(GGUF, release=replace(RELEASE, gated=True))
 
 
 @pytest.mark.parametrize("builds", [(), (GGUF.builds[0], MLX.builds[0])], ids=["none", "two formats"])
