@@ -2,7 +2,7 @@
 
 Writes measurements.json beside it, the models that are fitted to that (estimates.json of the formats' folders, and
 bot/machines/estimate_models.json), and docs/estimates.md.
-Processor seconds and resident memory hardly depend on what else the machine does; seconds by the clock do, and are not
+Processor seconds and resident memory hardly depend on what else the machine does; elapsed seconds do, and are not
 kept.
 """
 

@@ -17,7 +17,7 @@ _DISK_EVERY = 10  # looks at the memory between two at the disk, which cost more
 
 @dataclass(frozen=True, kw_only=True)
 class Taken(Record):
-    """What a command took: seconds by the clock and of processors, and bytes.
+    """The cost of a command: elapsed seconds, seconds of processors, and bytes.
 
     The peaks of memory are of all processes together, as twenty looks a second saw them; of one process alone, what the
     kernel noted as its most counts too. Resident memory has the pages of files in it, anonymous has none. ``disk`` is

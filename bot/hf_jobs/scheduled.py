@@ -1,4 +1,4 @@
-"""The job by which a bot runs on the Hub without anybody, by the clock or when a watched author changes."""
+"""The job by which a bot runs on the Hub by itself, on a schedule or when a watched author changes."""
 
 import dataclasses
 from dataclasses import dataclass

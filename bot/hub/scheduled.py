@@ -1,4 +1,4 @@
-"""What the Hub starts by itself: a job by the clock, and one when a repo of a watched author changes.
+"""Jobs that the Hub starts by itself: one on a schedule, and one when a repo of a watched author changes.
 
 Each is found again by its labels, so that installing one twice changes it.
 """
@@ -24,7 +24,7 @@ PURPOSE, PUBLISHES = "phi-bot-purpose", "phi-bot-publishes-in"  # the labels tha
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Record):
-    """A job that starts by the clock. ``next_run`` is in UTC, ISO 8601; None while it is suspended."""
+    """A job that starts on a schedule. ``next_run`` is in UTC, ISO 8601; None while it is suspended."""
 
     id: str
     schedule: str
@@ -56,7 +56,7 @@ def schedules(hub: Hub, payer: str, namespace: str) -> tuple[Schedule, ...]:
 
 
 def schedule(hub: Hub, payer: str, order: JobOrder, every: str, *, old: Sequence[Schedule]) -> Schedule:
-    """Have a job started by the clock, in place of ``old`` ones, which go when the new one is there."""
+    """Have a job started on a schedule, in place of ``old`` ones, which are removed when the new one exists."""
     arguments = order.to_arguments()
     known = {s.id for s in old}
     with hub_errors(hub.endpoint, payer):

@@ -13,7 +13,7 @@ from bot.localhub.web import Request, Response, json_response, string
 
 
 def create(request: Request, namespace: str) -> Response:
-    """Keep a job to be started by the clock."""
+    """Keep a job to be started on a schedule."""
     writer_of(request, namespace)
     wanted = request.json()
     spec = wanted.get("jobSpec")

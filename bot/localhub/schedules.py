@@ -1,4 +1,4 @@
-"""Jobs that start by the clock, in UTC."""
+"""Jobs that start on a schedule, in UTC."""
 
 import logging
 import time
@@ -106,7 +106,7 @@ class Schedules:
     def make(
         self, namespace: str, order: SubmittedJob, schedule: str, *, suspend: bool, concurrency: bool
     ) -> ScheduledJob:
-        """Keep a job to be started by the clock."""
+        """Keep a job to be started on a schedule."""
         self.jobs.require()
         now = time.time()
         made = ScheduledJob(

@@ -17,7 +17,7 @@ _TIMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerLimits:
-    """What a worker may take, with all that it starts: ``seconds`` by the clock, and ``memory`` of its own in bytes."""
+    """The limits of a worker and its children: ``seconds`` of elapsed time, and ``memory`` of its own in bytes."""
 
     seconds: float
     memory: int

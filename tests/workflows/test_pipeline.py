@@ -100,7 +100,7 @@ def errors(ended: list[Ended]) -> str:
     return "\n".join(error.data for e in ended for done in e.uses for error in done.errors)
 
 
-# ---- by the clock --------------------------------------------------------------------------------------------
+# ---- on a schedule -------------------------------------------------------------------------------------------
 
 
 def test_a_release_goes_through_three_jobs_that_hold_a_token_each(engine: Engine, hub: RunningHub) -> None:

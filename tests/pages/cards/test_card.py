@@ -163,7 +163,7 @@ def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
         "`Phi-3.5-mini-instruct-Q4_K_M.gguf`", "0.0462 ± 0.0024", "93.2 ± 0.4", "1.0231 ± 0.0047",
     ]  # fmt: skip
     assert f"With {LONG_CONTEXT}, on short texts:" in said
-    assert "This is a known behaviour: the factors go by the context that is allocated (https://github.com/ggml-org" in said
+    assert "This is a known behaviour: the factors go by the context that is allocated (https://github.com" in said
     assert "†" not in said
     assert "With " not in plain(card(ONNX)).split("Measurements")[1]
 
