@@ -7,7 +7,8 @@ from bot.localhub import gates
 from bot.localhub.metadata import RepoView
 from bot.localhub.names import REPO_TYPES
 from bot.localhub.refused import RefusedError, forbidden, not_found
-from bot.localhub.repo import LocalRepo, Settings
+from bot.localhub.repo import LocalRepo
+from bot.localhub.settings import Settings
 from bot.localhub.tokens import Grant
 from bot.localhub.web import Request, Response
 

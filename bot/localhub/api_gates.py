@@ -8,7 +8,8 @@ from bot.localhub.access import owned
 from bot.localhub.api_repos import iso_time
 from bot.localhub.lists import paged
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.repo import AccessRequest, AccessStatus, LocalRepo, Settings
+from bot.localhub.repo import LocalRepo
+from bot.localhub.settings import AccessRequest, AccessStatus, Settings
 from bot.localhub.web import Request, Response, json_response, string
 
 _STATUSES: tuple[AccessStatus, ...] = ("accepted", "pending", "rejected")

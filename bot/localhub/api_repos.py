@@ -12,7 +12,8 @@ from bot.localhub.lists import page_of
 from bot.localhub.metadata import Metadata, RepoView, view
 from bot.localhub.objects import File, lfs_pointer
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.repo import MAIN, Settings
+from bot.localhub.repo import MAIN
+from bot.localhub.settings import Settings
 from bot.localhub.tokens import Grant
 from bot.localhub.web import Request, Response, json_response, string
 

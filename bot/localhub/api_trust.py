@@ -10,7 +10,8 @@ from http import HTTPStatus
 
 from bot.localhub.access import owned, repo_type
 from bot.localhub.refused import RefusedError, bad_request
-from bot.localhub.repo import LocalRepo, Publisher, Settings
+from bot.localhub.repo import LocalRepo
+from bot.localhub.settings import Publisher, Settings
 from bot.localhub.tokens import Grant
 from bot.localhub.trust import UntrustedError, check_publisher, check_subject
 from bot.localhub.web import Request, Response, json_response

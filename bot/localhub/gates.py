@@ -5,7 +5,7 @@ import secrets
 import time
 from dataclasses import replace
 
-from bot.localhub.repo import AccessRequest, AccessStatus, Settings
+from bot.localhub.settings import AccessRequest, AccessStatus, Settings
 
 
 def requests_of(settings: Settings) -> tuple[AccessRequest, ...]:

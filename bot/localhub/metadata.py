@@ -11,7 +11,8 @@ from typing import Any
 from bot.localhub import front_matter
 from bot.localhub.blobs import Blobs
 from bot.localhub.objects import Commit, Tree
-from bot.localhub.repo import LocalRepo, Settings
+from bot.localhub.repo import LocalRepo
+from bot.localhub.settings import Settings
 
 MAX_CARD = 4 << 20  # bytes
 _MAX_CONFIG = 4 << 20

@@ -14,44 +14,9 @@ from bot.localhub.blobs import Blobs
 from bot.localhub.durable import Scratch, locked, read_json, sync_folder
 from bot.localhub.objects import Commit, File, Tree, folder_ids, make_commit, make_tree
 from bot.localhub.refused import RefusedError, bad_request, conflict, not_found
-from bot.records.artifacts import Record
+from bot.localhub.settings import Settings
 
 RefKind = Literal["heads", "tags", "pr"]
-AccessStatus = Literal["accepted", "pending", "rejected"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Publisher(Record):
-    """Whose tokens may be traded for one of a repo: those of an issuer that make exactly these ``claims``, and more."""
-
-    issuer: str
-    claims: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccessRequest(Record):
-    """A user before the gate of a repo, since ``changed`` (seconds since 1970) in this ``status``."""
-
-    id: str
-    user: str
-    status: AccessStatus
-    changed: int
-    reason: str | None = None  # of a rejection
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(Record):
-    """What may change about a repo besides its files; times are in seconds.
-
-    ``access`` lists those who passed the gate before ``requests`` were kept (see ``bot.localhub.gates``).
-    """
-
-    private: bool
-    created: int
-    gated: Literal["auto", "manual"] | None = None
-    access: tuple[str, ...] = ()
-    publishers: tuple[Publisher, ...] = ()
-    requests: tuple[AccessRequest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from bot.localhub.index import Index
 from bot.localhub.limits import ServerLimits
 from bot.localhub.objects import make_tree, regular_file
 from bot.localhub.refused import conflict, not_found
-from bot.localhub.repo import MAIN, LocalRepo, Publisher, Settings
+from bot.localhub.repo import MAIN, LocalRepo
+from bot.localhub.settings import Publisher, Settings
 from bot.localhub.tokens import Grant, Scope, Tokens, digest_of
 from bot.localhub.trust import check_publisher
 

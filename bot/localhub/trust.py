@@ -14,7 +14,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 import jwt
 
 from bot.localhub.refused import bad_request
-from bot.localhub.repo import Publisher
+from bot.localhub.settings import Publisher
 
 _ALGORITHMS = ("RS256", "ES256")  # with a public key: anybody could sign with a shared one, or with none
 _REQUIRED = ("iss", "aud", "exp", "iat")
