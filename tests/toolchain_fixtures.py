@@ -17,7 +17,8 @@ from bot.records.artifacts import Json
 from bot.records.tasks import ReferenceTask
 from bot.toolchains import Toolchain, install, packages
 from bot.toolchains.enter import Supervision, run_worker
-from bot.toolchains.install import cache_folder, ensure
+from bot.toolchains.install import ensure
+from bot.toolchains.kept import cache_folder, find
 from tests.warm import warm
 
 _BOT = Path(bot.__file__).parent
@@ -42,13 +43,12 @@ _REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *_OF_REFERENCE)
 @pytest.fixture
 def warm_toolchains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have all that is built and verified in this process use warm toolchains."""
-    find = install._find
 
-    def found(name: str, slot: Path) -> Toolchain | None:
+    def warmed(name: str, slot: Path) -> Toolchain | None:
         toolchain = find(name, slot)
         return warm(toolchain) if toolchain else None
 
-    monkeypatch.setattr(install, "_find", found)
+    monkeypatch.setattr(install, "find", warmed)
 
 
 @pytest.fixture

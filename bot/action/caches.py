@@ -18,7 +18,8 @@ from bot.machines.runners import LOCAL
 from bot.progress import Display
 from bot.records.digests import digest_of
 from bot.toolchains import system
-from bot.toolchains.install import cache_folder, ensure, folder_of, installed
+from bot.toolchains.install import ensure
+from bot.toolchains.kept import cache_folder, folder_of, installed
 
 
 def needed_toolchains(inputs: Inputs, environ: Mapping[str, str]) -> tuple[str, ...]:

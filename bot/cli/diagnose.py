@@ -15,7 +15,7 @@ from bot.errors import NoCompilerError, PhiBotError
 from bot.printable import size
 from bot.records.artifacts import Record
 from bot.system import machine
-from bot.toolchains import install, lock, system
+from bot.toolchains import kept, lock, system
 
 _MODEST_MEMORY = 8_000_000_000  # below it, models of the size of Phi-3.5-mini do not get through every toolchain
 
@@ -40,7 +40,7 @@ def diagnose(work: Path, check_hub: Callable[[], object]) -> list[Finding]:
         _python(),
         _compiler(),
         _git(),
-        _disk("disk for toolchains", install.cache_folder(), _still_to_install()),
+        _disk("disk for toolchains", kept.cache_folder(), _still_to_install()),
         _disk("disk for work", work, 0),
         _memory(),
         *(_toolchain(name) for name in toolchains.names()),
@@ -56,7 +56,7 @@ def _python() -> Finding:
 
 
 def _compiler() -> Finding:
-    built = {i.name for i in install.installed()}
+    built = {i.name for i in kept.installed()}
     waiting = [n for n in toolchains.names() if n not in built and lock.read(toolchains.lock_file(n)).build]
     try:
         return Finding(name="C++ compiler", status="ok", detail=system.compiler(", ".join(waiting)))
@@ -77,7 +77,7 @@ def _git() -> Finding:
 
 
 def _still_to_install() -> int:
-    there = {i.name for i in install.installed()}
+    there = {i.name for i in kept.installed()}
     locks = [lock.read(toolchains.lock_file(n)) for n in toolchains.names() if n not in there]
     return sum(each.disk for each in locks if system.refusal(each) is None)
 
@@ -105,7 +105,7 @@ def _memory() -> Finding:
 
 def _toolchain(name: str) -> Finding:
     title = f"toolchain {name}"
-    found = next((i for i in install.installed() if i.name == name), None)
+    found = next((i for i in kept.installed() if i.name == name), None)
     if found is not None:
         return Finding(name=title, status="ok", detail=f"installed, {size(found.size)}")
     locked = lock.read(toolchains.lock_file(name))
@@ -122,7 +122,7 @@ def _toolchain(name: str) -> Finding:
 
 
 def _other_toolchains() -> list[Finding]:
-    folders = install.other_folders()
+    folders = kept.other_folders()
     if not folders:
         return []
     return [

@@ -14,7 +14,7 @@ from bot.errors import NotReadyError
 from bot.printable import size
 from bot.progress import display
 from bot.steps.watch import Reader
-from bot.toolchains import install, names
+from bot.toolchains import install, kept, names
 
 
 @click.command("variants")
@@ -77,7 +77,7 @@ def toolchain_list(json_: bool) -> None:
     \b
     Example: phi-bot toolchain list
     """
-    found = {i.name: i for i in install.installed()}
+    found = {i.name: i for i in kept.installed()}
     if json_:
         rows = [
             {
@@ -109,11 +109,11 @@ def toolchain_remove(wanted: tuple[str, ...], others: bool) -> None:
     if not wanted and not others:
         raise click.UsageError(f"name toolchains ({', '.join(names())}) or give --others")
     if others:
-        freed = install.remove_others()
+        freed = kept.remove_others()
         click.echo(f"{len(freed)} of other versions: {size(sum(freed))} freed")
     for name in wanted:
         _known_toolchain(name)
-        click.echo(f"{name}: removed" if install.remove(name) else f"{name}: was not installed")
+        click.echo(f"{name}: removed" if kept.remove(name) else f"{name}: was not installed")
 
 
 def _known_toolchain(name: str) -> None:

@@ -19,7 +19,7 @@ from typing import IO
 from bot.printable import printable
 from bot.system import temporary
 from bot.toolchains.enter import PASSED_ON
-from bot.toolchains.install import cache_folder
+from bot.toolchains.kept import cache_folder
 
 _OURS = Path(__file__).parents[2]  # what `import bot` finds here: the checkout, or site-packages
 # A head with another lock installs it.

@@ -1,70 +1,43 @@
-"""Install a toolchain where it is first used, and find it there ever after.
-
-    CACHE/toolchains/NAME-DIGEST-PYTHON-PLATFORM/
-        complete.json    written last, at one stroke: without it nothing here counts
-        env-XXXX/        the virtual environment that it names
-    CACHE/toolchains/NAME-DIGEST-PYTHON-PLATFORM.log     what pip and the compiler printed
-    CACHE/toolchains/NAME-DIGEST-PYTHON-PLATFORM.lock    held while it is being installed or removed
+"""Install a toolchain where it is first used, and find it there ever after (see kept.py).
 
 A virtual environment cannot be moved, so it is made where it will stay; and each attempt makes its own, so that nothing
-a killed attempt may still write ends up in the next one's. CACHE is the user's cache folder, or what the environment
-variable PHI_BOT_CACHE names.
+a killed attempt may still write ends up in the next one's.
 """
 
 import json
 import os
-import re
 import shutil
 import sys
-import sysconfig
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from bot import toolchains
 from bot.errors import DiskTooSmallError, ToolchainError
 from bot.printable import size
 from bot.progress import Display, Task
-from bot.records.artifacts import Record
 from bot.toolchains import Toolchain, system
 from bot.toolchains.build import Environment, build_package
+from bot.toolchains.kept import (
+    MARK,
+    Complete,
+    cache_folder,
+    complete_of,
+    find,
+    folder_of,
+    lock_file,
+    python_of,
+    site_packages,
+    size_of,
+)
 from bot.toolchains.lock import Lock, Requirement, canonical, read
 from bot.toolchains.pip import CommandFailed, Packages, environment, error, run
 from bot.toolchains.pytorch import cpu_index
-
-_MARK = "complete.json"
-_SLOT = re.compile(r"(?P<name>[a-z0-9_-]+)-[0-9a-f]{16}-[^-]+-[^-]+-.+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Installed:
-    """A toolchain on this disk, of the lock at hand: ``size`` in bytes, ``seconds`` that installing it took."""
-
-    name: str
-    folder: Path
-    size: int
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Complete(Record):
-    environment: str
-    versions: dict[str, str]
-    size: int
-    seconds: float
-
-
-def cache_folder() -> Path:
-    """Return the folder that holds all toolchains."""
-    own = os.environ.get("PHI_BOT_CACHE")
-    return Path(own or platformdirs.user_cache_path("phi-bot", appauthor=False)).expanduser().absolute() / "toolchains"
 
 
 def ensure(name: str, display: Display) -> Toolchain:
@@ -74,13 +47,13 @@ def ensure(name: str, display: Display) -> Toolchain:
     this system or could not be installed, NoCompilerError, DiskTooSmallError before anything is downloaded, and
     DiskFullError. Whatever it raises, nothing half-made is left.
     """
-    slot = _slot(name)
-    found = _find(name, slot)
+    slot = folder_of(name)
+    found = find(name, slot)
     if found is not None:
         return found
     lock = read(toolchains.lock_file(name))
     with _alone(slot, display, f"Waiting for another process that is installing the toolchain {name}"):
-        found = _find(name, slot)  # made by that process
+        found = find(name, slot)  # made by that process
         if found is not None:
             return found
         shutil.rmtree(slot, ignore_errors=True)  # what a killed process left
@@ -88,122 +61,16 @@ def ensure(name: str, display: Display) -> Toolchain:
         _require_disk(lock, name)
         with display.task(f"Installing the toolchain {name}") as task:
             _install(name, lock, slot, task)
-        found = _find(name, slot)
+        found = find(name, slot)
     assert found is not None  # noqa: S101 - it was just made
     return found
-
-
-def folder_of(name: str) -> Path:
-    """Return the folder that a toolchain has in the cache, or gets there when it is installed."""
-    return _slot(name)
-
-
-def installed() -> list[Installed]:
-    """Return the toolchains that are installed, of the locks and the Python at hand, in alphabetical order."""
-    found = []
-    for name in toolchains.names():
-        complete = _complete(_slot(name))
-        if complete is not None:
-            folder = _slot(name)
-            found.append(Installed(name=name, folder=folder, size=complete.size, seconds=complete.seconds))
-    return found
-
-
-def other_folders() -> list[Path]:
-    """Return the folders of toolchains of other locks or of other Pythons."""
-    known = {_slot(name) for name in toolchains.names()}
-    return [s for s in _slots() if s not in known]
-
-
-def remove(name: str) -> bool:
-    """Remove a toolchain, of whichever lock and Python; return whether there was one.
-
-    A process that uses it at this moment fails.
-    """
-    slots = [s for s in _slots() if _SLOT.fullmatch(s.name)["name"] == name]  # type: ignore[index]
-    for slot in slots:
-        _remove(slot)
-    return bool(slots)
-
-
-def remove_others() -> list[int]:
-    """Remove the toolchains of other locks and other Pythons, with their logs and their lock files.
-
-    Return the bytes that each toolchain had. A process that uses one at this moment fails.
-    """
-    freed = []
-    for slot in other_folders():
-        freed.append(_size(slot))
-        _remove(slot)
-    known = {_slot(name) for name in toolchains.names()}
-    for file in cache_folder().glob("*.lock") if cache_folder().is_dir() else ():
-        slot = file.with_suffix("")
-        if _SLOT.fullmatch(slot.name) and slot not in known and _remove_free_lock(file, slot):
-            slot.with_name(f"{slot.name}.log").unlink(missing_ok=True)
-    return freed
-
-
-def _remove_free_lock(file: Path, slot: Path) -> bool:
-    """Remove a lock that nobody holds, of a toolchain that is not there; return whether that was so.
-
-    It is removed while it is held: who waits for it then finds that the file is gone, and makes it anew.
-    """
-    try:
-        with FileLock(file).acquire(timeout=0):
-            if not slot.exists():
-                file.unlink()
-                return True
-    except (Timeout, OSError):
-        pass
-    return False
-
-
-def _remove(slot: Path) -> None:
-    with FileLock(_lock_file(slot)):
-        (slot / _MARK).unlink(missing_ok=True)
-        shutil.rmtree(slot)
-
-
-def _slot(name: str) -> Path:
-    digest = toolchains.lock_digest(name)[:16]
-    return cache_folder() / f"{name}-{digest}-{system.python_tag()}-{system.name()}"
-
-
-def _slots() -> list[Path]:
-    folder = cache_folder()
-    return sorted(p for p in folder.iterdir() if p.is_dir() and _SLOT.fullmatch(p.name)) if folder.is_dir() else []
-
-
-def _lock_file(slot: Path) -> Path:
-    return slot.with_name(f"{slot.name}.lock")
-
-
-def _complete(slot: Path) -> _Complete | None:
-    try:
-        complete = _Complete.from_json(json.loads((slot / _MARK).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
-    # The Python that it was made with may be gone, and then its own is a dangling link.
-    return complete if _python(slot / complete.environment).exists() else None
-
-
-def _find(name: str, slot: Path) -> Toolchain | None:
-    complete = _complete(slot)
-    if complete is None:
-        return None
-    return Toolchain(
-        name=name,
-        python=_python(slot / complete.environment),
-        lock_digest=toolchains.lock_digest(name),
-        versions=complete.versions,
-    )
 
 
 @contextmanager
 def _alone(slot: Path, display: Display, waiting: str) -> Iterator[None]:
     try:
         slot.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(_lock_file(slot))
+        lock = FileLock(lock_file(slot))
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -242,19 +109,19 @@ def _install(name: str, lock: Lock, slot: Path, task: Task) -> None:
         _fill(name, lock, attempt, scratch, log, task)
         versions = _versions(lock, attempt)
         shutil.rmtree(scratch)
-        complete = _Complete(
+        complete = Complete(
             environment=attempt.name,
             versions=versions,
-            size=_size(attempt),
+            size=size_of(attempt),
             seconds=round(time.monotonic() - started, 1),
         )
-        _write(slot / _MARK, json.dumps(complete.to_json(), indent=2) + "\n")
+        _write(slot / MARK, json.dumps(complete.to_json(), indent=2) + "\n")
     except CommandFailed as failed:
         raise error(f"the toolchain {name}", failed, log) from None
     except OSError as problem:
         raise error(f"the toolchain {name}", CommandFailed(str(problem)), log) from None
     finally:
-        if _complete(slot) is None:
+        if complete_of(slot) is None:
             shutil.rmtree(slot, ignore_errors=True)
 
 
@@ -272,7 +139,7 @@ def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: T
     def install(requirements: tuple[Requirement, ...], *options: str) -> None:
         file = scratch / "requirements.txt"
         file.write_text("".join(f"{r.text}\n" for r in requirements), encoding="utf-8")
-        command = [str(_python(folder)), "-I", "-m", "pip", "install", "--require-hashes", "--no-deps"]
+        command = [str(python_of(folder)), "-I", "-m", "pip", "install", "--require-hashes", "--no-deps"]
         # Without compiling to bytecode: of tens of thousands of modules a worker imports a few, and Python keeps those.
         command += ["--only-binary", ":all:", "--no-compile", "--progress-bar", "off", "--no-warn-script-location"]
         with packages.unpacking():
@@ -295,22 +162,13 @@ def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: T
             name,
             lock.build,
             compiled,
-            Environment(python=_python(folder), site_packages=site_packages(folder), env=env, log=log),
+            Environment(python=python_of(folder), site_packages=site_packages(folder), env=env, log=log),
             scratch=scratch,
             task=task,
         )
     task.update("trying it", 0, len(lock.imports), "packages")
     imports = "; ".join(f"import {module}" for module in lock.imports)
-    run([str(_python(folder)), "-I", "-c", imports], log=log, env=env, follow=silent)
-
-
-def site_packages(environment: Path) -> Path:
-    """Return the folder of a virtual environment that its packages are in."""
-    return Path(sysconfig.get_path("purelib", "venv", {"base": str(environment), "platbase": str(environment)}))
-
-
-def _python(environment: Path) -> Path:
-    return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    run([str(python_of(folder)), "-I", "-c", imports], log=log, env=env, follow=silent)
 
 
 def _versions(lock: Lock, environment: Path) -> dict[str, str]:
@@ -319,10 +177,6 @@ def _versions(lock: Lock, environment: Path) -> dict[str, str]:
     versions = {canonical(d.metadata["Name"]): d.version for d in found}
     locked = {r.name for r in lock.requirements}
     return {name: versions[name] for name in sorted(versions) if name in locked}
-
-
-def _size(folder: Path) -> int:
-    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def _write(file: Path, text: str) -> None:

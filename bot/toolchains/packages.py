@@ -17,7 +17,8 @@ from filelock import FileLock
 from bot.errors import ToolchainError
 from bot.progress import Display
 from bot.toolchains import pip
-from bot.toolchains.install import cache_folder, ensure
+from bot.toolchains.install import ensure
+from bot.toolchains.kept import cache_folder
 
 _LOCKED = re.compile(r"^(?P<package>[\w.-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 _SCRATCH = ".download."

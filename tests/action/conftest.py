@@ -9,7 +9,7 @@ import pytest
 from bot.hub import client
 from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.toolchains.install import cache_folder
+from bot.toolchains.kept import cache_folder
 from tests.action.runner import Runner
 
 RELEASE = "microsoft/Phi-3.5-sample-instruct"

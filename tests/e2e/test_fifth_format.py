@@ -22,7 +22,7 @@ from bot.reconvert.compare import kept_sample
 from bot.reconvert.records import Comparison
 from bot.reconvert.sides import describe_sides
 from bot.records.artifacts import Artifact
-from bot.toolchains.install import cache_folder, folder_of
+from bot.toolchains.kept import cache_folder, folder_of
 from bot.workspace import Workspace
 from tests.e2e.world import MODEL, World
 from tests.page_reader import ROOT

@@ -12,7 +12,7 @@ from bot.hub import client
 from bot.localhub import serve
 from bot.progress import Silent
 from bot.records.artifacts import Report
-from bot.toolchains.install import cache_folder
+from bot.toolchains.kept import cache_folder
 from tests.e2e.world import MODEL, World, make_world
 
 pytestmark = pytest.mark.toolchain

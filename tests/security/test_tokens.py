@@ -13,7 +13,7 @@ import pytest
 
 from bot.errors import DamagedWeightsError, GithubError, RecordError, TokenError, UnknownModelError
 from bot.localhub import RunningHub
-from bot.toolchains.install import cache_folder
+from bot.toolchains.kept import cache_folder
 from tests.source import models
 from tests.steps import proven
 

@@ -17,7 +17,8 @@ from bot import toolchains
 from bot.errors import DiskFullError, DiskTooSmallError, ToolchainError
 from bot.progress import Silent
 from bot.toolchains import system
-from bot.toolchains.install import cache_folder, ensure, installed, other_folders, remove, remove_others
+from bot.toolchains.install import ensure
+from bot.toolchains.kept import cache_folder, installed, other_folders, remove, remove_others
 from tests.toolchains.index import HEAD, Index, lock, serve, wheel
 
 # What another process runs: the toolchain "tiny" of this test.

@@ -8,7 +8,7 @@ import pytest
 from bot.errors import ToolchainError
 from bot.progress import Silent
 from bot.toolchains import packages
-from bot.toolchains.install import cache_folder
+from bot.toolchains.kept import cache_folder
 from tests.toolchains.index import Index, wheel
 
 pytestmark = pytest.mark.toolchain

@@ -13,7 +13,8 @@ from bot import toolchains
 from bot.errors import NoCompilerError, ToolchainError
 from bot.progress import Silent
 from bot.toolchains import system
-from bot.toolchains.install import cache_folder, ensure
+from bot.toolchains.install import ensure
+from bot.toolchains.kept import cache_folder
 from bot.toolchains.lock import Lock, Platform, Processor, read
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

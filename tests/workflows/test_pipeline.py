@@ -14,7 +14,7 @@ from bot.localhub import RunningHub, serve
 from bot.localhub.tokens import Grant
 from bot.progress import Silent
 from bot.records.artifacts import Report
-from bot.toolchains.install import cache_folder
+from bot.toolchains.kept import cache_folder
 from tests import github_answers, github_server
 from tests.action.runner import Runner
 from tests.github_server import GitHub
