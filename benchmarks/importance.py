@@ -84,7 +84,7 @@ def measure(family: str, folder: Path) -> Json:
     (folder / "text").write_text("\n\n".join(texts.training()), encoding="utf-8")
     (gguf,) = (model / q8_0.short_name).iterdir()
     wanted = ImportanceTask(
-        model=str(gguf), text=str(folder / "text"), name="training.txt", out=str(folder), threads=_THREADS
+        variant=q8_0, model=str(gguf), text=str(folder / "text"), name="training.txt", out=str(folder), threads=_THREADS
     )
     run_worker(
         toolchain, "bot.formats.gguf.worker", "importance", wanted, Supervision(log=log, on_event=lambda _: None)

@@ -11,30 +11,32 @@ from bot.formats.registry import worker_module
 from bot.machines import worker_limits
 from bot.printable import duration, size
 from bot.progress import Task
-from bot.records.artifacts import Imatrix, Json, Release
+from bot.records.artifacts import Imatrix, Json, Release, Variant
 from bot.records.digests import digest_of
 from bot.records.tasks import BuildTask, ImportanceTask, Target
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import FORESEEN, Supervision, run_worker
-from bot.workspace import Workspace, read_record, write_json
+from bot.workspace import read_record, write_json
 
-FILE = "imatrix.gguf"  #: in the folder of a matrix: llama.cpp's own file
+RECORD = "imatrix.json"  #: in the folder of a matrix, beside the file of its format
 
 
-def digest(release: Release) -> str:
-    """Return the digest of all that decides the matrix: the model, the text, and what computes it."""
-    return digest_of([release.content_digest, recipes.importance_digest(), toolchains.lock_digest("gguf")])
+def digest(release: Release, name: str) -> str:
+    """Return the digest of all that decides a format's matrix: the model, the text, and what computes it."""
+    return digest_of([release.content_digest, recipes.importance_digest(name), toolchains.lock_digest(name)])
 
 
 def importance(release: Release, given: AtHand, toolchain: Toolchain, context: Context) -> Path:
-    """Return the folder of a release's importance matrix, measuring it first if that is not done yet.
+    """Return the folder of a release's importance matrix in a format, measuring it first if that is not done yet.
 
-    It holds ``imatrix.gguf``, as llama.cpp has it, and ``imatrix.json``, an Imatrix. Measuring runs the GGUF of 8 bits:
-    that of the working folder, or one that is made for it and removed. Raises what running a worker raises, and for
-    that GGUF what its worker says of it.
+    It holds the matrix (see ``file_in``), and ``imatrix.json``, an Imatrix. Measuring runs the variant that the format
+    names: that of the working folder, or one that is made for it and removed. Raises what running a worker raises, for
+    that variant what its worker says of it, and LookupError for a format that measures none.
     """
+    name = toolchain.name
+    offered, variant = recipes.importance_of(name), catalogue.all_variants()[recipes.measured_on(name)]
     workspace, display, threads = context.workspace, context.display, context.threads
-    folder = workspace.importance(digest(release))
+    folder = workspace.importance(digest(release, name))
     if workspace.has(folder):
         return folder
     with workspace.only_one(f"importance-{folder.name}", display):
@@ -46,17 +48,27 @@ def importance(release: Release, given: AtHand, toolchain: Toolchain, context: C
             text.write_text(recipes.text(), encoding="utf-8")
             out.mkdir()
             log = workspace.log(f"importance-{folder.name[:12]}")
-            model = _built(release, workspace)
-            if model is None:
-                model = _build(given, toolchain, _request(release, given, scratch, threads), log, task)
-            request = ImportanceTask(model=str(model), text=str(text), name=recipes.TEXT, out=str(out), threads=threads)
+            files = workspace.artifact(recipes.key_of(release.content_digest, variant), release) / "files"
+            if not files.is_dir():
+                build = _request(release, variant, given, scratch, threads)
+                files = _build(given, toolchain, build, log, task)
+            request = ImportanceTask(
+                variant=variant,
+                model=str(_largest(files)),
+                text=str(text),
+                name=recipes.TEXT,
+                out=str(out),
+                threads=threads,
+            )
             done: Json = run_worker(
                 toolchain,
-                worker_module("gguf"),
-                "importance",
+                worker_module(name),
+                offered.command,
                 request,
                 Supervision(
-                    log=log, on_event=lambda e: _follow(task, e), limits=worker_limits.task_limits(request, given.shape)
+                    log=log,
+                    on_event=lambda e: _follow(task, e, variant),
+                    limits=worker_limits.task_limits(request, given.shape),
                 ),
             )
             made = Imatrix(
@@ -66,7 +78,7 @@ def importance(release: Release, given: AtHand, toolchain: Toolchain, context: C
                 chunks=done["chunks"],
                 tokens=done["tokens"],
             )
-            write_json(out / "imatrix.json", made.to_json())
+            write_json(out / RECORD, made.to_json())
             folder.parent.mkdir(parents=True, exist_ok=True)
             out.rename(folder)
         memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
@@ -76,23 +88,27 @@ def importance(release: Release, given: AtHand, toolchain: Toolchain, context: C
 
 def read(folder: Path) -> Imatrix:
     """Read what is known of a matrix. Raises RecordError when its folder is damaged."""
-    return read_record(folder / "imatrix.json", Imatrix)
+    return read_record(folder / RECORD, Imatrix)
 
 
-def _built(release: Release, workspace: Workspace) -> Path | None:
-    """Return the GGUF of 8 bits that the working folder has."""
-    key = recipes.key_of(release.content_digest, catalogue.all_variants()[recipes.MEASURED_ON])
-    return next((workspace.artifact(key, release) / "files").glob("*.gguf"), None)
+def file_in(folder: Path, name: str) -> Path:
+    """Return the matrix itself, a file of a format, in the folder of one."""
+    return folder / recipes.importance_of(name).file
 
 
-def _request(release: Release, given: AtHand, scratch: Path, threads: int) -> BuildTask:
+def _largest(files: Path) -> Path:
+    """Return the file of a variant that holds its weights."""
+    return max((f for f in files.iterdir() if f.is_file()), key=lambda file: (file.stat().st_size, file.name))
+
+
+def _request(release: Release, variant: Variant, given: AtHand, scratch: Path, threads: int) -> BuildTask:
     out, worker = scratch / "model", scratch / "worker"
     out.mkdir()
     worker.mkdir()
     return BuildTask(
         source=str(given.folder),
         model_name=source.safe_name(release.name),
-        targets=(Target(variant=catalogue.all_variants()[recipes.MEASURED_ON], out=str(out)),),
+        targets=(Target(variant=variant, out=str(out)),),
         scratch=str(worker),
         threads=threads,
         streamed=given.stream is not None,
@@ -100,15 +116,17 @@ def _request(release: Release, given: AtHand, scratch: Path, threads: int) -> Bu
 
 
 def _build(given: AtHand, toolchain: Toolchain, request: BuildTask, log: Path, task: Task) -> Path:
-    """Build the GGUF of 8 bits that is asked for, and return it."""
-    given.run_worker(toolchain, worker_module("gguf"), "build", request, log=log, on_event=lambda e: _follow(task, e))
-    return next(Path(request.targets[0].out).glob("*.gguf"))
+    """Build the variant that is asked for, and return the folder of its files."""
+    (target,) = request.targets
+    module = worker_module(toolchain.name)
+    given.run_worker(toolchain, module, "build", request, log=log, on_event=lambda e: _follow(task, e, target.variant))
+    return Path(target.out)
 
 
-def _follow(task: Task, event: dict[str, Json]) -> None:
+def _follow(task: Task, event: dict[str, Json], variant: Variant) -> None:
     if event["event"] == "progress":
         task.update(event["what"], event["done"], event["total"], event["unit"])
     elif event["event"] == "failed":
         kind, do = FORESEEN.get(event["kind"], (BuildError, ""))
         hint = f"{do} The importance of weights is measured on it.".lstrip()
-        raise kind(f"{recipes.MEASURED_ON}: {event['message']}", hint=hint)
+        raise kind(f"{variant.name}: {event['message']}", hint=hint)

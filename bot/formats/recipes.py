@@ -6,15 +6,13 @@ from dataclasses import replace
 from functools import cache
 
 from bot import texts, toolchains
+from bot.formats.importance import Importance
 from bot.formats.registry import all_formats
 from bot.records.artifacts import Variant
 from bot.records.digests import build_key, digest_of
 
 TEXT = "training.txt"  #: of bot/texts: what matrices are measured on, and no file afterwards
-MEASURED_ON = "gguf/q8_0"  #: as good as the original, at half the size
 MEASURED = "measured"  #: of build.imatrix_from_4_bits, and the option of a recipe that is tried
-_IMPORTANCE_VERSION = 1  # raise it when the worker measures something else on the same inputs
-_TRIED = ("int4", "int5", "int6")  # llama.cpp takes no matrix for 8 bits and more; fewer always have one
 
 
 def needs_matrix(variant: Variant) -> bool:
@@ -34,7 +32,8 @@ def is_tried(variant: Variant) -> bool:
 
 def with_trial(variant: Variant) -> Variant:
     """Return the recipe that tries an importance matrix where a row has none; a row that cannot gain, as it is."""
-    if variant.format != "gguf" or variant.precision not in _TRIED or "imatrix" in variant.options:
+    offered = all_formats()[variant.format].importance
+    if offered is None or variant.precision not in offered.tried or "imatrix" in variant.options:
         return variant
     return replace(variant, options=variant.options | {"imatrix": MEASURED})
 
@@ -61,13 +60,26 @@ def key_of(content_digest: str, variant: Variant) -> str:
         variant=variant,
         toolchain_digest=toolchains.lock_digest(form.name),
         format_version=form.version,
-        importance=importance_digest() if takes_matrix(variant) else None,
+        importance=importance_digest(form.name) if takes_matrix(variant) else None,
     )
 
 
-def importance_digest() -> str:
-    """Return the digest of what decides an importance matrix beside the release and the toolchain."""
-    return digest_of([_IMPORTANCE_VERSION, text_digest()])
+def importance_of(name: str) -> Importance:
+    """Return how a format measures importance matrices. Raises LookupError for one that measures none."""
+    offered = all_formats()[name].importance
+    if offered is None:
+        raise LookupError(f"{name} measures no importance matrix, and none of its rows may take one")
+    return offered
+
+
+def measured_on(name: str) -> str:
+    """Return the name of the variant on which the matrix of a format is measured."""
+    return f"{name}/{importance_of(name).measured_on}"
+
+
+def importance_digest(name: str) -> str:
+    """Return the digest of what decides a format's importance matrix beside the release and the toolchain."""
+    return digest_of([importance_of(name).version, text_digest()])
 
 
 @cache  # planning asks for each variant of each release

@@ -10,11 +10,12 @@ from functools import cache
 from typing import Protocol, cast
 
 from bot import format_folders
+from bot.formats.importance import Importance
 from bot.formats.needs import Needs
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
-__all__ = ["Format", "Needs", "all_formats", "worker_module"]
+__all__ = ["Format", "Importance", "Needs", "all_formats", "worker_module"]
 
 
 class Format(Protocol):
@@ -26,6 +27,7 @@ class Format(Protocol):
     version: int  #: part of the build key: raise it when the same recipe gives other bytes
     packages: tuple[str, ...]  #: the packages whose versions a record names
     suffixes: tuple[str, ...]  #: how the names of an artifact's files may end; nothing else is promoted
+    importance: Importance | None  #: how it measures importance matrices; None where it quantizes by none
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why the toolchain cannot build this, or return None if it can.

@@ -22,7 +22,8 @@ def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
     before the first output. A variant that tries a matrix is built and verified twice; both files are there together.
     """
     tried = [v for v in variants if recipes.is_tried(v)]
-    passing = [catalogue.all_variants()[recipes.MEASURED_ON]] if any(map(recipes.takes_matrix, variants)) else []
+    taking = {v.format for v in variants if recipes.takes_matrix(v)}
+    passing = [catalogue.all_variants()[recipes.measured_on(name)] for name in taking]
     disks, seconds = [0.0], [expected("reference", shape, None, "cpu_seconds")]
     memories = [expected("reference", shape, None, "memory")]
     # A matrix takes some 10,000 tokens: as many as verifying a model with LongRoPE reads, more than any other one.

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bot import catalogue
 from bot.errors import ConfigError
-from bot.formats import recipes
 from bot.machines.estimate_models import What, expected
 from bot.records.artifacts import Record, Variant
 from bot.records.tasks import BuildTask, ImportanceTask, ReferenceTask, VerifyTask
@@ -38,7 +36,7 @@ def task_limits(task: Record, shape: Shape) -> WorkerLimits:
         case VerifyTask():
             return _limits(shape, "verify", [task.variant], streamed=task.streamed)
         case ImportanceTask():
-            return _limits(shape, "verify", [catalogue.all_variants()[recipes.MEASURED_ON]])
+            return _limits(shape, "verify", [task.variant])
         case ReferenceTask():
             return _limits(shape, "reference", [None], streamed=task.streamed)
     return default_limits()

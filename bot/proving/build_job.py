@@ -169,7 +169,7 @@ class _Builder:
             scratch=str(scratch),
             threads=self.context.threads,
             streamed=self.given.stream is not None,
-            importance=str(matrix / importance_matrix.FILE) if matrix else "",
+            importance=str(importance_matrix.file_in(matrix, self.job.format)) if matrix else "",
         )
 
     def _work(

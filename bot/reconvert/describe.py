@@ -29,18 +29,18 @@ def describe(config: Config) -> Description:
 
 
 def _recipe(variant: Variant) -> RecipePrint:
-    version, importance = all_formats()[variant.format].version, recipes.needs_matrix(variant)
+    form, importance = all_formats()[variant.format], recipes.needs_matrix(variant)
     return RecipePrint(
         name=variant.name,
         precision=variant.precision,
         default=variant.default,
-        options=json_text(variant.options | {"version": version}),
+        options=json_text(variant.options | {"version": form.version}),
         recipe=build_key(
             content_digest=_SAME,
             variant=variant,
             toolchain_digest=_SAME,
-            format_version=version,
-            importance=recipes.importance_digest() if importance else None,
+            format_version=form.version,
+            importance=recipes.importance_digest(form.name) if importance else None,
         ),
         importance=importance,
     )

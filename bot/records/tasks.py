@@ -74,11 +74,12 @@ class ReferenceTask(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportanceTask(Record):
-    """Measure the importance of the weights of ``model``, a GGUF file, on a text; leave it in ``out``, a folder.
+    """Measure the importance of the weights of ``model``, the largest file of a ``variant``; leave it in ``out``.
 
-    ``text`` is a file, and ``name`` what it is called in the result.
+    ``out`` is a folder (existing, empty). ``text`` is a file, and ``name`` what it is called in the result.
     """
 
+    variant: Variant
     model: str
     text: str
     name: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bot.building.importance_matrix import FILE, digest, importance, read
+from bot.building.importance_matrix import RECORD, digest, file_in, importance, read
 from bot.building.release_at_hand import AtHand
 from bot.formats.recipes import text_digest
 from bot.progress import Lines, Silent
@@ -21,14 +21,16 @@ RELEASE = release({}, 1)
 
 
 def test_other_weights_are_another_matrix() -> None:
-    assert digest(RELEASE) == digest(replace(RELEASE, commit="1" * 40)), "the same files in another commit"
-    assert digest(RELEASE) != digest(replace(RELEASE, content_digest="1" * 64))
+    assert digest(RELEASE, "gguf") == digest(replace(RELEASE, commit="1" * 40), "gguf"), (
+        "the same files in another commit"
+    )
+    assert digest(RELEASE, "gguf") != digest(replace(RELEASE, content_digest="1" * 64), "gguf")
 
 
 def test_another_text_is_another_matrix(another_text: Callable[[], None]) -> None:
-    before = digest(RELEASE)
+    before = digest(RELEASE, "gguf")
     another_text()
-    assert digest(RELEASE) != before
+    assert digest(RELEASE, "gguf") != before
 
 
 @pytest.mark.toolchain
@@ -46,7 +48,9 @@ def test_it_is_measured_once_and_says_what_that_took(sample: Path, tmp_path: Pat
                 context_of(workspace=workspace, display=display, threads=2),
             )
         said.append((tmp_path / "said").read_text())
-    assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == [FILE, "imatrix.json"]
+    assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == sorted(
+        [file_in(folder, "gguf").name, RECORD]
+    )
     known = read(folder)
     assert (known.text, known.text_sha256, known.tokens) == ("training.txt", text_digest(), 512 * known.chunks)
     assert re.search(r"^Importance matrix: \d+ tokens, peak memory \d+\.\d MB, .* s$", said[0], re.MULTILINE)

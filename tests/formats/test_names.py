@@ -12,11 +12,9 @@ NAMES = re.compile("|".join(format_folders.names()), re.IGNORECASE)
 #: Where a name may stand all the same, and why. Whoever takes the reason away takes the line away.
 ALLOWED = {
     "action.yml": "says to people what the Action makes, with examples of variants",
-    "bot/building/importance_matrix.py": "to do: matrices are measured by one format, which is named",
     "bot/config/phi-bot.schema.json": "made of the help texts",
     "bot/config/places.py": "a help text with an example of a repo's name",
     "bot/config/tables.py": "help texts with examples of variants",
-    "bot/formats/recipes.py": "to do: which rows may gain by an importance matrix, and what that is measured on",
     "bot/localhub/metadata.py": "the real Hub's own knowledge of files, which the embedded one mirrors",
     "bot/localhub/store.py": "the real Hub's own knowledge of files, which the embedded one mirrors",
     "bot/source/adapters.py": "which files of a stranger's repo are weights, whatever is built here",

@@ -2,13 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
 
 from bot import catalogue, toolchains
+from bot.formats.importance import Importance
 from bot.formats.recipes import (
     alternatives,
     configured,
     is_tried,
     key_of,
+    measured_on,
     needs_matrix,
     takes_matrix,
     text_digest,
@@ -26,6 +31,30 @@ def test_variants_of_three_bits_and_less_take_one() -> None:
     taking = {v.short_name for v in ROWS.values() if needs_matrix(v)}
     bits = {"int2", "int3"}
     assert taking - {"iq4_xs"} == {v.short_name for v in ROWS.values() if v.format == "gguf" and v.precision in bits}
+
+
+def test_a_row_that_takes_one_is_of_a_format_that_measures_one() -> None:
+    for row in ROWS.values():
+        assert not takes_matrix(row) or measured_on(row.format) in ROWS
+    assert not takes_matrix(ROWS[measured_on("gguf")])
+    with pytest.raises(LookupError, match="onnx measures no importance matrix"):
+        measured_on("onnx")
+
+
+def test_a_format_says_what_may_gain_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ROWS["onnx/cpu-int4"]
+    offered = Importance(command="weigh", measured_on="cpu-int8", file="scales.bin", tried=("int4",))
+    assert with_trial(row) == row
+    monkeypatch.setattr(all_formats()["onnx"], "importance", offered)
+    assert is_tried(with_trial(row))
+    assert with_trial(ROWS["onnx/cpu-int8"]) == ROWS["onnx/cpu-int8"]
+    assert measured_on("onnx") == "onnx/cpu-int8"
+    before = key_of(RELEASE, with_trial(row))
+    monkeypatch.setattr(all_formats()["onnx"], "importance", replace(offered, version=2))
+    assert key_of(RELEASE, with_trial(row)) != before
+    assert key_of(RELEASE, row) == build_key(
+        content_digest=RELEASE, variant=row, toolchain_digest=toolchains.lock_digest("onnx"), format_version=1
+    )
 
 
 def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:

@@ -92,7 +92,8 @@ def test_a_small_model_that_runs_wild_does_not_take_the_machine(task: Record, gi
 def test_a_worker_is_ended_before_the_machine_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_limits, "_all_memory", lambda: 10e9)
     shape = Shape(parameters={"BF16": 10**10}, bytes=2 * 10**10, largest=10**9, layers=40, vocabulary=200_064)
-    for task in (REFERENCE, ImportanceTask(model="", text="", name="", out="", threads=2)):
+    matrix = ImportanceTask(variant=VARIANTS[0], model="", text="", name="", out="", threads=2)
+    for task in (REFERENCE, matrix):
         assert worker_limits.task_limits(task, shape).memory == 9_500_000_000
 
 

@@ -213,7 +213,14 @@ def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str |
     """Measure the importance matrix of a GGUF file on a text into a new folder; return its file."""
     out.mkdir(parents=True)
     (out / "text.txt").write_text("\n\n".join(texts.training()) if text is None else text)
-    task = ImportanceTask(model=str(model), text=str(out / "text.txt"), name="text.txt", out=str(out), threads=2)
+    task = ImportanceTask(
+        variant=catalogue.all_variants()["gguf/q8_0"],
+        model=str(model),
+        text=str(out / "text.txt"),
+        name="text.txt",
+        out=str(out),
+        threads=2,
+    )
     run_worker(
         warm(toolchain),
         worker_module("gguf"),

@@ -1,6 +1,7 @@
 """GGUF, for llama.cpp and everything built on it."""
 
 from bot.formats import phi
+from bot.formats.importance import Importance
 from bot.formats.needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
@@ -30,6 +31,12 @@ class Gguf:
     version = 2
     packages = ("llama-cpp-python", "transformers", "torch")
     suffixes = (".gguf",)
+    importance = Importance(
+        command="importance",
+        measured_on="q8_0",
+        file="imatrix.gguf",
+        tried=("int4", "int5", "int6"),  # llama.cpp takes no matrix for 8 bits and more; fewer always have one
+    )
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why llama.cpp cannot build this, or return None if it can."""

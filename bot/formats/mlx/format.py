@@ -25,6 +25,7 @@ class Mlx:
     version = 1
     packages = ("mlx", "mlx-lm", "transformers")
     suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
+    importance = None
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why mlx-lm cannot build this, or return None if it can."""

@@ -14,6 +14,7 @@ class Toy:
     version = 1
     packages = ("transformers", "torch")
     suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
+    importance = None
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why this cannot be built."""
