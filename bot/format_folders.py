@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from bot.records.base import Record
+from bot.records.base import Record, pattern
+
+Colour = Annotated[str, pattern("#[0-9a-f]{6}", "a colour such as #0b6b5e")]
 
 FOLDER = Path(__file__).parent / "formats"
 
@@ -26,16 +28,18 @@ FOLDER = Path(__file__).parent / "formats"
 class Look(Record):
     """How a format is shown, and what tells a conversion to it, from look.toml.
 
-    ``position`` orders formats wherever rows of several are listed. ``colour`` and ``dark_colour`` (CSS) and ``shape``
-    are of its marks in charts. ``repo_names`` are what conversions to it call themselves in the name of a repo, and
+    ``position`` orders formats wherever rows of several are listed. ``shape`` is of its marks in charts, and three
+    colours (CSS) are: ``colour`` on a light page, ``dark_colour`` on a dark one, and ``middle_colour`` in pictures,
+    which lie on either. ``repo_names`` are what conversions to it call themselves in the name of a repo, and
     ``repo_tags`` the tags, which no original has. ``file_tags`` are tags that say which files a repo holds: a card
     takes over none of them from the source's. ``code_keys`` are keys of a configuration that make its runtime load
     code.
     """
 
     position: int
-    colour: str
-    dark_colour: str
+    colour: Colour
+    dark_colour: Colour
+    middle_colour: Colour
     shape: Literal["circle", "square", "triangle", "diamond", "pentagon", "star"]
     repo_names: tuple[str, ...]
     repo_tags: tuple[str, ...] = ()

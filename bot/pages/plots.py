@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bot import toolchains
+from bot import format_folders, toolchains
 from bot.errors import PhiBotError
 from bot.formats.registry import all_formats
 from bot.machines import worker_limits
@@ -15,7 +15,7 @@ from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import ProvenBuild, Release
 from bot.records.digests import digest_of
-from bot.records.tasks import PlotCurve, PlotPoint, PlotTask
+from bot.records.tasks import PlotCurve, PlotLook, PlotPoint, PlotTask
 from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
@@ -88,7 +88,10 @@ def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[Pro
     return PlotTask(
         out="",
         model=one_line(release.name),
-        formats=tuple(f.title for f in all_formats().values()),
+        looks=tuple(
+            PlotLook(format=all_formats()[name].title, colour=look.middle_colour, shape=look.shape)
+            for name, look in format_folders.looks().items()
+        ),
         points=known if len(known) > 1 else (),
         curves=tuple(curve for row in shown for curve in _curves(row)),
         switch=switch,
@@ -120,7 +123,7 @@ def _one_of_each_format(
             if row.evidence.stretches and (name not in nearest or _unusual(row) < _unusual(nearest[name])):
                 nearest[name] = row
         found = nearest | found
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in format_folders.looks() if name in found]
 
 
 def _unusual(row: figures.CardRow) -> float:

@@ -142,16 +142,28 @@ class PlotCurve(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlotLook(Record):
+    """How the marks of a format look, which is called so in points and curves: a colour of CSS, and a shape.
+
+    The shapes are those of format_folders.Look.
+    """
+
+    format: str
+    colour: str
+    shape: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlotTask(Record):
     """Draw a card's pictures into ``out`` (existing, empty): quality.png of ``points``, positions.png of ``curves``.
 
-    What has nothing in it is not drawn. ``formats`` are all that there are, so that each one looks the same in every
-    picture. ``switch`` is the number of tokens past which the model takes its long rotary factors, or None.
+    What has nothing in it is not drawn. ``looks`` are of all formats that there are, in the order of legends.
+    ``switch`` is the number of tokens past which the model takes its long rotary factors, or None.
     """
 
     out: str
     model: str
-    formats: tuple[str, ...]
+    looks: tuple[PlotLook, ...]
     points: tuple[PlotPoint, ...]
     curves: tuple[PlotCurve, ...]
     switch: int | None

@@ -30,10 +30,10 @@ from bot.worker.labels import LabelledPoint, name_points
 _INCHES, _DPI = (5.6, 4.2), 250  # 1400 x 1050 pixels: on a card, two for each that is shown
 _INK = "#79818c"  # stands out from white and from the Hub's dark page alike, 4 to 1
 _FAINT = "#79818c40"
-# Okabe and Ito's colours that stand out from both pages; kinds of colour blindness tell them apart, and so do markers.
-_STYLES = (("#0c7bc0", "o"), ("#d55e00", "D"), ("#009e73", "s"), ("#c2699b", "^"), ("#a07800", "v"), ("#5b8def", "P"))
+_MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "pentagon": "p", "star": "*"}
 # Where a logarithmic scale is marked in each decade, by how many times the least the most is.
 _STEPS = ((10, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (300, (1.0, 2.0, 5.0)), (math.inf, (1.0,)))
+_MARK = 7  # points
 _COLOURS = 128  # of a palette
 _LEAST_KL = 1e-6  # below it, rounding is all that is measured
 _TOKENS = 60  # positions that a point on a line stands for, at least
@@ -116,7 +116,8 @@ def _short(name: str) -> str:
 
 
 def _style(task: PlotTask, form: str) -> tuple[str, str]:
-    return _STYLES[task.formats.index(form) % len(_STYLES)]
+    look = next(look for look in task.looks if look.format == form)
+    return look.colour, _MARKERS[look.shape]
 
 
 # ---- size against quality ------------------------------------------------------------------------------------
@@ -126,7 +127,8 @@ def _quality(task: PlotTask) -> Figure:
     """Draw a point a build: bits across, distance up, one standard error each way; the repo's own are filled."""
     figure, axes = _figure(f"{_short(task.model)}: size against quality", pad=10)
     points = []
-    for form in sorted({p.format for p in task.points}, key=task.formats.index):
+    shown = {p.format for p in task.points}
+    for form in (look.format for look in task.looks if look.format in shown):
         colour, marker = _style(task, form)
         for p in sorted((p for p in task.points if p.format == form), key=_key):
             kl = max(p.mean_kl, _LEAST_KL)
@@ -134,18 +136,17 @@ def _quality(task: PlotTask) -> Figure:
             points.append(
                 (_key(p), LabelledPoint(name=_short(p.name), colour=colour, x=p.bits, y=kl, low=low, high=high))
             )
-            axes.errorbar(
+            axes.plot(
                 p.bits,
                 kl,
-                yerr=[[kl - low], [high - kl]],
-                fmt=marker,
+                marker,
                 color=colour,
                 markerfacecolor=colour if p.own else "none",
-                markersize=7,
+                markersize=_MARK,
                 markeredgewidth=1.6,
-                elinewidth=1.6,
             )
-        axes.plot([], [], marker, color=colour, markersize=7, label=_short(form))
+            axes.update_datalim([(p.bits, low), (p.bits, high)])
+        axes.plot([], [], marker, color=colour, markersize=_MARK, label=_short(form))
     axes.set_xlabel("bits stored for each weight")
     axes.set_xscale("log")  # most files lie between 4 and 6 bits
     axes.xaxis.set_major_locator(FixedLocator((2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48)))
@@ -157,12 +158,23 @@ def _quality(task: PlotTask) -> Figure:
     low, high = axes.get_ylim()
     axes.set_ylim(low / 1.3, max(high * 1.3, low * 10))
     _mark_decades(axes)
+    _draw_errors(axes, [point for _, point in points])
     if {p.own for p in task.points} == {True, False}:
         axes.plot([], [], "o", color=_INK, markerfacecolor="none", markeredgewidth=1.6, label="in other repos")
     figure.legend(loc="outside lower center", ncols=_IN_A_ROW, columnspacing=1.2, handletextpad=0.2)
     in_order = [point for _, point in sorted(points, key=lambda entry: entry[0])]
     name_points(figure, axes, in_order, size=8.5)
     return figure
+
+
+def _draw_errors(axes: Any, points: Sequence[LabelledPoint]) -> None:
+    """Draw errors where they are longer than a mark: in a hollow one, a shorter line would be another sign."""
+    bottom, top = axes.get_ylim()
+    inches = axes.get_position().height * axes.figure.get_figheight()
+    least = math.log(top / bottom) * _MARK / (72 * inches)
+    for point in points:
+        if math.log(point.high / point.low) > least:
+            axes.vlines(point.x, point.low, point.high, color=point.colour, linewidth=1.6)
 
 
 def _key(point: PlotPoint) -> tuple[bool, float, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bot import format_folders
 from bot.pages.plots import PICTURES, POSITIONS, QUALITY, Plotter, plot_task
 from bot.progress import Silent
 from bot.records.artifacts import ProvenBuild
@@ -58,9 +59,9 @@ def test_each_runtime_has_the_curve_of_its_usual_file_and_gguf_one_more() -> Non
     assert [(c.format, c.name, c.setting) for c in task.curves] == [
         ("GGUF", "q4_k_m", ""),
         ("GGUF", "q4_k_m", LONG_CONTEXT),
-        ("MLX", "4bit", ""),
         ("ONNX", "cpu-int4", ""),
         ("OpenVINO", "int4", ""),
+        ("MLX", "4bit", ""),
     ]
     assert {s.side for s in task.curves[0].stretches} == {"short", "long"}
     assert {s.setting for s in task.curves[1].stretches} == {LONG_CONTEXT}
@@ -91,6 +92,30 @@ def test_what_a_runtime_does_in_another_setting_takes_nothing_from_its_point() -
     build = GGUF.builds[2]
     more = ProvenBuild(build=build.build, evidence=replace(build.evidence, known_behaviours=(known,)))
     assert plot_task(RELEASE, (more, GGUF.builds[3]), ()).points[0].mean_kl == 0.0212
+
+
+def test_a_mark_looks_as_its_format_says() -> None:
+    looks = {look.format: look for look in plot_task(RELEASE, GGUF.builds, OTHERS).looks}
+    assert list(looks) == ["GGUF", "ONNX", "OpenVINO", "MLX"]
+    wanted = format_folders.look("mlx")
+    assert (looks["MLX"].colour, looks["MLX"].shape) == (wanted.middle_colour, wanted.shape)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour, as WCAG 2 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("name", format_folders.names())
+def test_a_mark_stands_out_from_the_page_that_it_lies_on(name: str) -> None:
+    look, paper, dark = format_folders.look(name), luminance("#ffffff"), luminance("#0b0f19")
+    pages = [(look.colour, [paper]), (look.dark_colour, [dark]), (look.middle_colour, [paper, dark])]
+    for colour, backgrounds in pages:
+        for background in backgrounds:
+            low, high = sorted((luminance(colour), background))
+            assert (high + 0.05) / (low + 0.05) >= 3.0  # what WCAG asks of graphics
 
 
 # ---- drawn ---------------------------------------------------------------------------------------------------

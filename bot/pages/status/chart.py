@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bot import format_folders
+
 WIDTH, HEIGHT = 480.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 20.0, 12.0, 44.0
 _LEAST = 1e-6  # nats: on a logarithmic axis, nothing is nearer than this
@@ -59,8 +61,12 @@ class Scatter:
 
     @property
     def formats(self) -> list[str]:
-        """The formats that have a mark."""
-        return list(dict.fromkeys(mark.point.format for mark in self.marks))
+        """The formats that have a mark, in the order in which formats are listed."""
+        return _listed({mark.point.format for mark in self.marks})
+
+
+def _listed(formats: set[str]) -> list[str]:
+    return [name for name in format_folders.looks() if name in formats]
 
 
 def scatter(points: Sequence[MeasuredFile]) -> Scatter | None:
@@ -184,8 +190,8 @@ class Overview:
 
     @property
     def formats(self) -> list[str]:
-        """The formats that have a bar."""
-        return sorted({bar.range.format for bar in self.bars})
+        """The formats that have a bar, in the order in which formats are listed."""
+        return _listed({bar.range.format for bar in self.bars})
 
 
 def overview(ranges: Sequence[Range]) -> Overview | None:

@@ -53,7 +53,7 @@ def render(status: Status) -> dict[str, bytes]:
     script = _static("script.js")
     common = {
         "status": status,
-        "formats": {name: form.title for name, form in all_formats().items()},
+        "formats": {name: all_formats()[name].title for name in format_folders.looks()},
         "looks": format_folders.looks(),
         "words": WORDS,
         "signs": SIGNS,
@@ -114,7 +114,7 @@ def _ranges(rows: Sequence[StatusRow]) -> list[chart.Range]:
     return [
         chart.Range(precision=p, format=f, count=len(kl), low=min(kl), median=median(kl), high=max(kl))
         for p in _PRECISIONS
-        for f in all_formats()
+        for f in format_folders.looks()
         if (kl := found.get((p, f)))
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from bot.formats.registry import all_formats
+from bot import format_folders
 from bot.pages.status.records import STATES, Entry, MadeVariant, ModelStatus, State, Status
 
 T = TypeVar("T", int, float)
@@ -92,10 +92,10 @@ class StatusRow:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """Its formats, by name."""
+        """Its formats by their names, in the order in which formats are listed."""
         return {
             name: Cell(format=name, lines=lines)
-            for name in all_formats()
+            for name in format_folders.looks()
             if (lines := tuple(line for line in self.lines if line.entry.format == name))
         }
 
