@@ -14,11 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+from bot.cli.family_support import first_defaults
 from bot.records.artifacts import Json, Report
 from bot.source import sparse_files
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
-VARIANTS = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")
+VARIANTS = tuple(v.name for v in first_defaults())
 _KILLS = 10
 
 

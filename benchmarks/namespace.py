@@ -39,6 +39,7 @@ from bot.records.artifacts import (
 )
 from bot.records.digests import content_digest
 from bot.worker.sample import config
+from tests.formats.hooks import hooks
 from tests.pages.cards import examples
 from tests.source import models
 
@@ -74,17 +75,6 @@ _SMALL: dict[str, Json] = {
     "tie_word_embeddings": True,
 }
 _TENSORS = models.TENSORS | models.layers(1)
-_TOKENIZER = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
-_FILES = {
-    "gguf": ("{model}-{name}.gguf",),
-    "onnx": ("genai_config.json", "model.onnx", "model.onnx.data", *_TOKENIZER),
-    "openvino": (
-        *("config.json", "generation_config.json", "openvino_model.bin", "openvino_model.xml"),
-        *(f"openvino_{name}.{kind}" for name in ("detokenizer", "tokenizer") for kind in ("bin", "xml")),
-        *_TOKENIZER,
-    ),
-    "mlx": ("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", *_TOKENIZER),
-}  # of an artifact, by format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +146,7 @@ def _publish(hub: LocalHub, release: Release, variants: Sequence[Variant]) -> No
     for variant in sorted(variants, key=lambda v: v.name):
         made = {
             path.format(model=release.name, name=variant.short_name.upper()): f"{variant.name} {path}".encode()
-            for path in _FILES[form.name]
+            for path in hooks(form.name).published
         }
         builds.append(_proven(release, variant, form, made))
         folder = form.path_in_repo(variant)

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from benchmarks.checkpoints import SHAPES, make
 from bot.building.sample import make_sample
+from bot.cli.family_support import first_defaults
 from bot.hub import client
 from bot.localhub import RunningHub, serve
 from bot.progress import Silent
 from bot.records.artifacts import Json, Report
 
 RESULTS = Path(__file__).parent / "results" / "small-disk.json"
-VARIANTS = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")
+VARIANTS = tuple(v.name for v in first_defaults())
 GB = 10**9
 
 

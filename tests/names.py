@@ -40,3 +40,10 @@ def shared_files() -> dict[str, Path]:
     files = {n: p for n, p in Tree(root=ROOT).files.items() if n not in cards | locks | texts}
     files |= {str(p.relative_to(ROOT)): p for p in [ROOT / "action.yml", *(ROOT / ".github").rglob("*.yml")]}
     return {name: path for name, path in files.items() if not name.startswith(tuple(own))}
+
+
+def helper_files() -> dict[str, Path]:
+    """Return the benchmarks, and of the tests what is no test itself and of no format, by their paths."""
+    tests = (p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_"))
+    files = {str(p.relative_to(ROOT)): p for p in [*tests, *(ROOT / "benchmarks").rglob("*.py")]}
+    return {name: path for name, path in files.items() if not name.startswith("tests/formats/")}

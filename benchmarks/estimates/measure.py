@@ -29,6 +29,7 @@ from benchmarks.estimates import learn, report
 from benchmarks.estimates.measured import FILE, Measured, Measurements, measurements
 from bot import catalogue, source
 from bot.building.sample import make_sample
+from bot.cli.family_support import first_defaults
 from bot.formats.registry import all_formats, worker_module
 from bot.progress import Silent
 from bot.records.artifacts import Json, Record
@@ -66,7 +67,7 @@ SIZES = (
     _narrow("phi-4-mini", 1024, 8),
     _narrow("phi-3.5-mini", 1536, 13),
 )
-FIRST = ("gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")  #: built of every size
+FIRST = tuple(v.name for v in first_defaults())  #: built of every size
 OTHERS = ("gguf/q8_0", "gguf/bf16", "onnx/cpu-int8", "onnx/cpu-fp32", "openvino/int8", "openvino/fp16", "mlx/8bit")
 _OF_OTHERS = SIZES[1:3]
 _REFERENCES = (*SIZES[:4], SIZES[5])

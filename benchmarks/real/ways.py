@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.real import raw
 from benchmarks.real.outputs import digests
 from benchmarks.real.results import Cell, Way
 from benchmarks.real.watched import Taken, allocated, run
@@ -22,10 +21,9 @@ from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
 from tests.contexts import context_of
+from tests.formats.hooks import hooks
 
 _OWN = 500 * 10**6  # bytes that any of the tools takes before it has read a weight
-# Bytes of memory for each parameter that the tools by hand take, as measured on 3.8 billion. MLX's follow its output.
-_RAW_MEMORY = {"gguf": 0.15, "onnx": 6.3, "openvino": 2.6}
 
 
 def measure(
@@ -65,7 +63,7 @@ def _by_hand(cell: Cell, variants: Sequence[Variant], source: Path, folder: Path
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         toolchain = ensure(variant.format, Silent())
         taken: list[Taken] = []
-        for command in raw.commands(variant, toolchain, source, folder):
+        for command in hooks(variant.format).by_hand.commands(variant, toolchain, source, folder):
             environment = child_environment(str(folder / "home")) | {"TMPDIR": str(folder / "tmp")}
             environment["PATH"] = f"{toolchain.python.parent}:{environment['PATH']}"
             log = folder.with_suffix(".log")
@@ -112,7 +110,8 @@ def _by_phi_bot(cell: Cell, variants: Sequence[Variant], source: Path, folder: P
 
 def _needed(variant: Variant, parameters: float) -> float:
     """Return the memory that making a variant by hand takes, in bytes."""
-    each = _RAW_MEMORY.get(variant.format, variant.bits_per_weight / 8 + 0.2)
+    measured = hooks(variant.format).by_hand.memory
+    each = variant.bits_per_weight / 8 + 0.2 if measured is None else measured
     return each * parameters + _OWN
 
 
@@ -121,7 +120,7 @@ def _disk_needed(variants: Sequence[Variant], way: Way, parameters: float) -> fl
     outputs = [v.bits_per_weight / 8 * parameters for v in variants]
     if way == "phi-bot":
         return sum(outputs)
-    return max(outputs) + (2 * parameters if variants[0].format in ("gguf", "openvino") else 0)
+    return max(outputs) + hooks(variants[0].format).by_hand.between * parameters
 
 
 def _available_memory() -> int:

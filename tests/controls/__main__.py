@@ -5,12 +5,12 @@ import tempfile
 from pathlib import Path
 
 from bot.building.sample import make_sample
+from bot.formats.registry import all_formats
 from bot.progress import Silent
 from tests.controls.bench import Bench
 from tests.controls.faults import FAULTS, FORMATS
 from tests.controls.test_controls import PAGE
 
-_TITLES = {"gguf": "GGUF", "onnx": "ONNX", "openvino": "OpenVINO", "mlx": "MLX"}
 _HEAD = """\
 # Negative controls
 
@@ -47,7 +47,7 @@ def main() -> int:
                 cells.append("n/a" if failed is None else ", ".join(names) or "NOTHING")
                 print(f"{fault.name}, {name}: {cells[-1]}", file=sys.stderr, flush=True)
             rows.append(f"| {fault.name} | {' | '.join(cells)} |")
-    columns = "".join(f" {_TITLES[name]} |" for name in FORMATS)
+    columns = "".join(f" {all_formats()[name].title} |" for name in FORMATS)
     rules = "".join(":---|" for _ in FORMATS)
     PAGE.write_text(_HEAD.format(columns=columns, rules=rules, rows="\n".join(rows)), encoding="utf-8")
     return int(slipped > 0)

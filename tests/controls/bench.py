@@ -67,7 +67,7 @@ class Bench:
                 return {"build": next(iter(built.failures.values()))}
             built.folders[row.name].rename(files)
         else:
-            fault.artifact[format_name](files)
+            fault.damage(format_name)(files)
         return self._failed(folder)
 
     def _failed(self, folder: Path) -> dict[str, str]:

@@ -1,44 +1,47 @@
 """The faults: what a broken converter, a damaged disk or a changed source would do, and which check has to see it."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bot.catalogue.families import DEFAULT
 from bot.records.artifacts import Json
-from tests.controls import artifacts
+from tests.controls.artifacts import DOUBLED_SCALE, NO_STOP_TOKEN, OTHER_PRE_TOKENIZER, cut_short
 from tests.controls.checkpoint import Tensors, bfloat16, change_json, change_tensors, float32
+from tests.formats.hooks import Damage, all_hooks, hooks
 
-FORMATS = ("gguf", "onnx", "openvino", "mlx")
-Damage = Callable[[Path], None]
+FORMATS = tuple(all_hooks())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A fault put into the source that a file is built from, or into the built file, by format.
+    """A fault put into the source that a file is built from, or into the built file: in one way, or in a format's own.
 
-    ``seen_by`` is the check that has to fail, whatever else does, and ``seen_by_in`` another one for a format. The file
-    claims to be of the true source, and its record holds its own hashes: only what it says and does can give it away.
+    ``seen_by`` is the check that has to fail, whatever else does, where a format's hooks do not name another one. The
+    file claims to be of the true source, and its record holds its own hashes: only what it says and does can give it
+    away.
     """
 
     name: str
     seen_by: str
     source: Damage | None = None
-    artifact: Mapping[str, Damage] = field(default_factory=dict)
+    artifact: Damage | None = None
     family: str = DEFAULT
-    seen_by_in: Mapping[str, str] = field(default_factory=dict)
+
+    def damage(self, format_name: str) -> Damage:
+        """Return what puts it into a built file of a format."""
+        return self.artifact or hooks(format_name).faults[self.name]
 
     def seen_in(self, format_name: str) -> str:
         """Return the check that has to fail in a format."""
-        return self.seen_by_in.get(format_name, self.seen_by)
+        return hooks(format_name).seen_by.get(self.name, self.seen_by)
 
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats in which it makes sense."""
-        return FORMATS if self.source else tuple(f for f in FORMATS if f in self.artifact)
+        return FORMATS if self.source or self.artifact else tuple(n for n in FORMATS if self.name in hooks(n).faults)
 
 
 def _swap_layers(source: Path) -> None:
@@ -136,17 +139,11 @@ FAULTS = (
     Fault(name="long and short factors exchanged", seen_by="rotary", source=_exchange_factors),
     Fault(name="one embedding row shifted", seen_by="weights", source=_shift_embedding_row),
     Fault(name="norm weights dropped", seen_by="weights", source=_drop_norms),
-    Fault(name="one quantization scale doubled", seen_by="weights", artifact=artifacts.DOUBLE_A_SCALE),
+    Fault(name=DOUBLED_SCALE, seen_by="weights"),
     Fault(name="output matrix not tied", seen_by="weights", source=_untie, family="phi-4-mini"),
-    Fault(name="the end of a turn no stop token", seen_by="stop tokens", artifact=artifacts.FORGET_END),
-    Fault(
-        name="another pre-tokenizer",
-        seen_by="tokenizer",
-        artifact=artifacts.OTHER_PRE_TOKENIZER,
-        seen_by_in={"onnx": "loading"},
-        family="phi-4-mini",
-    ),
+    Fault(name=NO_STOP_TOKEN, seen_by="stop tokens"),
+    Fault(name=OTHER_PRE_TOKENIZER, seen_by="tokenizer", family="phi-4-mini"),
     Fault(name="one newline less in the chat template", seen_by="chat template", source=_one_newline_less),
-    Fault(name="data file cut short", seen_by="integrity", artifact=artifacts.CUT_SHORT),
+    Fault(name="data file cut short", seen_by="integrity", artifact=cut_short),
     Fault(name="another model of the same shapes", seen_by="weights", source=_other_model),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bot import format_folders
 from bot.records.artifacts import Report
 from tests.e2e.world import World
 from tests.markdown_reader import fences
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.toolchain
 _HERE = ("hf download", "mlx_lm.generate")  # the others install packages, or run programs that no toolchain holds
 
 
-@pytest.mark.parametrize("format_name", ["gguf", "onnx", "openvino", "mlx"])
+@pytest.mark.parametrize("format_name", format_folders.names())
 def test_the_code_on_a_card_runs(
     published: Report, world: World, toolchain: Callable[[str], Path], tmp_path: Path, format_name: str
 ) -> None:

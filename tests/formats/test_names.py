@@ -4,8 +4,11 @@ import re
 
 import pytest
 
-from bot import format_folders
-from tests.names import said, shared_files
+from bot import catalogue, format_folders
+from bot.formats.registry import all_formats
+from tests.controls.faults import FAULTS
+from tests.formats.hooks import hooks
+from tests.names import helper_files, said, shared_files
 
 NAMES = re.compile("|".join(format_folders.names()), re.IGNORECASE)
 
@@ -21,6 +24,27 @@ ALLOWED = {
     "templates/estimates.md.j2": "a page of the documentation: what was measured, in sentences",
 }
 
+#: The same of benchmarks, and of what tests share. What they need of every format is in tests/formats/NAME/hooks.py.
+HELPERS = {
+    "benchmarks/estimates/measure.py": "which rows were measured, and up to which size: results have their names",
+    "benchmarks/importance.py": "measures the types of the one format that quantizes by a matrix, for its page",
+    "benchmarks/real/__main__.py": "which jobs were measured, and the packages that the table names",
+    "benchmarks/real/outputs.py": "which files hold weights, and where they begin, whoever wrote them",
+    "benchmarks/real/table.py": "a page of the documentation: what was measured, in sentences",
+    "benchmarks/scale.py": "which rows were measured: eleven, in ten repos a source",
+    "tests/cli/world.py": "an example of a variant",
+    "tests/faults/bench.py": "two examples: a file that is streamed, and a folder of files",
+    "tests/filled.py": "examples of variants",
+    "tests/pages/cards/examples.py": "a repo of each format, as cards show them",
+    "tests/pages/status/examples.py": "repos and variants in every state, as the status page shows them",
+    "tests/reconvert/examples.py": "examples of variants with every verdict",
+    "tests/steps/proven.py": "an example of a variant, and figures of one",
+    "tests/warm/server.py": "packages of a toolchain that spoil a process which forks",
+    "tests/worker/fixtures.py": "the rows of each format, built once, for the tests in its folder",
+    "tests/worker/running.py": "measures an importance matrix, for the tests of the format that has them",
+    "tests/worker/twins.py": "the file of an importance matrix, for the tests of the format that has them",
+}
+
 
 @pytest.mark.parametrize("name", sorted(shared_files().keys() - ALLOWED.keys()))
 def test_a_shared_file_names_no_format(name: str) -> None:
@@ -30,3 +54,24 @@ def test_a_shared_file_names_no_format(name: str) -> None:
 @pytest.mark.parametrize("name", ALLOWED)
 def test_an_exception_is_still_needed(name: str) -> None:
     assert said(shared_files()[name], NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(helper_files().keys() - HELPERS.keys()))
+def test_a_helper_of_tests_and_a_benchmark_name_no_format(name: str) -> None:
+    assert said(helper_files()[name], NAMES) == []
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_an_exception_among_helpers_is_still_needed(name: str) -> None:
+    assert said(helper_files()[name], NAMES)
+
+
+@pytest.mark.parametrize("name", format_folders.names())
+def test_a_format_has_what_tests_and_benchmarks_ask_it(name: str) -> None:
+    found = hooks(name)
+    assert catalogue.all_variants()[found.journey.variant].format == name
+    form = all_formats()[name]
+    for files in (found.files, found.published):
+        assert all(file.endswith(form.suffixes) for file in files)
+    assert set(found.versions) <= set(form.packages)
+    assert found.seen_by.keys() <= found.faults.keys() <= {f.name for f in FAULTS if not f.source and not f.artifact}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import catalogue
+from bot import catalogue, format_folders
 from bot.config import Config
 from bot.devices.here import missing_for
 from bot.errors import NoRunnerError
@@ -169,7 +169,7 @@ some_of_a_format = st.one_of(
             max_size=4,
             unique=True,
         )
-        for f in ("gguf", "onnx", "openvino", "mlx")
+        for f in format_folders.names()
     )
 )
 parameters = st.sampled_from([TINY, 500_000_000, MINI, 14_660_000_000])

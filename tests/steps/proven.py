@@ -20,17 +20,12 @@ from bot.records.artifacts import Artifact, BuildRecord, Cost, FileEntry, Imatri
 from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side, judge
 from bot.source.prompt import Prompt
 from bot.workspace import write_json
+from tests.formats.hooks import hooks
 from tests.pages.cards.examples import GGUF, distance
 from tests.source import models
 
 MODEL = "microsoft/Phi-9-mini"
 IMATRIX = Imatrix(text=recipes.TEXT, text_sha256=recipes.text_digest(), sha256="b" * 64, chunks=25, tokens=12800)
-FILES = {
-    "gguf": {"Phi-9-mini-{name}.gguf": "The weights of {name}."},
-    "onnx": {"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},
-    "openvino": {"openvino_model.xml": "A graph.", "openvino_model.bin": "The weights.", "config.json": "{{}}"},
-    "mlx": {"model.safetensors": "The weights of {name}.", "config.json": "{{}}"},
-}
 
 
 def release(hub: RunningHub, repo_id: str = MODEL, **changes: bytes | None) -> Release:
@@ -55,8 +50,11 @@ def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float 
     key = recipes.key_of(of.content_digest, row)
     where = folder / key[:16]
     entries = []
-    for template, text in FILES[row.format].items():
-        path, content = template.format(name=row.short_name), text.format(name=row.short_name).encode()
+    for template, text in hooks(row.format).files.items():
+        path, content = (
+            template.format(model=MODEL.split("/")[1], name=row.short_name),
+            text.format(name=row.short_name).encode(),
+        )
         (where / "files").mkdir(parents=True, exist_ok=True)
         (where / "files" / path).write_bytes(content)
         entries.append(FileEntry(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))

@@ -16,6 +16,7 @@ from bot import catalogue
 from bot.progress import Silent
 from bot.records.tasks import VerifyTask
 from bot.toolchains.install import ensure
+from tests.formats.hooks import hooks
 from tests.toolchain_fixtures import compute_reference
 from tests.worker.limits import data_limit, wide
 from tests.worker.running import build, run_python
@@ -47,10 +48,6 @@ def test_a_reference_takes_no_more_memory_for_more_layers(sample_of: Callable[[s
     assert peak(8) < peak(2) + 0.7 * GB
 
 
-# Bytes that are resident at the peak of a build of Phi-4. (A format's own tests are of its smaller relatives.)
-MOST = {"gguf": 2 * GB, "onnx": 2 * GB, "openvino": 1.5 * GB, "mlx": 3 * GB}
-
-
 @pytest.fixture(scope="session")
 def phi_4(sample_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One layer of Phi-4 at its true size, to be read only: 1.4 billion parameters. (OpenVINO asks what is zero.)"""
@@ -65,7 +62,7 @@ def test_every_row_of_phi_4s_width_keeps_to_the_limit_of_its_format(variant: str
     built = build(ensure(row.format, Silent()), phi_4, [row], tmp_path / "job", log=tmp_path / "log")
     assert not any(note.startswith("Stock path") for note in built.notes)
     (said,) = (e for e in built.events if e["event"] == "built")
-    assert said["peak_memory"] < MOST[row.format]
+    assert said["peak_memory"] < hooks(row.format).most_memory
 
 
 # Prints the largest memory that comparing all weights of an artifact took.

@@ -27,6 +27,7 @@ from bot.records.evidence import (
     Stretch,
 )
 from bot.source.chat_template import ChatFormat
+from tests.formats.hooks import hooks
 
 COMMIT = "2fe192450127e6a83f7441aef6e3ca586c338b77"
 DIGEST = hashlib.sha256(b"the content of the release").hexdigest()
@@ -144,18 +145,7 @@ def proven(
     Both are mean KL and top-1 agreement; so is ``long_context``, of short texts in a context past the switch.
     """
     format_name = name.split("/")[0]
-    versions = {
-        "gguf": {"llama-cpp-python": "0.3.36", "torch": "2.13.0", "transformers": "5.23.0"},
-        "onnx": {"onnx-ir": "1.1.0", "onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0"},
-        "openvino": {"nncf": "3.4.0", "openvino": "2026.4.1", "optimum-intel": "2.2.0"},
-        "mlx": {"mlx": "0.32.4", "mlx-lm": "0.32.2"},
-    }[format_name]
-    runtime = {
-        "gguf": "llama-cpp-python 0.3.36",
-        "onnx": "onnxruntime-genai 0.18.0",
-        "openvino": "openvino-genai 2026.4.1.0",
-        "mlx": "mlx-lm 0.32.2",
-    }[format_name]
+    known_of_format = hooks(format_name)
     distances = [distance("short", *short)] + ([distance("long", *long)] if long else [])
     distances += [distance("short", *long_context, setting=LONG_CONTEXT)] if long_context else []
     build = BuildRecord(
@@ -169,7 +159,9 @@ def proven(
             target=target,
             options={"kind": name.split("/")[1].upper()},
         ),
-        toolchain=ToolchainRef(name=format_name, lock_digest=sha256(f"{format_name}.txt"), versions=versions),
+        toolchain=ToolchainRef(
+            name=format_name, lock_digest=sha256(f"{format_name}.txt"), versions=dict(known_of_format.versions)
+        ),
         files=tuple(FileEntry(path=path, size=size, sha256=sha256(path)) for path, size in sizes.items()),
         cost=Cost(seconds=143.2, peak_memory=700_000_000),
         bot_version="0.1.0",
@@ -179,7 +171,7 @@ def proven(
     evidence = Evidence(
         version=EVIDENCE_VERSION,
         build_key=build.build_key,
-        runtime=runtime,
+        runtime=known_of_format.runtime,
         machine="Linux x86_64, AMD EPYC 7763",
         checks=(
             Check(name="integrity", passed=True, detail=f"{len(sizes)} files"),

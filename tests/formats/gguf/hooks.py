@@ -1,0 +1,88 @@
+"""What tests and benchmarks of all formats ask GGUF (tests/formats/hooks.py)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bot.progress import Silent
+from bot.records.artifacts import Variant
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.controls.artifacts import DOUBLED_SCALE, NO_STOP_TOKEN, OTHER_PRE_TOKENIZER, only, replace_bytes
+from tests.formats.hooks import ByHand, Hooks, Journey
+from tests.worker.running import run_python
+
+_PROGRAM = """
+import json, sys
+from llama_cpp import Llama, llama_model_get_vocab, llama_vocab_is_eog
+llama = Llama.from_pretrained(repo_id=sys.argv[1], filename="*Q4_K_M.gguf", n_ctx=512, verbose=False)
+vocabulary = llama_model_get_vocab(llama.model)
+out = []
+for ids, count in json.loads(sys.argv[2]):
+    made = []
+    for token in llama.generate(ids, temp=0.0, repeat_penalty=1.0):
+        if llama_vocab_is_eog(vocabulary, token) or len(made) == count:
+            break
+        made.append(token)
+    out.append(made)
+print(json.dumps(out))
+"""
+
+# Doubles the scale of the block with the largest one, in a matrix of k-quants that have it first.
+_DOUBLE = """
+import sys, numpy as np
+from gguf import GGUFReader, GGMLQuantizationType
+reader = GGUFReader(sys.argv[1], "r+")
+tensor = next(t for t in reader.tensors if t.tensor_type == GGMLQuantizationType.Q4_K and "blk.1." in t.name)
+scales = tensor.data.reshape(-1, 144)[:, :2].copy().view(np.float16)[:, 0]
+block = int(scales.argmax())
+tensor.data.reshape(-1, 144)[block, :2] = np.array([scales[block] * 2]).view(np.uint8)
+reader.data.flush()
+"""
+
+_THREADS = 2
+_QUANTIZE = """
+import ctypes, sys
+import llama_cpp
+source, out, kind, threads = sys.argv[1:]
+params = llama_cpp.llama_model_quantize_default_params()
+params.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + kind)
+params.nthread = int(threads)
+sys.exit(llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params)))
+"""
+_CONVERTED = {"F32", "F16", "BF16"}  # types that the converter writes itself
+
+
+def _double_a_scale(folder: Path) -> None:
+    run_python(ensure("gguf", Silent()), _DOUBLE, only(folder, "*.gguf"))
+
+
+def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
+    python, out = str(toolchain.python), folder / "out"
+    converter = str(toolchain.python.parent.parent / "src" / "llama.cpp" / "convert_hf_to_gguf.py")
+    kind = variant.options["ftype"]
+    out.mkdir(exist_ok=True)
+    target = str(out / f"model-{kind}.gguf")
+    if kind in _CONVERTED:
+        yield [python, converter, str(source), "--outtype", kind.lower(), "--outfile", target]
+        return
+    between = str(folder / "model-BF16.gguf")
+    if not Path(between).exists():  # one does for all types
+        yield [python, converter, str(source), "--outtype", "bf16", "--outfile", between]
+    yield [python, "-c", _QUANTIZE, between, target, kind, str(_THREADS)]
+
+
+HOOKS = Hooks(
+    journey=Journey(variant="gguf/q4_k_m", program=_PROGRAM),
+    by_hand=ByHand(commands=_commands, memory=0.15, between=2),
+    faults={
+        DOUBLED_SCALE: _double_a_scale,
+        # llama.cpp knows the token by its text: to stop being a stop token it needs another text.
+        NO_STOP_TOKEN: lambda folder: replace_bytes(only(folder, "*.gguf"), b"<|end|>", b"<|End|>"),
+        OTHER_PRE_TOKENIZER: lambda folder: replace_bytes(only(folder, "*.gguf"), b"gpt-4o", b"falcon"),
+    },
+    files={"{model}-{name}.gguf": "The weights of {name}."},
+    published=("{model}-{name}.gguf",),
+    versions={"llama-cpp-python": "0.3.36", "torch": "2.13.0", "transformers": "5.23.0"},
+    runtime="llama-cpp-python 0.3.36",
+    most_memory=2e9,
+)

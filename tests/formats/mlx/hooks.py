@@ -1,0 +1,85 @@
+"""What tests and benchmarks of all formats ask MLX (tests/formats/hooks.py)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bot.records.artifacts import Json, Variant
+from bot.records.evidence import Evidence
+from bot.toolchains import Toolchain
+from tests.controls.artifacts import (
+    DOUBLED_SCALE,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    TOKENIZER_FILES,
+    double,
+    forget_stop_token,
+    split_differently,
+)
+from tests.formats.hooks import ByHand, Hooks, Journey
+
+_PROGRAM = """
+import json, sys
+from mlx_lm import load, stream_generate
+model, tokenizer = load(sys.argv[1])
+out = []
+for ids, count in json.loads(sys.argv[2]):
+    made = [r.token for r in stream_generate(model, tokenizer, ids, max_tokens=count)]
+    out.append([t for t in made if t not in tokenizer.eos_token_ids])
+print(json.dumps(out))
+"""
+
+
+def _alike(evidence: Evidence) -> int | None:
+    """On a processor it was measured with products in float32; mlx-lm's own are rougher there."""
+    return 2 if "on the CPU" in evidence.runtime else None
+
+
+def _double_a_scale(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    header_size = int.from_bytes(data[:8], "little")
+    header: dict[str, Json] = json.loads(data[8 : 8 + header_size])
+    entry = next(e for n, e in header.items() if ".layers.1." in n and n.endswith(".scales"))
+    assert entry["dtype"] == "BF16"
+    start = 8 + header_size + entry["data_offsets"][0]
+    end = 8 + header_size + entry["data_offsets"][1]
+    scales = (np.frombuffer(data[start:end], "<u2").astype("<u4") << 16).view("<f4")
+    double(path, start + 2 * int(np.abs(scales).argmax()), "bfloat16")
+
+
+def _forget_stop_token(folder: Path) -> None:
+    for file in ("config.json", "generation_config.json"):
+        forget_stop_token(folder / file)
+
+
+def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
+    options = variant.options
+    command = [str(toolchain.python), "-m", "mlx_lm", "convert"]
+    command += ["--hf-path", str(source), "--mlx-path", str(folder / "out")]
+    if "bits" in options:
+        command += ["-q", "--q-bits", str(options["bits"]), "--q-group-size", str(options["group_size"])]
+    else:
+        command += ["--dtype", options["dtype"]]
+    yield command
+
+
+HOOKS = Hooks(
+    journey=Journey(variant="mlx/4bit", program=_PROGRAM, alike=_alike),
+    by_hand=ByHand(commands=_commands, memory=None),
+    faults={
+        DOUBLED_SCALE: _double_a_scale,
+        NO_STOP_TOKEN: _forget_stop_token,
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
+    },
+    files={"model.safetensors": "The weights of {name}.", "config.json": "{{}}"},
+    published=(
+        *("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"),
+        *TOKENIZER_FILES,
+    ),
+    versions={"mlx": "0.32.4", "mlx-lm": "0.32.2"},
+    runtime="mlx-lm 0.32.2",
+    most_memory=3e9,
+)

@@ -1,0 +1,86 @@
+"""What tests and benchmarks of all formats ask ONNX (tests/formats/hooks.py)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bot.progress import Silent
+from bot.records.artifacts import Variant
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.controls.artifacts import (
+    DOUBLED_SCALE,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    TOKENIZER_FILES,
+    double,
+    forget_stop_token,
+    split_differently,
+)
+from tests.formats.hooks import ByHand, Hooks, Journey
+from tests.worker.running import run_python
+
+_PROGRAM = """
+import json, sys
+import onnxruntime_genai as og
+model = og.Model(sys.argv[1])
+stop = set(json.load(open(sys.argv[1] + "/genai_config.json"))["model"]["eos_token_id"])
+out = []
+for ids, count in json.loads(sys.argv[2]):
+    params = og.GeneratorParams(model)
+    params.set_search_options(do_sample=False, max_length=len(ids) + count)
+    generator = og.Generator(model, params)
+    generator.append_tokens(ids)
+    made = []
+    while not generator.is_done():
+        generator.generate_next_token()
+        token = int(generator.get_next_tokens()[0])
+        if token in stop:
+            break
+        made.append(token)
+    out.append(made)
+print(json.dumps(out))
+"""
+
+# Prints where the largest scale of a matrix is in the file of weights, and its type.
+_LARGEST_SCALE = """
+import sys, numpy as np, onnx_ir
+model = onnx_ir.load(sys.argv[1] + "/model.onnx")
+name, value = next((n, v) for n, v in model.graph.initializers.items() if ".1.attn.qkv" in n and n.endswith("scales"))
+tensor = value.const_value
+scales = np.array(tensor.numpy())
+place = tensor.offset + int(np.abs(scales).argmax()) * scales.itemsize
+print(place, scales.dtype.str)
+"""
+
+
+def _double_a_scale(folder: Path) -> None:
+    place, kind = run_python(ensure("onnx", Silent()), _LARGEST_SCALE, folder).split()
+    double(folder / "model.onnx.data", int(place), kind)
+
+
+def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
+    options = variant.options
+    extra = {"hf_token": "false", "hf_remote": "false"} | options.get("extra_options", {})
+    yield [
+        *(str(toolchain.python), "-m", "onnxruntime_genai.models.builder"),
+        *("-i", str(source), "-o", str(folder / "out")),
+        *("-p", options["precision"], "-e", options["execution_provider"], "-c", str(folder / "cache")),
+        *("--extra_options", *(f"{key}={value}" for key, value in extra.items())),
+    ]
+
+
+HOOKS = Hooks(
+    journey=Journey(variant="onnx/cpu-int4", program=_PROGRAM, fetched=("--include", "cpu-int4/*"), inside="cpu-int4"),
+    by_hand=ByHand(commands=_commands, memory=6.3),
+    faults={
+        DOUBLED_SCALE: _double_a_scale,
+        NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "genai_config.json"),
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
+    },
+    seen_by={OTHER_PRE_TOKENIZER: "loading"},
+    files={"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},
+    published=("genai_config.json", "model.onnx", "model.onnx.data", *TOKENIZER_FILES),
+    versions={"onnx-ir": "1.1.0", "onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0"},
+    runtime="onnxruntime-genai 0.18.0",
+    most_memory=2e9,
+)

@@ -1,0 +1,78 @@
+"""What tests and benchmarks of all formats ask OpenVINO (tests/formats/hooks.py)."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from bot.records.artifacts import Variant
+from bot.toolchains import Toolchain
+from tests.controls.artifacts import (
+    DOUBLED_SCALE,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    TOKENIZER_FILES,
+    double,
+    forget_stop_token,
+    split_differently,
+)
+from tests.formats.hooks import ByHand, Hooks, Journey
+
+_PROGRAM = """
+import json, sys
+import numpy as np, openvino as ov, openvino_genai as genai
+pipe = genai.LLMPipeline(sys.argv[1], "CPU")
+out = []
+for ids, count in json.loads(sys.argv[2]):
+    tokens = genai.TokenizedInputs(ov.Tensor(np.array([ids])), ov.Tensor(np.ones((1, len(ids)), np.int64)))
+    made = pipe.generate(tokens, max_new_tokens=count, do_sample=False, apply_chat_template=False).tokens[0]
+    out.append([int(t) for t in made])
+print(json.dumps(out))
+"""
+
+
+def _double_a_scale(folder: Path) -> None:
+    for layer in ET.parse(folder / "openvino_model.xml").iter("layer"):  # noqa: S314
+        if layer.get("type") == "Const" and re.search(r"layers\.1\..*/scale$", layer.get("name", "")):
+            data = layer.find("data")
+            assert data is not None
+            assert data.get("element_type") == "f16"
+            start, size = int(data.get("offset", "")), int(data.get("size", ""))
+            path = folder / "openvino_model.bin"
+            scales = np.frombuffer(path.read_bytes()[start : start + size], "<f2")
+            double(path, start + 2 * int(np.abs(scales).argmax()), "<f2")
+            return
+    raise AssertionError("no scale of layer 1")
+
+
+def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
+    options = variant.options
+    command = [str(toolchain.python.with_name("optimum-cli")), "export", "openvino", "--model", str(source)]
+    command += ["--library", "transformers", "--task", "text-generation-with-past"]
+    command += ["--weight-format", options["weight_format"]]
+    for key in ("group_size", "ratio"):
+        if key in options:
+            command += [f"--{key.replace('_', '-')}", str(options[key])]
+    yield [*command, *(["--sym"] if options.get("sym") else []), str(folder / "out")]
+
+
+HOOKS = Hooks(
+    journey=Journey(variant="openvino/int4", program=_PROGRAM, fetched=()),
+    by_hand=ByHand(commands=_commands, memory=2.6, between=2),
+    faults={
+        DOUBLED_SCALE: _double_a_scale,
+        NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "generation_config.json"),
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "openvino_tokenizer.bin"),
+    },
+    files={"openvino_model.xml": "A graph.", "openvino_model.bin": "The weights.", "config.json": "{{}}"},
+    published=(
+        *("config.json", "generation_config.json", "openvino_model.bin", "openvino_model.xml"),
+        *(f"openvino_{name}.{kind}" for name in ("detokenizer", "tokenizer") for kind in ("bin", "xml")),
+        *TOKENIZER_FILES,
+    ),
+    versions={"nncf": "3.4.0", "openvino": "2026.4.1", "optimum-intel": "2.2.0"},
+    runtime="openvino-genai 2026.4.1.0",
+    most_memory=1.5e9,
+)
