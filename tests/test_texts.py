@@ -9,6 +9,7 @@ import pytest
 
 from bot import texts
 from bot.formats.registry import Format, all_formats
+from bot.worker.own import CUT_NUMBERS
 from bot.worker.sample.dialogue import conversations
 
 KINDS = ("prose", "dialogue", "code", "maths", "languages")
@@ -48,7 +49,7 @@ def test_unusual_texts_have_a_kind_and_stand_there_alone() -> None:
 
 @pytest.mark.parametrize("form", all_formats().values(), ids=all_formats())
 def test_what_a_format_reads_differently_is_a_kind_of_text(form: Format) -> None:
-    kinds = {*texts.unusual(), texts.DROPPED_BEFORE, texts.DROPPED_BEHIND, texts.CUT_NUMBERS, texts.WITH_TOOLS}
+    kinds = {*texts.unusual(), texts.DROPPED_BEFORE, texts.DROPPED_BEHIND, CUT_NUMBERS, texts.WITH_TOOLS}
     for vocabulary in (32064, 100352, 200064):
         assert form.read_differently({"vocab_size": vocabulary}).keys() <= kinds
 

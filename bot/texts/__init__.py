@@ -19,7 +19,6 @@ OWN = "the model's own tokens"
 KEPT = "white space that the model's own tokens keep"
 DROPPED_BEFORE = "white space that the model's own tokens drop before them"
 DROPPED_BEHIND = "white space that the model's own tokens drop behind them"
-CUT_NUMBERS = "a space before a number in other signs than 0 to 9, where digits are cut one by one"
 WITH_TOOLS = "tools in a conversation"  #: of ``conversations.json``: how they are written
 
 _FOLDER = Path(__file__).parent

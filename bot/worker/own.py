@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from bot.texts import CUT_NUMBERS, DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
+from bot.texts import DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
+
+#: A kind of the shipped texts that there is for some tokenizers alone.
+CUT_NUMBERS = "a space before a number in other signs than 0 to 9, where digits are cut one by one"
 
 _TOKENS = 24  # of which texts are made one by one; a tokenizer may have thousands
 _CHAIN = 32  # tokens in each text that has all of them in it

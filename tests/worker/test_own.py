@@ -8,8 +8,8 @@ import pytest
 
 from bot import texts
 from bot.records.artifacts import Json
-from bot.texts import CUT_NUMBERS, DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
-from bot.worker.own import own_texts, shipped_texts
+from bot.texts import DROPPED_BEFORE, DROPPED_BEHIND, KEPT, OWN
+from bot.worker.own import CUT_NUMBERS, own_texts, shipped_texts
 
 
 @dataclass(frozen=True)
