@@ -1,0 +1,192 @@
+"""What each row of the catalogue makes of the real model: ``make bench-smollm2``, or with NAMES of variants, of those.
+
+Builds and verifies SmolLM2-135M-Instruct in Phi-3's architecture (see ``phi-bot sample --family smollm2``), each row
+in processes of its own, with phi-bot's own steps and gates. Writes results/smollm2.json and the table of README.md as
+it goes; a row that is measured again takes the place of what was said of it.
+"""
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bot import catalogue
+from bot.building.reference import reference
+from bot.building.release_at_hand import at_hand
+from bot.building.sample import make_sample
+from bot.catalogue.families import REAL
+from bot.config import Config
+from bot.context import Context
+from bot.devices.here import missing_for
+from bot.hub import client
+from bot.progress import Silent
+from bot.records.artifacts import Artifact, Record, Release, Report, Variant
+from bot.records.evidence import Evidence
+from bot.steps.build import build_all
+from bot.steps.plan import plan_releases
+from bot.steps.verify import verify_all
+from bot.steps.watch import Reader
+from bot.workspace import Workspace
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "smollm2.json"
+PAGE = HERE / "README.md"
+_WORK = HERE.parent / ".bench" / "smollm2"
+T = TypeVar("T")
+
+_BEGIN, _END = "<!-- smollm2: begin, written by make bench-smollm2 -->", "<!-- smollm2: end -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken(Record):
+    """What a step took: seconds of processor, and the most memory that one of its processes had, in bytes."""
+
+    cpu_seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Record):
+    """What came of a variant. KL is in nats per token; what could not be measured is None.
+
+    ``failed`` are the checks that it fails, each with what was said; without one, it would be published.
+    """
+
+    variant: str
+    size: int
+    bits_per_weight: float
+    mean_kl: float | None
+    error: float | None
+    top1_agreement: float | None
+    failed: dict[str, str]
+    build: Taken
+    verify: Taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Record):
+    """All rows, in the order of the catalogue, and what computing their reference took."""
+
+    machine: str
+    reference: Taken
+    rows: tuple[Row, ...]
+
+
+def main(names: list[str]) -> None:
+    """Measure rows of the catalogue that can be verified on this machine, all of them unless some are named."""
+    rows = [v for v in catalogue.select(names or catalogue.all_variants()) if missing_for(v.target) is None]
+    if not (_WORK / "model").exists():
+        make_sample(_WORK / "model", Silent(), family=REAL.name)
+    known = Results.from_json(json.loads(RESULTS.read_text())) if RESULTS.exists() else None
+    _, taken = _apart(_compute_reference)
+    if known is None or taken.cpu_seconds > 1:  # it was not there before
+        known = Results(machine="", reference=taken, rows=known.rows if known else ())
+    for variant in rows:
+        row, machine = measure(variant)
+        print(f"{row.variant}: {row.mean_kl} nats, {', '.join(row.failed) or 'passed'}", flush=True)
+        found = {r.variant: r for r in (*known.rows, row)}
+        ordered = tuple(found[name] for name in catalogue.all_variants() if name in found)
+        known = Results(machine=machine or known.machine, reference=known.reference, rows=ordered)
+        RESULTS.write_text(json.dumps(known.to_json(), indent=1) + "\n", encoding="utf-8")
+        write_page(known)
+
+
+def measure(variant: Variant) -> tuple[Row, str]:
+    """Build and verify a variant; return what came of it, and the machine. Raises SystemExit where it is not built."""
+    built, build = _apart(_build, variant)
+    if not built.artifacts:
+        raise SystemExit(f"{variant.name} was not built: {built.failures[0].message}")
+    evidence, verify = _apart(_verify, built.artifacts[0])
+    size = built.artifacts[0].build.size
+    distance = next(iter(evidence.recommended), None)
+    row = Row(
+        variant=variant.name,
+        size=size,
+        bits_per_weight=round(8 * size / _release().parameters, 2),
+        mean_kl=round(distance.figures.mean_kl, 7) if distance else None,
+        error=round(distance.standard_errors.mean_kl, 7) if distance else None,
+        top1_agreement=round(distance.figures.top1_agreement, 5) if distance else None,
+        failed={c.name: c.detail for c in evidence.checks if not c.passed},
+        build=build,
+        verify=verify,
+    )
+    return row, evidence.machine
+
+
+def _context() -> Context:
+    hub = client.connect("http://127.0.0.1:9", None)  # nothing of this asks a Hub
+    return Context(config=Config(), workspace=Workspace(root=_WORK / "work"), hub=hub, display=Silent())
+
+
+def _release() -> Release:
+    return Reader(hub=_context().hub).named(str(_WORK / "model"))
+
+
+def _compute_reference() -> None:
+    release, context = _release(), _context()
+    with at_hand(release, context, streamed=False) as given:
+        reference(release, given, context)
+
+
+def _build(variant: Variant) -> Report:
+    return build_all(plan_releases([_release()], [variant]).jobs, _context())
+
+
+def _verify(artifact: Artifact) -> Evidence:
+    file = Path(artifact.folder) / "evidence.json"
+    file.unlink(missing_ok=True)
+    verify_all([artifact], _context())
+    return Evidence.from_json(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _apart(step: Callable[..., T], *arguments: object) -> tuple[T, Taken]:
+    """Run a step in a process of its own; return what it does, and what its workers took."""
+    with ProcessPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_measured, step, *arguments).result()
+
+
+def _measured(step: Callable[..., T], *arguments: object) -> tuple[T, Taken]:
+    result = step(*arguments)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = used.ru_maxrss if sys.platform == "darwin" else used.ru_maxrss << 10
+    return result, Taken(cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_memory=peak)
+
+
+def write_page(results: Results) -> None:
+    """Write the table of a page."""
+    lines = [
+        f"Machine: {results.machine}; {_taken(results.reference)} for the reference.",
+        "",
+        "| Variant | MB | Bits | Mean KL | Same top token (%) | Refused by | Build: CPU s, GB | Verify: CPU s, GB |",
+        "|:--------|---:|-----:|--------:|-------------------:|:-----------|-----------------:|------------------:|",
+        *map(_line, results.rows),
+    ]
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
+    PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{after}", encoding="utf-8")
+
+
+def _line(row: Row) -> str:
+    measured = "not measured |"
+    if row.mean_kl is not None and row.top1_agreement is not None:
+        measured = f"{row.mean_kl:.4f} ± {row.error:.4f} | {100 * row.top1_agreement:.1f}"
+    return (
+        f"| `{row.variant}` | {row.size / 1e6:.0f} | {row.bits_per_weight:.2f} | {measured} "
+        f"| {', '.join(row.failed)} | {_pair(row.build)} | {_pair(row.verify)} |"
+    )
+
+
+def _pair(taken: Taken) -> str:
+    return f"{taken.cpu_seconds:.0f}, {taken.peak_memory / 1e9:.1f}"
+
+
+def _taken(taken: Taken) -> str:
+    return f"{taken.cpu_seconds:.0f} seconds of processor and {taken.peak_memory / 1e9:.1f} GB"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
