@@ -95,7 +95,7 @@ def stop_tokens(runtime: Runtime, reference: Json) -> tuple[bool, str]:
     ended = f"{names}, and ended {of - len(ranks)} of {of} answers where the original does"
     return (
         True,
-        f"{ended}; in the others an end is the likeliest token but {max(ranks) - 1} at most" if ranks else ended,
+        f"{ended}; in the others an end ranks {max(ranks)} at worst" if ranks else ended,
     )
 
 
