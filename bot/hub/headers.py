@@ -8,8 +8,8 @@ from bot.errors import DamagedWeightsError
 from bot.hub.ranges import read_range
 from bot.records.artifacts import Release, SourceFile
 from bot.source import sparse_files
+from bot.source.safetensors_files import HEADER_BYTES, Tensor, added, check_layout, parse_header
 from bot.source.shape import Shape, shape_of
-from bot.source.weights import HEADER_BYTES, Tensor, added, check_layout, parse_header
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

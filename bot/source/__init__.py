@@ -5,9 +5,9 @@ from bot.source.folder import bytes_digest, check, file_digest, local_release, s
 from bot.source.listing import ModelFiles, check_listing, list_files
 from bot.source.meaning import meant_class
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
+from bot.source.safetensors_files import parameters, read_header
 from bot.source.sizes import check_sizes
 from bot.source.tensors import is_quantized
-from bot.source.weights import parameters, read_header
 
 __all__ = [
     "NOTICES",

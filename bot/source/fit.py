@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from bot.errors import MisfitError
 from bot.records.artifacts import Json
-from bot.source.weights import Tensor
+from bot.source.safetensors_files import Tensor
 
 Names = dict[str, tuple[str, ...]]
 

@@ -18,12 +18,12 @@ from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
 from bot.source.listing import INDEX, INDEX_BYTES, ModelFiles, list_folder
 from bot.source.names import check_name, safe_name
+from bot.source.safetensors_files import check_weights, read_weights
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, check_tensors
 from bot.source.tokenizer import check_tokenizer
 from bot.source.tokens import check_tokens, flag_notes, possible_ids, template_notes
-from bot.source.weights import check_weights, read_weights
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
 _CHUNK = 1 << 20

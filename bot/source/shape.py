@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.records.artifacts import Json, Record, Release
+from bot.source.safetensors_files import Tensor, check_weights
 from bot.source.tensors import check_tensors
-from bot.source.weights import Tensor, check_weights
 
 _LARGEST_LAYERS = 10_000  # more than any model has; a config may say anything
 _LARGEST_VOCABULARY = 10_000_000

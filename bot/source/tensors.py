@@ -12,7 +12,7 @@ from bot.records.artifacts import Json
 from bot.source.adapters import check_adapter_tensors
 from bot.source.fit import check_fit
 from bot.source.meaning import JOIN, RENAME, architecture
-from bot.source.weights import Tensor
+from bot.source.safetensors_files import Tensor
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 QUANTIZED = ("quantization_config", "compression_config", "quantization")  #: keys of transformers, and of mlx-lm

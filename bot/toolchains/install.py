@@ -22,7 +22,7 @@ from bot.errors import DiskTooSmallError, ToolchainError
 from bot.printable import size
 from bot.progress import Display, Task
 from bot.toolchains import Toolchain, system
-from bot.toolchains.build import Environment, build_package
+from bot.toolchains.compile import Environment, build_package
 from bot.toolchains.kept import (
     MARK,
     Complete,

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from bot.errors import DamagedTokenizerError, DamagedWeightsError, PhiBotError
 from bot.hub import client, headers
 from bot.localhub import RunningHub
-from bot.source import check, check_listing, weights
+from bot.source import check, check_listing, safetensors_files
 from bot.source.listing import INDEX
 from tests.source import models
 
@@ -55,7 +55,7 @@ def test_a_listing_of_a_hundred_thousand_other_files() -> None:
 def test_headers_that_are_large_together(tmp_path: Path) -> None:
     """Each of 25 MB is one that is read; many of them would take hours."""
     names = shards(6)
-    padding = b" " * (weights.HEADER_BYTES - 100)
+    padding = b" " * (safetensors_files.HEADER_BYTES - 100)
     weight_map = {}
     for i, name in enumerate(names):
         head = json.dumps({f"{i}": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
@@ -67,7 +67,7 @@ def test_headers_that_are_large_together(tmp_path: Path) -> None:
 
 
 def test_headers_that_are_large_together_on_the_hub(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "HEADERS_BYTES", 300_000)
+    monkeypatch.setattr(safetensors_files, "HEADERS_BYTES", 300_000)
     files = models.sharded()
     for name in [n for n in files if n.endswith(".safetensors")]:
         length = int.from_bytes(files[name][:8], "little")
@@ -97,7 +97,9 @@ def test_headers_that_are_large_together_on_the_hub(hub: RunningHub, monkeypatch
 def test_a_header_that_is_made_to_cost(head: bytes) -> None:
     def read() -> None:
         with pytest.raises(DamagedWeightsError) as caught:
-            weights.check_layout(weights.parse_header(head, name="model.safetensors"), 1, "model.safetensors")
+            safetensors_files.check_layout(
+                safetensors_files.parse_header(head, name="model.safetensors"), 1, "model.safetensors"
+            )
         assert len(caught.value.message) < 300
         assert caught.value.message.encode()
 
@@ -106,7 +108,7 @@ def test_a_header_that_is_made_to_cost(head: bytes) -> None:
 
 def test_a_header_of_as_many_tensors_as_fit() -> None:
     head = "{" + ",".join(f'"{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for i in range(40_000)) + "}"
-    within(30, 100, lambda: weights.parse_header(head.encode(), name="model.safetensors"))
+    within(30, 100, lambda: safetensors_files.parse_header(head.encode(), name="model.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bot.errors import MisfitError
 from bot.records.artifacts import Json
 from bot.source.fit import check_fit
-from bot.source.weights import Tensor
+from bot.source.safetensors_files import Tensor
 from bot.worker.sample import config as samples
 
 CONFIGS = {name: getattr(samples, name)() for name in ("phi_2", "phi_3_5_mini", "phi_4_mini", "phi_3_5_moe")}

@@ -22,7 +22,7 @@ from bot.errors import (
 from bot.records.digests import CONTENT_FILES
 from bot.source.config import without_code
 from bot.source.listing import INDEX
-from bot.source.weights import check_weights
+from bot.source.safetensors_files import check_weights
 from tests.source.models import CONFIG, TENSORS, files, safetensors, sharded, write
 
 

@@ -13,7 +13,7 @@ from bot.errors import DamagedWeightsError, PhiBotError, PicklesOnlyError
 from bot.progress import Silent
 from bot.records.artifacts import Json
 from bot.source.listing import INDEX, SINGLE, check_listing, list_files, list_folder
-from bot.source.weights import check_weights
+from bot.source.safetensors_files import check_weights
 from bot.toolchains.install import ensure
 from tests.source.models import TENSORS, files, safetensors, sharded, write
 from tests.worker.running import run_python

@@ -9,9 +9,9 @@ import pytest
 from bot import source
 from bot.errors import AdapterError, OtherWeightsError, PhiBotError, UnsupportedArchitectureError
 from bot.records.artifacts import Json
+from bot.source.safetensors_files import read_header
 from bot.source.shape import local_shape
 from bot.source.tensors import as_stored, check_tensors
-from bot.source.weights import read_header
 from tests.source.models import CONFIG, TENSORS, files, layers, safetensors, write
 
 Tensors = dict[str, tuple[str, list[int]]]

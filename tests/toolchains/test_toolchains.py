@@ -12,7 +12,7 @@ from bot import toolchains
 from bot.progress import display
 from bot.records.artifacts import Json
 from bot.toolchains import Toolchain, system
-from bot.toolchains.build import unpack_kept
+from bot.toolchains.compile import unpack_kept
 from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
 from bot.toolchains.lock import read

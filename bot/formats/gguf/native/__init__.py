@@ -34,7 +34,7 @@ _OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-
 def after_install(
     options: Mapping[str, str], kept: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]
 ) -> None:
-    """Add to an environment what this format has of its own: bot/toolchains/build.py calls it when all is installed.
+    """Add to an environment what this format has of its own: bot/toolchains/compile.py calls it when all is installed.
 
     ``options`` are the keys of the lock's head that are this format's: ``kquants`` is the folder of ggml's headers
     below ``kept``, where the kept files of the archive are. Raises KeyError where it is not named.

@@ -12,7 +12,7 @@ from bot.records.artifacts import Json
 from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
 from bot.worker.checkpoint import forbid_remote_code
-from bot.worker.files import json_object
+from bot.worker.json_files import json_object
 from bot.worker.order import model_order
 from bot.worker.weights import ArtifactWeight, rows_at_once
 

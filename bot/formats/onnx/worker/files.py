@@ -5,7 +5,7 @@ from typing import Any
 
 from bot.records.artifacts import Json
 from bot.records.tasks import VerifyTask
-from bot.worker.files import json_object
+from bot.worker.json_files import json_object
 
 MODEL = "model.onnx"  #: the graph; its tensors are in the file beside it
 DATA = "model.onnx.data"

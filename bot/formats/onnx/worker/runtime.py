@@ -13,7 +13,7 @@ import numpy as np
 
 from bot import devices
 from bot.formats.onnx.worker.files import MODEL
-from bot.formats.onnx.worker.rows import ROWS, with_rows
+from bot.formats.onnx.worker.last_logits import ROWS, with_rows
 from bot.records.artifacts import Json, Variant
 from bot.records.tasks import VerifyTask
 from bot.sandbox import rendering

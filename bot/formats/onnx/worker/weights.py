@@ -15,7 +15,7 @@ import numpy as np
 
 from bot.formats.onnx.worker.files import DATA, read_graph
 from bot.records.tasks import VerifyTask
-from bot.worker import pages
+from bot.worker import mapped_pages
 from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
 from bot.worker.weights import ArtifactWeight, rows_at_once
@@ -179,7 +179,7 @@ def _below(sources: _Names, values: list[_Rows], data: Path) -> ArtifactWeight:
     def parts() -> Iterator[Array]:
         for part in chain.from_iterable(parts for _, parts in values):
             yield part
-            pages.release_pages(data)  # onnx_ir maps the file, and a model is looked at as a whole
+            mapped_pages.release_pages(data)  # onnx_ir maps the file, and a model is looked at as a whole
 
     return ArtifactWeight(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts())
 

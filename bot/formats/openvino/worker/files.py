@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
-from bot.worker.files import json_object
+from bot.worker.json_files import json_object
 
 MODELS = ("openvino_model", "openvino_tokenizer", "openvino_detokenizer")  #: each an .xml and a .bin
 TOKENIZER_FILES = CONTENT_FILES - {"config.json", "generation_config.json"}  #: copied from the source

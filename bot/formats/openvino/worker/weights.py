@@ -9,7 +9,7 @@ import numpy as np
 
 from bot.formats.openvino.worker.runtime import send_nothing
 from bot.records.tasks import VerifyTask
-from bot.worker import pages
+from bot.worker import mapped_pages
 from bot.worker.order import model_order
 from bot.worker.tensors import Tensors
 from bot.worker.weights import ArtifactWeight, rows_at_once
@@ -55,7 +55,7 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
 def _parts(rows: Callable[[int, int], Array], count: int, step: int, data: Path) -> Iterator[Array]:
     for start in range(0, count, step):
         yield rows(start, start + step)
-        pages.release_pages(data)  # OpenVINO maps the file, and a model is looked at as a whole
+        mapped_pages.release_pages(data)  # OpenVINO maps the file, and a model is looked at as a whole
 
 
 def _used(model: Any, names: Collection[str]) -> Iterator[tuple[str, Any]]:

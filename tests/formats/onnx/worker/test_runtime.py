@@ -110,7 +110,7 @@ GLIBC = platform.libc_ver()[0] == "glibc"
 HELD = "Runtime(Path(sys.argv[2]), 2, 512).logits([5] * 10, [9])"
 NOT_HELD = """
 import onnxruntime_genai as og
-from bot.formats.onnx.worker.rows import with_rows
+from bot.formats.onnx.worker.last_logits import with_rows
 config = og.Config(sys.argv[2])
 config.add_model_data("model.onnx", with_rows(Path(sys.argv[2]), 128))
 og.Model(config)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bot.errors import DamagedWeightsError, UnsafeFileNameError
 from bot.source.listing import INDEX
-from bot.source.weights import check_weights, parameters, parse_header, read_header
+from bot.source.safetensors_files import check_weights, parameters, parse_header, read_header
 from tests.source.models import TENSORS, files, framed, header, safetensors, sharded, write
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
