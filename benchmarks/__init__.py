@@ -1,1 +1,1 @@
-"""What the bot costs where it has much to look after, measured on the embedded Hub. See benchmarks/README.md."""
+"""The costs of the bot where it has much to look after, measured on the embedded Hub. See benchmarks/README.md."""

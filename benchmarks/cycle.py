@@ -1,4 +1,4 @@
-"""What one cycle costs: ``python -m benchmarks.cycle`` looks after 500 sources and 2,000 publications.
+"""The cost of one cycle: ``python -m benchmarks.cycle`` looks after 500 sources and 2,000 publications.
 
 Prints the requests by kind, for the Hub's usual pages and for the short ones that it may give for lists with much in
 them, and fails where a cycle that finds nothing to do takes more than 30 requests.
@@ -25,7 +25,7 @@ _USUAL = ServerLimits()
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a command took: its requests by kind, seconds, bytes resident at most, and what it printed."""
+    """The cost of a command: its requests by kind, seconds, peak of resident bytes, and its output."""
 
     requests: Counter[str]
     seconds: float

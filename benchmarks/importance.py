@@ -1,4 +1,4 @@
-"""What an importance matrix does to each type of GGUF: ``make importance`` [FAMILY…].
+"""The effect of an importance matrix on each type of GGUF: ``make importance`` [FAMILY…].
 
 Makes the small checkpoint of each family, builds every type of six bits and less with and without a matrix, and
 measures all of them as verifying does. Writes results/importance.json and the table of docs/importance.md.

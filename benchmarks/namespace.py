@@ -79,7 +79,7 @@ _TENSORS = models.TENSORS | models.layers(1)
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How many sources there are, and the variants that are published of each."""
+    """The number of sources, and the published variants of each."""
 
     sources: int
     variants: tuple[str, ...] = ("default",)

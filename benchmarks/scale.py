@@ -1,4 +1,4 @@
-"""How the cost of a cycle grows with what there is to look after: ``python -m benchmarks.scale``.
+"""The growth of a cycle's cost with the number of publications: ``python -m benchmarks.scale``.
 
 Measures cycles over 100 to 10,000 publications, writes results/scale.json and the table in README.md. That takes ten
 to twenty minutes. ``python -m benchmarks.scale --table`` writes the table again from the results that are there.
@@ -40,7 +40,7 @@ Work = Literal["nothing", "one source changed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Record):
-    """What one cycle took: requests, seconds (the median of three), bytes resident at most."""
+    """The cost of one cycle: requests, seconds (the median of three), peak of resident bytes."""
 
     sources: int
     publications: int

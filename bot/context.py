@@ -1,4 +1,4 @@
-"""What a run works with: its settings, the working folder, the Hub, and where progress is shown."""
+"""The context of a run: its settings, the working folder, the Hub, and where progress is shown."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from bot.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a run works with."""
+    """The context of a run."""
 
     config: Config
     workspace: Workspace

@@ -1,4 +1,4 @@
-"""What a person sees of long work: bars on a terminal, plain lines everywhere else. All of it on standard error."""
+"""Progress of long work: bars on a terminal, plain lines everywhere else. All of it on standard error."""
 
 import itertools
 import sys
@@ -33,7 +33,7 @@ class Task(Protocol):
 
 
 class Display(Protocol):
-    """Where long work shows itself."""
+    """The display of long work."""
 
     def say(self, text: str) -> None:
         """Print one line."""

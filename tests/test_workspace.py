@@ -112,7 +112,7 @@ def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
         ("{}", r"build\.json is not a valid BuildRecord: \$\.build_key is missing"),
     ],
 )
-def test_a_folder_that_is_no_artifact_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_folder_that_is_not_an_artifact_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "build.json").write_text(text)
     with pytest.raises(RecordError, match=message):
         read_artifact(tmp_path)

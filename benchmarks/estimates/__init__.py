@@ -1,1 +1,1 @@
-"""What builds take: measured, fitted and written down for bot/estimates."""
+"""The costs of builds: measured, fitted and written down for bot/estimates."""

@@ -1,4 +1,4 @@
-"""What builds were measured to take: measurements.json, which ``make measurements`` writes."""
+"""The measured costs of builds: measurements.json, which ``make measurements`` writes."""
 
 import json
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ FILE = Path(__file__).with_name("measurements.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Record):
-    """What one run of a worker took: bytes of ``output``, peaks of scratch ``disk`` and of ``memory``, processor time.
+    """The cost of one run of a worker: bytes of ``output``, peaks of scratch ``disk`` and ``memory``, processor time.
 
-    ``variant`` is "" for a reference, which is that of all variants. What was not measured is None.
+    ``variant`` is "" for a reference, which all variants share. Figures that were not measured are None.
     """
 
     what: What

@@ -1,1 +1,1 @@
-"""What builds of real sizes take, by the tools themselves and by phi-bot: ``make bench``."""
+"""The costs of builds of real sizes, by the tools themselves and by phi-bot: ``make bench``."""

@@ -1,4 +1,4 @@
-"""What a build left, so that it can be compared after it is removed: digests of its files."""
+"""Digests of the files of a build, to compare them after they are removed."""
 
 import hashlib
 import struct

@@ -32,7 +32,7 @@ class Cell(Record):
 
     @property
     def job(self) -> tuple[str, int, tuple[str, ...]]:
-        """What is made of what: the same for all ways and rounds."""
+        """The task: the same for all ways and rounds."""
         return self.shape, self.layers, self.variants
 
 

@@ -1,4 +1,4 @@
-"""What the action was asked for, as a command line of phi-bot."""
+"""The inputs of the action, as a command line of phi-bot."""
 
 from pathlib import Path
 

@@ -52,7 +52,7 @@ _SHOWN = 80  # characters of a wrong value
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the action was asked for. Paths are absolute, and exist unless something is to be written there.
+    """The inputs of the action. Paths are absolute, and exist unless something is to be written there.
 
     ``models`` are repos with or without a revision, and folders. ``dry_run`` is None where the configuration decides.
     ``pull_request`` is ``OWNER/REPO#N``, or None for the one that the event of the workflow is about. ``head`` is a

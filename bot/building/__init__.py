@@ -1,1 +1,1 @@
-"""What building a release stands on: the release at hand, its reference, its importance matrix."""
+"""The foundations of building: the release at hand, its reference, its importance matrix."""

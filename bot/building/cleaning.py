@@ -1,6 +1,6 @@
-"""What a working folder keeps that can be made anew, and which of it goes: by age, by size, and by what it is.
+"""Removing files of a working folder that can be made again: by age, by size, and by kind.
 
-Nothing goes that a process at work uses, and nothing half-way that can go on and is younger than the limit. What is
+Files in use stay, and so do unfinished ones that can be continued and are younger than the limit. What is
 proven and not on the Hub goes only where a person says so. See bot/system/occupancy.py for what makes this safe.
 """
 
@@ -61,7 +61,7 @@ class KeptItem(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned(Record):
-    """What went, or would go: ``freed`` bytes of disk. ``kept`` bytes are left."""
+    """The removed files, or those that would be: ``freed`` bytes of disk. ``kept`` bytes are left."""
 
     removed: tuple[KeptItem, ...]
     freed: int
@@ -128,7 +128,7 @@ def clean(workspace: Workspace, wish: CleaningRequest, *, dry_run: bool) -> Clea
 
 
 def _chosen(workspace: Workspace, kept: Sequence[KeptItem], wish: CleaningRequest, *, freed: int) -> list[KeptItem]:
-    """Return what is to go of what is kept, which comes the longest unused first. ``freed`` bytes go in any case."""
+    """Return the kept items to remove. They come the longest unused first; ``freed`` bytes are removed in any case."""
     if not workspace.root.is_dir():
         return []
     with occupancy.gate(workspace.root):
@@ -235,7 +235,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _last_use(path: Path, state: State) -> float:
-    """Return when something was last used: of what is half-way, when its newest file was written to."""
+    """Return when something was last used; an unfinished one, when its newest file was written to."""
     return max(map(_changed, _files(path) if state == "partial" else _paths(path)), default=0.0)
 
 

@@ -47,7 +47,7 @@ class AtHand:
 
     @cached_property
     def shape(self) -> Shape:
-        """What the headers say of the model."""
+        """The model's tensors, from the headers."""
         return local_shape(self.folder, read_config(self.folder))
 
     def run_worker(

@@ -1,4 +1,4 @@
-"""What works on this machine, what is missing, and what to do about it."""
+"""A report of what works on this machine, what is missing, and what to do about it."""
 
 import os
 import platform

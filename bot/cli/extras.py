@@ -1,4 +1,4 @@
-"""What only some commands need, and `pip install phi-bot` alone does not bring."""
+"""Packages that only some commands need, and `pip install phi-bot` alone does not install."""
 
 from importlib.util import find_spec
 

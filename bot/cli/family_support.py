@@ -21,7 +21,7 @@ from bot.steps.watch import Reader
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyFigures(Record):
-    """What was measured on a file: ``size`` in bytes, and seconds of building and of verifying it."""
+    """Measurements of a file: ``size`` in bytes, and seconds of building and of verifying it."""
 
     size: int
     bits_per_weight: float

@@ -1,4 +1,4 @@
-"""What commands share: the common options, and records in and out."""
+"""Shared parts of commands: the common options, and records in and out."""
 
 import os
 import re
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the common options say."""
+    """The values of the common options."""
 
     config: Path | None
     endpoint: str | None

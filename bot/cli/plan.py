@@ -1,4 +1,4 @@
-"""What is there and what is to be done, as commands: watch and plan."""
+"""The commands that find releases and plan jobs: watch and plan."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a pull request on GitHub asks for, as commands: note who asked, propose what was built, merge or close it."""
+"""Commands for requests of a pull request on GitHub: note who asked, propose the files, merge or close."""
 
 import os
 import re

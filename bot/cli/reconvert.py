@@ -1,4 +1,4 @@
-"""What a pull request changes, as commands: compare two sides, render a card, keep the one comment up to date."""
+"""Commands for the changes of a pull request: compare two sides, render a card, update the one comment."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the bot remembers, as commands: try again what failed, pause, go on."""
+"""Commands for the bot's state: retry failures, pause, resume."""
 
 import fnmatch
 

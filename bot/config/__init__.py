@@ -27,7 +27,7 @@ _HINT = "docs/configuration.md explains every key; so does the file that `phi-bo
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Record):
-    """What a phi-bot watches, builds, verifies and publishes. Every key may be left out."""
+    """The settings of watching, building, verifying and publishing. Every key may be left out."""
 
     hub: HubTable = field(default_factory=HubTable)
     run: RunTable = field(default_factory=RunTable)
@@ -82,7 +82,7 @@ class Config(Record):
 
 
 def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:
-    """Read a config file; None stands for ./phi-bot.toml, or the defaults where there is none.
+    """Read a config file; None means ./phi-bot.toml, or the defaults where there is none.
 
     Where there is no file, ``environ`` may hold its text as PHI_BOT_TOML: jobs on other machines get it so. HF_ENDPOINT
     and PHI_BOT_CACHE fill in what the file leaves out. Raises ConfigError for a file that cannot be read, an unknown

@@ -24,7 +24,7 @@ Label = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class PlanTable(Record):
-    """How much is done in one run. What is over a bound is left for the next one, and said."""
+    """Bounds on the work of one run. Jobs over a bound are left for the next one, and named."""
 
     max_jobs: JobCount | None = key(None, "Jobs a run begins at most; a job is a model in one format.", example=20)
     max_cost: Dollars | None = key(

@@ -58,7 +58,7 @@ class PublishTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ReconvertTable(Record):
-    """What a pull request on GitHub may ask for."""
+    """The models that a pull request on GitHub may ask for."""
 
     models: tuple[ModelId, ...] = key(
         (),

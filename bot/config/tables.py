@@ -95,7 +95,7 @@ class HubTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RunTable(Record):
-    """Whether and how the bot works when nobody looks."""
+    """The bot's work when nobody is watching."""
 
     dry_run: bool = key(
         False,
@@ -135,7 +135,7 @@ class WatchTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildTable(Record):
-    """What is built, and where."""
+    """The variants to build, and where."""
 
     variants: Annotated[tuple[VariantNames, ...], NOT_EMPTY, check(_check_variants)] = key(
         ("default",),
@@ -170,7 +170,7 @@ class BuildTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class KeepTable(Record):
-    """What stays in the working folder of what can be made anew. `phi-bot run` sees to it, and `phi-bot clean` does."""
+    """The files that stay in the working folder though they can be made again. `phi-bot run` and `clean` see to it."""
 
     days: Annotated[float, bounds(0, 3650)] = key(
         14.0,
@@ -187,7 +187,7 @@ class KeepTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkTable(Record):
-    """What the working folder (`build.work`) keeps."""
+    """The working folder (`build.work`)."""
 
     keep: KeepTable = field(default_factory=KeepTable)
 
@@ -209,6 +209,6 @@ class GatesTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyTable(Record):
-    """What a file must prove before it is published."""
+    """The requirements that a file must meet before it is published."""
 
     gates: GatesTable = field(default_factory=GatesTable)

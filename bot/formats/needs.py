@@ -1,4 +1,4 @@
-"""What building and verifying a variant needs of a machine."""
+"""The needs of building and verifying a variant."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -1,4 +1,4 @@
-"""What formats read out of a Phi's config.json. It is untrusted: any value may be of any type."""
+"""Values that formats read from a Phi's config.json. It is untrusted: any value may be of any type."""
 
 from bot.records.artifacts import Json
 

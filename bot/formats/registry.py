@@ -19,7 +19,7 @@ __all__ = ["Format", "Importance", "Needs", "all_formats", "worker_module"]
 
 
 class Format(Protocol):
-    """What the steps need to know of a format. Everything that runs a toolchain is in its worker."""
+    """A format, as far as the steps need to know it. Everything that runs a toolchain is in its worker."""
 
     name: str  #: as in ``gguf/q4_k_m``, and the name of its worker module and toolchain
     title: str  #: as a card says it: "GGUF"

@@ -16,7 +16,7 @@ _WHAT = "an issue"
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseIssue:
-    """What is to be said of a release: ``key`` is its content digest, ``text`` Markdown, escaped already.
+    """The issue of a release: ``key`` is its content digest, ``text`` Markdown, escaped already.
 
     ``closed`` says that there is nothing left to do.
     """

@@ -1,4 +1,4 @@
-"""What GitHub refuses: whether it is worth waiting, and what a person can do about it."""
+"""GitHub's refusals: whether it is worth waiting, and what a person can do about them."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is said of each release in its issue on GitHub: how all of its variants stand. Escaped, whatever it quotes."""
+"""The text of each release's issue on GitHub: the state of all its variants. Escaped, whatever it quotes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _LONGEST_TEXT = 600  # characters of a message: a body holds 65,536, and all row
 
 @dataclass(frozen=True, kw_only=True)
 class VariantStanding:
-    """How a variant of a release stands. ``url`` is where it is published, or ""; ``text`` may be a stranger's."""
+    """The state of a variant of a release. ``url`` is where it is published, or ""; ``text`` may be a stranger's."""
 
     variant: str
     state: Literal["published", "outdated", "failed", "postponed", "to be built", "not possible"]

@@ -23,7 +23,7 @@ _CLOCKS_DIFFER = dt.timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """What one Hugging Face job builds: variants of one release, which it downloads once."""
+    """The task of one Hugging Face job: variants of one release, which it downloads once."""
 
     release: Release
     jobs: tuple[Job, ...]
@@ -36,7 +36,7 @@ class JobRequest:
 
     @property
     def name(self) -> str:
-        """What its lines are marked with: the model, the formats and the flavor."""
+        """The prefix of its log lines: the model, the formats and the flavor."""
         formats = "+".join(dict.fromkeys(job.format for job in self.jobs))
         return printable(f"{self.release.name} {formats} {self.flavor}")
 

@@ -1,4 +1,4 @@
-"""What goes into a commit: files of this machine, bytes, and files of other repos, which the Hub copies itself."""
+"""The content of a commit: files of this machine, bytes, and files of other repos, which the Hub copies itself."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ _SMALL_BYTES = 10_000_000  # smaller files go up together
 
 @dataclass(frozen=True, kw_only=True)
 class HubFile:
-    """Content that lies in a model repo of the same Hub, at a commit; ``file`` is how that commit lists it."""
+    """Content in a model repo of the same Hub, at a commit; ``file`` is how that commit lists it."""
 
     repo_id: str
     commit: str
@@ -43,9 +43,9 @@ Content = Path | bytes | HubFile
 
 @dataclass(frozen=True, kw_only=True)
 class CommitContent:
-    """What is to be put into a repo, and what is to go. False if that is nothing.
+    """Files to put into a repo and files to delete. False if there are none.
 
-    ``kept`` is what was to be put there and is there already.
+    ``kept`` are files that are there already.
     """
 
     adds: "tuple[CommitOperationAdd, ...]"

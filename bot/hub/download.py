@@ -87,7 +87,7 @@ class _Progress:
 
 
 class _Bar:
-    """What the library takes for a progress bar. Lets no file grow beyond its size."""
+    """A progress bar, for the library. Lets no file grow beyond its size."""
 
     def __init__(self, file: SourceFile, repo_id: str, at: Callable[[int], None], **options: Any) -> None:
         self._file, self._repo_id, self._at = file, repo_id, at

@@ -1,4 +1,4 @@
-"""What huggingface_hub and the network raise, turned into errors that a person can act on."""
+"""Exceptions of huggingface_hub and the network, turned into errors that a person can act on."""
 
 import errno
 from collections.abc import Iterator

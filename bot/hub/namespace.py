@@ -38,7 +38,7 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class Namespace:
-    """What a namespace holds: the repos that this bot made, by their ids, and those that it must not touch.
+    """The content of a namespace: the repos that this bot made, by their ids, and those that it must not touch.
 
     ``owner`` is its name as the Hub spells it, "" where that is not known.
     """

@@ -1,4 +1,4 @@
-"""What a token may do, as the Hub says it of the account: asked before work, so that hours of it are not for nothing.
+"""The rights of a token, as the Hub reports them: asked before hours of work, so that they are not wasted.
 
 Only what is surely refused is refused here. Where the Hub does not say (an older one, a kind of token that is not
 known), the request itself will tell.

@@ -1,4 +1,4 @@
-"""What a server says, made fit to stand in an error."""
+"""Texts of a server, made safe for an error message."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a Hub says where it does not store a large file: in a batch of LFS objects, or as the storage behind it does."""
+"""The Hub's answers when it does not store a large file: in a batch of LFS objects, or from the storage behind it."""
 
 import re
 from typing import TYPE_CHECKING

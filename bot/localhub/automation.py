@@ -1,4 +1,4 @@
-"""What a Hub does by itself: jobs, the clock that starts them, and the changes that start them."""
+"""Tasks that a Hub does by itself: jobs, the clock that starts them, and the changes that start them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

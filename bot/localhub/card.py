@@ -39,7 +39,7 @@ _DROPPED_WITH_CONTENT = {"iframe", "math", "noscript", "object", "script", "styl
 
 @dataclass(frozen=True, kw_only=True)
 class PageAddress:
-    """Where a text stands: what its relative links and images are looked up in. ``page`` is the repo's address."""
+    """The page of a text, which its relative links and images are resolved against. ``page`` is the repo's address."""
 
     page: str
     commit: str

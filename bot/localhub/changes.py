@@ -1,4 +1,4 @@
-"""What a commit does to a tree, and how two lines of commits come together."""
+"""Applying a commit to a tree, and merging two lines of commits."""
 
 from collections.abc import Callable, Iterable
 

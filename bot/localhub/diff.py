@@ -1,4 +1,4 @@
-"""What a commit changed, as a person reads it."""
+"""The changes of a commit, for people."""
 
 import difflib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class FileChange:
 
     @property
     def kind(self) -> Literal["added", "changed", "deleted"]:
-        """What happened to the file."""
+        """The kind of change to the file."""
         if self.before is None:
             return "added"
         return "changed" if self.after else "deleted"

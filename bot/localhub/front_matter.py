@@ -23,7 +23,7 @@ class HeadError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What is wrong with a head, and what may be."""
+    """Errors and warnings about a head."""
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...]

@@ -34,7 +34,7 @@ class _ChangedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What was removed, and whether there is more that was too young, or could not be looked at now."""
+    """The removed files, and whether there is more that was too young, or could not be looked at now."""
 
     blobs: int
     size: int

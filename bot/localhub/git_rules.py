@@ -1,4 +1,4 @@
-"""What the .gitattributes and .gitignore of a repo say of its files: which one LFS holds, and which one is left out."""
+"""The rules in .gitattributes and .gitignore of a repo: which one LFS holds, and which one is left out."""
 
 import re
 from collections.abc import Iterable, Mapping

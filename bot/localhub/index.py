@@ -1,4 +1,4 @@
-"""What is known of every repo, kept from list to list: a repo is read again only when it changed.
+"""The known state of every repo, kept from list to list: a repo is read again only when it changed.
 
 Other processes may change the same folder at any moment. So each repo is looked at for each list, but by two file
 stamps alone, which costs a hundredth of reading its files.

@@ -1,4 +1,4 @@
-"""What a job prints, line by line with its time, and how the client reads it (server-sent events)."""
+"""The output of a job, line by line with its time, and how the client reads it (server-sent events)."""
 
 import json
 import time

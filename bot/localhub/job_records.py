@@ -27,7 +27,7 @@ _KNOWN = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec(Record):
-    """What a job runs. ``secrets`` are the names alone: the values are never written down. ``timeout`` in seconds."""
+    """The specification of a job, its ``timeout`` in seconds. ``secrets`` are names: values are never written down."""
 
     image: str
     is_space: bool

@@ -1,4 +1,4 @@
-"""What a repo says about itself, derived from its files as the Hub derives it."""
+"""The metadata of a repo, derived from its files as the Hub derives it."""
 
 import json
 import math
@@ -25,7 +25,7 @@ _FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".onnx": "onnx"}
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What is known of a repo at a commit."""
+    """The metadata of a repo at a commit."""
 
     card: dict[str, Any]
     config: dict[str, Any]  # architectures, model_type, and how it is quantized, where config.json has them

@@ -54,7 +54,7 @@ class LocalRepo:
 
     @property
     def path(self) -> str:
-        """Where its pages are, below the Hub's address."""
+        """The path of its pages, below the Hub's address."""
         return self.id if self.type == "model" else f"{self.type}s/{self.id}"
 
     # ---- settings --------------------------------------------------------------------------------------------

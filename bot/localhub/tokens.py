@@ -1,4 +1,4 @@
-"""Who may do what. Tokens are kept as hashes; only the first one lies in a file of its own, for its owner alone."""
+"""Who may do what. Tokens are kept as hashes; only the first one is in a file of its own, for its owner only."""
 
 import hashlib
 import secrets
@@ -18,7 +18,7 @@ EVERY_NAMESPACE = "*"
 
 @dataclass(frozen=True, kw_only=True)
 class Grant(Record):
-    """What a token gives: the user's ``name``, a scope, and the namespaces whose repos it reads or writes.
+    """The rights of a token: the user's ``name``, a scope, and the namespaces whose repos it reads or writes.
 
     Beside namespaces there may be single repos, as ``owner/name`` and ``datasets/owner/name``: then it is for what is
     listed alone, not for the user's own namespace. Public repos can be read by anybody. A write token may open pull

@@ -15,7 +15,7 @@ from bot.localhub.tokens import Grant
 
 
 class Body:
-    """What comes after the header of a request: ``length`` bytes, read once and never all at once unless bounded."""
+    """The body of a request: ``length`` bytes, read once and never all at once unless bounded."""
 
     def __init__(self, stream: BinaryIO, length: int) -> None:
         self._stream = stream

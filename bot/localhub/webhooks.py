@@ -23,7 +23,7 @@ PAYLOAD_VERSION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedTarget(Record):
-    """What a webhook watches: a repo, or all repos of a user or an organisation."""
+    """The target of a webhook: a repo, or all repos of a user or an organisation."""
 
     type: Literal["dataset", "model", "org", "user"]
     name: str
@@ -62,7 +62,7 @@ class StoredWebhook(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Secrets:
-    """What a webhook's job is given beside its environment; ``word`` proves to it where the payload comes from."""
+    """The secrets of a webhook's job; ``word`` proves to it where the payload comes from."""
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     word: str | None = field(default=None, repr=False)
@@ -70,7 +70,7 @@ class Secrets:
 
 @dataclass(frozen=True, kw_only=True)
 class RepoEvent:
-    """What happened to a repo: ``scope`` is ``repo`` or ``repo.content``; ``refs`` are names with commits before and
+    """An event of a repo: ``scope`` is ``repo`` or ``repo.content``; ``refs`` are names with commits before and
     after."""
 
     repo: LocalRepo

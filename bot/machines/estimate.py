@@ -1,4 +1,4 @@
-"""What building and verifying will take, before anything is downloaded: from the shape of a model alone.
+"""Estimates of building and verifying before anything is downloaded, from the shape of a model alone.
 
 Linear models (estimate_models.py), fitted to builds that were measured (benchmarks/estimates). Their errors are in
 docs/estimates.md.

@@ -16,7 +16,7 @@ _UNSAID_DISK = 20 * GB  # the least that a flavor was ever listed with
 
 
 class Hardware(Protocol):
-    """What huggingface_hub says of a flavor (its ``JobHardwareInfo``): words of the Hub's, whatever their types say."""
+    """huggingface_hub's data on a flavor (its ``JobHardwareInfo``): text of the Hub's, whatever their types say."""
 
     name: str
     cpu: str
@@ -27,7 +27,7 @@ class Hardware(Protocol):
 
     @property
     def accelerator(self) -> Any:
-        """What it has beside processors, with a manufacturer and vram, if anything."""
+        """Its hardware beside processors, with a manufacturer and vram, if anything."""
         ...
 
 

@@ -31,7 +31,7 @@ _INSTALLING = 30.0  # seconds of installing any
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What a job takes of a fresh machine, in bytes and processor seconds.
+    """The demand of a job on a fresh machine, in bytes and processor seconds.
 
     ``gpu_memory`` is 0 where it takes no GPU. ``moved`` is downloaded and uploaded, ``setup`` what compiling takes.
     """

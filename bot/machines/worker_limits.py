@@ -1,4 +1,4 @@
-"""What a worker may take at most: many times what is expected of it, so that only one that runs wild is ended.
+"""The limits of a worker: many times the expected use, so that only a runaway worker is stopped.
 
 The estimate (docs/estimates.md) is what an honest run takes. One may take a toolchain's own way, which holds whole
 models in float32; its machine may be ten times slower than ours and have other work.

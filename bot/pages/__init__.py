@@ -1,1 +1,1 @@
-"""What people read: cards, summaries, issues, the status page, and the plots in them."""
+"""Pages for people: cards, summaries, issues, the status page, and the plots in them."""

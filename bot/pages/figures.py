@@ -1,4 +1,4 @@
-"""What a card says in figures: one row a build, and which one to take. All of it comes out of the records."""
+"""The figures of a card: one row for each build, and which one to take. All of it comes from the records."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -111,7 +111,7 @@ class Choice:
 
     @property
     def called(self) -> str:
-        """What those are called who have the device."""
+        """The people who have the device, as text."""
         return devices.called(self.target)
 
     @property
@@ -141,7 +141,7 @@ def choices(found: Sequence[CardRow]) -> tuple[Choice, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringSetup:
-    """How the figures came about.
+    """The conditions of the measurements.
 
     ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
     measured; ``tokens`` the fewest that any row was measured on; ``bounds`` the mean KL that each precision may have.

@@ -75,7 +75,7 @@ def _digest(task: PlotTask) -> str:
 def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[ProvenBuild]) -> PlotTask:
     """Return what to draw for the repo that holds ``own``, beside ``others`` made from the same release.
 
-    A point is the distance that the gate looked at. One alone is no comparison, so then there are none. Curves are
+    A point is the distance that the gate looked at. One alone is not a comparison, so then there are none. Curves are
     only of models with a LongRoPE switch, one for each format: of the repo's own builds where it has some. A setting of
     its runtime has one too, if it is known to do something else.
     """

@@ -1,4 +1,4 @@
-"""What a run did, as Markdown: for a terminal, a job's summary on GitHub, and a comment."""
+"""The summary of a run, as Markdown: for a terminal, a job's summary on GitHub, and a comment."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """What was made of one release, as a picture. ``text`` is Markdown."""
+    """The results of one release, as a picture. ``text`` is Markdown."""
 
     release: str
     text: Markup

@@ -106,7 +106,7 @@ def partial_report(job: Job, workspace: Workspace, error: PhiBotError) -> Report
 
 @dataclass(frozen=True, kw_only=True)
 class _Builder:
-    """What builds a job: its format's worker, with the release at hand. ``failures`` are what it failed at so far."""
+    """The builder of a job: its format's worker, with the release at hand. ``failures`` are those so far."""
 
     job: Job
     given: AtHand
@@ -116,7 +116,7 @@ class _Builder:
 
     @property
     def log(self) -> Path:
-        """Where all goes that the toolchain prints."""
+        """The log that receives the toolchain's output."""
         return self.context.workspace.log(f"{self.job.format}-build-{self.job.release.content_digest[:12]}")
 
     def run(self, todo: Sequence[PlannedVariant], *, stock: bool) -> list[Failure]:

@@ -36,7 +36,7 @@ def to_build(planned: PlannedVariant) -> tuple[PlannedVariant, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """What deciding between two builds takes: the release that they were made from, and what a run works with."""
+    """The inputs of deciding between two builds: the release that they were made from, and the context of the run."""
 
     release: Release
     given: AtHand

@@ -1,4 +1,4 @@
-"""What is there of a job, and whether the disk has room for the rest: beside all of its source, or a stream of it."""
+"""Existing files of a job, and whether the disk has room for the rest, beside the whole source or a stream."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,1 +1,1 @@
-"""What is published: what is due, what may be, how a repo is composed and checked, and by what right."""
+"""Publishing: due builds, permission, composing and checking a repo, and rights."""

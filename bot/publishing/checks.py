@@ -171,7 +171,7 @@ def check_evidence(build: BuildRecord, evidence: Evidence, release: Release, con
 def check_files(
     build: BuildRecord, found: Mapping[str, SourceFile], *, repo_id: str, commit: str, hub: Hub
 ) -> dict[str, HubFile]:
-    """Return where each file of a build lies on the Hub, after comparing sizes and hashes with what it should be.
+    """Return the place of each file of a build on the Hub, after comparing sizes and hashes with what it should be.
 
     ``found`` are the files there by their paths in the artifact. The hash of a large file is the Hub's own; a small one
     is read. Raises PromotionError for a file that is missing, too many or another, and for one that asks for code.

@@ -33,18 +33,18 @@ class RepoUpdate:
 
     @property
     def message(self) -> str:
-        """What the commit says."""
+        """The message of the commit."""
         return f"Add {self.names} of {self.release.label}"
 
 
 def path_in_repo(folder: str, path: str) -> str:
-    """Return where a file of an artifact lies in its repo."""
+    """Return the path of an artifact's file in its repo."""
     return f"{folder}/{path}" if folder else path
 
 
 @dataclass(kw_only=True)
 class SiblingRepos:
-    """What is known of a release beside one repo of it. Each repo is looked up once."""
+    """The other repos of a release, beside one of them. Each repo is looked up once."""
 
     hub: Hub
     candidates: Sequence[Candidate]

@@ -29,7 +29,7 @@ NOTHING = Namespace(shelved={}, foreign=frozenset())
 
 @dataclass(frozen=True, kw_only=True)
 class PlanInputs:
-    """What a plan is made from, beside releases and variants.
+    """The inputs of a plan, beside releases and variants.
 
     ``namespace`` is where it will be published, None where nothing is; ``there`` what that holds, ``staged`` the
     folders of its staging repo, ``template`` how repos are named (``publish.repo``). ``outdated`` is the policy for
@@ -49,7 +49,7 @@ class PlanInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """What of a source is to be built, if its release turns out to be fit for it."""
+    """The variants of a source to build, if its release turns out to be fit for it."""
 
     sighting: SourceState
     planned: tuple[PlannedVariant, ...]
@@ -57,7 +57,7 @@ class Due:
 
 @dataclass(kw_only=True)
 class DueWork:
-    """What lists and memory tell of sources: what is due, done, put off, and what cannot be."""
+    """The work according to lists and memory: due, done, postponed and impossible variants."""
 
     due: list[Due] = field(default_factory=list)
     done: list[PlannedVariant] = field(default_factory=list)

@@ -15,7 +15,7 @@ PROMPT_FILE = "prompt.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What publishing needs of an artifact, on this machine or on the Hub.
+    """An artifact to publish, on this machine or on the Hub.
 
     ``files`` are its own by their paths in the artifact, ``notices`` the licences by their names.
     """

@@ -30,7 +30,7 @@ def folder_name(build_key: str, repo_id: str, commit: str | None) -> str:
 
 
 def folders(files: Mapping[str, SourceFile]) -> dict[str, dict[str, SourceFile]]:
-    """Return what lies in each artifact's folder of a staging repo, by the paths there."""
+    """Return the files in each artifact's folder of a staging repo, by the paths there."""
     found: dict[str, dict[str, SourceFile]] = {}
     for path, file in files.items():
         if match := _FOLDER.fullmatch(path):

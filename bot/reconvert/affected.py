@@ -1,4 +1,4 @@
-"""What differs between two sides, and which variants a canary has to show it on."""
+"""The differences between two sides, and which variants a canary has to show it on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

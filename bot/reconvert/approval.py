@@ -71,7 +71,7 @@ class Labeling(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Approval(Record):
-    """What a maintainer asked for: the commit of the pull request, and models by their repos on the Hub."""
+    """The request of a maintainer: the commit of the pull request, and models by their repos on the Hub."""
 
     head: Commit
     models: tuple[ModelId, ...]

@@ -36,7 +36,7 @@ _NAMESPACE = "your-name"  # on cards, where none is known
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRequest:
-    """What is to be compared: families and variants (empty: the affected ones), publications of a namespace.
+    """The request of a comparison: families and variants (empty: the affected ones), publications of a namespace.
 
     Nothing is built where there is to be no ``canary``.
     """

@@ -1,4 +1,4 @@
-"""What a side says of itself: what of every variant goes into build keys, locks, gates, and its table of rooms."""
+"""The description of a side: recipes, locks, gates, and its table of rooms."""
 
 from bot import catalogue, toolchains
 from bot.config import Config

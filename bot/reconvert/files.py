@@ -1,4 +1,4 @@
-"""Which files differ between two sides, in what they say. All of it is read, nothing of it is run.
+"""Which files differ between two sides, in what they say. Files are read and never run.
 
 A file that both sides have is compared with itself; one that only the head has, with those that only the base has: so a
 file that was moved is the same one, if all that it uses of the bot is, too.

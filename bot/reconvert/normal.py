@@ -1,4 +1,4 @@
-"""What a file says, whatever it is called and however it is laid out. It is read, and never run.
+"""The content of a file, independent of its name and layout. It is read, and never run.
 
 Of Python, comments, docstrings, layout and the texts of errors do not count, and neither does where something of the
 bot is imported from: what a module uses is listed beside, for bot/reconvert/files.py to look up on each side. Of TOML
@@ -21,7 +21,7 @@ _LOCK = b"# /// toolchain"
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Use:
-    """What a module uses of another one: ``name`` of it ("" for all of it), under the name ``bound`` if that counts."""
+    """The use of another module: ``name`` of it ("" for all of it), under the name ``bound`` if that counts."""
 
     module: str
     name: str = ""
@@ -30,7 +30,7 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Normal:
-    """What a file says: the digest of its content, and of Python what it uses of the bot.
+    """The normal form of a file: the digest of its content, and of Python what it uses of the bot.
 
     ``used`` are in the order of first use, whatever they are called there; ``others`` are sorted. ``names`` are what
     imports bind. ``empty`` is a module that does nothing but import.

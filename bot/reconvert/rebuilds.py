@@ -1,4 +1,4 @@
-"""What merging would have built anew in a namespace, and what that costs: the bot's own planning, on both sides.
+"""The builds that merging would cause in a namespace, and their cost: the bot's own planning, on both sides.
 
 Each side is asked by its command line: ``phi-bot watch``, and ``phi-bot plan`` for what that printed.
 """
@@ -26,7 +26,7 @@ class _Seen(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class _Watched(Record):
-    """What is needed here of what ``phi-bot watch`` prints."""
+    """The needed part of the output of ``phi-bot watch``."""
 
     sightings: tuple[_Seen, ...]
 

@@ -1,4 +1,4 @@
-"""What a comparison says, as frozen dataclasses that read and write JSON (comparison.json).
+"""The results of a comparison, as frozen dataclasses that read and write JSON (comparison.json).
 
 All of it may come from a machine on which a stranger's code ran: whoever shows it escapes it.
 """
@@ -49,7 +49,7 @@ class RecipePrint(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Description(Record):
-    """What a side says of itself: ``phi-bot describe --json``.
+    """The description of a side: ``phi-bot describe --json``.
 
     ``locks`` are digests of the locks of toolchains, ``gates`` bounds on mean KL by precision, in nats per token.
     """
@@ -64,7 +64,7 @@ class Description(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint(Record):
-    """What a side is, as far as published files depend on it: what it says, and what was read of its files here.
+    """A side, as far as published files depend on it: its description, and what was read from its files here.
 
     ``config`` has the keys that its phi-bot.toml sets, values as JSON. ``sample`` is the digest of what makes sample
     checkpoints.
@@ -104,7 +104,7 @@ class Rebuild(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Rebuilds(Record):
-    """What merging would have built anew in a namespace, beyond what is to be built there in any case.
+    """The builds that merging would cause in a namespace, beyond those that are due in any case.
 
     ``watched`` and ``unwatched`` are models that only the head, or only the base, watches. ``problem`` says why
     there is no plan; it is "" where there is one.
@@ -119,7 +119,7 @@ class Rebuilds(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure(Record):
-    """What was measured on one side of the LongRoPE switch: mean KL in nats per token, share of same top tokens.
+    """Measurements on one side of the LongRoPE switch: mean KL in nats per token, share of same top tokens.
 
     Errors are standard errors.
     """
@@ -133,7 +133,7 @@ class Figure(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SideMeasurement(Record):
-    """What became of a variant on one side. ``reason`` says why where it was not verified.
+    """The result of a variant on one side. ``reason`` says why where it was not verified.
 
     ``size`` is in bytes, ``digest`` that of all files, ``peak_memory`` of building in bytes.
     """
@@ -170,7 +170,7 @@ class CardDiff(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Record):
-    """What a change does. ``kind`` says whether the sides are code and configuration, or a model.
+    """The effect of a change. ``kind`` says whether the sides are code and configuration, or a model.
 
     ``problem`` says why the head could not be compared; ``notes`` what a reader has to know; ``seconds`` is what
     comparing took.

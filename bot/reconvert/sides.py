@@ -1,4 +1,4 @@
-"""What two sides are, and what lies between them: their files, and what each side's own code says of itself.
+"""Two sides and their differences: their files, and the description that each side's own code gives.
 
 Files are read here, without being run, so a stranger's code cannot hide that it changed. What it says of itself is
 asked of its command line alone, so both sides may have any other shape.
@@ -29,7 +29,7 @@ _USAGE = 2  # the exit code of a command line that has no such command
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """What both sides are, and what the files that differ between them touch."""
+    """Both sides, and what the files that differ between them affect."""
 
     base: Fingerprint
     head: Fingerprint

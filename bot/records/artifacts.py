@@ -151,7 +151,7 @@ class ToolchainRef(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(Record):
-    """What a build cost: wall-clock seconds, and peak resident memory of the worker in bytes."""
+    """The cost of a build: wall-clock seconds, and peak resident memory of the worker in bytes."""
 
     seconds: float
     peak_memory: int
@@ -170,7 +170,7 @@ class Imatrix(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ImatrixTrial(Record):
-    """What trying an importance matrix showed: the mean KL, in nats per token, of the builds without one and with it.
+    """The result of trying an importance matrix: the mean KL, in nats per token, of the builds without one and with it.
 
     Each has its standard error. Both were measured on the short side, by what verifying measures.
     """
@@ -191,7 +191,7 @@ class ImatrixTrial(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRecord(Record):
-    """What was built from what, by which recipe and toolchain. Paths of ``files`` are relative to the artifact.
+    """The source, recipe and toolchain of a build. Paths of ``files`` are relative to the artifact.
 
     ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
     """
@@ -288,7 +288,7 @@ class Proposal(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Record):
-    """What a step hands to the next one: what came through, and what failed on the way so far."""
+    """The output of a step for the next one: results, and failures on the way so far."""
 
     artifacts: tuple[Artifact, ...] = ()
     staged: tuple[Staged, ...] = ()

@@ -45,7 +45,7 @@ class MalformedRecordError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rule:
-    """What a type alone does not say; stands in ``Annotated``. ``whole`` says that a complaint tells all there is."""
+    """A rule beyond a type, in ``Annotated``. ``whole`` says that a complaint tells all there is."""
 
     complaint: Callable[[Any], str | None]  #: says what a value of the right type is ("is 3") that is not taken
     described: Callable[[str], str] = str  #: makes words for what is allowed of those for the type alone
@@ -144,7 +144,7 @@ _WORDS = {str: "a string", Path: "a path", int: "a whole number", float: "a numb
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What all records share: JSON in and out."""
+    """The base of all records: JSON in and out."""
 
     def to_json(self) -> dict[str, Json]:
         """Return the record as JSON objects, lists, strings, numbers and null."""

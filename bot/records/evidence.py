@@ -1,4 +1,4 @@
-"""What verifying measures on an artifact, as frozen dataclasses that read and write JSON (evidence.json).
+"""Measurements of verifying an artifact, as frozen dataclasses that read and write JSON (evidence.json).
 
 Only the standard library is imported, because workers import this module inside toolchains. What the figures mean and
 how they are computed is in docs/verification.md; the schema of the file is evidence.schema.json beside this module.
@@ -122,7 +122,7 @@ class Generation(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RunningCost(Record):
-    """What running the file cost on the machine that measured it.
+    """The cost of running the file on the machine that measured it.
 
     ``peak_memory`` is the largest resident size in bytes after loading and generating, before anything else was
     measured. ``decode_rate`` is None where the model ended before it could be timed.
@@ -137,7 +137,7 @@ class RunningCost(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(Record):
-    """What verifying measured on one artifact, in its own runtime. What is missing could not be measured."""
+    """The measurements of one artifact in its own runtime. Missing ones could not be made."""
 
     version: int
     build_key: Sha256

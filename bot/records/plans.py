@@ -13,7 +13,7 @@ from bot.records.base import Record, Sha256
 
 @dataclass(frozen=True, kw_only=True)
 class SourceState(Record):
-    """What a list of models and the bot's memory tell of a source: enough to know whether there is anything to do.
+    """A source, according to a list of models and the bot's memory: enough to know whether there is anything to do.
 
     ``commit`` and ``folder`` are as in Release. ``content_digest`` is None where the model cannot be used, and
     ``problem`` says why. ``changed`` is when its last commit was made (UTC, ISO 8601; "" for a folder).
@@ -55,7 +55,7 @@ class Notice(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Record):
-    """What a job is expected to need, in bytes. ``disk`` is scratch, beyond the source and the output.
+    """The expected needs of a job, in bytes. ``disk`` is scratch, beyond the source and the output.
 
     ``cpu_seconds`` is the processor time of building and verifying.
     """
@@ -166,7 +166,7 @@ class DueJob(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DuePlan(Record):
-    """What another version of the bot plans to build: of a Plan as JSON, what every version has."""
+    """The plan of another version of the bot: the part of a Plan as JSON that every version has."""
 
     jobs: tuple[DueJob, ...]
 

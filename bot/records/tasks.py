@@ -1,4 +1,4 @@
-"""What the bot asks of a worker, as records: both sides import this, and neither imports the other."""
+"""The tasks of a worker, as records: both sides import this, and neither imports the other."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -47,7 +47,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedPrompt:
-    """What a template made of a conversation: its ``text``, or the ``error`` that it ended with. Untrusted."""
+    """The output of a template for a conversation: its ``text``, or the ``error`` that it ended with. Untrusted."""
 
     text: str | None = None
     error: str = ""

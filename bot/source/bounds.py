@@ -1,4 +1,4 @@
-"""What the parts of a tokenizer may be: held before any library builds something of them.
+"""Bounds on the parts of a tokenizer, checked before any library reads them.
 
 A file of few megabytes can cost gigabytes: one token of all of it, thousands of steps that each copy the text, an
 expression that repeats a repetition. Every bound is many times what the largest tokenizer of a Phi has (200,064 tokens

@@ -32,8 +32,8 @@ def chat_format(source: Path) -> ChatFormat | None:
     """Read the chat template of the model in a folder; None if it has none.
 
     ``chat_template.jinja`` goes before tokenizer_config.json, and that before ``chat_template.json``, as transformers
-    reads them; of several named templates it is ``default``. Raises DamagedTokenizerError when one of the files is no
-    readable JSON object.
+    reads them; of several named templates it is ``default``. Raises DamagedTokenizerError when one of the files is
+    not a readable JSON object.
     """
     config = _json(source / "tokenizer_config.json")
     template = (

@@ -1,4 +1,4 @@
-"""What a config.json means where libraries read it differently: said once, in the spelling that all of them read.
+"""The meaning of a config.json where libraries read it differently, written in the spelling that all of them read.
 
 transformers decides what a model is, so what it reads otherwise than its keys say is refused. Only Phi's own classes
 are looked at; of others nothing is known here.

@@ -1,4 +1,4 @@
-"""What a card says of the prompt format: a prompt as the model's own template writes it, or what is wrong with that."""
+"""The prompt format on a card: a prompt as the model's own template writes it, or what is wrong with that."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -25,7 +25,7 @@ _BITS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """What a header says of a tensor: its type, its shape, and the bytes of the data it takes (end excluded)."""
+    """A tensor according to a header: its type, its shape, and the bytes of the data it takes (end excluded)."""
 
     dtype: str
     shape: tuple[int, ...]

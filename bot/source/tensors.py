@@ -1,4 +1,4 @@
-"""What the tensors of a model are, by their names and types: of Phi's own classes, each of them is known.
+"""The tensors of a model, by their names and types: all tensors of Phi's own classes are known.
 
 transformers passes over a tensor that its class does not have, and makes up one that is missing, with a warning.
 Converters do otherwise. So either is refused here, by the headers alone, before anything is downloaded.

@@ -1,1 +1,1 @@
-"""What the bot remembers between runs, where that is kept, and how attempts are counted."""
+"""The bot's state between runs, where it is kept, and how attempts are counted."""

@@ -81,7 +81,7 @@ class Attempted(Record):
 
     @property
     def ended(self) -> AttemptOutcome | None:
-        """How the last attempt ended of which that is known."""
+        """The outcome of the last attempt that has a known one."""
         if self.step == BEGUN:
             return self.former
         return AttemptOutcome(
@@ -95,7 +95,7 @@ class Attempted(Record):
 
     @property
     def words(self) -> str:
-        """What is said of it: the message, and how the attempt before ended, where this one says nothing."""
+        """Its description: the message, and how the attempt before ended, where this one says nothing."""
         if self.former is None:
             return self.message
         return f"{self.message}; the time before, at {self.former.step}: {self.former.message}"

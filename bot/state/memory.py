@@ -1,4 +1,4 @@
-"""What the bot remembers between runs: which sources it has seen, what failed and when to try again.
+"""The bot's memory between runs: which sources it has seen, what failed and when to try again.
 
 It is kept in one file of a dataset repo of the bot's own (see bot/state/store.py), never on one machine. Losing it
 loses no publication: what is published is said by the publications themselves. Nothing here knows the Hub or a clock.
@@ -107,7 +107,7 @@ class Memory(Record):
     def ended(
         self, planned: Iterable[PlannedVariant], failures: Iterable[Failure], *, now: dt.datetime, most: int
     ) -> "Memory":
-        """Keep what came of attempts that were ``begun``: nothing of a success, the error and the pause of a failure.
+        """Record the outcomes of ``begun`` attempts: successes are forgotten, failures keep their error and pause.
 
         A failure that the Hub, the token or the machine is to blame for does not count.
         """

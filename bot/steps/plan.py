@@ -116,7 +116,7 @@ def require_work(todo: Plan) -> None:
 
 
 def _apart(one: Due) -> tuple[Due, Due]:
-    """Return what of a source is due in any case, and what an older toolchain or recipe made."""
+    """Return a source's variants that are due in any case, and those that an older toolchain or recipe made."""
     return (
         replace(one, planned=tuple(v for v in one.planned if v.reason != "outdated")),
         replace(one, planned=tuple(v for v in one.planned if v.reason == "outdated")),

@@ -35,7 +35,7 @@ from bot.steps.watch import Reader, read_named, remembered, source_state, unusab
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """What a look at the Hub is for, and so what it takes into account. The ones that there are have names, below.
+    """The purpose of a look at the Hub, and so what it takes into account. All purposes have names, below.
 
     ``on`` names the runners, or kinds of them, that build. ``by_headers`` says whether what jobs take is told by the
     headers of weights, or else by the sizes of files. What was seen is remembered where it ``remembers``. Where it
@@ -71,7 +71,7 @@ TO_STAGE = Purpose(stages=True, into="staging")  #: who promotes keeps what is r
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """What one look at the Hub gives: what is there, what is to be done, and the memory to keep it in.
+    """The result of one look at the Hub: publications, work to do, and the memory to keep it in.
 
     ``there`` is what the namespace holds. ``store`` is None where nothing is published, so nothing is remembered.
     ``context`` are those of the look, with the namespace as the Hub spells it.

@@ -1,1 +1,1 @@
-"""What the operating system says and gives: this machine, its memory, disks, locks, and what dies with us."""
+"""The operating system: this machine, its memory, disks, locks, and child processes that end with us."""

@@ -1,4 +1,4 @@
-"""What the machine at hand is."""
+"""The machine at hand."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Who is at work in a working folder, so that nothing is cleaned away under anybody.
+"""The processes at work in a working folder, so that nobody's files are removed while in use.
 
     locks/gate.lock     held for moments: while a lock file is made, taken or removed, and while something is looked up
     locks/users/ID.lock held by each process for as long as it is at work; its time is when that began

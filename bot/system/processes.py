@@ -1,4 +1,4 @@
-"""What processes hold of the machine's memory, as the system counts it. Imports only the standard library.
+"""The memory of processes, as the system counts it. Imports only the standard library.
 
 Counted is memory of their own. Pages of files that they map, weights above all, can be given back at any time.
 """

@@ -1,4 +1,4 @@
-"""What a worker and its libraries print, kept in a log as text that can be looked at."""
+"""The output of a worker and its libraries, kept in a log as readable text."""
 
 import io
 import threading

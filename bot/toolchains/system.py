@@ -1,4 +1,4 @@
-"""What this machine is, as far as installing a toolchain is concerned."""
+"""This machine, as far as installing a toolchain is concerned."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What comes before reading a checkpoint: no code of the model's can run, and its weights are whole."""
+"""Checks before reading a checkpoint: no code of the model's can run, and its weights are whole."""
 
 import json
 from pathlib import Path

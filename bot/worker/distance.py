@@ -23,7 +23,7 @@ _STRETCHES = 24  # points of a curve over positions
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """What was measured at the positions of one window. All arrays have the same length.
+    """The measurements at the positions of one window. All arrays have the same length.
 
     ``kl`` is in nats; ``same`` says whether both name the same likeliest token; ``excess`` is how many nats more than
     the reference the artifact's predictions take for the token that follows.
@@ -81,7 +81,7 @@ def compare(
 
 
 class _Softmax:
-    """What is known of rows of logits after some of their columns: the sums are relative to the largest so far.
+    """Partial softmax of rows of logits after some of their columns: the sums are relative to the largest so far.
 
     Columns are computed with in float32, and sums over all of them are kept in float64: the logits themselves are no
     more exact, and this is three times as fast.

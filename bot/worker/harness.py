@@ -33,7 +33,7 @@ from bot.worker.disk import says_full
 
 
 class Foreseen(Exception):  # noqa: N818
-    """What ends a worker for a reason that is known. The message is for a person; ``kind`` tells the bot what it is."""
+    """An exception that ends a worker for a known reason. The message is for people; ``kind`` is for the bot."""
 
     kind: ClassVar[str]
 

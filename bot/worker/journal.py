@@ -1,4 +1,4 @@
-"""What is whole of a large file on its way, so that a kill costs little of it.
+"""The finished parts of a large file while it is written, so that a kill costs little.
 
 The file is ``NAME.part`` until it has all its bytes, and ``NAME.journal`` beside it says what of it is whole. That
 holds until the system starts anew or, where it does not say when it did, was on the disk before the journal said so.

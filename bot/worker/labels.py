@@ -32,7 +32,7 @@ class LabelledPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a name may stand, seen from its marker; ``steps`` count how far away that is."""
+    """A place for a name, relative to its marker; ``steps`` count how far away that is."""
 
     steps: int
     across: float

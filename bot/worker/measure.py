@@ -33,7 +33,7 @@ _PREFILL, _DECODE = 128, 32  # tokens that running is timed with
 
 @dataclass(frozen=True, kw_only=True)
 class FormatHooks:
-    """What a format brings to verifying. Each gets the task; what it raises becomes a failed check.
+    """The parts of verifying that a format provides. Each gets the task; what it raises becomes a failed check.
 
     ``inspect`` says in a few words what the artifact's files are. It raises for a file that is missing, damaged or too
     many; whether they are the files that were built is checked elsewhere. ``stored`` yields the weights, dequantized,

@@ -1,4 +1,4 @@
-"""What verifying asks of an artifact that is loaded in its own runtime. Every format's worker brings one."""
+"""An artifact loaded in its own runtime, as verifying needs it. Every format's worker brings one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint lie in its safetensors files, and as what."""
+"""The places and types of a checkpoint's tensors in its safetensors files."""
 
 import json
 import math

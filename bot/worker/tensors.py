@@ -48,7 +48,7 @@ class Tensors:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Return a tensor, or the entries ``start`` to ``stop`` of its first axis, as float32.
 
-        Raises KeyError when there is none of that name, and SourceProblem for a type that is no float of 2 or 4 bytes.
+        Raises KeyError when there is none of that name, and SourceProblem for a type other than a float.
         """
         place = self._place(name)
         first, end, _ = slice(start, stop).indices(place.shape[0])

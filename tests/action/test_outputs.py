@@ -67,7 +67,7 @@ def test_more_failures_than_github_shows_are_counted(
     assert found[-1].data.startswith(last)
 
 
-def test_what_is_printed_in_a_group_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_in_a_group_is_not_taken_for_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     with outputs.folded("phi-bot run"):
         print("::error::not one\nfoo ##[add-mask]no\n::endgroup::")
     assert [(c.name, c.data) for c in annotations(capsys)] == [("group", "phi-bot run"), ("endgroup", "")]

@@ -91,7 +91,7 @@ def test_installing_twice_changes_and_does_not_double(run: Run, api: HfApi) -> N
     assert [s.id for s in api.list_scheduled_jobs(namespace="payer")] == [second["id"]]
 
 
-def test_what_is_no_schedule_leaves_the_old_one(run: Run) -> None:
+def test_a_malformed_schedule_leaves_the_old_one(run: Run) -> None:
     (first,) = answered(run("schedule", "install", "--json"))
     assert run("schedule", "install", "--every", "often").exit_code != 0
     assert answered(run("schedule", "list", "--json")) == [first]

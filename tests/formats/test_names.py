@@ -1,4 +1,4 @@
-"""Nothing of a format's name stands outside its folder, its card, its documentation and its tests."""
+"""No format's name appears outside its folder, its card, its documentation and its tests."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.names import helper_files, said, shared_files
 
 NAMES = re.compile("|".join(format_folders.names()), re.IGNORECASE)
 
-#: Where a name may stand all the same, and why. Whoever takes the reason away takes the line away.
+#: Files that may hold a name all the same, and why. Remove a line together with its reason.
 ALLOWED = {
     "action.yml": "says to people what the Action makes, with examples of variants",
     "bot/config/phi-bot.schema.json": "made of the help texts",

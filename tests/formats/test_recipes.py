@@ -74,7 +74,7 @@ def test_no_build_key_is_another_one_by_accident() -> None:
     assert digest == "9205edfa09978b7ad25c119dca02b73b2b12ec2e907800c460e9bb90b0d97eed"
 
 
-def test_a_recipe_that_is_tried_is_no_other_by_being_tried_again() -> None:
+def test_trying_a_recipe_again_does_not_change_it() -> None:
     for row in ROWS.values():
         assert with_trial(with_trial(row)) == with_trial(row)
         assert not (needs_matrix(row) and is_tried(with_trial(row)))

@@ -232,7 +232,7 @@ def test_the_token_comes_from_the_environment_and_stands_in_no_text(server: GitH
 
 
 @pytest.mark.parametrize("token", ["", " \n", "a\nb", "a b\x7f", "tökén"])
-def test_what_is_no_token_is_an_error(server: GitHub, token: str) -> None:
+def test_a_malformed_token_is_an_error(server: GitHub, token: str) -> None:
     with pytest.raises(GithubError, match="token") as raised:
         open_repository("o/r", server.environ | {"GITHUB_TOKEN": token})
     assert not token.strip() or token not in str(raised.value)

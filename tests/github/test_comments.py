@@ -145,7 +145,7 @@ def test_what_just_fits_is_not_cut(server: GitHub, repository: Repository) -> No
 
 
 @pytest.mark.parametrize("marker", ["", "two words", "-->", "a\nb", "UPPER", "x" * 101])
-def test_what_is_no_marker_is_a_bug_of_ours(repository: Repository, marker: str) -> None:
+def test_a_malformed_marker_is_a_bug_of_ours(repository: Repository, marker: str) -> None:
     with pytest.raises(ValueError, match="is not a marker"):
         put_comment(repository, 5, marker, "text")
 

@@ -158,7 +158,7 @@ def test_a_refusal_in_strange_words_is_one_line(server: GitHub, repository: Repo
     ],
     ids=lambda answer: repr(answer[:12]),
 )
-def test_what_is_no_answer_of_github_is_an_error(
+def test_an_answer_that_is_not_githubs_is_an_error(
     server: GitHub, repository: Repository, doing: str, answer: bytes
 ) -> None:
     path, do = DOINGS[doing]

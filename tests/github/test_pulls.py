@@ -107,7 +107,7 @@ def test_another_accounts_permission_is_not_taken(server: GitHub, repository: Re
 
 
 @pytest.mark.parametrize("login", ["", ".", "..", "a/b", "a b", "a?b", "[bot]", "a\n", "x" * 101])
-def test_what_is_no_login_is_not_asked_about(server: GitHub, repository: Repository, login: str) -> None:
+def test_a_malformed_login_is_not_asked_about(server: GitHub, repository: Repository, login: str) -> None:
     with pytest.raises(GithubError, match="is not a login"):
         permission_of(repository, login)
     assert server.seen == []

@@ -128,7 +128,9 @@ def test_every_refusal_is_one_line_that_names_the_hub_or_the_repo(
 
 @pytest.mark.parametrize("ask", ASK.values(), ids=ASK.keys())
 @pytest.mark.parametrize("body", [b"<html>A captive portal</html>", b"[]", b'"words"', b"{}", b"null", b"[1]"])
-def test_what_is_no_hub_is_said_so(shaky: Hub, faulty: Proxy, ask: Callable[[Hub], object], body: bytes) -> None:
+def test_a_server_that_is_not_a_hub_is_refused(
+    shaky: Hub, faulty: Proxy, ask: Callable[[Hub], object], body: bytes
+) -> None:
     for method in ("GET", "POST"):
         faulty.faults.append(Fault(method=method, path="", status=200, body=body))
     if ask in (ASK["sources"], ASK["namespace"]) and body in (b"[]", b"{}"):
@@ -269,7 +271,7 @@ def test_nothing_but_the_hub_itself_is_asked(faulty: Proxy, hub: RunningHub) -> 
     "endpoint",
     ["huggingface.co", "ftp://huggingface.co", "https://", "https://me:secret@hub.example", "http://h/?token=secret"],
 )
-def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
+def test_an_endpoint_that_is_not_an_address_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigError, match="is not the address of a Hub") as caught:
         connect(endpoint)
     assert "secret" not in caught.value.message + caught.value.hint

@@ -241,7 +241,7 @@ def test_only_who_may_write_merges(hub: RunningHub, client: Hub, main: str) -> N
 
 
 @pytest.mark.parametrize("number", [7, 1])
-def test_a_number_that_is_no_pull_request_is_said_so(client: Hub, main: str, number: int) -> None:
+def test_a_number_without_a_pull_request_is_an_error(client: Hub, main: str, number: int) -> None:
     assert client.api.create_discussion(REPO, "A question").num == 1
     with pytest.raises(HubRefusedError, match=f"{REPO} has no pull request {number}"):
         client.merge(REPO, number)

@@ -56,7 +56,7 @@ def test_a_release_is_pinned_to_a_commit(client: Hub) -> None:
     assert not release.gated
 
 
-def test_words_on_the_card_are_no_new_release_but_weights_are(client: Hub) -> None:
+def test_words_on_the_card_are_not_a_new_release_but_weights_are(client: Hub) -> None:
     put(client, "microsoft/Phi-4", files() | {"README.md": CARD})
     before = client.release("microsoft/Phi-4").content_digest
     put(client, "microsoft/Phi-4", {"README.md": b"# Other words\n", "results.png": b"\x89PNG"})
@@ -135,7 +135,7 @@ def test_listing_a_release_downloads_its_config_alone(shaky: Hub, faulty: Proxy)
         (files(config__json=b'{"architectures": ["LlamaForCausalLM"]}'), UnsupportedArchitectureError),
     ],
 )
-def test_what_is_no_buildable_release_is_told_before_its_weights_are_downloaded(
+def test_a_release_that_cannot_be_built_is_refused_before_its_weights_are_downloaded(
     client: Hub, contents: dict[str, bytes], error: type[PhiBotError]
 ) -> None:
     put(client, "microsoft/Phi-4", contents)
@@ -171,7 +171,7 @@ def test_an_unknown_model_is_said_so(client: Hub, repo_id: str) -> None:
 
 
 @pytest.mark.parametrize("repo_id", ["a/b/c", "a b/c", "../c", "a/b--c", ""])
-def test_what_is_no_repo_id_is_said_so(client: Hub, repo_id: str) -> None:
+def test_a_malformed_repo_id_is_refused(client: Hub, repo_id: str) -> None:
     with pytest.raises(UnknownModelError, match="is not a repo id"):
         client.release(repo_id)
 

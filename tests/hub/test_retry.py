@@ -204,7 +204,7 @@ def test_once_looks_whether_it_landed(shaky: Hub, faulty: Proxy, client: Hub, fa
 
 
 @pytest.mark.usefixtures("waits")
-def test_once_raises_what_is_no_question_and_stops_where_nobody_knows() -> None:
+def test_once_raises_certain_errors_and_stops_where_nobody_knows() -> None:
     def refuse() -> int:
         raise HubRefusedError("no", hint="no")
 

@@ -220,7 +220,7 @@ def test_a_hub_that_falters_is_asked_again(
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"access_token": "a\\nb", "expires_in": 3600}', b'{"access_token": "a"}'])
-def test_an_answer_without_a_token_is_no_hub(faulty: Proxy, repos: str, workflow: Issuer, body: bytes) -> None:
+def test_an_answer_without_a_token_is_not_a_hubs(faulty: Proxy, repos: str, workflow: Issuer, body: bytes) -> None:
     json = {"Content-Type": "application/json"}
     faulty.faults.append(Fault(method="POST", path="/oauth/token", status=200, body=body, headers=json))
     with pytest.raises(HubRefusedError, match=f"gave no token for {PUBLIC}"):

@@ -82,7 +82,7 @@ def test_a_repo_name_is_one_plain_folder(name: str) -> None:
         "f" * 40,
     ],
 )
-def test_names_that_git_refuses_are_no_branches(name: str) -> None:
+def test_names_that_git_refuses_are_not_branches(name: str) -> None:
     with pytest.raises(RefusedError):
         names.check_ref_name(name)
 

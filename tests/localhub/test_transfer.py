@@ -156,7 +156,7 @@ def test_content_is_kept_once(hub: RunningHub, api: HfApi) -> None:
     assert [f.name for f in blobs] == [SHA256]
 
 
-def test_a_hash_is_no_right_to_its_content(hub: RunningHub, api: HfApi, ask: Ask) -> None:
+def test_knowing_a_hash_gives_no_right_to_its_content(hub: RunningHub, api: HfApi, ask: Ask) -> None:
     """Whoever knows the hash of a private file still has to bring the file."""
     api.create_repo("org/secret", private=True)
     add(api, repo="org/secret")

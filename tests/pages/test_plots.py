@@ -44,7 +44,7 @@ def test_a_point_is_what_the_gate_looked_at() -> None:
     assert (mlx.mean_kl, mlx.own) == (0.0402, False)
 
 
-def test_one_point_alone_is_no_comparison() -> None:
+def test_one_point_alone_is_not_a_comparison() -> None:
     assert plot_task(RELEASE, MLX.builds, ()).points == ()
     assert len(plot_task(RELEASE, MLX.builds, GGUF.builds[:1]).points) == 2
 

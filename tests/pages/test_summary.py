@@ -114,7 +114,7 @@ def test_the_files_of_a_release_are_a_chart_from_the_smallest_to_the_largest() -
     assert "bar [0.310200, 0.040200, 0.021200, 0.000800, 0.000020]" in chart
 
 
-def test_one_file_is_no_comparison() -> None:
+def test_one_file_is_not_a_comparison() -> None:
     assert charts(render_summary(Report(publications=(replace(NEW, builds=GGUF.builds[:1]),)))) == []
 
 

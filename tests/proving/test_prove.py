@@ -98,7 +98,7 @@ def test_only_what_every_format_would_fail_of_ends_a_release(
 
 
 @pytest.mark.process
-def test_weights_that_are_no_numbers_are_called_so_where_a_matrix_is_measured_too(
+def test_weights_that_are_not_finite_are_reported_where_a_matrix_is_measured_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A matrix is measured on a file that cannot be made; the other format goes on, to its own end."""

@@ -41,7 +41,7 @@ def test_a_model_that_no_toolchain_reads_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("printed", ["[]", "{", '{"artifacts": [{"folder": 1}]}', '{"failures": "none"}', "[" * 10**5])
-def test_what_is_no_report_is_a_failure(tmp_path: Path, printed: str) -> None:
+def test_a_malformed_report_is_a_failure(tmp_path: Path, printed: str) -> None:
     found = measure(lying(tmp_path, printed), tmp_path)
     assert {m.status for m in found.values()} == {"failed"}
     assert "what it says cannot be read" in found["gguf/q8_0"].reason

@@ -61,7 +61,7 @@ def test_what_is_published_of_a_changed_recipe_is_built_anew(
     assert job.cost == 0
 
 
-def test_what_is_to_be_built_in_any_case_is_no_work_of_the_change(released: Release, head: Path) -> None:
+def test_builds_that_are_due_in_any_case_are_not_counted_for_the_change(released: Release, head: Path) -> None:
     change(head, "bot/formats/gguf/variants.toml", Q4_K_M, OTHER)
     assert rebuilds(code_of(ROOT), code_of(head), "demo").jobs == ()
 

@@ -103,7 +103,7 @@ def test_rules_of_the_steps_are_what_they_decide(head: Path, path: str, touches:
     assert {c.files for c in seen} == {(path,)}
 
 
-def test_another_message_of_an_error_is_no_new_reference(head: Path) -> None:
+def test_another_error_message_is_not_a_new_reference(head: Path) -> None:
     message = "No answer of the reference"
     extend(
         head,

@@ -87,7 +87,7 @@ def test_a_size_is_said_to_change_from_half_a_percent_on(before: int, after: int
     assert (share is None) == (abs(after / before - 1) <= 0.005)
 
 
-def test_what_was_refused_before_is_no_doing_of_the_change() -> None:
+def test_a_variant_that_was_refused_before_is_not_counted_for_the_change() -> None:
     refused = SideMeasurement(status="refused", reason="no such architecture")
     assert refused_on_both_sides(row("onnx/a", refused, refused))
     assert not refused_on_both_sides(row("onnx/a", measured(figure(0.1)), refused))

@@ -141,7 +141,7 @@ def test_the_first_difference_is_named(change: dict[str, Json], message: str) ->
 @pytest.mark.parametrize(
     "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a/", "./a", "a\\..\\b", "C:/x", "a\0b", "a\nb", "a/./b"]
 )
-def test_a_path_that_leaves_its_folder_is_no_path_of_a_file(path: str) -> None:
+def test_a_path_that_leaves_its_folder_is_refused(path: str) -> None:
     with pytest.raises(MalformedRecordError, match=r"^\$\.path is .*, not a path inside its folder"):
         FileEntry.from_json(FILE | {"path": path})
 
@@ -343,7 +343,7 @@ def test_a_gain_stays_one_where_less_is_unsure_or_more_is_gained(trial: ImatrixT
 
 
 @given(st.sampled_from(["without_kl", "without_error", "with_kl", "with_error"]), trials)
-def test_what_is_no_number_is_no_gain(name: str, trial: ImatrixTrial) -> None:
+def test_figures_that_are_not_numbers_are_not_a_gain(name: str, trial: ImatrixTrial) -> None:
     assert not dataclasses.replace(trial, **{name: float("nan")}).gains
 
 
@@ -373,7 +373,7 @@ def test_only_weights_config_and_tokenizer_at_the_top_are_content() -> None:
     assert [p for p in [*content, *other] if is_content(p)] == content
 
 
-def test_a_new_readme_is_no_new_release_and_new_weights_are() -> None:
+def test_a_new_readme_is_not_a_new_release_but_new_weights_are() -> None:
     files = (_file("config.json"), _file("model.safetensors"), _file("README.md"))
     again = (_file("README.md", "2" * 40), _file("model.safetensors"), _file("config.json"))
     assert content_digest(files) == content_digest(again)

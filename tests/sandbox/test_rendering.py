@@ -131,7 +131,7 @@ def test_one_that_grows_is_stopped_where_the_system_keeps_no_limit(monkeypatch: 
         render("bot.worker.jinja", given(TEMPLATES["memory"]), [chat()])
 
 
-def test_an_engine_that_cannot_be_loaded_is_no_fault_of_the_template(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_that_cannot_be_loaded_is_not_the_templates_fault(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineError, match=r"\(bot.worker.no_such_engine\) could not be loaded: .*No module named"):
         render("bot.worker.no_such_engine", {}, [chat()])
     assert "Traceback" in capfd.readouterr().err

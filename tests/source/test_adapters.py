@@ -82,7 +82,7 @@ def test_the_weights_of_an_adapter_are_known_without_its_config(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["exploration.safetensors", "flora.safetensors", "lora.md", "adapter.py"])
-def test_other_files_are_no_adapters(tmp_path: Path, name: str) -> None:
+def test_other_files_are_not_adapters(tmp_path: Path, name: str) -> None:
     source.check(write(tmp_path, files() | {name: b"x"}))
 
 
@@ -112,5 +112,5 @@ def test_tensors_of_an_adapter_among_the_weights_are_known(name: str) -> None:
     assert name in caught.value.message
 
 
-def test_the_tensors_of_a_model_are_no_adapter_s() -> None:
+def test_the_tensors_of_a_model_are_not_an_adapters() -> None:
     check_adapter_tensors([*TENSORS, "model.layers.0.mlp.gate_up_proj.weight", "lm_head.bias"], where="a/b")

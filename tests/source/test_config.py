@@ -40,7 +40,7 @@ def test_no_config_is_said_so(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     ],
 )
-def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_config_that_is_not_a_json_object_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(MissingConfigError, match=message):
         read_config(tmp_path)

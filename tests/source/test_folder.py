@@ -161,7 +161,7 @@ def test_the_cache_of_huggingface_hub_is_a_folder_like_any_other(tmp_path: Path)
     assert (tmp_path / "staged/model.safetensors").read_bytes() == files()["model.safetensors"]
 
 
-def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     folder = write(tmp_path, files(generation_config__json=None))
     os.mkfifo(folder / "generation_config.json")  # reading it would wait for ever
     source.check(folder)

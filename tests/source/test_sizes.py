@@ -114,7 +114,7 @@ def test_a_plan_refuses_before_any_download_and_names_file_size_and_limit(
     assert downloads(hub) == before
 
 
-def test_a_file_as_large_as_its_kind_may_be_is_no_fault_of_the_listing(
+def test_a_listing_may_hold_a_file_as_large_as_its_kind_may_be(
     hub: RunningHub, api: HfApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(api)

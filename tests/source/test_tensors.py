@@ -80,7 +80,7 @@ def test_a_head_that_nobody_stored_is_not_made_up(tmp_path: Path, tied: bool | N
     assert error.exit_code == 51
 
 
-def test_a_head_without_an_embedding_is_no_model(tmp_path: Path) -> None:
+def test_a_head_without_an_embedding_is_not_a_model(tmp_path: Path) -> None:
     error = refused(model(tmp_path, LAYER | HEAD | {"model.norm.weight": ("F32", [4])}))
     assert "stores no model.embed_tokens.weight" in error.message
 

@@ -54,7 +54,7 @@ def test_a_failure_is_tried_again_after_growing_pauses_and_the_third_waits_for_a
     assert memory.forget([KEY]).waits(KEY, NOW) is None
 
 
-def test_what_the_hub_is_to_blame_for_is_no_attempt() -> None:
+def test_a_failure_because_of_the_hub_does_not_count() -> None:
     unreachable = HubUnreachableError("no answer", hint="Later.")
     assert attempt(Memory(), unreachable) == Memory()
     once = attempt(Memory(), BROKEN)
@@ -70,7 +70,7 @@ def test_a_process_that_ends_without_a_word_has_made_an_attempt_and_may_make_ano
     assert "ended without a word" in str(memory.waits(KEY, NOW))
 
 
-def test_what_a_person_ends_is_no_attempt() -> None:
+def test_an_interrupted_attempt_does_not_count() -> None:
     assert Memory().begun(RELEASE, [planned()], now=NOW, most=MOST).interrupted([planned()]) == Memory()
     once = attempt(Memory(), BROKEN)
     again = once.begun(RELEASE, [planned()], now=NOW + HOUR, most=MOST).interrupted([planned()])

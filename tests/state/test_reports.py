@@ -84,7 +84,7 @@ def begun() -> Memory:
     return Memory().begun(ONE.label, JOB.variants, now=NOW, most=3)
 
 
-def test_what_says_nothing_about_the_variant_is_no_attempt() -> None:
+def test_a_failure_that_says_nothing_about_the_variant_does_not_count() -> None:
     memory = begun().failed([failed("gguf/q4_k_m", DiskFullError), failed("gguf/q8_0")], now=NOW, most=3)
     assert [a.variant for a in memory.attempts.values()] == ["gguf/q8_0"]
 

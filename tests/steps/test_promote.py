@@ -389,7 +389,7 @@ def test_a_long_prompt_is_left_out_of_the_card(world: World, api: HfApi) -> None
 # ---- repos of others ---------------------------------------------------------------------------------------------
 
 
-def test_a_repo_with_something_else_is_no_staging_repo(world: World, api: HfApi) -> None:
+def test_a_repo_with_something_else_is_not_a_staging_repo(world: World, api: HfApi) -> None:
     api.create_repo(STAGING)
     api.upload_file(repo_id=STAGING, path_in_repo="model.safetensors", path_or_fileobj=b"mine")
     assert "did not put there" in why(world.stage(world.build()))

@@ -257,7 +257,7 @@ def test_a_cycle_without_anything_new_writes_nothing(hub: RunningHub, api: HfApi
     assert [c.commit_id for c in api.list_repo_commits(STATE, repo_type="dataset")] == commits
 
 
-def test_what_is_published_by_now_is_no_attempt_any_more(
+def test_a_published_variant_is_not_counted_as_an_attempt_any_more(
     hub: RunningHub, api: HfApi, broken: str, tmp_path: Path
 ) -> None:
     """A run that was cut off after its commit, before it could say so, or another bot that was faster."""

@@ -1,4 +1,4 @@
-"""What the machine at hand is."""
+"""The machine at hand."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,7 @@ LAYOUTS = {
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="groups are Linux's")
 @pytest.mark.parametrize(("own", "memory", "cpu"), LAYOUTS.values(), ids=LAYOUTS)
-def test_what_may_be_used_is_no_more_than_the_container_may(groups: Path, own: str, memory: str, cpu: str) -> None:
+def test_usable_memory_is_at_most_the_containers(groups: Path, own: str, memory: str, cpu: str) -> None:
     whole, count = machine.memory(), machine.processors()
     assert (whole, count) == (machine.whole_memory(), len(os.sched_getaffinity(0)))
     limit(groups.parent / "own", own)

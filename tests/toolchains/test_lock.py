@@ -94,7 +94,7 @@ def test_a_lock_keeps_markers_and_hashes_as_pip_reads_them(file: Path) -> None:
         f"first @ https://example.org/first-1.0.whl --hash=sha256:{SHA256}",
     ],
 )
-def test_what_is_not_pinned_and_hashed_is_no_lock(file: Path, pin: str) -> None:
+def test_a_lock_has_every_package_pinned_and_hashed(file: Path, pin: str) -> None:
     file.write_text(HEAD.format(disk=1, imports="") + PIN + pin + "\n")
     with pytest.raises(ValueError, match="has no exact version or no sha256"):
         read(file)

@@ -70,7 +70,7 @@ def test_a_malformed_index_is_said_to_be_malformed(tmp_path: Path, index: str) -
         shards(tmp_path)
 
 
-def test_pickles_are_no_weights(tmp_path: Path) -> None:
+def test_pickles_are_not_read_as_weights(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(SourceProblem, match="there are no weights"):
         shards(tmp_path)

@@ -67,7 +67,7 @@ def test_too_few_logits_are_an_error(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_predictions_that_are_no_numbers_are_an_error(value: float) -> None:
+def test_predictions_that_are_not_finite_are_an_error(value: float) -> None:
     broken = logits(0)
     broken[3, 1] = value
     with pytest.raises(ValueError, match="not finite numbers"), np.errstate(invalid="ignore"):

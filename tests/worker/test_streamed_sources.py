@@ -62,7 +62,7 @@ def test_evidence_is_the_same(sample: Path, reference: Path, tmp_path: Path, var
     assert streamed["distances"] == kept["distances"]
 
 
-def test_what_the_hub_refuses_is_no_fault_of_the_artifact(sample: Path, reference: Path, tmp_path: Path) -> None:
+def test_a_refusal_of_the_hub_is_not_the_artifacts_fault(sample: Path, reference: Path, tmp_path: Path) -> None:
     row = catalogue.all_variants()["mlx/4bit"]
     toolchain = ensure("mlx", Silent())
     artifact = build(toolchain, sample, [row], tmp_path / "job", log=tmp_path / "log").folders[row.name]

@@ -42,7 +42,7 @@ def test_every_stored_type_is_widened_exactly(kind: str, tmp_path: Path) -> None
     assert read.tolist() == VALUES
 
 
-def test_bfloat16_keeps_what_is_no_number(tmp_path: Path) -> None:
+def test_bfloat16_keeps_nan_and_infinity(tmp_path: Path) -> None:
     stored = struct.pack("<4H", 0x7FC0, 0x7F80, 0xFF80, 0x8000)
     write(tmp_path / "model.safetensors", {"v": ("BF16", [4], stored)})
     read = Tensors(tmp_path).read("v")
@@ -107,7 +107,7 @@ def test_what_is_not_there_is_a_key_error(tmp_path: Path) -> None:
         Tensors(tmp_path).shape("b")
 
 
-def test_a_type_that_is_no_float_is_named(tmp_path: Path) -> None:
+def test_a_type_that_is_not_a_float_is_named(tmp_path: Path) -> None:
     write(tmp_path / "model.safetensors", {"m": ("F8_E4M3", [4], b"\0" * 4)})
     with pytest.raises(SourceProblem, match=r"model\.safetensors: m is stored as F8_E4M3, not as BF16, F16, F32"):
         Tensors(tmp_path).read("m")

@@ -105,7 +105,7 @@ class License:
 
     @property
     def name(self) -> str | None:
-        """What a person calls it."""
+        """The name for people."""
         return self.own_name or self.identifier
 
 

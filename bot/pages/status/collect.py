@@ -31,7 +31,7 @@ _LEFT_BEHIND = "The model changed since, and the configuration does not ask for 
 
 @dataclass(frozen=True, kw_only=True)
 class BotSnapshot:
-    """What the bot knows at one moment.
+    """The bot's knowledge at one moment.
 
     ``records`` are those of the repos that ``unread`` named, by repo id; of a repo that is missing there only the names
     of its variants are shown.

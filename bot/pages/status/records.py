@@ -1,4 +1,4 @@
-"""What the status page shows, as records. They are its status.json too, from which the next page is made."""
+"""The content of the status page, as records. They are its status.json too, from which the next page is made."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -79,7 +79,7 @@ class RepoAtCommit(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Record):
-    """How a variant of a model stands. ``repo_id`` is where it is or will be published; "" where it never will.
+    """The state of a variant of a model. ``repo_id`` is where it is or will be published; "" where it never will.
 
     ``published`` is True if a file of it is there, be it outdated. ``text`` says why it stands so, ``hint`` what to do;
     ``attempts`` failed so far, the last one in the ``run`` of that address, and ``next`` (UTC, ISO 8601) is when it is

@@ -84,7 +84,7 @@ class StatusRow:
 
     @property
     def id(self) -> str:
-        """What names it in an address."""
+        """Its name in an address."""
         name = self.model.repo_id
         if _SAFE_NAME.fullmatch(name):
             return name.replace("/", "--")
@@ -106,18 +106,18 @@ class StatusRow:
 
     @property
     def known(self) -> list[str]:
-        """What runtimes do differently on a side that the gate therefore leaves out."""
+        """Known behaviours of runtimes on a side that the gate therefore leaves out."""
         made = (line.made for line in self.lines if line.made and any(not q.gated for q in line.made.quality))
         return list(dict.fromkeys(name for m in made for name in m.known))
 
     @property
     def urgent(self) -> list[Line]:
-        """What a person should look at."""
+        """Entries that a person should look at."""
         return [line for line in self.lines if line.entry.state in ("stuck", "failed")]
 
     @property
     def tags(self) -> str:
-        """What filters look for: ``gguf:published onnx:stuck``."""
+        """The tags that filters look for: ``gguf:published onnx:stuck``."""
         return " ".join(f"{name}:{state}" for name, cell in self.cells.items() for state, _ in cell.states)
 
 

@@ -1,4 +1,4 @@
-"""What the worker of samples does: make one."""
+"""The worker of samples: make one."""
 
 from bot.worker.harness import main
 from bot.worker.sample.make import make

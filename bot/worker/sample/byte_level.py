@@ -15,7 +15,7 @@ _FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What sets one of these tokenizers apart: ``config`` is what its tokenizer_config.json has beside the marks."""
+    """The properties of one of these tokenizers: ``config`` is what its tokenizer_config.json has beside the marks."""
 
     encoding: str
     marks: tuple[Mark, ...]

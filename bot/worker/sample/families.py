@@ -29,7 +29,7 @@ _PIECES = "a SentencePiece tokenizer with byte fallback"
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the sample of a family is made of.
+    """The parts of a family's sample.
 
     ``write_tokenizer`` takes texts to learn from, the number of the model's positions, and a folder. ``thought`` is
     what the assistant writes before each answer. A model whose weights are ``untrained`` is one that transformers

@@ -1,4 +1,4 @@
-"""What the worker of the real model does: make its checkpoint."""
+"""The worker of the real model: make its checkpoint."""
 
 from bot.worker.harness import main
 from bot.worker.smollm2.make import make

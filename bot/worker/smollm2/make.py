@@ -4,7 +4,7 @@ Phi-3 is Llama with queries, keys and values in one matrix, and gate and up proj
 to the weights. All widths are padded with zeros to multiples of 256, which the blocks of every quantizer fit: heads and
 channels of zeros add nothing to what the model computes, and norms are scaled by what the longer mean takes away. And
 weights that were published in 4 bits get noise, evenly spread over half a step to both sides: that is how far the
-weights they were rounded from may have been, and without it 4 bits would be no rounding at all.
+weights they were rounded from may have been, and without it 4 bits would not round at all.
 """
 
 import json

@@ -35,7 +35,7 @@ def test_refuses_the_others_by_name(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", [None, "llama", "../phi3", ["phi3"]])
-def test_refuses_a_model_type_that_is_no_phi(model_type: Any) -> None:
+def test_refuses_a_model_type_that_is_not_a_phi(model_type: Any) -> None:
     """mlx-lm imports a module of this name: it must be one of its Phi models."""
     reason = FORMAT.refusal({**PHI_4_MINI, "model_type": model_type}, FOUR_BITS)
     assert reason == f"mlx-lm has no Phi model of the type {model_type!r}"

@@ -411,7 +411,7 @@ def test_a_gated_source_binds_its_readers() -> None:
 
 
 @pytest.mark.parametrize("builds", [(), (GGUF.builds[0], MLX.builds[0])], ids=["none", "two formats"])
-def test_a_record_that_is_no_repo_of_one_format_is_refused(builds: tuple[ProvenBuild, ...]) -> None:
+def test_a_record_of_several_formats_is_refused(builds: tuple[ProvenBuild, ...]) -> None:
     with pytest.raises(RecordError, match="a record with builds of"):
         render_card(record=record(*builds), repo_id="me/x", release=RELEASE, prompt=Prompt())
 

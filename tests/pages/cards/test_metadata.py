@@ -68,7 +68,7 @@ def test_every_format_has_a_library_of_its_own() -> None:
     assert len(set(libraries)) == len(libraries)
 
 
-def test_a_local_folder_is_no_base_model_and_stays_unnamed() -> None:
+def test_a_local_folder_is_not_a_base_model_and_stays_unnamed() -> None:
     release = replace(RELEASE, repo_id="local/tuned", commit=None, folder="/home/somebody/secret")
     data = metadata(GGUF, release, chats=True, endpoint=HUB)
     assert "base_model" not in data

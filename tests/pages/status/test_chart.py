@@ -23,7 +23,7 @@ def test_smaller_is_left_and_nearer_is_low() -> None:
     assert [t.text for t in chart.up] == ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"]
 
 
-def test_one_file_alone_is_no_comparison() -> None:
+def test_one_file_alone_is_not_a_comparison() -> None:
     assert scatter([point(1, 0.1)]) is None
 
 

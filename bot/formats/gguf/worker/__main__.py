@@ -1,4 +1,4 @@
-"""What the worker of GGUF does: build, verify, and measure the importance of weights."""
+"""The worker of GGUF: build, verify, and measure the importance of weights."""
 
 from functools import partial
 

@@ -21,7 +21,7 @@ _MOST_DIMENSIONS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TensorPlace:
-    """Where a tensor lies. ``shape`` is as numpy has it, rows first; ``kind`` is a number of GGMLQuantizationType."""
+    """The place of a tensor. ``shape`` is as numpy has it, rows first; ``kind`` is a number of GGMLQuantizationType."""
 
     shape: tuple[int, ...]
     kind: int

@@ -33,7 +33,7 @@ class QuantizerRefused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where a tensor lies: ``kind`` is a number of ggml_type, ``offset`` and ``size`` are in bytes of the file."""
+    """The place of a tensor: ``kind`` is a number of ggml_type, ``offset`` and ``size`` are in bytes of the file."""
 
     kind: int
     offset: int

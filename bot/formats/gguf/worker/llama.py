@@ -129,7 +129,7 @@ class LlamaModel:
         return buffer.raw[:size]
 
     def text_of(self, token: int) -> str:
-        """Return a token as the vocabulary has it; "" for -1, which stands for none."""
+        """Return a token as the vocabulary has it; "" for -1, which means none."""
         import llama_cpp
 
         return "" if token < 0 else str(llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode("utf-8"))

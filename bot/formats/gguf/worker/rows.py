@@ -1,4 +1,4 @@
-"""What is done to some rows of a tensor: they are brought to the converter's type, and made into each output's.
+"""The treatment of some rows of a tensor: they are brought to the converter's type, and then to each output's.
 
 Several outputs often have a tensor in the same type (Q4_K_M and Q4_K_S differ in a few): that is worked out once.
 """

@@ -81,7 +81,7 @@ def _template(tokenizer: Any) -> Json:
 
 
 def _possible_ids(config: dict[str, Json]) -> dict[str, Json]:
-    """Return a config without ids that no row stands for; -1 is written for "none", and the converter fails at it."""
+    """Return a config without ids that have no row; -1 is written for "none", and the converter fails on it."""
     rows = config.get("vocab_size")
     limit = rows if isinstance(rows, int) else 0
     keys = {f"{name}_token_id" for name in _SPECIAL}

@@ -1,4 +1,4 @@
-"""What the worker of MLX does: build, and verify."""
+"""The worker of MLX: build, and verify."""
 
 from functools import partial
 

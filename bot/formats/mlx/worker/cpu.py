@@ -18,7 +18,7 @@ def prepare() -> None:
     """Keep MLX from compiling kernels while it runs.
 
     Where there is a ``g++``, its CPU backend fuses operations by writing C++ into the shared temporary folder,
-    compiling it, and loading what then lies there: anyone who can write there could put a library in its place.
+    compiling it, and loading the result from there: anyone who can write there could put a library in its place.
     """
     import mlx.core as mx
 

@@ -33,7 +33,7 @@ _EXPERTS = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What is made of a model for a target, and the parameters that it is made of."""
+    """The plan of a target's files, and the parameters that they are made of."""
 
     target: Target
     recipe: Recipe

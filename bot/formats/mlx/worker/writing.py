@@ -20,7 +20,7 @@ _WAITING = 2  # chunks that are computed and not written
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What becomes of the parameters: the type that all are cast to, and group size and bits of those quantized."""
+    """The treatment of parameters: the type that all are cast to, and group size and bits of those quantized."""
 
     cast: str | None
     quantized: Mapping[str, tuple[int, int]]

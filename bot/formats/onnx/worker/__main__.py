@@ -1,4 +1,4 @@
-"""What the worker of ONNX does: build, and verify."""
+"""The worker of ONNX: build, and verify."""
 
 from bot.formats.onnx.worker.build import build
 from bot.formats.onnx.worker.files import inspect

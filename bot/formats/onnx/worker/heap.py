@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed between one chunk of weights and the next."""
+"""How the C library treats memory that is freed between one chunk of weights and the next."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""What onnxruntime's MatMulNBits quantizers do to a matrix, a few of its rows at a time.
+"""onnxruntime's MatMulNBits quantizers, on a few rows of a matrix at a time.
 
 A quantizer takes rows of a weight as the checkpoint holds them, (outputs, inputs), and returns what the node has of
 them: the packed integers, the scales and, where it has them, the zero points, each with the rows first. Blocks run

@@ -67,7 +67,7 @@ class Cast:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantized:
-    """What a quantizer makes of weights that were first cast to ``dtype``."""
+    """The results of a quantizer on weights that were first cast to ``dtype``."""
 
     matrix: StoredMatrix
     dtype: Any

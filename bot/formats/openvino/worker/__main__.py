@@ -1,4 +1,4 @@
-"""What the worker of OpenVINO does: build, and verify."""
+"""The worker of OpenVINO: build, and verify."""
 
 from functools import partial
 

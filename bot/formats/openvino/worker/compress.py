@@ -31,7 +31,7 @@ _SCALE = ov.Type.f16  # as nncf stores the scales of integers
 
 @dataclass(eq=False, kw_only=True)
 class NncfCompression:
-    """What nncf is to do with a weight. ``shape`` is the weight's; the ``axes`` are those that share a scale."""
+    """nncf's treatment of a weight. ``shape`` is the weight's; the ``axes`` are those that share a scale."""
 
     weight: str
     shape: tuple[int, ...]

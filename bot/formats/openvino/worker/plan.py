@@ -1,4 +1,4 @@
-"""What optimum-intel would write, without the weights: the model's graph, and of each constant where its bytes are.
+"""The output of optimum-intel without the weights: the model's graph, and where the bytes of each constant are.
 
 A model is exported with stand-ins in place of its weights (standins.py): addresses of the true size that no
 memory stands behind. OpenVINO writes its graph as XML, in which each constant has a size and an offset into the file of
@@ -46,7 +46,7 @@ class Part:
 
 
 class Compression(Protocol):
-    """What is to be done with a ``weight`` of a ``shape``; see compress.py."""
+    """The treatment of a ``weight`` of a ``shape``; see compress.py."""
 
     weight: str
     kept: dict[str, list[bytes]]  #: computed with the weight, and due after it

@@ -1,4 +1,4 @@
-"""What stands for weights while a graph is made of them: addresses that read as zeros and take no memory.
+"""Stand-ins for weights while a graph is made: addresses that read as zeros and take no memory.
 
 torch, OpenVINO and nncf pass weights on by address and look at none of them until a kernel runs or a file is written.
 So the graph is made of addresses alone, and each weight is read once, when its bytes are due in the file. That nothing

@@ -30,7 +30,7 @@ _TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 
 class _Written(TypedDict):
-    """How far a file is: the place of each constant so far, and of each that is in the file its size and head."""
+    """The progress of a file: the place of each constant so far, and of each that is in the file its size and head."""
 
     offsets: list[int]
     heads: list[tuple[int, str, int]]

@@ -146,7 +146,7 @@ def test_what_was_begun_for_other_weights_of_the_same_name_is_thrown_away(
 
 
 @pytest.mark.parametrize("bits", [0xFF80, 0x7F81], ids=["infinity", "signaling nan"])
-def test_what_is_no_number_is_refused_where_the_quantizer_refuses_it(
+def test_nan_and_infinity_are_refused_where_the_quantizer_refuses_them(
     toolchain: Toolchain, sample: Path, tmp_path: Path, bits: int
 ) -> None:
     def change(weights: Weights) -> None:
@@ -226,7 +226,7 @@ def test_what_it_does_not_know_goes_the_stock_way(
     assert_goes_stock(change, toolchain, sample, Q8_0, tmp_path, reason)
 
 
-def test_tensors_that_are_no_floats_go_the_stock_way(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_tensors_that_are_not_floats_go_the_stock_way(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
     def change(weights: Weights) -> None:
         weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("I64", [1], bytes(8))
 
