@@ -337,5 +337,5 @@ def test_files_are_published_where_the_documentation_says() -> None:
 
 
 def test_toolchains_that_are_described_are_there() -> None:
-    (rows,) = page_reader.tables(page_reader.sections(DOCS / "toolchains.md")["Which there are"])
+    (rows,) = page_reader.tables(page_reader.sections(DOCS / "toolchains.md")["The toolchains"])
     assert {row[0].strip("`") for row in rows} <= set(toolchains.names())

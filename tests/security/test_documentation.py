@@ -22,7 +22,7 @@ def rows(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-CLAIMS = rows("Claims, and what holds them")
+CLAIMS = rows("Claims, and their tests")
 RULES = {found for _, held in CLAIMS for found in re.findall(r"`zizmor: ([a-z-]+)`", held)}
 
 #: For each rule that a claim names, a workflow of ours and what would break the rule there.
@@ -96,9 +96,9 @@ def test_everything_that_a_stranger_or_a_contributor_starts_is_in_the_table() ->
 
 
 def test_every_attack_says_what_came_of_it() -> None:
-    tried = rows("What was tried")
+    tried = rows("Attacks that were tried")
     assert len(tried) > 20
     assert all(attack and outcome for attack, outcome in tried)
-    text = page_reader.sections(PAGE)["What was tried"]
+    text = page_reader.sections(PAGE)["Attacks that were tried"]
     for path in re.findall(r"`(tests/[\w/]+\.py)`", text):
         assert (ROOT / path).is_file()
