@@ -24,7 +24,7 @@ that format.
 |:------|{rules}
 {rows}
 
-The checks are those of [what is verified](verification.md). Distances are the last line of defence rather than the
+The checks are those of [verification](verification.md). Distances are the last line of defence rather than the
 first: on a small model some of these faults change the predictions no more than quantizing does, which is why weights
 and rotary embeddings are compared themselves.
 """
