@@ -29,7 +29,7 @@ class AccessRequest(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Record):
-    """What may change about a repo besides its files; times are in seconds.
+    """Settings of a repo, which change apart from its files; times are in seconds.
 
     ``access`` lists those who passed the gate before ``requests`` were kept (see ``bot.localhub.gates``).
     """
