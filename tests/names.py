@@ -43,7 +43,7 @@ def shared_files() -> dict[str, Path]:
 
 
 def helper_files() -> dict[str, Path]:
-    """Return the benchmarks, and the files of tests that are not tests itself and of no format, by their paths."""
+    """Return the benchmarks, and the helpers of tests that are of no format, by their paths."""
     tests = (p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_"))
     files = {str(p.relative_to(ROOT)): p for p in [*tests, *(ROOT / "benchmarks").rglob("*.py")]}
     return {name: path for name, path in files.items() if not name.startswith("tests/formats/")}
