@@ -147,8 +147,6 @@ def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 #: Functions of more than six parameters, and why. Parameters of a command are its options, so commands may have more.
 LONG = {
-    "formats/mlx/worker/cpu.py quantized_matmul": "stands in for the function of mlx.core of that name",
-    "formats/mlx/worker/cpu.py gather_qmm": "stands in for the function of mlx.core of that name",
     "hub/client.py commit": "takes what huggingface_hub's create_commit takes",
     "hub/client.py propose": "takes what huggingface_hub's create_commit takes",
     "hub/commits.py commit": "takes what huggingface_hub's create_commit takes",

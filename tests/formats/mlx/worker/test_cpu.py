@@ -17,9 +17,10 @@ pytestmark = pytest.mark.toolchain
 
 ROOT = Path(bot.__file__).parent.parent
 
-# Runs layers on float32 activations as they are and with the products replaced; prints the largest relative difference.
+# Runs layers on float32 activations as they are and with the products replaced; prints the largest relative differences
+# of ten rows and of one, each with matrices that are made float32 at once and in blocks.
 COMPARE = """
-import json, sys
+import itertools, json, sys
 sys.path.insert(0, sys.argv[1])
 import mlx.core as mx
 from mlx import nn
@@ -30,7 +31,16 @@ mx.random.seed(0)
 linear, embedding = nn.Linear(256, 192, bias=True), nn.Embedding(320, 256)
 experts, quantized_experts = SwitchGLU(256, 128, 4), SwitchGLU(256, 128, 4)
 nn.quantize(quantized_experts, group_size=64, bits=4)
-few, many = mx.random.randint(0, 4, (2, 5, 2)), mx.random.randint(0, 4, (2, 20, 2))
+
+
+def chosen(x):
+    return mx.random.randint(0, 4, (*x.shape[:-1], 2), key=mx.random.key(1))
+
+
+def of_many(experts, x):
+    return experts(repeated := mx.repeat(x, 40, axis=1), chosen(repeated))
+
+
 layers = {
     "linear": linear,
     "linear without bias": nn.Linear(256, 192, bias=False),
@@ -38,30 +48,32 @@ layers = {
     "4 bits": linear.to_quantized(64, 4),
     "3 bits": linear.to_quantized(64, 3),
     "8 bits, tied embedding": embedding.to_quantized(64, 8).as_linear,
-    "experts": lambda x: experts(x, few),
-    "experts, sorted": lambda x: experts(mx.repeat(x, 4, axis=1), many),
-    "experts, 4 bits": lambda x: quantized_experts(x, few),
-    "experts, 4 bits, sorted": lambda x: quantized_experts(mx.repeat(x, 4, axis=1), many),
+    "experts": lambda x: experts(x, chosen(x)),
+    "experts, sorted": lambda x: of_many(experts, x),
+    "experts, 4 bits": lambda x: quantized_experts(x, chosen(x)),
+    "experts, 4 bits, sorted": lambda x: of_many(quantized_experts, x),
 }
 x = mx.random.normal((2, 5, 256))
 originals = mx.quantized_matmul, mx.gather_mm, mx.gather_qmm, nn.Linear.__call__
-found = {}
-for name, layer in layers.items():
-    expected = layer(x)
-    mx.eval(expected)
-    with cpu.float32_products():
-        got = layer(x)
-    assert got.shape == expected.shape and got.dtype == expected.dtype, name
-    found[name] = (mx.abs(got - expected).max() / mx.abs(expected).max()).item()
+found = []
+for at_once, rows in itertools.product((cpu._AT_ONCE, 20 * 256), (x, x[:1, :1])):
+    cpu._AT_ONCE = at_once
+    for name, layer in layers.items():
+        expected = layer(rows)
+        mx.eval(expected)
+        with cpu.float32_products():
+            got = layer(rows)
+        assert got.shape == expected.shape and got.dtype == expected.dtype, name
+        found.append((mx.abs(got - expected).max() / mx.abs(expected).max()).item())
 restored = (mx.quantized_matmul, mx.gather_mm, mx.gather_qmm, nn.Linear.__call__) == originals
 print(json.dumps({"differences": found, "restored": restored}))
 """
 
 
-def test_products_by_numpy_are_those_of_mlx() -> None:
+def test_products_in_float32_are_those_of_mlx() -> None:
     said = json.loads(run_python(_toolchain(), COMPARE, ROOT))
-    assert len(said["differences"]) == 10
-    assert max(said["differences"].values()) < 1e-5
+    assert len(said["differences"]) == 40
+    assert max(said["differences"]) < 1e-5
     assert said["restored"]
 
 
