@@ -83,6 +83,7 @@ _SET = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUTF8": "1",
     "OMP_WAIT_POLICY": "passive",  # on a machine with other work, threads that spin cost ten times the time
+    "OPENBLAS_THREAD_TIMEOUT": "4",  # ... those of numpy's BLAS too, which do for 10 ms after each product
 }
 
 

@@ -49,6 +49,22 @@ def test_torch_is_built_for_the_cpu(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.toolchain
+def test_threads_of_numpy_take_no_time_between_two_products(tmp_path: Path) -> None:
+    code = """
+import time
+import numpy
+a = numpy.ones((512, 512), dtype=numpy.float32)
+def idle():
+    a @ a
+    before = time.process_time()
+    time.sleep(0.03)
+    return time.process_time() - before
+print(json.dumps(sum(idle() for _ in range(20))))
+"""
+    assert python(ensure("mlx", display()), code, tmp_path) < 0.05  # it was 0.2, in which the threads span
+
+
+@pytest.mark.toolchain
 def test_the_converter_is_of_the_archive_that_the_runtime_was_built_from(tmp_path: Path) -> None:
     code = """
 import sys

@@ -46,7 +46,7 @@ def _interpreter(name: str, python: Path) -> Path:
             stdin=subprocess.PIPE,  # its end tells the server that this process is gone
             stdout=log,
             stderr=log,
-            env=child_environment(str(folder)),
+            env=child_environment(str(folder)) | {"OPENBLAS_NUM_THREADS": "1"},  # each core has a process that tests
             pass_fds=[listening.fileno()],
             start_new_session=True,  # Ctrl-C is for who asked
         )

@@ -33,8 +33,9 @@ _LATER = (
 )
 _PASSED_OVER = "openvino_telemetry"  # as a worker does before it imports anything
 
-# Each worker has others, and no library reads them as it is imported, but to name a folder that nothing is put in.
-_OWN = {"HF_HOME", "PHI_BOT_HOLDS_STDIN", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
+# Each worker has others, and no library reads them as it is imported, but to name a folder that nothing is put in, and
+# to share the processors among the processes that test.
+_OWN = {"HF_HOME", "PHI_BOT_HOLDS_STDIN", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
 
 Process = dict[str, Any]  # what client.py sends
 
