@@ -501,6 +501,7 @@ def test_a_step_that_fails_leaves_no_lock(workspace: Workspace) -> None:
     assert list((workspace.root / "scratch").iterdir()) == []
 
 
+@pytest.mark.process
 def test_what_can_only_be_read_is_there_all_the_same(workspace: Workspace, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1) as disk:
         (disk / "artifact").mkdir()

@@ -115,6 +115,7 @@ def test_what_a_killed_process_left_half_made_is_room(tmp_path: Path) -> None:
         workspace.need_disk(30 * MB, "This")
 
 
+@pytest.mark.process
 def test_a_download_that_is_not_gone_on_with_makes_room_for_a_stream(tmp_path: Path) -> None:
     """The disk holds what is made of it and a stream, and not the download that was begun where there was more room."""
     weights = 100 * MB

@@ -96,6 +96,7 @@ def test_only_what_may_not_be_written_is_left_out(ready: World, monkeypatch: pyt
     assert [(f.release.partition("@")[0], f.exit_code) for f in report.failures] == [("microsoft/Phi-8-other", 30)]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("token", ["none", "wrong"])
 def test_issues_that_nobody_could_write_are_known_before_the_work(
     ready: World, monkeypatch: pytest.MonkeyPatch, token: str

@@ -292,6 +292,7 @@ def test_the_line_of_every_key_is_found(tables: dict[str, dict[str, str]], style
 # ---- the schema ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_the_shipped_schema_is_what_the_module_writes() -> None:
     written = subprocess.run([sys.executable, "-m", "bot.config"], capture_output=True, text=True, check=True).stdout
     assert written == SCHEMA_FILE.read_text(encoding="utf-8"), "python -m bot.config > bot/config/phi-bot.schema.json"

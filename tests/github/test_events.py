@@ -115,6 +115,7 @@ COMMANDS: dict[Kind, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("kind", EVENTS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
@@ -129,6 +130,7 @@ def test_no_event_ends_a_command_in_a_traceback(
         cli.main(list(COMMANDS[kind]), prog_name="phi-bot", standalone_mode=False)
 
 
+@pytest.mark.server
 def test_a_fork_that_was_deleted_is_said_to_be(github: GitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "event.json"
     file.write_text(json.dumps(changed(HAS_RUN, ("workflow_run", "head_repository"), None)))

@@ -242,6 +242,7 @@ def test_words_of_a_server_are_cut_to_a_plain_line() -> None:
     assert len(safe_line("x" * 10_000)) == 200
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("login", ["variable", "file"])
 def test_a_login_for_another_hub_is_not_sent(faulty: Proxy, tmp_path: Path, login: str) -> None:
     """The login file belongs to huggingface.co; HF_TOKEN to whatever Hub the person names."""

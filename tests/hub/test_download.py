@@ -167,6 +167,7 @@ with Silent().task("") as task:
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_download_that_was_killed_is_continued(
     shaky: Hub, faulty: Proxy, folder: Path, tmp_path: Path, how: signal.Signals

@@ -149,6 +149,7 @@ def test_a_refusal_for_the_token_stays_one(shaky: Hub, faulty: Proxy) -> None:
     assert "no right" in raised.value.message
 
 
+@pytest.mark.server
 def test_a_file_that_is_too_large_for_a_hub(tmp_path: Path) -> None:
     with serve(tmp_path / "hub", limits=ServerLimits(file=100_000)) as hub:
         error = put(clients.connect(hub.url, hub.token))
@@ -156,6 +157,7 @@ def test_a_file_that_is_too_large_for_a_hub(tmp_path: Path) -> None:
     assert "larger than that Hub takes" in error.hint
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [

@@ -187,6 +187,7 @@ def test_what_is_being_written_stays(tmp_path: Path, unsynced: None) -> None:
         assert collect(hub, young=0).blobs == 2
 
 
+@pytest.mark.process
 def test_a_dead_writer_keeps_nothing(tmp_path: Path, unsynced: None) -> None:
     folder = tmp_path / "hub"
     code = (

@@ -88,6 +88,7 @@ IGNORES = st.lists(
 )
 
 
+@pytest.mark.process
 @settings(max_examples=60, suppress_health_check=SLOW)
 @example({"": "[/[ab]\n"})
 @example({"": "a/*\n!a/b\n"})
@@ -106,6 +107,7 @@ SAYS = ["filter=lfs", "filter=lfs -text", "-filter", "!filter", "filter", "filte
 RULES = st.lists(st.tuples(PATTERNS, st.sampled_from([" ", "\t", "/ "]), st.sampled_from(SAYS)), max_size=4)
 
 
+@pytest.mark.process
 @settings(max_examples=60, suppress_health_check=SLOW)
 @example({"": "[attr]big filter=lfs\n* big\na/b -filter\n"})
 @example({"": '"a b" filter=lfs\n"\\141" filter=lfs\n# a filter=lfs\n'})

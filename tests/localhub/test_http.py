@@ -233,6 +233,7 @@ def test_the_token_is_not_shown(hub: RunningHub) -> None:
     assert hub.token not in repr(hub)
 
 
+@pytest.mark.server
 def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
     for host in ("0.0.0.0", "192.0.2.1", "::", "example.com"):  # noqa: S104 - refused
         with pytest.raises(LocalHubError, match="loopback only"), serve(tmp_path / "hub", host=host):

@@ -249,6 +249,7 @@ def test_a_hub_can_be_far_away(tmp_path: Path, unsynced: None) -> None:
         assert time.monotonic() - began >= 0.2
 
 
+@pytest.mark.server
 def test_a_grant_is_told_apart_by_all_that_it_gives(six: RunningHub, client: Callable[[Grant], HfApi]) -> None:
     """Two tokens of one user may see different things."""
     HfApi(endpoint=six.url, token=six.token).update_repo_settings("org/m5", visibility="private")

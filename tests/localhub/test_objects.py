@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def git(folder: Path, *command: str, text: bytes = b"") -> str:
     return done.stdout.decode().strip()
 
 
+@pytest.mark.process
 def test_ids_are_those_of_git(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     for path, content in FILES.items():
@@ -38,6 +40,7 @@ def test_ids_are_those_of_git(tmp_path: Path) -> None:
     assert second.id == made
 
 
+@pytest.mark.process
 def test_an_lfs_file_has_the_id_of_its_pointer(tmp_path: Path) -> None:
     pointer = lfs_pointer("ab" * 32, 12345)
     assert pointer.splitlines()[1:] == [b"oid sha256:" + b"ab" * 32, b"size 12345"]

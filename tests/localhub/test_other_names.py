@@ -224,6 +224,7 @@ def test_an_upload_goes_on_while_its_repo_is_moved(api: HfApi, ask: Ask, hub: Ru
     assert check(hub.hub.folder) == []
 
 
+@pytest.mark.server
 def test_a_former_name_survives_a_restart(tmp_path: Path, unsynced: None) -> None:
     for first in (True, False):
         with serve(tmp_path / "hub") as hub:

@@ -50,6 +50,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     return started
 
 
+@pytest.mark.process
 def test_one_child_renders_all_conversations(children: list[subprocess.Popen[bytes]]) -> None:
     template = (
         "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}{{ messages[0].content }}"
@@ -76,6 +77,7 @@ def test_what_takes_too_much_is_stopped_and_the_conversation_named(
     assert children[0].returncode is not None
 
 
+@pytest.mark.process
 @POSIX
 @pytest.mark.parametrize(
     "template", ["{{ '%1000000000d' % 1 }}", "{{ 'x' | center(10**10) }}", "{{ 'a' * 10**10 }}", MUCH_TEXT]
@@ -114,29 +116,34 @@ def test_a_template_that_loops_is_known_before_a_toolchain_is_entered(tmp_path: 
     assert not workspace.staged(release).exists()
 
 
+@pytest.mark.process
 def test_what_a_template_refuses_is_its_own_affair(tmp_path: Path) -> None:
     config = json.dumps({"chat_template": "{{ raise_exception('never') }}"}).encode()
     check_limits(models.write(tmp_path, models.files(tokenizer_config__json=config)))
 
 
+@pytest.mark.process
 def test_one_that_does_not_end_is_stopped_where_the_system_counts_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "WALL_SECONDS", 2.0)
     with pytest.raises(LimitError, match=r"^it takes more than 2 seconds \(a question\)$"):
         render("bot.worker.jinja", given(TEMPLATES["time"]), [chat()])
 
 
+@pytest.mark.process
 def test_one_that_grows_is_stopped_where_the_system_keeps_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "OWN_BYTES", 100 << 20)
     with pytest.raises(LimitError, match=r"^it takes too much memory"):
         render("bot.worker.jinja", given(TEMPLATES["memory"]), [chat()])
 
 
+@pytest.mark.process
 def test_an_engine_that_cannot_be_loaded_is_not_the_templates_fault(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineError, match=r"\(bot.worker.no_such_engine\) could not be loaded: .*No module named"):
         render("bot.worker.no_such_engine", {}, [chat()])
     assert "Traceback" in capfd.readouterr().err
 
 
+@pytest.mark.process
 def test_a_child_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "the-secret")
     monkeypatch.setenv("PYTHONPATH", "/the-secret")
@@ -153,6 +160,7 @@ def test_a_child_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[0]["HOME"] != os.environ.get("HOME")
 
 
+@pytest.mark.process
 @POSIX
 @pytest.mark.parametrize(
     ("escape", "end"),
@@ -174,6 +182,7 @@ def test_the_longest_text_is_taken_and_no_longer_one() -> None:
     assert "exceeded" in renderer.answer_of(lambda _, __: longest + "x", chat())
 
 
+@pytest.mark.process
 def test_memory_of_a_process_is_seen_from_outside_without_files_that_it_maps(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     with file.open("wb") as made:
@@ -195,6 +204,7 @@ with open({str(file)!r}, "rb") as file:
     assert processes.own_memory(process.pid) == 0
 
 
+@pytest.mark.process
 @POSIX
 def test_memory_of_a_group_is_that_of_all_its_processes() -> None:
     child = "import sys; held = bytearray(b'x' * (100 << 20)); print('ready', flush=True); sys.stdin.read()"

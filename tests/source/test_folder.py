@@ -50,6 +50,7 @@ def test_each_kind_of_damage_has_its_own_error(tmp_path: Path) -> None:
 # ---- which release a folder is -------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_a_folder_is_a_release_with_the_digests_of_the_hub(tmp_path: Path) -> None:
     folder = write(tmp_path / "my model", files(README__md=b"---\nlicense: mit\n---\n"))
     release = source.local_release(folder)

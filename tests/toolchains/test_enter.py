@@ -260,6 +260,7 @@ def test_the_environment_is_a_list_of_what_is_allowed(monkeypatch: pytest.Monkey
     assert child_environment(str(tmp_path))["HF_HOME"] == str(tmp_path / "hf")
 
 
+@pytest.mark.process
 def test_only_workers_can_be_launched() -> None:
     command = [sys.executable, "-I", str(enter.LAUNCHER), "os"]
     ran = subprocess.run(command, capture_output=True, text=True)

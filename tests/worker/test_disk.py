@@ -4,6 +4,8 @@ import errno
 import shutil
 from pathlib import Path
 
+import pytest
+
 from bot.worker.disk import disk_full, out_of_space
 from tests.worker.running import small_disk
 
@@ -20,6 +22,7 @@ def test_a_disk_with_too_little_room_for_what_was_to_come_is(tmp_path: Path) -> 
     assert str(error) == f"[Errno {errno.ENOSPC}] No space left on device: '{tmp_path}'"
 
 
+@pytest.mark.process
 def test_a_full_disk_is(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 2) as disk:
         (disk / "half-made").write_bytes(bytes(1_500_000))
@@ -36,6 +39,7 @@ def test_an_error_that_says_so_itself_is_believed_after_its_file_is_gone(tmp_pat
     assert disk_full(ValueError("a library's own words"), tmp_path) is None
 
 
+@pytest.mark.process
 def test_a_full_disk_is_found_behind_an_error_that_keeps_it_to_itself(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 2) as disk:
         (disk / "half-made").write_bytes(bytes(1_500_000))

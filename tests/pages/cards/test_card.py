@@ -92,6 +92,7 @@ def test_a_card_goes_from_what_it_is_to_how_it_was_made(format_name: str) -> Non
             assert file.sha256 in body
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("chat", [CHAT, None], ids=["instruct", "base"])
 @pytest.mark.parametrize("format_name", REPOS)
 def test_its_snippets_are_written_in_their_languages(format_name: str, chat: ChatFormat | None) -> None:
@@ -458,6 +459,7 @@ def filled(format_name: str, say: Any) -> str:
     return card(both, release=release, name=f"owner/{say()}")
 
 
+@pytest.mark.process
 @settings(max_examples=15)
 @pytest.mark.parametrize("format_name", REPOS)
 @given(data=st.data())
