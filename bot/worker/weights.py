@@ -2,6 +2,11 @@
 
 Distances on a text can miss a fault in a part of the weights that the text hardly uses: one row of the embedding, one
 scale of a quantized matrix. This does not.
+
+However a quantizer chooses its steps (by the largest weight, by a search, by what a text makes of each weight), most
+of them then give each weight the nearest of the levels that its block has. So of the levels that occur in a block, none
+may be nearer to a weight than its own. That holds for weights beyond the last level, and for blocks that a search has
+found unimportant, however far off they are; and it does not hold for a scale that is off by a twentieth.
 """
 
 import math
@@ -16,8 +21,14 @@ from bot.worker.tensors import Tensors
 Array = Any  # numpy is not installed where mypy runs
 
 _PART = 32  # neighbouring weights of a row, which no format gives less than one scale
-_SLOPE = (0.5, 1.5)  # of a part's stored weights against the original's; 1 is equal, and a doubled scale is 2
-_ERROR = 1.0  # of the energy of a part; rounding a weight to nothing costs all of it, and other weights twice that
+_SLOPE = (0.5, 1.5)  # of a row's stored weights against the original's; 1 is equal, and doubled scales are 2
+_SCALES = (8, 32)  # errors of scales, as parts of a block's largest weight and of a gap: how far levels may be off
+_BEST = 0.02  # how far off its best scale a block is of which the levels are looked at: off by 5 %, 96 in 100 of 4 bits
+_SPREAD = 3.0  # ... or so many times the median of that, where blocks have fewer levels
+_FAR = 4.0  # times the median error of blocks: the levels of those with more are looked at, too
+_ERROR = 1.0  # of the energy of a row; rounding a weight to nothing costs all of it, and other weights twice that
+_ALIKE = 0.4  # a part's correlation with the original's: other weights have 0 ± 0.18, and 2 bits 0.5 at the least
+_LARGER = 4.0  # times the source's: what does not count may come out at three times its size
 _NEIGHBOURS = 8  # parts that may share a step: the super-blocks of k-quants have 256 columns
 _FAINT = 0.1  # of the energy of its neighbours: of a fainter part, their step leaves too little to say
 _NOTHING = 1e-4  # of the energy of all parts: scales in 16 bits may not reach as low
@@ -34,16 +45,23 @@ class ArtifactWeight:
     They are float32 of the shape ``shape``, and hold the tensors ``sources`` of the checkpoint, one after the other
     along the first axis. ``parts`` are some entries of that axis after the others: an embedding of 200,064 tokens takes
     2.5 GB when it is whole.
+
+    ``nearest`` is how many neighbours in a row share their levels at least (32, or a part of that), where each weight
+    has the nearest of them. It is 0 where a quantizer does otherwise: one that makes up for the errors of some weights
+    with others, or that has a table of patterns. ``scales`` is the relative error with which scales and offsets are
+    stored: that of float16, if nothing else is said.
     """
 
     sources: tuple[str, ...]
     shape: tuple[int, ...]
     parts: Iterable[Array]
+    nearest: int = 0
+    scales: float = 2**-11
 
     @classmethod
-    def whole(cls, source: str, values: Array) -> "ArtifactWeight":
+    def whole(cls, source: str, values: Array, nearest: int = 0) -> "ArtifactWeight":
         """Return a tensor that is small enough to be held."""
-        return cls(sources=(source,), shape=values.shape, parts=(values,))
+        return cls(sources=(source,), shape=values.shape, parts=(values,), nearest=nearest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +105,12 @@ def _errors(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, float
     for name, first, got in _pieces(group, source):
         shape = source.shape(name)
         want = source.read(name, first, first + len(got))
-        energy += float(np.square(want, dtype=np.float64).sum())
-        errors += float(np.square(got - want, dtype=np.float64).sum())
+        here = _Rows.of(got, want, group.nearest or _PART)
+        energy, errors = energy + here.sum("energy"), errors + here.sum("error")
         if len(shape) > 1:
-            _parts(name, got, want, first)
+            _check_parts(name, first, here, nearest=group.nearest > 0)
+            if group.nearest:
+                _check_levels(name, first, here, group.scales)
         if first + len(got) == shape[0]:
             error = float(np.sqrt(errors / (energy or 1.0)))
             if len(shape) == 1 and not error <= _VECTOR_ERROR:
@@ -128,29 +148,156 @@ def _pieces(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, int, 
             first, start = first + stop - start, stop
 
 
-def _parts(name: str, got: Array, want: Array, first: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """Sums over weights: squares of the original's, squares of errors, and products of both sides."""
+
+    energy: Array
+    error: Array
+    product: Array
+
+    @classmethod
+    def of(cls, got: Array, want: Array) -> "_Sums":
+        """Sum over the last axis of two arrays."""
+        off = got - want
+        energy, error, product = (np.einsum("...i,...i", x, y) for x, y in ((want, want), (off, off), (got, want)))
+        return cls(energy=energy, error=error, product=product)
+
+    def joined(self, count: int) -> "_Sums":
+        """Return the sums over so many neighbours at a time, without those that are left."""
+        end = self.energy.shape[-1] // count * count
+        sums = (x[:, :end].reshape(len(x), -1, count).sum(axis=-1) for x in (self.energy, self.error, self.product))
+        return _Sums(**dict(zip(("energy", "error", "product"), sums, strict=True)))
+
+    @property
+    def slope(self) -> Array:
+        """By how much the stored weights are larger than the original's, by regression."""
+        return _ratio(self.product, self.energy, empty=1.0)
+
+    @property
+    def likeness(self) -> Array:
+        """The correlation of both sides, through zero."""
+        stored = self.error + 2 * self.product - self.energy
+        return _ratio(self.product, np.sqrt(self.energy * np.maximum(stored, 0)), empty=0.0)
+
+    @property
+    def relative_error(self) -> Array:
+        """The energy of errors over that of the original's weights."""
+        return _ratio(self.error, self.energy, empty=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Some rows of a tensor on both sides, in blocks: ``got`` and ``want`` have the shape (rows, blocks, columns).
+
+    ``sums`` are over each block; ``beside`` are those over the columns that are too few for a block.
+    """
+
+    got: Array
+    want: Array
+    sums: _Sums
+    beside: _Sums
+
+    @classmethod
+    def of(cls, got: Array, want: Array, size: int) -> "_Rows":
+        """Cut rows into blocks of a size."""
+        got, want = got.reshape(len(got), -1), want.reshape(len(want), -1)
+        end = want.shape[-1] // size * size
+        blocks = tuple(x[:, :end].reshape(len(x), -1, size) for x in (got, want))
+        beside = _Sums.of(got[:, end:], want[:, end:])
+        return cls(got=blocks[0], want=blocks[1], sums=_Sums.of(*blocks), beside=beside)
+
+    def sum(self, what: str) -> float:
+        """Return one of the sums over all weights."""
+        return float(sum(getattr(sums, what).sum(dtype=np.float64) for sums in (self.sums, self.beside)))
+
+
+def _check_parts(name: str, first: int, rows: _Rows, *, nearest: bool) -> None:
     """Compare each part, but for those that rounding may have left little of.
 
-    A part's stored weights are regressed on the original's, which tells a scale that is another. What the slope does
-    not tell, the error does: where a scale has an offset, doubling it moves all weights to one side.
+    What a search finds unimportant may come out at a fraction of its size or at a multiple, but it stays alike. Where
+    weights have the ``nearest`` level, their levels tell more than that, and a part must but not be nothing.
     """
-    rows = want.reshape(len(want), -1)
-    columns = rows.shape[-1] // _PART * _PART
-    if not columns:
+    size = rows.want.shape[-1]
+    sums = rows.sums.joined(_PART // size)
+    if not sums.energy.size:
         return
-    want = rows[:, :columns].reshape(len(rows), -1, _PART)
-    got = got.reshape(rows.shape)[:, :columns].reshape(want.shape)
-    energy = np.square(want).sum(axis=-1)
-    slope = _ratio((got * want).sum(axis=-1), energy, empty=1.0)
-    error = _ratio(np.square(got - want).sum(axis=-1), energy, empty=0.0)
-    telling = (energy >= _FAINT * _around(energy)) & (energy >= _NOTHING * energy.mean())
-    telling &= np.abs(want).max(axis=-1) * _OUTLIER >= np.abs(rows).max(axis=-1, keepdims=True)
-    wrong = telling & ~((slope >= _SLOPE[0]) & (slope <= _SLOPE[1]) & (error <= _ERROR))
+    slope, error = sums.slope, sums.relative_error
+    right = slope > 0
+    if not nearest:
+        right &= (sums.likeness >= _ALIKE) & (slope <= _LARGER)
+    wrong = ~np.isfinite(error) | (_telling(sums, rows) & ~right)
     if wrong.any():
         row, part = (int(i[0]) for i in np.nonzero(wrong))
-        where = f"row {first + row}, columns {part * _PART} to {(part + 1) * _PART - 1}"
-        how = f"{slope[row, part]:.2g} times the source's, and {np.sqrt(error[row, part]):.2g} of their size away"
-        raise UnfaithfulError(f"{name}: {where} are {how}")
+        raise UnfaithfulError(f"{name}: {_where(first + row, part, _PART)} are {_how(slope, error, (row, part))}")
+    if not nearest:
+        _check_rows(name, first, sums)
+
+
+def _check_rows(name: str, first: int, sums: _Sums) -> None:
+    """Compare whole rows: where parts may come out larger or smaller, all of them together may not."""
+    rows = sums.joined(sums.energy.shape[-1])
+    slope, error = rows.slope, rows.relative_error
+    right = (slope >= _SLOPE[0]) & (slope <= _SLOPE[1]) & (error <= _ERROR)
+    wrong = (rows.energy >= _NOTHING * rows.energy.mean()) & ~right
+    if wrong.any():
+        row = int(np.nonzero(wrong)[0][0])
+        raise UnfaithfulError(f"{name}: row {first + row} is {_how(slope, error, (row, 0))}")
+
+
+def _how(slope: Array, error: Array, at: tuple[int, int]) -> str:
+    return f"{slope[at]:.2g} times the source's, and {np.sqrt(error[at]):.2g} of its size away"
+
+
+def _telling(sums: _Sums, rows: _Rows) -> Array:
+    """Say which parts are large enough, beside those that may share their step, for rounding to leave something."""
+    energy = sums.energy
+    most = np.maximum(rows.want.max(axis=-1), -rows.want.min(axis=-1))
+    parts = most[:, : energy.shape[-1] * _PART // rows.want.shape[-1]].reshape(*energy.shape, -1).max(axis=-1)
+    telling = (energy >= _FAINT * _around(energy)) & (energy >= _NOTHING * energy.mean())
+    return telling & (parts * _OUTLIER >= most.max(axis=-1, keepdims=True))
+
+
+def _where(row: int, block: int, size: int) -> str:
+    return f"row {row}, columns {block * size} to {(block + 1) * size - 1}"
+
+
+def _check_levels(name: str, first: int, rows: _Rows, scales: float) -> None:
+    """Check that no weight is nearer to another level of its block than to its own.
+
+    Looked at are blocks that another scale would serve better, or that are further off than most: of 4 bits, one in
+    five or fewer of those that are right.
+    """
+    doubtful = np.nonzero(_doubtful(rows.sums))
+    wrong = ~_nearest(rows.got[doubtful], rows.want[doubtful], scales)
+    if wrong.any():
+        row, block = (int(i[wrong][0]) for i in doubtful)
+        how = "nearer to other levels than to theirs"
+        raise UnfaithfulError(f"{name}: {_where(first + row, block, rows.want.shape[-1])} are {how}")
+
+
+def _doubtful(sums: _Sums) -> Array:
+    if not sums.energy.size:
+        return np.zeros_like(sums.energy, dtype=bool)
+    stored = sums.error + 2 * sums.product - sums.energy  # the energy of the stored weights
+    best = np.abs(_ratio(sums.product, stored, empty=1.0) - 1)
+    error = sums.relative_error
+    return ~((best <= max(_BEST, _SPREAD * np.median(best))) & (error <= _FAR * np.median(error)))
+
+
+def _nearest(got: Array, want: Array, scales: float) -> Array:
+    """Say of which blocks each weight has the nearest of the levels that occur, as far as ``scales`` are exact.
+
+    Both are of shape (blocks, weights).
+    """
+    order = np.argsort(want, axis=-1)
+    want, got = (np.take_along_axis(x, order, axis=-1) for x in (want, got))
+    middle, gap = (got[:, 1:] + got[:, :-1]) / 2, np.diff(got, axis=-1)
+    side = np.sign(gap)  # -1 where the levels are in another order than the weights
+    past = np.maximum(side * (want[:, :-1] - middle), side * (middle - want[:, 1:]))
+    largest = np.maximum(want[:, -1:], -want[:, :1])
+    near: Array = (past <= scales * (_SCALES[0] * largest + _SCALES[1] * np.abs(gap))).all(axis=-1)
+    return near
 
 
 def rows_at_once(columns: int) -> int:
@@ -159,7 +306,7 @@ def rows_at_once(columns: int) -> int:
 
 
 def _ratio(values: Array, of: Array, *, empty: float) -> Array:
-    return np.divide(values, of, out=np.full_like(values, empty), where=of > 0)
+    return np.divide(values, of, out=np.full_like(values, empty), where=~(of <= 0))
 
 
 def _around(energy: Array) -> Array:

@@ -20,6 +20,13 @@ _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 _FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
 _STACK = 3  # dimensions of a tensor that holds experts
 
+# How many neighbours share their levels, of the types whose quantizers end by giving each weight the nearest one. The
+# smaller ones have patterns of several weights; those of old with an offset are in no recipe.
+_NEAREST = {
+    **dict.fromkeys(("F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0", "IQ4_NL", "IQ4_XS", "Q5_K", "Q4_K"), 32),
+    **dict.fromkeys(("Q6_K", "Q3_K", "Q2_K"), 16),
+}
+
 
 def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     """Yield every weight of the file as llama.cpp computes with it, one tensor, or one expert of a stack, at a time.
@@ -38,7 +45,7 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
         if len(place.shape) == _STACK:
             yield from _experts(file, place, sources[name])
         else:
-            yield ArtifactWeight(sources=tuple(sources[name]), shape=place.shape, parts=_parts(file, place))
+            yield _weight(file, place, tuple(sources[name]))
 
 
 def _sources(header: Header, source: Tensors) -> dict[str, list[str]]:
@@ -66,7 +73,14 @@ def _experts(file: Path, place: TensorPlace, names: list[str]) -> Iterator[Artif
     size = place.size // len(names)
     for i, name in enumerate(names):
         one = TensorPlace(shape=place.shape[1:], kind=place.kind, offset=place.offset + i * size, size=size)
-        yield ArtifactWeight(sources=(name,), shape=one.shape, parts=_parts(file, one))
+        yield _weight(file, one, (name,))
+
+
+def _weight(file: Path, place: TensorPlace, sources: tuple[str, ...]) -> ArtifactWeight:
+    from gguf import GGMLQuantizationType
+
+    nearest = _NEAREST.get(GGMLQuantizationType(place.kind).name, 0)
+    return ArtifactWeight(sources=sources, shape=place.shape, parts=_parts(file, place), nearest=nearest)
 
 
 def dequantized(file: Path, place: TensorPlace) -> Array:

@@ -21,6 +21,8 @@ _Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and it
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
+_GROUP = 32  # weights that share a scale at least; each is rounded to the nearest of its levels
+_SCALES = 2**-9  # the relative error of scales and offsets, which have the type of the model: bfloat16 mostly
 _EXPERTS = ".switch_mlp."  # mlx-lm stacks the experts of a layer, and calls their matrices by what they do
 _EXPERT_MATRICES = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
@@ -145,4 +147,4 @@ def _named(name: str, values: Iterator[_Rows]) -> Iterator[ArtifactWeight]:
         if experts:
             kind, _, rest = matrix.partition(".")
             name = f"{layer}.experts.{number}.{_EXPERT_MATRICES[kind]}.{rest}"
-        yield ArtifactWeight(sources=(name,), shape=shape, parts=parts)
+        yield ArtifactWeight(sources=(name,), shape=shape, parts=parts, nearest=_GROUP, scales=_SCALES)

@@ -56,6 +56,7 @@ _LAYER = (
     _Part(graph=(("input_layernorm",),), source=(("input_layernorm",),)),
     _Part(graph=(("post_attention_layernorm",),), source=(("post_attention_layernorm",),)),
 )
+_BLOCK = 32  # weights that share a scale at least; each is rounded to the nearest of its levels
 _EMBEDDING = "embed_tokens"
 _OUTPUT = "lm_head"
 _FINAL_NORM = "final_norm_layernorm"
@@ -79,7 +80,8 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     groups = _groups(found, {n.removesuffix(".weight") for n in source})
     for places, names in sorted(groups, key=lambda group: model_order(group[1][0])):
         placed.update(places)
-        yield _below(tuple(f"{n}.weight" for n in names), [_values(found, p) for p in places], artifact / DATA)
+        stored = [_values(found, p) for p in places]
+        yield _below(tuple(f"{n}.weight" for n in names), stored, artifact / DATA, nearest=_BLOCK)
         biases = tuple(f"{n}.bias" for n in names)
         if source.intersection(biases) or found.biases.keys() & set(places):
             yield _below(biases, [_bias(found, p) for p in places], artifact / DATA)
@@ -172,7 +174,7 @@ def _rows(values: Array) -> _Rows:
     return values.shape, (values[i : i + step] for i in range(0, len(values), step))
 
 
-def _below(sources: _Names, values: list[_Rows], data: Path) -> ArtifactWeight:
+def _below(sources: _Names, values: list[_Rows], data: Path, nearest: int = 0) -> ArtifactWeight:
     shapes = [shape for shape, _ in values]
     rows = sum(shape[0] for shape in shapes)
 
@@ -181,7 +183,7 @@ def _below(sources: _Names, values: list[_Rows], data: Path) -> ArtifactWeight:
             yield part
             mapped_pages.release_pages(data)  # onnx_ir maps the file, and a model is looked at as a whole
 
-    return ArtifactWeight(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts())
+    return ArtifactWeight(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts(), nearest=nearest)
 
 
 def _embedding(read: Any) -> Array:

@@ -19,6 +19,8 @@ Array = Any  # numpy is not installed where mypy runs
 _UNPACKING = {"Convert", "Subtract", "Multiply", "Reshape"}  # types, zero points, scales and groups
 _MATRIX_INPUT = {"Gather": 0, "MatMul": 1}
 _VECTOR = {"Multiply": "weight", "Add": "bias"}  # of a norm, and of a norm or a matrix
+_GROUP = 32  # weights that share a scale at least
+_PLAIN = {"weight_format", "group_size", "ratio", "sym"}  # options that leave each weight the nearest level
 _EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and down, in the order of the export
 
 
@@ -33,20 +35,21 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     core = openvino.Core()
     core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": task.threads})
     source = Tensors(Path(task.source))
-    found = set()
+    found, nearest = set(), _GROUP if task.variant.options.keys() <= _PLAIN else 0
     model, data = (Path(task.artifact) / f"openvino_model.{kind}" for kind in ("xml", "bin"))
     for name, value in sorted(_used(core.read_model(model), source.names()), key=lambda used: model_order(used[0])):
         shape, rows = tuple(value.get_shape()), _reader(core, value)
         if "{}" in name:
             experts = [name.format(n) for n in range(shape[0])]
-            yield from (ArtifactWeight.whole(e, rows(n, n + 1)[0]) for n, e in enumerate(experts))
+            yield from (ArtifactWeight.whole(e, rows(n, n + 1)[0], nearest) for n, e in enumerate(experts))
             found.update(experts)
         elif shape[0] == 1:  # of a norm, to multiply with
             yield ArtifactWeight.whole(name, rows(0, 1).reshape(-1))
             found.add(name)
         else:
             step = rows_at_once(prod(shape[1:]))
-            yield ArtifactWeight(sources=(name,), shape=shape, parts=_parts(rows, shape[0], step, data))
+            parts = _parts(rows, shape[0], step, data)
+            yield ArtifactWeight(sources=(name,), shape=shape, parts=parts, nearest=nearest)
             found.add(name)
         del rows  # with what OpenVINO made of the tensor
     yield from _left_out(source, found)
