@@ -33,6 +33,7 @@ _NEIGHBOURS = 8  # parts that may share a step: the super-blocks of k-quants hav
 _FAINT = 0.1  # of the energy of its neighbours: of a fainter part, their step leaves too little to say
 _NOTHING = 1e-4  # of the energy of all parts: scales in 16 bits may not reach as low
 _OUTLIER = 14  # times a part's largest weight: 4 bits that span a row with such a weight make nothing of the part
+_COARSE = 3  # ... and 2 bits
 _VECTOR_ERROR = 0.02  # norms and biases are stored in 16 or 32 bits
 _AT_ONCE = 1 << 22  # weights compared at once: 16 MiB of each array
 _NOT_WEIGHTS = ("rotary_emb.inv_freq",)  # computed, and in some checkpoints all the same
@@ -226,7 +227,7 @@ def _check_parts(name: str, first: int, rows: _Rows, *, nearest: bool) -> None:
     right = slope > 0
     if not nearest:
         right &= (sums.likeness >= _ALIKE) & (slope <= _LARGER)
-    wrong = ~np.isfinite(error) | (_telling(sums, rows) & ~right)
+    wrong = ~np.isfinite(error) | (_telling(sums, rows, _COARSE if nearest else _OUTLIER) & ~right)
     if wrong.any():
         row, part = (int(i[0]) for i in np.nonzero(wrong))
         raise UnfaithfulError(f"{name}: {_where(first + row, part, _PART)} are {_how(slope, error, (row, part))}")
@@ -249,13 +250,13 @@ def _how(slope: Array, error: Array, at: tuple[int, int]) -> str:
     return f"{slope[at]:.2g} times the source's, and {np.sqrt(error[at]):.2g} of its size away"
 
 
-def _telling(sums: _Sums, rows: _Rows) -> Array:
+def _telling(sums: _Sums, rows: _Rows, outlier: float) -> Array:
     """Say which parts are large enough, beside those that may share their step, for rounding to leave something."""
     energy = sums.energy
     most = np.maximum(rows.want.max(axis=-1), -rows.want.min(axis=-1))
     parts = most[:, : energy.shape[-1] * _PART // rows.want.shape[-1]].reshape(*energy.shape, -1).max(axis=-1)
     telling = (energy >= _FAINT * _around(energy)) & (energy >= _NOTHING * energy.mean())
-    return telling & (parts * _OUTLIER >= most.max(axis=-1, keepdims=True))
+    return telling & (parts * outlier >= most.max(axis=-1, keepdims=True))
 
 
 def _where(row: int, block: int, size: int) -> str:

@@ -75,6 +75,14 @@ def test_an_outlier_that_widens_a_scale_passes(tmp_path: Path) -> None:
     assert verdict(tmp_path, stored, source=source).tensors == 4
 
 
+@pytest.mark.parametrize(("bits", "times"), [(2, 8), (3, 15), (4, 30)])
+def test_parts_that_levels_of_few_bits_make_nothing_of_pass(tmp_path: Path, bits: int, times: float) -> None:
+    source = original()
+    source["a.q_proj.weight"][:, :32] *= times
+    stored = {name: rounded(v, bits, group=64) if v.ndim == 2 else v for name, v in source.items()}
+    assert verdict(tmp_path, stored, source=source, nearest=32).tensors == 4
+
+
 def double_a_row(w: Weights) -> None:
     w["a.q_proj.weight"][5] *= 2
 

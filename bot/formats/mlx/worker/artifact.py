@@ -22,6 +22,7 @@ _Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and it
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _GROUP = 32  # weights that share a scale at least; each is rounded to the nearest of its levels
+_EXACT = 4  # bits at most, of which such scales leave each weight the nearest level
 _SCALES = 2**-9  # the relative error of scales and offsets, which have the type of the model: bfloat16 mostly
 _EXPERTS = ".switch_mlp."  # mlx-lm stacks the experts of a layer, and calls their matrices by what they do
 _EXPERT_MATRICES = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
@@ -88,7 +89,7 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     leaves = tree_flatten(model.leaf_modules(), is_leaf=lambda m: isinstance(m, nn.Module))
     for path, module in sorted(leaves, key=lambda leaf: model_order(leaf[0])):
         for name, values in _weights(module):
-            yield from _named(f"{path}.{name}", values)
+            yield from _named(f"{path}.{name}", values, _GROUP if getattr(module, "bits", 0) <= _EXACT else 0)
         module.clear()  # what was read stays in memory while anything refers to it
         mx.clear_cache()
 
@@ -140,11 +141,11 @@ def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> 
     )
 
 
-def _named(name: str, values: Iterator[_Rows]) -> Iterator[ArtifactWeight]:
+def _named(name: str, values: Iterator[_Rows], nearest: int) -> Iterator[ArtifactWeight]:
     """Give weights the names of the checkpoint. mlx-lm keeps all but those of experts."""
     layer, experts, matrix = name.partition(_EXPERTS)
     for number, (shape, parts) in enumerate(values):
         if experts:
             kind, _, rest = matrix.partition(".")
             name = f"{layer}.experts.{number}.{_EXPERT_MATRICES[kind]}.{rest}"
-        yield ArtifactWeight(sources=(name,), shape=shape, parts=parts, nearest=_GROUP, scales=_SCALES)
+        yield ArtifactWeight(sources=(name,), shape=shape, parts=parts, nearest=nearest, scales=_SCALES)
