@@ -126,7 +126,7 @@ def test_a_repo_of_another_source_is_refused_with_what_to_do(
     held: tuple[tuple[str, str | None], ...], named: str
 ) -> None:
     source = record(("microsoft/Phi-9", COMMIT)).builds[0].build.source
-    with pytest.raises(OtherSourceError, match=f"^me/x holds what was made from {named}, not from micro") as caught:
+    with pytest.raises(OtherSourceError, match=f"^me/x holds files made from {named}, not from micro") as caught:
         naming.check_source("me/x", record(*held), source, {"azure/Phi-9": "azure/Phi-9"}.get)
     assert 'publish.repo in phi-bot.toml to a template with the owner in it, such as "{owner}-' in caught.value.hint
 

@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from bot.records.artifacts import Json
-from tests.controls.checkpoint import change_json
+from tests.controls.checkpoint import Array, bfloat16, change_json, float32
 
 DOUBLED_SCALE = "one quantization scale doubled"
+LARGER_SCALE = "one quantization scale a twentieth too large"
 NO_STOP_TOKEN = "the end of a turn no stop token"
 OTHER_PRE_TOKENIZER = "another pre-tokenizer"  #: numbers are split into threes; then they are not
+
+#: What a fault multiplies a scale by. The smaller one is less than rounding to 4 bits does to a single weight.
+FACTORS = {DOUBLED_SCALE: 2.0, LARGER_SCALE: 1.05}
 
 TOKENIZER_FILES = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -27,16 +31,22 @@ def only(folder: Path, pattern: str) -> Path:
     return path
 
 
-def double(path: Path, place: int, kind: str) -> None:
-    """Double the number at a place of a file: of a type of numpy's, or bfloat16."""
+def scale_of(scales: Array, fault: str) -> int:
+    """Return which of a matrix's scales a fault is put into: the largest is doubled, the median grows a little."""
+    order = np.argsort(np.abs(scales), axis=None)
+    return int(order[-1] if fault == DOUBLED_SCALE else order[len(order) // 2])
+
+
+def enlarge(path: Path, place: int, kind: str, fault: str) -> None:
+    """Change the scale at a place of a file as a fault says: of a type of numpy's, or bfloat16."""
     width = 2 if kind == "bfloat16" else np.dtype(kind).itemsize
     with path.open("r+b") as file:
         file.seek(place)
         stored = file.read(width)
         if kind == "bfloat16":
-            new = (int.from_bytes(stored, "little") + 0x80).to_bytes(2, "little")  # one more in the exponent
+            new = bfloat16(float32(np.frombuffer(stored, "<u2")) * np.float32(FACTORS[fault])).tobytes()
         else:
-            new = (np.frombuffer(stored, kind) * 2).astype(kind).tobytes()
+            new = (np.frombuffer(stored, kind) * FACTORS[fault]).astype(kind).tobytes()
         file.seek(place)
         file.write(new)
 

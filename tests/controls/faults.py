@@ -8,11 +8,12 @@ import numpy as np
 
 from bot.catalogue.families import DEFAULT
 from bot.records.artifacts import Json
-from tests.controls.artifacts import DOUBLED_SCALE, NO_STOP_TOKEN, OTHER_PRE_TOKENIZER, cut_short
+from tests.controls.artifacts import DOUBLED_SCALE, LARGER_SCALE, NO_STOP_TOKEN, OTHER_PRE_TOKENIZER, cut_short
 from tests.controls.checkpoint import Tensors, bfloat16, change_json, change_tensors, float32
 from tests.formats.hooks import Damage, all_hooks, hooks
 
 FORMATS = tuple(all_hooks())
+_SIGN = 1 << 15  # of a number in bfloat16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class Fault:
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats in which it makes sense."""
-        return FORMATS if self.source or self.artifact else tuple(n for n in FORMATS if self.name in hooks(n).faults)
+        built = tuple(n for n in FORMATS if self.family not in hooks(n).refused)
+        return built if self.source or self.artifact else tuple(n for n in built if self.name in hooks(n).faults)
 
 
 def _swap_layers(source: Path) -> None:
@@ -66,6 +68,37 @@ def _permute_queries_and_keys(source: Path) -> None:
             tensors[name] = np.concatenate([turned.reshape((heads + kv) * size, -1), rows[(heads + kv) * size :]])
 
     change_tensors(source, permute)
+
+
+def _turn_a_head_the_other_way(source: Path) -> None:
+    """Change the sign of half of one head's queries and keys, as a converter does that has another sign of the sine."""
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    heads, size = config["num_attention_heads"], config["hidden_size"] // config["num_attention_heads"]
+
+    def turn(tensors: Tensors) -> None:
+        rows = tensors["model.layers.1.self_attn.qkv_proj.weight"]
+        for first in (0, heads * size):
+            rows[first + size // 2 : first + size] ^= _SIGN
+
+    change_tensors(source, turn)
+
+
+def _exchange_experts(source: Path) -> None:
+    def exchange(tensors: Tensors) -> None:
+        first = [n for n in tensors if ".layers.1." in n and ".experts.0." in n]
+        assert first, "experts have other names"
+        for name in first:
+            other = name.replace(".experts.0.", ".experts.1.")
+            tensors[name], tensors[other] = tensors[other], tensors[name]
+
+    change_tensors(source, exchange)
+
+
+def _drop_a_bias(source: Path) -> None:
+    def drop(tensors: Tensors) -> None:
+        tensors["model.layers.1.self_attn.v_proj.bias"][:] = 0
+
+    change_tensors(source, drop)
 
 
 def _wrong_base(source: Path) -> None:
@@ -135,11 +168,15 @@ def _one_newline_less(source: Path) -> None:
 FAULTS = (
     Fault(name="two layers swapped", seen_by="weights", source=_swap_layers),
     Fault(name="rows of queries and keys permuted", seen_by="weights", source=_permute_queries_and_keys),
+    Fault(name="one head turned the other way", seen_by="weights", source=_turn_a_head_the_other_way),
+    Fault(name="two experts exchanged", seen_by="weights", source=_exchange_experts, family="phi-3.5-moe"),
+    Fault(name="a bias dropped", seen_by="weights", source=_drop_a_bias, family="phi-2"),
     Fault(name="rotary base ten times as large", seen_by="rotary", source=_wrong_base),
     Fault(name="long and short factors exchanged", seen_by="rotary", source=_exchange_factors),
     Fault(name="one embedding row shifted", seen_by="weights", source=_shift_embedding_row),
     Fault(name="norm weights dropped", seen_by="weights", source=_drop_norms),
     Fault(name=DOUBLED_SCALE, seen_by="weights"),
+    Fault(name=LARGER_SCALE, seen_by="weights"),
     Fault(name="output matrix not tied", seen_by="weights", source=_untie, family="phi-4-mini"),
     Fault(name=NO_STOP_TOKEN, seen_by="stop tokens"),
     Fault(name=OTHER_PRE_TOKENIZER, seen_by="tokenizer", family="phi-4-mini"),

@@ -53,6 +53,7 @@ class Hooks:
     first, where that is another than in other formats. ``files`` are the names and texts of a made-up artifact,
     ``published`` the names of a real one's; ``{model}`` and ``{name}`` stand for those. ``versions`` and ``runtime``
     are as a record has them. ``most_memory`` is what building a row of Phi-4's width may take, in bytes resident.
+    ``refused`` are the families (docs/families.md) that its toolchain cannot build.
     """
 
     journey: Journey
@@ -64,6 +65,7 @@ class Hooks:
     runtime: str
     most_memory: float
     seen_by: Mapping[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
 
 @cache

@@ -229,7 +229,7 @@ def test_a_file_that_somebody_put_into_the_pull_request(world: World, api: HfApi
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda b: b["files"][0].update(path="modeling.py"), "none of GGUF"),
+        (lambda b: b["files"][0].update(path="modeling.py"), "not one of GGUF"),
         (lambda b: b["files"][0].update(sha256="0" * 64), "not as it was built"),
         (lambda b: b["source"].update(repo_id="evil/Phi-9-mini"), "not the model that maintainer asked for"),
         (lambda b: b["source"].update(content_digest="0" * 64), "other content"),

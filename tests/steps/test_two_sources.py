@@ -136,7 +136,7 @@ def test_names_that_differ_in_capitals_alone_are_one_repo(world: World) -> None:
     assert jobs(todo) == {ONE: [REPO, REPO]}
     assert refused(todo, *ROWS) == f"me/phi-9-MINI-GGUF is for {ONE}, so azure/phi-9-MINI cannot go there"
     world.publish(world.build(world.one))
-    assert refused(world.plan(other), *ROWS) == f"{REPO} holds what was made from {ONE}, not from azure/phi-9-MINI"
+    assert refused(world.plan(other), *ROWS) == f"{REPO} holds files made from {ONE}, not from azure/phi-9-MINI"
 
 
 def test_in_no_cycle_one_undoes_the_other(world: World) -> None:
@@ -145,7 +145,7 @@ def test_in_no_cycle_one_undoes_the_other(world: World) -> None:
     before = world.state()
     for _ in range(3):
         todo = world.plan()
-        assert refused(todo, *ROWS) == f"{REPO} holds what was made from {OTHER}, not from {ONE}"
+        assert refused(todo, *ROWS) == f"{REPO} holds files made from {OTHER}, not from {ONE}"
         assert (jobs(todo), len(todo.done)) == ({}, 2)
         world.publish(*(a for job in todo.jobs for a in artifacts[job.release.repo_id]))
     assert world.state() == before
@@ -164,7 +164,7 @@ def test_a_repo_in_which_two_are_mixed_already_is_refused_before_anything_is_bui
     operation = CommitOperationAdd("phi-bot.json", json.dumps(record).encode())
     world.api.create_commit(REPO, operations=[operation], commit_message="as it was once")  # the card says nothing
     todo = world.plan(world.one, rows=["gguf/q6_k"])
-    assert refused(todo, "gguf/q6_k") == f"{REPO} holds what was made from {OTHER}, not from {ONE}"
+    assert refused(todo, "gguf/q6_k") == f"{REPO} holds files made from {OTHER}, not from {ONE}"
     assert todo.jobs == ()
 
 
@@ -205,7 +205,7 @@ def test_publishing_leaves_what_is_anothers_as_it_is(world: World) -> None:
     world.publish(world.build(world.one))
     before = world.state()
     report = world.publish(world.build(world.other), world.build(world.other, "onnx/cpu-int4"))
-    assert refused(report, "gguf/q4_k_m").endswith(f"-GGUF holds what was made from {ONE}, not from {OTHER}")
+    assert refused(report, "gguf/q4_k_m").endswith(f"-GGUF holds files made from {ONE}, not from {OTHER}")
     assert [p.repo_id for p in report.publications] == ["me/Phi-9-mini-onnx"]  # it holds up nothing else
     assert world.state() == before
 
@@ -228,7 +228,7 @@ def test_large_files_of_the_other_are_not_uploaded_ahead(world: World) -> None:
         world.hub, partial(publish_target, namespace="me", private=False), world.said, Owners(hub=world.hub)
     ) as ahead:
         ahead.offer(artifact)
-    assert world.said.lines[-1].startswith(f"gguf/q4_k_m was not uploaded ahead: {REPO} holds what was made from {ONE}")
+    assert world.said.lines[-1].startswith(f"gguf/q4_k_m was not uploaded ahead: {REPO} holds files made from {ONE}")
     assert {p.name for p in (world.folder / "hub" / "blobs").rglob("*")} == blobs
 
 
@@ -242,7 +242,7 @@ def test_the_other_is_neither_staged_nor_promoted(world: World) -> None:
     both = staged(world.build(world.one), world.build(world.other))  # nobody can know whose it will be
     assert len(both.staged) == 2
     report = promoted()
-    assert refused(report, "gguf/q4_k_m").startswith(f"{REPO} holds what was made from ")
+    assert refused(report, "gguf/q4_k_m").startswith(f"{REPO} holds files made from ")
     before = world.state()
     (owner,) = before[1]
     for _ in range(2):
@@ -297,6 +297,6 @@ def test_a_model_that_was_renamed_is_the_same_one(world: World, hub: RunningHub)
     assert (again.jobs, again.failures, len(again.done)) == ((), (), 2)
 
     late = proven.release(hub, ONE, model__safetensors=models.safetensors(models.TENSORS, fill=3))
-    assert refused(world.plan(late), *ROWS) == f"{REPO} holds what was made from {moved}, not from {ONE}"
+    assert refused(world.plan(late), *ROWS) == f"{REPO} holds files made from {moved}, not from {ONE}"
     assert refused(world.publish(world.build(late, "gguf/q6_k")), "gguf/q6_k")
     assert world.plan(changed).jobs == ()  # and the other way round nothing is undone

@@ -1,13 +1,24 @@
 """What tests and benchmarks of all formats ask GGUF (tests/formats/hooks.py)."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from bot.progress import Silent
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from tests.controls.artifacts import DOUBLED_SCALE, NO_STOP_TOKEN, OTHER_PRE_TOKENIZER, only, replace_bytes
+from tests.controls.artifacts import (
+    FACTORS,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    enlarge,
+    only,
+    replace_bytes,
+    scale_of,
+)
 from tests.formats.hooks import ByHand, Hooks, Journey
 from tests.worker.running import run_python
 
@@ -27,18 +38,17 @@ for ids, count in json.loads(sys.argv[2]):
 print(json.dumps(out))
 """
 
-# Doubles the scale of the block with the largest one, in a matrix of k-quants that have it first.
-_DOUBLE = """
-import sys, numpy as np
+# Prints where the scales of the blocks of a matrix are in the file, which k-quants have first: one a block.
+_SCALES = """
+import sys
 from gguf import GGUFReader, GGMLQuantizationType
-reader = GGUFReader(sys.argv[1], "r+")
-tensor = next(t for t in reader.tensors if t.tensor_type == GGMLQuantizationType.Q4_K and "blk.1." in t.name)
-scales = tensor.data.reshape(-1, 144)[:, :2].copy().view(np.float16)[:, 0]
-block = int(scales.argmax())
-tensor.data.reshape(-1, 144)[block, :2] = np.array([scales[block] * 2]).view(np.uint8)
-reader.data.flush()
+tensor = next(
+    t for t in GGUFReader(sys.argv[1]).tensors if t.tensor_type == GGMLQuantizationType.Q4_K and "blk.1." in t.name
+)
+print(tensor.data_offset, tensor.data.size)
 """
 
+_BLOCK = 144  # bytes of 256 weights of Q4_K
 _THREADS = 2
 _QUANTIZE = """
 import ctypes, sys
@@ -52,8 +62,12 @@ sys.exit(llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.by
 _CONVERTED = {"F32", "F16", "BF16"}  # types that the converter writes itself
 
 
-def _double_a_scale(folder: Path) -> None:
-    run_python(ensure("gguf", Silent()), _DOUBLE, only(folder, "*.gguf"))
+def _enlarge_a_scale(folder: Path, fault: str) -> None:
+    path = only(folder, "*.gguf")
+    start, size = map(int, run_python(ensure("gguf", Silent()), _SCALES, path).split())
+    blocks = np.frombuffer(path.read_bytes()[start : start + size], np.uint8).reshape(-1, _BLOCK)
+    scales = blocks[:, :2].copy().view("<f2")
+    enlarge(path, start + _BLOCK * scale_of(scales, fault), "<f2", fault)
 
 
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
@@ -75,7 +89,7 @@ HOOKS = Hooks(
     journey=Journey(variant="gguf/q4_k_m", program=_PROGRAM),
     by_hand=ByHand(commands=_commands, memory=0.15, between=2),
     faults={
-        DOUBLED_SCALE: _double_a_scale,
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
         # llama.cpp knows the token by its text: to stop being a stop token it needs another text.
         NO_STOP_TOKEN: lambda folder: replace_bytes(only(folder, "*.gguf"), b"<|end|>", b"<|End|>"),
         OTHER_PRE_TOKENIZER: lambda folder: replace_bytes(only(folder, "*.gguf"), b"gpt-4o", b"falcon"),

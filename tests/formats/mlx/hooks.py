@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,16 @@ from bot.records.artifacts import Json, Variant
 from bot.records.evidence import Evidence
 from bot.toolchains import Toolchain
 from tests.controls.artifacts import (
-    DOUBLED_SCALE,
+    FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
     TOKENIZER_FILES,
-    double,
+    enlarge,
     forget_stop_token,
+    scale_of,
     split_differently,
 )
+from tests.controls.checkpoint import float32
 from tests.formats.hooks import ByHand, Hooks, Journey
 
 _PROGRAM = """
@@ -37,7 +40,7 @@ def _alike(evidence: Evidence) -> int | None:
     return 2 if "on the CPU" in evidence.runtime else None
 
 
-def _double_a_scale(folder: Path) -> None:
+def _enlarge_a_scale(folder: Path, fault: str) -> None:
     path = folder / "model.safetensors"
     data = path.read_bytes()
     header_size = int.from_bytes(data[:8], "little")
@@ -46,8 +49,8 @@ def _double_a_scale(folder: Path) -> None:
     assert entry["dtype"] == "BF16"
     start = 8 + header_size + entry["data_offsets"][0]
     end = 8 + header_size + entry["data_offsets"][1]
-    scales = (np.frombuffer(data[start:end], "<u2").astype("<u4") << 16).view("<f4")
-    double(path, start + 2 * int(np.abs(scales).argmax()), "bfloat16")
+    scales = float32(np.frombuffer(data[start:end], "<u2"))
+    enlarge(path, start + 2 * scale_of(scales, fault), "bfloat16", fault)
 
 
 def _forget_stop_token(folder: Path) -> None:
@@ -70,7 +73,7 @@ HOOKS = Hooks(
     journey=Journey(variant="mlx/4bit", program=_PROGRAM, alike=_alike),
     by_hand=ByHand(commands=_commands, memory=None),
     faults={
-        DOUBLED_SCALE: _double_a_scale,
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
         NO_STOP_TOKEN: _forget_stop_token,
         OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
     },

@@ -1,19 +1,23 @@
 """What tests and benchmarks of all formats ask ONNX (tests/formats/hooks.py)."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from bot.progress import Silent
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.controls.artifacts import (
-    DOUBLED_SCALE,
+    FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
     TOKENIZER_FILES,
-    double,
+    enlarge,
     forget_stop_token,
+    scale_of,
     split_differently,
 )
 from tests.formats.hooks import ByHand, Hooks, Journey
@@ -41,21 +45,22 @@ for ids, count in json.loads(sys.argv[2]):
 print(json.dumps(out))
 """
 
-# Prints where the largest scale of a matrix is in the file of weights, and its type.
-_LARGEST_SCALE = """
-import sys, numpy as np, onnx_ir
+# Prints where the scales of a matrix are in the file of weights, how many, and their type.
+_SCALES = """
+import sys, onnx_ir
 model = onnx_ir.load(sys.argv[1] + "/model.onnx")
 name, value = next((n, v) for n, v in model.graph.initializers.items() if ".1.attn.qkv" in n and n.endswith("scales"))
 tensor = value.const_value
-scales = np.array(tensor.numpy())
-place = tensor.offset + int(np.abs(scales).argmax()) * scales.itemsize
-print(place, scales.dtype.str)
+scales = tensor.numpy()
+print(tensor.offset, scales.size, scales.dtype.str)
 """
 
 
-def _double_a_scale(folder: Path) -> None:
-    place, kind = run_python(ensure("onnx", Silent()), _LARGEST_SCALE, folder).split()
-    double(folder / "model.onnx.data", int(place), kind)
+def _enlarge_a_scale(folder: Path, fault: str) -> None:
+    start, count, kind = run_python(ensure("onnx", Silent()), _SCALES, folder).split()
+    path = folder / "model.onnx.data"
+    scales = np.fromfile(path, kind, int(count), offset=int(start))
+    enlarge(path, int(start) + scales.itemsize * scale_of(scales, fault), kind, fault)
 
 
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
@@ -73,11 +78,12 @@ HOOKS = Hooks(
     journey=Journey(variant="onnx/cpu-int4", program=_PROGRAM, fetched=("--include", "cpu-int4/*"), inside="cpu-int4"),
     by_hand=ByHand(commands=_commands, memory=6.3),
     faults={
-        DOUBLED_SCALE: _double_a_scale,
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
         NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "genai_config.json"),
         OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
     },
     seen_by={OTHER_PRE_TOKENIZER: "loading"},
+    refused=("phi-3.5-moe",),
     files={"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},
     published=("genai_config.json", "model.onnx", "model.onnx.data", *TOKENIZER_FILES),
     versions={"onnx-ir": "1.1.0", "onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0"},

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,12 +11,13 @@ import numpy as np
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 from tests.controls.artifacts import (
-    DOUBLED_SCALE,
+    FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
     TOKENIZER_FILES,
-    double,
+    enlarge,
     forget_stop_token,
+    scale_of,
     split_differently,
 )
 from tests.formats.hooks import ByHand, Hooks, Journey
@@ -33,7 +35,7 @@ print(json.dumps(out))
 """
 
 
-def _double_a_scale(folder: Path) -> None:
+def _enlarge_a_scale(folder: Path, fault: str) -> None:
     for layer in ET.parse(folder / "openvino_model.xml").iter("layer"):  # noqa: S314
         if layer.get("type") == "Const" and re.search(r"layers\.1\..*/scale$", layer.get("name", "")):
             data = layer.find("data")
@@ -42,7 +44,7 @@ def _double_a_scale(folder: Path) -> None:
             start, size = int(data.get("offset", "")), int(data.get("size", ""))
             path = folder / "openvino_model.bin"
             scales = np.frombuffer(path.read_bytes()[start : start + size], "<f2")
-            double(path, start + 2 * int(np.abs(scales).argmax()), "<f2")
+            enlarge(path, start + 2 * scale_of(scales, fault), "<f2", fault)
             return
     raise AssertionError("no scale of layer 1")
 
@@ -62,7 +64,7 @@ HOOKS = Hooks(
     journey=Journey(variant="openvino/int4", program=_PROGRAM, fetched=()),
     by_hand=ByHand(commands=_commands, memory=2.6, between=2),
     faults={
-        DOUBLED_SCALE: _double_a_scale,
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
         NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "generation_config.json"),
         OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "openvino_tokenizer.bin"),
     },
