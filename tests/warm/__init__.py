@@ -23,6 +23,7 @@ ON = True  #: unset where a test is about what a whole process takes
 
 _HERE = Path(__file__).parent
 _PREFIX = "warm-"  # of the folders that stand-ins are in
+_TEMPORARY = tempfile.gettempdir()  # before any test has one of its own, which ends with that test
 
 
 def warm(toolchain: Toolchain) -> Toolchain:
@@ -36,7 +37,7 @@ def warm(toolchain: Toolchain) -> Toolchain:
 def _interpreter(name: str, python: Path) -> Path:
     """Start the server of a toolchain; return what stands in for its interpreter until this process ends."""
     imports = lock.read(lock_file(name)).imports
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_TEMPORARY))
     address, interpreter = folder / "socket", folder / "python"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening, (folder / "log").open("wb") as log:
         listening.bind(str(address))

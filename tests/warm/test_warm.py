@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import tests.warm
 from bot.progress import Silent
 from bot.toolchains import Toolchain, names
 from bot.toolchains.enter import child_environment
@@ -52,6 +55,17 @@ def printed(toolchain: Toolchain, code: str, *args: str, scratch: Path) -> Seque
 def is_forked(toolchain: Toolchain, scratch: Path) -> bool:
     """What the server forks are all its children; what is cold is a child of ours."""
     return int(printed(toolchain, PARENT, scratch=scratch)[0]) != os.getpid()
+
+
+def test_it_outlives_the_temporary_folder_of_the_test_that_asked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cold = ensure("plots", Silent())
+    warmed = replace(cold, python=tests.warm._interpreter.__wrapped__("plots", cold.python))
+    assert list(tmp_path.glob("**/socket")) == []
+    assert is_forked(warmed, tmp_path)
 
 
 def test_it_has_the_libraries_and_nothing_of_what_ran_before(toolchain: Toolchain, tmp_path: Path) -> None:
