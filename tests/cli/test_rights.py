@@ -35,8 +35,8 @@ def ready(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     def entered(*_: object) -> None:
         pytest.fail("a toolchain was entered")
 
-    for step in ("build", "verify"):
-        monkeypatch.setattr(f"bot.steps.{step}.ensure", entered)
+    for module in ("build_job", "build_together", "verify_artifact", "weights_pass"):
+        monkeypatch.setattr(f"bot.proving.{module}.ensure", entered)
     proven.put(world.hub, NEW)
     return world
 

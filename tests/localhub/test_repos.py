@@ -301,7 +301,7 @@ def test_branches_and_tags(api: HfApi) -> None:
         api.create_tag("org/m", tag="v1.0")
     assert status_of(error) == 409
     api.create_branch("org/m", branch="next/try", exist_ok=True)
-    with pytest.raises(HfHubHTTPError, match="no branch"):
+    with pytest.raises(HfHubHTTPError, match="is not a branch"):
         api.upload_file(path_or_fileobj=b"3", path_in_repo="v", repo_id="org/m", revision="v1.0")
     api.delete_tag("org/m", tag="v1.0")
     api.delete_branch("org/m", branch="next/try")

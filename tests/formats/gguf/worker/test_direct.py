@@ -250,7 +250,7 @@ importance.read = lambda _: ImportanceMatrix(file="imatrix.gguf", dataset="a tex
 
 
 def killed_after(writes: int) -> str:
-    return killing("worker.placed:Placed", "write", after=writes)
+    return killing("worker.placed:PlacedFile", "write", after=writes)
 
 
 def variant_of(kind: str, **options: Json) -> Variant:

@@ -104,4 +104,4 @@ def test_what_it_does_not_know_goes_mlx_lms_own_way(
 
 
 def killed_after(writes: int) -> str:
-    return killing("worker.placed:Placed", "write", after=writes)
+    return killing("worker.placed:PlacedFile", "write", after=writes)

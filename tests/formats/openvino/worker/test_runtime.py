@@ -140,7 +140,10 @@ def test_a_stop_token_that_is_not_named_is_missed(
     config["eos_token_id"].remove(end)
     file.write_text(json.dumps(config))
     said = failures(measure(toolchain, changed, INT8, sample, reference, tmp_path / "log"))
-    assert said == {"stop tokens": "generating does not end at '<|end|>'"}
+    assert said == {
+        "stop tokens": "generating does not end at '<|end|>'",
+        "generation": "wrote '<|end|>' in an answer and went on",
+    }
 
 
 def test_a_model_that_ends_in_something_else_than_a_product_is_not_measured(
