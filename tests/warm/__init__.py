@@ -23,7 +23,10 @@ ON = True  #: unset where a test is about what a whole process takes
 
 _HERE = Path(__file__).parent
 _PREFIX = "warm-"  # of the folders that stand-ins are in
-_TEMPORARY = tempfile.gettempdir()  # before any test has one of its own, which ends with that test
+
+# Of before any test: what the first test that asks has of its own ends with it, and differs from what all others have.
+_TEMPORARY = tempfile.gettempdir()
+_ENVIRONMENT = child_environment(_TEMPORARY) | {"OPENBLAS_NUM_THREADS": "1"}  # each core has a process that tests
 
 
 def warm(toolchain: Toolchain) -> Toolchain:
@@ -47,7 +50,7 @@ def _interpreter(name: str, python: Path) -> Path:
             stdin=subprocess.PIPE,  # its end tells the server that this process is gone
             stdout=log,
             stderr=log,
-            env=child_environment(str(folder)) | {"OPENBLAS_NUM_THREADS": "1"},  # each core has a process that tests
+            env=_ENVIRONMENT | {"HF_HOME": str(folder)},
             pass_fds=[listening.fileno()],
             start_new_session=True,  # Ctrl-C is for who asked
         )

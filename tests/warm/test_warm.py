@@ -64,6 +64,7 @@ def test_it_outlives_the_temporary_folder_of_the_test_that_asked_first(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     cold = ensure("plots", Silent())
     warmed = replace(cold, python=tests.warm._interpreter.__wrapped__("plots", cold.python))
+    monkeypatch.undo()
     assert list(tmp_path.glob("**/socket")) == []
     assert is_forked(warmed, tmp_path)
 
