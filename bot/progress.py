@@ -4,9 +4,9 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -30,6 +30,11 @@ class Task(Protocol):
     def update(self, what: str, done: int, total: int, unit: str) -> None:
         """Say how far it is. ``what`` may change on the way; a total of 0 means that it is not known."""
         ...
+
+
+def show_event(task: Task, event: Mapping[str, Any]) -> None:
+    """Show an event of progress that a worker printed."""
+    task.update(event["what"], event["done"], event["total"], event["unit"])
 
 
 class Display(Protocol):

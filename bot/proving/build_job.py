@@ -15,7 +15,7 @@ from bot.context import Context
 from bot.errors import BuildError, NotFiniteError, PhiBotError, RecordError
 from bot.formats import recipes
 from bot.formats.registry import all_formats, worker_module
-from bot.progress import Task
+from bot.progress import Task, show_event
 from bot.proving.imatrix_trial import Trials, to_build
 from bot.proving.job_disk import folder_of, need_disk, streams
 from bot.records.artifacts import (
@@ -134,7 +134,7 @@ class _Builder:
 
             def on_event(event: dict[str, Json]) -> None:
                 if event["event"] == "progress":
-                    task.update(event["what"], event["done"], event["total"], event["unit"])
+                    show_event(task, event)
                 elif event["event"] == "note":
                     self.context.display.say(f"{self.job.format}: {event['message']}")
                 else:

@@ -12,9 +12,9 @@ from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.context import Context
 from bot.devices.here import missing_for
 from bot.errors import BuildError, PhiBotError, VerifyError
-from bot.formats.registry import all_formats, worker_module
+from bot.formats.registry import all_formats
 from bot.progress import Task
-from bot.proving.weights_pass import Found, compare_weights
+from bot.proving.weights_pass import Found, compare_weights, run_verify
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
 from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
@@ -181,14 +181,7 @@ def _altered(found: tuple[FileEntry, ...], built: tuple[FileEntry, ...]) -> str 
 
 def _run(given: AtHand, toolchain: Toolchain, request: VerifyTask, log: Path, task: Task) -> Json:
     try:
-        return given.run_worker(
-            toolchain,
-            worker_module(toolchain.name),
-            "verify",
-            request,
-            log=log,
-            on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
-        )
+        return run_verify(given, toolchain, request, log, task)
     except BuildError as error:  # the runtime died of it
         return _failed("runtime", error.message)
 

@@ -14,7 +14,7 @@ from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.errors import PhiBotError
 from bot.formats.registry import worker_module
-from bot.progress import Silent, Together
+from bot.progress import Silent, Task, Together, show_event
 from bot.records.artifacts import Artifact, Json, Release
 from bot.records.failures import interruption
 from bot.records.tasks import VerifyTask
@@ -84,16 +84,15 @@ def _compare(
     log = context.workspace.log(f"{variant.name}-verify-{artifact.build.source.content_digest[:12]}")
     with shown.task(variant.name) as task:
         try:
-            return given.run_worker(
-                toolchain,
-                worker_module(toolchain.name),
-                "verify",
-                request,
-                log=log,
-                on_event=lambda e: task.update(e["what"], e["done"], e["total"], e["unit"]),
-            )
+            return run_verify(given, toolchain, request, log, task)
         except PhiBotError as error:
             return error
         finally:
             if given.reader is not None:  # one whose worker did not begin would keep all that comes
                 given.reader.close()
+
+
+def run_verify(given: AtHand, toolchain: Toolchain, request: VerifyTask, log: Path, task: Task) -> Json:
+    """Let a worker check an artifact, or its weights alone. Raises what ``AtHand.run_worker`` raises."""
+    module, show = worker_module(toolchain.name), partial(show_event, task)
+    return given.run_worker(toolchain, module, "verify", request, log=log, on_event=show)
