@@ -14,19 +14,19 @@ from tests.controls.test_controls import PAGE
 _HEAD = """\
 # Negative controls
 
-A check is worth what it finds. Here faults are put on purpose into a checkpoint before it is converted, or into a
-converted file, and the file is verified as any other. Its record holds its own hashes, so nothing but what the file
-says and does can give it away. The table was written by running it (`make controls`); tests run it again and fail if
-one slips through, `make sweep` all of it. Each cell names the checks that failed; `n/a`: the fault makes no sense in
-that format.
+A check is worth as much as the faults that it finds. Here faults are put on purpose into a checkpoint before it is
+converted, or into a converted file, and the file is verified like any other. Its record holds the hashes of the faulty
+file, so only its content and its behaviour can give it away. `make controls` writes the table by trying every fault.
+`make test` tries each of them again in one format, `make sweep` in all, and both fail if one is not found. Each cell
+names the checks that failed; `n/a`: the fault makes no sense in that format.
 
 | Fault |{columns}
 |:------|{rules}
 {rows}
 
-The checks are those of [verification](verification.md). Distances are the last line of defence rather than the
-first: on a small model some of these faults change the predictions no more than quantizing does, which is why weights
-and rotary embeddings are compared themselves.
+The checks are those of [verification](verification.md). Distances are the last line of defence, not the first: on a
+small model some of these faults change the predictions no more than quantizing does. That is why weights and rotary
+embeddings are compared directly.
 """
 
 

@@ -36,13 +36,13 @@ def test_the_table_of_rights_is_what_the_workflows_ask_for() -> None:
     }
     said = {
         (name.strip("`"), job.strip("`")): (asked, environment.strip("`"))
-        for name, job, asked, environment, _ in tables("Which job has which right")
+        for name, job, asked, environment, _ in tables("Rights of each job")
     }
     assert said == rights
 
 
 def test_the_environments_and_their_secrets_are_said() -> None:
-    said = {row[0].strip("`"): row[1].strip("`") for row in tables("What is set up once")}
+    said = {row[0].strip("`"): row[1].strip("`") for row in tables("Setting it up")}
     assert SECRETS.items() <= said.items()
     named = {job.environment for w in OWN for job in w.jobs if job.environment}
     assert named == {name.strip("` ") for names in said for name in names.split(",")}
