@@ -187,7 +187,7 @@ def _task() -> Any:
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a Unix shell")
 @pytest.mark.parametrize("block", RUN, ids=[b.name for b in RUN])
-def test_an_example_that_is_marked_to_run_prints_what_is_shown(
+def test_an_example_that_is_marked_to_run_prints_the_output_shown(
     block: Block, shell: dict[str, str], tmp_path: Path
 ) -> None:
     for command in page_reader.commands(block):

@@ -30,6 +30,6 @@ def test_a_message_is_one_line_without_control_characters(words: str) -> None:
         assert text.isprintable()
 
 
-def test_what_is_fit_to_be_read_stays_as_it_is() -> None:
+def test_readable_text_stays_as_it_is() -> None:
     words = "gguf/q4_k_m: größer als „4 GB“ 😀 (see …)"
     assert BuildError(words, hint=words).message == words

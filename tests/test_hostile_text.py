@@ -82,7 +82,7 @@ def hidden_in(text: str, *, lines: bool = True) -> list[str]:
 
 
 @given(st.characters())
-def test_what_is_hidden_is_what_unicode_calls_control_or_format_but_for_joiners(character: str) -> None:
+def test_hidden_characters_are_unicodes_control_and_format_ones_except_joiners(character: str) -> None:
     category = unicodedata.category(character)
     assert is_hidden(character) == (category in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in "\u200c\u200d")
 
@@ -120,13 +120,13 @@ def test_no_address_hides_anything(text: str) -> None:
 
 
 @given(hostile)
-def test_what_another_program_printed_is_kept_as_lines_that_command_nothing(text: str) -> None:
+def test_another_programs_output_is_kept_as_lines_that_command_nothing(text: str) -> None:
     kept = logged(f"{text}\n ::{text}\n##[{text}")
     assert not hidden_in(kept)
     assert not re.search(r"(?m)^\s*::|##\[", kept)
 
 
-def test_a_fault_of_the_bots_own_is_printed_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_the_bots_own_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     _bug(ValueError, ValueError(HIDDEN), None)
     printed = capsys.readouterr().err
     assert printed.startswith("ValueError: \\u202e")
@@ -285,7 +285,7 @@ def page_of(address: str) -> str:
     return answer.text
 
 
-def test_pages_of_the_embedded_hub_show_what_names_and_texts_hide(hub: RunningHub) -> None:
+def test_pages_of_the_embedded_hub_show_hidden_characters_of_names_and_texts(hub: RunningHub) -> None:
     api = HfApi(endpoint=hub.url, token=hub.token)
     api.create_repo("me/x")
     name, text = "a\u202etxt.exe", "before \u202eafter\u2066 \x1b[2J\n"

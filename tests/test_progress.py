@@ -144,7 +144,7 @@ def test_a_terminal_gets_a_sign_of_life_where_there_is_no_bar(monkeypatch: pytes
     assert re.search(r"phi-bot run; \d\.\d s so far", file.getvalue())
 
 
-def test_what_gives_signs_of_life_ends_with_who_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_ends_when_its_output_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "SILENCE", 0.05)
     lines, file = _lines()
     with lines.during("phi-bot run"):
@@ -166,7 +166,7 @@ def test_a_long_line_stays_one_line() -> None:
     assert file.getvalue() == "x" * 500 + "\n"
 
 
-def test_what_a_stranger_wrote_cannot_steer_the_terminal() -> None:
+def test_a_strangers_text_cannot_control_the_terminal() -> None:
     lines, file = _lines()
     with lines.task("Building \x1b]0;owned\x07"):
         lines.say("one\ntwo\r\x1b[2Jthree\x9b1m\u202e")

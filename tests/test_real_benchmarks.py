@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_weights_and_sparse_ones_take_no_room(besid
 
 
 @pytest.mark.process
-def test_what_a_command_takes_is_that_of_all_its_processes(tmp_path: Path) -> None:
+def test_the_cost_of_a_command_includes_all_its_processes(tmp_path: Path) -> None:
     child = "import time; a = bytearray(b'x') * (100 << 20); time.sleep(1.5)"
     code = f"""
 import os, subprocess, sys, time
@@ -127,7 +127,7 @@ def test_files_that_hold_weights_have_to_be_on_both_sides() -> None:
     assert compared({}, {}) == (False, [])
 
 
-def test_what_did_not_fit_is_told_by_a_line_through_fewer_layers() -> None:
+def test_a_row_that_did_not_fit_is_extrapolated_from_fewer_layers() -> None:
     half = replace(TAKEN, seconds=6.0, resident=3 * 10**9)
     cells = [_cell("raw", 4, half), _cell("raw", 8, TAKEN), _cell("raw", 32, None), _cell("phi-bot", 32, TAKEN)]
     page = text(Results(machine="two cores", taken="2026-01-01", commit="0" * 12, toolchains={}, cells=tuple(cells)))
@@ -138,7 +138,7 @@ def test_what_did_not_fit_is_told_by_a_line_through_fewer_layers() -> None:
     assert "| `mlx/4bit` | phi-bot | 10.0 (0.29) | 15.0 (1.00) | 4.00 (0.40) |" in page
 
 
-def test_what_the_disk_does_not_hold_is_not_begun(
+def test_a_measurement_too_large_for_the_disk_is_not_begun(
     beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make(SMALL, beside, tmp_path / "made", layers=2)

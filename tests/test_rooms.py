@@ -93,7 +93,7 @@ def room(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(BOT)))
-def test_a_module_imports_what_stands_below_its_room(path: Path) -> None:
+def test_a_module_imports_only_rooms_below_its_own(path: Path) -> None:
     own = room(path)
     for name in imports(path):
         if name not in DOTTED:

@@ -22,7 +22,7 @@ def test_it_is_made_by_the_first_who_needs_it(tmp_path_factory: pytest.TempPathF
     assert (folders[0] / "file").read_text() == "whole"
 
 
-def test_what_was_left_half_made_is_made_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_half_made_data_is_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").touch()
         raise InterruptedError

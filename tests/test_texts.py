@@ -15,7 +15,7 @@ from bot.worker.sample.dialogue import conversations
 KINDS = ("prose", "dialogue", "code", "maths", "languages")
 
 
-def test_the_tokenizer_texts_cover_what_tokenizers_stumble_over() -> None:
+def test_the_tokenizer_texts_cover_the_difficulties_of_tokenizers() -> None:
     plain = texts.tokenizer()
     assert len(plain) >= 300
     strings = plain + [text for of_kind in texts.unusual().values() for text in of_kind]
@@ -48,7 +48,7 @@ def test_unusual_texts_have_a_kind_and_stand_there_alone() -> None:
 
 
 @pytest.mark.parametrize("form", all_formats().values(), ids=all_formats())
-def test_what_a_format_reads_differently_is_a_kind_of_text(form: Format) -> None:
+def test_texts_that_a_format_reads_differently_are_kinds_of_text(form: Format) -> None:
     kinds = {*texts.unusual(), texts.DROPPED_BEFORE, texts.DROPPED_BEHIND, CUT_NUMBERS, texts.WITH_TOOLS}
     for vocabulary in (32064, 100352, 200064):
         assert form.read_differently({"vocab_size": vocabulary}).keys() <= kinds
@@ -85,14 +85,14 @@ def test_documents_are_sorted_by_kind(kind: str, beginning: str) -> None:
     assert texts.evaluation_by_kind()[kind].startswith(beginning)
 
 
-def test_the_sample_is_taught_what_the_prompts_ask() -> None:
+def test_the_sample_is_taught_the_questions_of_the_prompts() -> None:
     taught = {m["content"].removeprefix("And ").lower() for c in conversations(500, seed=0) for m in c}
     for conversation in texts.prompts():
         assert conversation[-1]["role"] == "user"
         assert conversation[-1]["content"].removeprefix("And ").lower() in taught
 
 
-def test_the_conversations_cover_what_templates_do() -> None:
+def test_the_conversations_cover_the_branches_of_templates() -> None:
     chats = texts.conversations()
     assert len({c["name"] for c in chats}) == len(chats)
     roles = {tuple(m["role"] for m in c["messages"]) for c in chats}

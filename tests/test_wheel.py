@@ -102,7 +102,7 @@ def test_every_command_helps_and_refuses_without_the_extras(python: Path, tmp_pa
 
 @pytest.mark.process
 @pytest.mark.parametrize("command", ["demo", "hub serve hub", "hub token hub me", "hub trust hub me/x --claim a=b"])
-def test_what_needs_the_extra_says_what_to_install(python: Path, tmp_path: Path, command: str) -> None:
+def test_a_command_that_needs_the_extra_says_how_to_install_it(python: Path, tmp_path: Path, command: str) -> None:
     done = phi_bot(python, *command.split(), cwd=tmp_path)
     assert done.returncode == NotReadyError.exit_code
     assert done.stderr == (
@@ -113,7 +113,7 @@ def test_what_needs_the_extra_says_what_to_install(python: Path, tmp_path: Path,
 
 
 @pytest.mark.process
-def test_what_the_wheel_brings_along_is_found_away_from_the_checkout(python: Path, tmp_path: Path) -> None:
+def test_files_in_the_wheel_are_found_away_from_the_checkout(python: Path, tmp_path: Path) -> None:
     (where,) = run(str(python), "-I", "-c", "import bot; print(bot.__file__)", cwd=tmp_path).splitlines()
     assert Path(where).is_relative_to(python.parents[1])
     for arguments in (["variants"], ["toolchain", "list"], ["init"]):  # its tables, its locks, its schema

@@ -131,7 +131,7 @@ def test_files_are_named_with_size_and_sha256(tmp_path: Path) -> None:
     assert (entry.path, entry.size, entry.sha256) == ("sub/a.bin", 3, hashlib.sha256(b"abc").hexdigest())
 
 
-def test_what_was_hashed_as_it_was_written_is_not_read_again(tmp_path: Path) -> None:
+def test_a_file_hashed_as_it_was_written_is_not_read_again(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"abc")
     (tmp_path / "config.json").write_bytes(b"{}")
     with Silent().task("hashing") as task:

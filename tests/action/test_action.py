@@ -41,7 +41,7 @@ def report_of(path: str) -> Report:
     return Report.from_json(json.loads(Path(path).read_text()))
 
 
-def test_a_scheduled_run_publishes_what_is_new(runner: Runner, released: RunningHub, work: Path) -> None:
+def test_a_scheduled_run_publishes_new_variants(runner: Runner, released: RunningHub, work: Path) -> None:
     configure(runner, released)
     done = runner.use(publish="yes", work=str(work))
     assert not done.failed, done.log
@@ -142,7 +142,7 @@ def test_a_plan_without_work_is_empty(runner: Runner, released: RunningHub) -> N
     assert "There is nothing to build" in done.summary
 
 
-def test_what_one_job_stages_another_one_promotes(runner: Runner, released: RunningHub, work: Path) -> None:
+def test_one_job_stages_and_another_one_promotes(runner: Runner, released: RunningHub, work: Path) -> None:
     configure(runner, released, namespace="halves")
     staging = runner.use(models=RELEASE, publish="stage", work=str(work))
     assert not staging.failed, staging.log

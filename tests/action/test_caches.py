@@ -67,7 +67,7 @@ def test_an_unknown_variant_is_said(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.usefixtures("environ")
-def test_a_key_is_that_of_what_is_installed_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_depends_on_the_toolchains_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("gguf", "reference")
     key = caches.key(names)
     assert key == caches.key(names)

@@ -26,7 +26,7 @@ def given_inputs(environ: dict[str, str], **inputs: str) -> Inputs:
     return read(environ | {f"INPUT_{name.upper()}": value for name, value in inputs.items()})
 
 
-def test_without_inputs_what_is_configured_is_run_and_nothing_published(environ: dict[str, str]) -> None:
+def test_without_inputs_the_configuration_is_run_and_nothing_published(environ: dict[str, str]) -> None:
     found = given_inputs(environ)
     assert (found.command, found.models, found.publish, found.dry_run) == ("run", (), "no", None)
     assert found.cache
@@ -63,7 +63,7 @@ def test_reports_may_lie_where_they_were_downloaded(environ: dict[str, str]) -> 
     assert given_inputs(environ, command="promote", reports=str(folder)).reports == folder.resolve()
 
 
-def test_what_is_to_be_written_need_not_be_there(environ: dict[str, str]) -> None:
+def test_an_output_folder_need_not_exist(environ: dict[str, str]) -> None:
     assert (
         given_inputs(environ, command="status", out="site").out == Path(environ["GITHUB_WORKSPACE"]).resolve() / "site"
     )
@@ -102,7 +102,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("inputs", "message", "hint"), WRONG, ids=[" ".join(row[0].values())[:40] for row in WRONG])
-def test_a_wrong_input_is_named_with_what_it_may_hold(
+def test_a_wrong_input_is_named_with_its_allowed_values(
     environ: dict[str, str], inputs: dict[str, str], message: str, hint: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:

@@ -22,7 +22,7 @@ def entries(file: Path) -> dict[str, tuple[str, frozenset[str]]]:
     return found
 
 
-def test_what_is_installed_is_a_part_of_what_was_tested() -> None:
+def test_the_installed_packages_are_among_the_tested_ones() -> None:
     action, tested = entries(ACTION_LOCK), entries(ROOT / "requirements.txt")
     assert {"huggingface-hub", "pygithub", "jinja2", "click", "rich"} <= set(action)
     assert "pytest" not in action
@@ -47,7 +47,7 @@ def test_an_old_python_is_said_with_those_that_do(
 
 
 @pytest.mark.process
-def test_what_cannot_be_installed_leaves_nothing_and_one_line(
+def test_a_failed_installation_leaves_nothing_and_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = tmp_path / "requirements.txt"

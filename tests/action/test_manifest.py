@@ -50,7 +50,7 @@ def test_toolchains_are_saved_before_a_model_is_read() -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in TEXT.splitlines() if "uses:" in line], ids=str.strip)
-def test_what_is_used_is_pinned_to_a_commit_and_says_its_version(line: str) -> None:
+def test_every_action_used_is_pinned_to_a_commit_and_says_its_version(line: str) -> None:
     assert re.fullmatch(r"\s+uses: actions/[a-z/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
 
 

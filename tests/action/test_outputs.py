@@ -43,7 +43,7 @@ def test_an_output_cannot_end_itself(tmp_path: Path) -> None:
     assert set(read_pairs(file.read_text())) == {"a"}
 
 
-def test_an_error_is_its_line_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_its_line_and_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
     outputs.error("100% wrong", "Do: this, or that.")
     (found,) = annotations(capsys)
     assert (found.name, found.properties) == ("error", {"title": "phi-bot"})
@@ -102,7 +102,7 @@ def test_a_summary_that_github_would_refuse_is_named_in_place(tmp_path: Path) ->
 
 
 @given(hostile_text, hostile_text)
-def test_no_error_changes_what_a_summary_is_made_of(message: str, hint: str) -> None:
+def test_no_error_changes_the_structure_of_a_summary(message: str, hint: str) -> None:
     assert headings(outputs.failed(message, hint)) == ["Nothing was done"]
 
 

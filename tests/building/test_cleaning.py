@@ -306,7 +306,7 @@ def test_a_source_and_the_view_of_it_go_together_and_count_once(workspace: Works
     assert not view.exists()
 
 
-def test_room_is_made_for_what_comes_next_and_no_more(workspace: Workspace) -> None:
+def test_only_the_needed_room_is_made(workspace: Workspace) -> None:
     for number, digit in enumerate("abc"):
         age(entry(workspace, "references", digit, size=3_000_000), number)
     free = workspace.free()
@@ -330,7 +330,7 @@ def context(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
     return Context(config=config, workspace=workspace, hub=NOBODY, display=Heard()), said
 
 
-def test_a_run_cleans_by_itself_and_knows_what_others_published(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_run_cleans_by_itself_and_knows_the_publications_of_others(workspace: Workspace, tmp_path: Path) -> None:
     of = local(tmp_path / "phi", "")
     here, there = (keep_artifact(workspace, of, name) for name in ("gguf/q4_k_m", "mlx/4bit"))
     for artifact in (here, there):
@@ -358,7 +358,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.process
-def test_what_another_process_uses_stays_until_it_is_dead(workspace: Workspace) -> None:
+def test_files_in_use_by_another_process_stay_until_it_is_dead(workspace: Workspace) -> None:
     used, other = entry(workspace, "references"), entry(workspace, "references", "b")
     for path in (used, other):
         age(path, 99)
@@ -502,7 +502,7 @@ def test_a_step_that_fails_leaves_no_lock(workspace: Workspace) -> None:
 
 
 @pytest.mark.process
-def test_what_can_only_be_read_is_there_all_the_same(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_read_only_artifact_is_there_all_the_same(workspace: Workspace, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1) as disk:
         (disk / "artifact").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -536,7 +536,7 @@ def phi_bot(workspace: Workspace, *arguments: str) -> str:
     return done.output
 
 
-def test_the_command_says_what_it_would_free_and_frees_it(cleanable: Workspace) -> None:
+def test_the_command_lists_its_removals_and_makes_them(cleanable: Workspace) -> None:
     kept = cleanable.root / "references" / ("a" * 32)
     said = phi_bot(cleanable, "--dry-run")
     assert kept.exists()

@@ -35,7 +35,7 @@ def test_another_text_is_another_matrix(another_text: Callable[[], None]) -> Non
 
 @pytest.mark.toolchain
 @pytest.mark.usefixtures("warm_toolchains")
-def test_it_is_measured_once_and_says_what_that_took(sample: Path, tmp_path: Path) -> None:
+def test_it_is_measured_once_and_reports_its_cost(sample: Path, tmp_path: Path) -> None:
     workspace = Workspace(root=tmp_path / "work")
     said: list[str] = []
     for _ in range(2):

@@ -24,7 +24,7 @@ def test_other_weights_are_another_reference() -> None:
 
 @pytest.mark.toolchain
 @pytest.mark.usefixtures("warm_toolchains")
-def test_it_is_computed_once_and_says_what_that_took(sample: Path, tmp_path: Path) -> None:
+def test_it_is_computed_once_and_reports_its_cost(sample: Path, tmp_path: Path) -> None:
     workspace = Workspace(root=tmp_path)
     said: list[str] = []
     for _ in range(2):

@@ -103,7 +103,7 @@ def test_a_killed_download_goes_on_where_the_disk_holds_the_model_once(
 
 
 @pytest.mark.process
-def test_what_a_killed_process_left_half_made_is_room(tmp_path: Path) -> None:
+def test_half_made_files_of_a_killed_process_count_as_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "work", 40) as work:
         process = subprocess.Popen([sys.executable, "-c", SCRATCH, str(work)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

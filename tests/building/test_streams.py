@@ -110,7 +110,7 @@ def test_a_tensor_comes_when_it_is_needed_and_goes_when_it_is_released(source: S
     assert source.fetched == [7, 7]
 
 
-def test_what_is_next_comes_ahead_and_no_more_than_there_is_room_for(source: Source, stream: WeightStream) -> None:
+def test_the_next_tensors_come_ahead_and_no_more_than_there_is_room_for(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES)
     assert settled(source.on_disk) == NAMES[:4]
@@ -133,14 +133,14 @@ def test_a_whole_model_goes_through_little_disk_in_its_order(source: Source, str
     assert stream.peak <= 5 * TENSOR
 
 
-def test_what_nobody_expected_comes_though_there_is_no_room_left(source: Source, stream: WeightStream) -> None:
+def test_an_unexpected_tensor_comes_though_there_is_no_room_left(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:10])
     settled(source.on_disk)
     assert worker.need("t19") == {"have": "t19"}
 
 
-def test_another_order_gives_back_what_came_for_the_old_one(source: Source, stream: WeightStream) -> None:
+def test_a_new_order_releases_tensors_of_the_old_one(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:10])
     assert worker.need("t1") == {"have": "t1"}
@@ -160,7 +160,7 @@ def test_another_worker_begins_with_nothing(source: Source, stream: WeightStream
     assert second.need("t0") == {"have": "t0"}
 
 
-def test_what_is_just_coming_for_another_order_goes_as_it_arrives(source: Source, stream: WeightStream) -> None:
+def test_a_tensor_that_is_arriving_for_an_old_order_is_dropped_on_arrival(source: Source, stream: WeightStream) -> None:
     source.answers.clear()
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:4])
@@ -170,7 +170,9 @@ def test_what_is_just_coming_for_another_order_goes_as_it_arrives(source: Source
     assert settled(source.on_disk) == ["t1", "t10", "t11", "t12"]  # … with room for as many as ever
 
 
-def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Source, stream: WeightStream) -> None:
+def test_a_tensor_that_is_arriving_for_a_worker_that_left_is_dropped_on_arrival(
+    source: Source, stream: WeightStream
+) -> None:
     source.answers.clear()
     first = Worker(stream)
     first.say("order", tensors=NAMES[:4])
@@ -184,7 +186,7 @@ def test_what_is_just_coming_for_another_worker_goes_as_it_arrives(source: Sourc
     assert (first.answers, second.answers) == ([], [{"have": "t2"}])
 
 
-def test_what_was_needed_before_its_turn_does_not_come_again_at_it(source: Source, stream: WeightStream) -> None:
+def test_a_tensor_needed_before_its_turn_does_not_come_again_at_its_turn(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=NAMES[:10])
     for name in ("t9", *NAMES[:9]):
@@ -194,7 +196,7 @@ def test_what_was_needed_before_its_turn_does_not_come_again_at_it(source: Sourc
     assert sorted(source.fetched) == list(range(10))
 
 
-def test_what_an_older_order_brought_does_not_come_again(source: Source, stream: WeightStream) -> None:
+def test_a_tensor_of_an_older_order_does_not_come_again(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     worker.say("order", tensors=["t0"])
     assert settled(source.on_disk) == ["t0"]
@@ -206,7 +208,7 @@ def test_what_an_older_order_brought_does_not_come_again(source: Source, stream:
     assert sorted(source.fetched) == list(range(10))
 
 
-def test_what_an_order_names_twice_is_there_twice(source: Source, stream: WeightStream) -> None:
+def test_a_tensor_named_twice_in_an_order_is_there_twice(source: Source, stream: WeightStream) -> None:
     worker = Worker(stream)
     names = ["t0", *NAMES[1:10], "t0"]
     worker.say("order", tensors=names)
@@ -217,7 +219,7 @@ def test_what_an_order_names_twice_is_there_twice(source: Source, stream: Weight
     assert sorted(source.fetched) == [0, *range(10)]
 
 
-def test_what_cannot_be_fetched_is_told_to_whoever_waits_and_kept(source: Source, stream: WeightStream) -> None:
+def test_a_failed_download_is_told_to_waiting_workers_and_kept(source: Source, stream: WeightStream) -> None:
     source.error = HubUnreachableError("the Hub does not answer", hint="Wait.")
     worker = Worker(stream)
     assert worker.need("t0") == {"failed": "the Hub does not answer"}
@@ -262,7 +264,7 @@ def test_workers_that_read_in_one_order_have_each_tensor_fetched_once(source: So
     assert source.on_disk() == []
 
 
-def test_who_begins_late_finds_what_the_others_have_read(source: Source) -> None:
+def test_a_late_worker_finds_tensors_that_the_others_have_read(source: Source) -> None:
     stream, (first, late) = shared(source, 2, most=20)
     with stream:
         read_all(first, NAMES, source)
@@ -307,7 +309,7 @@ def test_workers_of_opposite_orders_read_all_with_some_of_it_fetched_again(sourc
     assert source.on_disk() == []
 
 
-def test_what_a_worker_may_want_by_its_next_order_stays_for_it(source: Source) -> None:
+def test_a_tensor_that_a_workers_next_order_may_name_stays_for_it(source: Source) -> None:
     stream, (first, other) = shared(source, 2)
     with stream:
         other.say("order", tensors=["t3"], more=True)
@@ -320,7 +322,7 @@ def test_what_a_worker_may_want_by_its_next_order_stays_for_it(source: Source) -
         assert settled(source.on_disk) == ["t1"]
 
 
-def test_what_is_kept_stays_for_the_next_worker(source: Source) -> None:
+def test_a_kept_tensor_stays_for_the_next_worker(source: Source) -> None:
     with WeightStream(source.places, source.folder, source.read, ahead=4 * TENSOR, keep={"t2"}) as stream:
         read_all(Worker(stream), NAMES[:5], source)
         assert source.on_disk() == ["t2"]
@@ -328,7 +330,7 @@ def test_what_is_kept_stays_for_the_next_worker(source: Source) -> None:
     assert sorted(source.fetched) == [0, 1, 2, 3, 3, 4]
 
 
-def test_all_workers_are_told_what_ends_the_stream(source: Source) -> None:
+def test_all_workers_are_told_the_error_that_ends_the_stream(source: Source) -> None:
     stream, (first, other) = shared(source, 2)
     source.error = HubUnreachableError("the Hub does not answer", hint="Wait.")
     with stream:

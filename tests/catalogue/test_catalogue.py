@@ -49,7 +49,7 @@ def test_a_row_belongs_to_a_format_with_a_toolchain(row: Variant) -> None:
 
 
 @row
-def test_a_row_says_what_it_is_for_in_one_line(row: Variant) -> None:
+def test_a_row_states_its_purpose_in_one_line(row: Variant) -> None:
     assert row.summary
     assert row.summary.isprintable()
     assert len(row.summary) <= 90

@@ -15,7 +15,7 @@ def test_each_family_has_a_sample_and_each_sample_a_family() -> None:
     assert {ast.literal_eval(k) for k in names["FAMILIES"].keys if k} == set(FAMILIES)  # type: ignore[attr-defined]
 
 
-def test_names_are_keys_and_titles_are_what_people_say() -> None:
+def test_names_are_keys_and_titles_are_the_usual_spelling() -> None:
     assert all(name == family.name == family.title.lower() for name, family in FAMILIES.items())
     assert DEFAULT in FAMILIES
     assert {f.name for f in FAMILIES.values() if f.needs_code} == {"phi-3.5-vision", "phi-4-multimodal"}

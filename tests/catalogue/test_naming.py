@@ -71,7 +71,9 @@ WORDS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9]|[._-][A-Za-z0-9]){0,10}", fullma
 
 
 @given(template=TEMPLATES, owner=WORDS, name=WORDS)
-def test_what_a_template_makes_is_a_name_that_the_hub_takes_or_it_is_said(template: str, owner: str, name: str) -> None:
+def test_a_name_made_by_a_template_is_accepted_by_the_hub_or_refused_first(
+    template: str, owner: str, name: str
+) -> None:
     if naming.objection(template) is not None:
         return
     made = {row.name: naming.repo_of("me", f"{owner}/{name}", row, template) for row in ROWS}
@@ -107,7 +109,7 @@ COMMIT, OTHER = "a" * 40, "b" * 40
     ],
     ids=["nothing", "an older commit", "another spelling", "a former name"],
 )
-def test_a_source_may_add_to_what_was_made_from_it(held: tuple[tuple[str, str | None], ...]) -> None:
+def test_a_source_may_add_to_a_repo_made_from_it(held: tuple[tuple[str, str | None], ...]) -> None:
     source = record(("microsoft/Phi-9", COMMIT)).builds[0].build.source
     naming.check_source("me/x", record(*held), source, {"old/Phi-9": "Microsoft/Phi-9"}.get)
 
@@ -122,7 +124,7 @@ def test_a_source_may_add_to_what_was_made_from_it(held: tuple[tuple[str, str | 
     ],
     ids=["another", "another beside its own", "one that is gone", "a folder that is called so"],
 )
-def test_a_repo_of_another_source_is_refused_with_what_to_do(
+def test_a_repo_of_another_source_is_refused_with_a_remedy(
     held: tuple[tuple[str, str | None], ...], named: str
 ) -> None:
     source = record(("microsoft/Phi-9", COMMIT)).builds[0].build.source

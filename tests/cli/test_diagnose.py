@@ -67,7 +67,7 @@ def test_a_token_is_found_and_never_shown(tmp_path: Path, monkeypatch: pytest.Mo
     assert "theSecret" not in str(diagnose(tmp_path, lambda: None))
 
 
-def test_memory_is_what_the_planner_counts_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_shown_is_the_planners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = machine.whole_memory()
     monkeypatch.setattr(machine, "memory", lambda: whole)
     assert find("memory", tmp_path).detail == size(whole)
@@ -76,7 +76,7 @@ def test_memory_is_what_the_planner_counts_with(tmp_path: Path, monkeypatch: pyt
     assert (memory.status, memory.detail) == ("warn", f"2.0 GB of the machine's {size(whole)} may be used here")
 
 
-def test_a_missing_compiler_stands_in_the_way_only_of_what_is_not_yet_compiled(
+def test_a_missing_compiler_matters_only_where_a_toolchain_is_not_yet_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -89,7 +89,7 @@ def test_a_missing_compiler_stands_in_the_way_only_of_what_is_not_yet_compiled(
     assert (compiler.status, compiler.detail) == ("warn", "none, and every toolchain that is compiled is installed")
 
 
-def test_a_toolchain_of_another_system_is_missing_with_what_to_do(
+def test_a_toolchain_of_another_system_is_missing_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(toolchains, "FOLDER", tmp_path)

@@ -44,7 +44,7 @@ _SWEPT = [pytest.param(name, marks=[] if name in _ALWAYS else pytest.mark.sweep)
 @pytest.mark.toolchain
 @pytest.mark.usefixtures("warm_toolchains")
 @pytest.mark.parametrize("family", _SWEPT)
-def test_a_family_becomes_what_the_page_says(family: str, sample_of: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_family_has_the_results_of_the_page(family: str, sample_of: Callable[[str], Path], tmp_path: Path) -> None:
     _assert_documented(family, sample_of, tmp_path)
 
 

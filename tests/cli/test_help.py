@@ -42,7 +42,7 @@ def test_the_help_lists_the_commands_under_their_headings() -> None:
     assert listed == {heading: [c.name for c in group] for heading, group in GROUPS.items()}
 
 
-def test_the_help_says_in_a_whole_sentence_what_each_command_does() -> None:
+def test_the_help_describes_each_command_in_a_whole_sentence() -> None:
     text = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
     for command in cli.commands.values():
         sentence = (command.help or "").split("\n\n")[0].split(". ")[0].removesuffix(".")

@@ -143,7 +143,7 @@ def test_a_dry_run_installs_and_removes_nothing(run: Run, api: HfApi, tmp_path: 
 
 
 @pytest.mark.parametrize("what", ["schedule", "webhook"])
-def test_what_is_needed_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_missing_settings_are_errors(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     assert isinstance(run(what, "install", "--flavor", "quantum").exception, ConfigError)
     (tmp_path / "phi-bot.toml").write_text("")
     assert isinstance(run(what, "install").exception, ConfigError)

@@ -61,7 +61,7 @@ def test_a_repo_trusts_one_workflow_after_the_other(hub: RunningHub) -> None:
         ("../m", "--claim", "a=b"),
     ],
 )
-def test_what_cannot_be_trusted_is_wrong_usage(hub: RunningHub, arguments: tuple[str, ...]) -> None:
+def test_an_untrustworthy_publisher_is_wrong_usage(hub: RunningHub, arguments: tuple[str, ...]) -> None:
     HfApi(endpoint=hub.url, token=hub.token).create_repo("me/m")
     assert run("trust", hub.hub.folder, *arguments)[0] == 2
     repo = hub.hub.repo("model", "me", "m")

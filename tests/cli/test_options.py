@@ -19,7 +19,7 @@ from bot.records.artifacts import Report
 from bot.system import heartbeat
 
 
-def test_what_a_step_before_printed_can_come_by_standard_input() -> None:
+def test_the_output_of_an_earlier_step_can_come_by_standard_input() -> None:
     given = json.dumps(Report().to_json())
     done = CliRunner().invoke(cli, ["announce", "-", "--json"], input=given, catch_exceptions=False)
     assert (done.exit_code, list(json.loads(done.output))) == (0, ["markdown"])

@@ -48,7 +48,7 @@ def plan(hub: RunningHub, folder: Path, *arguments: str) -> subprocess.Completed
     )
 
 
-def test_a_person_reads_what_it_takes_and_where(hub: RunningHub, model: str, tmp_path: Path) -> None:
+def test_a_person_reads_the_sizes_costs_and_runners(hub: RunningHub, model: str, tmp_path: Path) -> None:
     done = plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m,mlx/4bit", "--on", "hf-jobs")
     assert done.returncode == 0, done.stderr
     gguf, mlx, total = done.stdout.splitlines()
@@ -89,7 +89,7 @@ def test_a_workflow_begins_nothing_while_the_bot_is_off(
     assert "build      gguf/q4_k_m" in plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m").stdout
 
 
-def test_what_fits_nowhere_is_said_with_what_it_needs(hub: RunningHub, model: str, tmp_path: Path) -> None:
+def test_a_job_that_fits_nowhere_is_reported_with_its_needs(hub: RunningHub, model: str, tmp_path: Path) -> None:
     config = tmp_path / "phi-bot.toml"
     config.write_text("[runner.tiny]\nsystem = 'linux'\ncores = 1\nmemory = 1\ndisk = 1\n")
     done = plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m", "--on", "own", "--json")

@@ -85,7 +85,7 @@ def test_a_token_for_the_staging_repo_alone_may_stage_and_not_publish(
     assert made(ready.folder) == []
 
 
-def test_only_what_may_not_be_written_is_left_out(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_repos_that_may_not_be_written_are_left_out(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token for one repo publishes there, and the failure of the others was known before."""
     other = ready.build(proven.release(ready.hub, "microsoft/Phi-8-other"))
     HfApi(endpoint=ready.hub.url, token=ready.hub.token).create_repo("me/Phi-2-whole-GGUF")  # it may make none

@@ -30,7 +30,7 @@ def causes(report: Report) -> list[tuple[str, str, int]]:
     return [(f.release, f.step, f.exit_code) for f in report.failures]
 
 
-def test_what_fails_reaches_the_end_and_holds_up_nothing_on_the_way(world: World) -> None:
+def test_failures_reach_the_end_and_hold_up_nothing_on_the_way(world: World) -> None:
     damaged = (world.damaged.label, "build", DamagedWeightsError.exit_code)
     gone = (world.gone.label, "build", UnknownModelError.exit_code)
     built = world.report(3, "build", world.plan(world.damaged, world.whole, world.gone))
@@ -64,7 +64,7 @@ def test_an_artifact_that_cannot_be_read_is_one_failure(world: World, step: str)
     assert world.phi_bot(step, str(torn), "--namespace", "me")[0] == RecordError.exit_code
 
 
-def test_a_damaged_source_fails_what_was_made_of_it_and_no_more(world: World) -> None:
+def test_a_damaged_source_fails_its_own_artifacts_and_no_others(world: World) -> None:
     """None of its artifacts was measured, so the source is read again, and found to be damaged."""
     broken = world.build(world.damaged)
     (broken / "evidence.json").unlink()
@@ -123,7 +123,7 @@ def stalling(hub: RunningHub) -> Iterator[Proxy]:
 
 
 @pytest.mark.process
-def test_ctrl_c_leaves_what_is_whole(world: World, stalling: Proxy) -> None:
+def test_ctrl_c_leaves_complete_artifacts(world: World, stalling: Proxy) -> None:
     """It comes while the source of the second of three jobs is downloaded."""
     slow = proven.release(world.hub, "microsoft/Phi-5-slow")
     path = f"{slow.repo_id}/resolve/{slow.commit}/model.safetensors"

@@ -100,7 +100,7 @@ def test_a_relative_work_folder_starts_at_the_file(tmp_path: Path, monkeypatch: 
     assert load('[build]\nwork = "~/work"').build.work == tmp_path / "work"
 
 
-def test_the_environment_fills_in_what_the_file_leaves_out(tmp_path: Path) -> None:
+def test_the_environment_fills_in_keys_missing_from_the_file(tmp_path: Path) -> None:
     environ = {"HF_ENDPOINT": "https://hub.example/", "PHI_BOT_CACHE": str(tmp_path / "cache")}
     silent = load("", environ)
     assert silent.hub.endpoint == "https://hub.example"
@@ -112,7 +112,7 @@ def test_the_environment_fills_in_what_the_file_leaves_out(tmp_path: Path) -> No
     assert outspoken.build.work == tmp_path / "here"
 
 
-def test_what_the_command_line_says_comes_first_and_is_checked_too(tmp_path: Path) -> None:
+def test_the_command_line_takes_precedence_and_is_checked_too(tmp_path: Path) -> None:
     got = load('hub.endpoint = "https://other.example"').replace(
         endpoint="http://localhost:1/", work=Path("there"), namespace="me"
     )
@@ -231,7 +231,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG, ids=[t[:40] for t in WRONG])
-def test_a_wrong_file_is_refused_in_one_line_that_says_where_and_what_is_allowed(text: str) -> None:
+def test_a_wrong_file_is_refused_in_one_line_with_the_place_and_the_allowed_values(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(text)
     line, said = WRONG[text]
@@ -293,7 +293,7 @@ def test_the_line_of_every_key_is_found(tables: dict[str, dict[str, str]], style
 
 
 @pytest.mark.process
-def test_the_shipped_schema_is_what_the_module_writes() -> None:
+def test_the_shipped_schema_is_the_one_the_module_writes() -> None:
     written = subprocess.run([sys.executable, "-m", "bot.config"], capture_output=True, text=True, check=True).stdout
     assert written == SCHEMA_FILE.read_text(encoding="utf-8"), "python -m bot.config > bot/config/phi-bot.schema.json"
 
@@ -370,7 +370,7 @@ VALIDATOR = Draft202012Validator(config.json_schema())
 
 
 @given(settings_of_a_file)
-def test_the_schema_takes_what_the_code_takes(settings: dict[str, Any]) -> None:
+def test_the_schema_and_the_code_accept_the_same_settings(settings: dict[str, Any]) -> None:
     text = _toml(settings)
     assert tomllib.loads(text) == settings
     by_schema = VALIDATOR.is_valid(settings)
@@ -395,7 +395,7 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def test_what_needs_a_namespace_says_what_for() -> None:
+def test_a_missing_namespace_is_an_error_that_says_its_purpose() -> None:
     assert Config().replace(namespace="me").namespace("nothing can be published") == "me"
     with pytest.raises(ConfigError, match="nothing can be published") as refused:
         Config().namespace("nothing can be published")

@@ -58,7 +58,7 @@ def read(text: str, folder: Path) -> Config:
 
 
 @pytest.mark.parametrize("text", ["", FULL], ids=["nothing set", "much set"])
-def test_what_was_written_is_what_is_read(text: str, tmp_path: Path) -> None:
+def test_a_written_configuration_reads_as_the_same(text: str, tmp_path: Path) -> None:
     given = read(text, tmp_path)
     again = read(text_of(given), tmp_path)
     own = read("", tmp_path).build  # the folder and the threads are the reader's own

@@ -44,7 +44,7 @@ def test_a_fault_is_found(bench: Bench, sample_of: Callable[[str], Path], fault:
     assert fault.seen_in(format_name) in failed, f"{fault.name}: {failed or 'nothing failed'}"
 
 
-def test_the_page_names_every_fault_and_what_finds_it() -> None:
+def test_the_page_names_every_fault_and_the_check_that_finds_it() -> None:
     (rows,) = page_reader.tables(PAGE.read_text(encoding="utf-8"))
     named = {row[0]: dict(zip(FORMATS, row[1:], strict=True)) for row in rows}
     assert list(named) == [fault.name for fault in FAULTS]

@@ -32,7 +32,7 @@ def test_names_and_accelerators_are_of_one_device_each() -> None:
     assert all(bool(d.short) == (d.accelerator != devices.NONE) for d in table)
 
 
-def test_what_a_format_says_of_devices_is_of_those_in_the_table() -> None:
+def test_the_devices_of_a_format_are_in_the_table() -> None:
     said = {name: format_folders.file_of(name, "devices.toml") for name in format_folders.names()}
     for name, file in said.items():
         targets = {v.target for v in catalogue.all_variants().values() if v.format == name}
@@ -63,7 +63,7 @@ def test_every_machine_has_a_processor_and_none_is_a_browser() -> None:
     assert here.missing_for("of tomorrow") == "its runtime (of tomorrow) is not known here"
 
 
-def test_a_wrong_row_says_what_is_wrong_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_row_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_row(tmp_path, monkeypatch, '[[device]]\nname = "npu"\ncalled = "NPUs"\nneeded = "an NPU"\nhave = ""\n')
     with pytest.raises(MalformedRecordError, match=re.escape("$.missing is missing")):
         devices.all_devices()

@@ -45,7 +45,7 @@ def test_a_repo_is_made_by_one_commit_of_files_card_and_record(published: Report
             assert {prefix + f.path for f in proven.build.files} <= files
 
 
-def test_the_record_holds_what_the_hub_holds(published: Report, world: World) -> None:
+def test_the_record_holds_the_hashes_of_the_hub(published: Report, world: World) -> None:
     for publication in published.publications:
         info = api(world).model_info(publication.repo_id, files_metadata=True)
         on_hub = {s.rfilename: s for s in info.siblings or []}
@@ -89,7 +89,7 @@ def test_another_machine_finds_nothing_to_do_either(published: Report, new_world
     assert not (other.folder / "work" / "artifacts").exists()
 
 
-def test_each_step_alone_takes_what_the_one_before_it_printed(new_world: Callable[[str], World]) -> None:
+def test_each_step_alone_takes_the_output_of_the_one_before_it(new_world: Callable[[str], World]) -> None:
     world = new_world("steps")
 
     def step(*arguments: str, to: str) -> str:
@@ -119,7 +119,7 @@ def test_each_step_alone_takes_what_the_one_before_it_printed(new_world: Callabl
     assert [p.commit for p in again.publications] == [p.commit for p in published.publications]
 
 
-def test_what_fails_is_not_published_and_the_rest_is(new_world: Callable[[str], World]) -> None:
+def test_a_variant_that_fails_is_not_published_and_the_rest_is(new_world: Callable[[str], World]) -> None:
     world = new_world("strict")
     config = world.folder / "phi-bot.toml"
     config.write_text(config.read_text() + "\n[verify.gates]\nint4 = 1e-9\n")

@@ -23,7 +23,7 @@ OWNER = "chain"
 REPO = f"{OWNER}/Phi-3.5-sample-instruct-GGUF"
 
 
-def test_three_machines_with_three_tokens_publish_what_one_would(
+def test_three_machines_with_three_tokens_publish_the_same_as_one(
     new_world: Callable[[str], World], tmp_path: Path
 ) -> None:
     world = new_world(OWNER)
@@ -80,7 +80,7 @@ def memory(world: World) -> list[Attempted]:
     return list(store_of(hub, OWNER, Config()).memory.attempts.values())
 
 
-def test_what_every_format_proves_is_what_promoting_asks_for(published: Report, world: World) -> None:
+def test_the_evidence_of_every_format_passes_the_checks_of_promoting(published: Report, world: World) -> None:
     hub = client.connect(world.hub.url, world.hub.token)
     builds = [b for p in published.publications for b in p.builds]
     assert {b.build.variant.format for b in builds} == {"gguf", "onnx", "openvino", "mlx"}

@@ -67,7 +67,7 @@ def test_an_exception_among_helpers_is_still_needed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", format_folders.names())
-def test_a_format_has_what_tests_and_benchmarks_ask_it(name: str) -> None:
+def test_a_formats_hooks_answer_tests_and_benchmarks(name: str) -> None:
     found = hooks(name)
     assert catalogue.all_variants()[found.journey.variant].format == name
     form = all_formats()[name]

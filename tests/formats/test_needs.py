@@ -18,7 +18,7 @@ NEEDS = {
 
 
 @pytest.mark.parametrize("name", NEEDS)
-def test_a_variant_needs_what_its_files_are_proven_on(name: str) -> None:
+def test_a_variant_needs_the_machines_its_files_are_proven_on(name: str) -> None:
     variant = catalogue.all_variants()[name]
     found = all_formats()[variant.format].needs(variant)
     assert (found.platforms, found.accelerator) == NEEDS[name]

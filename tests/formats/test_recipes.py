@@ -41,7 +41,7 @@ def test_a_row_that_takes_one_is_of_a_format_that_measures_one() -> None:
         measured_on("onnx")
 
 
-def test_a_format_says_what_may_gain_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_names_the_precisions_that_may_gain_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     row = ROWS["onnx/cpu-int4"]
     offered = Importance(command="weigh", measured_on="cpu-int8", file="scales.bin", tried=("int4",))
     assert with_trial(row) == row
@@ -91,7 +91,7 @@ def test_the_alternatives_are_the_row_itself_and_one_with_a_matrix() -> None:
 # ---- build keys --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_tried_has_another_key() -> None:
+def test_a_tried_variant_has_another_key() -> None:
     keys = {key_of(RELEASE, v) for v in (Q4_K_M, with_trial(Q4_K_M), alternatives(with_trial(Q4_K_M))[1])}
     assert len(keys) == 3
     assert key_of(RELEASE, with_trial(Q8_0)) == key_of(RELEASE, Q8_0)
@@ -106,7 +106,7 @@ def test_another_text_is_another_key_of_those_that_take_a_matrix_alone(another_t
         assert (key_of(RELEASE, variant) != key) == takes_matrix(variant)
 
 
-def test_the_key_of_what_takes_no_matrix_knows_nothing_of_any() -> None:
+def test_a_matrix_is_part_of_the_key_only_of_variants_that_take_one() -> None:
     for row in ROWS.values():
         form, lock = all_formats()[row.format], toolchains.lock_digest(row.format)
         plain = build_key(content_digest=RELEASE, variant=row, toolchain_digest=lock, format_version=form.version)

@@ -128,7 +128,7 @@ def test_github_enterprise_is_asked_below_its_prefix(prefix: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_what_can_be_asked_twice_is_asked_again(
+def test_a_request_that_can_be_repeated_is_repeated(
     server: GitHub, repository: Repository, method: str, status: int
 ) -> None:
     number = server.add_comment(5, "hello")["id"]
@@ -152,7 +152,7 @@ def test_writes_leave_each_other_time(server: GitHub, monkeypatch: pytest.Monkey
     assert time.monotonic() - started >= 2.0
 
 
-def test_what_was_deleted_though_the_answer_was_lost_is_fine(server: GitHub, repository: Repository) -> None:
+def test_a_deletion_whose_answer_was_lost_is_a_success(server: GitHub, repository: Repository) -> None:
     number = server.add_comment(5, "hello")["id"]
     server.faults = [
         Fault(method="DELETE", path=r".*/comments/.*", status=502, headers={"Retry-After": "0"}, done=True)
@@ -206,7 +206,7 @@ def test_a_limit_that_ends_in_an_hour_is_not_waited_for(
         (422, {}, "Try again later"),
     ],
 )
-def test_a_refusal_says_what_to_do(
+def test_a_refusal_comes_with_a_remedy(
     server: GitHub, repository: Repository, status: int, headers: dict[str, str], hint: str
 ) -> None:
     server.faults = [Fault(method="GET", path=r".*/comments", status=status, message="no", headers=headers)]
@@ -262,6 +262,6 @@ def test_a_token_goes_to_no_address_that_is_not_https(address: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "o", "o/", "/r", "o/r/x", "o/..", "o/.", "o r/x", "o/r\n", "o/r?x", "../r"])
-def test_what_names_no_repository_is_an_error(server: GitHub, name: str) -> None:
+def test_a_text_that_names_no_repository_is_an_error(server: GitHub, name: str) -> None:
     with pytest.raises(GithubError, match="names no repository"):
         open_repository(name, server.environ)

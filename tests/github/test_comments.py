@@ -125,7 +125,7 @@ def test_a_lost_answer_makes_no_second_comment(server: GitHub, repository: Repos
     assert server.count("POST") == (1 if done else 2)
 
 
-def test_what_is_too_long_ends_with_a_whole_line_and_says_so(server: GitHub, repository: Repository) -> None:
+def test_a_text_that_is_too_long_ends_with_a_whole_line_and_says_so(server: GitHub, repository: Repository) -> None:
     lines = [f"{n}: " + "x" * 100 for n in range(1000)]
     put_comment(repository, 5, "report", "\n".join(lines))
     body = server.comments[5][0]["body"]
@@ -136,7 +136,7 @@ def test_what_is_too_long_ends_with_a_whole_line_and_says_so(server: GitHub, rep
     assert 65_536 - 120 < len(body) <= 65_536
 
 
-def test_what_just_fits_is_not_cut(server: GitHub, repository: Repository) -> None:
+def test_a_text_that_just_fits_is_not_cut(server: GitHub, repository: Repository) -> None:
     text = "x" * (65_536 - len(MARK))
     put_comment(repository, 5, "report", text)
     assert server.comments[5][0]["body"] == MARK + text

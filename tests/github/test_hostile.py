@@ -114,7 +114,7 @@ def test_labels_and_branches_are_data(server: GitHub, repository: Repository, te
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_strangers_write_is_left_alone(server: GitHub, repository: Repository, text: str) -> None:
+def test_issues_and_comments_of_strangers_are_left_alone(server: GitHub, repository: Repository, text: str) -> None:
     server.add({"title": text, "body": text, "labels": ["phi-bot"]}, login="stranger")
     server.add_comment(5, text, login="stranger")
     for _ in range(2):

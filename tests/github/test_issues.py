@@ -34,7 +34,7 @@ def test_a_release_gets_one_issue_which_is_edited_afterwards(server: GitHub) -> 
     assert (len(server.issues), issue["state"]) == (1, "open"), "it failed again"
 
 
-def test_what_is_as_it_should_be_is_left_alone(server: GitHub) -> None:
+def test_an_issue_that_is_up_to_date_is_left_alone(server: GitHub) -> None:
     put(server, RELEASE)
     server.issues[0]["body"] = server.issues[0]["body"].replace("\n", "\r\n")  # as after an edit in a browser
     server.seen.clear()
@@ -59,7 +59,7 @@ def test_an_issue_is_found_on_any_page_and_among_closed_ones(server: GitHub) -> 
     assert len(server.issues) == 8
 
 
-def test_what_a_person_gave_up_stays_closed(server: GitHub) -> None:
+def test_an_issue_closed_as_not_planned_stays_closed(server: GitHub) -> None:
     put(server, RELEASE)
     server.issues[0] |= {"state": "closed", "state_reason": "not_planned"}
     put(server, replace(RELEASE, text="It failed again."))
@@ -124,7 +124,7 @@ def test_a_secondary_limit_is_waited_for(server: GitHub, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-def test_what_can_be_asked_twice_is_asked_again(server: GitHub, method: str) -> None:
+def test_a_request_that_can_be_repeated_is_repeated(server: GitHub, method: str) -> None:
     put(server, RELEASE)
     server.faults = [Fault(method=method, path="/repos/o/r/issues.*", status=502, times=2)]
     put(server, replace(RELEASE, closed=True))

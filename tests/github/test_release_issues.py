@@ -72,7 +72,7 @@ def test_a_release_for_which_nothing_was_done_has_none() -> None:
     assert release_issues(Report(), replace(PLAN, jobs=()), SEEN, hub=HUB) == ()
 
 
-def test_what_was_begun_and_not_ended_is_open() -> None:
+def test_the_issue_of_an_unfinished_release_is_open() -> None:
     (issue,) = release_issues(Report(), PLAN, SEEN, hub=HUB)
     assert ["`gguf/q4_k_m`", "to be built", ""] in tables(issue.text)[0]
     assert not issue.closed
@@ -103,7 +103,7 @@ PLAIN = release_issues(Report(failures=(FAILURE,)), PLAN, SEEN, hub=HUB)[0]
 
 @given(hostile_text.filter(lambda text: text.strip() != ""))
 @example("#1")
-def test_no_text_changes_what_an_issue_is_made_of(text: str) -> None:
+def test_no_text_changes_the_structure_of_an_issue(text: str) -> None:
     name = replace(SEEN.sightings[0], repo_id=f"microsoft/{text}")
     plan = replace(PLAN, jobs=(), failures=(replace(REFUSAL, release=name.label, message=text),), postponed=())
     report = Report(failures=(replace(FAILURE, release=name.label, message=text, hint=text),))

@@ -97,7 +97,7 @@ def there(client: Hub) -> list[str]:
 DISKS = {"hf-jobs/cpu-basic": 50 * 10**9, "hf-jobs/cpu-xl": 10**12}
 
 
-def test_one_download_serves_what_a_release_has_for_a_flavor() -> None:
+def test_one_download_serves_all_jobs_of_a_release_on_a_flavor() -> None:
     other = replace(RELEASE, repo_id="microsoft/Phi-5")
     given = [job("gguf/q4_k_m"), job("mlx/4bit"), job("openvino/int4", runner="hf-jobs/cpu-xl")]
     found = list(job_requests([*given, job("gguf/q4_k_m", release=other)], DISKS))
@@ -109,7 +109,7 @@ def test_one_download_serves_what_a_release_has_for_a_flavor() -> None:
     assert found[0].seconds == 120
 
 
-def test_what_would_fill_a_disk_goes_to_two() -> None:
+def test_jobs_that_would_fill_a_disk_go_to_two() -> None:
     large = Estimate(output=30 * 10**9, disk=0, memory=1)
     given = [replace(job(name), estimate=large) for name in ("gguf/q4_k_m", "mlx/4bit")]
     assert [[j.format for j in e.jobs] for e in job_requests(given, DISKS)] == [["gguf"], ["mlx"]]
@@ -124,14 +124,14 @@ def test_arguments_never_become_part_of_the_script() -> None:
     assert phi_bot([], settings(""))[2] == 'exec phi-bot "$@"'
 
 
-def test_the_configuration_travels_without_what_is_this_machines(tmp_path: Path) -> None:
+def test_the_configuration_travels_without_this_machines_own_settings(tmp_path: Path) -> None:
     given = settings("").replace(work=tmp_path)
     found = environment(given)
     assert set(found) == {"HF_ENDPOINT", "PHI_BOT_TOML"}
     assert str(tmp_path) not in found["PHI_BOT_TOML"]
 
 
-def test_a_job_is_what_phi_bot_would_be_told_here(client: Hub, hub: RunningHub) -> None:
+def test_a_job_runs_the_command_that_would_run_here(client: Hub, hub: RunningHub) -> None:
     setup = 'phi-bot() { printf "<%s>" "$@"; echo; echo "${#HF_TOKEN} $HF_ENDPOINT"; }; exec() { "$@"; }'
     said = Said()
     submit(plan(job("gguf/q4_k_m"), job("mlx/4bit")), context_of(settings(setup), hub=client, display=said))
@@ -197,7 +197,7 @@ def test_several_jobs_run_at_once(client: Hub, tmp_path: Path) -> None:
     assert ["exit code: 5" in f.message for f in report.failures] == [True, True]
 
 
-def test_what_a_job_prints_cannot_steer_the_terminal(client: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_a_job_cannot_control_the_terminal(client: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     from bot.progress import Lines
@@ -236,7 +236,7 @@ def test_a_bot_that_is_killed_finds_its_job_again(client: Hub, tmp_path: Path) -
     assert ["exit code: 6" in f.message for f in report.failures] == [True]
 
 
-def test_what_cannot_go_elsewhere_is_said(client: Hub, tmp_path: Path) -> None:
+def test_a_job_that_cannot_run_elsewhere_is_a_failure(client: Hub, tmp_path: Path) -> None:
     folder = replace(RELEASE, repo_id="local/phi", commit=None, folder=str(tmp_path))
     given = plan(job("gguf/q4_k_m", release=folder), job("mlx/4bit", runner=None), job("mlx/8bit", runner="local"))
     report = submit(given, context_of(settings("exit 1"), hub=client, display=Said()))

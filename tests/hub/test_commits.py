@@ -75,7 +75,7 @@ def test_the_same_again_makes_no_commit_and_sends_nothing(shaky: Hub, faulty: Pr
     assert len(history(shaky)) == 2
 
 
-def test_a_change_sends_only_what_changed(shaky: Hub, faulty: Proxy) -> None:
+def test_a_change_sends_only_the_changed_files(shaky: Hub, faulty: Proxy) -> None:
     first = put(shaky, FILES)
     faulty.seen.clear()
     second = put(shaky, FILES | {"README.md": CARD + b"More.\n"}, parent=first)
@@ -91,13 +91,13 @@ def test_files_are_taken_out_in_the_same_commit(client: Hub) -> None:
     assert len(history(client)) == 3
 
 
-def test_what_is_put_in_is_not_taken_out(client: Hub) -> None:
+def test_a_file_that_is_both_added_and_deleted_stays(client: Hub) -> None:
     first = put(client, FILES)
     put(client, {"README.md": CARD + b"More.\n"}, parent=first, delete=("README.md",))
     assert listing(client) == set(FILES)
 
 
-def test_taking_out_what_is_not_there_is_no_change(client: Hub) -> None:
+def test_deleting_a_missing_file_changes_nothing(client: Hub) -> None:
     first = put(client, FILES)
     assert put(client, {}, parent=first, delete=("not-there",)) == first
 

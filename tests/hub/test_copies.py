@@ -63,7 +63,7 @@ def titles(hub: Hub) -> list[str]:
 # ---- what is copied ----------------------------------------------------------------------------------------------
 
 
-def test_what_was_staged_is_published_in_one_commit_without_an_upload(
+def test_staged_files_are_published_in_one_commit_without_an_upload(
     shaky: Hub, faulty: Proxy, staged: Mapping[str, HubFile], tmp_path: Path
 ) -> None:
     commit = promote(shaky, staged)
@@ -78,7 +78,7 @@ def test_what_was_staged_is_published_in_one_commit_without_an_upload(
     assert (tmp_path / "config.json").read_bytes() == CONFIG
 
 
-def test_what_is_there_already_is_neither_read_nor_copied(
+def test_files_already_there_are_neither_read_nor_copied(
     shaky: Hub, faulty: Proxy, staged: Mapping[str, HubFile]
 ) -> None:
     first = promote(shaky, staged)
@@ -107,7 +107,7 @@ def test_a_file_is_renamed_where_it_is(shaky: Hub, faulty: Proxy, staged: Mappin
     assert faulty.count("PUT", "") == 0
 
 
-def test_what_changed_since_in_the_staging_repo_does_not_matter(client: Hub, staged: Mapping[str, HubFile]) -> None:
+def test_later_changes_of_the_staging_repo_do_not_matter(client: Hub, staged: Mapping[str, HubFile]) -> None:
     other = {LARGE: WEIGHTS[::-1], SMALL: b"{}"}
     client.commit(STAGING, files=other, parent=staged[LARGE].commit, message="Stage another", task=Log())
     promote(client, staged)
@@ -117,7 +117,7 @@ def test_what_changed_since_in_the_staging_repo_does_not_matter(client: Hub, sta
 # ---- what is not copied ------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_not_what_was_checked_is_not_published(client: Hub, staged: Mapping[str, HubFile]) -> None:
+def test_a_file_other_than_the_checked_one_is_not_published(client: Hub, staged: Mapping[str, HubFile]) -> None:
     file = staged[LARGE].file
     for lie in (
         SourceFile(path=file.path, size=file.size, digest="sha256:" + "0" * 64),
@@ -138,7 +138,9 @@ def test_a_file_that_is_not_what_was_checked_is_not_published(client: Hub, stage
     assert client.files(PUBLIC) is None
 
 
-def test_a_file_of_the_old_storage_says_what_to_do(shaky: Hub, faulty: Proxy, staged: Mapping[str, HubFile]) -> None:
+def test_a_file_in_the_old_storage_is_refused_with_a_remedy(
+    shaky: Hub, faulty: Proxy, staged: Mapping[str, HubFile]
+) -> None:
     digest = staged[LARGE].file.digest.removeprefix("sha256:")
     lfs = {"oid": digest, "size": len(WEIGHTS), "pointerSize": 130}
     old = [{"type": "file", "path": LARGE, "size": len(WEIGHTS), "oid": "0" * 40, "lfs": lfs}]  # and no Xet hash
@@ -304,7 +306,7 @@ def test_files_are_listed_at_any_revision(client: Hub, staged: Mapping[str, HubF
     assert client.files("me/nothing", "main", repo_type="dataset") is None
 
 
-def test_what_is_read_is_what_was_listed(shaky: Hub, faulty: Proxy, staged: Mapping[str, HubFile]) -> None:
+def test_a_file_altered_since_its_listing_is_not_read(shaky: Hub, faulty: Proxy, staged: Mapping[str, HubFile]) -> None:
     small = staged[SMALL]
     assert shaky.read(STAGING, small.commit, small.file) == CONFIG
     faulty.faults.append(Fault(method="GET", path="/resolve/", alter=True))

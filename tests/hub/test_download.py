@@ -55,7 +55,7 @@ def test_content_and_licence_arrive_and_nothing_else(client: Hub, folder: Path) 
     assert [done for _, done, _, _ in log.seen] == sorted(done for _, done, _, _ in log.seen)
 
 
-def test_a_release_stays_what_it_was_when_its_repo_moves_on(client: Hub, folder: Path) -> None:
+def test_a_release_stays_the_same_when_its_repo_moves_on(client: Hub, folder: Path) -> None:
     release = put(client, files())
     with Silent().task("") as task:
         changes = {"generation_config.json": b"{}"}
@@ -64,7 +64,7 @@ def test_a_release_stays_what_it_was_when_its_repo_moves_on(client: Hub, folder:
     assert (folder / "generation_config.json").read_bytes() == files()["generation_config.json"]
 
 
-def test_what_is_there_already_is_checked_and_not_fetched_again(shaky: Hub, faulty: Proxy, folder: Path) -> None:
+def test_files_already_there_are_checked_and_not_fetched_again(shaky: Hub, faulty: Proxy, folder: Path) -> None:
     release = put(shaky, files())
     shaky.download(release, folder, Log())
     (folder / "config.json").write_text("{}")

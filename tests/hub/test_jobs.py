@@ -57,7 +57,7 @@ def test_a_job_is_started_followed_and_awaited(client: Hub, hub: RunningHub) -> 
     assert (ended.stage, ended.message) == ("ERROR", "Job failed with exit code: 4")
 
 
-def test_what_is_running_already_is_not_started_again(client: Hub, hub: RunningHub) -> None:
+def test_a_running_job_is_not_started_again(client: Hub, hub: RunningHub) -> None:
     job, _ = jobs.start(client, NAMESPACE, order())
     restarted = connect(hub.url, hub.token)  # a bot that knows nothing of the first one
     again, is_new = jobs.start(restarted, NAMESPACE, order())
@@ -67,7 +67,7 @@ def test_what_is_running_already_is_not_started_again(client: Hub, hub: RunningH
     assert is_new
 
 
-def test_what_is_over_is_started_anew(client: Hub) -> None:
+def test_a_finished_job_is_started_again(client: Hub) -> None:
     job, _ = jobs.start(client, NAMESPACE, order("true"))
     jobs.wait(client, job)
     again, is_new = jobs.start(client, NAMESPACE, order("true"))
@@ -100,7 +100,7 @@ def test_a_hub_that_falters_starts_one_job(
     assert [j.id for j in client.api.list_jobs(namespace=NAMESPACE)] == [job.id]
 
 
-def test_what_the_hub_refuses_is_not_asked_again(shaky: Hub, faulty: Proxy) -> None:
+def test_a_refused_job_is_not_asked_for_again(shaky: Hub, faulty: Proxy) -> None:
     with pytest.raises(HubRefusedError, match="flavor"):
         jobs.start(shaky, NAMESPACE, replace(order(), flavor="quantum"))
     assert faulty.count("POST", "/api/jobs/") == 1
@@ -120,7 +120,7 @@ def test_a_token_that_may_only_read_starts_nothing(client: Hub, hub: RunningHub)
     assert count(client) == 0
 
 
-def test_the_clients_token_is_what_a_job_gets(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_gets_the_clients_token(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     assert jobs.token_of(connect(hub.url, hub.token)) == hub.token
@@ -128,7 +128,7 @@ def test_the_clients_token_is_what_a_job_gets(hub: RunningHub, monkeypatch: pyte
         jobs.token_of(connect(hub.url))
 
 
-def test_a_label_holds_what_the_hub_takes() -> None:
+def test_a_label_holds_only_characters_that_the_hub_accepts() -> None:
     assert jobs.label("phi-bot Phi-3.5 gguf+mlx") == "phi-bot-Phi-3-5-gguf-mlx"
     assert len(jobs.label("x" * 200)) == 100
 

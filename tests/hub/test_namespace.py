@@ -29,7 +29,7 @@ def card(said: Any) -> bytes:
     return f"---\n{yaml.safe_dump({'phi_bot': said})}---\n".encode()
 
 
-def test_what_is_published_is_read_from_the_cards_without_a_request_per_repo(shaky: Hub, faulty: Proxy) -> None:
+def test_publications_are_read_from_the_cards_without_a_request_per_repo(shaky: Hub, faulty: Proxy) -> None:
     for number in range(5):
         put(shaky, f"me/Phi-{number}-GGUF", **{"README.md": card(SAID), "phi-bot.json": RECORD})
     faulty.seen.clear()

@@ -66,7 +66,7 @@ def test_a_proposal_is_one_commit_beside_main(client: Hub, main: str) -> None:
     assert head(client) == main
 
 
-def test_what_was_staged_is_proposed_without_an_upload(shaky: Hub, faulty: Proxy, client: Hub, main: str) -> None:
+def test_staged_files_are_proposed_without_an_upload(shaky: Hub, faulty: Proxy, client: Hub, main: str) -> None:
     staged = client.commit(
         "me/staging", files={"a/model.gguf": WEIGHTS[::-1]}, parent=None, message="Stage", task=Log()
     )
@@ -92,7 +92,7 @@ def test_the_same_again_is_the_same_proposal(shaky: Hub, faulty: Proxy, main: st
     assert propose(shaky, main, title="Another one") != number
 
 
-def test_what_is_on_main_already_is_not_proposed(client: Hub, main: str) -> None:
+def test_files_already_on_main_are_not_proposed(client: Hub, main: str) -> None:
     with pytest.raises(HubRefusedError, match="holds all of it already"):
         client.propose(REPO, files={"README.md": b"# Phi\n"}, parent=main, title=TITLE, description="", task=Log())
     assert client.proposals(REPO) == []
@@ -177,7 +177,7 @@ def test_a_change_of_no_proposal_is_refused(client: Hub, main: str) -> None:
 # ---- merging and closing -----------------------------------------------------------------------------------------
 
 
-def test_what_is_merged_is_on_main_and_stays_so(client: Hub, main: str) -> None:
+def test_a_merged_proposal_is_on_main_and_stays_merged(client: Hub, main: str) -> None:
     number = propose(client, main)
     commit = client.merge(REPO, number, "Merged with the pull request on GitHub.")
     assert head(client) == commit != main
@@ -189,7 +189,7 @@ def test_what_is_merged_is_on_main_and_stays_so(client: Hub, main: str) -> None:
     assert [c.content for c in comments][1:] == ["Merged with the pull request on GitHub."]  # type: ignore[attr-defined]
 
 
-def test_what_is_closed_is_not_merged(client: Hub, main: str) -> None:
+def test_a_closed_proposal_is_not_merged(client: Hub, main: str) -> None:
     number = propose(client, main)
     assert client.close(REPO, number, "Closed on GitHub.") == "closed"
     assert client.close(REPO, number, "Again") == "closed"
@@ -220,7 +220,7 @@ def test_a_merge_that_would_overwrite_a_newer_main_is_a_conflict(client: Hub, ma
     assert head(client) == newer
 
 
-def test_what_was_changed_after_it_was_checked_is_not_merged(client: Hub, main: str) -> None:
+def test_a_proposal_changed_after_its_check_is_not_merged(client: Hub, main: str) -> None:
     number = propose(client, main)
     checked = head(client, f"refs/pr/{number}")
     later = client.update_proposal(REPO, number, files={"README.md": b"# Evil\n"}, message="Slip it in", task=Log())

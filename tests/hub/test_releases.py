@@ -265,7 +265,7 @@ def test_quantized_weights_are_passed_over_by_the_list_alone(shaky: Hub, faulty:
     assert len(faulty.seen) == 1
 
 
-def test_of_weights_that_the_hub_does_not_know_the_key_tells_and_what_a_person_tagged_always_counts(
+def test_unread_weights_are_judged_by_the_config_and_a_persons_tag_always_counts(
     client: Hub,
 ) -> None:
     config = json.dumps(CONFIG | {"quantization_config": BNB}).encode()

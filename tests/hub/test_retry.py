@@ -129,7 +129,7 @@ def test_a_hub_that_starts_anew_is_waited_for() -> None:
         ({}, 0),
     ],
 )
-def test_what_a_hub_asks_for_in_each_of_its_ways(headers: dict[str, str], seconds: float) -> None:
+def test_every_form_of_a_requested_wait_is_understood(headers: dict[str, str], seconds: float) -> None:
     assert asked_to_wait(headers) == seconds
 
 
@@ -173,7 +173,7 @@ def test_a_hub_that_asks_for_hours_is_not_waited_for(
 
 
 @pytest.mark.usefixtures("waits")
-def test_what_changes_something_is_sent_again_only_if_it_was_refused(shaky: Hub, faulty: Proxy, client: Hub) -> None:
+def test_a_request_with_an_effect_is_repeated_only_if_it_was_refused(shaky: Hub, faulty: Proxy, client: Hub) -> None:
     client.api.create_repo(REPO)
 
     def open_one() -> None:

@@ -53,12 +53,12 @@ MAY_NOT = [
 
 
 @pytest.mark.parametrize(("said", "namespace"), MAY)
-def test_what_may_be_is_let_through(said: dict[str, Any], namespace: str) -> None:
+def test_rights_that_may_suffice_are_let_through(said: dict[str, Any], namespace: str) -> None:
     assert objection(said, namespace, repos=("org/Phi-GGUF",)) is None
 
 
 @pytest.mark.parametrize(("said", "namespace", "words"), MAY_NOT)
-def test_what_is_surely_refused_is_said(said: dict[str, Any], namespace: str, words: str) -> None:
+def test_rights_that_surely_do_not_suffice_are_an_objection(said: dict[str, Any], namespace: str, words: str) -> None:
     assert words in str(objection(said, namespace, repos=("org/Phi-GGUF",)))
 
 

@@ -132,7 +132,7 @@ def xml(code: str, message: str) -> bytes:
     ],
     ids=["507", "413", "403 quota", "402", "object full", "object quota", "xml size", "xml expired", "xml signature"],
 )
-def test_what_is_said_of_a_file_that_is_not_stored_is_passed_on(
+def test_the_reason_why_a_file_is_not_stored_is_passed_on(
     shaky: Hub, faulty: Proxy, fault: Fault, said: str, hint: str
 ) -> None:
     faulty.faults.append(fault)

@@ -146,7 +146,7 @@ def test_reading_goes_on_without_an_identity(
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "gives this job no identity", "`id-token: write`"),
     ],
 )
-def test_what_is_missing_is_said(
+def test_a_missing_variable_is_an_error_with_a_remedy(
     keyless: Hub, repos: str, monkeypatch: pytest.MonkeyPatch, missing: str, message: str, hint: str
 ) -> None:
     monkeypatch.delenv(missing)
@@ -244,6 +244,6 @@ def test_no_token_is_shown_logged_or_handed_on(
     assert not {*workflow.environment()} & child_environment("somewhere").keys()
 
 
-def test_the_library_still_has_what_this_rests_on() -> None:
+def test_the_library_still_has_the_private_function_used_here() -> None:
     """It is not a public part of huggingface_hub: a new version may move it."""
     assert {"subject_token", "resource", "endpoint"} <= inspect.signature(_oidc.exchange_oidc_token).parameters.keys()

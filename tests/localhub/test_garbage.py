@@ -141,7 +141,7 @@ def test_deleting_is_for_the_owner(hub: RunningHub, api: HfApi, client: Callable
 # ---- garbage --------------------------------------------------------------------------------------------------
 
 
-def test_what_nothing_uses_goes_and_nothing_else(hub: RunningHub, api: HfApi) -> None:
+def test_unused_content_is_removed_and_nothing_else(hub: RunningHub, api: HfApi) -> None:
     for repo in ("org/m", "org/twin", "org/other"):
         api.create_repo(repo)
     add(api, w_bin=b"\0shared", own_bin=b"\0own", t_txt=b"shared", o_txt=b"own")
@@ -174,7 +174,7 @@ def test_a_server_removes_garbage_by_itself(hub: RunningHub, api: HfApi, monkeyp
     assert blobs(hub.hub) == set()
 
 
-def test_what_is_being_written_stays(tmp_path: Path, unsynced: None) -> None:
+def test_content_being_written_stays(tmp_path: Path, unsynced: None) -> None:
     with LocalHub(tmp_path / "hub") as hub, LocalHub(tmp_path / "hub") as other:
         hub.blobs.add(b"old garbage")
         time.sleep(0.05)
@@ -236,7 +236,7 @@ def test_a_repo_that_moves_while_it_is_read_loses_nothing(tmp_path: Path, unsync
         assert check(tmp_path / "hub") == []
 
 
-def test_the_collector_says_what_fails_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_collector_reports_failures_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with LocalHub(tmp_path / "hub") as hub:
         repo = hub.create_repo("model", "org", "m", private=False, author="me")
         damaged = repo.folder / "trees" / "damaged.json"

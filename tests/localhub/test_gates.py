@@ -110,7 +110,7 @@ def test_requests_are_for_the_owner_of_a_gated_repo(
         {"user": "v", "status": "rejected", "rejectionReason": "x" * 201},
     ],
 )
-def test_what_cannot_be_decided_changes_nothing(api: HfApi, ask: Ask, gated: str, body: dict[str, object]) -> None:
+def test_an_undecidable_request_changes_nothing(api: HfApi, ask: Ask, gated: str, body: dict[str, object]) -> None:
     api.grant_access(gated, "v")
     path = "/api/models/org/gated/user-access-request/handle"
     assert ask("POST", path, body=json.dumps(body).encode(), token=str(api.token)).status == 400

@@ -139,7 +139,7 @@ def add(api: HfApi, **files: bytes) -> None:
     api.create_commit("org/m", [CommitOperationAdd(p, c) for p, c in named.items()], commit_message="Add")
 
 
-def test_the_attributes_of_a_repo_say_what_lfs_holds(api: HfApi) -> None:
+def test_the_attributes_of_a_repo_decide_which_files_lfs_holds(api: HfApi) -> None:
     api.create_repo("org/m")
     add(api, a_png=b"text", a_bin=b"text", a_md=b"text", raw_md=b"\0")
     assert lfs_files(api) == {"a.bin", "raw.md"}

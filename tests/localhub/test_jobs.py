@@ -101,7 +101,7 @@ def test_a_job_is_ended_at_its_time_limit_with_its_children(api: HfApi) -> None:
     eventually(lambda: gone(int(child)))
 
 
-def test_what_a_job_leaves_running_ends_with_it(api: HfApi) -> None:
+def test_processes_that_a_job_leaves_running_end_with_it(api: HfApi) -> None:
     job = shell(api, "sleep 60 & echo $!")
     (child,) = logs(api, job)
     assert inspect(api, job).status.stage == "COMPLETED"
@@ -212,7 +212,7 @@ def test_a_token_that_reads_sees_jobs_and_starts_none(api: HfApi, client: Callab
         ({"volumes": [Volume(type="model", source="a/b", mount_path="/m")]}, "volumes"),
     ],
 )
-def test_what_cannot_be_done_is_refused(api: HfApi, more: dict[str, object], said: str) -> None:
+def test_an_impossible_job_is_refused(api: HfApi, more: dict[str, object], said: str) -> None:
     with pytest.raises(HfHubHTTPError, match=said) as raised:
         shell(api, "true", **more)
     assert raised.value.response.status_code == 400

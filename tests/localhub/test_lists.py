@@ -88,7 +88,7 @@ def test_a_repo_is_read_again_only_when_it_changed(folder: Path, monkeypatch: py
     ],
     ids=["deleted", "private", "gated", "committed", "made"],
 )
-def test_what_another_process_changes_is_seen(
+def test_changes_by_another_process_are_seen(
     folder: Path, change: Changed, shown: Callable[[dict[str, RepoView]], bool]
 ) -> None:
     with LocalHub(folder) as reader, LocalHub(folder) as writer:
@@ -201,7 +201,7 @@ def test_a_repo_that_moves_while_pages_are_read_is_told_once(six: RunningHub) ->
 
 
 @pytest.mark.server
-def test_what_is_hidden_or_deleted_while_pages_are_read_is_not_told(six: RunningHub) -> None:
+def test_repos_hidden_or_deleted_while_pages_are_read_are_not_listed(six: RunningHub) -> None:
     owner, nobody = HfApi(endpoint=six.url, token=six.token), HfApi(endpoint=six.url, token=False)
     ahead = [name for page in pages_of(six, nobody, lambda: None)[1:] for name in page]
 

@@ -134,7 +134,7 @@ def test_long_lists_have_pages(hub: RunningHub, ask: Ask, api: HfApi) -> None:
     assert "initial commit" not in first
 
 
-def test_a_pull_request_shows_what_it_changes(ask: Ask, repo: str) -> None:
+def test_a_pull_request_shows_its_changes(ask: Ask, repo: str) -> None:
     found = page(ask, f"/{repo}/discussions/1")
     assert "<em>Why</em>" in found
     assert '<span class="minus">-&lt;i&gt;one&lt;/i&gt;</span>' in found

@@ -90,7 +90,7 @@ def test_deleting_needs_a_repo(api: HfApi) -> None:
     assert api.list_repo_files("org/m") == [".gitattributes"]
 
 
-def test_what_is_known_of_a_model(api: HfApi) -> None:
+def test_the_data_of_a_model(api: HfApi) -> None:
     api.create_repo("org/m")
     config = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_size": 8}
     weights = safetensors(("BF16", [1000, 3]), ("F32", [7]), ("BF16", [2]))
@@ -158,7 +158,7 @@ def test_strange_weights_are_not_counted(api: HfApi, header: bytes) -> None:
     assert api.model_info("org/m").safetensors is None
 
 
-def test_expand_gives_what_is_asked(api: HfApi) -> None:
+def test_expand_gives_the_requested_fields(api: HfApi) -> None:
     api.create_repo("org/m")
     api.upload_file(path_or_fileobj=CARD, path_in_repo="README.md", repo_id="org/m")
     (listed,) = api.list_models(author="org", expand=["cardData", "sha", "tags", "lastModified"])
@@ -274,7 +274,7 @@ def test_a_name_is_a_file_or_a_folder(api: HfApi) -> None:
         api.upload_file(path_or_fileobj=b"x", path_in_repo="a/b", repo_id="org/m")
 
 
-def test_what_is_there_already_makes_no_commit(api: HfApi) -> None:
+def test_unchanged_files_make_no_commit(api: HfApi) -> None:
     api.create_repo("org/m")
     once = api.create_commit(
         "org/m", [CommitOperationAdd("w.bin", b"\0w"), CommitOperationAdd("t", b"t")], commit_message="1"

@@ -86,7 +86,7 @@ def test_the_clock_runs_by_itself(api: HfApi, hub: RunningHub, monkeypatch: pyte
     eventually(lambda: bool(list(api.list_jobs(namespace=NAMESPACE))))
 
 
-def test_what_was_due_while_no_server_ran_is_left_out(api: HfApi, hub: RunningHub) -> None:
+def test_jobs_due_while_no_server_ran_are_left_out(api: HfApi, hub: RunningHub) -> None:
     made = scheduled(api)
     due = made.status.next_job_run_at
     assert due is not None
@@ -160,7 +160,7 @@ def test_a_stranger_sees_none(api: HfApi, client: Callable[[Grant], HfApi]) -> N
         assert raised.value.response.status_code == 403
 
 
-def test_the_clock_goes_on_after_what_cannot_be_started(
+def test_the_clock_goes_on_after_a_job_that_cannot_be_started(
     api: HfApi, hub: RunningHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = scheduled(api)

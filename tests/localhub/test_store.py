@@ -68,7 +68,7 @@ def test_a_folder_of_another_version_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-def test_what_is_there_survives_a_restart(tmp_path: Path) -> None:
+def test_repos_survive_a_restart(tmp_path: Path) -> None:
     with serve(tmp_path / "hub") as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)
         api.create_repo("org/m")

@@ -46,7 +46,7 @@ def wanted(sha256: str, size: int, *transfers: str) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 63_999, 64_000, 64_001, 128_000, 300_000])
-def test_what_goes_up_comes_down(api: HfApi, tmp_path: Path, size: int) -> None:
+def test_a_download_equals_the_upload(api: HfApi, tmp_path: Path, size: int) -> None:
     add(api, BYTES[:size])
     file = api.hf_hub_download("org/m", "w.gguf", cache_dir=tmp_path / "cache")
     assert Path(file).read_bytes() == BYTES[:size]

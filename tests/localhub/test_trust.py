@@ -175,7 +175,7 @@ def test_another_repo_is_not_opened_by_it(hub: RunningHub, ask: Ask, trusted: Is
         ("me/staging", {"subject_token": 1}),
     ],
 )
-def test_what_makes_no_sense_is_said_so(
+def test_a_senseless_exchange_is_an_invalid_request(
     hub: RunningHub, ask: Ask, trusted: Issuer, resource: object, more: dict[str, object]
 ) -> None:
     status, answer = exchange(ask, trusted.sign(hub.url), resource, **more)

@@ -43,7 +43,7 @@ def started(api: HfApi, source: JobInfo) -> list[JobInfo]:
     return [j for j in api.list_jobs(namespace=NAMESPACE) if j.id != source.id][::-1]
 
 
-def test_a_changed_repo_starts_the_job_and_tells_it_what_happened(api: HfApi, source: JobInfo) -> None:
+def test_a_changed_repo_starts_the_job_and_describes_the_change(api: HfApi, source: JobInfo) -> None:
     api.create_repo(MODEL)
     made = watch(api, source, secrets={"HF_TOKEN": "12345"}, secret="word")
     before = api.model_info(MODEL).sha

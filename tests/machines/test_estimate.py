@@ -57,7 +57,7 @@ def test_models_that_are_left_out_are_estimated_as_the_page_says() -> None:
     assert typical[("reference", "", "cpu_seconds")] < 0.35
 
 
-def test_the_page_is_what_the_measurements_give() -> None:
+def test_the_page_is_the_one_made_from_the_measurements() -> None:
     assert render() == PAGE.read_text(encoding="utf-8"), "make measurements"
 
 
@@ -87,7 +87,7 @@ def test_a_larger_model_never_takes_less(variant: Variant, parameters: int, time
         assert 0 <= getattr(small, quantity) <= getattr(large, quantity)
 
 
-def test_a_format_that_was_not_measured_takes_what_the_dearest_does() -> None:
+def test_a_format_without_measurements_counts_as_the_most_expensive_one() -> None:
     unknown = estimate(shape(MINI), [replace(Q4, name="toy/int4")])
     known = [estimate(shape(MINI), [replace(Q4, name=f"{name}/int4")]) for name in all_formats()]
     assert unknown.output == max(e.output for e in known)
@@ -164,7 +164,7 @@ def rows_that_take(memory: dict[str, float]) -> list[Measured]:
     ]
 
 
-def test_what_made_the_measurements_is_learnt() -> None:
+def test_the_parameters_behind_the_measurements_are_learnt() -> None:
     made = learn(rows_that_take({"gguf/q4_k_m": 3.0, "gguf/q8_0": 5.0}), "memory")
     assert made.at(shape(2 * 10**9), Q4) == pytest.approx(7e9, rel=1e-3)
     assert made.at(shape(2 * 10**9), Q8) == pytest.approx(11e9, rel=1e-3)
@@ -183,6 +183,6 @@ def test_files_of_floating_point_are_counted_by_their_bytes() -> None:
     assert single - 10**9 == pytest.approx(2 * (half - 10**9), rel=1e-3)
 
 
-def test_what_was_not_measured_is_not_learnt_from() -> None:
+def test_rows_without_a_measurement_are_not_learnt_from() -> None:
     rows = [replace(r, memory=None) if r.shape.count == 10**8 else r for r in rows_that_take({"gguf/q8_0": 5.0})]
     assert learn(rows, "memory").at(Shape(**vars(shape(10**9))), Q8) == pytest.approx(6e9, rel=1e-3)

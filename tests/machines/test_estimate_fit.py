@@ -12,7 +12,9 @@ costs = st.tuples(*[st.one_of(st.just(0.0), st.floats(0.5, 100))] * 3)
 
 
 @given(rows_of_three, costs)
-def test_what_made_the_values_is_found_again(rows: list[tuple[float, ...]], made_with: tuple[float, ...]) -> None:
+def test_the_coefficients_behind_the_values_are_found_again(
+    rows: list[tuple[float, ...]], made_with: tuple[float, ...]
+) -> None:
     values = [value(made_with, row) for row in rows]
     found = fit(rows, values, floor=1e-3)
     assert [value(found, row) for row in rows] == pytest.approx(values, rel=1e-3, abs=1e-3)

@@ -57,7 +57,7 @@ def test_jobs_are_together_only_as_long_as_the_disk_holds_them() -> None:
     assert ",".join(e["variants"] for e in found.entries) == "gguf/q4_k_m,openvino/int4,onnx/cpu-int8"
 
 
-def test_github_takes_so_many_entries_and_what_is_beyond_is_said() -> None:
+def test_entries_beyond_githubs_limit_are_left_out_and_named() -> None:
     todo = plan(*(job(release(TINY, name=f"Phi-{n}"), "gguf/q4_k_m") for n in range(MOST + 2)))
     found = matrix(todo, runners=GITHUB)
     assert len(found.entries) == MOST == 255
@@ -78,7 +78,7 @@ def test_hugging_face_jobs_are_followed_from_a_small_runner() -> None:
     assert (entry["runs_on"], entry["on"]) == ('["ubuntu-24.04"]', "hf-jobs/cpu-basic")
 
 
-def test_what_no_workflow_can_run_is_left_out_and_said() -> None:
+def test_jobs_that_no_workflow_can_run_are_left_out_and_named() -> None:
     nameless = replace(runner("own/big"), labels=())
     unnamed = matrix(plan(job(release(TINY), "gguf/q4_k_m"), runners=(nameless,)), runners=(nameless,))
     assert unnamed.entries == ()

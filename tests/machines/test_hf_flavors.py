@@ -91,7 +91,7 @@ def test_any_words_at_all_are_an_amount_or_none(words: str) -> None:
     assert found is None or found >= 0
 
 
-def test_what_the_hub_lists_is_what_is_built_in(client: Hub) -> None:
+def test_the_hubs_list_of_flavors_equals_the_built_in_one(client: Hub) -> None:
     """The embedded Hub has the real list's words; prices there are rounded to a millionth of a dollar a minute."""
     rows = {r.name: r for r in built_in()}
     found = flavors(client.api)

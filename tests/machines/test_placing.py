@@ -36,7 +36,7 @@ def where(found: Plan) -> dict[str, str]:
 # ---- examples ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_free_is_taken_before_what_costs() -> None:
+def test_a_free_runner_is_chosen_before_a_paid_one() -> None:
     found = placed([job(release(TINY), "gguf/q4_k_m")], STANDING)
     assert where(found) == {"gguf/q4_k_m": "github/ubuntu-24.04"}
     assert found.jobs[0].placement is not None
@@ -82,7 +82,7 @@ def test_the_file_has_to_fit_into_the_memory_of_the_gpu() -> None:
     assert "an NVIDIA GPU of" in failure.message
 
 
-def test_what_fits_nowhere_says_what_it_would_need() -> None:
+def test_a_job_that_fits_nowhere_says_its_needs() -> None:
     found = placed([job(release(MINI), "onnx/cpu-fp32")], chosen(STANDING, ["github"]))
     assert found.jobs == ()
     [failure] = found.failures
@@ -213,7 +213,7 @@ def test_no_variant_is_lost_and_none_is_built_twice(jobs: list[Job], runners: li
 
 
 @given(any_jobs, any_runners)
-def test_every_job_is_on_the_cheapest_runner_that_has_what_it_needs(jobs: list[Job], runners: list[Runner]) -> None:
+def test_every_job_is_on_the_cheapest_runner_that_fits_it(jobs: list[Job], runners: list[Runner]) -> None:
     by_name = {r.name: r for r in runners}
     found = placed(jobs, runners)
     for one in found.jobs:
@@ -225,7 +225,7 @@ def test_every_job_is_on_the_cheapest_runner_that_has_what_it_needs(jobs: list[J
 
 
 @given(any_jobs, any_runners)
-def test_what_is_placed_nowhere_fits_nowhere(jobs: list[Job], runners: list[Runner]) -> None:
+def test_a_job_that_is_placed_nowhere_fits_nowhere(jobs: list[Job], runners: list[Runner]) -> None:
     refused = {(f.release, f.variant) for f in placed(jobs, runners).failures}
     for one in jobs:
         for v in one.variants:

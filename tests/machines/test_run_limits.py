@@ -26,7 +26,7 @@ def test_without_bounds_everything_is_begun() -> None:
     assert within_bounds(jobs, PlanTable()) == (jobs, [])
 
 
-def test_what_is_new_goes_before_what_has_changed_and_that_before_what_is_outdated() -> None:
+def test_new_releases_go_before_changed_ones_and_those_before_outdated_ones() -> None:
     jobs = [costing(1, "A", "outdated"), costing(1, "B", "changed"), costing(1, "C", "new"), costing(1, "D", "new")]
     kept, postponed = within_bounds(jobs, PlanTable(max_jobs=3))
     assert [j.release.name for j in kept] == ["Phi-B", "Phi-C", "Phi-D"]  # in the order that they came in
@@ -40,7 +40,7 @@ def test_a_bound_on_one_model_leaves_room_for_others() -> None:
     assert [p.text for p in postponed] == ["plan.max_jobs_per_model is 1"]
 
 
-def test_what_is_too_dear_does_not_hold_up_what_is_not() -> None:
+def test_a_job_that_is_too_expensive_does_not_hold_up_cheaper_ones() -> None:
     kept, postponed = within_bounds([costing(3), costing(9), costing(2)], PlanTable(max_cost=5))
     assert [j.placement.cost for j in kept if j.placement] == [3, 2]
     assert [p.text for p in postponed] == ["plan.max_cost is $5, and with it the jobs would cost $12"]
@@ -84,7 +84,7 @@ def test_no_bound_is_ever_passed_and_no_job_is_lost(
 
 
 @pytest.mark.parametrize("reason", ["new", "changed", "outdated"])
-def test_what_is_postponed_keeps_what_it_was_planned_as(reason: Reason) -> None:
+def test_a_postponed_variant_keeps_the_reason_it_was_planned_for(reason: Reason) -> None:
     _, [later] = within_bounds([costing(1, reason=reason)], PlanTable(max_cost=0))
     assert later.planned.reason == reason
     assert later.release == "microsoft/Phi-A@cccccccccccc"

@@ -108,7 +108,7 @@ def test_a_person_can_multiply_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "many", "nan", "inf", "1e9"])
-def test_what_cannot_multiply_is_said(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_limit_that_is_not_a_factor_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(worker_limits.VARIABLE, text)
     with pytest.raises(ConfigError, match=r"^PHI_BOT_WORKER_LIMITS is ") as caught:
         worker_limits.default_limits()

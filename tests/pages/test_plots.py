@@ -36,7 +36,7 @@ def plotter(folder: Path) -> Plotter:
 # ---- what is in them -----------------------------------------------------------------------------------------
 
 
-def test_a_point_is_what_the_gate_looked_at() -> None:
+def test_a_point_is_the_distance_that_the_gate_used() -> None:
     points = {(p.format, p.name): p for p in plot_task(RELEASE, GGUF.builds, MLX.builds).points}
     q4 = points["GGUF", "q4_k_m"]
     assert (q4.mean_kl, q4.standard_error, round(q4.bits, 1), q4.own) == (0.0212, 0.0212 / 20, 5.0, True)
@@ -49,7 +49,7 @@ def test_one_point_alone_is_not_a_comparison() -> None:
     assert len(plot_task(RELEASE, MLX.builds, GGUF.builds[:1]).points) == 2
 
 
-def test_what_was_not_measured_has_no_point() -> None:
+def test_a_build_without_distances_has_no_point() -> None:
     nothing = ProvenBuild(build=GGUF.builds[0].build, evidence=replace(GGUF.builds[0].evidence, distances=()))
     assert [p.name for p in plot_task(RELEASE, (nothing, *GGUF.builds[1:3]), ()).points] == ["q2_k", "q4_k_m"]
 
@@ -87,7 +87,7 @@ def test_names_are_on_one_line() -> None:
     assert (task.model, task.points[0].name, task.curves[0].name) == ("a b", "a b", "a b")
 
 
-def test_what_a_runtime_does_in_another_setting_takes_nothing_from_its_point() -> None:
+def test_a_known_behaviour_in_another_setting_leaves_the_point() -> None:
     known = KnownBehaviour(name="x", side="short", reference="y", setting=LONG_CONTEXT)
     build = GGUF.builds[2]
     more = ProvenBuild(build=build.build, evidence=replace(build.evidence, known_behaviours=(known,)))
@@ -157,7 +157,7 @@ def test_pictures_fit_a_card_and_are_the_same_for_the_same_figures(tmp_path: Pat
 
 
 @pytest.mark.toolchain
-def test_what_was_drawn_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_equal_picture_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS)
     monkeypatch.setenv("PHI_BOT_CACHE", str(tmp_path / "without toolchains"))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1")

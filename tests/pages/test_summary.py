@@ -25,7 +25,7 @@ PUBLISHED = Report(publications=(NEW,))
 BOTH = Report(publications=(NEW,), failures=(FAILURE,))
 
 
-def test_what_was_published_is_listed_with_its_figures() -> None:
+def test_publications_are_listed_with_their_figures() -> None:
     said = render_summary(PUBLISHED)
     assert headings(said) == ["Published"]
     assert tables(said)[0][:3] == [
@@ -35,7 +35,7 @@ def test_what_was_published_is_listed_with_its_figures() -> None:
     ]
 
 
-def test_what_failed_is_listed_with_what_to_do() -> None:
+def test_failures_are_listed_with_a_remedy() -> None:
     said = render_summary(BOTH)
     assert headings(said) == ["Published", "Not published"]
     assert tables(said)[1][1] == [
@@ -47,7 +47,7 @@ def test_what_failed_is_listed_with_what_to_do() -> None:
     ]
 
 
-def test_what_was_there_already_is_nothing_new() -> None:
+def test_earlier_publications_are_nothing_new() -> None:
     said = render_summary(Report(publications=(replace(NEW, created=False),)))
     assert headings(said) == ["Already published"]
     assert "Nothing to do: everything is published." in plain(said)
@@ -75,7 +75,7 @@ def artifact(proven: ProvenBuild) -> Artifact:
     return Artifact(folder="artifacts/x", build=proven.build, evidence=proven.evidence)
 
 
-def test_what_is_proven_and_not_published_is_listed() -> None:
+def test_proven_artifacts_that_are_not_published_are_listed() -> None:
     said = render_summary(Report(artifacts=tuple(artifact(b) for b in GGUF.builds[:2])))
     assert headings(said) == ["Proven"]
     assert tables(said)[0][1][:2] == ["`microsoft/Phi-3.5-mini-instruct@2fe192450127`", "`gguf/f16`"]
@@ -142,14 +142,14 @@ POSTPONED = Postponed(
 NOTICE = Notice(repo_id="microsoft/Phi-5", what="new", text="was not here before")
 
 
-def test_what_is_put_off_and_what_is_new_about_the_models_is_listed() -> None:
+def test_postponed_variants_and_news_about_the_models_are_listed() -> None:
     said = render_summary(PUBLISHED, postponed=[POSTPONED], notices=[NOTICE])
     assert headings(said) == ["Published", "Postponed", "Found"]
     assert tables(said)[1][1] == ["`microsoft/phi-4@0123456789ab`", "`gguf/q4_k_m`", "an older toolchain made it"]
     assert tables(said)[2][1] == ["`microsoft/Phi-5`", "new", "was not here before"]
 
 
-def test_what_is_only_put_off_is_nothing_to_do_now() -> None:
+def test_postponed_variants_are_nothing_to_do_now() -> None:
     said = render_summary(Report(), postponed=[POSTPONED])
     assert headings(said) == ["Postponed"]
     assert "Nothing to do now." in said
@@ -160,7 +160,7 @@ def test_the_status_page_is_linked_where_there_is_one() -> None:
     assert said.endswith("The state of everything: <https://someone.github.io/status/>\n")
 
 
-def test_a_summary_stays_below_what_github_takes_and_counts_what_is_left_out() -> None:
+def test_a_summary_stays_below_githubs_limit_and_counts_the_rows_left_out() -> None:
     long = replace(FAILURE, message="word " * 300, hint="|" * 900)
     said = render_summary(Report(failures=(long,) * 10_000), postponed=[POSTPONED] * 10_000, notices=[NOTICE] * 10_000)
     assert len(said.encode()) <= LARGEST
@@ -172,7 +172,7 @@ def test_a_summary_stays_below_what_github_takes_and_counts_what_is_left_out() -
 
 
 @given(hostile_text, hostile_text, hostile_text)
-def test_no_text_changes_what_a_summary_is_made_of(message: str, hint: str, name: str) -> None:
+def test_no_text_changes_the_structure_of_a_summary(message: str, hint: str, name: str) -> None:
     failure = replace(FAILURE, message=message, hint=hint, release=name, variant=name)
     builds = tuple(
         replace(b, build=replace(b.build, source=replace(b.build.source, repo_id=name))) for b in NEW.builds[:2]

@@ -158,7 +158,7 @@ def test_without_a_distance_there_is_no_trial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["part", "build"])
-def test_what_a_killed_trial_has_made_needs_no_more_room(
+def test_files_left_by_a_killed_trial_need_no_more_room(
     left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, size = Workspace(root=tmp_path), 1 << 20
@@ -221,7 +221,7 @@ def content(artifact: Artifact) -> bytes:
 
 @pytest.mark.toolchain
 @pytest.mark.usefixtures("warm_toolchains")
-def test_what_is_kept_is_the_file_that_a_plain_build_gives(place: Place) -> None:
+def test_the_file_kept_by_a_trial_is_that_of_a_plain_build(place: Place) -> None:
     display = Heard()
     made = place.build(recipes.configured([Q4_K_M, Q6_K, Q8_0], "measured"), display)
     alternatives = {v.short_name: recipes.alternatives(recipes.with_trial(v)) for v in (Q4_K_M, Q6_K)}

@@ -117,7 +117,7 @@ def test_the_default_set_is_proven_in_three_reads_as_if_its_source_were_kept(
         assert other.evidence.distances == one.evidence.distances
 
 
-def test_what_fails_holds_up_no_other(place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_fails_holds_up_no_other(place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> None:
     here, start = place(), subprocess.Popen
 
     def failing(command: list[str], **rest: Any) -> Any:

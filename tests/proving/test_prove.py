@@ -75,7 +75,7 @@ def jobs_of(
         ("raise NotFinite('w holds NaN')", NotFiniteError, NotFiniteError),
     ],
 )
-def test_only_what_every_format_would_fail_of_ends_a_release(
+def test_only_an_error_that_every_format_would_meet_ends_a_release(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     end: str,
@@ -127,12 +127,12 @@ def taking(name: str, proving: float, uploading: float) -> Job:
     )
 
 
-def test_what_uploads_longest_is_proven_first_where_proving_takes_longer() -> None:
+def test_the_longest_upload_is_proven_first_where_proving_takes_longer() -> None:
     jobs = [taking("gguf/q8_0", 100, 40), taking("mlx/4bit", 100, 80), taking("onnx/cpu-int4", 100, 60)]
     assert [j.format for j in in_order(jobs)] == ["mlx", "onnx", "gguf"]
 
 
-def test_what_is_soonest_proven_comes_first_where_uploading_takes_longer() -> None:
+def test_the_quickest_proof_comes_first_where_uploading_takes_longer() -> None:
     jobs = [taking("gguf/q8_0", 30, 300), taking("mlx/4bit", 10, 100), taking("onnx/cpu-int4", 90, 40)]
     assert [j.format for j in in_order(jobs)] == ["mlx", "gguf", "onnx"]
 

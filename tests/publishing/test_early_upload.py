@@ -80,7 +80,7 @@ def test_a_large_file_is_there_when_publishing_begins_and_is_sent_once(
     assert sent(between) == 1
 
 
-def test_what_could_not_be_sent_is_left_to_publishing(
+def test_a_failed_early_upload_is_left_to_publishing(
     artifact: Artifact, there: Hub, between: Proxy, tmp_path: Path
 ) -> None:
     between.faults.append(Fault(method="PUT", path=".*", status=403, times=1))

@@ -41,7 +41,7 @@ def test_a_lock_and_code_are_measured_on_the_default_rows_of_their_format() -> N
     assert shown(BASE, touch("code", "mlx")) == ["mlx/a"]
 
 
-def test_what_every_build_goes_through_is_measured_on_all_default_rows() -> None:
+def test_a_change_of_code_common_to_all_builds_is_measured_on_all_default_rows() -> None:
     for what in ("steps", "measuring", "sample"):
         assert shown(BASE, touch(what)) == ["gguf/a", "mlx/a"]
 
@@ -61,7 +61,7 @@ def test_rows_that_came_and_went_are_told_apart() -> None:
     assert [(a.name, a.before, a.after) for a in rows] == [("gguf/c", False, True), ("gguf/b", True, False)]
 
 
-def test_what_makes_no_file_is_not_measured() -> None:
+def test_a_change_that_affects_no_file_is_not_measured() -> None:
     for what in ("cards", "pictures", "plan", "publishing", "commands", "reports"):
         assert shown(BASE, touch(what)) == []
     assert shown(head(config={"watch.include": '["phi-4"]'})) == []

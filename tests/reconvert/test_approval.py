@@ -69,7 +69,7 @@ def test_the_label_of_who_may_not_write_is_taken_off(server: GitHub, repository:
     assert approval.approval_of(repository, 7) is None
 
 
-def test_what_was_built_from_a_later_commit_is_not_proposed(repository: Repository) -> None:
+def test_a_build_of_a_later_commit_is_not_proposed(repository: Repository) -> None:
     with pytest.raises(ApprovalError, match="nobody asked"):
         approval.require(repository, 7, A)
     approval.approve(repository, LABELING, CONFIG)
@@ -113,7 +113,7 @@ def event(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def test_the_event_says_who_labelled_what() -> None:
+def test_the_event_names_the_label_and_its_setter() -> None:
     assert Labeling.from_event(event()) == LABELING
 
 
@@ -137,7 +137,7 @@ def test_another_event_is_refused(wrong: Any) -> None:
         Labeling.from_event(wrong)
 
 
-def test_the_comment_names_what_can_be_tried(server: GitHub, repository: Repository) -> None:
+def test_the_comment_names_the_candidates_and_how_to_try_them(server: GitHub, repository: Repository) -> None:
     made = approval.approve(repository, LABELING, CONFIG)
     url = "https://hub.example/me/Phi-9-GGUF/discussions/3"
     proposal = Proposal(repo_id="me/Phi-9-GGUF", number=3, url=url, builds=GGUF.builds[:1])

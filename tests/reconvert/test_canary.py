@@ -58,7 +58,7 @@ def test_an_artifact_elsewhere_on_the_disk_is_not_read(tmp_path: Path, hub: Runn
     assert "outside its working folder" in found["gguf/q4_k_m"].reason
 
 
-def test_sizes_are_those_of_the_files_and_not_what_the_side_says(tmp_path: Path, hub: RunningHub) -> None:
+def test_sizes_are_those_of_the_files_and_not_of_the_sides_report(tmp_path: Path, hub: RunningHub) -> None:
     artifact = proven.artifact(tmp_path / "work", proven.release(hub))
     (Path(artifact.folder) / "files" / "more.bin").write_bytes(b"x" * 1000)
     bench = lying(tmp_path, json.dumps(Report(artifacts=(artifact,)).to_json()))

@@ -35,7 +35,7 @@ def test_artifacts_of_several_repos_have_no_card(release: Release, tmp_path: Pat
         card(folders, namespace="demo", endpoint=HUB)
 
 
-def test_what_is_not_proven_has_no_card(release: Release, tmp_path: Path) -> None:
+def test_an_artifact_without_evidence_has_no_card(release: Release, tmp_path: Path) -> None:
     folder = Path(proven.artifact(tmp_path, release).folder)
     (folder / "evidence.json").unlink()
     with pytest.raises(VerifyError, match="no evidence"):
@@ -43,7 +43,7 @@ def test_what_is_not_proven_has_no_card(release: Release, tmp_path: Path) -> Non
 
 
 @pytest.mark.process
-def test_the_diff_is_what_the_template_does(release: Release, tmp_path: Path) -> None:
+def test_the_diff_shows_the_change_of_the_template(release: Release, tmp_path: Path) -> None:
     folder = Path(proven.artifact(tmp_path / "artifacts", release).folder)
     head = checkout(tmp_path / "head")
     change(head, "templates/_card.md.j2", "## Measurements", "## What we measured")

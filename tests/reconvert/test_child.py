@@ -49,7 +49,7 @@ def test_it_is_stopped_when_it_prints_without_end(code: Code) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no groups of processes")
-def test_what_it_leaves_running_ends_with_it(code: Code, tmp_path: Path) -> None:
+def test_processes_it_leaves_running_end_with_it(code: Code, tmp_path: Path) -> None:
     left = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
     done = child.run(code, ["-c", left], seconds=60)
     deadline = time.monotonic() + 10
@@ -76,7 +76,7 @@ def test_a_folder_without_code_is_compared_with_ours(tmp_path: Path) -> None:
     assert Path(done.stdout.strip()).is_relative_to(code.root)
 
 
-def test_what_it_said_last_is_told_in_one_line(code: Code) -> None:
+def test_its_last_words_are_told_in_one_line(code: Code) -> None:
     done = child.run(code, ["-c", "raise ValueError('\\x1b[31mred')"], seconds=60)
     assert child.failure_line(done) == "ValueError: \ufffd[31mred"
     done = child.run(code, ["-m", "bot.cli", "build", "nobody/nothing/at/all", "--work", "w"], seconds=60)

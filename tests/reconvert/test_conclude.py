@@ -92,7 +92,7 @@ def status(api: HfApi, number: int) -> str:
     return api.get_discussion_details(REPO, number).status
 
 
-def test_what_was_built_can_be_tried_and_nothing_is_published(world: World, api: HfApi) -> None:
+def test_a_candidate_can_be_tried_and_nothing_is_published(world: World, api: HfApi) -> None:
     before = api.list_repo_files(REPO)
     (proposal,) = world.propose(world.build()).proposals
     assert api.list_repo_files(REPO) == before
@@ -133,12 +133,12 @@ def test_proposed_again_there_is_one_pull_request(world: World, api: HfApi) -> N
     assert world.propose(artifact).proposals == world.propose(artifact).proposals
 
 
-def test_what_is_published_already_is_not_proposed(world: World) -> None:
+def test_a_published_artifact_is_not_proposed(world: World) -> None:
     (published,) = world.folder.iterdir()
     assert world.propose(read_artifact(published)) == Report()
 
 
-def test_what_was_pushed_after_it_was_built_is_not_merged(world: World, api: HfApi) -> None:
+def test_a_candidate_is_not_merged_after_a_later_push(world: World, api: HfApi) -> None:
     (proposal,) = world.propose(world.build()).proposals
     report = world.conclude(merged=True, head="e" * 40)
     assert [f.message for f in report.failures] == ["it was built from another commit than eeeeeeeeeeee"]
@@ -176,7 +176,7 @@ TREE = r"/tree/(refs%2Fpr%2F|[0-9a-f]{40})"
     ],
     ids=["503", "429", "gone", "no right", "list", "record", "source"],
 )
-def test_what_the_hub_fails_to_merge_stays_open_and_is_merged_the_next_time(
+def test_a_proposal_that_the_hub_fails_to_merge_stays_open_and_is_merged_the_next_time(
     world: World, api: HfApi, faulty: Proxy, hub: RunningHub, at_once: None, fault: Fault
 ) -> None:
     (proposal,) = world.propose(world.build()).proposals
@@ -190,7 +190,7 @@ def test_what_the_hub_fails_to_merge_stays_open_and_is_merged_the_next_time(
     assert status(api, proposal.number) == "merged"
 
 
-def test_what_main_changed_meanwhile_is_refused_and_closed(world: World, api: HfApi, faulty: Proxy) -> None:
+def test_a_proposal_behind_a_changed_main_is_refused_and_closed(world: World, api: HfApi, faulty: Proxy) -> None:
     (proposal,) = world.propose(world.build()).proposals
     api.upload_file(repo_id=REPO, path_in_repo="README.md", path_or_fileobj=b"Mine")
     (failed,) = world.conclude(merged=True).failures
@@ -236,7 +236,7 @@ def test_a_file_that_somebody_put_into_the_pull_request(world: World, api: HfApi
         (lambda b: b["source"].update(commit=None), "a folder of another machine"),
     ],
 )
-def test_what_a_pull_requests_code_cannot_do(
+def test_a_pull_requests_code_cannot_forge_its_build(
     world: World, api: HfApi, change: Callable[[dict[str, Any]], Any], reason: str
 ) -> None:
     report = world.propose(proven_again(rewrite(world.build(), "build.json", change)))

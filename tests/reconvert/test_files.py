@@ -43,7 +43,7 @@ def test_a_file_is_compared_with_itself(sides: tuple[Path, Path]) -> None:
     assert differing(sides) == [("bot/b.py",), ("bot/new.py",), ("templates/card.md.j2",)]
 
 
-def test_what_was_moved_is_the_same_file(sides: tuple[Path, Path]) -> None:
+def test_a_moved_file_is_the_same_file(sides: tuple[Path, Path]) -> None:
     move(sides[1], "bot/b.py", "bot/rooms/deep/renamed.py")
     (sides[1] / "bot/texts/one.txt").rename(sides[1] / "bot/rooms/one.txt")
     write(sides[1], "bot/rooms/__init__.py", '"""A room."""\n')
@@ -51,13 +51,13 @@ def test_what_was_moved_is_the_same_file(sides: tuple[Path, Path]) -> None:
     assert "from bot.rooms.deep import renamed as b" in (sides[1] / "bot/a.py").read_text()
 
 
-def test_what_was_moved_and_altered_is_another_one(sides: tuple[Path, Path]) -> None:
+def test_a_moved_and_altered_file_is_another_one(sides: tuple[Path, Path]) -> None:
     move(sides[1], "bot/b.py", "bot/rooms/b.py")
     extend(sides[1], "bot/rooms/b.py", "\nMORE = 1\n")
     assert differing(sides) == [("bot/a.py",), ("bot/b.py",), ("bot/rooms/b.py",)]
 
 
-def test_a_package_may_hand_on_what_moved_into_it(sides: tuple[Path, Path]) -> None:
+def test_a_package_may_reexport_a_module_that_moved_into_it(sides: tuple[Path, Path]) -> None:
     for side in sides:
         write(side, "bot/d.py", "from bot.c import h\n\nprint(h())\n")
     move(sides[1], "bot/b.py", "bot/rooms/b.py")
@@ -94,7 +94,7 @@ def test_of_files_that_say_the_same_the_nearest_is_meant(sides: tuple[Path, Path
     assert len(differing(sides)) == 2
 
 
-def test_a_module_that_only_imports_is_what_it_hands_on(sides: tuple[Path, Path]) -> None:
+def test_a_module_that_only_imports_equals_its_imports(sides: tuple[Path, Path]) -> None:
     write(sides[1], "bot/handing.py", '"""Words."""\nfrom bot.b import g\n')
     assert differing(sides) == []
 

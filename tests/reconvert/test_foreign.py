@@ -11,7 +11,7 @@ from bot.records.artifacts import Cost, Failure, Report
 FAILURE = {"release": "a/b", "variant": "gguf/a", "step": "build", "message": "m", "hint": "h"}
 
 
-def test_what_a_newer_version_says_more_is_left_out() -> None:
+def test_unknown_fields_of_a_newer_version_are_left_out() -> None:
     text = f'{{"failures": [{{"mood": 1, {str(FAILURE)[1:-1]}}}], "weather": {{}}}}'.replace("'", '"')
     assert foreign.read(Report, text) == Report(failures=(Failure.from_json(FAILURE),))
 

@@ -56,12 +56,12 @@ def test_how_it_is_written_does_not_count(old: str, new: str) -> None:
     ],
     ids=["constant", "rule", "class", "call", "argument", "function", "order", "shadow", "import", "relative"],
 )
-def test_what_it_does_counts(old: str, new: str) -> None:
+def test_a_change_of_behaviour_counts(old: str, new: str) -> None:
     assert old in BASE
     assert python(BASE.replace(old, new))[0] != python(BASE)[0]
 
 
-def test_what_is_used_of_the_bot_is_listed_by_first_use() -> None:
+def test_modules_of_the_bot_are_listed_by_first_use() -> None:
     assert python(BASE)[1] == (Use(module="bot", name="texts"), Use(module="bot.records.artifacts", name="Release"))
     swapped = BASE.replace("texts", "@").replace("Source", "texts").replace("@", "Source")
     digest, used = python(swapped)
@@ -88,7 +88,7 @@ def test_of_data_the_value_counts() -> None:
     assert normal(".css", b"a {}") != normal(".css", b"a { }")
 
 
-def test_what_cannot_be_read_is_its_bytes() -> None:
+def test_an_unreadable_file_is_compared_by_its_bytes() -> None:
     assert normal(".py", b"def f(:") != normal(".py", b"def f(:  ")
     assert normal(".py", b"(" * 5000).others == ()
     assert normal(".toml", b"a = [") != normal(".toml", b"a = [ ")

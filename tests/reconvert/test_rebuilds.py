@@ -47,7 +47,7 @@ def publish(hub: RunningHub, artifact: Artifact, release: Release) -> None:
         client.connect(hub.url, hub.token).commit(repo_id, files=files, parent=None, message="Publish", task=task)
 
 
-def test_what_is_published_of_a_changed_recipe_is_built_anew(
+def test_publications_of_a_changed_recipe_are_built_again(
     hub: RunningHub, released: Release, head: Path, tmp_path: Path
 ) -> None:
     publish(hub, proven.artifact(tmp_path / "artifacts", released), released)
@@ -66,7 +66,7 @@ def test_builds_that_are_due_in_any_case_are_not_counted_for_the_change(released
     assert rebuilds(code_of(ROOT), code_of(head), "demo").jobs == ()
 
 
-def test_what_a_configuration_asks_for_beyond_the_base_is(released: Release, head: Path) -> None:
+def test_variants_that_only_the_heads_configuration_asks_for_are_built(released: Release, head: Path) -> None:
     (head / "phi-bot.toml").write_text('[build]\nvariants = ["gguf/q6_k"]\n[plan]\nmax_jobs = 1\n')
     found = rebuilds(code_of(ROOT), code_of(head), "demo")
     assert [(j.release, j.variants, j.reason) for j in found.jobs] == [(released.label, ("gguf/q6_k",), "new")]

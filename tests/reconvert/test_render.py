@@ -32,14 +32,14 @@ def test_figures_stand_before_and_after_with_their_errors() -> None:
     assert "90.0&nbsp;±&nbsp;0.4&nbsp;%" in render(FULL)
 
 
-def test_what_affects_nothing_is_one_line() -> None:
+def test_a_change_that_affects_nothing_is_one_line() -> None:
     text = render(NOTHING)
     assert "Affects nothing" in text
     assert len(text.splitlines()) == 3
     assert "the model is the same" in render(replace(NOTHING, kind="model"))
 
 
-def test_without_a_namespace_it_says_what_of_publications_is_built_anew() -> None:
+def test_without_a_namespace_it_names_the_variants_to_build_again() -> None:
     assert "one variant and all variants of onnx is built anew" in render(replace(FULL, rebuilds=None))
     gates = tuple(c for c in FULL.changes if c.what == "gate")
     assert "No publication is built anew." in render(replace(FULL, rebuilds=None, changes=gates))

@@ -61,7 +61,7 @@ def test_a_file_that_fits_two_rows_equally_is_in_both() -> None:
     assert find("bot/b.py", (_PATTERN, twin), FORMATS) == [(_PATTERN, ""), (twin, "")]
 
 
-def test_what_a_file_touches_is_looked_up_in_the_first_table_that_has_it() -> None:
+def test_a_file_is_looked_up_in_the_first_table_that_has_it() -> None:
     tables = [(_NAMED,), (_PATTERN, _FORMAT)]
     seen = touched_by([("bot/a.py",), ("bot/b.py",), ("bot/mlx/c.py",)], tables, FORMATS)
     assert [(c.what, c.name, c.files) for c in seen] == [
@@ -80,7 +80,7 @@ def _imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_a_worker_imports_is_in_rows_that_touch_builds_or_what_they_are_measured_against(form: str) -> None:
+def test_every_import_of_a_worker_is_in_a_row_that_touches_builds_or_their_measurement(form: str) -> None:
     files = Tree(root=ROOT).files
     mine = [n for n in files if any(f == form for _, f in find(n, own_rooms(), FORMATS))]
     todo = [n for n in mine if "worker" in n and n.endswith(".py")]

@@ -31,7 +31,7 @@ def differences(head: Path) -> list[tuple[str, str]]:
     return [(c.what, c.name) for c in found(code_of(ROOT), code_of(head))]
 
 
-def test_what_changes_nothing_that_is_published_changes_nothing(head: Path) -> None:
+def test_a_change_without_effect_on_publications_is_not_a_difference(head: Path) -> None:
     extend(head, "bot/formats/gguf/worker/build.py", "\n# A comment.\n")
     change(head, "bot/formats/gguf/format.py", '"""GGUF, for llama.cpp and everything built on it."""', '"""GGUF."""')
     extend(head, "bot/localhub/pages.py", "\nANOTHER = 1\n")
@@ -50,7 +50,7 @@ def test_a_recipe_is_its_variant_alone(head: Path) -> None:
     assert differences(head) == [("recipe", "gguf/q4_k_m")]
 
 
-def test_a_text_is_the_recipe_of_what_takes_an_importance_matrix(head: Path) -> None:
+def test_the_training_text_is_part_of_the_recipe_of_variants_with_an_importance_matrix(head: Path) -> None:
     extend(head, "bot/texts/training.txt", "\nAnother line.\n")
     seen = differences(head)
     recipes = {name for what, name in seen if what == "recipe"}
@@ -96,7 +96,7 @@ def test_plots_are_the_pictures_of_cards(head: Path) -> None:
         ("bot/cli/steps.py", ["commands"]),
     ],
 )
-def test_rules_of_the_steps_are_what_they_decide(head: Path, path: str, touches: list[str]) -> None:
+def test_a_change_of_a_steps_rules_touches_their_subject(head: Path, path: str, touches: list[str]) -> None:
     extend(head, path, "\nANOTHER = 1\n")
     seen = found(code_of(ROOT), code_of(head))
     assert [c.what for c in seen] == touches
@@ -145,7 +145,7 @@ def test_the_version_of_a_format_is_the_recipe_of_all_its_variants(head: Path) -
     assert ("code", "mlx") in seen
 
 
-def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> None:
+def test_a_lock_touches_its_format_alone_and_only_by_the_packages_it_installs(head: Path) -> None:
     change(head, "bot/formats/mlx/lock.txt", "# disk = ", "# disk = 1")
     assert differences(head) == []
     text = (head / "bot/formats/mlx/lock.txt").read_text()
@@ -153,7 +153,7 @@ def test_a_lock_is_its_format_alone_and_only_what_it_installs(head: Path) -> Non
     assert differences(head) == [("lock", "mlx")]
 
 
-def test_code_is_that_of_its_format_and_what_is_shared_that_of_all(head: Path) -> None:
+def test_a_formats_code_touches_its_format_and_shared_code_touches_all(head: Path) -> None:
     extend(head, "bot/formats/onnx/worker/rotary.py", "\nANOTHER = 1\n")
     assert differences(head) == [("code", "onnx")]
     extend(head, "bot/worker/distance.py", "\nANOTHER = 1\n")

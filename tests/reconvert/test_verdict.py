@@ -56,7 +56,7 @@ def test_without_any_error_every_difference_is_one() -> None:
         (SideMeasurement(status="outside the gate", figures=(figure(0.1),)), measured(figure(0.1)), "same"),
     ],
 )
-def test_what_was_not_verified_has_a_verdict_too(
+def test_an_unverified_variant_has_a_verdict_too(
     before: SideMeasurement | None, after: SideMeasurement, expected: str
 ) -> None:
     assert verdict(before, after) == expected

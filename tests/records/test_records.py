@@ -47,13 +47,13 @@ any_record = st.sampled_from([filled(cls) for cls in RECORDS]).flatmap(lambda st
 
 
 @given(any_record)
-def test_what_is_written_is_read_again(record: Record) -> None:
+def test_a_written_record_is_read_again(record: Record) -> None:
     text = json.dumps(record.to_json())
     assert type(record).from_json(json.loads(text)) == record
 
 
 @given(any_record)
-def test_reading_shares_nothing_with_what_was_read(record: Record) -> None:
+def test_a_record_shares_nothing_with_the_json_it_was_read_from(record: Record) -> None:
     written = record.to_json()
     read = type(record).from_json(written)
     _scribble(written)
@@ -199,7 +199,7 @@ def test_a_record_of_another_bot_is_refused_as_such(version: int, which: str) ->
         (bool | None, [None, True], [0, "no"], "true or false"),
     ],
 )
-def test_a_type_with_its_rules_says_what_is_read_and_what_is_allowed(
+def test_a_type_with_its_rules_decides_the_values_read_and_the_words_for_those_allowed(
     hint: Any, right: list[Json], wrong: list[Json], allowed: str
 ) -> None:
     for value in right:
@@ -234,7 +234,7 @@ any_evidence = st.deferred(lambda: filled(Evidence)).map(
 
 @given(any_evidence, st.data())
 @settings(max_examples=150)
-def test_the_schema_takes_just_what_is_read_as_evidence(found: Evidence, data: st.DataObject) -> None:
+def test_the_schema_accepts_exactly_the_json_that_reads_as_evidence(found: Evidence, data: st.DataObject) -> None:
     assert SCHEMA.is_valid(found.to_json())
     damaged = _damage(found.to_json(), data)
     try:
@@ -279,7 +279,7 @@ def _key(**changes: Any) -> str:
     return build_key(**given | changes)
 
 
-def test_a_build_key_changes_with_what_decides_the_bytes() -> None:
+def test_a_build_key_changes_with_everything_that_decides_the_bytes() -> None:
     changed = [
         _key(content_digest="other"),
         _key(toolchain_digest="other"),

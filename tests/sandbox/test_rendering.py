@@ -68,7 +68,7 @@ def test_one_child_renders_all_conversations(children: list[subprocess.Popen[byt
 @POSIX
 @pytest.mark.process
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_what_takes_too_much_is_stopped_and_the_conversation_named(
+def test_a_template_over_its_limits_is_stopped_and_the_conversation_named(
     children: list[subprocess.Popen[bytes]], kind: str
 ) -> None:
     template = f"{{% if messages[0].content == 'now' %}}{TEMPLATES[kind]}{{% endif %}}"
@@ -117,7 +117,7 @@ def test_a_template_that_loops_is_known_before_a_toolchain_is_entered(tmp_path: 
 
 
 @pytest.mark.process
-def test_what_a_template_refuses_is_its_own_affair(tmp_path: Path) -> None:
+def test_a_template_may_refuse_a_conversation(tmp_path: Path) -> None:
     config = json.dumps({"chat_template": "{{ raise_exception('never') }}"}).encode()
     check_limits(models.write(tmp_path, models.files(tokenizer_config__json=config)))
 

@@ -44,7 +44,7 @@ def functions(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("claim", "held"), CLAIMS, ids=[claim[:60] for claim, _ in CLAIMS])
-def test_a_claim_names_what_holds_it(claim: str, held: str) -> None:
+def test_a_claim_names_its_tests(claim: str, held: str) -> None:
     named = held.split("` `")
     assert claim
     for name in (part.strip("`") for part in named):
@@ -62,7 +62,7 @@ def test_the_page_has_claims() -> None:
 
 
 @pytest.mark.process
-def test_a_rule_that_is_named_is_one_that_finds_what_it_is_for(tmp_path: Path) -> None:
+def test_a_rule_that_is_named_finds_its_violation(tmp_path: Path) -> None:
     folder = tmp_path / ".github/workflows"
     folder.mkdir(parents=True)
     for rule, (name, old, new) in BREAKS.items():
@@ -79,7 +79,7 @@ def test_a_rule_that_is_named_is_one_that_finds_what_it_is_for(tmp_path: Path) -
         assert any(ident == rule and path.endswith(f"{rule}.yml") for ident, path in found), rule
 
 
-def test_what_is_excused_of_a_rule_that_is_named_is_where_the_claim_is_about() -> None:
+def test_exceptions_to_a_rule_that_is_named_are_where_the_claim_allows_them() -> None:
     excused = yaml.safe_load((ROOT / ".github/zizmor.yml").read_text(encoding="utf-8"))["rules"]
     assert {rule: excused[rule].get("ignore") for rule in RULES & excused.keys()} == {
         "dangerous-triggers": ["candidates.yml"],
@@ -95,7 +95,7 @@ def test_everything_that_a_stranger_or_a_contributor_starts_is_in_the_table() ->
             assert f"`{workflow.name.rpartition('/')[2]}`" in said
 
 
-def test_every_attack_says_what_came_of_it() -> None:
+def test_every_attack_has_its_outcome() -> None:
     tried = rows("Attacks that were tried")
     assert len(tried) > 20
     assert all(attack and outcome for attack, outcome in tried)

@@ -128,7 +128,7 @@ def job(hub: RunningHub, tmp_path: Path) -> Job:
     return Job(hub, tmp_path / "job")
 
 
-def test_what_a_pipeline_prints_and_writes(job: Job, hub: RunningHub, tmp_path: Path) -> None:
+def test_no_token_is_in_the_output_of_a_pipeline(job: Job, hub: RunningHub, tmp_path: Path) -> None:
     release = proven.release(hub)
     artifact = proven.artifact(tmp_path / "artifacts", release)
     job.run("watch", "--json")
@@ -139,7 +139,7 @@ def test_what_a_pipeline_prints_and_writes(job: Job, hub: RunningHub, tmp_path: 
     assert job.written() == {}
 
 
-def test_what_failures_print_and_write(job: Job, hub: RunningHub, tmp_path: Path) -> None:
+def test_no_token_is_in_the_output_of_failures(job: Job, hub: RunningHub, tmp_path: Path) -> None:
     models.write(job.folder / "broken", models.files(model__safetensors=b"\xff" * 100))
     job.run("run", "./broken", "--json", "--no-publish", code=DamagedWeightsError.exit_code)
     job.run("run", "microsoft/none", "--stage", "--json", code=UnknownModelError.exit_code)

@@ -59,7 +59,7 @@ def test_an_adapter_alone_is_called_one(tmp_path: Path) -> None:
         (None, "an adapter"),
     ],
 )
-def test_it_is_called_what_its_config_says(tmp_path: Path, config: object, called: str) -> None:
+def test_an_adapter_is_called_by_the_kind_in_its_config(tmp_path: Path, config: object, called: str) -> None:
     content = b"{" if config is None else json.dumps(config).encode()
     error = refused(write(tmp_path, files() | {"adapter_config.json": content}))
     assert f" holds {called} (adapter_config.json) that is not merged" in error.message

@@ -189,5 +189,5 @@ def test_a_template_that_eats_memory_is_stopped() -> None:
 @pytest.mark.parametrize(
     "template", ["{{ 'a'.__class__ }}", "{{ messages.__class__ }}", "{{ self._TemplateReference__context }}"]
 )
-def test_what_is_private_is_not_there(template: str) -> None:
+def test_private_attributes_are_undefined(template: str) -> None:
     assert answered(template) == {"text": ""}

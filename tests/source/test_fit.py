@@ -128,7 +128,7 @@ def test_a_tensor_of_another_shape_or_none_is_named(name: str, data: st.DataObje
         ("phi_2", "qk_layernorm", "model.layers.0.self_attn.q_layernorm.weight"),
     ],
 )
-def test_what_a_config_turns_off_must_not_be_stored_and_what_it_turns_on_must(
+def test_tensors_that_a_config_turns_off_must_be_absent_and_those_it_turns_on_present(
     name: str, key: str, stored: str, off: bool | None
 ) -> None:
     config = CONFIGS[name] | {key: True}

@@ -68,7 +68,7 @@ def test_a_folder_is_a_release_with_the_digests_of_the_hub(tmp_path: Path) -> No
     assert release.weight_bytes == len(weights)
 
 
-def test_only_what_decides_the_build_changes_the_digest(tmp_path: Path) -> None:
+def test_only_files_that_decide_the_build_change_the_digest(tmp_path: Path) -> None:
     first = source.local_release(write(tmp_path / "a", files()))
     same = source.local_release(write(tmp_path / "b", files(LICENSE=b"other", README__md=b"# hello")))
     other = source.local_release(write(tmp_path / "c", files(model__safetensors=safetensors(TENSORS, fill=2))))

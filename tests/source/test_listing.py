@@ -60,7 +60,7 @@ def test_the_single_file_comes_before_the_index_and_is_all_there_is() -> None:
         assert bool(found.notes) == (beside != ("pytorch_model.bin",))
 
 
-def test_what_is_left_out_is_said() -> None:
+def test_files_left_out_are_named() -> None:
     (note,) = listed(SINGLE, INDEX, FIRST, SECOND, "model.fp16.safetensors").notes
     assert note == (
         "its weights are read from model.safetensors, as transformers reads them; "
@@ -89,7 +89,7 @@ def test_another_index_counts_for_nothing() -> None:
     assert "model.fp16.safetensors.index.json" in found.notes[0]
 
 
-def test_an_index_cannot_name_what_is_one_file_on_some_systems() -> None:
+def test_an_index_cannot_name_two_files_that_are_one_on_some_systems() -> None:
     with pytest.raises(DamagedWeightsError, match="differ only in upper and lower case"):
         listed(
             INDEX,

@@ -25,7 +25,7 @@ def refused(error: type[PhiBotError], words: str, **changes: Json) -> None:
         normal({k: v for k, v in (LONG | changes).items() if v != "gone"}, where="a/b")
 
 
-def test_what_all_read_alike_stays_as_it_is() -> None:
+def test_a_config_that_all_tools_read_alike_stays_as_it_is() -> None:
     for config in (LONG, CONFIG | LENGTHS, {"model_type": "llama"}, {}):
         assert normal(config, where="a/b") == config
         assert list(normal(config, where="a/b")) == list(config)
@@ -104,7 +104,7 @@ def test_a_model_without_scaling_switches_at_its_end() -> None:
 
 
 @pytest.mark.parametrize("kind", ["yarn", "linear", "dynamic", "llama3", "x\x1b[2J"])
-def test_what_transformers_does_not_read_in_a_phi_3_is_refused_once_for_all(kind: str) -> None:
+def test_rope_scaling_that_transformers_does_not_read_in_a_phi_3_is_refused_for_every_format(kind: str) -> None:
     words = "the type of rope_scaling is .*, and transformers reads only longrope in a phi3"
     refused(ConfigValueError, words, rope_scaling={"type": kind, "factor": 2.0})
 

@@ -144,7 +144,7 @@ def changed(found: Release, path: str, size: int) -> Release:
 
 
 @pytest.mark.parametrize("path", ["tokenizer.json", "LICENSE", "tokenizer.model"])
-def test_what_a_plan_says_is_held_again_before_it_is_downloaded(
+def test_the_sizes_in_a_plan_are_checked_again_before_the_download(
     hub: RunningHub, api: HfApi, tmp_path: Path, path: str
 ) -> None:
     put(api)

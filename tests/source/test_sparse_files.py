@@ -28,7 +28,7 @@ def test_a_new_file_has_its_length_and_takes_no_disk(folder: Path) -> None:
         sparse_files.make(folder / "a", 1)
 
 
-def test_what_is_punched_out_takes_no_disk_and_reads_as_zeros(folder: Path) -> None:
+def test_a_punched_hole_takes_no_disk_and_reads_as_zeros(folder: Path) -> None:
     path = folder / "a"
     path.write_bytes(b"\xff" * (3 * MB))
     with path.open("r+b") as file:
@@ -40,7 +40,7 @@ def test_what_is_punched_out_takes_no_disk_and_reads_as_zeros(folder: Path) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(begin=st.integers(0, 50_000), length=st.integers(0, 50_000))
-def test_what_lies_beside_a_hole_stays(tmp_path_factory: pytest.TempPathFactory, begin: int, length: int) -> None:
+def test_bytes_beside_a_hole_stay(tmp_path_factory: pytest.TempPathFactory, begin: int, length: int) -> None:
     path = tmp_path_factory.mktemp("holes") / "a"
     path.write_bytes(b"\xff" * 100_000)
     with path.open("r+b") as file:

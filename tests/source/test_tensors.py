@@ -57,7 +57,9 @@ def test_a_head_that_is_stored_is_taken_whatever_the_config_says(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("tensors", "tied"), [(TENSORS | LAYER, True), (WHOLE, False), (WHOLE, None)])
-def test_a_config_that_says_what_is_stored_stays(tmp_path: Path, tensors: Tensors, tied: bool | None) -> None:
+def test_a_config_that_agrees_with_the_stored_tensors_stays(
+    tmp_path: Path, tensors: Tensors, tied: bool | None
+) -> None:
     changes = {} if tied is None else {"tie_word_embeddings": tied}
     given = {k: v for k, v in (CONFIG | changes).items() if tied is not None or k != "tie_word_embeddings"}
     folder = write(
@@ -172,7 +174,7 @@ def test_other_layouts_are_told_from_extra_tensors(tmp_path: Path, name: str, hi
     assert hint in error.hint
 
 
-def test_what_old_versions_stored_and_all_compute_is_passed_over(tmp_path: Path) -> None:
+def test_inverse_frequencies_stored_by_old_versions_are_ignored(tmp_path: Path) -> None:
     source.check(model(tmp_path, WHOLE | {"model.layers.0.self_attn.rotary_emb.inv_freq": ("F32", [4])}))
 
 

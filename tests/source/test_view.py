@@ -79,7 +79,7 @@ def without_head(folder: Path) -> None:
     path.write_bytes(framed(json.dumps(kept | {"__metadata__": {"format": "pt"}}).encode(), body))
 
 
-def test_the_view_predicts_what_transformers_does_of_the_original(sample: Path, tmp_path: Path) -> None:
+def test_the_view_predicts_the_same_as_transformers_from_the_original(sample: Path, tmp_path: Path) -> None:
     """Tied by its config, and stored all the same: differing, equal, or not at all; and the base's shards beside."""
     apart = changed(sample, tmp_path / "apart", lambda c: c | {"tie_word_embeddings": True})
     equal = changed(sample, tmp_path / "equal", lambda c: c | {"tie_word_embeddings": True})

@@ -79,7 +79,7 @@ def test_an_interrupted_attempt_does_not_count() -> None:
 
 
 @given(st.lists(st.sampled_from(["failed", "success", "no answer", "interrupted", "killed", "elsewhere"]), max_size=8))
-def test_no_end_but_a_real_one_rewrites_what_is_known(events: list[str]) -> None:
+def test_only_a_real_end_rewrites_the_known_failure(events: list[str]) -> None:
     """Whatever came of later attempts, the last real error is still told, and counted, until a success."""
     memory, real, count, at = Memory(), None, 0, NOW
     for number, event in enumerate(events):
@@ -112,7 +112,7 @@ def test_no_end_but_a_real_one_rewrites_what_is_known(events: list[str]) -> None
         assert Memory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
 
 
-def test_what_an_older_bot_cannot_read_is_written_only_while_it_is_true() -> None:
+def test_fields_that_an_older_bot_cannot_read_are_written_only_while_they_apply() -> None:
     once = attempt(Memory(), BROKEN)
     assert "former" not in once.to_json()["attempts"][KEY]
     begun = once.begun(RELEASE, [planned()], now=NOW + HOUR, most=MOST)
@@ -136,7 +136,7 @@ def test_a_refusal_is_that_of_a_version_of_the_bot() -> None:
     assert memory.with_refusals({}, bot_version="2").refusals == {}
 
 
-def test_a_memory_reads_what_it_wrote_and_refuses_another_version() -> None:
+def test_a_written_memory_is_read_again_and_another_version_refused() -> None:
     memory = attempt(Memory(), BROKEN).with_sources(
         {"a/b": SeenSource(commit="0" * 40, content_digest=None, problem="bad")}
     )

@@ -89,7 +89,7 @@ def test_a_failure_that_says_nothing_about_the_variant_does_not_count() -> None:
     assert [a.variant for a in memory.attempts.values()] == ["gguf/q8_0"]
 
 
-def test_failures_of_what_nobody_began_are_not_kept() -> None:
+def test_failures_of_attempts_that_nobody_began_are_not_kept() -> None:
     assert Memory().failed([failed("gguf/q8_0")], now=NOW, most=3) == Memory()
     other = failure("evil/Phi@000000000000", "gguf/q8_0", "build", BuildError("it broke", hint="Look."))
     assert begun().failed([other], now=NOW, most=3) == begun()

@@ -28,7 +28,7 @@ def test_where_nothing_was_kept_nothing_is_known(hub: RunningHub) -> None:
     assert (store(hub).memory, store(hub).paused) == (Memory(), None)
 
 
-def test_what_one_machine_keeps_another_one_knows(hub: RunningHub) -> None:
+def test_one_machine_knows_the_state_kept_by_another(hub: RunningHub) -> None:
     store(hub).update(lambda m: seen(m, "a/1"), "Remember")
     assert set(store(hub).memory.sources) == {"a/1"}
     info = HfApi(endpoint=hub.url, token=hub.token).dataset_info(REPO)

@@ -57,7 +57,7 @@ def test_without_a_repository_github_is_not_asked(server: GitHub) -> None:
     assert server.seen == []
 
 
-def test_what_goes_wrong_is_said_and_fails_nothing(server: GitHub) -> None:
+def test_an_error_in_announcing_is_told_and_fails_nothing(server: GitHub) -> None:
     server.faults = [Fault(method="GET", path="/repos/o/r", status=401, message="Bad credentials")]
     (line,) = say(AnnounceTable(repository="o/r"))
     assert line.startswith("Not announced on GitHub: GitHub refused anything in o/r (401: Bad credentials)")

@@ -90,7 +90,7 @@ def test_the_same_release_gives_the_same_keys_and_another_one_gives_others(hub: 
 
 
 @pytest.mark.skipif(missing_for("cuda") is None, reason="this machine has an NVIDIA GPU")
-def test_what_cannot_run_here_is_left_out_and_said(hub: RunningHub, release: Release) -> None:
+def test_variants_that_cannot_run_here_are_left_out_and_named(hub: RunningHub, release: Release) -> None:
     todo = planned(hub, release, "onnx/cpu-int4", "onnx/cuda-int4")
     assert [v.variant.name for j in todo.jobs for v in j.variants] == ["onnx/cpu-int4"]
     assert [(f.variant, f.step) for f in todo.failures] == [("onnx/cuda-int4", "plan")]
@@ -145,7 +145,9 @@ def published(job_plan: Plan, *, content: str, key: str | None = None, changed: 
     return Namespace(shelved=repos, foreign=frozenset())
 
 
-def test_what_is_published_with_its_key_is_done_and_its_release_is_not_read(hub: RunningHub, release: Release) -> None:
+def test_a_variant_published_with_its_key_is_done_and_its_release_is_not_read(
+    hub: RunningHub, release: Release
+) -> None:
     there = published(planned(hub, release, "default"), content=release.content_digest)
     reader = Given(client.connect(hub.url, hub.token))
     known = PlanInputs(namespace="me", there=there, now=NOW)
@@ -186,7 +188,7 @@ def test_outdated_publications_wait_while_there_is_something_new(hub: RunningHub
     assert [p.release for p in todo.postponed] == [old.label]
 
 
-def test_what_failed_waits_and_the_rest_goes_on(hub: RunningHub, release: Release) -> None:
+def test_a_failed_variant_waits_and_the_rest_goes_on(hub: RunningHub, release: Release) -> None:
     (job,) = planned(hub, release, "gguf/q4_k_m", "gguf/q8_0").jobs
     broken = failure(release.label, "gguf/q8_0", "build", BuildError("it broke", hint="Look."))
     memory = Memory().begun(release.label, job.variants[1:], now=NOW, most=3)

@@ -94,7 +94,7 @@ def why(report: Report) -> str:
 # ---- the honest way ------------------------------------------------------------------------------------------
 
 
-def test_what_is_staged_is_published_as_if_it_had_been_published_at_once(world: World, api: HfApi) -> None:
+def test_staged_artifacts_are_published_as_if_they_had_been_published_at_once(world: World, api: HfApi) -> None:
     artifacts = [world.build(name, kl=0.001) for name in ("gguf/q4_k_m", "gguf/q8_0", "onnx/cpu-int4")]
     staged = world.stage(*artifacts)
     assert {s.build.variant.name for s in staged.staged} == {"gguf/q4_k_m", "gguf/q8_0", "onnx/cpu-int4"}
@@ -120,7 +120,7 @@ def test_what_is_staged_is_published_as_if_it_had_been_published_at_once(world: 
     assert again[0] == card[0]
 
 
-def test_promoted_again_nothing_is_done_and_staging_takes_out_what_is_published(world: World, api: HfApi) -> None:
+def test_promoting_again_does_nothing_and_staging_removes_published_artifacts(world: World, api: HfApi) -> None:
     world.stage(world.build())
     first = world.promote().publications[0]
     assert world.promote().publications == ()
@@ -141,7 +141,7 @@ def test_nothing_staged_is_nothing_to_promote(world: World) -> None:
     assert world.promote() == Report()
 
 
-def test_one_that_is_not_what_it_says_holds_up_no_other(world: World) -> None:
+def test_a_forged_artifact_holds_up_no_other(world: World) -> None:
     bad = rewrite(world.build("gguf/q8_0"), "build.json", lambda b: b["toolchain"].update(lock_digest="0" * 64))
     world.stage(world.build(), proven_again(bad))
     report = world.promote()
@@ -192,7 +192,7 @@ def test_a_build_that_is_not_ours(world: World, change: Callable[[dict[str, Any]
     assert reason in alter(world, "build.json", change)
 
 
-def test_what_was_quantized_by_an_importance_matrix_is_promoted_with_its_name(world: World) -> None:
+def test_an_artifact_with_an_importance_matrix_is_promoted_with_its_name(world: World) -> None:
     world.stage(world.build("gguf/q2_k"))
     ((published,),) = (p.builds for p in world.promote().publications)
     assert published.build.imatrix == proven.IMATRIX
@@ -227,7 +227,7 @@ def tried(build: dict[str, Any], trial: ImatrixTrial | None, imatrix: Imatrix | 
 
 
 @pytest.mark.parametrize(("trial", "imatrix"), [(GAIN, proven.IMATRIX), (NO_GAIN, None), (None, None)])
-def test_what_tried_an_importance_matrix_is_promoted_with_what_that_showed(
+def test_an_artifact_that_tried_an_importance_matrix_is_promoted_with_the_result(
     world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None
 ) -> None:
     world.stage(try_one(world, trial, imatrix))
@@ -245,7 +245,7 @@ def test_what_tried_an_importance_matrix_is_promoted_with_what_that_showed(
         (replace(NO_GAIN, with_error=-1.0), None, "impossible figures"),
     ],
 )
-def test_a_trial_that_does_not_say_what_was_done(
+def test_a_trial_that_contradicts_its_result_is_refused(
     world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None, reason: str
 ) -> None:
     world.stage(try_one(world, trial, imatrix))
@@ -406,7 +406,7 @@ def test_a_repo_without_a_record_of_ours_is_never_overwritten(world: World, api:
     assert api.list_repo_files(GGUF_REPO) == [".gitattributes", "mine.gguf"]
 
 
-def test_what_not_everybody_may_read_is_not_staged_where_everybody_can(
+def test_a_model_that_not_everybody_may_read_is_not_staged_where_everybody_can(
     hub: RunningHub, config: Config, tmp_path: Path, api: HfApi
 ) -> None:
     world = World(hub, config, tmp_path)

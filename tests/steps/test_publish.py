@@ -86,13 +86,13 @@ def titles(hub: RunningHub, repo_id: str) -> list[str]:
     return [c.title for c in HfApi(endpoint=hub.url, token=hub.token).list_repo_commits(repo_id)]
 
 
-def test_what_has_no_evidence_is_not_published(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
+def test_an_artifact_without_evidence_is_not_published(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
     report = published(hub, replace(artifact(tmp_path, MLX.builds[0]), evidence=None))
     assert [f.message for f in report.failures] == ["mlx/4bit has no evidence that it passed"]
     assert report.publications == ()
 
 
-def test_what_is_published_is_known_to_be_on_this_machine(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
+def test_this_machine_remembers_its_published_artifacts(hub: RunningHub, tmp_path: Path, no_plots: None) -> None:
     """So cleaning knows what can be had again; what was refused waits."""
     sent, refused = (artifact(tmp_path, proven) for proven in (MLX.builds[0], GGUF.builds[0]))
     published(hub, sent, replace(refused, evidence=None))
@@ -213,7 +213,9 @@ def test_of_four_with_different_variants_of_one_repo_all_are_in_it(hub: RunningH
 
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize("kind", ["gated", "private"])
-def test_what_not_everybody_may_read_is_published_in_private(hub: RunningHub, tmp_path: Path, kind: str) -> None:
+def test_a_model_that_not_everybody_may_read_is_published_in_private(
+    hub: RunningHub, tmp_path: Path, kind: str
+) -> None:
     made = artifact(tmp_path, MLX.builds[0])
     release = replace(RELEASE, gated=kind == "gated", private=kind == "private")
     write_json(Path(made.folder) / "release.json", release.to_json())

@@ -162,7 +162,7 @@ def test_staging_asks_for_no_more_than_the_upload_of_each_file(worlds: Callable[
     assert grows(worlds, files) == grows(worlds, variants) == LARGE
 
 
-def test_what_is_staged_already_costs_the_next_who_stages_nothing(worlds: Callable[[], World]) -> None:
+def test_artifacts_staged_already_cost_the_next_staging_nothing(worlds: Callable[[], World]) -> None:
     def files_there(world: World, size: int) -> Counter[str]:
         world.stage(published := world.artifacts(world.model(), 1, files=size))
         world.publish(published)  # so that they are taken out of there
@@ -203,7 +203,7 @@ def test_promoting_reads_three_records_of_each_variant_and_nothing_of_its_large_
     assert grows(worlds, variants) == {READ: 3}
 
 
-def test_promoting_what_is_promoted_costs_a_list(worlds: Callable[[], World]) -> None:
+def test_promoting_again_costs_a_list(worlds: Callable[[], World]) -> None:
     def again(world: World, size: int) -> Counter[str]:
         for _ in range(size):
             world.stage(world.artifacts(world.model(), 1))
@@ -247,7 +247,7 @@ def test_another_model_costs_its_own_repo_and_a_look_at_its_siblings(worlds: Cal
     }
 
 
-def test_what_is_published_already_costs_a_look_at_its_repo(worlds: Callable[[], World]) -> None:
+def test_publishing_again_costs_a_look_at_the_repo(worlds: Callable[[], World]) -> None:
     def again(world: World, size: int) -> Counter[str]:
         world.publish(artifacts := world.artifacts(world.model(), size))
         return world.asked(lambda: world.publish(artifacts))
@@ -308,7 +308,7 @@ def looked(world: World, memory: Memory) -> WatchedSources:
     return found
 
 
-def test_watching_reads_what_is_new_and_lists_the_rest(worlds: Callable[[], World]) -> None:
+def test_watching_reads_new_releases_and_lists_the_rest(worlds: Callable[[], World]) -> None:
     def new(world: World, size: int) -> Counter[str]:
         for _ in range(size):
             world.model()
@@ -367,7 +367,7 @@ def test_planning_reads_a_release_of_which_something_is_to_be_built(worlds: Call
 
 
 @pytest.mark.parametrize("policy", ["slowly", "never"])
-def test_what_a_new_lock_outdates_is_not_read_before_its_turn(
+def test_releases_outdated_by_a_new_lock_are_not_read_before_their_turn(
     worlds: Callable[[], World], monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
     """With 500 models and one built anew in a run, each of 500 runs would read all of them."""
@@ -386,7 +386,7 @@ def test_what_a_new_lock_outdates_is_not_read_before_its_turn(
     assert grows(worlds, outdated) == {}
 
 
-def test_what_would_go_into_anothers_repo_costs_one_question_for_each_model(worlds: Callable[[], World]) -> None:
+def test_a_repo_of_another_source_costs_one_question_for_each_model(worlds: Callable[[], World]) -> None:
     def contested(world: World, size: int) -> Counter[str]:
         for _ in range(size):
             world.publish(world.artifacts(world.model(), 1))

@@ -131,7 +131,7 @@ def test_a_run_that_is_at_work_stops_after_the_model_it_is_at(
     assert (seen.paused, len({f.release for f in report.failures})) == ("enough for today", 1)
 
 
-def test_what_failed_on_one_machine_is_not_tried_at_once_on_another_one(
+def test_a_failure_on_one_machine_is_not_tried_at_once_on_another_one(
     hub: RunningHub, broken: str, tmp_path: Path
 ) -> None:
     _, report = cycle(hub, tmp_path / "one")
@@ -229,7 +229,7 @@ def test_an_end_that_says_nothing_leaves_the_error_of_before(
         )
 
 
-def test_what_failed_before_ctrl_c_is_kept_and_the_rest_is_not_counted(
+def test_failures_before_ctrl_c_are_kept_and_the_rest_is_not_counted(
     hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(jobs: Any, *_: Any) -> Report:

@@ -109,7 +109,7 @@ def test_patterns_take_and_leave_out_in_any_spelling(world: World, pattern: str)
 
 @pytest.mark.parametrize("author", SPELLINGS)
 @pytest.mark.parametrize("namespace", ["me", "Me", "ME"])
-def test_what_is_published_is_found_by_any_spelling_of_the_namespace(world: World, author: str, namespace: str) -> None:
+def test_publications_are_found_by_any_spelling_of_the_namespace(world: World, author: str, namespace: str) -> None:
     world.published(*ROWS)
     cycle = watch_and_plan((), catalogue.select(ROWS), world.context(namespace, authors=(author,)), TO_REMEMBER)
     assert (cycle.todo.jobs, cycle.todo.failures, len(cycle.todo.done)) == ((), (), 2)

@@ -201,7 +201,7 @@ def test_a_copy_with_the_same_content_has_nothing_to_do(world: World, hub: Runni
 # ---- writing: whoever comes here without a plan ------------------------------------------------------------------
 
 
-def test_publishing_leaves_what_is_anothers_as_it_is(world: World) -> None:
+def test_publishing_leaves_repos_of_another_source_as_they_are(world: World) -> None:
     world.publish(world.build(world.one))
     before = world.state()
     report = world.publish(world.build(world.other), world.build(world.other, "onnx/cpu-int4"))

@@ -82,7 +82,7 @@ def test_one_bad_repo_is_said_once_and_holds_up_no_other(hub: RunningHub, tmp_pa
     assert (said(again), asked) == ([], [])
 
 
-def test_what_is_known_is_not_asked_for_again(hub: RunningHub, tmp_path: Path) -> None:
+def test_a_known_release_is_not_read_again(hub: RunningHub, tmp_path: Path) -> None:
     put(hub, "microsoft/Phi-9", models.files(), tmp_path / "a")
     first, asked = watched(hub)
     assert asked == ["microsoft/Phi-9"]
@@ -178,11 +178,11 @@ def named(hub: RunningHub, model: str) -> Release:
 
 
 @pytest.mark.parametrize("text", ["./model", "/models/phi", "~/phi", "..", r"C:\phi"])
-def test_what_looks_like_a_path_is_a_folder(text: str) -> None:
+def test_a_text_that_looks_like_a_path_is_a_folder(text: str) -> None:
     assert is_folder(text)
 
 
 @pytest.mark.parametrize("text", ["phi-4", "a/b/c", ""])
-def test_what_is_neither_folder_nor_repo_is_said(hub: RunningHub, text: str) -> None:
+def test_a_name_of_neither_a_folder_nor_a_repo_is_refused(hub: RunningHub, text: str) -> None:
     with pytest.raises(UnknownModelError, match="neither a folder here nor a repo id"):
         named(hub, text)

@@ -10,7 +10,7 @@ import pytest
 from bot.system.together import run_together
 
 
-def test_what_each_returns_is_returned_in_their_order() -> None:
+def test_results_are_returned_in_the_order_of_the_functions() -> None:
     def late() -> str:
         time.sleep(0.1)
         return "late"

@@ -114,7 +114,7 @@ def test_a_task_goes_in_and_events_and_a_result_come_out(work: Run) -> None:
     assert events == [{"event": "progress", "what": "quantizing", "done": 1, "total": 1, "unit": "tensors"}]
 
 
-def test_what_native_code_prints_goes_to_the_log_and_nowhere_else(work: Run, tmp_path: Path) -> None:
+def test_the_output_of_native_code_goes_to_the_log_and_nowhere_else(work: Run, tmp_path: Path) -> None:
     code = """
         ctypes.CDLL(None).puts(b"from C")
         print('{"event": "result", "value": "forged"}')
@@ -127,7 +127,7 @@ def test_what_native_code_prints_goes_to_the_log_and_nowhere_else(work: Run, tmp
     assert "forged" in log(tmp_path)
 
 
-def test_what_is_printed_before_the_worker_begins_goes_to_the_log_too(work: Run, tmp_path: Path) -> None:
+def test_output_before_the_worker_begins_goes_to_the_log_too(work: Run, tmp_path: Path) -> None:
     first = r"os.write(1, b'welcome to the library\n[1, 2]\n\xff\xfe\n')"
     assert work("return 1", first=first) == 1
     assert "welcome to the library" in log(tmp_path)
@@ -167,7 +167,7 @@ def test_each_end_without_a_result_has_its_error(
     assert type(caught.value) is error
 
 
-def test_nothing_that_a_worker_prints_steers_what_shows_its_log(work: Run, tmp_path: Path) -> None:
+def test_the_output_of_a_worker_cannot_control_a_viewer_of_its_log(work: Run, tmp_path: Path) -> None:
     first = r"""
 os.write(1, "early\u202e\x1b[2J\n".encode())
 os.write(2, b" ::error::forged\n##[add-mask]a\n10%\r90%\r\n\xff\n" + "no \u2028line\x07 end".encode())
@@ -182,7 +182,7 @@ os.write(2, b" ::error::forged\n##[add-mask]a\n10%\r90%\r\n\xff\n" + "no \u2028l
     assert "KeyError" in text
 
 
-def test_what_a_child_of_a_worker_prints_later_holds_up_nothing(work: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_output_of_a_workers_child_holds_up_nothing(work: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(printed, "_PATIENCE", 0.2)
     started = time.monotonic()
     assert work("subprocess.Popen(['sleep', '30'], start_new_session=True); return 1", first="import subprocess") == 1
@@ -201,7 +201,7 @@ except OSError:
 
 @pytest.mark.process
 @pytest.mark.parametrize("end", ["os.abort()", "raise KeyError('x')", "os._exit(3)"])
-def test_what_a_worker_dies_of_on_a_full_disk_is_the_disk(work: Run, tmp_path: Path, end: str) -> None:
+def test_a_worker_that_dies_on_a_full_disk_is_a_full_disk(work: Run, tmp_path: Path, end: str) -> None:
     """A library that aborts, or says something else; even the log has no room for what it said."""
     with small_disk(tmp_path / "logs", 2) as disk:
         with pytest.raises(DiskFullError) as caught:
@@ -254,7 +254,7 @@ def test_no_secret_reaches_a_worker(work: Run, monkeypatch: pytest.MonkeyPatch) 
     assert seen["PATH"] == os.environ["PATH"]
 
 
-def test_the_environment_is_a_list_of_what_is_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_holds_only_allowed_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SOMETHING_NEW", "1")
     assert "SOMETHING_NEW" not in child_environment(str(tmp_path))
     assert child_environment(str(tmp_path))["HF_HOME"] == str(tmp_path / "hf")

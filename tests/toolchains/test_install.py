@@ -170,7 +170,7 @@ def test_a_damaged_mark_counts_as_none(tiny: Path, damaged: str) -> None:
 
 
 @pytest.mark.toolchain  # a real installation takes seconds
-def test_what_does_not_count_is_made_anew(tiny: Path) -> None:
+def test_a_damaged_installation_is_made_again(tiny: Path) -> None:
     python = mark_as_installed()
     python.unlink()
     made = ensure("tiny", Silent())

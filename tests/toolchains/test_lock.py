@@ -39,7 +39,7 @@ def test_every_requirement_of_a_lock_is_pinned_and_hashed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", toolchains.names())
-def test_a_lock_is_what_its_source_asks_for(name: str) -> None:
+def test_a_lock_has_the_versions_of_its_source(name: str) -> None:
     source = toolchains.source_file(name).read_text()
     lock = read(toolchains.lock_file(name))
     asked = dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;]+)", source))
@@ -113,7 +113,7 @@ def test_a_lock_without_a_head_is_refused(file: Path) -> None:
         ("1\n# imports_ = []", r"^tiny\.txt: \$\.imports_ is unknown; Lock has requirements, disk, imports, platforms"),
     ],
 )
-def test_a_head_says_what_it_has_to_and_nothing_else(file: Path, head: str, message: str) -> None:
+def test_a_head_has_the_required_keys_and_no_others(file: Path, head: str, message: str) -> None:
     file.write_text(HEAD.format(disk=head, imports="") + PIN)
     with pytest.raises(ValueError, match=message):
         read(file)
@@ -125,7 +125,9 @@ def test_an_empty_lock_is_refused(file: Path) -> None:
         read(file)
 
 
-def test_the_digest_is_of_what_is_installed_and_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_digest_is_of_the_packages_and_the_way_they_are_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
 
     def digest(text: str) -> str:
@@ -160,7 +162,7 @@ def test_torch_is_its_cpu_build_on_linux_alone() -> None:
         assert f"--hash=sha256:{digest}" in locked
 
 
-def test_a_torch_without_known_cpu_builds_ends_relocking_with_what_to_do() -> None:
+def test_a_torch_without_known_cpu_builds_ends_relocking_with_a_remedy() -> None:
     with pytest.raises(SystemExit, match=r"no line for torch 99\.0 in torch-cpu\.sha256: copy them from http"):
         relock.with_cpu_torch(PIN.replace("first==1.0", "torch==99.0"))
 

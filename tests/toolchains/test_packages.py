@@ -51,7 +51,7 @@ def test_one_that_was_damaged_since_is_downloaded_again(file: Path, lock: Path) 
     assert packages.fetch(lock, Silent()).read_bytes() == file.read_bytes()
 
 
-def test_what_a_killed_download_left_goes_with_the_next_one(lock: Path) -> None:
+def test_the_next_download_removes_the_rest_of_a_killed_one(lock: Path) -> None:
     left = cache_folder().parent / "packages" / ".download.x"
     left.mkdir(parents=True)
     packages.fetch(lock, Silent())

@@ -56,7 +56,7 @@ class Seen:
         self.updates.append((what, done, total, unit))
 
 
-def test_no_secret_reaches_what_pip_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_reaches_a_child_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SECRETS:
         monkeypatch.setenv(name, "the-secret")
     seen: list[str] = []
@@ -105,7 +105,7 @@ def test_no_name_of_a_secret_is_on_the_list(names: dict[str, str]) -> None:
         os.environ.update(before)
 
 
-def test_what_a_command_prints_is_followed_and_kept(tmp_path: Path) -> None:
+def test_the_output_of_a_command_is_followed_and_kept(tmp_path: Path) -> None:
     seen: list[str] = []
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     with pytest.raises(CommandFailed, match="err"):

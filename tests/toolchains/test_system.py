@@ -65,7 +65,7 @@ def test_an_older_system_is_refused(gguf: Lock) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's flags are read from /proc")
-def test_a_processor_below_what_is_built_for_is_refused(gguf: Lock) -> None:
+def test_a_processor_without_the_needed_instructions_is_refused(gguf: Lock) -> None:
     assert gguf.build is not None
     lock = here(gguf, Platform(pythons=(PYTHON,), since=None))
     build = replace(gguf.build, processors={system.name(): Processor(flags=("fpu9000",), arguments=())})

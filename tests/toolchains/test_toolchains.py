@@ -28,7 +28,7 @@ def python(toolchain: Toolchain, code: str, tmp_path: Path) -> Json:
 
 @pytest.mark.toolchain
 @pytest.mark.parametrize("name", toolchains.names())
-def test_a_toolchain_holds_what_its_lock_says(name: str, tmp_path: Path) -> None:
+def test_a_toolchain_holds_the_packages_of_its_lock(name: str, tmp_path: Path) -> None:
     lock = read(toolchains.lock_file(name))
     if system.refusal(lock) is not None:
         pytest.skip(f"{name}: {system.refusal(lock)}")
@@ -89,7 +89,7 @@ def test_the_runtime_is_built_for_a_level_of_processor_not_for_this_one(tmp_path
     assert "AVX512 = 1" not in features
 
 
-def test_of_an_archive_only_what_was_asked_for_is_kept_and_inside_the_folder(tmp_path: Path) -> None:
+def test_only_the_requested_files_of_an_archive_are_kept_and_inside_the_folder(tmp_path: Path) -> None:
     archive = tmp_path / "package-1.0.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         for name in ("tool.py", "part/a.py", "part/../../../escaped.py", "parts/b.py", "other.py", "../part/c.py"):

@@ -69,7 +69,7 @@ def test_it_outlives_the_temporary_folder_of_the_test_that_asked_first(
     assert is_forked(warmed, tmp_path)
 
 
-def test_it_has_the_libraries_and_nothing_of_what_ran_before(toolchain: Toolchain, tmp_path: Path) -> None:
+def test_it_has_the_libraries_and_nothing_of_earlier_runs(toolchain: Toolchain, tmp_path: Path) -> None:
     code = """
 import sys, numpy
 print("matplotlib.backends.backend_agg" in sys.modules, hasattr(numpy, "ours"))
@@ -122,7 +122,7 @@ def test_it_ends_as_a_process_does(toolchain: Toolchain, tmp_path: Path, code: s
     assert run(toolchain, code, scratch=tmp_path).returncode == status
 
 
-def test_what_is_killed_leaves_nothing_running(toolchain: Toolchain, tmp_path: Path) -> None:
+def test_a_killed_worker_leaves_nothing_running(toolchain: Toolchain, tmp_path: Path) -> None:
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     process = subprocess.Popen(
         [toolchain.python, "-I", "-c", code], stdout=subprocess.PIPE, env=child_environment(str(tmp_path))

@@ -15,7 +15,7 @@ def test_a_disk_with_room_is_not_to_blame(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_with_too_little_room_for_what_was_to_come_is(tmp_path: Path) -> None:
+def test_a_disk_with_too_little_room_for_the_rest_is(tmp_path: Path) -> None:
     error = out_of_space(tmp_path, needed=shutil.disk_usage(tmp_path).free * 2)
     assert error is not None
     assert error.errno == errno.ENOSPC

@@ -83,7 +83,7 @@ def written_out(expected: Array, got: Array, following: Array) -> tuple[Array, A
 
 
 @pytest.mark.parametrize(("columns", "vocabulary"), [(1, 1000), (1365, 20_000), (4096, 20_000), (20_000, 20_000)])
-def test_parts_of_a_large_vocabulary_give_what_the_definitions_give(columns: int, vocabulary: int) -> None:
+def test_a_large_vocabulary_in_parts_gives_the_figures_of_the_definitions(columns: int, vocabulary: int) -> None:
     chance = np.random.default_rng(0)
     expected = chance.normal(7, 4, size=(40, vocabulary)).astype(
         np.float32
@@ -123,7 +123,7 @@ def test_sides_and_settings_are_kept_apart() -> None:
     ]
 
 
-def test_standard_errors_cover_what_other_texts_would_have_given() -> None:
+def test_standard_errors_cover_the_results_of_other_texts() -> None:
     """Each of many texts has an error bar; the true mean lies within two of them nearly always."""
     chance = np.random.default_rng(0)
     inside = 0

@@ -48,7 +48,7 @@ def test_the_fast_path_is_taken_without_a_word() -> None:
     assert taken(TASK) == (["fast"], [])
 
 
-def test_what_it_does_not_cover_goes_the_tools_own_way_and_a_line_says_why() -> None:
+def test_a_task_that_it_does_not_cover_goes_the_tools_own_way_and_a_line_says_why() -> None:
     assert taken(TASK, "it has experts") == (["stock"], ["Stock path: it has experts"])
 
 

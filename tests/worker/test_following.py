@@ -21,7 +21,7 @@ def test_it_is_the_digest_of_the_file(tmp_path: Path) -> None:
         assert following.digest(len(data)) == hashlib.sha256(data).hexdigest()
 
 
-def test_what_may_still_change_is_not_read(tmp_path: Path) -> None:
+def test_bytes_that_may_still_change_are_not_read(tmp_path: Path) -> None:
     file = tmp_path / "data"
     file.write_bytes(b"half here")
     following = Following(file)

@@ -52,7 +52,7 @@ def test_it_goes_on_from_the_last_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["plan", "journal", "shorter", "none"])
-def test_what_is_of_no_use_is_written_anew(tmp_path: Path, harm: str) -> None:
+def test_a_useless_partial_file_is_written_again(tmp_path: Path, harm: str) -> None:
     write(tmp_path, PIECES[:5])
     if harm == "journal":
         (tmp_path / "data.journal").write_text("{")
@@ -86,7 +86,7 @@ def test_another_plan_leaves_nothing_that_the_first_would_go_on_from(tmp_path: P
     assert (tmp_path / "data.part").read_bytes() == b"".join(PIECES)
 
 
-def test_what_was_written_through_the_descriptor_counts(tmp_path: Path) -> None:
+def test_bytes_written_through_the_descriptor_count(tmp_path: Path) -> None:
     import os
 
     with GrowingFile(tmp_path, "data", "plan") as file:

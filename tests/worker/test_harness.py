@@ -15,7 +15,7 @@ def target(folder: Path, name: str, size: int) -> Target:
     return Target(variant=catalogue.all_variants()[name], out=str(out))
 
 
-def test_the_seconds_of_a_pass_are_shared_out_by_what_was_written(tmp_path: Path) -> None:
+def test_the_seconds_of_a_pass_are_shared_out_by_bytes_written(tmp_path: Path) -> None:
     said = Said()
     time.sleep(0.2)
     targets = [target(tmp_path, "gguf/q4_k_m", 1000), target(tmp_path, "gguf/q8_0", 3000)]
@@ -27,7 +27,7 @@ def test_the_seconds_of_a_pass_are_shared_out_by_what_was_written(tmp_path: Path
     assert abs(second["seconds"] - 3 * first["seconds"]) < 0.01
 
 
-def test_what_holds_nothing_takes_no_time(tmp_path: Path) -> None:
+def test_an_empty_target_takes_no_time(tmp_path: Path) -> None:
     said = Said()
     said.built_together([target(tmp_path, "gguf/q8_0", 0)], {})
     assert [e["seconds"] for e in said.events] == [0]

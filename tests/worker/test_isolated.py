@@ -62,7 +62,7 @@ def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> tuple[li
     return values, [json.loads(line) for line in events.read_text().splitlines()]
 
 
-def test_what_each_worker_reports_and_returns_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_and_results_of_each_child_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values, events = _run(tmp_path, monkeypatch, "builds")
     assert values == [{"constants": 3}] * 2
     assert [(e["event"], e["variant"]) for e in events] == [("built", v.name) for v in _VARIANTS]
@@ -88,9 +88,7 @@ def test_a_target_that_its_worker_fails_on_or_dies_of_fails_alone(
 
 
 @pytest.mark.parametrize("kind", FORESEEN)
-def test_what_is_foreseen_ends_the_job_as_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_foreseen_error_keeps_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     with pytest.raises(FORESEEN[kind], match=r"^so it is$") as raised:
         _run(tmp_path, monkeypatch, kind)
     assert type(raised.value) is FORESEEN[kind]

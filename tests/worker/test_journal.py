@@ -26,7 +26,7 @@ def mark(folder: Path, data: bytes, said: Json, plan: Json = "plan") -> None:
         made.mark(part.fileno(), said)
 
 
-def test_what_a_mark_said_is_said_again(tmp_path: Path) -> None:
+def test_the_value_of_a_mark_is_read_again(tmp_path: Path) -> None:
     assert journal_of(tmp_path / "new").said is None
     mark(tmp_path, b"1234", {"size": 4})
     assert journal_of(tmp_path, least=4).said == {"size": 4}
@@ -35,7 +35,7 @@ def test_what_a_mark_said_is_said_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["plan", "journal", "form", "shorter", "missing"])
-def test_what_is_of_no_use_is_not_said_now_or_later(tmp_path: Path, harm: str) -> None:
+def test_the_value_of_a_useless_mark_is_not_read_now_or_later(tmp_path: Path, harm: str) -> None:
     mark(tmp_path, b"1234", "all four")
     if harm == "journal":
         (tmp_path / "data.journal").write_text("{")

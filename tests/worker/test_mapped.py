@@ -73,7 +73,7 @@ def resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile"))
 
 
-def test_tensors_are_listed_as_they_lie_and_are_what_the_file_holds(source: Path) -> None:
+def test_tensors_are_listed_in_the_order_of_the_file_with_its_bytes(source: Path) -> None:
     mapped = Mapped(source)
     whole = (source / "model.safetensors").read_bytes()
     assert list(mapped.stored) == NAMES
@@ -89,7 +89,7 @@ def test_a_type_that_no_path_knows_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_what_was_held_takes_no_memory_any_more(source: Path) -> None:
+def test_a_tensor_no_longer_held_takes_no_memory(source: Path) -> None:
     mapped = Mapped(source)
     before = resident()
     for name in "abc":
@@ -157,7 +157,7 @@ def test_a_streamed_tensor_is_there_while_it_is_held_and_the_small_ones_always(
             raise AssertionError(file.stat().st_blocks)
 
 
-def test_what_cannot_be_fetched_raises_where_it_is_needed(
+def test_a_tensor_that_cannot_be_fetched_raises_where_it_is_needed(
     source: Path, tmp_path: Path, feed_of: Callable[[WeightStream], Feed]
 ) -> None:
     if not sparse_files.can_punch(tmp_path):

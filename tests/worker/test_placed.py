@@ -38,7 +38,7 @@ def test_parts_come_in_any_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("always_marked")
-def test_they_go_on_with_what_was_not_marked(tmp_path: Path) -> None:
+def test_they_go_on_with_the_parts_that_were_not_marked(tmp_path: Path) -> None:
     begun(tmp_path / "partial")
     with PlacedFile(tmp_path / "partial", "data", 10, "plan", PARTS) as file:
         assert file.whole == {"middle"}
@@ -50,7 +50,7 @@ def test_they_go_on_with_what_was_not_marked(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("always_marked")
 @pytest.mark.parametrize("harm", ["plan", "journal", "shorter", "missing"])
-def test_what_is_of_no_use_is_made_anew(tmp_path: Path, harm: str) -> None:
+def test_a_useless_partial_file_is_begun_again(tmp_path: Path, harm: str) -> None:
     begun(tmp_path)
     if harm == "journal":
         (tmp_path / "data.journal").write_text("{")

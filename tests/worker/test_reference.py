@@ -94,7 +94,7 @@ def test_a_prompt_to_which_the_original_says_something_is_not_silent(reference: 
     assert [p["silent"] for p in _described(reference)["prompts"]] == [False] * len(texts.prompts())
 
 
-def test_the_ids_of_all_texts_are_there_and_what_they_are_decoded_to(reference: Path) -> None:
+def test_the_ids_of_all_texts_are_there_and_the_texts_decoded_from_them(reference: Path) -> None:
     described = _described(reference)["tokenizer"]
     assert described["texts"] == texts.tokenizer()
     assert len(described["ids"]) == len(described["decoded"]) == len(described["texts"])
@@ -149,7 +149,7 @@ def test_tools_are_asked_of_a_template_that_writes_them(damaged: Path, tmp_path:
     assert {c["name"] for c in _described(tmp_path / "out")["chats"]} & TOOLS == {taken}
 
 
-def test_what_computing_took_is_told(sample: Path, tmp_path: Path) -> None:
+def test_the_cost_of_computing_is_returned(sample: Path, tmp_path: Path) -> None:
     told = compute_reference(sample, tmp_path / "out")
     assert told["scored"] == sum(len(w["scored"]) for w in _described(tmp_path / "out")["windows"])
     assert 0 < told["seconds"] < 600

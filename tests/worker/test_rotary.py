@@ -68,7 +68,7 @@ def test_newer_keys_say_the_same() -> None:
     )
 
 
-def test_what_half_precision_rounds_is_equal() -> None:
+def test_factors_rounded_to_half_precision_are_equal() -> None:
     want = of_config(LONG)
     rounded = replace(want, short=want.short.astype(np.float16), long=want.long.astype(np.float16), long_scale=1.19)
     assert "are the source's" in compare(rounded, want)

@@ -34,7 +34,7 @@ def built(toolchain: Toolchain, sample: Path, tmp_path: Path) -> Built:
     return build(toolchain, sample, [Q8_0], tmp_path / "job", log=tmp_path / "log")
 
 
-def test_what_is_kept_is_of_toolchains_that_there_are() -> None:
+def test_kept_digests_are_of_existing_toolchains() -> None:
     kept = json.loads(stock.FILE.read_text())
     assert kept.keys() <= set(names())
     for name, of in kept.items():
@@ -76,7 +76,7 @@ def test_other_bytes_are_found_whatever_is_kept(
 
 
 @pytest.mark.toolchain
-def test_a_sweep_finds_what_is_kept_wrongly(
+def test_a_sweep_finds_a_wrong_kept_digest(
     file: Path, toolchain: Toolchain, sample: Path, built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stock, "MODE", "keep")

@@ -49,7 +49,7 @@ for window in reference["windows"]:
 
 
 @pytest.mark.parametrize("kind", ["sample", *KINDS])
-def test_streamed_weights_give_what_the_whole_model_gives(
+def test_streamed_weights_give_the_same_as_the_whole_model(
     kind: str, kind_of_phi: Callable[[str], tuple[Path, Path]], request: pytest.FixtureRequest
 ) -> None:
     source, reference = (

@@ -99,7 +99,7 @@ def test_tensors_of_all_shards_are_one(tmp_path: Path) -> None:
     assert source.read("a").tolist() == source.read("b").tolist()
 
 
-def test_what_is_not_there_is_a_key_error(tmp_path: Path) -> None:
+def test_a_missing_tensor_is_a_key_error(tmp_path: Path) -> None:
     write(tmp_path / "model.safetensors", {"a": matrix()})
     with pytest.raises(KeyError):
         Tensors(tmp_path).read("b")

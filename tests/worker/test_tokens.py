@@ -7,7 +7,7 @@ from bot.records.artifacts import Json
 from bot.worker.tokens import with_stop_ids
 
 
-def test_missing_ids_come_behind_what_a_config_names() -> None:
+def test_missing_ids_follow_those_in_the_config() -> None:
     assert with_stop_ids([32007, 32000], [32000, 32001]) == [32007, 32000, 32001]
     assert with_stop_ids(32000, [32000]) == [32000]
     assert with_stop_ids(None, [32000]) == [32000]

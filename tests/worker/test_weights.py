@@ -274,7 +274,7 @@ def weighted(values: Array, counts: Array) -> Array:
     return (np.clip(np.rint(groups / scale), -8, 7) * scale).reshape(values.shape).astype(np.float32)
 
 
-def test_a_search_that_weighs_errors_may_cut_off_what_does_not_count(tmp_path: Path) -> None:
+def test_a_search_that_weighs_errors_may_clip_unimportant_weights(tmp_path: Path) -> None:
     """Where one input is large and unimportant, its weights come out at a fraction of their size."""
     source, counts = original(), np.arange(128) % 32 != 5
     source["a.q_proj.weight"][:, 5] *= 5

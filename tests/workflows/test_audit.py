@@ -54,7 +54,7 @@ def exceptions() -> set[tuple[str, str]]:
     return {(rule, f".github/workflows/{name}") for rule, about in found.items() for name in about.get("ignore", ())}
 
 
-def test_nothing_is_found_but_what_is_excused() -> None:
+def test_nothing_is_found_except_the_excused() -> None:
     assert zizmor("--config", str(CONFIG), *AUDITED) == []
 
 
@@ -103,7 +103,7 @@ def test_the_action_is_an_action_by_its_schema() -> None:
     assert schema_complaints("github-actions", ROOT / "action.yml") == ""
 
 
-def test_what_dependabot_reads_is_kept_by_its_schema() -> None:
+def test_dependabots_files_follow_its_schema() -> None:
     files = (ROOT / ".github/dependabot.yml", *ROOT.glob("examples/*/.github/dependabot.yml"))
     assert len(files) >= 2
     assert schema_complaints("dependabot", *files) == ""

@@ -24,7 +24,7 @@ def test_every_workflow_is_described() -> None:
     assert {row[0].strip("`") for row in tables("The workflows")} == {w.name.rpartition("/")[2] for w in OWN}
 
 
-def test_the_table_of_rights_is_what_the_workflows_ask_for() -> None:
+def test_the_table_of_rights_equals_that_of_the_workflows() -> None:
     rights = {
         (w.name.rpartition("/")[2], job.id): (
             ", ".join(f"{name}: {right}" for name, right in job.permissions.items()),
@@ -49,7 +49,7 @@ def test_the_environments_and_their_secrets_are_said() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/README.md")), ids=lambda p: p.parent.name)
-def test_what_an_example_shows_is_in_its_workflows(path: Path) -> None:
+def test_steps_shown_in_an_example_are_in_its_workflows(path: Path) -> None:
     workflows = [Workflow.read(p) for p in path.parent.glob(".github/workflows/*.yml")]
     steps = [(s.uses, s.data.get("with")) for w in workflows for job in w.jobs for s in job.steps]
     blocks = [t.content for t in MarkdownIt().parse(path.read_text(encoding="utf-8")) if t.info == "yaml"]

@@ -232,7 +232,7 @@ def test_a_label_of_a_strangers_comes_off_and_builds_nothing_that_leaves_github(
     assert github.comments.get(7, []) == []
 
 
-def test_a_push_after_the_label_is_not_what_was_asked_for(own: Engine, github: GitHub) -> None:
+def test_a_push_after_the_label_is_not_approved(own: Engine, github: GitHub) -> None:
     assert results(own.run("candidates.yml", labeled("pull_request_target", "maintainer"))) == [("approve", "success")]
     pushed = "c" * 40
     github.pulls[0] = github_answers.pull(github.api, 7, head="someone/r", sha=pushed)

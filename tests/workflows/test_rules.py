@@ -109,7 +109,7 @@ BREAKS = [
 @pytest.mark.parametrize(
     ("rule", "name", "old", "new"), BREAKS, ids=[f"{b[0].__name__}-{i}" for i, b in enumerate(BREAKS)]
 )
-def test_a_rule_finds_what_breaks_it(rule: Rule, name: str, old: str, new: str) -> None:
+def test_a_rule_finds_a_violation(rule: Rule, name: str, old: str, new: str) -> None:
     text = (ROOT / ".github/workflows" / name).read_text(encoding="utf-8")
     assert old in text
     found = list(rule(Workflow(name=f".github/workflows/{name}", text=text.replace(old, new))))
@@ -120,6 +120,6 @@ def test_every_rule_is_broken_by_something() -> None:
     assert {rule for rule, *_ in BREAKS} == set(RULES)
 
 
-def test_what_is_excused_is_excused_in_one_place() -> None:
+def test_exceptions_are_in_one_place() -> None:
     for workflow in WORKFLOWS:
         assert not re.search(r"zizmor:\s*ignore", workflow.text), workflow.name

@@ -34,7 +34,7 @@ def test_refuses_a_config_that_names_no_architecture(architectures: Any) -> None
     assert "a model that names no architecture" in reason
 
 
-def test_what_the_tool_supports_is_not_said_to_be_unsupported() -> None:
+def test_a_refusal_does_not_deny_the_tools_support() -> None:
     reason = FORMAT.refusal({**PHI_4_MINI, "architectures": ["LlamaForCausalLM"]}, Q4_K_M)
     assert reason == (
         "phi-bot takes Phi's own classes only, and the model is a LlamaForCausalLM; "

@@ -67,7 +67,7 @@ def one(repo: RepoRecord, **changes: Any) -> RepoRecord:
 
 
 @pytest.mark.parametrize("format_name", REPOS)
-def test_a_card_goes_from_what_it_is_to_how_it_was_made(format_name: str) -> None:
+def test_a_card_goes_from_the_files_to_the_way_they_were_made(format_name: str) -> None:
     repo_id, repo = REPOS[format_name]
     text = render_card(record=repo, repo_id=repo_id, release=RELEASE, prompt=prompt_of(CHAT, CREATED))
     assert yaml.safe_load(text.split("---\n")[1])["base_model"] == RELEASE.repo_id
@@ -112,7 +112,7 @@ def test_the_same_record_gives_the_same_card(format_name: str) -> None:
 # ---- figures -------------------------------------------------------------------------------------------------
 
 
-def test_the_file_table_holds_what_was_measured() -> None:
+def test_the_file_table_holds_the_measurements() -> None:
     head, *rows = table(card(GGUF), "Size")
     assert head == [
         "File", "Size", "Mean KL, short", "Mean KL, long", "Top-1 (%)", "Perplexity", "Precision",
@@ -144,7 +144,7 @@ def test_an_error_is_never_rounded_to_less() -> None:
     assert with_error(certain, "top1_agreement") == "100.0 ± 0.0"
 
 
-def test_what_it_costs_to_run_is_there_with_the_machine() -> None:
+def test_running_costs_are_there_with_the_machine() -> None:
     body = card(GGUF)
     assert table(body, "Memory")[1] == ["`Phi-3.5-mini-instruct-Q2_K.gguf`", "1.2", "3.1 GB", "61", "9.1", "4"]
     assert "Measured once each, on Linux x86_64, AMD EPYC 7763" in plain(body)
@@ -157,7 +157,7 @@ def test_a_model_that_ended_too_soon_has_no_rate() -> None:
     assert "The cost of running a file" not in plain(card(one(GGUF, cost=None)))
 
 
-def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
+def test_both_settings_of_a_runtime_are_there_with_the_known_behaviour() -> None:
     body = card(GGUF)
     said = plain(body)
     assert table(body, "Mean KL")[2] == [
@@ -169,7 +169,7 @@ def test_both_settings_of_a_runtime_are_there_with_what_is_known() -> None:
     assert "With " not in plain(card(ONNX)).split("Measurements")[1]
 
 
-def test_pictures_are_shown_where_they_are_and_say_what_they_show() -> None:
+def test_pictures_are_shown_where_there_are_some_and_are_described() -> None:
     body = render_card(record=GGUF, repo_id="me/x", release=RELEASE, prompt=Prompt(), pictures=("quality.png",))
     (shown,) = [t for t in inlines(body) if t.type == "image"]
     assert shown.attrs["src"] == "quality.png"
@@ -208,7 +208,7 @@ def test_bits_are_left_out_where_the_weights_are_not_known() -> None:
     assert "in brackets the bits" not in plain(body)
 
 
-def test_what_a_runtime_does_differently_is_said_with_its_reference() -> None:
+def test_known_behaviours_of_a_runtime_are_described_with_a_link() -> None:
     body = card(MLX)
     assert tables(body)[0][1][2].replace("&nbsp;", " ") == "0.0653 ± 0.0033†"
     assert "† long factors at every position, before the switch too: https://github.com/ml-explore" in plain(body)
@@ -223,7 +223,7 @@ def test_a_check_that_failed_is_not_hidden() -> None:
     assert "Failed: distance, short windows. mean KL 0.3 nats, at most 0.2 allowed" in plain(body)
 
 
-def test_a_hub_shows_its_pictures_and_what_is_folded_away() -> None:
+def test_a_hub_shows_its_pictures_and_its_folded_parts() -> None:
     pictures = ("quality.png", "positions.png")
     text = render_card(record=GGUF, repo_id="me/x", release=RELEASE, prompt=prompt_of(CHAT, CREATED), pictures=pictures)
     tree = make_tree(regular_file(name, b"x") for name in pictures)
@@ -248,7 +248,7 @@ def test_the_smallest_close_one_is_advised() -> None:
     assert "With little memory, Phi-3.5-mini-instruct-Q2_K.gguf (1.4 GB) is the smallest" in said
 
 
-def test_what_measuring_cannot_tell_apart_is_not_called_closer() -> None:
+def test_files_within_the_error_of_measuring_are_not_called_closer() -> None:
     q8, f16 = GGUF.builds[3], GGUF.builds[0]
     blurred = tuple(
         replace(d, standard_errors=replace(d.standard_errors, mean_kl=0.001)) for d in f16.evidence.distances
@@ -264,7 +264,7 @@ def test_what_measuring_cannot_tell_apart_is_not_called_closer() -> None:
     ) in said
 
 
-def test_what_was_quantized_by_an_importance_matrix_is_said() -> None:
+def test_files_quantized_with_an_importance_matrix_are_named() -> None:
     said = "Quantized with an importance matrix, measured on 12800 tokens of training.txt (sha256 aaaaaaaaaaaaaaaa): "
     matrix = Imatrix(text="training.txt", text_sha256="a" * 64, sha256="b" * 64, chunks=25, tokens=12800)
     first = GGUF.builds[0]
@@ -276,7 +276,7 @@ def test_what_was_quantized_by_an_importance_matrix_is_said() -> None:
 @pytest.mark.parametrize(
     ("with_kl", "said"), [(0.0412, "So it is used."), (0.0498, "The gain is not clear, so it is not used.")]
 )
-def test_what_a_trial_of_an_importance_matrix_showed_is_said(with_kl: float, said: str) -> None:
+def test_the_result_of_trying_an_importance_matrix_is_described(with_kl: float, said: str) -> None:
     trial = ImatrixTrial(without_kl=0.05, without_error=0.001, with_kl=with_kl, with_error=0.0009)
     first = next(b for b in GGUF.builds if b.build.variant.name == "gguf/q4_k_m")
     build = first.build
@@ -333,7 +333,7 @@ def test_a_first_try_stays_below_the_switch() -> None:
 # ---- the prompt format ---------------------------------------------------------------------------------------
 
 
-def test_the_prompt_is_what_the_source_template_makes() -> None:
+def test_the_prompt_is_the_one_of_the_sources_template() -> None:
     system = "<|system|>\nYou are a helpful assistant.<|end|>\n"
     user = "<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n"
     assert fences(card(GGUF, chat=CHAT), "text") == [f"{system}{user}\n"]
@@ -463,7 +463,7 @@ def filled(format_name: str, say: Any) -> str:
 @settings(max_examples=15)
 @pytest.mark.parametrize("format_name", REPOS)
 @given(data=st.data())
-def test_no_text_changes_what_a_card_is_made_of(format_name: str, data: st.DataObject) -> None:
+def test_no_text_changes_the_structure_of_a_card(format_name: str, data: st.DataObject) -> None:
     body = filled(format_name, lambda: data.draw(words))
     assert blocks(body) == blocks(filled(format_name, lambda: "word"))
     assert {t.content for t in inlines(body) if t.type == "html_inline"} <= {"<code>", "</code>"}

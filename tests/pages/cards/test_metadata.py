@@ -36,7 +36,7 @@ def of(**card: Any) -> dict[str, Any]:
     return metadata(GGUF, replace(RELEASE, card=card), chats=True, endpoint=HUB)
 
 
-def test_a_head_says_what_the_hub_indexes() -> None:
+def test_a_head_holds_the_keys_that_the_hub_indexes() -> None:
     assert read_head(RELEASE) == {
         "base_model": "microsoft/Phi-3.5-mini-instruct",
         "base_model_relation": "quantized",
@@ -175,7 +175,7 @@ GATE: dict[str, Any] = {
 }
 
 
-def test_a_gated_source_hands_on_what_it_asks() -> None:
+def test_a_gated_source_passes_on_its_questions() -> None:
     data = metadata(GGUF, replace(RELEASE, gated=True, card=GATE), chats=True, endpoint=HUB)
     assert {k: data[k] for k in GATE} == {**GATE, "extra_gated_prompt": "### Terms\n\n1. Be *kind*."}
 

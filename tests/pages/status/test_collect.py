@@ -20,7 +20,7 @@ def entry(found: Status, model: str, variant: str) -> Entry:
     return one
 
 
-def test_what_is_published_comes_with_its_figures() -> None:
+def test_publications_come_with_their_figures() -> None:
     found = status(known())
     assert entry(found, "Phi-3.5-mini-instruct", "gguf/q4_k_m") == Entry(
         variant="gguf/q4_k_m", state="published", repo_id="someone/Phi-3.5-mini-instruct-GGUF", published=True
@@ -53,7 +53,7 @@ def test_every_state_has_its_reason() -> None:
     assert {e.state for m in found.models for e in m.entries} == set(STATES)
 
 
-def test_a_build_that_is_tried_again_in_the_next_run_still_says_what_failed() -> None:
+def test_a_build_that_is_tried_again_in_the_next_run_still_shows_its_failure() -> None:
     what = known()
     (waits,) = (p for p in what.plan.postponed if p.planned.variant.name == "mlx/4bit")
     due = replace(what.plan, postponed=(), jobs=(examples.job(release("Phi-4-mini-instruct"), waits.planned),))
@@ -103,7 +103,7 @@ def test_a_private_repo_of_a_public_model_is_not_named() -> None:
     assert "Phi-3-medium-128k-instruct-GGUF" not in str(status(replace(what, shelved=hidden)).to_json())
 
 
-def test_only_what_changed_is_read_again() -> None:
+def test_only_changed_repos_are_read_again() -> None:
     what = known()
     before = status(what)
     public = [s for s in what.shelved if not s.private]

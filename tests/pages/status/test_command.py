@@ -61,7 +61,7 @@ def world(hub: RunningHub, tmp_path: Path) -> World:
     return make_world(hub, tmp_path / "here")
 
 
-def test_the_page_shows_what_is_published_and_what_is_to_be_done(world: World) -> None:
+def test_the_page_shows_publications_and_variants_to_build(world: World) -> None:
     done = world.phi_bot("status", "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "site/index.html: models 1, variants published 5, to look at 0\n"
@@ -77,7 +77,7 @@ def test_the_page_shows_what_is_published_and_what_is_to_be_done(world: World) -
     assert "secret" not in "".join(p.read_text() for p in site.rglob("*.*"))
 
 
-def test_what_did_not_change_is_not_read_again(world: World) -> None:
+def test_unchanged_repos_are_not_read_again(world: World) -> None:
     first = world.phi_bot("status")
     again = world.phi_bot("status")
     assert first.returncode == again.returncode == 0, again.stderr

@@ -80,7 +80,7 @@ def test_a_models_page_has_figures_with_their_errors_on_both_sides() -> None:
     assert "Built with llama-cpp-python 0.3.36, torch 2.13.0, transformers 5.23.0" in words
 
 
-def test_a_models_page_says_what_failed_and_when_it_is_tried_again() -> None:
+def test_a_models_page_shows_failures_and_the_time_of_the_next_attempt() -> None:
     words = " ".join(PAGES["models/microsoft--Phi-4-mini-instruct.html"].words.split())
     assert "mean KL 0.31 nats, at most 0.2 allowed" in words
     assert "Failed once at verify; tried again after 2026-12-01 15:30 UTC." in words
@@ -146,7 +146,7 @@ SAME = render(hostile("plain"))
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile_text.filter(lambda text: text.strip() and text == text.strip()))
-def test_no_text_changes_what_a_page_is_made_of(text: str) -> None:
+def test_no_text_changes_the_structure_of_a_page(text: str) -> None:
     site = render(hostile(text))
     assert len(site) == len(SAME)
     assert all(re.fullmatch(r"[a-z.]+|models/[\w.-]+\.html", path) for path in site)

@@ -27,7 +27,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_what_cannot_be_written_leaves_the_old_site(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_site(tmp_path: Path) -> None:
     out = tmp_path / "site"
     write(SITE, out)
     with pytest.raises(OSError, match="name too long"):

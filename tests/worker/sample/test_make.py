@@ -281,7 +281,7 @@ _CHAT = [
 
 @pytest.mark.toolchain
 @pytest.mark.parametrize(("family", "rendered"), RENDERED.items())
-def test_the_chat_template_says_what_the_real_one_says(family: str, rendered: str, sample_of: SampleOf) -> None:
+def test_the_chat_template_writes_the_same_as_the_real_one(family: str, rendered: str, sample_of: SampleOf) -> None:
     assert _run(_RENDER, sample_of(family), [_CHAT, True]) == rendered
 
 

@@ -39,12 +39,12 @@ def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wide("phi-3.5-mini", sample, tmp_path_factory.mktemp("large") / "source")
 
 
-def test_every_row_is_what_llama_cpps_tools_write(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_every_row_equals_the_file_of_llama_cpps_tools(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
     assert_twins(toolchain, sample, ROWS, tmp_path, in_order=False)
 
 
 @pytest.mark.parametrize("family", CONVERTED)
-def test_every_family_is_what_llama_cpps_tools_write(
+def test_every_family_equals_the_files_of_llama_cpps_tools(
     toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
     assert_twins(toolchain, sample_of(family), [Q2_K, Q4_K_M, Q8_0, F16, BF16, F32], tmp_path, in_order=False)
@@ -55,14 +55,14 @@ def test_every_family_is_what_llama_cpps_tools_write(
     [lambda _: "F16", lambda _: "F32", lambda name: "BF16" if "layers.1." in name else "F16"],
     ids=["F16", "F32", "mixed"],
 )
-def test_weights_of_every_type_are_what_llama_cpps_tools_write(
+def test_weights_of_every_type_equal_the_files_of_llama_cpps_tools(
     toolchain: Toolchain, sample: Path, tmp_path: Path, kind_of: Callable[[str], str]
 ) -> None:
     source = in_types(copy_of(sample, tmp_path / "source"), kind_of)
     assert_twins(toolchain, source, [Q4_K_M, Q8_0, F16, BF16, F32], tmp_path, in_order=False)
 
 
-def test_shards_and_newer_keys_are_what_llama_cpps_tools_write(
+def test_shards_and_newer_keys_equal_the_files_of_llama_cpps_tools(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     source = in_shards(with_newer_keys(copy_of(sample, tmp_path / "source")))
@@ -105,7 +105,7 @@ layout.quantize = looking
 
 
 @pytest.mark.parametrize("writes", [10, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 57))])
-def test_a_killed_build_goes_on_from_what_was_whole(
+def test_a_killed_build_goes_on_from_its_complete_parts(
     toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
 ) -> None:
     variants = [Q4_K_M, F16]
@@ -131,7 +131,7 @@ def test_variants_of_which_one_is_further_along_go_on_together(
     assert_same(killed, whole)
 
 
-def test_what_was_begun_for_other_weights_of_the_same_name_is_thrown_away(
+def test_a_partial_file_of_other_weights_with_the_same_name_is_discarded(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     """A folder stands for one build key; but a file of another layout is seen to be another."""
@@ -220,7 +220,7 @@ def test_a_matrix_that_does_not_fit_is_refused_as_the_quantizer_refuses_it(
     ],
     ids=["another version", "another log", "another size"],
 )
-def test_what_it_does_not_know_goes_the_stock_way(
+def test_an_unknown_model_goes_the_stock_way(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, reason: str
 ) -> None:
     assert_goes_stock(change, toolchain, sample, Q8_0, tmp_path, reason)

@@ -170,7 +170,7 @@ print(json.dumps({f.name: f.contents() for f in fields if f.name.startswith("qua
 """
 
 
-def test_a_file_says_what_it_was_quantized_by(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_a_file_names_its_importance_matrix(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
     built = build(toolchain, sample, [Q2_K, IQ2_M], tmp_path / "job", log=tmp_path / "log")
     assert built.failures == {}
     for variant in (Q2_K, IQ2_M):
@@ -180,7 +180,9 @@ def test_a_file_says_what_it_was_quantized_by(toolchain: Toolchain, sample: Path
         assert said == {"quantize.imatrix.file": "imatrix.gguf", "quantize.imatrix.dataset": "text.txt"}
 
 
-def test_without_a_matrix_what_takes_one_fails_alone(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_without_a_matrix_only_the_variants_that_need_one_fail(
+    toolchain: Toolchain, sample: Path, tmp_path: Path
+) -> None:
     plain = replace(Q2_K, name="gguf/plain", options={"ftype": "Q2_K"})
     built = Built(folders={v.name: tmp_path / v.short_name for v in (Q2_K, plain)})
     for folder in (*built.folders.values(), tmp_path / "scratch"):

@@ -100,9 +100,7 @@ print(json.dumps(sum(
 
 
 @pytest.mark.parametrize("instructions", SETS.get(system.name(), []))
-def test_what_happens_in_one_of_a_thousand_super_blocks_is_the_same(
-    toolchain: Toolchain, libraries: Path, instructions: str
-) -> None:
+def test_rare_super_blocks_are_quantized_alike(toolchain: Toolchain, libraries: Path, instructions: str) -> None:
     # Of the rounds in which levels are moved the last matters that rarely.
     assert program(toolchain, libraries, LARGE, instructions) == 0
 

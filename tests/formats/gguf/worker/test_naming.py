@@ -66,7 +66,7 @@ def drops(name: str) -> bool:
     parts=st.lists(st.sampled_from(["phi3", "Phi-3", "phi", "3", "-", "modern-bert", "x"])),
     strips=st.booleans(),
 )
-def test_every_name_says_what_its_tokenizer_needs(text: str, parts: list[str], *, strips: bool) -> None:
+def test_every_name_suits_its_tokenizer(text: str, parts: list[str], *, strips: bool) -> None:
     model = text + "".join(parts)
     found = names(model, Tokenizer([*tokens(PHI_3, rstrip=strips), Token("[MASK]", strips)]))
     assert drops(found["general.name"]) == strips

@@ -61,7 +61,7 @@ def test_one_job_builds_every_row(built: Built) -> None:
     assert built.names == [v.name for v in ROWS]
 
 
-def test_a_repo_holds_what_mlx_lm_loads_and_no_card_of_its_own(built: Built, sample: Path) -> None:
+def test_a_repo_holds_the_files_that_mlx_lm_loads_and_no_card_of_its_own(built: Built, sample: Path) -> None:
     files = built.files(FOUR_BITS.name)
     own = {"config.json", "model.safetensors", "model.safetensors.index.json"}
     taken = {p.name for p in sample.iterdir() if is_content(p.name)} - own
@@ -77,7 +77,7 @@ def test_weights_and_config_are_those_that_mlx_lm_convert_writes(built: Built, s
         assert files[name] == (stock / name).read_bytes()
 
 
-def test_progress_counts_bytes_of_what_is_written(built: Built) -> None:
+def test_progress_counts_written_bytes(built: Built) -> None:
     last = built.progress[-1]
     written = sum((folder / "model.safetensors").stat().st_size for folder in built.folders.values())
     assert last["what"] == "converting to 3bit, 4bit, 6bit, 8bit, fp16, bf16, fp32"
@@ -106,7 +106,7 @@ def test_the_same_weights_in_other_types_generate_the_same(built: Built, measure
     "kind",
     ["phi-3-mini-4k", pytest.param("phi-4", marks=pytest.mark.sweep), "phi-4-mini", "phi-2", "phi-3.5-moe"],
 )
-def test_the_other_kinds_of_phi_predict_what_the_original_does(
+def test_the_other_kinds_of_phi_predict_the_same_as_the_original(
     toolchain: Toolchain, kind_of_phi: Callable[[str], tuple[Path, Path]], tmp_path: Path, kind: str
 ) -> None:
     source, reference = kind_of_phi(kind)

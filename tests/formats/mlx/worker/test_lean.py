@@ -28,13 +28,13 @@ def toolchain() -> Toolchain:
 
 
 @pytest.mark.parametrize("family", CONVERTED)
-def test_every_row_of_every_family_is_what_mlx_lm_writes(
+def test_every_row_of_every_family_equals_the_files_of_mlx_lm(
     toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
     assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
 
 
-def test_shards_and_newer_keys_are_what_mlx_lm_writes(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_shards_and_newer_keys_equal_the_files_of_mlx_lm(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
     assert_twins(toolchain, in_shards(with_newer_keys(copy_of(sample, tmp_path / "source"))), [FOUR_BITS], tmp_path)
 
 
@@ -60,7 +60,7 @@ def test_it_takes_a_fraction_of_the_memory_that_mlx_lm_takes(toolchain: Toolchai
 
 
 @pytest.mark.parametrize("writes", [20, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 1, 45, 63))])
-def test_a_killed_build_goes_on_from_what_was_whole(
+def test_a_killed_build_goes_on_from_its_complete_parts(
     toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
 ) -> None:
     whole = build(toolchain, sample, [FOUR_BITS], tmp_path / "whole", log=tmp_path / "log")
@@ -96,7 +96,7 @@ def test_variants_of_which_one_is_further_along_go_on_together(
     ],
     ids=["another version", "another model", "another form"],
 )
-def test_what_it_does_not_know_goes_mlx_lms_own_way(
+def test_an_unknown_model_goes_mlx_lms_own_way(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, reason: str
 ) -> None:
     change = f"from bot.formats.mlx.worker import layout, lean; {change}"

@@ -83,7 +83,7 @@ def test_every_file_passes_all_checks_and_stays_near_the_original_on_both_sides_
     assert_proven(measured, BOUNDS[variant.short_name])
 
 
-def test_in_8_bits_it_generates_what_the_unquantized_weights_do(built: Built, measured_of: Measured) -> None:
+def test_in_8_bits_it_generates_the_same_as_the_unquantized_weights(built: Built, measured_of: Measured) -> None:
     assert_generate_the_same(measured_of(built, v) for v in (INT8, FP32))
 
 
@@ -101,7 +101,7 @@ def test_a_source_that_asks_for_sampling_is_verified_greedily(
         ("onnx/webgpu-int4", "a GPU and WebGPU"),
     ],
 )
-def test_what_cannot_run_here_says_so_and_is_not_measured(
+def test_a_file_that_cannot_run_here_is_refused_and_not_measured(
     built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, name: str, needs: str
 ) -> None:
     with pytest.raises(BuildError, match=rf"{name} needs {needs}; onnxruntime here offers .*CPUExecutionProvider"):
@@ -152,7 +152,7 @@ def test_a_checkpoint_that_names_only_the_end_of_text_still_stops_at_the_end_of_
 
 
 @pytest.mark.parametrize("kind", ["phi-3-mini-4k", "phi-4", "phi-4-mini", "phi-2"])
-def test_the_other_kinds_of_phi_predict_what_the_original_does(
+def test_the_other_kinds_of_phi_predict_the_same_as_the_original(
     toolchain: Toolchain, kind_of_phi: Callable[[str], tuple[Path, Path]], tmp_path: Path, kind: str
 ) -> None:
     source, reference = kind_of_phi(kind)

@@ -43,7 +43,7 @@ def with_options(name: str, **extra: str) -> Variant:
 
 
 @pytest.mark.parametrize("family", COVERED)
-def test_every_row_of_every_family_is_what_the_builder_writes(
+def test_every_row_of_every_family_equals_the_builders_files(
     toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
     assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
@@ -65,13 +65,13 @@ def test_every_row_of_every_family_is_what_the_builder_writes(
         ),
     ],
 )
-def test_checkpoints_in_other_forms_are_what_the_builder_writes(
+def test_checkpoints_in_other_forms_equal_the_builders_files(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: Callable[[Path], Path]
 ) -> None:
     assert_twins(toolchain, change(copy_of(sample, tmp_path / "source")), [INT4, FP16], tmp_path)
 
 
-def test_options_beyond_the_catalogues_are_what_the_builder_writes(
+def test_options_beyond_the_catalogues_equal_the_builders_files(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     variants = [
@@ -109,15 +109,13 @@ def test_matrices_that_are_written_transposed_take_no_more(toolchain: Toolchain,
 
 
 @pytest.mark.sweep
-def test_every_row_of_a_real_width_is_what_the_builder_writes(
-    toolchain: Toolchain, large: Path, tmp_path: Path
-) -> None:
+def test_every_row_of_a_real_width_equals_the_builders_files(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
     for variant in ROWS:
         assert_twins(toolchain, large, [variant], tmp_path / variant.short_name)
 
 
 @pytest.mark.parametrize("writes", [40, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 1, 12))])
-def test_a_killed_build_goes_on_from_what_was_whole(
+def test_a_killed_build_goes_on_from_its_complete_parts(
     toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
 ) -> None:
     variants = [INT4, FP16, MIXED]
@@ -166,7 +164,7 @@ def test_variants_of_which_one_is_further_along_go_on_together(
     ],
     ids=["another version", "another model", "another option", "the embedding", "another method"],
 )
-def test_what_it_does_not_know_goes_the_builders_own_way(
+def test_an_unknown_model_goes_the_builders_own_way(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant, reason: str
 ) -> None:
     assert_goes_stock(READY + change, toolchain, sample, variant, tmp_path, reason, threads=1)

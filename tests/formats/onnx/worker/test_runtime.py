@@ -171,7 +171,7 @@ print(json.dumps([parity.chats(runtime, chats), parity.chats(runtime, chats, [WI
 """
 
 
-def test_a_tool_is_handed_to_the_template_without_what_says_that_it_is_a_function_and_counted(
+def test_a_tool_is_passed_to_the_template_without_its_function_wrapper_and_counted(
     onnx_files: Built, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "tools")
@@ -219,7 +219,7 @@ def change(path: Path, how: Callable[[Json], None]) -> None:
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
-def test_what_is_changed_inside_the_folder_is_seen(
+def test_a_change_inside_the_folder_is_seen(
     onnx_files: Built,
     toolchain: Toolchain,
     sample: Path,

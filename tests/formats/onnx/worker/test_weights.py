@@ -69,7 +69,7 @@ def test_every_row_holds_the_sources_weights_whatever_device_it_is_for(
     assert found["error"] <= ERRORS[variant.precision]
 
 
-def test_what_is_unpacked_is_what_the_runtime_computes_with(onnx_files: Built, toolchain: Toolchain) -> None:
+def test_unpacked_weights_are_those_the_runtime_computes_with(onnx_files: Built, toolchain: Toolchain) -> None:
     """Every quantized matrix times the unit matrix, by onnxruntime, with activations left in 32 bits."""
     code = """
 import sys

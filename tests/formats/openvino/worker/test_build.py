@@ -76,7 +76,7 @@ def test_progress_of_the_stock_path_counts_the_tensors_that_are_compressed(
     assert last["total"] >= 4 * 4  # the matrices of four layers
 
 
-def test_each_row_says_what_it_cost(built: Built) -> None:
+def test_each_row_reports_its_cost(built: Built) -> None:
     for event in (e for e in built.events if e["event"] == "built"):
         assert event["seconds"] > 0
         assert event["peak_memory"] > 100e6
@@ -91,7 +91,7 @@ def test_every_file_passes_all_checks_and_stays_near_the_original_on_both_sides_
     assert_proven(measured, BOUNDS[variant.short_name])
 
 
-def test_in_8_bits_it_generates_what_the_unquantized_weights_do(built: Built, measured_of: Measured) -> None:
+def test_in_8_bits_it_generates_the_same_as_the_unquantized_weights(built: Built, measured_of: Measured) -> None:
     assert_generate_the_same(measured_of(built, v) for v in (INT8, FP32))
 
 
@@ -109,7 +109,7 @@ def test_the_same_checkpoint_gives_the_same_bytes_whatever_else_is_built(
     assert again.files(INT4.name) == built.files(INT4.name)
 
 
-def test_optimum_loads_what_was_compressed_and_genai_knows_the_chat_template(
+def test_optimum_loads_compressed_files_and_genai_knows_the_chat_template(
     built: Built, toolchain: Toolchain, sample: Path
 ) -> None:
     code = """
@@ -169,7 +169,7 @@ print(sorted(config.stop_token_ids))
 
 
 @pytest.mark.parametrize("kind", ["phi-3-mini-4k", "phi-4-mini", "phi-2", "phi-3.5-moe"])
-def test_the_other_kinds_of_phi_predict_what_the_original_does(
+def test_the_other_kinds_of_phi_predict_the_same_as_the_original(
     toolchain: Toolchain, kind_of_phi: Callable[[str], tuple[Path, Path]], tmp_path: Path, kind: str
 ) -> None:
     source, reference = kind_of_phi(kind)

@@ -43,7 +43,7 @@ def row(name: str, **options: str | float | bool) -> Variant:
 
 
 @pytest.mark.parametrize("family", COVERED)
-def test_every_row_of_every_family_is_what_the_export_writes(
+def test_every_row_of_every_family_equals_the_exports_files(
     toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
     assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
@@ -65,14 +65,14 @@ def test_every_row_of_every_family_is_what_the_export_writes(
         ),
     ],
 )
-def test_checkpoints_in_other_forms_are_what_the_export_writes(
+def test_checkpoints_in_other_forms_equal_the_exports_files(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: Callable[[Path], Path]
 ) -> None:
     assert_twins(toolchain, change(copy_of(sample, tmp_path / "source")), [INT4, FP16], tmp_path)
 
 
 @pytest.mark.sweep
-def test_other_ratios_groups_and_symmetries_are_what_the_export_writes(
+def test_other_ratios_groups_and_symmetries_equal_the_exports_files(
     toolchain: Toolchain, sample: Path, tmp_path: Path
 ) -> None:
     variants = [
@@ -118,7 +118,7 @@ def test_several_variants_take_a_fraction_of_the_memory_that_the_export_takes_fo
 
 
 @pytest.mark.sweep
-def test_every_row_of_a_real_width_is_what_the_export_writes(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
+def test_every_row_of_a_real_width_equals_the_exports_files(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
     for variant in ROWS:
         assert_twins(toolchain, large, [variant], tmp_path / variant.short_name)
 
@@ -128,7 +128,7 @@ def test_every_row_of_a_real_width_is_what_the_export_writes(toolchain: Toolchai
     [(INT4, 200), *(pytest.param(*p, marks=pytest.mark.sweep) for p in ((INT4, 0), (FP16, 200)))],
     ids=str,
 )
-def test_a_killed_build_goes_on_from_what_was_whole(
+def test_a_killed_build_goes_on_from_its_complete_parts(
     toolchain: Toolchain, sample: Path, tmp_path: Path, variant: Variant, written: int
 ) -> None:
     whole = build(toolchain, sample, [variant], tmp_path / "whole", log=tmp_path / "log")
@@ -212,7 +212,7 @@ def test_a_source_that_streams_is_fetched_whole_for_a_variant_that_it_does_not_k
     ],
     ids=["another version", "another kind of number", "another model"],
 )
-def test_what_it_does_not_know_goes_the_exports_own_way(
+def test_an_unknown_model_goes_the_exports_own_way(
     toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant, reason: str
 ) -> None:
     assert_goes_stock(READY + change, toolchain, sample, variant, tmp_path, reason, threads=1)
