@@ -19,7 +19,7 @@ class Context:
 
     @property
     def threads(self) -> int:
-        """How many processor threads a worker may use."""
+        """The number of processor threads that a worker may use."""
         return self.config.build.threads
 
     def spelled(self, owner: str | None = None) -> "Context":

@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent / "formats"
 
 @dataclass(frozen=True, kw_only=True)
 class Look(Record):
-    """How a format is shown, and what tells a conversion to it, from look.toml.
+    """The look of a format, and the marks of a conversion to it, from look.toml.
 
     ``position`` orders formats wherever rows of several are listed. ``shape`` is of its marks in charts, and three
     colours (CSS) are: ``colour`` on a light page, ``dark_colour`` on a dark one, and ``middle_colour`` in pictures,

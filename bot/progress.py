@@ -170,7 +170,7 @@ class _BarTask:
 class Together:
     """Shows work that goes on in several threads as one ``task``: its bars would be drawn over each other.
 
-    Of each piece of work what it counts in ``unit`` is added up.
+    Counts in ``unit`` of all pieces of work are added up.
     """
 
     def __init__(self, display: Display, task: Task, what: str, unit: str) -> None:

@@ -12,10 +12,10 @@
     scratch/            everything half-made
     locks/              who is at work: see bot/system/occupancy.py
 
-A folder is made in scratch/ and renamed when it is whole, so what has a name here is complete. What a killed process
-left in scratch/ is removed by the next one; with what it left in partial/, the same build goes on. The time of a folder
+A folder is made in scratch/ and renamed when it is complete, so a folder with a name here is complete. The next process
+removes the files of a killed one from scratch/; those in partial/ are continued by the same build. The time of a folder
 is when it was last used, and bot/building/cleaning.py goes by it. Everything here can be deleted whenever no phi-bot
-is at work: what is published is the state.
+is at work: the state is on the Hub.
 """
 
 import hashlib

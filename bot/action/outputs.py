@@ -1,4 +1,4 @@
-"""How a step talks to GitHub: the files of outputs and summaries, and the commands in its log.
+"""The channels from a step to GitHub: the files of outputs and summaries, and the commands in its log.
 
 Everything that goes there may hold a stranger's text. A value's end is marked by a word that nobody can guess, and
 what would be read as a command is escaped, or printed while commands are switched off.

@@ -35,7 +35,7 @@ _KEPT_BACK = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE")
 
 @dataclass(frozen=True, kw_only=True)
 class CommandResult:
-    """How a run of phi-bot ended: its exit code, what it printed as its result, and the end of what else it said."""
+    """The end of a run of phi-bot: its exit code, its printed result, and the last lines of its log."""
 
     code: int
     result: str

@@ -1,7 +1,7 @@
 """Removing files of a working folder that can be made again: by age, by size, and by kind.
 
-Files in use stay, and so do unfinished ones that can be continued and are younger than the limit. What is
-proven and not on the Hub goes only where a person says so. See bot/system/occupancy.py for what makes this safe.
+Files in use stay, and so do unfinished ones that can be continued and are younger than the limit. Proven artifacts
+that are not on the Hub are removed only where a person says so. bot/system/occupancy.py makes this safe.
 """
 
 import os
@@ -70,11 +70,12 @@ class Cleaned(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CleaningRequest:
-    """What is to go.
+    """The entries to remove.
 
-    What nothing has used for ``days``; and the longest unused while all of it takes more than ``most`` bytes, or fewer
-    than ``need`` bytes of disk are free. ``unpublished`` says whether age counts for what is not on the Hub, too.
-    ``states`` are those that may go at all. ``is_done`` says of a build whether it is known to be published.
+    These are the entries that nothing has used for ``days``; and the longest unused while all of them take more than
+    ``most`` bytes, or fewer than ``need`` bytes of disk are free. ``unpublished`` says whether age counts for artifacts
+    that are not on the Hub, too. ``states`` are those that may be removed at all. ``is_done`` says of a build whether
+    it is known to be published.
     """
 
     days: float

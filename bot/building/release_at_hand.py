@@ -161,7 +161,7 @@ def _local(release: Release) -> Path:
 def missing_bytes(release: Release, workspace: Workspace) -> int:
     """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights.
 
-    What a killed download left is not among them: it goes on from there.
+    The bytes that a killed download left are not counted: it goes on from there.
     """
     if workspace.has(workspace.staged(release)):
         return 0

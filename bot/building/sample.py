@@ -1,6 +1,6 @@
 """The sample checkpoints: a small Phi of each family, with true architecture, tokenizer and config keys.
 
-Beside them the real model, which is not a Phi but has the architecture of one, and was really trained.
+There is also the real model, which is not a Phi but has the architecture of one, and was really trained.
 """
 
 import os

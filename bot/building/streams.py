@@ -1,17 +1,18 @@
 """Streams: the weights of a release come as workers ask for them, and go when these are done with each.
 
-So a model is converted on a disk that would not hold it. The files have holes (bot/source/sparse_files.py); what a
-worker says and is answered is in worker/feed.py.
+So a model is converted on a disk that would not hold it. The files are sparse (bot/source/sparse_files.py); the
+messages of workers and the answers to them are in worker/feed.py.
 
 Several workers may read at once, in nearly the same order: each tensor is fetched once, and stays until the last of
-them is done with it. Who is far ahead of the others waits, so that what stays for them keeps within the disk.
+them is done with it. A worker far ahead of the others waits, so that the tensors that stay for them fit on the disk.
 
-Two kinds of threads meet here. For each worker, the thread that reads what it says calls ``take``; ``_CONNECTIONS``
-threads of the stream fetch. What they share (the readers, what is coming, what is there, the counts of bytes) is read
-and changed only while ``_changed`` is held, and every change wakes all that wait. The bytes themselves are written
-without it: a tensor that is coming belongs to the one thread that fetches it, until it is in ``_there``. Workers never
-wait for each other directly: one that is ahead is just not answered yet. When all wait and the disk is full, what only
-others are yet to read is dropped for the one furthest behind, and fetched again later; so it always goes on.
+Two kinds of threads meet here. For each worker, the thread that reads its messages calls ``take``; ``_CONNECTIONS``
+threads of the stream fetch. Their shared state (the readers, the tensors that are coming, those that are there, the
+counts of bytes) is read and changed only while ``_changed`` is held, and every change wakes all that wait. The bytes
+themselves are written without it: a tensor that is coming belongs to the one thread that fetches it, until it is in
+``_there``. Workers never wait for each other directly: one that is ahead is just not answered yet. When all wait and
+the disk is full, tensors that only others are yet to read are dropped for the worker furthest behind, and fetched again
+later; so the stream always goes on.
 """
 
 import os
@@ -65,7 +66,7 @@ class Reader:
         return self.stream.take(self, event)
 
     def close(self) -> None:
-        """Leave. What only this worker wanted goes."""
+        """Leave. Tensors that only this worker wanted are dropped."""
         self.stream.leave(self)
 
     def wants(self, name: str) -> bool:
@@ -78,9 +79,9 @@ class WeightStream:
 
     ``places`` are the tensors by name, and ``read`` fetches one. ``ahead`` is how many bytes may be on the disk before
     they are asked for, and ``most`` how many may be there for workers that are behind the others (four times as many).
-    What is in ``keep`` stays, once it came, and does not count as ahead. ``peak`` is the most bytes of weights that
-    were on the disk at once, and ``fetched`` all that came. What makes fetching fail is kept in ``error``, and the
-    workers told.
+    Tensors in ``keep`` stay, once they came, and do not count as ahead. ``peak`` is the most bytes of weights that
+    were on the disk at once, and ``fetched`` all that came. The error of a failed download is kept in ``error``, and
+    the workers are told.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class WeightStream:
         return reader
 
     def leave(self, reader: Reader) -> None:
-        """Forget a reader. What only it wanted goes."""
+        """Forget a reader. Tensors that only it wanted are dropped."""
         with self._changed:
             reader.closed = True
             if reader in self._readers:
@@ -158,7 +159,7 @@ class WeightStream:
         return True
 
     def _plan(self, reader: Reader, names: Json, *, more: bool) -> None:
-        """Fetch these next. What was fetched for an older plan and is not wanted any more goes, now or on arrival."""
+        """Fetch these next. Tensors of an older plan that are no longer wanted are dropped, now or on arrival."""
         reader.undecided = more
         reader.left = Counter(names)
         self._drop_unwanted(list(self._there), own=reader)
@@ -239,8 +240,8 @@ class WeightStream:
     def _needed_now(self) -> str | None:
         """Return a tensor that somebody waits for and that has room, or that all wait for and nothing else helps.
 
-        Then it is the one of the worker that is furthest behind. What has to give way for it, others have yet to read,
-        and fetch again.
+        Then it is the one of the worker that is furthest behind. The tensors that make room for it are fetched again
+        for the others, who have yet to read them.
         """
         waiting = [r for r in self._readers if r.waits]
         for reader in waiting:

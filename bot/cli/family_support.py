@@ -33,7 +33,7 @@ class FamilyFigures(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyResult(Record):
-    """What becomes of a family in a format.
+    """The result of a family in a format.
 
     ``refused`` is what the toolchain cannot do, or what is never done; ``reason`` says it in one line. ``failed`` is
     what should not be.

@@ -131,7 +131,7 @@ def finish(report: Report, options: Options) -> int:
 def run_step(step: Callable[[], Report], options: Options, before: Sequence[Failure] = ()) -> int:
     """Do a step and print what came of it, after what had failed ``before``; return the exit code.
 
-    On Ctrl-C what was whole by then is printed all the same.
+    The results that were complete before a Ctrl-C are printed all the same.
     """
     earlier = Report(failures=tuple(before))
     try:

@@ -127,7 +127,7 @@ def _pull(name: str) -> tuple[Repository, int]:
 
 
 def _pull_of_run(head: str) -> tuple[Repository, int]:
-    """Return the pull request that the workflow run of this event was of. For a fork's, the event names none."""
+    """Return the pull request that the workflow run of this event was of. The event of a fork's names none."""
     run = WorkflowRun.from_event(_event(None))
     if run.head != head:
         raise ApprovalError(f"the workflow run was not of {head[:12]}", hint="Nothing is proposed.")

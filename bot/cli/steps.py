@@ -183,7 +183,7 @@ def promote_command(models: tuple[str, ...], reports: Path | None, options: Opti
 
 
 def _announce_releases(report: Report, context: Context) -> None:
-    """Bring the issues of releases up to date, with how all of their variants stand. What goes wrong is said."""
+    """Bring the issues of releases up to date, with the state of all their variants. Errors fail nothing."""
     config, display = context.config, context.display
     try:
         cycle = watch_and_plan((), catalogue.select(config.build.variants), context, FOR_A_MATRIX.by_sizes())

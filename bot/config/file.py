@@ -38,7 +38,7 @@ class Source:
 
 
 def key(default: Any, about: str, *, example: Any = None, init: Any = None) -> Any:
-    """Return the field of a key, with what it is for. What it may hold is said by its type.
+    """Return the field of a key, with its purpose. Its type says what it may hold.
 
     ``example`` is shown where the default is nothing, ``init`` is what the file that `phi-bot init` writes sets.
     """
@@ -115,9 +115,9 @@ def keys(cls: type, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...],
 def line_of(text: str, at: tuple[str, ...]) -> int:
     """Return the number of the line on which a valid TOML text first sets a key (or opens a table).
 
-    Of a key that is missing, that is the line of the innermost table around it. Statements of TOML end with a line. So
-    the key is in the statement that ends the shortest part of the text that is TOML by itself and has the key; it
-    begins after the longest shorter one.
+    For a missing key, that is the line of the innermost table around it. Statements of TOML end with a line. So the key
+    is in the statement that ends the shortest part of the text that is TOML by itself and has the key; it begins after
+    the longest shorter one.
     """
     while at and not _has(tomllib.loads(text), at):
         at = at[:-1]

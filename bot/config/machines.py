@@ -36,7 +36,7 @@ class PlanTable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class HfJobsTable(Record):
-    """How `phi-bot run --on hf-jobs` and `phi-bot schedule install` start a phi-bot on Hugging Face Jobs."""
+    """The way `phi-bot run --on hf-jobs` and `phi-bot schedule install` start a phi-bot on Hugging Face Jobs."""
 
     image: Annotated[str, pattern(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", "the name of an image")] = key(
         "python:3.12", "The container image, with a Python that phi-bot runs on, a C++ compiler and git."

@@ -1,11 +1,11 @@
-"""What a format offers that quantizes by an importance matrix."""
+"""Importance: the interface of a format that quantizes by an importance matrix."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """How a format's worker measures an importance matrix, and which recipes gain by one.
+    """The way a format's worker measures an importance matrix, and the recipes that gain by one.
 
     ``command`` of the worker takes an ImportanceTask and leaves ``file`` in its folder; it returns ``sha256`` of that
     file, ``chunks`` and ``tokens`` read, ``peak_memory`` in bytes and ``seconds``. The model that it runs is the

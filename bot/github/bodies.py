@@ -10,7 +10,7 @@ _MARKER = re.compile(r"\A<!-- phi-bot: ([a-z]+ [a-z0-9][a-z0-9._-]{0,99}) -->(?:
 def marked(marker: str, text: str) -> str:
     """Return a text behind the marker (a kind and a key: "release 0123…") by which it is found again.
 
-    What is too long ends with a whole line, and says so at its top: its end may be in the middle of a block.
+    A text that is too long is cut at the end of a line, and says so at its top: its end may be inside a block.
     """
     head = f"<!-- phi-bot: {marker} -->\n"
     if marker_of(head) != marker:

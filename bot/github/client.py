@@ -157,7 +157,7 @@ class Repository:
         return current
 
     def _next(self, links: str) -> dict[str, str] | None:
-        """Return the query of the next page, None on the last. Of an address that GitHub gives, no more is taken."""
+        """Return the query of the next page, None on the last. Nothing else of an address that GitHub gives is used."""
         from requests.utils import parse_header_links
 
         found = [link["url"] for link in parse_header_links(links) if link.get("rel") == "next"] if links else []
@@ -182,7 +182,7 @@ class Repository:
         body: Mapping[str, Any] | None = None,
         found: Callable[[], Answer | None] | None = None,
     ) -> tuple[dict[str, str], object]:
-        """Return the headers (lower case) and the value of an answer. What can be tried again is."""
+        """Return the headers (lower case) and the value of an answer. Requests that can be repeated are tried again."""
         from requests.exceptions import RequestException
 
         for left in reversed(range(_TRIES)):

@@ -53,7 +53,7 @@ class Issues:
         self.repository.get("", "anything")
 
     def put(self, wanted: Sequence[ReleaseIssue]) -> list[str]:
-        """Make or update an issue for each release, and return their addresses. What is as it should be is left alone.
+        """Make or update an issue for each release, and return their addresses. One that is up to date is left alone.
 
         Where two bots made an issue of the same release at the same moment, the first one is kept and the other closed.
         Raises GithubError.

@@ -22,7 +22,7 @@ class UnsuccessfulAnswer(Exception):  # noqa: N818 - on the way to a GithubError
 
     @property
     def limited(self) -> bool:
-        """Whether one of GitHub's limits is used up, and no right missing."""
+        """True if one of GitHub's limits is used up, and no right missing."""
         from github.Requester import Requester
 
         if self.status == 429:

@@ -30,7 +30,7 @@ class VariantStanding:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to do for it."""
+        """True if nothing is left to do for it."""
         return self.state in ("published", "outdated", "not possible")
 
 
@@ -91,7 +91,7 @@ def _issue(
 
 
 def _standings(sighting: SourceState, report: Report, todo: Plan, hub: str, template: str) -> Iterator[VariantStanding]:
-    """Return how each variant stands, in the order of their names. What a later step says of one counts."""
+    """Return the state of each variant, in the order of their names. A later step overrules an earlier one."""
     found: dict[str, VariantStanding] = {}
 
     def add(standing: VariantStanding) -> None:

@@ -42,7 +42,7 @@ class JobRequest:
 
     @property
     def seconds(self) -> float:
-        """How long it is expected to take."""
+        """The time that it is expected to take."""
         return sum(job.placement.seconds for job in self.jobs if job.placement is not None)
 
 

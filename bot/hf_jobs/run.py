@@ -33,9 +33,10 @@ def submit(todo: Plan, context: Context, *, staged: bool = False) -> Report:
 
     There they publish, or stage where it is to be ``staged``, with the token that starts them.
 
-    A job that a bot before this one started for the same work is followed, not started again. What is published, and
-    why the rest is not, is read from the Hub when a job has ended. A KeyboardInterrupt is passed on; the jobs go on,
-    and how to see and end them is said. Raises ConfigError without a namespace to publish in, and TokenError.
+    A job that a bot before this one started for the same work is followed, not started again. When a job has ended, its
+    publications, and the reasons why the rest is not published, are read from the Hub. A KeyboardInterrupt is passed
+    on; the jobs go on, and a line says how to see and end them. Raises ConfigError without a namespace to publish in,
+    and TokenError.
     """
     config, hub, display = context.config, context.hub, context.display
     config.namespace("jobs that run elsewhere need a namespace to publish in")

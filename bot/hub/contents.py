@@ -175,7 +175,7 @@ def copying(target: Repo) -> Iterator[None]:
 def upload(
     repo: Repo, change: CommitContent, task: Task, *, revision: str | None = None, create_pr: bool = False
 ) -> None:
-    """Send the content of large files ahead, one after the other. What the Hub has already is not sent again."""
+    """Send the content of large files ahead, one after the other. Content that the Hub has is not sent again."""
     done, total = 0, sum(a.upload_info.size for a in change.adds)
     small = [a for a in change.adds if a.upload_info.size < _SMALL_BYTES]
     large = [a for a in change.adds if a.upload_info.size >= _SMALL_BYTES]

@@ -28,7 +28,7 @@ _INCOMPLETE = ".incomplete"
 def download(api: "HfApi", release: Release, folder: Path, task: Task, *, weights: bool = True) -> None:
     """Bring a release's files into ``folder``, which exists, and which nobody else writes to.
 
-    Without its ``weights``, the others.
+    With ``weights`` False, all but its weights.
 
     Files that are there already are checked, and fetched again only if they differ; a file that a killed process left
     half-way is continued. None of them may be larger than its kind may be, whatever the listing says, nor grow beyond

@@ -1,7 +1,7 @@
-"""How often a Hub is asked again, and how long is waited before: one policy for every request.
+"""Repeating requests to a Hub: the number of attempts and the pauses between them, one policy for every request.
 
-``bot.hub.transport`` applies it to each request that may simply be made again. What changes something, and would change
-it twice, goes through ``once``.
+``bot.hub.transport`` applies it to each request that may simply be made again. Requests that change something, and
+would change it twice, go through ``once``.
 """
 
 import math
@@ -40,8 +40,8 @@ def exactly_once(call: Callable[[], T], landed: Callable[[], T | None]) -> T:
 
     ``call`` sends the request. When it fails in a way that leaves open whether the Hub did it (no answer in time, a
     broken connection, a status such as 502, an answer that makes no sense), ``landed`` looks: it returns what ``call``
-    would have returned, or None if the Hub surely did not do it; then it is sent again after a pause. What ``landed``
-    raises is raised, for then nobody knows. Every other failure of ``call`` is raised as it is, and so is the last one.
+    would have returned, or None if the Hub surely did not do it; then it is sent again after a pause. An error of
+    ``landed`` is raised, for then nobody knows. Every other failure of ``call`` is raised as it is, and so is the last.
     """
     attempt = 0
     while True:

@@ -71,7 +71,7 @@ def schedule(hub: Hub, payer: str, order: JobOrder, every: str, *, old: Sequence
 
 
 def unschedule(hub: Hub, payer: str, old: Sequence[Schedule]) -> None:
-    """Remove scheduled jobs. What they started goes on."""
+    """Remove scheduled jobs. Jobs that they started go on."""
     with hub_errors(hub.endpoint, payer):
         for one in old:
             hub.api.delete_scheduled_job(scheduled_job_id=one.id, namespace=payer)

@@ -1,4 +1,4 @@
-"""Whether everything in an embedded Hub's folder is what its name says."""
+"""Check an embedded Hub's folder: everything in it is what its name says."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How many requests of which kind a server took, for whoever wants to know what a caller costs."""
+"""Count the requests that a server took, by kind, to show the cost of a caller."""
 
 from collections import Counter
 from collections.abc import Mapping

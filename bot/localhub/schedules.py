@@ -148,7 +148,7 @@ class Schedules:
         return changed
 
     def delete(self, known: ScheduledJob) -> None:
-        """Forget a scheduled job. What it started goes on."""
+        """Forget a scheduled job. Jobs that it started go on."""
         with self._alone():
             self._file(known.namespace, known.id).unlink(missing_ok=True)
             self._secrets.pop(known.id, None)

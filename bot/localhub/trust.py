@@ -1,4 +1,4 @@
-"""Whether a token of somebody else's says that its bearer is a workflow that a repo trusts.
+"""Check a token of another issuer: it says that its bearer is a workflow that a repo trusts.
 
 A subject token is a JWT (RFC 7519) that its issuer signed with a key that OpenID Connect Discovery leads to.
 """

@@ -21,7 +21,7 @@ HERE = (LOCAL,)  #: where a plan runs unless it is told otherwise
 
 
 def assign_runners(todo: Plan, context: Context, *, on: Sequence[str] = HERE, exact: bool = True) -> Plan:
-    """Give the jobs of a plan their estimates and runners. What is damaged by its headers becomes a Failure.
+    """Give the jobs of a plan their estimates and runners. A release with damaged headers becomes a Failure.
 
     ``on`` names runners or kinds of them. Unless it is to be ``exact``, no header is read, and sizes of files have to
     do. Raises ConfigError for a runner that is not known, and HubUnreachableError among others.
@@ -48,7 +48,7 @@ def candidates(on: Sequence[str], context: Context) -> tuple[Runner, ...]:
 
 
 def _with_shapes(todo: Plan, hub: Hub) -> tuple[Plan, dict[str, Shape]]:
-    """Read the shape of each release once, by its content digest. What cannot be read is not built."""
+    """Read the shape of each release once, by its content digest. Releases that cannot be read are not built."""
     shapes: dict[str, Shape] = {}
     broken: dict[str, PhiBotError] = {}
     failures: list[Failure] = []

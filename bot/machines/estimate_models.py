@@ -30,7 +30,7 @@ class CostModel(Record):
     ``wide`` says what the second part is for: each ``element`` of the largest tensor, which is the embedding, or each
     ``token`` of the vocabulary. ``slopes`` are by class of precision (``int4``, ``int8``). Those of ``float`` and
     ``stored`` are for each byte that is stored, that of ``layer`` for each parameter of one layer. ``upto`` is the
-    largest number of parameters that was measured. What is said of larger models is multiplied with ``caution``.
+    largest number of parameters that was measured. Estimates of larger models are multiplied by ``caution``.
     """
 
     what: What
@@ -44,7 +44,7 @@ class CostModel(Record):
     caution: float = 1.0
 
     def at(self, shape: Shape, variant: Variant | None) -> float:
-        """Return what the model says. Of a class that was not measured, the dearest that was."""
+        """Return the estimate. A class that was not measured counts as the most expensive one that was."""
         names = [n for n in self.slopes if n == class_of(self.quantity, variant)] or list(self.slopes)
         slope = max((self.slopes[n] * slope_amount(n, shape, variant) for n in names), default=0.0)
         return self.fixed + self.per_wide * width(self.wide, shape) + slope

@@ -41,8 +41,8 @@ def matrix(todo: Plan, *, runners: Sequence[Runner]) -> WorkflowMatrix:
     small runner.
 
     Jobs of one release on the same runner are one entry, as long as they fit on its disk, so that one download serves
-    them all. Left out are jobs on runners that no workflow can ask for, releases without a commit, and what is beyond
-    the number of entries that GitHub takes.
+    them all. Jobs on runners that no workflow can ask for, releases without a commit, and entries beyond the number
+    that GitHub takes are left out.
     """
     by_name = {r.name: r for r in runners}
     fit: list[Job] = []

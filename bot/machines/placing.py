@@ -50,7 +50,7 @@ def place_jobs(todo: Plan, *, runners: Sequence[Runner], shapes: Mapping[str, Sh
     """Give every job the cheapest of the runners that has what it needs, and postpone what is over the bounds.
 
     ``shapes`` are by content digest; a release that has none is estimated by the sizes of its files. A job whose
-    variants need different machines, or do not fit together, is split. What fits nowhere becomes a Failure of
+    variants need different machines, or do not fit together, is split. A job that fits nowhere becomes a Failure of
     NoRunnerError, or of UnsupportedArchitectureError where none of the runners is such a machine at all. Where several
     runners cost the same, a format's preference decides, then the time, then the name.
     """

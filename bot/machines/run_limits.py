@@ -12,8 +12,8 @@ _URGENCY = ("new", "changed", "outdated")
 def within_bounds(jobs: Sequence[Job], bounds: PlanTable) -> tuple[list[Job], list[Postponed]]:
     """Return the jobs that a run may begin, in their order, and what is left for the next one.
 
-    What is new goes before what has changed, and that before what is outdated. A job that is over a bound does not
-    hold up cheaper ones behind it.
+    New releases go before changed ones, and those before outdated ones. A job that is over a bound does not hold up
+    cheaper ones behind it.
     """
     cost_of = {n: job.placement.cost if job.placement is not None else 0.0 for n, job in enumerate(jobs)}
     count, spent = Counter[str](), defaultdict[str, float](float)  # by model, and "" for all of them

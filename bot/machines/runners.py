@@ -69,7 +69,7 @@ def known_runners(config: Config, *, flavors: Sequence[Runner] = ()) -> tuple[Ru
 def chosen(runners: Sequence[Runner], wanted: Collection[str]) -> tuple[Runner, ...]:
     """Return the runners that ``wanted`` names: by their kind, by their own name, or all of them by ``any``.
 
-    Of a kind, those that are standing. Raises ConfigError for what names none.
+    A kind means its standing runners. Raises ConfigError for a name of none.
     """
     for name in wanted:
         if name not in {"any", *KINDS} and name not in {r.name for r in runners}:

@@ -39,7 +39,7 @@ class SummaryRow:
 
     @property
     def agreement(self) -> str:
-        """How often its likeliest token is the original's, in percent: on the side where that is rarest."""
+        """The share of its likeliest tokens that are the original's, in percent: on the side where it is smaller."""
         shares = [d.figures.top1_agreement for d in self.evidence.gated] if self.evidence else []
         return f"{figures.percent(min(shares))} %" if shares else ""
 

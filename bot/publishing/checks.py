@@ -1,8 +1,8 @@
-"""Check: whether what another machine says it built is what this bot would publish. Runs no model code.
+"""Check the artifacts of another machine: they are what this bot would publish. Runs no model code.
 
-The machine that builds reads a stranger's files with large libraries, so what it hands over is a claim. Everything that
-can be known without it is computed here again: the recipe, the lock, the build key, the gates, the release on the Hub.
-What remains is its word for the figures; docs/security.md says so.
+The machine that builds reads a stranger's files with large libraries, so its artifacts are a claim. Everything that can
+be known without it is computed here again: the recipe, the lock, the build key, the gates, the release on the Hub.
+Only the measured figures are taken on its word (docs/security.md).
 """
 
 import datetime as dt
@@ -196,7 +196,7 @@ def check_notices(
 ) -> dict[str, HubFile]:
     """Return where the licences lie, after comparing them with the release's own. Raises PromotionError.
 
-    By the Hub's own hashes where both have one of the same kind; otherwise it is read.
+    They are compared by the Hub's own hashes where both have one of the same kind, and otherwise read.
     """
     wanted = {f.path: f for f in release.files if f.path in source.NOTICES}
     for name, there in found.items():

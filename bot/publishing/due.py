@@ -68,10 +68,10 @@ class DueWork:
 def due_work(
     sightings: Sequence[SourceState], variants: Sequence[Variant], *, current: naming.Current, known: PlanInputs
 ) -> DueWork:
-    """Say of each variant of each source how it stands.
+    """Return the state of each variant of each source.
 
     A repo is one source's: that of what it holds, or, where it holds nothing yet, that of the first source here which
-    has something to put into it. Of any other source nothing is built for it: that is a Failure.
+    has something to put into it. A variant of any other source is not built for it: that is a Failure.
     """
     found = DueWork()
     claims: dict[str, str] = {}  # the labels of sources, by the repos that they will be published in

@@ -1,6 +1,6 @@
-"""EarlyUpload: the large files of what is proven go to the Hub while the rest is still being built and verified.
+"""EarlyUpload: large files of proven artifacts go to the Hub while the rest is still being built and verified.
 
-Nothing is published by that: files that no commit names are seen by nobody. What publishes afterwards finds them there.
+That publishes nothing: files that no commit names are seen by nobody. The publishing step finds them there afterwards.
 """
 
 import threading
@@ -23,8 +23,8 @@ class EarlyUpload:
     """Uploads in a thread of its own, one artifact after the other, until the block is left.
 
     ``place`` returns the repo that an artifact belongs in, whether that would be private, and its files by their paths
-    there; ``check`` raises a PhiBotError where it will not be published there. What fails is said, and left to what
-    publishes: it knows what to do about it. A bug of ours is raised again when the block is left.
+    there; ``check`` raises a PhiBotError where it will not be published there. A failure is told, and left to the
+    publishing step, which knows what to do about it. A bug of ours is raised again when the block is left.
     """
 
     def __init__(

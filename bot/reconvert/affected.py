@@ -59,8 +59,8 @@ def _said(base: Fingerprint, head: Fingerprint) -> Iterator[Difference]:
 def affected(found: Sequence[Difference], base: Fingerprint, head: Fingerprint) -> tuple[Affected, ...]:
     """Return the variants of a canary, in the order of the head's catalogue; those that are gone come last.
 
-    A change of one row is shown on that row. What may alter many of them, as a lock, is shown on the default rows of
-    those formats; a gate on the default rows of its precision; an importance matrix on the rows that take one.
+    A change of one row is shown on that row; a change that may alter many of them, such as a lock, on the default rows
+    of those formats; a gate on the default rows of its precision; an importance matrix on the rows that take one.
     """
     rows, new_rows = _rows(base), _rows(head)
     named = {c.name for c in found if c.what in ("recipe", "added", "removed")}

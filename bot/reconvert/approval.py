@@ -1,4 +1,4 @@
-"""Who asked for the conversion of which models from a pull request, and at which commit of it.
+"""Approvals: the models that a maintainer asks to convert from a pull request, and the commit of it.
 
 A label asks. It says nothing about the commit, and whoever opened the pull request can push another one after it. So
 the commit at which a maintainer set the label is written down at that moment, in a comment of the bot's own, by a job

@@ -1,7 +1,7 @@
 """Run the code of a side in a child process: no token, a time limit, a bound on what it prints.
 
-Nothing here keeps a stranger's code from what the machine's user may read: that is the job of the machine, which has no
-secret on it (docs/reconversion.md). What is kept from it is what this process holds.
+Nothing here keeps a stranger's code from files that the machine's user may read: that is the job of the machine, which
+has no secret on it (docs/reconversion.md). Only the secrets of this process are kept from it.
 """
 
 import os

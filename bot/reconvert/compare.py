@@ -93,8 +93,8 @@ def compare_models(
 ) -> Comparison:
     """Compare two folders of a model, both built by this code, each against its own original weights.
 
-    Without a base it is a report on the head alone. Of the ``wish``, its variants and its canary count. ``config`` is
-    the phi-bot.toml that says the gates. Raises what ``source.local_release`` raises for the head.
+    Without a base it is a report on the head alone. Only the variants and the canary of the ``wish`` count. ``config``
+    is the phi-bot.toml with the gates. Raises what ``source.local_release`` raises for the head.
     """
     started = time.monotonic()
     with display.task("Reading the model") as task:

@@ -1,7 +1,7 @@
 """Conclude: merge or close the pull requests on the Hub of one on GitHub that was merged or closed.
 
-What is merged is published, so it is checked as what is promoted: by the recipes that are merged by now. Where those
-give another build key than the proposed files carry, they are closed, and the next run of the bot builds them anew.
+A merge is a publication, so it is checked like a promotion: by the recipes that are merged by now. Where those give
+another build key than the proposed files carry, the proposal is closed, and the next run of the bot builds them again.
 """
 
 import datetime as dt

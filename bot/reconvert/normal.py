@@ -1,8 +1,8 @@
 """The content of a file, independent of its name and layout. It is read, and never run.
 
-Of Python, comments, docstrings, layout and the texts of errors do not count, and neither does where something of the
-bot is imported from: what a module uses is listed beside, for bot/reconvert/files.py to look up on each side. Of TOML
-and JSON, the value counts; of the lock of a toolchain, what it installs.
+In Python, comments, docstrings, layout and the texts of errors do not count, and neither do the places that parts of
+the bot are imported from: these parts are listed beside, for bot/reconvert/files.py to look up on each side. In TOML
+and JSON, the value counts; in the lock of a toolchain, the packages that it installs.
 """
 
 import ast
@@ -45,7 +45,7 @@ class Normal:
 
 @cache  # by content: most files are the same on both sides
 def normal(suffix: str, content: bytes) -> Normal:
-    """Return what a file of such a suffix says. What cannot be read as that is its bytes."""
+    """Return the content of a file of such a suffix: its bytes, if it cannot be read as what it should be."""
     try:
         if suffix == ".py":
             return _python(content)
@@ -161,7 +161,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _wordless(call: ast.Call) -> None:
-    """Take the texts out of what an error is made of. What is computed in one stays: it runs."""
+    """Take the texts out of the arguments of an error. Computed parts of a text stay: they run."""
     call.args = [_without_text(a) for a in call.args]
     for keyword in call.keywords:
         keyword.value = _without_text(keyword.value)

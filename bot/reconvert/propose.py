@@ -1,7 +1,7 @@
-"""Propose: what a pull request's own code built, as pull requests on the Hub, where people can try it.
+"""Propose: artifacts built by a pull request's own code, as pull requests on the Hub, where people can try them.
 
-The recipes are the pull request's, so they cannot be compared with those here, and nothing of it is published. What
-holds for any recipe is checked: where files go and what they are called, their hashes, the release, the licence.
+The recipes are the pull request's, so they cannot be compared with those here, and nothing is published. All that is
+independent of the recipe is checked: the places and names of files, their hashes, the release, the licence.
 """
 
 import datetime as dt

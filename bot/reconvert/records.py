@@ -161,7 +161,7 @@ class ComparedVariant(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CardDiff(Record):
-    """How the card of one format changes: a unified diff of the same artifacts' card, or the ``problem`` with that."""
+    """The change of a format's card: a unified diff of the same artifacts' card, or the ``problem`` with that."""
 
     format: str
     diff: str = ""

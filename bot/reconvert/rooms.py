@@ -37,7 +37,7 @@ def own_rooms() -> tuple[Room, ...]:
 def find(path: str, rooms: Sequence[Room], formats: Sequence[str]) -> list[tuple[Room, str]]:
     """Return the rows that a file is in, each with the format that its path names ("" for none).
 
-    Of the patterns that it fits, those with the fewest ``*`` count, and of these one without ``{format}``.
+    Among the patterns that fit it, those with the fewest ``*`` count, and among these one without ``{format}``.
     """
     fitting = list(_fitting(path, rooms, tuple(formats)))
     closest = min((rank for rank, _, _ in fitting), default=None)

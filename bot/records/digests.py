@@ -1,4 +1,4 @@
-"""What is equal where a digest is: the content of a release, and what a build is made by.
+"""Digests: of the content of a release, and of everything that decides the bytes of a build.
 
 Only the standard library is imported, because workers import this module inside toolchains.
 """

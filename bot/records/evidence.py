@@ -25,12 +25,12 @@ CHECKS = (
     "weights",
     "rotary",
 )
-"""What every artifact has to pass, beside the gate on its distances."""
+"""The checks that every artifact has to pass, beside the gate on its distances."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures(Record):
-    """How far predictions are from the reference's; as standard errors, how far these figures may be off.
+    """The distances of predictions from the reference's, or the standard errors of these figures.
 
     KL divergences are in nats per token. ``perplexity_ratio`` is the artifact's perplexity on the text over the
     reference's.
@@ -45,7 +45,7 @@ class Figures(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Distance(Record):
-    """How far a file's predictions are from the reference, over ``tokens`` positions on one side of the switch.
+    """The distance of a file's predictions from the reference, over ``tokens`` positions on one side of the switch.
 
     ``setting`` names how the runtime was set, where that is not what the card recommends; "" is what it recommends,
     and the only one that gates look at. ``by_kind`` is the mean KL on each kind of text.

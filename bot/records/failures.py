@@ -1,4 +1,4 @@
-"""How an error of one variant becomes a record that a run goes on with."""
+"""Failures: an error of one variant as a record, with which a run goes on."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -48,7 +48,7 @@ def interruption() -> Interrupted:
 def cut_short(done: Report, error: KeyboardInterrupt, wanted: Iterable[tuple[str, str]], step: Step) -> CutShortError:
     """Return the interruption of a step that has ``done`` so much, and more in the step within it that ended first.
 
-    What is ``wanted``, variants after the labels of their releases, and in neither, was not done.
+    Variants that are ``wanted`` (each after the label of its release), and in neither, were not done.
     """
     report = merge_reports(done, error.report) if isinstance(error, CutShortError) else done
     known = {(f.release, f.variant) for f in report.failures}

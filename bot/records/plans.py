@@ -119,9 +119,9 @@ class Postponed(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Record):
-    """What there is to do.
+    """The work of a run.
 
-    ``jobs``, what is ``done`` (published with the same build key), what cannot be done, and what is ``postponed``.
+    ``jobs``, the variants that are ``done`` (published with the same build key), ``failures``, and the ``postponed``.
     """
 
     jobs: tuple[Job, ...]

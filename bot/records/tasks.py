@@ -143,7 +143,7 @@ class PlotCurve(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PlotLook(Record):
-    """How the marks of a format look, which is called so in points and curves: a colour of CSS, and a shape.
+    """The look of a format's marks, by the format's name in points and curves: a colour of CSS, and a shape.
 
     The shapes are those of format_folders.Look.
     """
@@ -157,7 +157,7 @@ class PlotLook(Record):
 class PlotTask(Record):
     """Draw a card's pictures into ``out`` (existing, empty): quality.png of ``points``, positions.png of ``curves``.
 
-    What has nothing in it is not drawn. ``looks`` are of all formats that there are, in the order of legends.
+    An empty picture is not drawn. ``looks`` are those of all formats, in the order of legends.
     ``switch`` is the number of tokens past which the model takes its long rotary factors, or None.
     """
 

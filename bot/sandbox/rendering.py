@@ -42,7 +42,7 @@ class LimitError(Exception):
 
 
 class EngineError(Exception):
-    """The engine could not be started. What it said is in the message."""
+    """The engine could not be started. Its output is in the message."""
 
 
 @dataclass(frozen=True, kw_only=True)

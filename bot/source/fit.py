@@ -1,7 +1,7 @@
 """A config.json held against the headers of the weights: layers, experts, and the shape of every tensor.
 
 Libraries find a misfit late, or never: a million layers are built for minutes before the first is missing, and layers
-past those that are asked for are left out. Of Phi's own classes the shapes follow from the config, so it is known here.
+past those that are asked for are left out. The shapes of Phi's own classes follow from the config: they are known here.
 """
 
 import re

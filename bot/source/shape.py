@@ -16,7 +16,7 @@ _LARGEST_VOCABULARY = 10_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Shape(Record):
-    """How large a model is.
+    """The size of a model.
 
     ``parameters`` are by dtype, as safetensors names it, and tied weights count once. ``bytes`` is what all tensors
     take, ``largest`` the number of elements of the largest one. ``layers`` and ``vocabulary`` are the config's.

@@ -1,6 +1,6 @@
-"""How large each kind of file of a source may be, in bytes: known before anything of it is downloaded.
+"""The largest size of each kind of file of a source, in bytes: checked before anything of it is downloaded.
 
-Each bound is many times what the largest Phi has. What is in a file is held to bounds of its own, in
+Each bound is many times the size of the largest Phi's. The content of files has bounds of its own, in
 bot/source/bounds.py.
 """
 

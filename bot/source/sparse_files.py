@@ -1,4 +1,4 @@
-"""Files with holes: of full length, and on the disk only where something was written. What is done with goes again."""
+"""Files with holes: of full length, and on the disk only where something was written. Used parts can be given back."""
 
 import ctypes
 import errno
@@ -22,8 +22,8 @@ def make(path: Path, size: int) -> None:
 def punch(descriptor: int, begin: int, end: int) -> None:
     """Give the disk of a file's bytes from ``begin`` up to ``end`` back; they read as zeros. Its length stays.
 
-    Whole blocks go, and of the first and the last what others may share stays. Raises OSError where the file system
-    cannot do it.
+    Whole blocks are freed; bytes of the first and the last one that others may share stay. Raises OSError where the
+    file system cannot do it.
     """
     block = os.fstat(descriptor).st_blksize
     first, last = -(-begin // block) * block, end // block * block

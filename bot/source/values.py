@@ -1,7 +1,8 @@
 """Bounds on the values of a Phi's config.json, as far as libraries compute with them.
 
-Held before anything else is: a library that divides by a head count of zero says ZeroDivisionError, and names neither
-the file nor the key. Keys that are not here reach no arithmetic, and a key that is missing has transformers' default.
+They are checked before everything else: a library that divides by a head count of zero says ZeroDivisionError, and
+names neither the file nor the key. Keys that are not here reach no arithmetic, and a missing one has transformers'
+default.
 """
 
 import json

@@ -45,7 +45,7 @@ _OF_THE_MOMENT = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome(Record):
-    """How an attempt ended: when, at which step, of what, and the address of the run, where it has one."""
+    """The end of an attempt: its time, step and cause, and the address of the run, where it has one."""
 
     last: str
     step: str

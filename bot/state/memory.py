@@ -121,7 +121,7 @@ class Memory(Record):
         return replace(self, attempts=attempts)
 
     def failed(self, failures: Iterable[Failure], *, now: dt.datetime, most: int) -> "Memory":
-        """Keep why attempts failed that other machines made. Of those, only what was ``begun`` is known here."""
+        """Keep the failures of attempts that other machines made. Only attempts that were ``begun`` are known here."""
         found = {(f.release, f.variant): f for f in failures}
         attempts: dict[str, Attempted] = {}
         for key, attempt in self.attempts.items():

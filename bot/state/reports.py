@@ -61,9 +61,9 @@ def begin(jobs: Sequence[Job], store: Store, config: Config) -> None:
 
 
 def count(built: Sequence[Failure], report: Report, context: Context) -> None:
-    """Remember how attempts ended: forget those at what is published now, keep why the others failed.
+    """Remember how attempts ended: forget those at variants that are published now, keep the failures of the others.
 
-    What goes wrong with that is said, and fails nothing: what is published counts.
+    An error in doing so is told, and fails nothing: the publications count.
     """
     if not built and not report.publications:
         return

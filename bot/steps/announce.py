@@ -35,7 +35,7 @@ def announce(
 def announce_releases(report: Report, context: Context, *, todo: Plan, watched: WatchedSources) -> None:
     """Bring the issues of the releases up to date in the repository that ``announce`` names, if it names one.
 
-    What goes wrong is said, and fails nothing: the files are published.
+    An error is told, and fails nothing: the files are published.
     """
     settings, display = context.config.announce, context.display
     if settings.repository is None:

@@ -1,4 +1,4 @@
-"""Build: jobs, in their toolchains. What comes out is in the working folder, whole or not at all."""
+"""Build: jobs, in their toolchains. Each artifact is in the working folder, complete or not at all."""
 
 from collections.abc import Sequence
 

@@ -44,9 +44,9 @@ def plan(
 ) -> tuple[Plan, dict[str, ToolchainRefusal]]:
     """Return the jobs that bring every release's publications up to date, and the refusals to remember by build key.
 
-    Without a namespace nothing can be published, so nothing counts as done. What a toolchain refuses, and what would
-    go into a repo that is not ours or another model's, becomes a Failure, and holds up nothing else. What the policy
-    puts off of publications that an older toolchain or recipe made is not read either.
+    Without a namespace nothing can be published, so nothing counts as done. A variant that a toolchain refuses, or that
+    would go into a repo that is not ours or another model's, becomes a Failure, and holds up nothing else. Releases
+    whose outdated publications the policy postpones are not read either.
     """
     found = due_work(sightings, variants, current=reader.current, known=known)
     todo = Plan(jobs=(), done=tuple(found.done), failures=tuple(found.failures), postponed=tuple(found.postponed))
@@ -135,7 +135,7 @@ def _postponed(label: str, planned: PlannedVariant, policy: str) -> Postponed:
 
 
 def _jobs_of(one: Due, reader: Reader, known: PlanInputs) -> tuple[Plan, dict[str, ToolchainRefusal]]:
-    """Read a release of which something is due, and return its jobs. What cannot be is a Failure."""
+    """Read a release with variants that are due, and return its jobs. A variant that cannot be built is a Failure."""
     label, todo, failures = one.sighting.label, [], []
     for planned in one.planned:
         try:
@@ -162,7 +162,7 @@ def _jobs_of(one: Due, reader: Reader, known: PlanInputs) -> tuple[Plan, dict[st
 def _check_record(planned: PlannedVariant, label: str, reader: Reader, known: PlanInputs) -> None:
     """Raise OtherSourceError where anything that a repo holds was made from another source.
 
-    A card speaks of the newest source alone. What would be refused after hours of building is looked up before.
+    A card speaks of the newest source alone. The step looks before hours of building end in a refusal.
     """
     shelf = known.there.shelf(planned.repo_id)
     if shelf is not None and shelf.builds:

@@ -1,7 +1,7 @@
-"""Promote: what is staged into the repos that people download from. Runs no model code.
+"""Promote: staged artifacts go into the repos that people download from. Runs no model code.
 
-Nothing of what the staging machine says is taken on trust that can be known here: see bot/publishing/checks.py. The
-files themselves never pass through this machine; the Hub copies them, by the hashes that were compared.
+Claims of the staging machine are checked as far as this one can (see bot/publishing/checks.py). The files themselves
+never pass through this machine; the Hub copies them, by the hashes that were compared.
 """
 
 import datetime as dt

@@ -76,9 +76,9 @@ def publish_candidates(candidates: Sequence[Candidate], context: Context) -> Rep
     Pictures on the cards show what is known at this moment of the same release: these candidates, and what the records
     of the repos of default variants in the namespace hold. Without them a card is whole all the same.
 
-    What a repo holds already with the same build key is not sent again; if that is all, no commit is made. Where
-    someone else publishes in the same repo at the same moment, what they did is read, and the rest added to it. A repo
-    that refuses becomes a Failure for each of its candidates, and the others go on. Raises ConfigError without a
+    A build that the repo holds already, with the same build key, is not sent again; if that is all, no commit is made.
+    Where someone else publishes in the same repo at the same moment, their commit is read, and the rest added to it. A
+    repo that refuses becomes a Failure for each of its candidates, and the others go on. Raises ConfigError without a
     namespace, and CutShortError on Ctrl-C.
     """
     namespace = context.config.namespace("there is no namespace to publish in")
@@ -98,7 +98,7 @@ def publish_candidates(candidates: Sequence[Candidate], context: Context) -> Rep
 
 
 def _put(repo_id: str, candidates: Sequence[Candidate], composer: Composer, context: Context) -> Publication:
-    """Publish in one repo. Of several who do so at once one is first, and each of the others adds to what is there."""
+    """Publish in one repo. If several do so at once, one is first, and each of the others adds to it."""
     for _ in range(_ROUNDS):
         try:
             return _add(repo_id, candidates, composer, context)

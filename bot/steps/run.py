@@ -37,9 +37,10 @@ from bot.steps.watch import Reader, read_named, remembered, source_state, unusab
 class Purpose:
     """The purpose of a look at the Hub, and so what it takes into account. All purposes have names, below.
 
-    ``on`` names the runners, or kinds of them, that build. ``by_headers`` says whether what jobs take is told by the
-    headers of weights, or else by the sizes of files. What was seen is remembered where it ``remembers``. Where it
-    ``stages``, what waits to be promoted is not built again. ``into`` says what is to be written to.
+    ``on`` names the runners, or kinds of them, that build. ``by_headers`` says whether jobs are estimated by the
+    headers of weights, or else by the sizes of files. ``remembers`` says whether the sources that it sees are
+    remembered. Where it ``stages``, variants that wait to be promoted are not built again. ``into`` names the repos to
+    write to.
     """
 
     on: tuple[str, ...] = HERE
@@ -97,9 +98,9 @@ def watch_and_plan(
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
     ``variants`` are rows of the catalogue; the configuration says whether they try an importance matrix.
-    ``given`` is what was watched before, and takes the place of watching. Where the token surely may not write what
-    the ``purpose`` wants written, that is a failure, and nothing is built. Of several named models, one that cannot be
-    read is a failure of each variant.
+    ``given`` is the result of an earlier watch, and takes the place of watching. Where the token surely may not write
+    what the ``purpose`` wants written, that is a failure, and nothing is built. One of several named models that cannot
+    be read is a failure of each variant.
     Raises the error of the first where none can be read, UnsupportedArchitectureError where nothing of them can be
     built, and TokenError where nothing of what is to be done may be written with this token.
     """
@@ -180,8 +181,8 @@ def run(
 ) -> tuple[Cycle, Report]:
     """Bring the publications of the releases up to date. Return what was seen and planned, and what came of it.
 
-    ``on`` says where it is built: on this machine, or on Hugging Face Jobs (``hf-jobs``, or a flavor of them). What is
-    to be ``staged`` is not published: another machine does that (``promote``), and keeps count of what failed.
+    ``on`` says where it is built: on this machine, or on Hugging Face Jobs (``hf-jobs``, or a flavor of them). With
+    ``staged``, artifacts are staged, and another machine publishes them (``promote``), and keeps count of failures.
 
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
@@ -221,7 +222,7 @@ def run(
 def relevant_failures(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
     """Return the failures of a plan that count.
 
-    What a toolchain refuses counts if the variant was named, or the model, and nothing of that can be built.
+    The refusal of a toolchain counts if the variant was named, or the model, and nothing of that can be built.
     """
     planned = {job.release.label for job in todo.jobs} | {p.release for p in todo.postponed}
     nothing = bool(models) and not todo.done

@@ -50,7 +50,7 @@ be downloaded: it is checked once more before it is published, and taken out of 
 
 
 def stage(artifacts: Sequence[Artifact], context: Context) -> Report:
-    """Put proven artifacts into the staging repo, in one commit. What is published by now is taken out of it.
+    """Put proven artifacts into the staging repo, in one commit that also removes those that are published by now.
 
     An artifact without evidence that it passed, of a folder of this machine, of a model that not everybody may read
     where the staging repo is public, or for a repo that is another source's, becomes a Failure. So does each of them
@@ -97,7 +97,7 @@ def staging_target(artifact: Artifact, *, context: Context) -> Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Privacy:
-    """Whether a repo is private: asked for once, and not before somebody has to know."""
+    """True if a repo is private: asked for once, and not before somebody has to know."""
 
     hub: Hub
     repo_id: str

@@ -1,4 +1,4 @@
-"""Verify: artifacts in their own runtimes, against the original. What fails here is not published."""
+"""Verify: artifacts in their own runtimes, against the original. One that fails here is not published."""
 
 from collections.abc import Sequence
 

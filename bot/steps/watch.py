@@ -148,7 +148,7 @@ _NOT_NOW = ("gated", "private", "young", "disabled", "emptied", "unusable")
 def remembered(watched: WatchedSources, memory: Memory, config: Config) -> dict[str, SeenSource]:
     """Return the sources to keep in mind after a look.
 
-    Of those that are left out for now, what was known of them; of those that another configuration watches, too.
+    Sources that are left out for now, or that another configuration watches, stay as they were known.
     """
     left = {n.repo_id for n in watched.notices if n.what in _NOT_NOW}
     kept = {r: seen for r, seen in memory.sources.items() if r in left or not is_watched(r, config)}

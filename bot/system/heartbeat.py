@@ -30,7 +30,7 @@ class Heartbeat:
 
     @contextmanager
     def during(self, work: Work) -> Iterator[None]:
-        """Speak for a piece of work until the block ends. Of pieces inside each other the innermost one counts."""
+        """Speak for a piece of work until the block ends. If pieces are nested, the innermost one counts."""
         with self._changed:
             self._works.append(work)
             if len(self._works) == 1:

@@ -1,6 +1,6 @@
 """The memory of processes, as the system counts it. Imports only the standard library.
 
-Counted is memory of their own. Pages of files that they map, weights above all, can be given back at any time.
+Only memory of their own counts. Pages of files that they map, weights above all, can be given back at any time.
 """
 
 import ctypes

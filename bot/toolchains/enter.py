@@ -112,7 +112,7 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervision:
-    """How a worker is followed, answered and ended.
+    """Following, answering and ending a worker.
 
     ``log`` receives all that the toolchain prints, as text that steers no terminal. ``on_event`` is called for each
     event but the last; what answers them gets the means to at the beginning, by ``on_start``, and may use it from any

@@ -1,4 +1,4 @@
-"""Where toolchains are kept: found, listed and removed.
+"""Installed toolchains: found, listed and removed.
 
     CACHE/toolchains/NAME-DIGEST-PYTHON-PLATFORM/
         complete.json    written last, at one stroke: without it nothing here counts
@@ -41,7 +41,7 @@ class Installed:
 
 @dataclass(frozen=True, kw_only=True)
 class Complete(Record):
-    """What complete.json says: the folder of the ``environment``, and what is in it."""
+    """The content of complete.json: the folder of the ``environment``, and the packages in it."""
 
     environment: str
     versions: dict[str, str]

@@ -12,7 +12,7 @@ _PATIENCE = 5.0  # seconds: a grandchild may hold the stream open for ever
 
 
 class Printed:
-    """Copies a stream into a log, line by line, until it ends. What it says steers no terminal that shows the log."""
+    """Copies a stream into a log, line by line, until it ends. It cannot control a terminal that shows the log."""
 
     def __init__(self, stream: IO[bytes], log: IO[bytes]) -> None:
         self._stream, self._log = stream, log

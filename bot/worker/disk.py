@@ -1,4 +1,4 @@
-"""Was it the disk? For libraries that write files and, when that fails, keep the reason to themselves."""
+"""Finding out whether the disk was full, for libraries that fail to write a file and do not say why."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def out_of_space(folder: Path, needed: int = _PROBE_BYTES) -> OSError | None:
 def says_full(error: BaseException) -> bool:
     """Say whether an error is that of a full disk, or was raised of one.
 
-    By the number, or where a library drops that, by its words.
+    It is known by its number, or where a library drops that, by its words.
     """
     found: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):
@@ -50,7 +50,7 @@ def says_full(error: BaseException) -> bool:
 
 
 def disk_full(error: Exception, folder: Path, needed: int = _PROBE_BYTES) -> OSError | None:
-    """Return the lack of space that ``error`` is, or that is behind it, or None. Asked like ``out_of_space``."""
+    """Return the lack of space that ``error`` is, or that is behind it, or None; arguments as of ``out_of_space``."""
     if says_full(error):  # whoever raised it may have removed the half-made file already
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return error

@@ -1,4 +1,4 @@
-"""How far predictions are from the reference's: per position, and over many with standard errors. Needs numpy alone.
+"""Distances of predictions from the reference's: per position, and over many with standard errors. Needs numpy alone.
 
 Standard errors come from a block bootstrap (Künsch, 1989): neighbouring positions share their context, so whole
 runs of them are drawn.

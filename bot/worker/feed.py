@@ -51,7 +51,7 @@ class Feed:
                 raise ConnectionError(f"{name} does not come: {self._failed}")
 
     def release(self, name: str) -> None:
-        """Give a tensor back. What is read again later has to be needed again."""
+        """Give a tensor back. To read it again later, call ``need`` again."""
         with self._changed:
             self._users[name] -= 1
             if self._users[name]:

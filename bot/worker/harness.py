@@ -1,4 +1,4 @@
-"""How a worker talks to the bot: a task as a JSON file in, events as JSON lines out.
+"""The protocol between a worker and the bot: a task as a JSON file in, events as JSON lines out.
 
 Events on standard output, one JSON object a line:
 
@@ -136,7 +136,7 @@ class Reporter:
     def built_together(self, targets: Sequence[Target], hashed: Mapping[Path, str]) -> None:
         """Say that all files of targets that were made in one pass are written. ``hashed`` are SHA-256, in hex.
 
-        What each took of the pass nobody knows: its seconds are shared out by the bytes of their files.
+        The share of each in the pass is not known: its seconds are divided by the bytes of their files.
         """
         now = time.monotonic()
         seconds, self._started = now - self._started, now

@@ -1,7 +1,7 @@
 """Do something for a target in an interpreter of its own.
 
-For toolchains that count what they make, over the life of a process, and write the numbers into their files: only a
-fresh process gives the same bytes whatever else is built. It also gives all memory back.
+Some toolchains count their objects over the life of a process, and write the numbers into their files: only a fresh
+process gives the same bytes whatever else is built. It also gives all memory back.
 """
 
 import dataclasses

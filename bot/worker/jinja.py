@@ -1,7 +1,7 @@
 """The engine of cards: Jinja2 as transformers sets it up, in a child with limits (see renderer.py).
 
-Given are ``template``, ``variables`` (the special tokens) and ``now`` (ISO 8601). Jinja2's sandbox keeps a template
-from Python's internals.
+It takes ``template``, ``variables`` (the special tokens) and ``now`` (ISO 8601). Jinja2's sandbox keeps a template from
+Python's internals.
 """
 
 import json

@@ -48,7 +48,7 @@ class Mapped:
                 feed.need(name)  # and never released
 
     def view(self, name: str) -> memoryview:
-        """Return a tensor's bytes, without reading them. Of a streamed one they are there only while it is ``held``."""
+        """Return a tensor's bytes, without reading them. A streamed one's are there only while it is ``held``."""
         stored = self.stored[name]
         return memoryview(self._maps[stored.file])[stored.begin : stored.begin + stored.size]
 

@@ -22,7 +22,7 @@ class PlacedFile:
     """
 
     def __init__(self, folder: Path, name: str, size: int, plan: Json, parts: Mapping[str, tuple[int, int]]) -> None:
-        """Open the file. What is not written yet is a hole in it, and reads as zeros."""
+        """Open the file. Parts that are not written yet are holes in it, and read as zeros."""
         self._size, self._parts = size, parts
         self._journal = Journal(folder, name, plan, lambda _, there: there == size)
         self.whole: frozenset[str] = frozenset(self._journal.said or ())

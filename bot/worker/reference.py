@@ -1,7 +1,7 @@
 """The reference: what the original model says on the shipped texts, computed once per release.
 
 The folder holds ``reference.json`` and, for each window of text, a NumPy file of the last hidden states (after the
-final norm) at its scored positions, float32 of shape (positions, hidden size). What is in the JSON:
+final norm) at its scored positions, float32 of shape (positions, hidden size). The JSON holds:
 
 - ``version``, ``vocabulary`` (rows of the output matrix);
 - ``head``: the names of the source's tensors ``weight`` and ``bias`` that turn hidden states into logits (see head.py);

@@ -1,7 +1,7 @@
-"""Whether an artifact turns queries and keys as its source does: what its own files say, against the config.
+"""The comparison of an artifact's rotary embeddings, as its own files give them, with the source's config.
 
-On one text, a wrong base or the factors of the wrong side of a LongRoPE switch can look like a coarse quantization.
-Held against the numbers themselves, they cannot. Needs numpy alone.
+On one text, a wrong base or the factors of the wrong side of a LongRoPE switch can look like a coarse quantization. A
+comparison of the numbers themselves tells them apart. Needs numpy alone.
 """
 
 import math
@@ -24,7 +24,7 @@ class Rotary:
 
     ``short`` and ``long`` are the angles, in radians per position, of each pair of turned dimensions, up to a
     LongRoPE switch and past it; ``long`` is None for a model without one. ``short_scale`` and ``long_scale`` are what
-    queries and keys are multiplied by. What an artifact does not hold is None: mlx-lm keeps no short angles.
+    queries and keys are multiplied by. Values that an artifact does not hold are None: mlx-lm keeps no short angles.
     """
 
     short: Array  # or None

@@ -1,6 +1,6 @@
 """The engine of the reference: the checkpoint's own tokenizer in transformers, in a child with limits (renderer.py).
 
-Given is ``source``, the folder of the checkpoint.
+It takes ``source``, the folder of the checkpoint.
 """
 
 from pathlib import Path

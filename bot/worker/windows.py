@@ -34,8 +34,8 @@ def windows_of(
 ) -> list[Window]:
     """Cut windows out of the ids of the text by kind, and out of those of the whole text, ``mixed``.
 
-    Each begins with the ids ``first`` (the beginning of text, where the tokenizer adds one). Of each kind there are
-    two, of 256 tokens. A deep one, mixed, reaches to the LongRoPE switch of the config, or past its sliding window.
+    Each begins with the ids ``first`` (the beginning of text, where the tokenizer adds one). There are two of each
+    kind, of 256 tokens. A deep one, mixed, reaches to the LongRoPE switch of the config, or past its sliding window.
     All of these stay below the switch; a long one passes it by 256 positions, which are the ones that count. A text too
     short for its window is repeated.
     """

@@ -79,7 +79,7 @@ class Gguf:
     def read_differently(self, config: dict[str, Json]) -> dict[str, str]:
         """Name what llama.cpp reads differently with the tokenizers of Phi-4 (cl100k) and Phi-4-mini (o200k).
 
-        Of which tokens swallow the white space behind them a GGUF file says nothing; llama.cpp knows it of Phi-3's own.
+        A GGUF file does not say which tokens swallow the white space behind them; llama.cpp knows it of Phi-3's own.
         Its expression for o200k has no combining marks.
         """
         vocabulary, reference = phi.number(config, "vocab_size", 0), f"{_LLAMA_CPP}/blob/master/src/llama-vocab.cpp"

@@ -155,7 +155,7 @@ def _fits(box: tuple[float, float, float, float], taken: Sequence[tuple[float, f
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """How far the files of one precision and format are from the original: mean KL in nats per token, over models."""
+    """The distances of files of one precision and format from the original: mean KL in nats per token, over models."""
 
     precision: str
     format: str

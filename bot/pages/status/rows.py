@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def published(self) -> bool:
-        """Whether any of it is published."""
+        """True if any of it is published."""
         return any(line.entry.published for line in self.lines)
 
     @property

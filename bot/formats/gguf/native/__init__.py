@@ -45,7 +45,7 @@ def after_install(
 def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]) -> None:
     """Compile the search for k-quants against ggml's headers, as ``into/kquants-SET-SHA256.so`` for each set.
 
-    The name has the digest of the file, so that a damaged one is told from a whole one. What fails is in the log.
+    The name has the digest of the file, so that a damaged one is told from a whole one. Failures are in the log.
     """
     compilers = list(_compilers(env))
     for name, extensions in _INSTRUCTION_SETS.get(system.name(), {}).items():
