@@ -4,11 +4,19 @@ import re
 from collections.abc import Iterator, Sequence
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.(.+)")
-_WITHIN = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp", "block_sparse_moe")  # as a layer computes
+_WITHIN = (  # as a layer computes
+    "input_layernorm",
+    "self_attn",
+    "post_attention_layernorm",
+    "mlp",
+    "block_sparse_moe.gate",
+    "block_sparse_moe",
+)
+_LAST = re.compile(r"\.(o_proj|dense|down_proj|fc2|w2)\b")  # multiplied with what the others of its part give
 _NUMBER = re.compile(r"(\d+)")
 
 
-def model_order(name: str) -> tuple[int, int, int, list[tuple[int, str]]]:
+def model_order(name: str) -> tuple[int, int, int, bool, list[tuple[int, str]]]:
     """Return what tensors of a checkpoint are sorted by to be read as the model computes: embedding, layers, output.
 
     Workers that share a streamed source read in this order: of files that may be read in any, their own order differs.
@@ -17,8 +25,8 @@ def model_order(name: str) -> tuple[int, int, int, list[tuple[int, str]]]:
     if found is not None:
         part = found[2]
         within = next((i for i, start in enumerate(_WITHIN) if part.startswith(start)), len(_WITHIN))
-        return 1, int(found[1]), within, _natural(part)
-    return 0 if "embed_tokens" in name else 3 if name.startswith("lm_head") else 2, 0, 0, _natural(name)
+        return 1, int(found[1]), within, _LAST.search(part) is not None, _natural(part)
+    return 0 if "embed_tokens" in name else 3 if name.startswith("lm_head") else 2, 0, 0, False, _natural(name)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
