@@ -16,7 +16,7 @@ from bot.formats.registry import all_formats
 from bot.progress import Task
 from bot.proving.weights_pass import Found, compare_weights, run_verify
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
-from bot.records.evidence import EVIDENCE_VERSION, Check, Evidence, judge
+from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
 from bot.system import disk
 from bot.toolchains import Toolchain
@@ -190,8 +190,8 @@ def _with_weights(measured: Json, weights: Found) -> Json:
     """Add what comparing the weights has shown, in its place among the checks."""
     if isinstance(weights, PhiBotError):  # the worker died of it
         return _failed("runtime", weights.message)
-    *others, rotary = measured["checks"]
-    return measured | {"checks": [*others, *weights["checks"], rotary]}
+    checks = [*measured["checks"], *weights["checks"]]
+    return measured | {"checks": sorted(checks, key=lambda check: CHECKS.index(check["name"]))}
 
 
 def _seconds(weights: Found) -> float:
@@ -209,6 +209,7 @@ def _failed(name: str, reason: str) -> Json:
         "distances": nothing,
         "stretches": nothing,
         "read_differently": nothing,
+        "own_weights": None,
         "cost": None,
         "generations": nothing,
     }

@@ -9,7 +9,7 @@ from typing import Literal
 
 from bot.records.base import Record, Sha256
 
-EVIDENCE_VERSION = 2  # of evidence.json; raised when what is measured, or what a field means, changes
+EVIDENCE_VERSION = 3  # of evidence.json; raised when what is measured, or what a field means, changes
 
 Side = Literal["short", "long"]  # of the LongRoPE switch; every window of a model without one is short
 
@@ -22,8 +22,9 @@ CHECKS = (
     "stop tokens",
     "generation",
     "predictions",
-    "weights",
     "rotary",
+    "weights",
+    "own weights",
 )
 """The checks that every artifact has to pass, beside the gate on its distances."""
 
@@ -136,6 +137,19 @@ class RunningCost(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnWeights(Record):
+    """How far the runtime's predictions are from those of the file's own weights in float32, over ``tokens`` positions.
+
+    ``mean_kl`` is in nats per token, and so is ``rounding_kl``: what it costs to round states as that runtime does,
+    computed from the same weights. 0 where it rounds nothing.
+    """
+
+    tokens: int
+    mean_kl: float
+    rounding_kl: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence(Record):
     """The measurements of one artifact in its own runtime. Missing ones could not be made."""
 
@@ -146,6 +160,7 @@ class Evidence(Record):
     checks: tuple[Check, ...]
     distances: tuple[Distance, ...]
     stretches: tuple[Stretch, ...]
+    own_weights: OwnWeights | None
     cost: RunningCost | None
     gate: float  # the bound on mean_kl that applied, in nats per token
     known_behaviours: tuple[KnownBehaviour, ...]

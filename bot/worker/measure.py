@@ -17,12 +17,14 @@ import numpy as np
 from bot.records.artifacts import Json
 from bot.records.evidence import Check, Generation, RunningCost
 from bot.records.tasks import VerifyTask
-from bot.worker import distance, parity, rotary, weights
+from bot.worker import distance, own_weights, parity, rotary, weights
 from bot.worker.distance import Positions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
 from bot.worker.head import Head
 from bot.worker.order import model_order
+from bot.worker.own_weights import Asked, OwnWeightsCheck
+from bot.worker.rounding import Arithmetic
 from bot.worker.runtime import Logits, Runtime
 from bot.worker.tensors import Tensors
 
@@ -37,13 +39,15 @@ class FormatHooks:
 
     ``inspect`` says in a few words what the artifact's files are. It raises for a file that is missing, damaged or too
     many; whether they are the files that were built is checked elsewhere. ``stored`` yields the weights, dequantized,
-    one tensor at a time; ``rotary`` reads how queries and keys are turned.
+    one tensor at a time, in the order of order.model_order; ``rotary`` reads how queries and keys are turned, and
+    ``arithmetic`` says what the runtime rounds beside the states that it multiplies with matrices.
     """
 
     inspect: Callable[[VerifyTask], str]
     load: Callable[[VerifyTask], Runtime]
     stored: Callable[[VerifyTask], Iterator[weights.ArtifactWeight]]
     rotary: Callable[[VerifyTask], rotary.Rotary]
+    arithmetic: Callable[[VerifyTask], Arithmetic]
 
 
 @dataclass(kw_only=True)
@@ -74,7 +78,7 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
     reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
     feed = Feed(report) if task.streamed else None
     checks = _Checks()
-    measured: dict[str, Json] = {"runtime": "", "cost": None}
+    measured: dict[str, Json] = {"runtime": "", "cost": None, "own_weights": None}
     measured |= dict.fromkeys(("distances", "stretches", "generations", "read_differently"), ())
     loaded: list[Runtime] = []
 
@@ -99,14 +103,20 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
             "peak_memory": peak_memory(),
             "seconds": round(time.monotonic() - started, 3),
         }
+    asked: Asked | None = None
     if whole and checks.run("loading", load):
         runtime = loaded.pop()
-        measured |= _predictions(runtime, task, reference, checks, feed, report)
+        predicted, asked = _predictions(runtime, task, reference, checks, feed, report)
+        measured |= predicted
         del runtime  # the weights are read once more: do not hold them twice
+    turned = whole and checks.run("rotary", lambda: _rotary(hooks, task))
+    right, own = True, None
+    if asked is not None and turned:
+        own = OwnWeightsCheck(asked, _config(task), hooks.rotary(task), hooks.arithmetic(task))
     if whole and task.part == "all":
-        checks.run("weights", lambda: _weights(hooks, task, reference, feed, report))
-    if whole:
-        checks.run("rotary", lambda: _rotary(hooks, task))
+        right = checks.run("weights", lambda: _weights(hooks, task, reference, feed, report, own))
+    if own is not None and right:
+        checks.run("own weights", lambda: _own_weights(own, hooks, task, measured))
     return measured | {
         "machine": machine(),
         "checks": [c.to_json() for c in checks.done],
@@ -116,9 +126,11 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
 
 def _predictions(
     runtime: Runtime, task: VerifyTask, reference: Json, checks: _Checks, feed: Feed | None, report: Reporter
-) -> dict[str, Json]:
+) -> tuple[dict[str, Json], Asked | None]:
+    """Ask a runtime all that it can be asked; return what Evidence holds of that, and what to hold weights against."""
     generations: list[Generation] = []
     positions: list[Positions] = []
+    asked: list[Asked] = []
 
     def answer() -> tuple[bool, str]:
         generations.extend(parity.generation(runtime, prompt) for prompt in reference["prompts"])
@@ -126,6 +138,7 @@ def _predictions(
 
     def read_windows() -> tuple[bool, str]:
         positions.extend(_windows(runtime, task, reference, feed, report))
+        asked.append(own_weights.ask(runtime, reference, _config(task)))
         return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
 
     checks.run("tokenizer", lambda: parity.tokenizer(runtime, reference, task.read_differently))
@@ -133,12 +146,13 @@ def _predictions(
     checks.run("stop tokens", lambda: parity.stop_tokens(runtime, reference))
     checks.run("generation", answer)
     checks.run("predictions", read_windows)
-    return {
+    found = {
         "read_differently": parity.known_differences(runtime, reference, task.read_differently),
         "generations": [g.to_json() for g in generations],
         "distances": [d.to_json() for d in distance.distances(positions)],
         "stretches": [s.to_json() for s in distance.stretches(positions)],
     }
+    return found, asked[0] if asked else None
 
 
 def machine() -> str:
@@ -213,14 +227,36 @@ def _work(runtime: Runtime, windows: list[Json]) -> list[tuple[Json, dict[str, L
     return work
 
 
+def _config(task: VerifyTask) -> dict[str, Json]:
+    config: dict[str, Json] = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
 def _rotary(hooks: FormatHooks, task: VerifyTask) -> tuple[bool, str]:
-    config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
-    return True, rotary.compare(hooks.rotary(task), rotary.of_config(config))
+    return True, rotary.compare(hooks.rotary(task), rotary.of_config(_config(task)))
+
+
+def _own_weights(
+    own: OwnWeightsCheck, hooks: FormatHooks, task: VerifyTask, measured: dict[str, Json]
+) -> tuple[bool, str]:
+    """Hold the runtime against the file's own weights, which are read if they were not compared just now."""
+    source = Tensors(Path(task.source))
+    if task.part != "all":
+        own.take_all(hooks.stored(task), source)
+    found = own.found(source, threads=task.threads)
+    measured["own_weights"] = found.to_json()
+    return own_weights.judged(found)
 
 
 def _weights(
-    hooks: FormatHooks, task: VerifyTask, reference: Json, feed: Feed | None, report: Reporter
+    hooks: FormatHooks,
+    task: VerifyTask,
+    reference: Json,
+    feed: Feed | None,
+    report: Reporter,
+    own: OwnWeightsCheck | None = None,
 ) -> tuple[bool, str]:
+    """Compare the weights; one that the runtime is held against gets them, too."""
     source = Tensors(Path(task.source), feed)
     source.order(sorted(source.names(), key=model_order))
     total = len(source.names())
@@ -232,6 +268,7 @@ def _weights(
             done += len(stored.sources)
             report.progress("comparing weights", min(done, total), total, "tensors")
 
-    found = weights.compare(counted(), source, tied=reference["head"]["weight"] != "lm_head.weight")
+    tied = reference["head"]["weight"] != "lm_head.weight"
+    found = weights.compare(counted(), source, tied=tied, take=own.take if own else None)
     most = f"{100 * found.largest_error:.2g} % in {found.largest_error_in}" if found.largest_error_in else "0"
     return True, f"{found.tensors} tensors are the source's; the largest relative error is {most}"

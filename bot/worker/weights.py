@@ -10,12 +10,13 @@ found unimportant, however far off they are; and it does not hold for a scale th
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bot.worker.rounding import Rounding
 from bot.worker.tensors import Tensors
 
 Array = Any  # numpy is not installed where mypy runs
@@ -44,25 +45,30 @@ class ArtifactWeight:
     """Weights as the artifact's runtime computes with them.
 
     They are float32 of the shape ``shape``, and hold the tensors ``sources`` of the checkpoint, one after the other
-    along the first axis. ``parts`` are some entries of that axis after the others: an embedding of 200,064 tokens takes
-    2.5 GB when it is whole.
+    along the first axis. ``parts`` yields some entries of that axis after the others, from the first one on each time
+    that it is called: an embedding of 200,064 tokens takes 2.5 GB when it is whole.
 
     ``nearest`` is how many neighbours in a row share their levels at least (32, or a part of that), where each weight
     has the nearest of them. It is 0 where a quantizer does otherwise: one that makes up for the errors of some weights
     with others, or that has a table of patterns. ``scales`` is the relative error with which scales and offsets are
     stored: that of float16, if nothing else is said.
+
+    ``rounding`` is what the runtime does to the states that a matrix is multiplied with, None where it takes them as
+    they are. ``output`` says of the embedding that this is the output matrix tied to it, which is stored once more.
     """
 
     sources: tuple[str, ...]
     shape: tuple[int, ...]
-    parts: Iterable[Array]
+    parts: Callable[[], Iterable[Array]]
     nearest: int = 0
     scales: float = 2**-11
+    rounding: Rounding | None = None
+    output: bool = False
 
     @classmethod
-    def whole(cls, source: str, values: Array, nearest: int = 0) -> "ArtifactWeight":
+    def whole(cls, source: str, values: Array, nearest: int = 0, rounding: Rounding | None = None) -> "ArtifactWeight":
         """Return a tensor that is small enough to be held."""
-        return cls(sources=(source,), shape=values.shape, parts=(values,), nearest=nearest)
+        return cls(sources=(source,), shape=values.shape, parts=lambda: (values,), nearest=nearest, rounding=rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +84,20 @@ class UnfaithfulError(ValueError):
     """Stored weights that are not the source's; the message names the tensor."""
 
 
-def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool) -> Fidelity:
+Taker = Callable[[ArtifactWeight, str, int, Array], None]  #: gets float32 rows of a source's tensor, from which row on
+
+
+def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool, take: Taker | None = None) -> Fidelity:
     """Hold every stored tensor against the source's. Raises UnfaithfulError for the first that is another.
 
     The relative error of a tensor is the root of the mean square of its errors over that of its values. ``tied`` says
-    that the output matrix is the embedding, so that a checkpoint may hold it without any artifact storing it.
+    that the output matrix is the embedding, so that a checkpoint may hold it without any artifact storing it. ``take``
+    gets what is read, too.
     """
     missing = {n for n in source.names() if not n.endswith(_NOT_WEIGHTS)}
     worst, worst_name, count = 0.0, "", 0
     for group in stored:
-        for name, error in _errors(group, source):
+        for name, error in _errors(group, source, take):
             if error > worst:
                 worst, worst_name = error, name
             missing.discard(name)
@@ -99,11 +109,12 @@ def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool) ->
     return Fidelity(tensors=count, largest_error=worst, largest_error_in=worst_name)
 
 
-def _errors(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, float]]:
+def _errors(group: ArtifactWeight, source: Tensors, take: Taker | None) -> Iterator[tuple[str, float]]:
     """Yield each tensor of a group with its relative error."""
-    _check_shape(group, source)
     energy = errors = 0.0
-    for name, first, got in _pieces(group, source):
+    for name, first, got in pieces(group, source):
+        if take is not None:
+            take(group, name, first, got)
         shape = source.shape(name)
         want = source.read(name, first, first + len(got))
         here = _Rows.of(got, want, group.nearest or _PART)
@@ -133,13 +144,17 @@ def _check_shape(group: ArtifactWeight, source: Tensors) -> None:
         rows -= shape[0]
 
 
-def _pieces(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, int, Array]]:
-    """Yield the rows of a group, a few at once: the tensor they are of, the number of the first of them, and they."""
+def pieces(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, int, Array]]:
+    """Yield the rows of a group, a few at once: the tensor they are of, the number of the first of them, and they.
+
+    Of the source only names and shapes are read. Raises UnfaithfulError where the group has others.
+    """
+    _check_shape(group, source)
     rows = ((name, source.shape(name)[0]) for name in group.sources)
     name, left = next(rows)
     step = rows_at_once(math.prod(group.shape[1:]))
     first = 0
-    for part in group.parts:
+    for part in group.parts():
         start = 0
         while start < len(part):
             if first == left:

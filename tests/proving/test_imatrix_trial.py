@@ -114,12 +114,6 @@ def test_the_better_build_becomes_the_artifact(
     assert len(list((tmp_path / "artifacts").iterdir())) == 1, "the other build is gone"
 
 
-def assert_kept_without_a_trial(workspace: Workspace) -> None:
-    """The artifact is the build without a matrix, and says nothing of a trial."""
-    made = read_artifact(workspace.artifact(TRIED.build_key, RELEASE))
-    assert (made.build.imatrix, made.build.imatrix_trial) == (None, None)
-
-
 @pytest.mark.parametrize("passes", [(True, False), (False, True)])
 def test_where_a_build_fails_a_check_the_plain_one_is_kept(passes: tuple[bool, bool], tmp_path: Path) -> None:
     workspace = Workspace(root=tmp_path)
@@ -128,7 +122,8 @@ def test_where_a_build_fails_a_check_the_plain_one_is_kept(passes: tuple[bool, b
     failures, line = decide(workspace)
     assert failures == []
     assert line == "gguf/q4_k_m: no importance matrix is taken, as not both builds pass: generation"
-    assert_kept_without_a_trial(workspace)
+    made = read_artifact(workspace.artifact(TRIED.build_key, RELEASE))
+    assert (made.build.imatrix, made.build.imatrix_trial) == (None, None)
 
 
 def test_where_the_build_with_a_matrix_fails_the_other_one_is_kept(tmp_path: Path) -> None:
@@ -139,7 +134,8 @@ def test_where_the_build_with_a_matrix_fails_the_other_one_is_kept(tmp_path: Pat
     failures, line = decide(workspace, lost, other)
     assert failures == [other]
     assert line == "gguf/q4_k_m: no importance matrix is tried: it is too much"
-    assert_kept_without_a_trial(workspace)
+    made = read_artifact(workspace.artifact(TRIED.build_key, RELEASE))
+    assert (made.build.imatrix, made.build.imatrix_trial) == (None, None)
 
 
 def test_where_the_build_without_one_fails_the_variant_does(tmp_path: Path) -> None:

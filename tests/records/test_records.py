@@ -412,6 +412,7 @@ def _evidence(**changes: Any) -> Evidence:
         "checks": (Check(name="a", passed=True, detail=""),),
         "distances": (distance("short", 0.01), distance("long", 0.5), distance("short", 0.9, "another setting")),
         "stretches": (),
+        "own_weights": None,
         "cost": None,
         "gate": 0.2,
         "known_behaviours": (),

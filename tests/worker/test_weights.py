@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_tensors_that_the_artifact_joins_are_taken_apart_whatever_parts_they_com
     weights, names = quantized(4), ("a.q_proj.weight", "a.k_proj.weight")
     fused = np.concatenate([weights.pop(name) for name in names])
     parts = [fused[i : i + rows] for i in range(0, len(fused), rows)]
-    stored = [*held(weights), ArtifactWeight(sources=names, shape=fused.shape, parts=iter(parts))]
+    stored = [*held(weights), ArtifactWeight(sources=names, shape=fused.shape, parts=lambda: parts)]
     apart, joined = verdict(tmp_path, quantized(4)), compare(stored, checkpoint(tmp_path, original()), tied=False)
     assert (joined.tensors, joined.largest_error_in) == (4, apart.largest_error_in)
     assert joined.largest_error == pytest.approx(apart.largest_error)
@@ -191,7 +192,7 @@ def test_tensors_that_the_artifact_joins_are_taken_apart_whatever_parts_they_com
 )
 def test_rows_that_are_missing_or_too_many_are_named(tmp_path: Path, rows: int, said: str) -> None:
     names = ("a.q_proj.weight", "a.k_proj.weight")
-    stored = ArtifactWeight(sources=names, shape=(rows, 128), parts=(np.zeros((rows, 128), dtype=np.float32),))
+    stored = ArtifactWeight(sources=names, shape=(rows, 128), parts=lambda: (np.zeros((rows, 128), dtype=np.float32),))
     with pytest.raises(UnfaithfulError, match=said):
         compare([stored], checkpoint(tmp_path, original()), tied=False)
 
@@ -261,9 +262,7 @@ def test_scales_and_offsets_in_bfloat16_leave_weights_at_the_nearest_level(tmp_p
         return (np.rint((groups - low) / scale) * in_bfloat16(scale) + in_bfloat16(low)).reshape(values.shape)
 
     weights = {name: stored(v) if v.ndim == 2 else v for name, v in original().items()}
-    in_file = [
-        ArtifactWeight(sources=(n,), shape=w.shape, parts=(w,), nearest=32, scales=2**-9) for n, w in weights.items()
-    ]
+    in_file = [replace(weight, scales=2**-9) for weight in held(weights, nearest=32)]
     assert compare(in_file, checkpoint(tmp_path, original()), tied=False).tensors == 4
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,16 @@ import numpy as np
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import Evidence
 from bot.toolchains import Toolchain
-from tests.controls.artifacts import TOKENIZER_FILES, enlarge, scale_of, usual_faults
+from tests.controls.artifacts import (
+    FACTORS,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    TOKENIZER_FILES,
+    enlarge,
+    forget_stop_token,
+    scale_of,
+    split_differently,
+)
 from tests.controls.checkpoint import float32
 from tests.formats.hooks import ByHand, Hooks, Journey
 
@@ -43,6 +53,11 @@ def _enlarge_a_scale(folder: Path, fault: str) -> None:
     enlarge(path, start + 2 * scale_of(scales, fault), "bfloat16", fault)
 
 
+def _forget_stop_token(folder: Path) -> None:
+    for file in ("config.json", "generation_config.json"):
+        forget_stop_token(folder / file)
+
+
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
     options = variant.options
     command = [str(toolchain.python), "-m", "mlx_lm", "convert"]
@@ -57,9 +72,11 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 HOOKS = Hooks(
     journey=Journey(variant="mlx/4bit", program=_PROGRAM, alike=_alike),
     by_hand=ByHand(commands=_commands, memory=None),
-    faults=usual_faults(
-        _enlarge_a_scale, stop_ids=("config.json", "generation_config.json"), tokenizer="tokenizer.json"
-    ),
+    faults={
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        NO_STOP_TOKEN: _forget_stop_token,
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
+    },
     files={"model.safetensors": "The weights of {name}.", "config.json": "{{}}"},
     published=(
         *("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"),

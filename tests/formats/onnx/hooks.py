@@ -1,6 +1,7 @@
 """What tests and benchmarks of all formats ask ONNX (tests/formats/hooks.py)."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,16 @@ from bot.progress import Silent
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from tests.controls.artifacts import OTHER_PRE_TOKENIZER, TOKENIZER_FILES, enlarge, scale_of, usual_faults
+from tests.controls.artifacts import (
+    FACTORS,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    TOKENIZER_FILES,
+    enlarge,
+    forget_stop_token,
+    scale_of,
+    split_differently,
+)
 from tests.formats.hooks import ByHand, Hooks, Journey
 from tests.worker.running import run_python
 
@@ -67,7 +77,11 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 HOOKS = Hooks(
     journey=Journey(variant="onnx/cpu-int4", program=_PROGRAM, fetched=("--include", "cpu-int4/*"), inside="cpu-int4"),
     by_hand=ByHand(commands=_commands, memory=6.3),
-    faults=usual_faults(_enlarge_a_scale, stop_ids=("genai_config.json",), tokenizer="tokenizer.json"),
+    faults={
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "genai_config.json"),
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
+    },
     seen_by={OTHER_PRE_TOKENIZER: "loading"},
     refused=("phi-3.5-moe",),
     files={"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,7 +10,16 @@ import numpy as np
 
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
-from tests.controls.artifacts import TOKENIZER_FILES, enlarge, scale_of, usual_faults
+from tests.controls.artifacts import (
+    FACTORS,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    TOKENIZER_FILES,
+    enlarge,
+    forget_stop_token,
+    scale_of,
+    split_differently,
+)
 from tests.formats.hooks import ByHand, Hooks, Journey
 
 _PROGRAM = """
@@ -53,7 +63,11 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 HOOKS = Hooks(
     journey=Journey(variant="openvino/int4", program=_PROGRAM, fetched=()),
     by_hand=ByHand(commands=_commands, memory=2.6, between=2),
-    faults=usual_faults(_enlarge_a_scale, stop_ids=("generation_config.json",), tokenizer="openvino_tokenizer.bin"),
+    faults={
+        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "generation_config.json"),
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "openvino_tokenizer.bin"),
+    },
     files={"openvino_model.xml": "A graph.", "openvino_model.bin": "The weights.", "config.json": "{{}}"},
     published=(
         *("config.json", "generation_config.json", "openvino_model.bin", "openvino_model.xml"),

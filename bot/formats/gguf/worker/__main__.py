@@ -7,10 +7,10 @@ from bot.formats.gguf.worker.file import inspect
 from bot.formats.gguf.worker.importance import measure as importance
 from bot.formats.gguf.worker.rotary import rotary
 from bot.formats.gguf.worker.runtime import load
-from bot.formats.gguf.worker.weights import stored
+from bot.formats.gguf.worker.weights import arithmetic, stored
 from bot.worker import measure
 from bot.worker.harness import main
 
 if __name__ == "__main__":
-    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary, arithmetic=arithmetic)
     main({"build": build, "verify": partial(measure.verify, hooks=hooks), "importance": importance})

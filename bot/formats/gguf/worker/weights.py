@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from bot.formats.gguf.worker.file import Header, TensorPlace, read_header, the_file
 from bot.records.tasks import VerifyTask
 from bot.worker.order import model_order
+from bot.worker.rounding import Arithmetic, Rounding, bfloat16, eight_bits, float16
 from bot.worker.tensors import Tensors
 from bot.worker.weights import ArtifactWeight, UnfaithfulError, rows_at_once
 
@@ -26,6 +28,25 @@ _NEAREST = {
     **dict.fromkeys(("F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0", "IQ4_NL", "IQ4_XS", "Q5_K", "Q4_K"), 32),
     **dict.fromkeys(("Q6_K", "Q3_K", "Q2_K"), 16),
 }
+
+# What llama.cpp's products on a CPU make of the states that a matrix is multiplied with (ggml's vec_dot_type): a type
+# that is packed as densely as the matrix. Super-blocks of 256 weights get blocks of 256 states.
+_BY_32 = ("Q8_0", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL")
+_ROUNDINGS: dict[str, Rounding | None] = {
+    "F32": None,
+    "F16": float16,
+    "BF16": bfloat16,
+    **dict.fromkeys(_BY_32, eight_bits(32, half_scales=True)),
+}
+_BY_256 = eight_bits(256)
+
+
+def arithmetic(_: VerifyTask) -> Arithmetic:
+    """Return what llama.cpp rounds on a CPU by its defaults: states before products, and the cache to float16.
+
+    It computes PhiMoE by its graph of Phi-3 (llama.cpp's src/models/phi3.cpp).
+    """
+    return Arithmetic(cache=float16, products=True, phimoe_as_phi3=True)
 
 
 def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
@@ -79,8 +100,14 @@ def _experts(file: Path, place: TensorPlace, names: list[str]) -> Iterator[Artif
 def _weight(file: Path, place: TensorPlace, sources: tuple[str, ...]) -> ArtifactWeight:
     from gguf import GGMLQuantizationType
 
-    nearest = _NEAREST.get(GGMLQuantizationType(place.kind).name, 0)
-    return ArtifactWeight(sources=sources, shape=place.shape, parts=_parts(file, place), nearest=nearest)
+    kind = GGMLQuantizationType(place.kind).name
+    return ArtifactWeight(
+        sources=sources,
+        shape=place.shape,
+        parts=partial(_parts, file, place),
+        nearest=_NEAREST.get(kind, 0),
+        rounding=_ROUNDINGS.get(kind, _BY_256),
+    )
 
 
 def dequantized(file: Path, place: TensorPlace) -> Array:

@@ -1,7 +1,7 @@
 """MLX, looking into a folder without running it: its files, and the weights that mlx-lm reads from them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from bot.records.tasks import VerifyTask
 from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.json_files import json_object
 from bot.worker.order import model_order
+from bot.worker.rounding import Arithmetic, bfloat16, float16
 from bot.worker.weights import ArtifactWeight, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
-_Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and its parts
+_Rows = tuple[tuple[int, ...], Callable[[], Iterator[Array]]]  # the shape of a tensor, and what yields its parts
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
@@ -94,6 +95,17 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
         mx.clear_cache()
 
 
+def arithmetic(task: VerifyTask) -> Arithmetic:
+    """Return what MLX rounds: all states, to the type of the norms, which is that of what is not quantized."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(Path(task.artifact), lazy=True)
+    kind = next(array.dtype for name, array in tree_flatten(model.parameters()) if "norm" in name)
+    return Arithmetic(states={mx.bfloat16: bfloat16, mx.float16: float16}.get(kind))
+
+
 def _weights(module: Any) -> Iterator[tuple[str, Iterator[_Rows]]]:
     """Yield the name of each weight of a module, and its values: of one array, or of one an expert."""
     from mlx.utils import tree_flatten
@@ -120,7 +132,7 @@ def _rows(module: Any, array: Any, scales: Any = None, biases: Any = None) -> _R
         for first in range(0, len(array), step):
             yield _values(module, *(a if a is None else a[first : first + step] for a in (array, scales, biases)))
 
-    return (len(array), *columns), parts()
+    return (len(array), *columns), parts
 
 
 def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> Array:

@@ -4,7 +4,7 @@ from bot.formats.onnx.worker.build import build
 from bot.formats.onnx.worker.files import inspect
 from bot.formats.onnx.worker.rotary import rotary
 from bot.formats.onnx.worker.runtime import find_device, load, send_nothing
-from bot.formats.onnx.worker.weights import stored
+from bot.formats.onnx.worker.weights import arithmetic, stored
 from bot.records.artifacts import Json
 from bot.records.tasks import VerifyTask
 from bot.worker import measure
@@ -15,7 +15,7 @@ def verify(task_json: Json, report: Reporter) -> Json:
     """Measure an artifact, as measure.verify. Raises RuntimeError where there is no device that it was built for."""
     send_nothing()
     find_device(VerifyTask.from_json(task_json).variant)
-    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary, arithmetic=arithmetic)
     return measure.verify(task_json, report, hooks)
 
 

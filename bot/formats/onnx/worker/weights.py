@@ -5,8 +5,8 @@ weights is as wrong as one whose weights are swapped.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from bot.formats.onnx.worker.files import DATA, read_graph
 from bot.records.tasks import VerifyTask
 from bot.worker import mapped_pages
 from bot.worker.order import model_order
+from bot.worker.rounding import Arithmetic, Rounding, eight_bits
 from bot.worker.tensors import Tensors
 from bot.worker.weights import ArtifactWeight, rows_at_once
 
 Array = Any  # numpy is not installed where mypy runs
 _Names = tuple[str, ...]
-_Rows = tuple[tuple[int, ...], Iterator[Array]]  # the shape of a tensor, and its parts
+_Rows = tuple[tuple[int, ...], Callable[[], Iterator[Array]]]  # the shape of a tensor, and what yields its parts
 
 _NORMS = (
     "LayerNormalization",
@@ -57,6 +58,7 @@ _LAYER = (
     _Part(graph=(("post_attention_layernorm",),), source=(("post_attention_layernorm",),)),
 )
 _BLOCK = 32  # weights that share a scale at least; each is rounded to the nearest of its levels
+_EIGHT_BITS = 4  # the accuracy level of products with states of 8 bits
 _EMBEDDING = "embed_tokens"
 _OUTPUT = "lm_head"
 _FINAL_NORM = "final_norm_layernorm"
@@ -78,15 +80,22 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     found = _weights(read_graph(artifact).graph)
     placed: set[str] = set()
     groups = _groups(found, {n.removesuffix(".weight") for n in source})
-    for places, names in sorted(groups, key=lambda group: model_order(group[1][0])):
+    for places, names in sorted(groups, key=_order):
         placed.update(places)
         stored = [_values(found, p) for p in places]
-        yield _below(tuple(f"{n}.weight" for n in names), stored, artifact / DATA, nearest=_BLOCK)
+        whole = _below(tuple(f"{n}.weight" for n in names), stored, artifact / DATA)
+        output = places == (_OUTPUT,) and names != (_OUTPUT,)
+        yield replace(whole, nearest=_BLOCK, rounding=_rounding(found, places[0]), output=output)
         biases = tuple(f"{n}.bias" for n in names)
         if source.intersection(biases) or found.biases.keys() & set(places):
             yield _below(biases, [_bias(found, p) for p in places], artifact / DATA)
     if unknown := sorted((found.matrices.keys() | found.vectors.keys() | found.biases.keys()) - placed):
         raise ValueError(f"the graph has weights in {unknown[0]}, which no Phi has")
+
+
+def arithmetic(_: VerifyTask) -> Arithmetic:
+    """Return what onnxruntime rounds on a CPU: what is multiplied with quantized weights, where nodes say so."""
+    return Arithmetic(products=True)
 
 
 # ---- where weights are ---------------------------------------------------------------------------------------
@@ -132,6 +141,11 @@ def _groups(found: _Weights, source: set[str]) -> Iterator[tuple[_Names, _Names]
                 yield places, _way(tuple(tuple(f"model.{layer}.{n}" for n in way) for way in part.source), source)
 
 
+def _order(group: tuple[_Names, _Names]) -> tuple[Any, ...]:
+    places, names = group
+    return model_order(_OUTPUT if places == (_OUTPUT,) else names[0])
+
+
 def _way(ways: tuple[_Names, ...], present: Any) -> _Names:
     """Return the way all of which is present; the first where none is, which is then missed by its name."""
     return next((way for way in ways if all(name in present for name in way)), ways[0])
@@ -156,6 +170,18 @@ def _values(found: _Weights, place: str) -> _Rows:
     return _rows(node.inputs[1].const_value.numpy().T)  # MatMul has a column for each output
 
 
+def _rounding(found: _Weights, place: str) -> Rounding | None:
+    """Return how a node rounds the states that it multiplies with: MatMulNBits at accuracy level 4, to 8 bits a block.
+
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
+    """
+    node = found.matrices.get(place)
+    if node is None or node.op_type != "MatMulNBits":
+        return None
+    level = node.attributes["accuracy_level"].as_int() if "accuracy_level" in node.attributes else 0
+    return eight_bits(node.attributes["block_size"].as_int()) if level == _EIGHT_BITS else None
+
+
 def _bias(found: _Weights, place: str) -> _Rows:
     """Return the bias of a place. The builder leaves out one of zeros; one that is missing shows as zeros too."""
     if place in found.biases:
@@ -171,19 +197,19 @@ def _bias(found: _Weights, place: str) -> _Rows:
 def _rows(values: Array) -> _Rows:
     """Return the shape and the parts of an array that is mapped: it is read where it is looked at."""
     step = rows_at_once(math.prod(values.shape[1:]))
-    return values.shape, (values[i : i + step] for i in range(0, len(values), step))
+    return values.shape, lambda: (values[i : i + step] for i in range(0, len(values), step))
 
 
-def _below(sources: _Names, values: list[_Rows], data: Path, nearest: int = 0) -> ArtifactWeight:
+def _below(sources: _Names, values: list[_Rows], data: Path) -> ArtifactWeight:
     shapes = [shape for shape, _ in values]
     rows = sum(shape[0] for shape in shapes)
 
     def parts() -> Iterator[Array]:
-        for part in chain.from_iterable(parts for _, parts in values):
+        for part in chain.from_iterable(parts() for _, parts in values):
             yield part
             mapped_pages.release_pages(data)  # onnx_ir maps the file, and a model is looked at as a whole
 
-    return ArtifactWeight(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts(), nearest=nearest)
+    return ArtifactWeight(sources=sources, shape=(rows, *shapes[0][1:]), parts=parts)
 
 
 def _embedding(read: Any) -> Array:
@@ -224,7 +250,7 @@ def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> _Rows
             values *= scale[part, :, None].astype(np.float32)
             yield values.reshape(len(values), -1)[:, :columns]
 
-    return (rows, columns), parts()
+    return (rows, columns), parts
 
 
 def _unpacked(codes: Array, bits: int) -> Array:

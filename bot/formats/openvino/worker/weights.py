@@ -1,6 +1,7 @@
 """The weights inside an OpenVINO model, as OpenVINO computes with them, by the names they have in the source."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from bot.formats.openvino.worker.runtime import send_nothing
 from bot.records.tasks import VerifyTask
 from bot.worker import mapped_pages
 from bot.worker.order import model_order
+from bot.worker.rounding import Arithmetic, Rounding, eight_bits
 from bot.worker.tensors import Tensors
 from bot.worker.weights import ArtifactWeight, rows_at_once
 
@@ -21,6 +23,7 @@ _MATRIX_INPUT = {"Gather": 0, "MatMul": 1}
 _VECTOR = {"Multiply": "weight", "Add": "bias"}  # of a norm, and of a norm or a matrix
 _GROUP = 32  # weights that share a scale at least
 _PLAIN = {"weight_format", "group_size", "ratio", "sym"}  # options that leave each weight the nearest level
+_EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and down, in the order of the export
 
 
@@ -35,24 +38,36 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     core = openvino.Core()
     core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": task.threads})
     source = Tensors(Path(task.source))
-    found, nearest = set(), _GROUP if task.variant.options.keys() <= _PLAIN else 0
+    nearest = _GROUP if task.variant.options.keys() <= _PLAIN else 0
     model, data = (Path(task.artifact) / f"openvino_model.{kind}" for kind in ("xml", "bin"))
-    for name, value in sorted(_used(core.read_model(model), source.names()), key=lambda used: model_order(used[0])):
-        shape, rows = tuple(value.get_shape()), _reader(core, value)
+    used = list(_used(core.read_model(model), source.names()))
+    for name, value in sorted([*used, *_left_out(source, used)], key=lambda use: model_order(use[0])):
+        if value is None:
+            neutral = 1.0 if name.endswith(".weight") else 0.0
+            yield ArtifactWeight.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))
+            continue
+        shape, rows, rounding = tuple(value.get_shape()), _reader(core, value), _rounding(value)
         if "{}" in name:
             experts = [name.format(n) for n in range(shape[0])]
-            yield from (ArtifactWeight.whole(e, rows(n, n + 1)[0], nearest) for n, e in enumerate(experts))
-            found.update(experts)
+            yield from (ArtifactWeight.whole(e, rows(n, n + 1)[0], nearest, rounding) for n, e in enumerate(experts))
         elif shape[0] == 1:  # of a norm, to multiply with
             yield ArtifactWeight.whole(name, rows(0, 1).reshape(-1))
-            found.add(name)
         else:
-            step = rows_at_once(prod(shape[1:]))
-            parts = _parts(rows, shape[0], step, data)
-            yield ArtifactWeight(sources=(name,), shape=shape, parts=parts, nearest=nearest)
-            found.add(name)
+            output = name == _OUTPUT and name not in source.names()  # the source ties it to the embedding
+            yield ArtifactWeight(
+                sources=(_EMBEDDING if output else name,),
+                shape=shape,
+                parts=partial(_parts, rows, shape[0], rows_at_once(prod(shape[1:])), data),
+                nearest=nearest,
+                rounding=rounding,
+                output=output,
+            )
         del rows  # with what OpenVINO made of the tensor
-    yield from _left_out(source, found)
+
+
+def arithmetic(_: VerifyTask) -> Arithmetic:
+    """Return what OpenVINO rounds on a CPU in float32: what is multiplied with compressed weights."""
+    return Arithmetic(products=True)
 
 
 def _parts(rows: Callable[[int, int], Array], count: int, step: int, data: Path) -> Iterator[Array]:
@@ -75,8 +90,6 @@ def _used(model: Any, names: Collection[str]) -> Iterator[tuple[str, Any]]:
             continue
         for number, value in enumerate(inputs):
             name = _name(node, number, value) if fixed[number] else None
-            if name == "lm_head.weight" and name not in names:
-                name = "model.embed_tokens.weight"  # the source ties them
             if name is None or (kind in _VECTOR and name not in names):
                 continue
             use = name, value.get_node().get_name()
@@ -114,9 +127,19 @@ def _reader(core: Any, value: Any) -> Callable[[int, int], Array]:
     return lambda start, stop: compiled([np.arange(start, min(stop, count))])[0]
 
 
-def _left_out(source: Tensors, found: set[str]) -> Iterator[ArtifactWeight]:
-    """Yield the norms that multiply by one, and the biases that add nothing: an export leaves those out."""
-    for name in sorted(source.names() - found, key=model_order):
-        if len(source.shape(name)) == 1 and name.endswith((".weight", ".bias")):
-            neutral = 1.0 if name.endswith(".weight") else 0.0
-            yield ArtifactWeight.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))
+def _rounding(value: Any) -> Rounding | None:
+    """Return how a product rounds its states: where it has to unpack its weights, to 8 bits by groups of 32.
+
+    The CPU plugin calls that dynamic quantization, and has it on by itself:
+    https://docs.openvino.ai/2025/openvino-workflow-generative/inference-with-genai.html
+    """
+    kind, node = "", value.get_node()
+    while kind != "Multiply" and node.get_type_name() in _UNPACKING:
+        kind, node = node.get_type_name(), node.input_value(0).get_node()
+    return eight_bits(_GROUP) if kind == "Multiply" else None
+
+
+def _left_out(source: Tensors, used: Iterable[tuple[str, Any]]) -> list[tuple[str, None]]:
+    """Return the norms that multiply by one, and the biases that add nothing: an export leaves those out."""
+    vectors = {n for n in source.names() if len(source.shape(n)) == 1 and n.endswith((".weight", ".bias"))}
+    return [(name, None) for name in vectors - {name for name, _ in used}]

@@ -16,7 +16,9 @@ from bot.sandbox import rendering
 from bot.worker import measure, weights
 from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.harness import Reporter, main
+from bot.worker.order import model_order
 from bot.worker.rotary import Rotary, of_config
+from bot.worker.rounding import Arithmetic
 from bot.worker.runtime import Logits
 from bot.worker.tensors import Tensors
 from bot.worker.tokens import stop_ids, with_stop_ids
@@ -107,13 +109,18 @@ def load(task: VerifyTask) -> Runtime:
 
 def stored(task: VerifyTask) -> Iterator[weights.ArtifactWeight]:
     tensors = Tensors(Path(task.artifact))
-    yield from (weights.ArtifactWeight.whole(name, tensors.read(name)) for name in tensors.names())
+    for name in sorted(tensors.names(), key=model_order):
+        yield weights.ArtifactWeight.whole(name, tensors.read(name))
 
 
 def rotary(task: VerifyTask) -> Rotary:
     return of_config(json.loads((Path(task.artifact) / "config.json").read_text(encoding="utf-8")))
 
 
+def arithmetic(_: VerifyTask) -> Arithmetic:
+    return Arithmetic()
+
+
 if __name__ == "__main__":
-    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary)
+    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary, arithmetic=arithmetic)
     main({"build": build, "verify": partial(measure.verify, hooks=hooks)})
