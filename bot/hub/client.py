@@ -1,16 +1,16 @@
 """The client of a Hub: the real one, or the embedded one. Everything it raises is one of bot.errors."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.errors import ConfigError, TokenError, UnknownModelError
-from bot.hub import commits, contents, headers, proposals, releases, rights
+from bot.hub import commits, contents, headers, proposals, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
+from bot.hub.connection import Connection
 from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
 from bot.hub.errors import hub_errors
@@ -18,16 +18,13 @@ from bot.hub.headers import TensorRange
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
 from bot.hub.ranges import read_range
-from bot.hub.repo import Repo, RepoType, account_of, whoami
+from bot.hub.repo import RepoType
 from bot.hub.session import HUGGING_FACE, api_of
 from bot.hub.trusted_publishers import Publishers
 from bot.progress import Task
-from bot.records.artifacts import Json, Release, RepoRecord, SourceFile
+from bot.records.artifacts import Release, RepoRecord, SourceFile
 from bot.source import is_wanted
 from bot.source.shape import Shape
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 __all__ = ["RECORD_FILE", "Hub", "HubFile", "HubPull", "connect"]
 
@@ -51,68 +48,8 @@ def connect(endpoint: str | None = None, token: str | None = None, *, trusted_pu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub:
-    """One Hub, and what a token may do there. Safe to use from several threads."""
-
-    endpoint: str
-    api: "HfApi" = field(repr=False, compare=False)
-    publishers: Publishers | None = field(default=None, repr=False, compare=False)
-
-    def whoami(self) -> str:
-        """Return the name of the account whose token is used. Raises TokenError without one, or with a wrong one."""
-        with hub_errors(self.endpoint):
-            return account_of(self.api)
-
-    def check_rights(self) -> None:
-        """Make sure that there is something to write with: a token, or a workflow's identity. Raises TokenError."""
-        if self.publishers:
-            self.publishers.check()
-        elif (why := rights.only_reads(self._account())) is not None:
-            raise self._no_right(why)
-
-    def unwritable(self, repos: Iterable[str]) -> dict[str, TokenError]:
-        """Return those of some repos that surely cannot be written to, with the reason. Writes nothing.
-
-        A dataset is ``datasets/owner/name``. Raises TokenError where it is all of them, for then nothing can be done.
-        """
-        wanted = list(dict.fromkeys(repos))
-        refused: dict[str, TokenError] = {}
-        if self.publishers:
-            self.publishers.check()
-            for repo in wanted:
-                try:
-                    self.publishers.token(repo)
-                except TokenError as error:
-                    refused[repo] = error
-        elif wanted:
-            account = self._account()
-            for repo in wanted:
-                owner = repo.removeprefix("datasets/").partition("/")[0]
-                if (why := rights.objection(account, owner, repos=(repo,))) is not None:
-                    refused[repo] = self._no_right(why)
-        if refused and len(refused) == len(wanted):
-            raise next(iter(refused.values()))
-        return refused
-
-    def check_jobs(self, payer: str) -> None:
-        """Make sure that jobs can be run at the expense of ``payer``, as far as the Hub says so. Raises TokenError."""
-        if (why := rights.objection(self._account(), payer, permission=rights.RUN_JOBS)) is not None:
-            raise self._no_right(why)
-
-    def _account(self) -> Json:
-        with hub_errors(self.endpoint):
-            return whoami(self.api)
-
-    def _no_right(self, why: str) -> TokenError:
-        return TokenError(
-            f"{self.endpoint} will not take it: {why}",
-            hint="Set HF_TOKEN to a token that may write there, or choose another namespace (--namespace).",
-        )
-
-    def check(self) -> None:
-        """Ask for something that everybody may see. Raises HubUnreachableError, or TokenError for a wrong token."""
-        with hub_errors(self.endpoint):
-            list(self.api.list_models(limit=1))
+class Hub(Connection):
+    """One Hub: its repos. Safe to use from several threads."""
 
     def repo_url(self, repo_id: str) -> str:
         """Return where a person finds a repo."""
@@ -338,11 +275,3 @@ class Hub:
         """Close a pull request, if it is open; return what it is then: closed, or merged by somebody."""
         with hub_errors(self.endpoint, repo_id, revision=f"refs/pr/{number}"):
             return proposals.close(self._write(repo_id), number, comment)
-
-    def _read(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        api = self.publishers.reading(repo_id, repo_type) if self.publishers else None
-        return Repo(api=api or self.api, id=repo_id, type=repo_type)
-
-    def _write(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        api = self.publishers.writing(repo_id, repo_type) if self.publishers else self.api
-        return Repo(api=api, id=repo_id, type=repo_type)
