@@ -34,9 +34,9 @@ from bot.errors import BuildError, DiskTooSmallError, RecordError
 from bot.printable import json_text, size
 from bot.progress import Display, Task
 from bot.records.artifacts import Artifact, BuildRecord, FileEntry, Json, MalformedRecordError, Record, Release
-from bot.records.base import parse
 from bot.records.digests import digest_of
 from bot.records.evidence import EVIDENCE_VERSION, Evidence
+from bot.records.json_text import parse
 from bot.system import occupancy
 
 R = TypeVar("R", bound=Record)

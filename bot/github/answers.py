@@ -8,7 +8,7 @@ from typing import Self
 
 from bot.errors import GithubError, PhiBotError
 from bot.pages.markdown import is_web_address
-from bot.records.base import is_unicode
+from bot.records.json_text import is_unicode
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOGIN = re.compile(r"[A-Za-z0-9_-]{1,100}(\[bot\])?")

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from bot.reconvert.child import ChildError
 from bot.records import base
-from bot.records.base import Record, parse
+from bot.records.base import Record
+from bot.records.json_text import parse
 
 R = TypeVar("R", bound=Record)
 

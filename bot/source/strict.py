@@ -10,7 +10,8 @@ import math
 from pathlib import Path
 from typing import Never
 
-from bot.records.base import Json, is_deeper, is_unicode
+from bot.records.base import Json
+from bot.records.json_text import is_deeper, is_unicode
 
 _DEPTH = 64  # levels of nesting; our own walks through a value are recursive
 
