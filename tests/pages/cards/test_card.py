@@ -195,7 +195,7 @@ def test_a_model_without_a_switch_has_one_figure() -> None:
 def test_the_bounds_are_named() -> None:
     strict = replace(GGUF.builds[3].evidence, gate=0.02)
     body = card(record(GGUF.builds[2], ProvenBuild(build=GGUF.builds[3].build, evidence=strict)))
-    assert "A file passes up to 0.2 for int4, 0.02 for int8." in plain(body)
+    assert "The bound is 0.2 for int4, 0.02 for int8." in plain(body)
 
 
 def test_the_switch_is_named() -> None:
