@@ -160,7 +160,7 @@ class Evidence(Record):
     checks: tuple[Check, ...]
     distances: tuple[Distance, ...]
     stretches: tuple[Stretch, ...]
-    own_weights: OwnWeights | None
+    own_weights: OwnWeights | None = None  # version 2 did not measure it
     cost: RunningCost | None
     gate: float  # the bound on mean_kl that applied, in nats per token
     known_behaviours: tuple[KnownBehaviour, ...]

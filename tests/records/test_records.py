@@ -246,6 +246,12 @@ def test_the_schema_accepts_exactly_the_json_that_reads_as_evidence(found: Evide
         assert SCHEMA.is_valid(read.to_json()) == (read.version == evidence.EVIDENCE_VERSION)
 
 
+def test_evidence_of_the_version_before_reads_as_published_repos_hold_it() -> None:
+    measured = _evidence(version=2).to_json()
+    del measured["own_weights"]
+    assert Evidence.from_json(measured) == _evidence(version=2)
+
+
 # ---- digests -------------------------------------------------------------------------------------------------
 
 
