@@ -20,7 +20,7 @@ class Onnx:
     name = "onnx"
     title = "ONNX"
     library = "onnxruntime-genai"
-    version = 1
+    version = 2
     packages = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers", "torch")
     suffixes = (".onnx", ".onnx.data", ".json", ".jinja", ".txt", ".model")
     importance = None

@@ -17,6 +17,8 @@ from bot.worker.fast import take
 from bot.worker.harness import Foreseen, Reporter, error_line
 from bot.worker.tokens import read_tokenizer, stop_ids
 
+_EPSILON = 1e-5  # of a Phi-2 whose config gives none, as transformers has it
+
 
 def build(task_json: Json, report: Reporter) -> None:
     """Build each target as a folder that onnxruntime-genai loads. One that the builder cannot make fails alone.
@@ -80,6 +82,7 @@ def _as_the_builder_reads_it(source: Path, view: Path) -> Path:
 
     transformers says in its code, not in the config, that all layers of a Phi-3 attend to a sliding window; without
     ``layer_types`` the builder lets them attend to everything. A Phi-3 without LongRoPE it knows by two equal lengths.
+    The epsilon of all norms it reads by the name that Phi-3 has for it, and takes 1e-6 for a Phi-2.
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     told = config | _left_unsaid(config)
@@ -94,6 +97,9 @@ def _as_the_builder_reads_it(source: Path, view: Path) -> Path:
 
 
 def _left_unsaid(config: dict[str, Json]) -> dict[str, Json]:
+    if config.get("model_type") == "phi":
+        epsilon = config.get("layer_norm_eps")
+        return {"rms_norm_eps": _EPSILON if epsilon is None else epsilon}
     if config.get("model_type") != "phi3":
         return {}
     unsaid: dict[str, Json] = {}
