@@ -9,7 +9,7 @@ from typing import Literal
 
 from bot.records.base import Record, Sha256
 
-EVIDENCE_VERSION = 3  # of evidence.json; raised when what is measured, or what a field means, changes
+EVIDENCE_VERSION = 4  # of evidence.json; raised when what is measured, or what a field means, changes
 
 Side = Literal["short", "long"]  # of the LongRoPE switch; every window of a model without one is short
 
@@ -23,6 +23,7 @@ CHECKS = (
     "generation",
     "predictions",
     "rotary",
+    "constants",
     "weights",
     "own weights",
 )

@@ -17,7 +17,7 @@ import numpy as np
 from bot.records.artifacts import Json
 from bot.records.evidence import Check, Generation, RunningCost
 from bot.records.tasks import VerifyTask
-from bot.worker import distance, own_weights, parity, rotary, weights
+from bot.worker import constants, distance, own_weights, parity, rotary, weights
 from bot.worker.distance import Positions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
@@ -40,13 +40,15 @@ class FormatHooks:
     ``inspect`` says in a few words what the artifact's files are. It raises for a file that is missing, damaged or too
     many; whether they are the files that were built is checked elsewhere. ``stored`` yields the weights, dequantized,
     one tensor at a time, in the order of order.model_order; ``rotary`` reads how queries and keys are turned, and
-    ``arithmetic`` says what the runtime rounds beside the states that it multiplies with matrices.
+    ``constants`` the other numbers that the runtime computes with; ``arithmetic`` says what it rounds beside the states
+    that it multiplies with matrices.
     """
 
     inspect: Callable[[VerifyTask], str]
     load: Callable[[VerifyTask], Runtime]
     stored: Callable[[VerifyTask], Iterator[weights.ArtifactWeight]]
     rotary: Callable[[VerifyTask], rotary.Rotary]
+    constants: Callable[[VerifyTask], Iterable[constants.Constant]]
     arithmetic: Callable[[VerifyTask], Arithmetic]
 
 
@@ -110,6 +112,8 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
         measured |= predicted
         del runtime  # the weights are read once more: do not hold them twice
     turned = whole and checks.run("rotary", lambda: _rotary(hooks, task))
+    if whole:
+        checks.run("constants", lambda: _constants(hooks, task))
     right, own = True, None
     if asked is not None and turned:
         own = OwnWeightsCheck(asked, _config(task), hooks.rotary(task), hooks.arithmetic(task))
@@ -234,6 +238,10 @@ def _config(task: VerifyTask) -> dict[str, Json]:
 
 def _rotary(hooks: FormatHooks, task: VerifyTask) -> tuple[bool, str]:
     return True, rotary.compare(hooks.rotary(task), rotary.of_config(_config(task)))
+
+
+def _constants(hooks: FormatHooks, task: VerifyTask) -> tuple[bool, str]:
+    return True, constants.compare(hooks.constants(task), constants.of_config(_config(task)))
 
 
 def _own_weights(

@@ -1,6 +1,7 @@
 """The worker of ONNX: build, and verify."""
 
 from bot.formats.onnx.worker.build import build
+from bot.formats.onnx.worker.constants import constants
 from bot.formats.onnx.worker.files import inspect
 from bot.formats.onnx.worker.rotary import rotary
 from bot.formats.onnx.worker.runtime import find_device, load, send_nothing
@@ -15,7 +16,9 @@ def verify(task_json: Json, report: Reporter) -> Json:
     """Measure an artifact, as measure.verify. Raises RuntimeError where there is no device that it was built for."""
     send_nothing()
     find_device(VerifyTask.from_json(task_json).variant)
-    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary, arithmetic=arithmetic)
+    hooks = measure.FormatHooks(
+        inspect=inspect, load=load, stored=stored, rotary=rotary, constants=constants, arithmetic=arithmetic
+    )
     return measure.verify(task_json, report, hooks)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker import hostile, kinds
 from tests.worker.running import MODEL, Built, build, build_once, distances, failures, measure, run_python
+from tests.worker.stated import compared
 
 pytestmark = pytest.mark.toolchain
 
@@ -181,6 +183,34 @@ def test_exchanged_short_and_long_factors_are_found(artifact: Path, toolchain: T
         "swap(t['rope_factors_short.weight'], t['rope_factors_long.weight'])",
     )
     assert list(failures(verify(artifact))) == ["rotary"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            b"attention.layer_norm_rms_epsilon" + struct.pack("<If", 6, 1e-5),
+            b"attention.layer_norm_rms_epsilon" + struct.pack("<If", 6, 1e-4),
+            "the epsilon of norms is 0.0001, the source's 1e-05",
+        ),
+        (
+            b"attention.sliding_window" + struct.pack("<II", 4, 262144),
+            b"attention.sliding_window" + struct.pack("<II", 4, 300),
+            "the sliding window is 300, the source's 0",
+        ),
+        (
+            b"attention.sliding_window" + struct.pack("<II", 4, 262144),
+            b"attn_logit_softcapping__" + struct.pack("<If", 6, 50),
+            "the metadata have phi3.attn_logit_softcapping__, which no Phi has",
+        ),
+    ],
+)
+def test_another_number_in_the_metadata_is_found(
+    artifact: Path, sample: Path, toolchain: Toolchain, old: bytes, new: bytes, said: str
+) -> None:
+    assert "heads of keys and values: 2" in compared(toolchain, artifact, Q8_0, sample)
+    replace(the_file(artifact), old, new)
+    assert compared(toolchain, artifact, Q8_0, sample) == said
 
 
 def test_a_tensor_under_another_name_is_found(artifact: Path, verify: Verify) -> None:

@@ -15,6 +15,8 @@ from bot.records.tasks import BuildTask, VerifyTask
 from bot.sandbox import rendering
 from bot.worker import measure, weights
 from bot.worker.checkpoint import forbid_remote_code
+from bot.worker.constants import Constant
+from bot.worker.constants import of_config as constants_of_config
 from bot.worker.harness import Reporter, main
 from bot.worker.order import model_order
 from bot.worker.rotary import Rotary, of_config
@@ -114,7 +116,18 @@ def stored(task: VerifyTask) -> Iterator[weights.ArtifactWeight]:
 
 
 def rotary(task: VerifyTask) -> Rotary:
-    return of_config(json.loads((Path(task.artifact) / "config.json").read_text(encoding="utf-8")))
+    return of_config(_config(task))
+
+
+def constants(task: VerifyTask) -> Iterator[Constant]:
+    """Yield what transformers takes from the artifact's own config."""
+    asked = constants_of_config(_config(task))
+    return (Constant(what=what, value=number.value) for what, number in asked.items())
+
+
+def _config(task: VerifyTask) -> dict[str, Json]:
+    config: dict[str, Json] = json.loads((Path(task.artifact) / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def arithmetic(_: VerifyTask) -> Arithmetic:
@@ -122,5 +135,7 @@ def arithmetic(_: VerifyTask) -> Arithmetic:
 
 
 if __name__ == "__main__":
-    hooks = measure.FormatHooks(inspect=inspect, load=load, stored=stored, rotary=rotary, arithmetic=arithmetic)
+    hooks = measure.FormatHooks(
+        inspect=inspect, load=load, stored=stored, rotary=rotary, constants=constants, arithmetic=arithmetic
+    )
     main({"build": build, "verify": partial(measure.verify, hooks=hooks)})
