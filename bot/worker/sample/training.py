@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from bot.worker.sample.muon import Muon
+
 Tensor = Any  # torch is not installed where mypy runs
 
 _SHORT = (4, 256)  # sequences, and tokens in each, of a step below the LongRoPE switch
@@ -23,7 +25,7 @@ def train(
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimizers = [
-        torch.optim.Muon(matrices, lr=_MATRIX_RATE, weight_decay=0.0),  # learns most from few tokens
+        Muon(matrices, lr=_MATRIX_RATE),
         torch.optim.AdamW(others, lr=_OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, steps)) for o in optimizers]
