@@ -26,6 +26,7 @@ _SLOPE = (0.5, 1.5)  # of a row's stored weights against the original's; 1 is eq
 _SCALES = (8, 32)  # errors of scales, as parts of a block's largest weight and of a gap: how far levels may be off
 _BEST = 0.02  # how far off its best scale a block is of which the levels are looked at: off by 5 %, 96 in 100 of 4 bits
 _SPREAD = 3.0  # ... or so many times the median of that, where blocks have fewer levels
+_MOVED = 2.0  # standard errors that the mean of a block's errors is from zero: a minimum of k-quants is off by 3
 _FAR = 4.0  # times the median error of blocks: the levels of those with more are looked at, too
 _ERROR = 1.0  # of the energy of a row; rounding a weight to nothing costs all of it, and other weights twice that
 _ALIKE = 0.4  # a part's correlation with the original's: other weights have 0 ± 0.18, and 2 bits 0.5 at the least
@@ -166,24 +167,25 @@ def pieces(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, int, A
 
 @dataclass(frozen=True, kw_only=True)
 class _Sums:
-    """Sums over weights: squares of the original's, squares of errors, and products of both sides."""
+    """Sums over weights: squares of the original's, squares of errors, products of both sides, and errors."""
 
     energy: Array
     error: Array
     product: Array
+    moved: Array
 
     @classmethod
     def of(cls, got: Array, want: Array) -> "_Sums":
         """Sum over the last axis of two arrays."""
         off = got - want
         energy, error, product = (np.einsum("...i,...i", x, y) for x, y in ((want, want), (off, off), (got, want)))
-        return cls(energy=energy, error=error, product=product)
+        return cls(energy=energy, error=error, product=product, moved=off.sum(axis=-1))
 
     def joined(self, count: int) -> "_Sums":
         """Return the sums over so many neighbours at a time, without those that are left."""
         end = self.energy.shape[-1] // count * count
-        sums = (x[:, :end].reshape(len(x), -1, count).sum(axis=-1) for x in (self.energy, self.error, self.product))
-        return _Sums(**dict(zip(("energy", "error", "product"), sums, strict=True)))
+        names = ("energy", "error", "product", "moved")
+        return _Sums(**{n: getattr(self, n)[:, :end].reshape(len(self.energy), -1, count).sum(axis=-1) for n in names})
 
     @property
     def slope(self) -> Array:
@@ -281,8 +283,8 @@ def _where(row: int, block: int, size: int) -> str:
 def _check_levels(name: str, first: int, rows: _Rows, scales: float) -> None:
     """Check that no weight is nearer to another level of its block than to its own.
 
-    Looked at are blocks that another scale would serve better, or that are further off than most: of 4 bits, one in
-    five or fewer of those that are right.
+    Looked at are blocks that another scale or another offset would serve better, or that are further off than most: of
+    4 bits, one in five or fewer of those that are right.
     """
     doubtful = np.nonzero(_doubtful(rows.sums))
     wrong = ~_nearest(rows.got[doubtful], rows.want[doubtful], scales)
@@ -298,7 +300,8 @@ def _doubtful(sums: _Sums) -> Array:
     stored = sums.error + 2 * sums.product - sums.energy  # the energy of the stored weights
     best = np.abs(_ratio(sums.product, stored, empty=1.0) - 1)
     error = sums.relative_error
-    return ~((best <= max(_BEST, _SPREAD * np.median(best))) & (error <= _FAR * np.median(error)))
+    centred = sums.moved**2 <= _MOVED**2 * sums.error
+    return ~((best <= max(_BEST, _SPREAD * np.median(best))) & (error <= _FAR * np.median(error)) & centred)
 
 
 def _nearest(got: Array, want: Array, scales: float) -> Array:
