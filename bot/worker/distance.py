@@ -4,7 +4,7 @@ Standard errors come from a block bootstrap (Künsch, 1989): neighbouring positi
 runs of them are drawn.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -48,36 +48,57 @@ def compare(
     ``following`` are the ids that follow in the text. Raises ValueError for other shapes, or predictions that are not
     finite.
     """
-    count = len(following)
-    want, have = _Softmax(count, following), _Softmax(count, following)
-    weighted = np.zeros(count)  # differences of logits, weighted by what is expected: log-probabilities come later
-    start = 0
-
-    def rows(first: int) -> None:
-        part = slice(first, first + step)
-        x, y = want.shifted(expected_part[part], part, start), have.shifted(got_part[part], part, start)
-        difference = x - y
-        weight, scale = want.add(x, part)
-        have.add(y, part)
-        moved = (want.top[part] - have.top[part]) * weight.sum(axis=-1)
-        weighted[part] = weighted[part] * scale + np.einsum("ij,ij->i", weight, difference) + moved
-
+    comparison = Comparison(following)
     with ThreadPoolExecutor(threads) as pool:  # numpy lets other threads run while it computes
-        for expected_part in expected:
-            columns = expected_part.shape[-1]
+        for part in expected:
+            start, columns = comparison.columns, part.shape[-1]
             got_part = got[:, start : start + columns]
-            if got_part.shape != expected_part.shape or len(got_part) != count:
-                wanted = (len(expected_part), start + columns)
+            if got_part.shape != part.shape or len(got_part) != len(following):
+                wanted = (len(part), start + columns)
                 raise ValueError(f"logits of shape {got.shape}, the reference has {wanted} or more")
-            step = max(_AT_ONCE // columns, 1)
-            list(pool.map(rows, range(0, count, step)))
-            start += columns
-    shift = want.log_sum() - have.log_sum()  # from logits to log-probabilities
-    kl = weighted / want.total - shift
-    excess = want.followed - have.followed - shift
-    if not (np.isfinite(kl).all() and np.isfinite(excess).all()):
-        raise ValueError("the runtime's predictions are not finite numbers")
-    return kl, want.likeliest == have.likeliest, excess
+            comparison.add(part, got_part, pool.map)
+    return comparison.result()
+
+
+class Comparison:
+    """A comparison of logits that come in parts of the vocabulary, from the first token on, at ``following`` positions.
+
+    ``columns`` are those that came so far.
+    """
+
+    def __init__(self, following: Sequence[int]) -> None:
+        """Begin with the ids that follow in the text."""
+        self.columns = 0
+        count = len(following)
+        self._want, self._have = _Softmax(count, following), _Softmax(count, following)
+        self._weighted: Array = np.zeros(count)  # differences of logits, weighted by what is expected
+
+    def add(self, expected: Array, got: Array, run: Callable[..., Iterable[None]] = map) -> None:
+        """Add the next columns of both, float32 of shape (positions, columns); ``run`` maps over groups of rows."""
+        step = max(_AT_ONCE // expected.shape[-1], 1)
+
+        def rows(first: int) -> None:
+            part = slice(first, first + step)
+            want, have = self._want, self._have
+            x, y = want.shifted(expected[part], part, self.columns), have.shifted(got[part], part, self.columns)
+            difference = x - y
+            weight, scale = want.add(x, part)
+            have.add(y, part)
+            moved = (want.top[part] - have.top[part]) * weight.sum(axis=-1)
+            self._weighted[part] = self._weighted[part] * scale + np.einsum("ij,ij->i", weight, difference) + moved
+
+        list(run(rows, range(0, len(expected), step)))
+        self.columns += expected.shape[-1]
+
+    def result(self) -> tuple[Array, Array, Array]:
+        """Return what ``compare`` does. Raises ValueError for predictions that are not finite."""
+        want, have = self._want, self._have
+        shift = want.log_sum() - have.log_sum()  # from logits to log-probabilities
+        kl = self._weighted / want.total - shift
+        excess = want.followed - have.followed - shift
+        if not (np.isfinite(kl).all() and np.isfinite(excess).all()):
+            raise ValueError("the runtime's predictions are not finite numbers")
+        return kl, want.likeliest == have.likeliest, excess
 
 
 class _Softmax:

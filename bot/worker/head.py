@@ -33,9 +33,15 @@ class Head:
     def parts(self, hidden: Array) -> Iterator[Array]:
         """Yield the logits in parts of the vocabulary, from the first token on: the matrix is read once."""
         hidden = np.asarray(hidden, dtype=np.float32)
+        for weight, bias in self.matrices():
+            part = hidden @ weight.T
+            yield part if bias is None else part + bias
+
+    def matrices(self) -> Iterator[tuple[Array, Array | None]]:
+        """Yield the rows of the matrix, some at once, and their biases where there are any."""
         bias = None if self._bias is None else self._tensors.read(self._bias)
         vocabulary, size = self._tensors.shape(self._weight)
         step = max(_WIDENED // size, 1)
         for i in range(0, vocabulary, step):
-            part = hidden @ self._tensors.read(self._weight, i, i + step).T
-            yield part if bias is None else part + bias[i : i + step]
+            weight = self._tensors.read(self._weight, i, i + step)
+            yield weight, None if bias is None else bias[i : i + step]

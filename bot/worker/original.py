@@ -3,7 +3,8 @@
 Weights of 2 bytes are widened to float32, which is exact.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from bot.records.artifacts import Json
 from bot.worker.feed import Feed
 from bot.worker.harness import MisfitProblem, Unreadable, error_line
+from bot.worker.plain import Rounding, product
 from bot.worker.tensors import Tensors
 
 Tensor = Any  # torch is not installed where mypy runs
@@ -48,15 +50,34 @@ class Original:
         self.body = model.base_model
         self.norm = "norm" if hasattr(self.body, "norm") else "final_layernorm"
         self.body.rotary_emb = type(self.body.rotary_emb)(self.body.config)  # its buffers are computed, not stored
+        self._roundings: tuple[Rounding, ...] = ()
         for module in self.body.layers.modules():
             if type(module) is torch.nn.Linear:  # PhiMoE's router is a subclass that does more
-                _multiply_with_numpy(module)
+                self._multiply_ourselves(module)
         if self.config["model_type"] == "phimoe":
             _take_long_factors(self.body.rotary_emb)
-            self._read_experts_one_by_one()  # once for all positions
+            for n, layer in enumerate(self.body.layers):
+                self._run_experts_one_by_one(n, layer.mlp.experts)  # once for all positions
         else:
             for layer in self.body.layers:
-                _run_in_parts(layer.mlp)
+                self._run_in_parts(layer.mlp)
+
+    @contextmanager
+    def rounded(self, roundings: Sequence[Rounding]) -> Iterator[None]:
+        """Let equal parts of the texts that go through a layer meet its matrices rounded, one part each rounding.
+
+        Without any, all meet the matrices themselves.
+        """
+        self._roundings = tuple(roundings)
+        try:
+            yield
+        finally:
+            self._roundings = ()
+
+    def stored_as(self) -> set[str]:
+        """Return the types that matrices have in the files, as safetensors name them."""
+        matrices = {name: shape for name, shape in self._shapes.items() if len(shape) > 1}
+        return {self.tensors.stored_as(stored) for name, shape in matrices.items() for stored in _stored(name, shape)}
 
     def embedded(self, texts: Sequence[Tensor]) -> list[Tensor]:
         """Return the embeddings of tensors of ids, of shape (*ids.shape, hidden size): only their rows are read."""
@@ -98,27 +119,71 @@ class Original:
                         f"the weights do not fit config.json: {stored} has the shape {list(there)}, not {list(wanted)}"
                     )
 
-    def _read_experts_one_by_one(self) -> None:
-        """Leave in place of each layer's experts what reads one of them: all those of a layer take 5 GB in float32."""
-        for n, layer in enumerate(self.body.layers):
-            for matrix in ("gate_up_proj", "down_proj"):
-                name = f"model.layers.{n}.mlp.experts.{matrix}"
-                shape = self._shapes[name]
-                delattr(layer.mlp.experts, matrix)
-                setattr(layer.mlp.experts, matrix, _Experts(self, list(_stored(name, shape)), shape[0]))
+    def _product(self, rows: Tensor, weight: Tensor, places: Tensor | None = None, of: int = 0) -> Tensor:
+        """Return rows times the transpose of a matrix; they are all rows, or those in ``places`` ``of`` so many."""
+        if not self._roundings:
+            return torch.from_numpy(rows.numpy() @ weight.numpy().T)
+        parts = len(self._roundings)
+        if places is None:
+            counts = [len(rows) // parts] * parts
+        else:
+            counts = torch.bincount(places // (of // parts), minlength=parts).tolist()
+        return product(rows, weight, self._roundings, counts)
 
+    def _multiply_ourselves(self, linear: Any) -> None:
+        """Let a matrix be multiplied by numpy's BLAS, and be rounded on the way where that is asked for.
 
-class _Experts:
-    """One matrix of all experts of a layer, to be indexed by the number of an expert."""
+        Nearly all of a reference's time goes there, and torch's is slower on AMD's processors: 165 where OpenBLAS does
+        195 GFLOP/s on two cores with AVX-512.
+        """
 
-    def __init__(self, original: Original, names: list[str], experts: int) -> None:
-        self._original = original
-        self._names = names
-        self._each = len(names) // experts
+        def forward(states: Tensor) -> Tensor:
+            rows = self._product(states.reshape(-1, states.shape[-1]), linear.weight)
+            result = rows.view(*states.shape[:-1], -1)
+            return result if linear.bias is None else result.add_(linear.bias)
 
-    def __getitem__(self, expert: Tensor) -> Tensor:
-        start = int(expert) * self._each
-        return self._original.read(self._names[start : start + self._each])
+        linear.forward = forward
+
+    def _run_in_parts(self, feed_forward: Any) -> None:
+        """Let some positions after the others go through a feed-forward part, which looks at each by itself."""
+        whole = feed_forward.forward
+
+        def forward(states: Tensor) -> Tensor:
+            if self._roundings:  # few positions, and their places count
+                return whole(states)
+            rows = states.flatten(0, -2)
+            result = torch.empty_like(rows)
+            for start in range(0, len(rows), _PART):
+                result[start : start + _PART] = whole(rows[start : start + _PART])
+            return result.view_as(states)
+
+        feed_forward.forward = forward
+
+    def _run_experts_one_by_one(self, layer: int, experts: Any) -> None:
+        """Let a layer's experts be read when their turn comes: all of them take 5 GB in float32."""
+        matrices = {}
+        for matrix in ("gate_up_proj", "down_proj"):
+            name = f"model.layers.{layer}.mlp.experts.{matrix}"
+            matrices[matrix] = list(_stored(name, self._shapes[name]))
+            delattr(experts, matrix)
+
+        def read(matrix: str, expert: int) -> Tensor:
+            each = len(matrices[matrix]) // experts.num_experts
+            return self.read(matrices[matrix][expert * each : (expert + 1) * each])
+
+        def forward(states: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
+            result = torch.zeros_like(states)
+            for expert in range(experts.num_experts):
+                places, choice = torch.where(chosen == expert)
+                if len(places):
+                    gate, up = self._product(states[places], read("gate_up_proj", expert), places, len(states)).chunk(
+                        2, -1
+                    )
+                    rows = self._product(experts.act_fn(gate) * up, read("down_proj", expert), places, len(states))
+                    result.index_add_(0, places, rows * shares[places, choice, None])
+            return result
+
+        experts.forward = forward
 
 
 def _structure(source: Path) -> Any:
@@ -152,35 +217,6 @@ def _stored(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     if part == "experts.down_proj":
         return {f"{start}.experts.{e}.w2.weight": shape[1:] for e in range(shape[0])}
     return {name: shape}
-
-
-def _multiply_with_numpy(linear: Any) -> None:
-    """Let a matrix be multiplied by numpy's BLAS.
-
-    Nearly all of a reference's time goes there, and torch's is slower on AMD's processors: 165 where OpenBLAS does 195
-    GFLOP/s on two cores with AVX-512.
-    """
-
-    def forward(states: Tensor) -> Tensor:
-        rows = states.reshape(-1, states.shape[-1]).numpy() @ linear.weight.numpy().T
-        product = torch.from_numpy(rows).view(*states.shape[:-1], -1)
-        return product if linear.bias is None else product.add_(linear.bias)
-
-    linear.forward = forward
-
-
-def _run_in_parts(feed_forward: Any) -> None:
-    """Let some positions after the others go through a feed-forward part, which looks at each by itself."""
-    whole = feed_forward.forward
-
-    def forward(states: Tensor) -> Tensor:
-        rows = states.flatten(0, -2)
-        result = torch.empty_like(rows)
-        for start in range(0, len(rows), _PART):
-            result[start : start + _PART] = whole(rows[start : start + _PART])
-        return result.view_as(states)
-
-    feed_forward.forward = forward
 
 
 def _take_long_factors(rotary: Any) -> None:

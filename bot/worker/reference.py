@@ -13,7 +13,9 @@ final norm) at its scored positions, float32 of shape (positions, hidden size). 
 - ``prompts``: a list of ``text`` (with the chat template, where there is one), ``ids``, ``max_new_tokens``, and
   ``silent``: whether the original's likeliest next token is one of those that end an answer;
 - ``stop_ids``: what ends an answer; ``endings``: ids after which the original's likeliest next token is one of those;
-- ``windows``: a list of ``side``, ``kind``, ``ids``, ``following``, ``scored`` and ``file`` (see windows.py).
+- ``windows``: a list of ``side``, ``kind``, ``ids``, ``following``, ``scored`` and ``file`` (see windows.py);
+- ``plain``: by precision class, how far the plainly rounded model (see plain.py) is from the original: a list of lists,
+  the KL divergence in nats at the first scored positions of each of ``plain_windows``, which are files of windows.
 """
 
 import dataclasses
@@ -36,13 +38,14 @@ from bot.worker.harness import NotFinite, NotTaken, Reporter, Unreadable, main, 
 from bot.worker.head import Head
 from bot.worker.original import Original
 from bot.worker.own import own_texts, shipped_texts
+from bot.worker.plain_costs import PlainCosts
 from bot.worker.streaming import Reading, hidden_states
 from bot.worker.tokens import read_tokenizer, stop_ids
 from bot.worker.windows import windows_of
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
 
-_VERSION = 3
+_VERSION = 4
 _ENDINGS = 3
 
 
@@ -71,25 +74,33 @@ def compute(task_json: Json, report: Reporter) -> Json:
     )
     answers = sorted(answered_ids(tokenizer, asked["chats"]), key=len)[: 2 * _ENDINGS]
     contexts = [*answers, *(prompt["ids"] for prompt in asked["prompts"])]
+    costs = PlainCosts(windows, original.stored_as())
     states = hidden_states(
         original,
         [*(Reading(ids=w.ids, positions=w.scored) for w in windows), *_last_positions(contexts)],
+        costs.rounded,
         lambda done, total: report.progress("reading the evaluation text", done, total, "layers"),
     )
     for window, of_window in zip(windows, states, strict=False):
         np.save(out / window.file, of_window, allow_pickle=False)
-    likeliest = _likeliest(original, Head(source, original.head, feed), states[len(windows) :])
+    read = len(windows) + len(contexts)
+    costs.begin(states[: len(windows)], states[read:])
+    likeliest = _likeliest(original, Head(source, original.head, feed), states[len(windows) : read], costs)
     ends = stop_ids(source, tokenizer)
     silent = [i in ends for i in likeliest[len(answers) :]]
-    reference = asked | {
-        "prompts": [prompt | {"silent": s} for prompt, s in zip(asked["prompts"], silent, strict=True)],
-        "version": _VERSION,
-        "vocabulary": original.config["vocab_size"],
-        "head": original.head,
-        "stop_ids": ends,
-        "endings": [a for a, i in zip(answers, likeliest, strict=False) if i in ends][:_ENDINGS],
-        "windows": [dataclasses.asdict(w) for w in windows],
-    }
+    reference = (
+        asked
+        | costs.found()
+        | {
+            "prompts": [prompt | {"silent": s} for prompt, s in zip(asked["prompts"], silent, strict=True)],
+            "version": _VERSION,
+            "vocabulary": original.config["vocab_size"],
+            "head": original.head,
+            "stop_ids": ends,
+            "endings": [a for a, i in zip(answers, likeliest, strict=False) if i in ends][:_ENDINGS],
+            "windows": [dataclasses.asdict(w) for w in windows],
+        }
+    )
     (out / "reference.json").write_text(json.dumps(reference), encoding="utf-8")
     return {
         "scored": sum(len(w.scored) for w in windows),
@@ -127,13 +138,19 @@ def _last_positions(contexts: Sequence[Sequence[int]]) -> list[Reading]:
     return [Reading(ids=[*c, *[c[-1]] * (longest - len(c))], positions=[len(c) - 1]) for c in contexts]
 
 
-def _likeliest(original: Original, head: Head, states: Sequence[Array]) -> list[int]:
-    """Return the likeliest token after each of some states of shape (1, size).
+def _likeliest(original: Original, head: Head, states: Sequence[Array], costs: PlainCosts) -> list[int]:
+    """Return the likeliest token after each of some states of shape (1, size). ``costs`` gets the output matrix, too.
 
     Raises NotFinite for an output matrix with a number that is not finite: it shows in the logits of any state.
     """
     any_state = np.ones((1, original.config["hidden_size"]))
-    logits = head.logits(np.concatenate([*states, any_state]))
+    rows = np.concatenate([*states, any_state]).astype(np.float32)
+    parts = []
+    for weight, bias in head.matrices():
+        part = rows @ weight.T
+        parts.append(part if bias is None else part + bias)
+        costs.take(weight, bias)
+    logits = np.concatenate(parts, axis=-1)
     if not np.isfinite(logits).all():
         bad = next((n for n in original.head.values() if n and original.first_bad(n)), None)
         where = f"{bad} holds NaN or infinity" if bad else "the logits overflow"

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from bot.records.artifacts import Json
+from bot.worker import plain
 from bot.worker.harness import NotFinite
 from bot.worker.original import Original
+from bot.worker.plain import Rounding
 
 Array = Any  # neither torch nor numpy is installed where mypy runs
 Tensor = Any
@@ -28,30 +30,47 @@ class Reading:
     positions: Sequence[int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rounded:
+    """Readings of one length that go through a model whose weights are rounded, by each of some roundings."""
+
+    readings: Sequence[Reading]
+    roundings: Sequence[Rounding]
+
+
 @dataclass(kw_only=True)
 class _Batch:
-    """Readings of one length: their places in the list, their states, and what each layer gets beside these."""
+    """Readings of one length: their places in the list, their states, and what each layer gets beside these.
+
+    With ``roundings``, equal parts of them meet weights that are rounded, one part each rounding.
+    """
 
     places: list[int]
     states: Tensor
     keywords: list[dict[str, Json]]
+    roundings: Sequence[Rounding] = ()
 
 
-def hidden_states(original: Original, readings: Sequence[Reading], progress: Callable[[int, int], None]) -> list[Array]:
+def hidden_states(
+    original: Original, exact: Sequence[Reading], rounded: Rounded, progress: Callable[[int, int], None]
+) -> list[Array]:
     """Return the last hidden states, after the final norm, of each reading: float32 of shape (positions, size).
 
-    Calls ``progress`` with the number of layers that are done, and of all. Raises NotFinite, naming the tensor,
-    when numbers are not finite.
+    Behind those of the readings that are ``exact`` come, for each rounding, those of the rounded ones. Calls
+    ``progress`` with the number of layers that are done, and of all. Raises NotFinite, naming the tensor, when numbers
+    are not finite.
     """
     total = len(original.body.layers)
+    readings = [*exact, *(r for _ in rounded.roundings for r in rounded.readings)]
     with torch.inference_mode():
-        batches = list(_embedded(original, readings))
+        batches = list(_embedded(original, exact, rounded))
         _check_finite(original, batches, "embed_tokens")
         for n, layer in enumerate(original.body.layers):
             progress(n, total)
             weights = original.weights(f"layers.{n}")
             for batch in batches:
-                batch.states = torch.func.functional_call(layer, weights, (batch.states,), batch.keywords[n])
+                with original.rounded(batch.roundings):
+                    batch.states = torch.func.functional_call(layer, weights, (batch.states,), batch.keywords[n])
             del weights  # before the next layer's are read
             _check_finite(original, batches, f"layers.{n}")
         norm, weights = getattr(original.body, original.norm), original.weights(original.norm)
@@ -72,11 +91,22 @@ def _of_one_length(readings: Sequence[Reading]) -> Iterator[list[int]]:
         yield from (places[i : i + most] for i in range(0, len(places), most))
 
 
-def _embedded(original: Original, readings: Sequence[Reading]) -> Iterator[_Batch]:
-    groups = list(_of_one_length(readings))
-    ids = [torch.tensor([list(readings[place].ids) for place in places]) for places in groups]
-    for places, states in zip(groups, original.embedded(ids), strict=True):
-        yield _prepared(original, places, states)
+def _embedded(original: Original, exact: Sequence[Reading], rounded: Rounded) -> Iterator[_Batch]:
+    groups = list(_of_one_length(exact))
+    ids = [torch.tensor([list(exact[place].ids) for place in places]) for places in groups]
+    to_round = rounded.readings if rounded.roundings else ()
+    if to_round:
+        ids.append(torch.tensor([list(r.ids) for r in to_round]))
+    states = original.embedded(ids)
+    for places, of_group in zip(groups, states, strict=False):
+        yield _prepared(original, places, of_group)
+    if to_round:
+        rows = states[-1].flatten(0, 1)
+        all_rounded = torch.cat([plain.rounded(rows, rounding) for rounding in rounded.roundings])
+        places = list(range(len(exact), len(exact) + len(rounded.roundings) * len(to_round)))
+        batch = _prepared(original, places, all_rounded.view(len(places), *states[-1].shape[1:]))
+        batch.roundings = rounded.roundings
+        yield batch
 
 
 def _prepared(original: Original, places: list[int], states: Tensor) -> _Batch:

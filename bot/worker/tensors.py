@@ -40,6 +40,10 @@ class Tensors:
         """Return the shape of a tensor. Raises KeyError when there is none of that name."""
         return self._places[name].shape
 
+    def stored_as(self, name: str) -> str:
+        """Return the type of a tensor in its file, as safetensors name it. Raises KeyError when there is none."""
+        return self._places[name].dtype
+
     def order(self, names: Iterable[str]) -> None:
         """Say in which order tensors will be read, as far as that is known."""
         if self._feed is not None:
