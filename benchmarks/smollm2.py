@@ -1,7 +1,7 @@
 """What each row of the catalogue makes of the real model: ``make bench-smollm2``, or with NAMES of variants, of those.
 
 Builds and verifies SmolLM2-135M-Instruct in Phi-3's architecture (see ``phi-bot sample --family smollm2``), each row
-in processes of its own, with phi-bot's own steps and gates. Writes results/smollm2.json and the table of README.md as
+in processes of its own, with phi-bot's own steps and policy. Writes results/smollm2.json and the table of README.md as
 it goes; a row that is measured again takes the place of what was said of it.
 """
 
@@ -25,7 +25,7 @@ from bot.devices.here import missing_for
 from bot.hub import client
 from bot.progress import Silent
 from bot.records.artifacts import Artifact, Record, Release, Report, Variant
-from bot.records.evidence import Evidence
+from bot.records.evidence import Evidence, RoundingCost
 from bot.steps.build import build_all
 from bot.steps.plan import plan_releases
 from bot.steps.verify import verify_all
@@ -36,6 +36,17 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "smollm2.json"
 PAGE = HERE / "README.md"
 _WORK = HERE.parent / ".bench" / "smollm2"
+_HEAD = (
+    "Variant",
+    "MB",
+    "Bits",
+    "Mean KL",
+    "Same top token (%)",
+    "Of plain rounding",
+    "Refused by",
+    "Build: CPU s, GB",
+    "Verify: CPU s, GB",
+)
 T = TypeVar("T")
 
 _BEGIN, _END = "<!-- smollm2: begin, written by make bench-smollm2 -->", "<!-- smollm2: end -->"
@@ -53,7 +64,8 @@ class Taken(Record):
 class Row(Record):
     """What came of a variant. KL is in nats per token; what could not be measured is None.
 
-    ``failed`` are the checks that it fails, each with what was said; without one, it would be published.
+    ``rounding`` is the cost of rounding beside that of plain rounding. ``failed`` are the checks that it fails, each
+    with what was said; without one, it would be published.
     """
 
     variant: str
@@ -62,6 +74,7 @@ class Row(Record):
     mean_kl: float | None
     error: float | None
     top1_agreement: float | None
+    rounding: RoundingCost | None
     failed: dict[str, str]
     build: Taken
     verify: Taken
@@ -110,6 +123,7 @@ def measure(variant: Variant) -> tuple[Row, str]:
         mean_kl=round(distance.figures.mean_kl, 7) if distance else None,
         error=round(distance.standard_errors.mean_kl, 7) if distance else None,
         top1_agreement=round(distance.figures.top1_agreement, 5) if distance else None,
+        rounding=evidence.rounding,
         failed={c.name: c.detail for c in evidence.checks if not c.passed},
         build=build,
         verify=verify,
@@ -161,8 +175,8 @@ def write_page(results: Results) -> None:
     lines = [
         f"Machine: {results.machine}; {_taken(results.reference)} for the reference.",
         "",
-        "| Variant | MB | Bits | Mean KL | Same top token (%) | Refused by | Build: CPU s, GB | Verify: CPU s, GB |",
-        "|:--------|---:|-----:|--------:|-------------------:|:-----------|-----------------:|------------------:|",
+        f"| {' | '.join(_HEAD)} |",
+        f"|{'|'.join('-' * (len(name) + 1) + ':' for name in _HEAD)}|",
         *map(_line, results.rows),
     ]
     text = PAGE.read_text(encoding="utf-8")
@@ -176,8 +190,12 @@ def _line(row: Row) -> str:
         measured = f"{row.mean_kl:.4f} ± {row.error:.4f} | {100 * row.top1_agreement:.1f}"
     return (
         f"| `{row.variant}` | {row.size / 1e6:.0f} | {row.bits_per_weight:.2f} | {measured} "
-        f"| {', '.join(row.failed)} | {_pair(row.build)} | {_pair(row.verify)} |"
+        f"| {_times(row.rounding)} | {', '.join(row.failed)} | {_pair(row.build)} | {_pair(row.verify)} |"
     )
+
+
+def _times(found: RoundingCost | None) -> str:
+    return "" if found is None or found.ratio is None else f"{found.ratio:.2f} ± {found.ratio_error:.2f}"
 
 
 def _pair(taken: Taken) -> str:

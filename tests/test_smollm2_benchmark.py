@@ -8,6 +8,7 @@ import pytest
 from benchmarks import smollm2
 from benchmarks.smollm2 import RESULTS, Results, Row, Taken
 from bot import catalogue
+from bot.records.evidence import RoundingCost
 
 TAKEN = Taken(cpu_seconds=61.4, peak_memory=1_540_000_000)
 ROW = Row(
@@ -17,7 +18,8 @@ ROW = Row(
     mean_kl=0.0057,
     error=0.0002,
     top1_agreement=0.961,
-    failed={"distance, short windows": "mean KL 0.00570 ± 0.00020 nats over 2000 tokens, at most 0.003 allowed"},
+    rounding=RoundingCost(tokens=140, mean_kl=0.009, error=0.001, plain_kl=0.01, plain_error=0.001, ratio_error=0.06),
+    failed={"cost of rounding": "mean KL 0.009 ± 0.001 nats over 140 tokens, at most 0.007 allowed"},
     build=TAKEN,
     verify=TAKEN,
 )
@@ -29,7 +31,13 @@ def test_a_table_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: 
         "before\n<!-- smollm2: begin, written by make bench-smollm2 -->\nold\n<!-- smollm2: end -->\nafter\n"
     )
     monkeypatch.setattr(smollm2, "PAGE", page)
-    unmeasured = {"mean_kl": None, "error": None, "top1_agreement": None, "failed": {"loading": "it does not load"}}
+    unmeasured = {
+        "mean_kl": None,
+        "error": None,
+        "top1_agreement": None,
+        "rounding": None,
+        "failed": {"loading": "it does not load"},
+    }
     rows = (ROW, Row.from_json(ROW.to_json() | {"variant": "mlx/4bit"} | unmeasured))
     smollm2.write_page(Results(machine="Linux", reference=TAKEN, rows=rows))
     said = page.read_text()
@@ -37,8 +45,9 @@ def test_a_table_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: 
     assert said.endswith("-->\nafter\n")
     assert "old" not in said
     assert "Machine: Linux; 61 seconds of processor and 1.5 GB for the reference." in said
-    assert "| `gguf/q8_0` | 203 | 8.50 | 0.0057 ± 0.0002 | 96.1 | distance, short windows | 61, 1.5 | 61, 1.5 |" in said
-    assert "| `mlx/4bit` | 203 | 8.50 | not measured | | loading | 61, 1.5 | 61, 1.5 |" in said
+    measured = "0.0057 ± 0.0002 | 96.1 | 0.90 ± 0.06 | cost of rounding"
+    assert f"| `gguf/q8_0` | 203 | 8.50 | {measured} | 61, 1.5 | 61, 1.5 |" in said
+    assert "| `mlx/4bit` | 203 | 8.50 | not measured | |  | loading | 61, 1.5 | 61, 1.5 |" in said
 
 
 def test_the_page_has_the_rows_that_were_measured_in_the_order_of_the_catalogue() -> None:

@@ -113,7 +113,7 @@ def describe_command(options: Options) -> None:
     for name, digest in said.locks.items():
         click.echo(f"{name:<28} {digest[:12]}  lock")
     for precision, bound in said.gates.items():
-        click.echo(f"{precision:<28} {bound:<12g}  gate, in nats per token")
+        click.echo(f"{precision:<28} {bound:<12g}  gate, in multiples of the cost of plain rounding")
 
 
 @click.command("card")

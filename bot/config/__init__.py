@@ -22,6 +22,10 @@ from bot.records import base, schema
 from bot.records.base import MalformedRecordError, Record, fields_of
 
 FILE_NAME, TEXT_VARIABLE = "phi-bot.toml", "PHI_BOT_TOML"
+_REPLACED = {
+    "verify.gates": "bounds in nats hold for no two models. Set [verify.cost], in multiples of what plain rounding of "
+    "the same bits costs on each model, or leave it out for 1.5"
+}
 _HINT = "docs/configuration.md explains every key; so does the file that `phi-bot init` writes."
 
 
@@ -45,9 +49,9 @@ class Config(Record):
     reconvert: ReconvertTable = field(default_factory=ReconvertTable)
     announce: AnnounceTable = field(default_factory=AnnounceTable)
 
-    def gate(self, precision: str) -> float:
-        """Return the bound on mean KL, in nats per token, for a precision class of the catalogue (``int4`` …)."""
-        bounds: dict[str, float] = dataclasses.asdict(self.verify.gates)
+    def times(self, precision: str) -> float:
+        """Return how many times the cost of plain rounding a file of a precision class (``int4`` …) may cost."""
+        bounds: dict[str, float] = dataclasses.asdict(self.verify.cost)
         return bounds[precision]
 
     def namespace(self, why: str) -> str:
@@ -90,11 +94,11 @@ def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:
     """
     if path is None and not Path(FILE_NAME).exists():
         given, source = config_file.parse_text(environ.get(TEXT_VARIABLE, ""), f"${TEXT_VARIABLE}", hint=_HINT)
-        config, folder = config_file.read(Config, given, source), Path()
+        config, folder = config_file.read(Config, given, source, _REPLACED), Path()
     else:
         path = path or Path(FILE_NAME)
         given, source = config_file.parse(path, hint=_HINT)
-        config, folder = config_file.read(Config, given, source), path.parent
+        config, folder = config_file.read(Config, given, source, _REPLACED), path.parent
     hub, build = config.hub, config.build
     if environ.get("HF_ENDPOINT") and "endpoint" not in given.get("hub", {}):
         hub = _with(hub, "endpoint", environ["HF_ENDPOINT"], "the environment variable HF_ENDPOINT")

@@ -21,6 +21,7 @@ from bot.records import base
 from bot.records.base import OBJECT, MalformedRecordError, fields_of
 
 T = TypeVar("T")
+_NOTHING: Mapping[str, str] = {}
 ANY_NAME = "NAME"  #: in the path of a key, where a person names the table
 
 
@@ -81,13 +82,20 @@ def _parsed(source: Source) -> tuple[dict[str, Any], Source]:
         raise source.error(1, "not TOML that can be read: too deeply nested") from None
 
 
-def read(cls: type[T], data: Mapping[str, Any], source: Source) -> T:
-    """Read a file into its class. Raises ConfigError for an unknown key or a wrong value."""
+def read(cls: type[T], data: Mapping[str, Any], source: Source, replaced: Mapping[str, str] = _NOTHING) -> T:
+    """Read a file into its class. Raises ConfigError for an unknown key or a wrong value.
+
+    ``replaced`` are the paths of keys that there were once, each with what to set now.
+    """
     try:
         return typing.cast("T", base.read(cls, data))
     except MalformedRecordError as error:
         at = tuple(itertools.takewhile(lambda part: isinstance(part, str), error.path))
-        complaint = _unknown(error, cls) if error.known else f"{base.path_text(error.path)} {in_words(error)}"
+        name = base.path_text(error.path)
+        if error.known:
+            complaint = f"{name} is gone: {replaced[name]}" if name in replaced else _unknown(error, cls)
+        else:
+            complaint = f"{name} {in_words(error)}"
         raise source.error(line_of(source.text, typing.cast("tuple[str, ...]", at)), complaint) from None
 
 

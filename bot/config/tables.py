@@ -75,7 +75,7 @@ VariantNames = Annotated[
     str, pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists')
 ]
 Folder = Annotated[Path, check(_check_work), pattern(r"[^\u0000]+", "the path of a folder")]
-Gate = Annotated[float, bounds(above=0, unit="nats per token")]
+Times = Annotated[float, bounds(above=0, unit="multiples of the cost of plain rounding")]
 
 
 def default_work() -> Path:
@@ -193,22 +193,26 @@ class WorkTable(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatesTable(Record):
-    """The largest mean KL divergence, in nats per token, with which a file of each precision is still published."""
+class CostTable(Record):
+    """What rounding may cost a file that is still published.
 
-    int2: Gate = 1.0
-    int3: Gate = 0.5
-    int4: Gate = 0.2
-    int5: Gate = 0.03
-    int6: Gate = 0.015
-    int8: Gate = 0.003
-    bf16: Gate = 0.001
-    fp16: Gate = 0.0005
-    fp32: Gate = 0.0002
+    In times what plain rounding of the same bits costs on the same model, by precision. Correct files that cost more
+    are of poor quality for their bits. What the runtime's own arithmetic costs is allowed on top.
+    """
+
+    int2: Times = 1.5
+    int3: Times = 1.5
+    int4: Times = 1.5
+    int5: Times = 1.5
+    int6: Times = 1.5
+    int8: Times = 1.5
+    bf16: Times = 1.5
+    fp16: Times = 1.5
+    fp32: Times = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyTable(Record):
     """The requirements that a file must meet before it is published."""
 
-    gates: GatesTable = field(default_factory=GatesTable)
+    cost: CostTable = field(default_factory=CostTable)

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from bot import devices
 from bot.formats import phi
 from bot.pages import markdown
+from bot.pages.numbers import Cost, cost, nats, percent, perplexity, rounded, with_error
 from bot.records.artifacts import BuildRecord, FileEntry, Imatrix, ProvenBuild, Release
-from bot.records.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side
+from bot.records.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side, is_judged
 
 CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
 
@@ -65,6 +66,11 @@ class CardRow:
     def perplexity(self) -> str:
         """On each side, its perplexity over the original's."""
         return _both(perplexity(d.figures.perplexity_ratio) for d in self.recommended)
+
+    @property
+    def cost(self) -> Cost | None:
+        """What rounding cost, as text; None where it could not be measured."""
+        return cost(self.evidence)
 
     @property
     def recommended(self) -> list[Distance]:
@@ -144,7 +150,7 @@ class MeasuringSetup:
     """The conditions of the measurements.
 
     ``switch`` is the number of tokens past which the model takes its long rotary factors, where both sides of it were
-    measured; ``tokens`` the fewest that any row was measured on; ``bounds`` the mean KL that each precision may have.
+    measured; ``tokens`` the fewest that any row was measured on.
     ``kinds`` are those of the texts on the short side. ``settings`` are those of a runtime that were measured beside
     the recommended one.
     """
@@ -155,7 +161,6 @@ class MeasuringSetup:
     settings: tuple[str, ...]
     tokens: int
     switch: int | None
-    bounds: tuple[tuple[str, str], ...]
     known_behaviours: tuple[KnownBehaviour, ...]
     read_differently: tuple[ReadDifferently, ...]
 
@@ -171,7 +176,6 @@ def measured(found: Sequence[CardRow], release: Release) -> MeasuringSetup:
         settings=tuple(dict.fromkeys(d.setting for e in evidence for d in e.distances if d.setting)),
         tokens=min(sum(d.tokens for d in e.recommended) for e in evidence),
         switch=switch(release) if both else None,
-        bounds=tuple(dict.fromkeys((r.build.variant.precision, f"{r.evidence.gate:g}") for r in found)),
         known_behaviours=tuple(dict.fromkeys(b for e in evidence for b in e.known_behaviours)),
         read_differently=tuple(dict.fromkeys(r for e in evidence for r in e.read_differently)),
     )
@@ -195,12 +199,12 @@ def context(release: Release) -> int:
 def checks(found: Iterable[CardRow]) -> list[tuple[str, bool, str, list[CardRow]]]:
     """Return the checks as (name, passed, detail, rows that it says the same of), in the order of checking.
 
-    Distances are there only where they failed: tables have the figures.
+    Those of distances and costs are there only where they failed: tables have the figures.
     """
     grouped: dict[tuple[str, bool, str], list[CardRow]] = {}
     for row in found:
         for check in row.evidence.checks:
-            if not (check.passed and check.name.startswith("distance")):
+            if not (check.passed and is_judged(check.name)):
                 grouped.setdefault((check.name, check.passed, check.detail), []).append(row)
     order = list(dict.fromkeys(name for name, _, _ in grouped))
     return [(*said, members) for said, members in sorted(grouped.items(), key=lambda item: order.index(item[0][0]))]
@@ -227,7 +231,7 @@ def matrices(found: Iterable[CardRow]) -> list[tuple[Imatrix, list[CardRow]]]:
 def trials(found: Iterable[CardRow]) -> list[tuple[CardRow, str, str, bool]]:
     """Return the rows that tried an importance matrix: the mean KL without and with one, and whether it is used."""
     return [
-        (row, _rounded(nats(t.without_kl), t.without_error), _rounded(nats(t.with_kl), t.with_error), t.gains)
+        (row, rounded(nats(t.without_kl), t.without_error), rounded(nats(t.with_kl), t.with_error), t.gains)
         for row in found
         if (t := row.build.imatrix_trial) is not None
     ]
@@ -236,41 +240,6 @@ def trials(found: Iterable[CardRow]) -> list[tuple[CardRow, str, str, bool]]:
 def checksums(found: Iterable[CardRow]) -> str:
     """Return the sha256 of all files in the form that ``sha256sum --check`` reads."""
     return "\n".join(f"{f.sha256}  {f.path}" for r in found for f in r.files)
-
-
-def nats(value: float) -> str:
-    """Return a mean KL with three digits that count, and at most five after the point: 0.310, 0.0412, 0.00070."""
-    decimals = 3 if value >= 0.1 else 4 if value >= 0.01 else 5
-    return f"{value:.{decimals}f}"
-
-
-def with_error(distance: Distance, name: str) -> str:
-    """Return one of ``Figures`` with its standard error, rounded up to the figure's last digit: ``0.0412 ± 0.0009``.
-
-    An agreement is in percent.
-    """
-    value, error = getattr(distance.figures, name), getattr(distance.standard_errors, name)
-    if name == "top1_agreement":
-        text, error = percent(value), error * 100
-    else:
-        text = perplexity(value) if name == "perplexity_ratio" else nats(value)
-    return _rounded(text, error)
-
-
-def perplexity(ratio: float) -> str:
-    """Return a ratio of perplexities with four decimals."""
-    return f"{ratio:.4f}"
-
-
-def percent(share: float) -> str:
-    """Return a share in percent, with one decimal; only all of it is 100."""
-    tenths = int(share * 1000 + 0.5)
-    return f"{100 if share >= 1 else min(tenths, 999) / 10:.1f}"
-
-
-def _rounded(figure: str, error: float) -> str:
-    decimals = len(figure.partition(".")[2])
-    return f"{figure} ± {math.ceil(round(error * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
 
 
 def _row(proven: ProvenBuild, parameters: int) -> CardRow:

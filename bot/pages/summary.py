@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bot import catalogue
-from bot.pages import figures, markdown, templates
+from bot.pages import markdown, numbers, templates
 from bot.pages.mermaid import Bar, bars
 from bot.printable import size
 from bot.records.artifacts import BuildRecord, ProvenBuild, Publication, Report
@@ -35,13 +35,13 @@ class SummaryRow:
     @property
     def kl(self) -> str:
         """The mean KL there, with its standard error."""
-        return figures.with_error(self.farthest, "mean_kl") if self.farthest else "not measured"
+        return numbers.with_error(self.farthest, "mean_kl") if self.farthest else "not measured"
 
     @property
     def agreement(self) -> str:
         """The share of its likeliest tokens that are the original's, in percent: on the side where it is smaller."""
         shares = [d.figures.top1_agreement for d in self.evidence.gated] if self.evidence else []
-        return f"{figures.percent(min(shares))} %" if shares else ""
+        return f"{numbers.percent(min(shares))} %" if shares else ""
 
 
 @dataclass(frozen=True, kw_only=True)

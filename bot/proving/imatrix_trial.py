@@ -14,11 +14,11 @@ from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.errors import BuildError
 from bot.formats import recipes
-from bot.pages.figures import nats
+from bot.pages.numbers import nats
 from bot.proving.verify_artifact import compare
 from bot.records.artifacts import Failure, ImatrixTrial, Release
 from bot.records.digests import digest_of
-from bot.records.evidence import DISTANCE, Evidence
+from bot.records.evidence import Evidence, is_judged
 from bot.records.plans import PlannedVariant
 from bot.toolchains.enter import WholeSourceError
 from bot.workspace import read_artifact, write_json
@@ -125,8 +125,8 @@ def trial_of(plain: Evidence, weighted: Evidence) -> ImatrixTrial | None:
 
 
 def _failed(evidence: Evidence) -> list[str]:
-    """Return the checks that a build fails, beside the gate on its distance: that is for verifying to apply."""
-    return [c.name for c in evidence.checks if not c.passed and not c.name.startswith(DISTANCE)]
+    """Return the checks that a build fails, beside those of the policy: that is for verifying to apply."""
+    return [c.name for c in evidence.checks if not c.passed and not is_judged(c.name)]
 
 
 def trial_summary(trial: ImatrixTrial) -> str:

@@ -64,11 +64,11 @@ class Verifying:
             raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
         folder = Path(artifact.folder)
         release = read_release(folder)
-        gate = self._context.config.gate(variant.precision)
+        times = self._context.config.times(variant.precision)
         measured = artifact.evidence
         if measured is None or measured.reference_digest != references.digest(release):
             measured = self._measure(artifact, release)
-        evidence = judge(measured, gate)
+        evidence = judge(measured, times)
         write_json(folder / "evidence.json", evidence.to_json())
         if not evidence.passed:
             reasons = "; ".join(f"{c.name}: {c.detail}" for c in evidence.checks if not c.passed)
@@ -125,7 +125,7 @@ def compare(
     *,
     weights: Found | None = None,
 ) -> Evidence:
-    """Measure an artifact against its release, which is at hand. No gate is applied yet, so no distance passes.
+    """Measure an artifact against its release, which is at hand. It is judged by a policy that allows no rounding.
 
     ``weights`` is what comparing these has shown before. What the file is at fault for is in the evidence. Raises what
     computing the reference raises.
@@ -208,6 +208,7 @@ def _failed(name: str, reason: str) -> Json:
         "checks": [check.to_json()],
         "distances": nothing,
         "stretches": nothing,
+        "rounding": None,
         "read_differently": nothing,
         "own_weights": None,
         "cost": None,

@@ -161,7 +161,10 @@ def check_evidence(build: BuildRecord, evidence: Evidence, release: Release, con
     wanted = {"short", "long"} if figures.switch(release) is not None else {"short"}
     if sides != wanted or len(evidence.recommended) != len(wanted):
         raise _odd(build, "has not been measured on the texts that it must be measured on")
-    judged = judge(evidence, config.gate(row.precision))
+    cost = evidence.rounding
+    if cost is None or cost.tokens < 1 or min(cost.mean_kl, cost.plain_kl) < _LEAST_KL:
+        raise _odd(build, "does not say what rounding cost beside plain rounding")
+    judged = judge(evidence, config.times(row.precision))
     if not judged.passed:
         reasons = "; ".join(f"{c.name}: {c.detail}" for c in judged.checks if not c.passed)
         raise PromotionError(f"{row.name} is outside the gates: {reasons}", hint="It is not published.")

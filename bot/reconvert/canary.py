@@ -11,7 +11,7 @@ from bot.reconvert.child import ChildError, Code, StoppedError
 from bot.reconvert.records import Figure, SideMeasurement
 from bot.records.artifacts import BuildRecord, Report
 from bot.records.digests import digest_of
-from bot.records.evidence import Evidence
+from bot.records.evidence import Evidence, is_judged
 from bot.workspace import hash_files
 
 _STEP_SECONDS = 2700.0  # of building, or of verifying, all variants of one model
@@ -119,7 +119,7 @@ def _measured(folder: Path, problem: str) -> SideMeasurement:
     failed = [c.name for c in evidence.checks if not c.passed] if evidence else []
     if not problem and evidence is not None and evidence.passed:
         status = "verified"
-    elif failed and all(name.startswith("distance") for name in failed):
+    elif failed and all(map(is_judged, failed)):
         status = "outside the gate"
     else:
         status, problem = "failed", problem or "it was not verified"

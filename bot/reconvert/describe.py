@@ -23,7 +23,7 @@ def describe(config: Config) -> Description:
         variants=tuple(map(_recipe, rows)),
         formats=tuple(all_formats()),
         locks={name: toolchains.lock_digest(name) for name in toolchains.names()},
-        gates={name: config.gate(name) for name in precisions},
+        gates={name: config.times(name) for name in precisions},
         rooms=own_rooms(),
     )
 

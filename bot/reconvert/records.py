@@ -51,7 +51,8 @@ class RecipePrint(Record):
 class Description(Record):
     """The description of a side: ``phi-bot describe --json``.
 
-    ``locks`` are digests of the locks of toolchains, ``gates`` bounds on mean KL by precision, in nats per token.
+    ``locks`` are digests of the locks of toolchains, ``gates`` what
+    rounding may cost by precision, in multiples of what plain rounding of the same bits costs.
     """
 
     version: int

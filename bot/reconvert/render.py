@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bot.pages import templates
-from bot.pages.figures import nats, percent
+from bot.pages.numbers import nats, percent
 from bot.printable import duration, size
 from bot.reconvert.records import ComparedVariant, Comparison, Figure, Rebuilds, SideMeasurement, What
 from bot.reconvert.verdict import ERRORS, ORDER, SIZE, resized
@@ -38,7 +38,7 @@ _WHAT: dict[What, str] = {
     "measuring": "Reference: texts, code or lock",
     "importance": "Importance matrices: text or code",
     "sample": "Sample checkpoints",
-    "gate": "Gate, in nats per token",
+    "gate": "Gate, in multiples of the cost of plain rounding",
     "cards": "Cards",
     "pictures": "Pictures on cards",
     "plan": "Planning: what is due, and where it is built",

@@ -23,12 +23,13 @@ _STRETCHES = 24  # points of a curve over positions
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """The measurements at the positions of one window. All arrays have the same length.
+    """The measurements at the positions of one window, called by its file. All arrays have the same length.
 
     ``kl`` is in nats; ``same`` says whether both name the same likeliest token; ``excess`` is how many nats more than
     the reference the artifact's predictions take for the token that follows.
     """
 
+    window: str
     side: Side
     kind: str
     setting: str

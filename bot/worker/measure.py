@@ -18,6 +18,7 @@ from bot.records.artifacts import Json
 from bot.records.evidence import Check, Generation, RunningCost
 from bot.records.tasks import VerifyTask
 from bot.worker import constants, distance, own_weights, parity, rotary, weights
+from bot.worker.cost import cost_of_rounding
 from bot.worker.distance import Positions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
@@ -80,7 +81,7 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
     reference = json.loads((Path(task.reference) / "reference.json").read_text(encoding="utf-8"))
     feed = Feed(report) if task.streamed else None
     checks = _Checks()
-    measured: dict[str, Json] = {"runtime": "", "cost": None, "own_weights": None}
+    measured: dict[str, Json] = {"runtime": "", "cost": None, "own_weights": None, "rounding": None}
     measured |= dict.fromkeys(("distances", "stretches", "generations", "read_differently"), ())
     loaded: list[Runtime] = []
 
@@ -150,7 +151,9 @@ def _predictions(
     checks.run("stop tokens", lambda: parity.stop_tokens(runtime, reference))
     checks.run("generation", answer)
     checks.run("predictions", read_windows)
+    rounding = cost_of_rounding(positions, reference, task.variant.precision)
     found = {
+        "rounding": None if rounding is None else rounding.to_json(),
         "read_differently": parity.known_differences(runtime, reference, task.read_differently),
         "generations": [g.to_json() for g in generations],
         "distances": [d.to_json() for d in distance.distances(positions)],
@@ -209,7 +212,14 @@ def _windows(
             got = run(window["ids"], window["scored"])
             kl, same, excess = distance.compare(expected, got, [text[i + 1] for i in at], threads=task.threads)
             yield Positions(
-                side=window["side"], kind=window["kind"], setting=setting, at=at, kl=kl, same=same, excess=excess
+                window=window["file"],
+                side=window["side"],
+                kind=window["kind"],
+                setting=setting,
+                at=at,
+                kl=kl,
+                same=same,
+                excess=excess,
             )
             done += 1
     report.progress("measuring", total, total, "windows")

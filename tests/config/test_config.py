@@ -60,7 +60,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         work = "scratch"
         threads = 3
         [verify]
-        gates = { int4 = 0.5, fp32 = 1 }
+        cost = { int4 = 0.5, fp32 = 1 }
         [publish]
         namespace = "phi-people"
         private = true
@@ -70,10 +70,10 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         hub=tables.HubTable(endpoint="http://127.0.0.1:8080"),
         watch=tables.WatchTable(authors=("microsoft", "phi-people"), include=("Phi-4*",), exclude=("*-onnx",)),
         build=tables.BuildTable(variants=("gguf/q4_k_m", "mlx"), work=tmp_path / "scratch", threads=3),
-        verify=tables.VerifyTable(gates=tables.GatesTable(int4=0.5, fp32=1.0)),
+        verify=tables.VerifyTable(cost=tables.CostTable(int4=0.5, fp32=1.0)),
         publish=PublishTable(namespace="phi-people", private=True),
     )
-    assert (got.gate("int4"), got.gate("fp32"), got.gate("int8")) == (0.5, 1.0, tables.GatesTable().int8)
+    assert (got.times("int4"), got.times("fp32"), got.times("int8")) == (0.5, 1.0, tables.CostTable().int8)
 
 
 def test_a_table_of_a_name_of_the_persons_own_is_a_runner() -> None:
@@ -139,9 +139,9 @@ def test_a_config_cannot_be_changed() -> None:
         Config().build.threads = 1  # type: ignore[misc]
 
 
-def test_every_precision_of_the_catalogue_has_a_gate() -> None:
+def test_every_precision_of_the_catalogue_has_a_policy() -> None:
     for variant in catalogue.all_variants().values():
-        assert 0 < Config().gate(variant.precision) < math.inf
+        assert 0 < Config().times(variant.precision) < math.inf
 
 
 # ---- what is wrong -------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ WRONG = {
         'unknown key "buidl" at the top; did you mean build? Allowed are the tables hub, run, watch,',
     ),
     "# mine\nthreads = 3": (2, 'unknown key "threads" at the top; it belongs in [build]'),
-    "[verify.gates]\nint4 = 1\nint44 = 1": (3, "did you mean int4?"),
+    "[verify.cost]\nint4 = 1\nint44 = 1": (3, "did you mean int4?"),
     '"a\\nb" = 1': (1, 'unknown key "a\\nb" at the top. Allowed'),
     "build = 3": (1, "build is 3; allowed is a table [build]"),
     "[[build]]": (1, "build is a list; allowed is a table [build]"),
@@ -186,13 +186,20 @@ WRONG = {
         'watch.include[0] is "microsoft/Phi-*"; allowed is a pattern on a model',
     ),
     "[watch]\nexclude = 'x'": (2, 'watch.exclude is "x"; allowed is a list of'),
-    "verify.gates = { int4 = 0 }": (1, "verify.gates.int4 is 0; allowed is a number above 0, in nats per token"),
-    "[verify.gates]\nint4 = -1.5": (2, "verify.gates.int4 is -1.5"),
-    "[verify]\ngates.int4 = inf": (2, "verify.gates.int4 is Infinity; allowed is a finite number above 0"),
-    "[verify]\ngates.int4 = nan": (2, "verify.gates.int4 is NaN; allowed is a finite number above 0"),
+    "verify.cost = { int4 = 0 }": (
+        1,
+        "verify.cost.int4 is 0; allowed is a number above 0, in multiples of the cost of plain rounding",
+    ),
+    "[verify.cost]\nint4 = -1.5": (2, "verify.cost.int4 is -1.5"),
+    "[verify]\ncost.int4 = inf": (2, "verify.cost.int4 is Infinity; allowed is a finite number above 0"),
+    "[verify]\ncost.int4 = nan": (2, "verify.cost.int4 is NaN; allowed is a finite number above 0"),
+    "[build]\n[verify.gates]\nint4 = 0.2": (
+        2,
+        "verify.gates is gone: bounds in nats hold for no two models. Set [verify.cost]",
+    ),
     "[plan]\nmax_cost = inf": (2, "plan.max_cost is Infinity; allowed is a finite number, 0 or above"),
     "[build]\nthreads = 0x1" + "0" * 5000: (2, "threads is a number of more than 60 digits; allowed is a whole number"),
-    "verify.gates = 0.5": (1, "verify.gates is 0.5; allowed is a table [verify.gates]"),
+    "verify.cost = 0.5": (1, "verify.cost is 0.5; allowed is a table [verify.cost]"),
     "[publish]\nprivate = 'no'": (2, 'publish.private is "no"; allowed is true or false'),
     "[publish]\nprivate = 1": (2, "publish.private is 1"),
     "[publish]\nnamespace = 'me/you'": (
@@ -355,7 +362,7 @@ settings_of_a_file = st.fixed_dictionaries(
         "verify": st.fixed_dictionaries(
             {},
             optional={
-                "gates": st.dictionaries(
+                "cost": st.dictionaries(
                     st.sampled_from(["int4", "fp32", "int7"]),
                     st.one_of(st.floats(-1, 9), st.integers(-1, 9), wrong_types),
                 )

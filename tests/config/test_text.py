@@ -30,7 +30,7 @@ variants = ["gguf/q4_k_m", "mlx"]
 work = "here"
 threads = 3
 
-[verify.gates]
+[verify.cost]
 int4 = 0.125
 
 [plan]

@@ -122,10 +122,10 @@ def test_each_step_alone_takes_the_output_of_the_one_before_it(new_world: Callab
 def test_a_variant_that_fails_is_not_published_and_the_rest_is(new_world: Callable[[str], World]) -> None:
     world = new_world("strict")
     config = world.folder / "phi-bot.toml"
-    config.write_text(config.read_text() + "\n[verify.gates]\nint4 = 1e-9\n")
+    config.write_text(config.read_text() + "\n[verify.cost]\nint4 = 1e-9\n")
     done = world.phi_bot("run", MODEL, "--variants", "gguf/q4_k_m,gguf/q8_0")
     assert done.returncode == IncompleteError.exit_code
-    assert "gguf/q4_k_m failed: distance" in done.stdout
+    assert "gguf/q4_k_m failed: cost of rounding: a faithful conversion" in done.stdout
     files = api(world).list_repo_files("strict/Phi-3.5-sample-instruct-GGUF")
     assert [f for f in files if f.endswith(".gguf")] == ["Phi-3.5-sample-instruct-Q8_0.gguf"]
 

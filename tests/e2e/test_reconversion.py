@@ -139,12 +139,12 @@ def test_code_that_writes_the_same_bytes_ends_the_question(head: Path, work: Pat
 def test_a_gate_of_the_head_has_its_verdict_and_a_dry_run_builds_the_canary_all_the_same(
     head: Path, work: Path
 ) -> None:
-    (head / "phi-bot.toml").write_text("[run]\ndry_run = true\n[verify.gates]\nint8 = 1e-9\n")
-    found = compare(ROOT, head, work, "--family", DEFAULT)
-    assert [(r.variant, r.verdict) for r in found.rows] == [("gguf/q8_0", "fails the gate")]
+    (head / "phi-bot.toml").write_text("[run]\ndry_run = true\n[verify.cost]\nint4 = 1e-9\n")
+    found = compare(ROOT, head, work, "--family", DEFAULT, "--variants", "gguf/q4_k_m")
+    assert [(r.variant, r.verdict) for r in found.rows] == [("gguf/q4_k_m", "fails the gate")]
     after = found.rows[0].after
     assert after is not None
-    assert "at most 1e-09 allowed" in after.reason
+    assert "of poor quality for its bits" in after.reason
     assert after.figures == found.rows[0].before.figures  # type: ignore[union-attr]
 
 
@@ -159,16 +159,16 @@ def tune(weights: Path) -> None:
 def test_a_fine_tune_is_measured_against_its_own_original(work: Path, sample: Path, tmp_path: Path) -> None:
     for side in ("before", "after"):
         shutil.copytree(sample, tmp_path / side / "model")
-    (tmp_path / "before" / "phi-bot.toml").write_text("[verify.gates]\nint8 = 1e-9\n")
-    (tmp_path / "after" / "phi-bot.toml").write_text("[verify.gates]\nint8 = 1\n")  # of the head: nobody asked it
+    (tmp_path / "before" / "phi-bot.toml").write_text("[verify.cost]\nint4 = 1e-9\n")
+    (tmp_path / "after" / "phi-bot.toml").write_text("[verify.cost]\nint4 = 1\n")  # of the head: nobody asked it
     tune(tmp_path / "after" / "model" / "model.safetensors")
     found = compare(
         tmp_path / "before", tmp_path / "after", work, "--model", "model", "--variants", "gguf/q8_0,gguf/q4_k_m"
     )
     assert [c.what for c in found.changes] == ["model"]
     assert [(r.variant, r.after.status if r.after else "") for r in found.rows] == [
-        ("gguf/q4_k_m", "verified"),
-        ("gguf/q8_0", "outside the gate"),
+        ("gguf/q4_k_m", "outside the gate"),
+        ("gguf/q8_0", "verified"),
     ]
     alone = compare(tmp_path, tmp_path / "after", work, "--model", "model", "--variants", "gguf/q8_0")
     assert [r.verdict for r in alone.rows] == ["new"]

@@ -173,11 +173,11 @@ def test_a_template_is_its_format_and_a_shared_one_all(head: Path) -> None:
 
 
 def test_a_configuration_is_its_keys_and_its_gates(head: Path) -> None:
-    (head / "phi-bot.toml").write_text('[watch]\ninclude = ["phi-4*"]\n[verify.gates]\nint4 = 0.1\n')
+    (head / "phi-bot.toml").write_text('[watch]\ninclude = ["phi-4*"]\n[verify.cost]\nint4 = 1.1\n')
     seen = found(code_of(ROOT), code_of(head))
     assert [(c.what, c.name, c.before, c.after) for c in seen] == [
-        ("gate", "int4", "0.2", "0.1"),
-        ("config", "verify.gates.int4", "", "0.1"),
+        ("gate", "int4", "1.5", "1.1"),
+        ("config", "verify.cost.int4", "", "1.1"),
         ("config", "watch.include", "", '["phi-4*"]'),
     ]
 

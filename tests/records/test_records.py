@@ -31,7 +31,17 @@ from bot.records.artifacts import (
 )
 from bot.records.base import NOT_EMPTY, bounds, pattern
 from bot.records.digests import build_key, content_digest, digest_of, is_content
-from bot.records.evidence import Check, Distance, Evidence, Figures, KnownBehaviour
+from bot.records.evidence import (
+    COST,
+    Check,
+    Distance,
+    Evidence,
+    Figures,
+    KnownBehaviour,
+    OwnWeights,
+    RoundingCost,
+    judge,
+)
 from tests.filled import DIGEST, filled, json_values, texts
 from tests.pages.cards.examples import GGUF
 
@@ -418,6 +428,7 @@ def _evidence(**changes: Any) -> Evidence:
         "checks": (Check(name="a", passed=True, detail=""),),
         "distances": (distance("short", 0.01), distance("long", 0.5), distance("short", 0.9, "another setting")),
         "stretches": (),
+        "rounding": None,
         "own_weights": None,
         "cost": None,
         "gate": 0.2,
@@ -437,6 +448,66 @@ def test_the_gate_is_held_against_the_worse_side_that_is_not_known_to_differ() -
     assert _evidence(known_behaviours=known).mean_kl is None
     elsewhere = KnownBehaviour(name="n", side="long", reference="u", setting="another setting")
     assert _evidence(known_behaviours=(elsewhere,)).mean_kl == 0.5
+
+
+def _cost(kl: float, plain: float = 0.1) -> RoundingCost:
+    return RoundingCost(
+        tokens=140,
+        mean_kl=kl,
+        error=kl / 10,
+        plain_kl=plain,
+        plain_error=plain / 10,
+        ratio_error=0.1,
+    )
+
+
+def _judged(times: float, **changes: Any) -> dict[str, Check]:
+    return {c.name: c for c in judge(_evidence(**changes), times).checks}
+
+
+def test_a_policy_is_a_multiple_of_plain_rounding() -> None:
+    assert judge(_evidence(rounding=_cost(0.14)), 1.5).gate == pytest.approx(0.15, abs=1e-5)
+    assert _judged(1.5, rounding=_cost(0.0, plain=0.0))[COST].passed
+    assert _judged(1.5, rounding=_cost(0.14))[COST].passed
+    assert not _judged(1.3, rounding=_cost(0.14))[COST].passed
+    assert not _judged(1.5, rounding=_cost(0.16))[COST].passed
+
+
+def test_what_the_arithmetic_of_a_runtime_costs_is_allowed_on_top() -> None:
+    assert not _judged(1.5, rounding=_cost(0.16))[COST].passed
+    own = OwnWeights(tokens=256, mean_kl=0.01, rounding_kl=0.01)
+    assert _judged(1.5, rounding=_cost(0.16), own_weights=own)[COST].passed
+    assert _judged(1.5, rounding=_cost(0.01, plain=0.0), own_weights=own)[COST].passed
+
+
+def test_a_file_over_the_policy_is_no_fault_where_nothing_else_is_wrong() -> None:
+    wrong = (Check(name="weights", passed=False, detail="one row is another"),)
+    said = "a faithful conversion, but of poor quality for its bits"
+    assert said in _judged(1.5, rounding=_cost(0.2))[COST].detail
+    assert said not in _judged(1.5, rounding=_cost(0.1))[COST].detail
+    assert said not in _judged(1.5, rounding=_cost(0.2), checks=wrong)[COST].detail
+
+
+def test_a_policy_takes_the_place_of_the_one_before() -> None:
+    once = judge(_evidence(rounding=_cost(0.14)), 1.0)
+    again = judge(once, 1.5)
+    assert [c.name for c in again.checks] == [c.name for c in once.checks]
+    assert not once.passed
+    assert again.passed
+
+
+def test_a_known_behaviour_on_short_texts_is_not_held_against_the_cost_of_rounding() -> None:
+    known = (KnownBehaviour(name="long factors everywhere", side="short", reference="u"),)
+    found = _judged(1.5, rounding=_cost(9.0), known_behaviours=known)
+    assert found[COST].passed
+    assert "long factors everywhere (u)" in found[COST].detail
+
+
+def test_a_side_far_behind_the_beginnings_of_windows_is_a_fault() -> None:
+    assert _judged(1.5, rounding=_cost(0.13))["distance, long windows"].passed  # 0.5 nats there: less than 4 times
+    found = _judged(1.5, rounding=_cost(0.1))
+    assert not found["distance, long windows"].passed
+    assert found["distance, short windows"].passed
 
 
 def test_evidence_without_checks_proves_nothing() -> None:

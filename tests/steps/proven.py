@@ -21,7 +21,7 @@ from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, Side
 from bot.source.prompt import Prompt
 from bot.workspace import write_json
 from tests.formats.hooks import hooks
-from tests.pages.cards.examples import GGUF, distance
+from tests.pages.cards.examples import GGUF, cost, distance
 from tests.source import models
 
 MODEL = "microsoft/Phi-9-mini"
@@ -91,8 +91,9 @@ def evidence(build: BuildRecord, of: Release, *, kl: float) -> Evidence:
         checks=tuple(Check(name=name, passed=True, detail="as it should be") for name in CHECKS),
         distances=tuple(distance(side, kl, 0.95) for side in sides),
         stretches=(),
+        rounding=cost(kl, kl),
         known_behaviours=form.known_behaviours(of.config),
         read_differently=(),
         reference_digest=reference.digest(of),
     )
-    return judge(measured, Config().gate(build.variant.precision))
+    return judge(measured, Config().times(build.variant.precision))

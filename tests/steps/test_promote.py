@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 
 from bot.config import Config
 from bot.config.places import PublishTable
-from bot.config.tables import BuildTable, GatesTable, RunTable, VerifyTable, WatchTable
+from bot.config.tables import BuildTable, CostTable, RunTable, VerifyTable, WatchTable
 from bot.errors import ConfigError, ForeignRepoError
 from bot.formats import recipes
 from bot.hub import client
@@ -289,6 +289,10 @@ def test_a_release_that_the_hub_does_not_have(world: World) -> None:
         (lambda e: e["distances"][0].update(tokens=0), "has not been measured"),
         (lambda e: e["distances"][0]["figures"].update(mean_kl=-1.0), "has not been measured"),
         (lambda e: e["distances"][0]["figures"].update(mean_kl=0.5), "outside the gates"),
+        (lambda e: e.update(rounding=None), "does not say what rounding cost"),
+        (lambda e: e["rounding"].update(tokens=0), "does not say what rounding cost"),
+        (lambda e: e["rounding"].update(plain_kl=-1.0), "does not say what rounding cost"),
+        (lambda e: e["rounding"].update(mean_kl=0.5), "outside the gates"),
         (
             lambda e: e.update(known_behaviours=[KnownBehaviour(name="n", side="short", reference="r").to_json()]),
             "known",
@@ -307,8 +311,8 @@ def test_evidence_that_proves_nothing(world: World, change: Callable[[dict[str, 
 
 def test_the_gates_are_those_of_who_promotes(world: World) -> None:
     world.stage(world.build(kl=0.1))
-    strict = replace(world.config, verify=VerifyTable(gates=GatesTable(int4=0.05)))
-    assert "at most 0.05 allowed" in why(world.promote(config=strict))
+    strict = replace(world.config, verify=VerifyTable(cost=CostTable(int4=0.5)))
+    assert "of poor quality for its bits" in why(world.promote(config=strict))
     assert world.promote().failures == ()
 
 

@@ -19,6 +19,7 @@ def logits(seed: int, positions: int = 70) -> Array:
 
 def positions(kl: Array, *, side: Side = "short", kind: str = "prose", setting: str = "", first: int = 0) -> Positions:
     return Positions(
+        window=f"{kind}.npy",
         side=side,
         kind=kind,
         setting=setting,

@@ -7,7 +7,7 @@ from bot import format_folders
 from bot.errors import RecordError
 from bot.formats import recipes
 from bot.formats.registry import Format, all_formats
-from bot.pages import figures, templates
+from bot.pages import figures, numbers, templates
 from bot.pages.cards import metadata
 from bot.records.artifacts import Json, Release, RepoRecord
 from bot.source.prompt import Prompt
@@ -45,8 +45,8 @@ def render_card(
         choices=choices,
         close=figures.CLOSE_PERCENT,
         measured=figures.measured(rows, release),
-        figure=figures.with_error,
-        nats=figures.nats,
+        figure=numbers.with_error,
+        nats=numbers.nats,
         pictures=pictures,
         prompt=prompt,
         context=figures.context(release),

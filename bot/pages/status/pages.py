@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from bot import format_folders
 from bot.formats.registry import all_formats
-from bot.pages.figures import nats, percent
 from bot.pages.markdown import is_web_address
+from bot.pages.numbers import nats, percent
 from bot.pages.status import chart
 from bot.pages.status.records import STATES, Quality, State, Status
 from bot.pages.status.rows import StatusRow, rows_of

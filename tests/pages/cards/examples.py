@@ -23,6 +23,7 @@ from bot.records.evidence import (
     Figures,
     KnownBehaviour,
     OwnWeights,
+    RoundingCost,
     RunningCost,
     Side,
     Stretch,
@@ -182,6 +183,7 @@ def proven(
         ),
         distances=tuple(distances),
         stretches=tuple(s for d in distances for s in stretches(d)) if long else (),
+        rounding=cost(short[0], 1.1 * short[0] if precision.startswith("int") else 0.0),
         own_weights=OwnWeights(tokens=256, mean_kl=0.0039, rounding_kl=0.0044),
         cost=RunningCost(load_seconds=1.24, peak_memory=3_100_000_000, prefill_rate=61.4, decode_rate=9.13, threads=4),
         gate=0.2,
@@ -192,6 +194,19 @@ def proven(
         reference_digest=sha256("the reference"),
     )
     return ProvenBuild(build=build, evidence=evidence)
+
+
+def cost(kl: float, plain: float) -> RoundingCost:
+    """Return what rounding cost, with errors of a twentieth; the ratio's is smaller, as both are of the same tokens."""
+    ratio_error = 0.01 if plain else 0.0
+    return RoundingCost(
+        tokens=140,
+        mean_kl=kl,
+        error=kl / 20,
+        plain_kl=plain,
+        plain_error=plain / 20,
+        ratio_error=ratio_error,
+    )
 
 
 def gguf(name: str, precision: str, size: int, short: tuple[float, float], long: tuple[float, float]) -> ProvenBuild:

@@ -14,7 +14,7 @@ from bot.formats import recipes
 from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 from bot.pages.cards import render_card
-from bot.pages.figures import with_error
+from bot.pages.numbers import with_error
 from bot.records.artifacts import Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
 from bot.records.evidence import Check, KnownBehaviour
 from bot.source.chat_template import ChatFormat
@@ -115,7 +115,8 @@ def test_the_same_record_gives_the_same_card(format_name: str) -> None:
 def test_the_file_table_holds_the_measurements() -> None:
     head, *rows = table(card(GGUF), "Size")
     assert head == [
-        "File", "Size", "Mean KL, short", "Mean KL, long", "Top-1 (%)", "Perplexity", "Precision",
+        "File", "Size", "Mean KL, short", "Mean KL, long", "Beside plain rounding", "Top-1 (%)",
+        "Perplexity", "Precision",
     ]  # fmt: skip
     expected = [
         ["Q2_K", "1.4 GB", "0.310 ± 0.016", "0.287 ± 0.015", "81.1 / 82.3", "1.1551 / 1.1436", "int2 (3.0)"],
@@ -123,7 +124,9 @@ def test_the_file_table_holds_the_measurements() -> None:
         ["Q8_0", "4.1 GB", "0.00080 ± 0.00004", "0.00070 ± 0.00004", "99.0 / 99.1", "1.0004 / 1.0004", "int8 (8.5)"],
         ["F16", "7.6 GB", "0.00002 ± 0.00001", "0.00001 ± 0.00001", "99.8 / 99.9", "1.0000 / 1.0000", "fp16 (16.0)"],
     ]  # fmt: skip
+    beside = [row.pop(4) for row in rows]
     assert rows == [[f"`Phi-3.5-mini-instruct-{name}.gguf`", *figures] for name, *figures in expected]
+    assert beside == ["0.91 ± 0.01", "0.91 ± 0.01", "0.91 ± 0.01", "none"]
 
 
 def test_every_figure_is_there_with_its_error() -> None:
@@ -188,14 +191,33 @@ def test_a_model_without_a_switch_has_one_figure() -> None:
     body = card(
         record(proven("gguf/q8_0", "int8", {"a-Q8_0.gguf": 4_000_000_000}, (0.0007, 1.0))), release=plain_release
     )
-    assert [c.replace("&nbsp;", " ") for c in tables(body)[0][1][2:5]] == ["0.00070 ± 0.00004", "100.0", "1.0004"]
+    assert [c.replace("&nbsp;", " ") for c in tables(body)[0][1][2:6]] == [
+        "0.00070 ± 0.00004",
+        "0.91 ± 0.01",
+        "100.0",
+        "1.0004",
+    ]
     assert "LongRoPE" not in body
 
 
-def test_the_bounds_are_named() -> None:
+def test_the_cost_of_rounding_stands_beside_that_of_plain_rounding() -> None:
     strict = replace(GGUF.builds[3].evidence, gate=0.02)
-    body = card(record(GGUF.builds[2], ProvenBuild(build=GGUF.builds[3].build, evidence=strict)))
-    assert "The bound is 0.2 for int4, 0.02 for int8." in plain(body)
+    body = card(record(GGUF.builds[0], ProvenBuild(build=GGUF.builds[3].build, evidence=strict)))
+    by_file = {row[0]: row for row in tables(body)[0][1:]}
+    assert [by_file[name][4].replace("&nbsp;", " ") for name in by_file] == ["0.91 ± 0.01", "none"]
+    found = next(t for t in tables(body) if "Plain rounding" in t[0])
+    assert [c.replace("&nbsp;", " ") for c in found[1][1:]] == [
+        "140",
+        "0.00080 ± 0.00004",
+        "0.00088 ± 0.00005",
+        "0.91 ± 0.01",
+        "0.0200",
+    ]
+
+
+def test_a_card_tells_a_right_conversion_from_the_cost_of_its_bits() -> None:
+    assert "Whether the conversion is right" in plain(card(GGUF))
+    assert "And what their bits cost" in plain(card(GGUF))
 
 
 def test_the_switch_is_named() -> None:
@@ -235,7 +257,7 @@ def test_a_hub_shows_its_pictures_and_its_folded_parts() -> None:
         ["Every figure, with its standard error"],
         ["Every check"],
     ]
-    assert folded[0].count("<table>") == 2
+    assert folded[0].count("<table>") == 3
 
 
 # ---- which one -----------------------------------------------------------------------------------------------
