@@ -25,8 +25,8 @@ names the checks that failed; `n/a`: the fault makes no sense in that format.
 {rows}
 
 The checks are those of [verification](verification.md). Distances are the last line of defence, not the first: on a
-small model some of these faults change the predictions no more than quantizing does. That is why weights and rotary
-embeddings are compared directly.
+small model some of these faults change the predictions no more than quantizing does. That is why weights, rotary
+embeddings and constants are compared directly.
 """
 
 

@@ -1,5 +1,6 @@
 """Faults in files that are built, as if the format's own tool had written them so: what those of all formats share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.controls.checkpoint import Array, bfloat16, change_json, float32
 
 DOUBLED_SCALE = "one quantization scale doubled"
 LARGER_SCALE = "one quantization scale a twentieth too large"
+SHIFTED_BLOCK = "the zero point of one block off by one"
 NO_STOP_TOKEN = "the end of a turn no stop token"
 OTHER_PRE_TOKENIZER = "another pre-tokenizer"  #: numbers are split into threes; then they are not
 
@@ -32,23 +34,33 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def scale_of(scales: Array, fault: str) -> int:
-    """Return which of a matrix's scales a fault is put into: the largest is doubled, the median grows a little."""
+    """Return which of a matrix's blocks a fault is put into: where a scale is doubled the largest, else the median."""
     order = np.argsort(np.abs(scales), axis=None)
     return int(order[-1] if fault == DOUBLED_SCALE else order[len(order) // 2])
 
 
 def enlarge(path: Path, place: int, kind: str, fault: str) -> None:
     """Change the scale at a place of a file as a fault says: of a type of numpy's, or bfloat16."""
-    width = 2 if kind == "bfloat16" else np.dtype(kind).itemsize
+    if kind == "bfloat16":
+        change_at(path, place, "<u2", lambda scale: bfloat16(float32(scale) * np.float32(FACTORS[fault])))
+    else:
+        change_at(path, place, kind, lambda scale: scale * FACTORS[fault])
+
+
+def change_at(path: Path, place: int, kind: str, change: Callable[[Array], Array], count: int = 1) -> None:
+    """Change so many numbers at a place of a file, of a type of numpy's."""
     with path.open("r+b") as file:
         file.seek(place)
-        stored = file.read(width)
-        if kind == "bfloat16":
-            new = bfloat16(float32(np.frombuffer(stored, "<u2")) * np.float32(FACTORS[fault])).tobytes()
-        else:
-            new = (np.frombuffer(stored, kind) * FACTORS[fault]).astype(kind).tobytes()
+        stored = np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind)
         file.seek(place)
-        file.write(new)
+        file.write(change(stored).astype(kind).tobytes())
+
+
+def next_nibble(codes: Array, number: int = 0) -> Array:
+    """Return bytes with one more in the half that has the even numbers, or the odd ones; 15 becomes 14."""
+    shift = 4 * (number % 2)
+    code = codes >> shift & 15
+    return codes & ~np.uint8(15 << shift) | np.where(code < 15, code + 1, 14).astype(np.uint8) << shift
 
 
 def forget_stop_token(path: Path) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 
 from bot.catalogue.families import DEFAULT
 from bot.records.artifacts import Json
-from tests.controls.artifacts import DOUBLED_SCALE, LARGER_SCALE, NO_STOP_TOKEN, OTHER_PRE_TOKENIZER, cut_short
+from tests.controls.artifacts import (
+    DOUBLED_SCALE,
+    LARGER_SCALE,
+    NO_STOP_TOKEN,
+    OTHER_PRE_TOKENIZER,
+    SHIFTED_BLOCK,
+    cut_short,
+)
 from tests.controls.checkpoint import Tensors, bfloat16, change_json, change_tensors, float32
 from tests.formats.hooks import Damage, all_hooks, hooks
 
@@ -108,6 +115,13 @@ def _wrong_base(source: Path) -> None:
     change_json(source / "config.json", change)
 
 
+def _larger_epsilon(source: Path) -> None:
+    def change(config: Json) -> None:
+        config["rms_norm_eps"] *= 10
+
+    change_json(source / "config.json", change)
+
+
 def _exchange_factors(source: Path) -> None:
     def change(config: Json) -> None:
         rope = config["rope_scaling"]
@@ -177,6 +191,8 @@ FAULTS = (
     Fault(name="norm weights dropped", seen_by="weights", source=_drop_norms),
     Fault(name=DOUBLED_SCALE, seen_by="weights"),
     Fault(name=LARGER_SCALE, seen_by="weights"),
+    Fault(name=SHIFTED_BLOCK, seen_by="weights"),
+    Fault(name="an epsilon ten times as large", seen_by="constants", source=_larger_epsilon),
     Fault(name="output matrix not tied", seen_by="weights", source=_untie, family="phi-4-mini"),
     Fault(name=NO_STOP_TOKEN, seen_by="stop tokens"),
     Fault(name=OTHER_PRE_TOKENIZER, seen_by="tokenizer", family="phi-4-mini"),

@@ -14,11 +14,14 @@ from tests.controls.artifacts import (
     FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
+    SHIFTED_BLOCK,
+    change_at,
     enlarge,
     only,
     replace_bytes,
     scale_of,
 )
+from tests.controls.checkpoint import Array
 from tests.formats.hooks import ByHand, Hooks, Journey
 from tests.worker.running import run_python
 
@@ -49,6 +52,7 @@ print(tensor.data_offset, tensor.data.size)
 """
 
 _BLOCK = 144  # bytes of 256 weights of Q4_K
+_MINIMUMS = 8  # bytes before the first of the minimums of its eight blocks
 _THREADS = 2
 _QUANTIZE = """
 import ctypes, sys
@@ -63,11 +67,23 @@ _CONVERTED = {"F32", "F16", "BF16"}  # types that the converter writes itself
 
 
 def _enlarge_a_scale(folder: Path, fault: str) -> None:
+    path, start, scales = _blocks(folder)
+    enlarge(path, start + _BLOCK * scale_of(scales, fault), "<f2", fault)
+
+
+def _blocks(folder: Path) -> tuple[Path, int, Array]:
+    """Return the file, the place of a matrix in it, and the scale of each of its blocks."""
     path = only(folder, "*.gguf")
     start, size = map(int, run_python(ensure("gguf", Silent()), _SCALES, path).split())
     blocks = np.frombuffer(path.read_bytes()[start : start + size], np.uint8).reshape(-1, _BLOCK)
-    scales = blocks[:, :2].copy().view("<f2")
-    enlarge(path, start + _BLOCK * scale_of(scales, fault), "<f2", fault)
+    return path, start, blocks[:, :2].copy().view("<f2")
+
+
+def _shift_a_minimum(folder: Path) -> None:
+    """Change what all weights of a block of 32 are moved by: the first minimum of its super-block, in 6 bits."""
+    path, start, scales = _blocks(folder)
+    place = start + _BLOCK * scale_of(scales, SHIFTED_BLOCK) + _MINIMUMS
+    change_at(path, place, "u1", lambda packed: np.where(packed & 63 < 63, packed + 1, packed - 1))
 
 
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
@@ -90,6 +106,7 @@ HOOKS = Hooks(
     by_hand=ByHand(commands=_commands, memory=0.15, between=2),
     faults={
         **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        SHIFTED_BLOCK: _shift_a_minimum,
         # llama.cpp knows the token by its text: to stop being a stop token it needs another text.
         NO_STOP_TOKEN: lambda folder: replace_bytes(only(folder, "*.gguf"), b"<|end|>", b"<|End|>"),
         OTHER_PRE_TOKENIZER: lambda folder: replace_bytes(only(folder, "*.gguf"), b"gpt-4o", b"falcon"),

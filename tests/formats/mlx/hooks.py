@@ -14,13 +14,15 @@ from tests.controls.artifacts import (
     FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
+    SHIFTED_BLOCK,
     TOKENIZER_FILES,
+    change_at,
     enlarge,
     forget_stop_token,
     scale_of,
     split_differently,
 )
-from tests.controls.checkpoint import float32
+from tests.controls.checkpoint import Array, bfloat16, float32
 from tests.formats.hooks import ByHand, Hooks, Journey
 
 _PROGRAM = """
@@ -41,16 +43,27 @@ def _alike(evidence: Evidence) -> int | None:
 
 
 def _enlarge_a_scale(folder: Path, fault: str) -> None:
+    path, start, scales, _ = _groups(folder)
+    enlarge(path, start + 2 * scale_of(scales, fault), "bfloat16", fault)
+
+
+def _shift_a_bias(folder: Path) -> None:
+    path, _, scales, biases = _groups(folder)
+    group = scale_of(scales, SHIFTED_BLOCK)
+    change_at(path, biases + 2 * group, "<u2", lambda bias: bfloat16(float32(bias) + scales[group]))
+
+
+def _groups(folder: Path) -> tuple[Path, int, Array, int]:
+    """Return the file, the place of a matrix's scales in it, these scales, and the place of the biases."""
     path = folder / "model.safetensors"
     data = path.read_bytes()
     header_size = int.from_bytes(data[:8], "little")
     header: dict[str, Json] = json.loads(data[8 : 8 + header_size])
-    entry = next(e for n, e in header.items() if ".layers.1." in n and n.endswith(".scales"))
-    assert entry["dtype"] == "BF16"
-    start = 8 + header_size + entry["data_offsets"][0]
-    end = 8 + header_size + entry["data_offsets"][1]
-    scales = float32(np.frombuffer(data[start:end], "<u2"))
-    enlarge(path, start + 2 * scale_of(scales, fault), "bfloat16", fault)
+    name = next(n for n in header if ".layers.1." in n and n.endswith(".scales"))
+    scales, biases = header[name], header[name.replace(".scales", ".biases")]
+    assert scales["dtype"] == biases["dtype"] == "BF16"
+    start, end, other = (8 + header_size + place for place in (*scales["data_offsets"], biases["data_offsets"][0]))
+    return path, start, float32(np.frombuffer(data[start:end], "<u2")), other
 
 
 def _forget_stop_token(folder: Path) -> None:
@@ -74,6 +87,7 @@ HOOKS = Hooks(
     by_hand=ByHand(commands=_commands, memory=None),
     faults={
         **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        SHIFTED_BLOCK: _shift_a_bias,
         NO_STOP_TOKEN: _forget_stop_token,
         OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
     },

@@ -14,9 +14,12 @@ from tests.controls.artifacts import (
     FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
+    SHIFTED_BLOCK,
     TOKENIZER_FILES,
+    change_at,
     enlarge,
     forget_stop_token,
+    next_nibble,
     scale_of,
     split_differently,
 )
@@ -45,22 +48,32 @@ for ids, count in json.loads(sys.argv[2]):
 print(json.dumps(out))
 """
 
-# Prints where the scales of a matrix are in the file of weights, how many, and their type.
+# Prints where the scales of a matrix are in the file of weights, how many, and their type; where the weights of 4 bits
+# are, and how many bytes have those of a block.
 _SCALES = """
 import sys, onnx_ir
 model = onnx_ir.load(sys.argv[1] + "/model.onnx")
-name, value = next((n, v) for n, v in model.graph.initializers.items() if ".1.attn.qkv" in n and n.endswith("scales"))
-tensor = value.const_value
-scales = tensor.numpy()
-print(tensor.offset, scales.size, scales.dtype.str)
+node = next(n for n in model.graph if n.op_type == "MatMulNBits" and "layers.1/attn/qkv" in n.name)
+assert node.attributes["bits"].as_int() == 4 and len(node.inputs) == 3, "it has zero points"
+packed, scales = (v.const_value for v in node.inputs[1:3])
+print(scales.offset, scales.size, scales.numpy().dtype.str, packed.offset, packed.shape[-1])
 """
 
 
 def _enlarge_a_scale(folder: Path, fault: str) -> None:
-    start, count, kind = run_python(ensure("onnx", Silent()), _SCALES, folder).split()
     path = folder / "model.onnx.data"
+    start, count, kind, *_ = run_python(ensure("onnx", Silent()), _SCALES, folder).split()
     scales = np.fromfile(path, kind, int(count), offset=int(start))
     enlarge(path, int(start) + scales.itemsize * scale_of(scales, fault), kind, fault)
+
+
+def _shift_a_block(folder: Path) -> None:
+    """Change each weight of a block by a step: its zero point is 8, and not in the file."""
+    path = folder / "model.onnx.data"
+    start, count, kind, packed, size = run_python(ensure("onnx", Silent()), _SCALES, folder).split()
+    block = scale_of(np.fromfile(path, kind, int(count), offset=int(start)), SHIFTED_BLOCK)
+    place = int(packed) + int(size) * block
+    change_at(path, place, "u1", lambda codes: next_nibble(next_nibble(codes), 1), count=int(size))
 
 
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
@@ -79,6 +92,7 @@ HOOKS = Hooks(
     by_hand=ByHand(commands=_commands, memory=6.3),
     faults={
         **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        SHIFTED_BLOCK: _shift_a_block,
         NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "genai_config.json"),
         OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
     },

@@ -14,12 +14,16 @@ from tests.controls.artifacts import (
     FACTORS,
     NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
+    SHIFTED_BLOCK,
     TOKENIZER_FILES,
+    change_at,
     enlarge,
     forget_stop_token,
+    next_nibble,
     scale_of,
     split_differently,
 )
+from tests.controls.checkpoint import Array
 from tests.formats.hooks import ByHand, Hooks, Journey
 
 _PROGRAM = """
@@ -34,19 +38,32 @@ for ids, count in json.loads(sys.argv[2]):
 print(json.dumps(out))
 """
 
+_NUMPY = {"f16": "<f2", "u4": "u1"}  # of u4, two share a byte
+
 
 def _enlarge_a_scale(folder: Path, fault: str) -> None:
+    path, start, scales = _constant(folder, "scale", "f16")
+    enlarge(path, start + 2 * scale_of(scales, fault), "<f2", fault)
+
+
+def _shift_a_zero_point(folder: Path) -> None:
+    _, _, scales = _constant(folder, "scale", "f16")
+    path, start, _ = _constant(folder, "zero_point", "u4")
+    group = scale_of(scales, SHIFTED_BLOCK)
+    change_at(path, start + group // 2, "u1", lambda two: next_nibble(two, group))
+
+
+def _constant(folder: Path, what: str, kind: str) -> tuple[Path, int, Array]:
+    """Return the file of weights, the place in it of the scales or zero points of a matrix, and they: of what type."""
     for layer in ET.parse(folder / "openvino_model.xml").iter("layer"):  # noqa: S314
-        if layer.get("type") == "Const" and re.search(r"layers\.1\..*/scale$", layer.get("name", "")):
+        if layer.get("type") == "Const" and re.search(rf"layers\.1\..*/{what}$", layer.get("name", "")):
             data = layer.find("data")
             assert data is not None
-            assert data.get("element_type") == "f16"
+            assert data.get("element_type") == kind
             start, size = int(data.get("offset", "")), int(data.get("size", ""))
             path = folder / "openvino_model.bin"
-            scales = np.frombuffer(path.read_bytes()[start : start + size], "<f2")
-            enlarge(path, start + 2 * scale_of(scales, fault), "<f2", fault)
-            return
-    raise AssertionError("no scale of layer 1")
+            return path, start, np.frombuffer(path.read_bytes()[start : start + size], _NUMPY[kind])
+    raise AssertionError(f"no {what} of layer 1")
 
 
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
@@ -65,6 +82,7 @@ HOOKS = Hooks(
     by_hand=ByHand(commands=_commands, memory=2.6, between=2),
     faults={
         **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
+        SHIFTED_BLOCK: _shift_a_zero_point,
         NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "generation_config.json"),
         OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "openvino_tokenizer.bin"),
     },
