@@ -168,10 +168,13 @@ def _environment(home: Path, hub: RunningHub) -> dict[str, str]:
     program = programs / "phi-bot"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bot.cli "$@"\n')
     program.chmod(0o755)
+    temporary = home / "tmp"  # `phi-bot clean` lists what killed processes left in the temporary folder
+    temporary.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PHI_BOT", "GITHUB_"))}
     return kept | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(home),
+        "TMPDIR": str(temporary),
         "PHI_BOT_CACHE": str(home / "cache"),
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": hub.token,

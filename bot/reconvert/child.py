@@ -1,18 +1,22 @@
 """Run the code of a side in a child process: no token, a time limit, a bound on what it prints.
 
+What runs is what the comparison reads: a copy of the side's files, without the bytecode in its checkout, which Python
+could run in place of the source. Workers inside toolchains start from the copy too.
+
 Nothing here keeps a stranger's code from files that the machine's user may read: that is the job of the machine, which
 has no secret on it (docs/reconversion.md). Only the secrets of this process are kept from it.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -38,10 +42,14 @@ class StoppedError(ChildError):
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Code to run: ``root`` is the folder with ``bot/`` in it, ``folder`` the one with phi-bot.toml."""
+    """Code to run: ``root`` is the folder with ``bot/`` in it, ``folder`` the one with phi-bot.toml.
+
+    ``copy`` is the folder with a copy of ``bot/`` that runs in its place.
+    """
 
     root: Path
     folder: Path
+    copy: Path | None = None
 
     @property
     def python(self) -> Path:
@@ -62,6 +70,19 @@ def ours(folder: Path) -> Code:
     return Code(root=_OURS, folder=folder)
 
 
+@contextmanager
+def copied(code: Code) -> Iterator[Code]:
+    """Copy a side's code for the block, without its bytecode. This very code, which is trusted, runs where it is."""
+    if code.copy is not None or code.root == _OURS:
+        yield code
+        return
+    with temporary.folder("code-") as folder:
+        for name in ("bot", "templates"):
+            if (code.root / name).is_dir():
+                shutil.copytree(code.root / name, folder / name, symlinks=True, ignore=_not_copied)
+        yield replace(code, copy=folder)
+
+
 def run(
     code: Code, arguments: Sequence[str], *, seconds: float, network: bool = False
 ) -> subprocess.CompletedProcess[str]:
@@ -71,6 +92,7 @@ def run(
     than ``seconds`` or prints more than 32 MiB.
     """
     with (
+        copied(code) as own,
         temporary.folder("side-") as home,
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -81,7 +103,7 @@ def run(
             stdout=out,
             stderr=err,
             cwd=code.folder,
-            env=_environment(code, str(home), network=network),
+            env=_environment(own, str(home), network=network),
             start_new_session=True,
         )
         deadline = time.monotonic() + seconds
@@ -105,10 +127,19 @@ def failure_line(done: subprocess.CompletedProcess[str]) -> str:
     return printable(found)[:_SAID]
 
 
+def _not_copied(folder: str, names: list[str]) -> set[str]:
+    """Return the bytecode, and what is neither a file nor a folder nor a link: a pipe is read as an empty file."""
+
+    def is_copied(path: Path) -> bool:
+        return path.name != "__pycache__" and (path.is_symlink() or path.is_dir() or path.is_file())
+
+    return {name for name in names if not is_copied(Path(folder) / name)}
+
+
 def _environment(code: Code, home: str, *, network: bool) -> dict[str, str]:
     passed = {k: v for k, v in os.environ.items() if k.upper() in PASSED_ON | _NETWORK}
     made = {
-        "PYTHONPATH": str(code.root),
+        "PYTHONPATH": str(code.copy or code.root),
         "PYTHONSAFEPATH": "1",  # not the folder it runs in: a publisher's repository may have a bot/ of its own
         "PYTHONUTF8": "1",
         "HOME": home,  # the token that `hf auth login` left is in the user's

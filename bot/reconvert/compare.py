@@ -58,28 +58,23 @@ def compare_code(
     one, other = child.code_of(base), child.code_of(head)
     if identical(one, other):
         return Comparison(version=COMPARISON_VERSION, kind="code", seconds=_since(started))
-    try:
-        sides = describe_sides(one, other)
-    except ChildError as error:
-        if str(error).startswith("the base"):
-            raise
-        return Comparison(version=COMPARISON_VERSION, kind="code", problem=str(error), seconds=_since(started))
-    changes = affected.changes(sides)
-    found = Comparison(version=COMPARISON_VERSION, kind="code", changes=changes)
-    if wish.namespace and affected.alter_builds(changes):
-        with display.task(f"Planning what would be built in {wish.namespace}"):
-            found = replace(found, rebuilds=rebuilds(one, other, wish.namespace))
-    if changes and wish.canary:
-        found = _with_canary(
-            found,
-            _Sides(
-                base=one, head=other, before=sides.base, after=sides.head, changed=frozenset(c.what for c in changes)
-            ),
-            wish,
-            workspace,
-            display,
-        )
-    return replace(found, notes=(*found.notes, *_notes(found)), seconds=_since(started))
+    with child.copied(one) as one, child.copied(other) as other:
+        try:
+            sides = describe_sides(one, other)
+        except ChildError as error:
+            if str(error).startswith("the base"):
+                raise
+            return Comparison(version=COMPARISON_VERSION, kind="code", problem=str(error), seconds=_since(started))
+        changes = affected.changes(sides)
+        found = Comparison(version=COMPARISON_VERSION, kind="code", changes=changes)
+        if wish.namespace and affected.alter_builds(changes):
+            with display.task(f"Planning what would be built in {wish.namespace}"):
+                found = replace(found, rebuilds=rebuilds(one, other, wish.namespace))
+        if changes and wish.canary:
+            changed = frozenset(c.what for c in changes)
+            both = _Sides(base=one, head=other, before=sides.base, after=sides.head, changed=changed)
+            found = _with_canary(found, both, wish, workspace, display)
+        return replace(found, notes=(*found.notes, *_notes(found)), seconds=_since(started))
 
 
 def compare_models(

@@ -67,7 +67,7 @@ def environment(scratch: Path) -> dict[str, str]:
     return passed | temporary | ours
 
 
-class CommandFailed(Exception):  # noqa: N818
+class CommandFailed(Exception):  # noqa: N818 - on the way to an error of bot/errors.py
     """A command of an installation failed; ``output`` is all that it printed."""
 
     def __init__(self, output: str) -> None:

@@ -15,7 +15,7 @@ from bot.records.tasks import BuildTask
 from bot.worker.harness import NeedsWholeSource, Reporter
 
 
-class NotCovered(Exception):  # noqa: N818
+class NotCovered(Exception):  # noqa: N818 - not an error: the tool itself does the work then
     """A fast path does not do this. The message is one clause that says why."""
 
 

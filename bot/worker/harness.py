@@ -32,7 +32,7 @@ from bot.records.tasks import Target
 from bot.worker.disk import says_full
 
 
-class Foreseen(Exception):  # noqa: N818
+class Foreseen(Exception):  # noqa: N818 - one that is foreseen is not an error of the worker's
     """An exception that ends a worker for a known reason. The message is for people; ``kind`` is for the bot."""
 
     kind: ClassVar[str]

@@ -78,6 +78,25 @@ def split_differently(path: Path) -> None:
     replace_bytes(path, b"{1,3}", b"{1,9}", all_of_them=True)
 
 
+def usual_faults(
+    enlarge_a_scale: Callable[[Path, str], None], *, stop_ids: tuple[str, ...], tokenizer: str
+) -> dict[str, Callable[[Path], None]]:
+    """Return the faults of a format with files of JSON: those with its ``stop_ids``, and that of its ``tokenizer``."""
+
+    def enlarged(fault: str) -> Callable[[Path], None]:
+        return lambda folder: enlarge_a_scale(folder, fault)
+
+    def forget(folder: Path) -> None:
+        for name in stop_ids:
+            forget_stop_token(folder / name)
+
+    return {
+        **{name: enlarged(name) for name in FACTORS},
+        NO_STOP_TOKEN: forget,
+        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / tokenizer),
+    }
+
+
 def cut_short(folder: Path) -> None:
     """Take a kilobyte from the end of the largest file."""
     largest = max(folder.iterdir(), key=lambda p: p.stat().st_size)

@@ -43,7 +43,8 @@ def test_killed_while_it_measures_a_matrix_the_next_run_tries_it(new_world: Call
 
     done = world.phi_bot("run", MODEL, "--variants", "gguf/q4_k_m")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "gguf/q4_k_m: an importance matrix lowers the KL from " in done.stderr
+    used = "gguf/q4_k_m: an importance matrix lowers the KL from " in done.stderr
+    assert used or "with an importance matrix and" in done.stderr, "which it is depends on the sample"
     assert done.stderr.count("Verifying gguf/q4_k_m …") == 1, "it is measured once, for the trial and as evidence"
     (folder,) = (world.folder / "work").glob("importances/*")
     assert file_in(folder, "gguf").is_file()
@@ -52,8 +53,8 @@ def test_killed_while_it_measures_a_matrix_the_next_run_tries_it(new_world: Call
 
     build = read_json(downloaded(world, "phi-bot.json"))["builds"][0]["build"]
     trial = build["imatrix_trial"]
-    assert trial["with_kl"] < trial["without_kl"]
-    assert build["imatrix"]["text"] == "training.txt"
+    assert trial["with_kl"] < trial["without_kl"] or not used
+    assert (build["imatrix"] or {}).get("text") == ("training.txt" if used else None)
     assert "An importance matrix was tried on" in downloaded(world, "README.md").read_text(encoding="utf-8")
 
     again = world.phi_bot("run", MODEL, "--variants", "gguf/q4_k_m")

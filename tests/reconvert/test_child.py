@@ -1,7 +1,9 @@
 """A side's code runs without our secrets, within limits, and leaves nothing running."""
 
+import importlib.util
 import json
 import os
+import py_compile
 import sys
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from bot.reconvert import child
 from bot.reconvert.child import ChildError, Code, code_of, ours
+from tests.reconvert.trees import checkout
 
 pytestmark = pytest.mark.process
 
@@ -65,6 +68,23 @@ def _runs(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat")
     return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")  # dead, and not yet buried
+
+
+@pytest.mark.parametrize("worker", [False, True], ids=["command line", "worker"])
+def test_bytecode_in_a_checkout_is_not_run(tmp_path: Path, worker: bool) -> None:
+    """Python runs bytecode of the unchecked kind without a look at its source, which is what a comparison reads."""
+    side = checkout(tmp_path / "side")
+    (side / "bot/cli/probe.py").write_text("print('source')\n")
+    (side / "bot/worker/probe.py").write_text("print('source')\n")
+    (tmp_path / "other.py").write_text("print('bytecode')\n")
+    for folder in ("cli", "worker"):
+        compiled = importlib.util.cache_from_source(str(side / "bot" / folder / "probe.py"))
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        py_compile.compile(str(tmp_path / "other.py"), compiled, invalidation_mode=mode, doraise=True)
+    lent = "import bot.worker, subprocess, sys; print(subprocess.run([sys.executable, '-I', "
+    lent += "bot.worker.__path__[0] + '/launch.py', 'bot.worker.probe'], capture_output=True, text=True).stdout)"
+    done = child.run(code_of(side), ["-c", lent] if worker else ["-m", "bot.cli.probe"], seconds=60)
+    assert done.stdout.strip() == "source"
 
 
 def test_a_folder_without_code_is_compared_with_ours(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +9,7 @@ import numpy as np
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import Evidence
 from bot.toolchains import Toolchain
-from tests.controls.artifacts import (
-    FACTORS,
-    NO_STOP_TOKEN,
-    OTHER_PRE_TOKENIZER,
-    SHIFTED_BLOCK,
-    TOKENIZER_FILES,
-    change_at,
-    enlarge,
-    forget_stop_token,
-    scale_of,
-    split_differently,
-)
+from tests.controls.artifacts import SHIFTED_BLOCK, TOKENIZER_FILES, change_at, enlarge, scale_of, usual_faults
 from tests.controls.checkpoint import Array, bfloat16, float32
 from tests.formats.hooks import ByHand, Hooks, Journey
 
@@ -66,11 +54,6 @@ def _groups(folder: Path) -> tuple[Path, int, Array, int]:
     return path, start, float32(np.frombuffer(data[start:end], "<u2")), other
 
 
-def _forget_stop_token(folder: Path) -> None:
-    for file in ("config.json", "generation_config.json"):
-        forget_stop_token(folder / file)
-
-
 def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path) -> Iterator[list[str]]:
     options = variant.options
     command = [str(toolchain.python), "-m", "mlx_lm", "convert"]
@@ -85,12 +68,10 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 HOOKS = Hooks(
     journey=Journey(variant="mlx/4bit", program=_PROGRAM, alike=_alike),
     by_hand=ByHand(commands=_commands, memory=None),
-    faults={
-        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
-        SHIFTED_BLOCK: _shift_a_bias,
-        NO_STOP_TOKEN: _forget_stop_token,
-        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
-    },
+    faults=usual_faults(
+        _enlarge_a_scale, stop_ids=("config.json", "generation_config.json"), tokenizer="tokenizer.json"
+    )
+    | {SHIFTED_BLOCK: _shift_a_bias},
     files={"model.safetensors": "The weights of {name}.", "config.json": "{{}}"},
     published=(
         *("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"),

@@ -1,7 +1,6 @@
 """What tests and benchmarks of all formats ask ONNX (tests/formats/hooks.py)."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,14 @@ from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.controls.artifacts import (
-    FACTORS,
-    NO_STOP_TOKEN,
     OTHER_PRE_TOKENIZER,
     SHIFTED_BLOCK,
     TOKENIZER_FILES,
     change_at,
     enlarge,
-    forget_stop_token,
     next_nibble,
     scale_of,
-    split_differently,
+    usual_faults,
 )
 from tests.formats.hooks import ByHand, Hooks, Journey
 from tests.worker.running import run_python
@@ -90,12 +86,8 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 HOOKS = Hooks(
     journey=Journey(variant="onnx/cpu-int4", program=_PROGRAM, fetched=("--include", "cpu-int4/*"), inside="cpu-int4"),
     by_hand=ByHand(commands=_commands, memory=6.3),
-    faults={
-        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
-        SHIFTED_BLOCK: _shift_a_block,
-        NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "genai_config.json"),
-        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "tokenizer.json"),
-    },
+    faults=usual_faults(_enlarge_a_scale, stop_ids=("genai_config.json",), tokenizer="tokenizer.json")
+    | {SHIFTED_BLOCK: _shift_a_block},
     seen_by={OTHER_PRE_TOKENIZER: "loading"},
     refused=("phi-3.5-moe",),
     files={"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,17 +10,13 @@ import numpy as np
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
 from tests.controls.artifacts import (
-    FACTORS,
-    NO_STOP_TOKEN,
-    OTHER_PRE_TOKENIZER,
     SHIFTED_BLOCK,
     TOKENIZER_FILES,
     change_at,
     enlarge,
-    forget_stop_token,
     next_nibble,
     scale_of,
-    split_differently,
+    usual_faults,
 )
 from tests.controls.checkpoint import Array
 from tests.formats.hooks import ByHand, Hooks, Journey
@@ -80,12 +75,8 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 HOOKS = Hooks(
     journey=Journey(variant="openvino/int4", program=_PROGRAM, fetched=()),
     by_hand=ByHand(commands=_commands, memory=2.6, between=2),
-    faults={
-        **{name: partial(_enlarge_a_scale, fault=name) for name in FACTORS},
-        SHIFTED_BLOCK: _shift_a_zero_point,
-        NO_STOP_TOKEN: lambda folder: forget_stop_token(folder / "generation_config.json"),
-        OTHER_PRE_TOKENIZER: lambda folder: split_differently(folder / "openvino_tokenizer.bin"),
-    },
+    faults=usual_faults(_enlarge_a_scale, stop_ids=("generation_config.json",), tokenizer="openvino_tokenizer.bin")
+    | {SHIFTED_BLOCK: _shift_a_zero_point},
     files={"openvino_model.xml": "A graph.", "openvino_model.bin": "The weights.", "config.json": "{{}}"},
     published=(
         *("config.json", "generation_config.json", "openvino_model.bin", "openvino_model.xml"),

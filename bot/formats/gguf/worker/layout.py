@@ -27,7 +27,7 @@ _TOTAL = re.compile(r"quant size += +([\d.]+) MiB")
 _MIB, _ROUNDING = 1 << 20, 0.006
 
 
-class QuantizerRefused(Exception):  # noqa: N818
+class QuantizerRefused(Exception):  # noqa: N818 - an answer of the tool's: the variant is not made, the others are
     """llama.cpp's quantizer does not make such a file. The message is its own."""
 
 
