@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from bot import format_folders
@@ -31,7 +32,8 @@ def said(path: Path, names: re.Pattern[str]) -> list[str]:
     return [line for line in text.splitlines() if names.search(line) and not line.lstrip().startswith("#")]
 
 
-def shared_files() -> dict[str, Path]:
+@cache
+def shared_files() -> Mapping[str, Path]:
     """Return the files of the code that are of no format, by their paths."""
     own = [f"bot/formats/{name}/" for name in format_folders.names()]
     cards = {f"templates/{name}.md.j2" for name in format_folders.names()}
@@ -42,7 +44,8 @@ def shared_files() -> dict[str, Path]:
     return {name: path for name, path in files.items() if not name.startswith(tuple(own))}
 
 
-def helper_files() -> dict[str, Path]:
+@cache
+def helper_files() -> Mapping[str, Path]:
     """Return the benchmarks, and the helpers of tests that are of no format, by their paths."""
     tests = (p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_"))
     files = {str(p.relative_to(ROOT)): p for p in [*tests, *(ROOT / "benchmarks").rglob("*.py")]}
