@@ -22,6 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.browsing", "tests.toolchain_fixtures", "tests.hub.fixtures", "tests.worker.fixtures"]
 
+_DEAR = ("toolchain", "browser", "process", "server")  #: marks of tests, by what one of them takes
 _SERVERS = {"hub", "server"}  # the fixtures that run an embedded Hub, and one that plays GitHub
 
 settings.register_profile("phi-bot", deadline=None)  # how long an example takes depends on the machine's other work
@@ -29,10 +30,17 @@ settings.load_profile("phi-bot")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server: each takes a fraction of a second, and there are a thousand of them."""
+    """Mark what needs a server, and put modules with dear tests first: at the end no core waits for a long test.
+
+    A server takes a fraction of a second, and there are a thousand of them. A module stays together, for its fixtures.
+    """
+    place: dict[Path, int] = {}
     for item in items:
         if _SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+        kind = next((n for n, mark in enumerate(_DEAR) if item.get_closest_marker(mark)), len(_DEAR))
+        place[item.path] = min(kind, place.get(item.path, kind))
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(autouse=True)
