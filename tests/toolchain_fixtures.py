@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,14 +41,21 @@ _REFERENCE_MAKERS = (*_SAMPLE_MAKERS, *_OF_REFERENCE)
 
 
 @pytest.fixture
-def warm_toolchains(monkeypatch: pytest.MonkeyPatch) -> None:
+def warm_toolchains() -> Iterator[None]:
     """Have all that is built and verified in this process use warm toolchains."""
+    with pytest.MonkeyPatch.context() as patched:
+        keep_warm(patched)
+        yield
+
+
+def keep_warm(patched: pytest.MonkeyPatch) -> None:
+    """Have all that is built and verified in this process use warm toolchains, until the patch ends."""
 
     def warmed(name: str, slot: Path) -> Toolchain | None:
         toolchain = find(name, slot)
         return warm(toolchain) if toolchain else None
 
-    monkeypatch.setattr(install, "find", warmed)
+    patched.setattr(install, "find", warmed)
 
 
 @pytest.fixture

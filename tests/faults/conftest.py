@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.bench import Bench, make_bench, open_bench
 from tests.shared import make_once
+from tests.toolchain_fixtures import keep_warm
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,7 @@ def made_bench(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     def make(folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(os, "fsync", lambda handle: None)
+            keep_warm(patched)
             make_bench(folder / "bench", sample)
 
     return make_once(tmp_path_factory, "faults", make) / "bench"

@@ -28,7 +28,7 @@ from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.e2e.world import MODEL
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
 
 DEFAULT = [v.name for v in catalogue.select(["default"])]
 
@@ -121,7 +121,7 @@ def test_a_format_that_fails_holds_up_no_other(place: Callable[[], Place], monke
     here, start = place(), subprocess.Popen
 
     def failing(command: list[str], **rest: Any) -> Any:
-        wrong = ["mlx" if "mlx.worker" in part else part for part in command]
+        wrong = ["mlx" if "mlx.worker" in str(part) else part for part in command]
         return start(wrong, **rest)
 
     monkeypatch.setattr(subprocess, "Popen", failing)

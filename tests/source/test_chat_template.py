@@ -1,5 +1,4 @@
 import json
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bot.toolchains.install import ensure
 from bot.worker import jinja
 from bot.worker.renderer import answer_of
 from tests.pages.cards.examples import CHAT
+from tests.worker.running import run_python
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -124,10 +124,8 @@ def test_transformers_renders_the_same() -> None:
         "print(json.dumps([render([json.loads(sys.argv[2])], chat_template=t, add_generation_prompt=True,"
         " bos_token='<s>', eos_token='</s>')[0][0] for t in json.loads(sys.argv[1])]))"
     )
-    python = ensure("reference", Silent()).python
-    command = [str(python), "-I", "-c", program, json.dumps(TEMPLATES), json.dumps(HELLO)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(ended.stdout) == EXPECTED
+    ended = run_python(ensure("reference", Silent()), program, json.dumps(TEMPLATES), json.dumps(HELLO))
+    assert json.loads(ended) == EXPECTED
 
 
 def test_the_date_is_the_one_given() -> None:

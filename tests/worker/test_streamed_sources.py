@@ -17,7 +17,7 @@ from bot.toolchains.install import ensure
 from bot.worker.tensors import Tensors
 from tests.worker.running import build, failures, measure, streaming
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
 
 
 def test_a_reference_is_the_same(sample: Path, reference: Path, tmp_path: Path) -> None:
