@@ -13,7 +13,7 @@ from bot.toolchains.install import ensure
 from tests.shared import make_once
 from tests.toolchain_fixtures import compute_reference
 from tests.worker import kinds
-from tests.worker.running import Built, Measured, build_once, measure, rows
+from tests.worker.running import Built, Measured, build_once, keep_few_windows, measure, rows
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,12 @@ def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return folder / kind, folder / "reference"
 
     return made
+
+
+@pytest.fixture(scope="session")
+def few_windows(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's reference with one window of each side, to be read only: for all that is not about distances."""
+    return make_once(tmp_path_factory, "few windows", lambda folder: keep_few_windows(reference, folder))
 
 
 @pytest.fixture(scope="session")

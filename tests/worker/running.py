@@ -247,6 +247,18 @@ def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path
     )
 
 
+def keep_few_windows(reference: Path, folder: Path) -> Path:
+    """Fill a folder with a reference that has the first window of each side alone, and return it."""
+    content = json.loads((reference / "reference.json").read_text())
+    of_side = {w["side"]: w for w in reversed(content["windows"])}
+    content["windows"] = list(of_side.values())[::-1]
+    folder.mkdir(exist_ok=True)
+    (folder / "reference.json").write_text(json.dumps(content))
+    for window in content["windows"]:
+        (folder / window["file"]).symlink_to(reference / window["file"])
+    return folder
+
+
 def distances(measured: Json, setting: str = "") -> dict[str, Distance]:
     """The distances measured with a setting of the runtime, by their side; without one, with what is recommended."""
     found = [Distance.from_json(d) for d in measured["distances"]]

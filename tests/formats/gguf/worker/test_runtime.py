@@ -16,7 +16,7 @@ from bot.records.artifacts import Json
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker import hostile, kinds
-from tests.worker.running import MODEL, Built, build, build_once, distances, failures, measure, run_python
+from tests.worker.running import MODEL, Built, build, distances, failures, measure, run_python
 from tests.worker.stated import compared
 
 pytestmark = pytest.mark.toolchain
@@ -32,27 +32,15 @@ def toolchain() -> Toolchain:
     return ensure("gguf", Silent())
 
 
-@pytest.fixture(scope="module")
-def built(toolchain: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return build_once(tmp_path_factory, toolchain, sample, [Q8_0, F32], "gguf-runtime")
+@pytest.fixture
+def built(gguf_files: Built) -> Built:
+    return gguf_files
 
 
 @pytest.fixture
 def artifact(built: Built, tmp_path: Path) -> Path:
     """A copy of the artifact of q8_0, to be damaged."""
     return Path(shutil.copytree(built.folders[Q8_0.name], tmp_path / "artifact"))
-
-
-@pytest.fixture(scope="module")
-def few_windows(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's reference with one window of each side: what is looked for here needs no more."""
-    folder = Path(shutil.copytree(reference, tmp_path_factory.mktemp("few") / "reference"))
-    content = json.loads((folder / "reference.json").read_text())
-    of_side = {w["side"]: w for w in reversed(content["windows"])}
-    content["windows"] = [of_side["short"], of_side["long"]]
-    (folder / "reference.json").chmod(0o644)
-    (folder / "reference.json").write_text(json.dumps(content))
-    return folder
 
 
 @pytest.fixture

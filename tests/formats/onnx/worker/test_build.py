@@ -88,9 +88,9 @@ def test_in_8_bits_it_generates_the_same_as_the_unquantized_weights(built: Built
 
 
 def test_a_source_that_asks_for_sampling_is_verified_greedily(
-    built: Built, measured_of: Measured, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
+    built: Built, measured_of: Measured, toolchain: Toolchain, sample: Path, few_windows: Path, tmp_path: Path
 ) -> None:
-    assert_verified_greedily(measured_of(built, FP32), FP32, toolchain, sample, reference, tmp_path)
+    assert_verified_greedily(measured_of(built, FP32), FP32, toolchain, sample, few_windows, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_leaves_rows_that_are_whole_and_nothing_of_others(
 
 
 def test_nothing_is_sent_or_kept_about_the_use_of_the_runtime(
-    toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toolchain: Toolchain, sample: Path, few_windows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime keeps a device id and a queue of events in the user's cache folder, unless it is told not to."""
-    assert_nothing_is_kept_at_home(toolchain, INT8, sample, reference, tmp_path, monkeypatch)
+    assert_nothing_is_kept_at_home(toolchain, INT8, sample, few_windows, tmp_path, monkeypatch)

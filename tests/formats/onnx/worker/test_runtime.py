@@ -223,7 +223,7 @@ def test_a_change_inside_the_folder_is_seen(
     onnx_files: Built,
     toolchain: Toolchain,
     sample: Path,
-    reference: Path,
+    few_windows: Path,
     tmp_path: Path,
     fault: Callable[[Path], None],
     checks: list[str],
@@ -231,6 +231,6 @@ def test_a_change_inside_the_folder_is_seen(
 ) -> None:
     folder = copy_of(onnx_files.folders[INT4.name], tmp_path / "faulty")
     fault(folder)
-    measured = measure(toolchain, folder, INT4, sample, reference, tmp_path / "log")
+    measured = measure(toolchain, folder, INT4, sample, few_windows, tmp_path / "log")
     assert list(failures(measured)) == checks
     assert said in failures(measured)[checks[0]]

@@ -96,9 +96,9 @@ def test_in_8_bits_it_generates_the_same_as_the_unquantized_weights(built: Built
 
 
 def test_a_source_that_asks_for_sampling_is_verified_greedily(
-    built: Built, measured_of: Measured, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path
+    built: Built, measured_of: Measured, toolchain: Toolchain, sample: Path, few_windows: Path, tmp_path: Path
 ) -> None:
-    assert_verified_greedily(measured_of(built, FP32), FP32, toolchain, sample, reference, tmp_path)
+    assert_verified_greedily(measured_of(built, FP32), FP32, toolchain, sample, few_windows, tmp_path)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_whatever_else_is_built(
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_up_is_said_to_be_full(
 
 
 def test_nothing_is_sent_or_kept_about_the_use_of_the_toolchain(
-    toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toolchain: Toolchain, sample: Path, few_windows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """openvino's telemetry keeps an id and its consent in the home folder."""
-    assert_nothing_is_kept_at_home(toolchain, INT8, sample, reference, tmp_path, monkeypatch)
+    assert_nothing_is_kept_at_home(toolchain, INT8, sample, few_windows, tmp_path, monkeypatch)

@@ -110,13 +110,13 @@ said = [text, runtime.decode(ids), len(ids)]
 
 
 def test_the_template_is_the_one_that_the_tokenizer_model_holds(
-    toolchain: Toolchain, changed: Path, sample: Path, reference: Path, tmp_path: Path
+    toolchain: Toolchain, changed: Path, sample: Path, few_windows: Path, tmp_path: Path
 ) -> None:
     model = changed / "openvino_tokenizer.xml"
     text = model.read_text()
     assert "'&lt;|end|>&#10;'" in text
     model.write_text(text.replace("'&lt;|end|>&#10;'", "'&lt;|end|>'"))
-    said = failures(measure(toolchain, changed, INT8, sample, reference, tmp_path / "log"))
+    said = failures(measure(toolchain, changed, INT8, sample, few_windows, tmp_path / "log"))
     assert list(said) == ["chat template"]
     assert "<|end|>" in said["chat template"]
 
@@ -132,14 +132,14 @@ def test_a_template_that_means_harm_is_stopped(toolchain: Toolchain, changed: Pa
 
 
 def test_a_stop_token_that_is_not_named_is_missed(
-    toolchain: Toolchain, changed: Path, sample: Path, reference: Path, tmp_path: Path
+    toolchain: Toolchain, changed: Path, sample: Path, few_windows: Path, tmp_path: Path
 ) -> None:
     file = changed / "generation_config.json"
     config = json.loads(file.read_text())
     end = json.loads((sample / "added_tokens.json").read_text())["<|end|>"]
     config["eos_token_id"].remove(end)
     file.write_text(json.dumps(config))
-    said = failures(measure(toolchain, changed, INT8, sample, reference, tmp_path / "log"))
+    said = failures(measure(toolchain, changed, INT8, sample, few_windows, tmp_path / "log"))
     assert said == {
         "stop tokens": "generating does not end at '<|end|>'",
         "generation": "wrote '<|end|>' in an answer and went on",
