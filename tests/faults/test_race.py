@@ -12,7 +12,7 @@ from tests.faults.judge import Judge
 
 pytestmark = pytest.mark.toolchain
 
-ROUNDS = 10
+ROUNDS = [*range(4), *(pytest.param(n, marks=pytest.mark.sweep) for n in range(4, 10))]
 
 
 def start(bench: Bench, namespace: str, work: Path) -> subprocess.Popen[str]:
@@ -36,7 +36,7 @@ def start(bench: Bench, namespace: str, work: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize("number", ROUNDS)
 def test_of_two_that_begin_together_both_end_well_and_each_build_is_there_once(
     bench: Bench, tmp_path: Path, number: int
 ) -> None:
