@@ -64,7 +64,7 @@ def test_a_recipe_is_measured_on_both_sides_and_its_publications_are_planned(
 ) -> None:
     world = new_world("reconverted")
     world.run(MODEL, "--variants", "gguf/q4_k_m")
-    change(head, "bot/formats/gguf/variants.toml", Q4_K_M, 'options = { ftype = "Q3_K_S" }')
+    change(head, "bot/formats/gguf/variants.toml", Q4_K_M, 'options = { ftype = "Q4_0" }')
     found = compare(ROOT, head, work, "--family", DEFAULT, "--namespace", "reconverted", HF_ENDPOINT=world.hub.url)
     (row,) = found.rows
     assert row.before is not None

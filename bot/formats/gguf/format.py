@@ -4,7 +4,7 @@ from bot.formats import phi
 from bot.formats.importance import Importance
 from bot.formats.needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
 from bot.records.artifacts import Json, Variant
-from bot.records.evidence import KnownBehaviour
+from bot.records.evidence import KnownBehaviour, Side
 
 # What conversion/phi.py of the pinned llama.cpp registers as text models. Phi4ForCausalLMV is left out: it becomes two
 # files, of which this would make only the one without vision.
@@ -60,21 +60,30 @@ class Gguf:
         return needs(variant, LINUX, LINUX_ARM, MACOS, WINDOWS)
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:
-        """Name what a context past the switch of LongRoPE does to short texts; no gate applies to it.
+        """Name the graph that PhiMoE gets, and the effect of a context past the switch of LongRoPE on short texts.
 
-        In the smallest context that holds a text, which is what the worker allocates, llama.cpp predicts what the
-        original does on both sides of the switch.
+        No gate applies to either. In the smallest context that holds a text, which is what the worker allocates,
+        llama.cpp takes the factors that the original does on both sides of the switch. That it computes PhiMoE by
+        Phi-3's graph is what the check "own weights" holds it to.
         """
-        if not phi.is_longrope(config):
-            return ()
-        return (
+        longrope = phi.is_longrope(config)
+        sides: tuple[Side, ...] = ("short", "long") if longrope else ("short",)
+        experts = [
             KnownBehaviour(
-                name="llama.cpp chooses LongRoPE's factors by the context it allocates, not by the text in it",
-                side="short",
-                reference=f"{_LLAMA_CPP}/issues/24823",
-                setting="a context past the switch",
-            ),
+                name="llama.cpp computes Phi-3.5-MoE with Phi-3's norms, and weighs its experts by a softmax over two",
+                side=side,
+                reference=f"{_LLAMA_CPP}/blob/master/src/models/phi3.cpp",
+            )
+            for side in sides
+            if config.get("model_type") == "phimoe"
+        ]
+        context = KnownBehaviour(
+            name="llama.cpp chooses LongRoPE's factors by the context it allocates, not by the text in it",
+            side="short",
+            reference=f"{_LLAMA_CPP}/issues/24823",
+            setting="a context past the switch",
         )
+        return (*experts, *([context] if longrope else []))
 
     def read_differently(self, config: dict[str, Json]) -> dict[str, str]:
         """Name what llama.cpp reads differently with the tokenizers of Phi-4 (cl100k) and Phi-4-mini (o200k).

@@ -78,6 +78,18 @@ def test_a_model_without_long_rope_has_no_switch_to_know_of() -> None:
     assert FORMAT.known_behaviours({**PHI_4_MINI, "rope_scaling": None}) == ()
 
 
+def test_the_graph_of_a_mixture_of_experts_is_known_to_differ_on_every_side_that_is_measured() -> None:
+    config = {**PHI_4_MINI, "model_type": "phimoe"}
+    assert [(k.side, k.setting) for k in FORMAT.known_behaviours({**config, "rope_scaling": None})] == [("short", "")]
+    known = FORMAT.known_behaviours(config)
+    assert [(k.side, k.setting) for k in known] == [
+        ("short", ""),
+        ("long", ""),
+        ("short", "a context past the switch"),
+    ]
+    assert all(k.reference.startswith("https://github.com/ggml-org/llama.cpp/") for k in known)
+
+
 def test_kinds_of_text_that_llama_cpp_reads_differently_go_by_the_tokenizer() -> None:
     marks = "letters with combining marks"
     white = {"white space after special tokens", DROPPED_BEFORE, DROPPED_BEHIND}
