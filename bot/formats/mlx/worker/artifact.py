@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bot.formats.mlx.worker import cpu
+from bot.formats.mlx.worker.modules import modules_of
 from bot.records.artifacts import Json
 from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
-from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.json_files import json_object
 from bot.worker.order import model_order
 from bot.worker.rounding import Arithmetic, bfloat16, float16
@@ -82,11 +81,8 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     import mlx.core as mx
     from mlx import nn
     from mlx.utils import tree_flatten
-    from mlx_lm.utils import load_model
 
-    forbid_remote_code()
-    cpu.prepare()
-    model, _ = load_model(Path(task.artifact), lazy=True)
+    model = modules_of(Path(task.artifact))
     leaves = tree_flatten(model.leaf_modules(), is_leaf=lambda m: isinstance(m, nn.Module))
     for path, module in sorted(leaves, key=lambda leaf: model_order(leaf[0])):
         for name, values in _weights(module):
@@ -99,9 +95,8 @@ def arithmetic(task: VerifyTask) -> Arithmetic:
     """Return what MLX rounds: all states, to the type of the norms, which is that of what is not quantized."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
-    from mlx_lm.utils import load_model
 
-    model, _ = load_model(Path(task.artifact), lazy=True)
+    model = modules_of(Path(task.artifact))
     kind = next(array.dtype for name, array in tree_flatten(model.parameters()) if "norm" in name)
     return Arithmetic(states={mx.bfloat16: bfloat16, mx.float16: float16}.get(kind))
 

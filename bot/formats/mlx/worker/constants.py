@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bot.formats.mlx.worker import cpu
+from bot.formats.mlx.worker.modules import modules_of
 from bot.records.tasks import VerifyTask
-from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.constants import CHOSEN, EPSILON, HEADS, JITTER, KEY_HEADS, SCALE, Constant
 
 _HELD = {
@@ -23,11 +22,8 @@ _HELD = {
 def constants(task: VerifyTask) -> Iterator[Constant]:
     """Yield every number that a module computes with. mlx-lm's Phi models have no sliding window."""
     from mlx import nn
-    from mlx_lm.utils import load_model
 
-    forbid_remote_code()
-    cpu.prepare()
-    model, _ = load_model(Path(task.artifact), lazy=True)
+    model = modules_of(Path(task.artifact))
     for path, module in model.named_modules():
         held = {"eps": EPSILON} if isinstance(module, nn.RMSNorm | nn.LayerNorm) else _HELD.get(path.split(".")[-1], {})
         for attribute, what in held.items():

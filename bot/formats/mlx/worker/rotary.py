@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bot.formats.mlx.worker import cpu
+from bot.formats.mlx.worker.modules import modules_of
 from bot.records.tasks import VerifyTask
-from bot.worker.checkpoint import forbid_remote_code
 from bot.worker.rotary import Rotary
 
 
@@ -16,11 +15,7 @@ def rotary(task: VerifyTask) -> Rotary:
 
     Of a LongRoPE model it has the long ones alone, which it takes at every position.
     """
-    from mlx_lm.utils import load_model
-
-    forbid_remote_code()
-    cpu.prepare()
-    model, _ = load_model(Path(task.artifact), lazy=True)
+    model = modules_of(Path(task.artifact))
     rope: Any = model.layers[0].self_attn.rope
     if hasattr(rope, "_freqs"):
         periods, scale = np.array(rope._freqs), float(rope._scale)  # noqa: SLF001 - it has no other names for them
