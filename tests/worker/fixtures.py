@@ -32,6 +32,14 @@ def kind_of_phi(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.fixture(scope="session")
+def sample_or_kind(
+    sample: Path, reference: Path, kind_of_phi: Callable[[str], tuple[Path, Path]]
+) -> Callable[[str], tuple[Path, Path]]:
+    """The same of the kinds and of the ``sample``."""
+    return lambda kind: (sample, reference) if kind == "sample" else kind_of_phi(kind)
+
+
+@pytest.fixture(scope="session")
 def few_windows(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample's reference with one window of each side, to be read only: for all that is not about distances."""
     return make_once(tmp_path_factory, "few windows", lambda folder: keep_few_windows(reference, folder))

@@ -100,13 +100,9 @@ def test_parts_of_the_states_meet_matrices_of_their_own() -> None:
 
 @pytest.mark.parametrize("kind", ["sample", "phi-2", "phi-3.5-moe"])
 def test_a_reference_says_what_a_rounded_model_costs(
-    kind: str, kind_of_phi: Callable[[str], tuple[Path, Path]], request: pytest.FixtureRequest
+    kind: str, sample_or_kind: Callable[[str], tuple[Path, Path]]
 ) -> None:
-    source, reference = (
-        (request.getfixturevalue("sample"), request.getfixturevalue("reference"))
-        if kind == "sample"
-        else kind_of_phi(kind)
-    )
+    source, reference = sample_or_kind(kind)
     for line in run(_WHOLE, source, reference).splitlines():
         _, cost, difference = line.split()
         assert float(difference) < 1e-3 * float(cost) + 1e-6, line

@@ -50,13 +50,9 @@ for window in reference["windows"]:
 
 @pytest.mark.parametrize("kind", ["sample", *KINDS])
 def test_streamed_weights_give_the_same_as_the_whole_model(
-    kind: str, kind_of_phi: Callable[[str], tuple[Path, Path]], request: pytest.FixtureRequest
+    kind: str, sample_or_kind: Callable[[str], tuple[Path, Path]]
 ) -> None:
-    source, reference = (
-        (request.getfixturevalue("sample"), request.getfixturevalue("reference"))
-        if kind == "sample"
-        else kind_of_phi(kind)
-    )
+    source, reference = sample_or_kind(kind)
     printed = run_python(
         ensure("reference", Silent()), _COMPARE, Path(bot.__file__).parents[1], source, reference
     ).splitlines()
