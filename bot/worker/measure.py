@@ -24,7 +24,7 @@ from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
 from bot.worker.head import Head
 from bot.worker.order import model_order
-from bot.worker.own_weights import Asked, OwnWeightsCheck
+from bot.worker.own_weights import OwnWeightsCheck, TextLogits
 from bot.worker.rounding import Arithmetic
 from bot.worker.runtime import Logits, Runtime
 from bot.worker.tensors import Tensors
@@ -106,7 +106,7 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
             "peak_memory": peak_memory(),
             "seconds": round(time.monotonic() - started, 3),
         }
-    asked: Asked | None = None
+    asked: TextLogits | None = None
     if whole and checks.run("loading", load):
         runtime = loaded.pop()
         predicted, asked = _predictions(runtime, task, reference, checks, feed, report)
@@ -131,11 +131,11 @@ def verify(task_json: Json, report: Reporter, hooks: FormatHooks) -> Json:
 
 def _predictions(
     runtime: Runtime, task: VerifyTask, reference: Json, checks: _Checks, feed: Feed | None, report: Reporter
-) -> tuple[dict[str, Json], Asked | None]:
+) -> tuple[dict[str, Json], TextLogits | None]:
     """Ask a runtime all that it can be asked; return what Evidence holds of that, and what to hold weights against."""
     generations: list[Generation] = []
     positions: list[Positions] = []
-    asked: list[Asked] = []
+    asked: list[TextLogits] = []
 
     def answer() -> tuple[bool, str]:
         generations.extend(parity.generation(runtime, prompt) for prompt in reference["prompts"])

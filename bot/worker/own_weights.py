@@ -29,14 +29,14 @@ _TEXTS, _LENGTH = 2, 128  # texts, and tokens of each
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TextLogits:
     """Texts, and the logits of a runtime on them: float32 of shape (positions of all texts, vocabulary or more)."""
 
     texts: Sequence[Sequence[int]]
     logits: Array
 
 
-def ask(runtime: Runtime, reference: Json, config: Json) -> Asked:
+def ask(runtime: Runtime, reference: Json, config: Json) -> TextLogits:
     """Run a runtime on the beginnings of two of a reference's windows.
 
     They end before a LongRoPE switch and a sliding window, which runtimes are known to leave out.
@@ -45,7 +45,7 @@ def ask(runtime: Runtime, reference: Json, config: Json) -> Asked:
     limits = (longrope_switch(config), config.get("sliding_window"), *map(len, windows.values()))
     length = min(_LENGTH, *(limit for limit in limits if limit))
     texts = [ids[:length] for ids in windows.values()][-_TEXTS:]
-    return Asked(texts=texts, logits=np.concatenate([runtime.logits(t, range(len(t))).copy() for t in texts]))
+    return TextLogits(texts=texts, logits=np.concatenate([runtime.logits(t, range(len(t))).copy() for t in texts]))
 
 
 class OwnWeightsCheck:
@@ -54,7 +54,7 @@ class OwnWeightsCheck:
     What goes wrong on the way is raised when it is asked for that.
     """
 
-    def __init__(self, asked: Asked, config: Json, rotary: Rotary, arithmetic: Arithmetic) -> None:
+    def __init__(self, asked: TextLogits, config: Json, rotary: Rotary, arithmetic: Arithmetic) -> None:
         """Begin with the config of the source, and the angles and the arithmetic of the artifact."""
         self._asked = asked
         self._engine = Engine(config, rotary, asked.texts, arithmetic)

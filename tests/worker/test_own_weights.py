@@ -12,7 +12,7 @@ from bot.records.artifacts import Json
 from bot.records.evidence import OwnWeights
 from bot.worker.engine import Engine, OrderError
 from bot.worker.order import model_order
-from bot.worker.own_weights import Asked, OwnWeightsCheck, ask, judged
+from bot.worker.own_weights import OwnWeightsCheck, TextLogits, ask, judged
 from bot.worker.rotary import of_config
 from bot.worker.rounding import Arithmetic, Rounding, eight_bits
 from bot.worker.weights import ArtifactWeight
@@ -82,7 +82,7 @@ def held(tmp_path: Path) -> Callable[..., Verdict]:
 
     def verdict(logits: Array, values: dict[str, Array], arithmetic: Arithmetic = EXACT) -> Verdict:
         source = checkpoint(tmp_path, values)
-        check = OwnWeightsCheck(Asked(texts=TEXTS, logits=logits), CONFIG, of_config(CONFIG), arithmetic)
+        check = OwnWeightsCheck(TextLogits(texts=TEXTS, logits=logits), CONFIG, of_config(CONFIG), arithmetic)
         check.take_all(stored(values, eight_bits(32) if arithmetic.products else None), source)
         found = check.found(source, threads=1)
         return Verdict(judged(found)[0], found)
@@ -126,7 +126,7 @@ def test_an_output_matrix_that_is_stored_beside_the_embedding_is_the_one_that_co
     other = np.random.default_rng(2).normal(0, 0.3, (128, 64)).astype(np.float32)
     source = checkpoint(tmp_path, values)
     logits = predicted(values | {"lm_head.weight": other})
-    check = OwnWeightsCheck(Asked(texts=TEXTS, logits=logits), CONFIG, of_config(CONFIG), EXACT)
+    check = OwnWeightsCheck(TextLogits(texts=TEXTS, logits=logits), CONFIG, of_config(CONFIG), EXACT)
     check.take_all(stored(values), source)
     check.take_all([replace(ArtifactWeight.whole("model.embed_tokens.weight", other), output=True)], source)
     assert judged(check.found(source, threads=1))[0]
@@ -135,7 +135,7 @@ def test_an_output_matrix_that_is_stored_beside_the_embedding_is_the_one_that_co
 def test_weights_out_of_order_are_named_when_it_is_asked_for_the_verdict(tmp_path: Path) -> None:
     values = weights(tied=False)
     source = checkpoint(tmp_path, values)
-    check = OwnWeightsCheck(Asked(texts=TEXTS, logits=predicted(values)), CONFIG, of_config(CONFIG), EXACT)
+    check = OwnWeightsCheck(TextLogits(texts=TEXTS, logits=predicted(values)), CONFIG, of_config(CONFIG), EXACT)
     check.take_all(reversed(list(stored(values))), source)
     with pytest.raises(OrderError, match=r"did not come before"):
         check.found(source, threads=1)
