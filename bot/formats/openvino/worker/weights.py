@@ -41,10 +41,14 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
     nearest = _GROUP if task.variant.options.keys() <= _PLAIN else 0
     model, data = (Path(task.artifact) / f"openvino_model.{kind}" for kind in ("xml", "bin"))
     used = list(_used(core.read_model(model), source.names()))
+    embedding = [value for name, value in used if name == _EMBEDDING]
     for name, value in sorted([*used, *_left_out(source, used)], key=lambda use: model_order(use[0])):
         if value is None:
             neutral = 1.0 if name.endswith(".weight") else 0.0
             yield ArtifactWeight.whole(name, np.full(source.shape(name), neutral, dtype=np.float32))
+            continue
+        output = name == _OUTPUT and name not in source.names()  # the source ties it to the embedding
+        if output and _same(value, embedding):
             continue
         shape, rows, rounding = tuple(value.get_shape()), _reader(core, value), _rounding(value)
         if "{}" in name:
@@ -53,7 +57,6 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
         elif shape[0] == 1:  # of a norm, to multiply with
             yield ArtifactWeight.whole(name, rows(0, 1).reshape(-1))
         else:
-            output = name == _OUTPUT and name not in source.names()  # the source ties it to the embedding
             yield ArtifactWeight(
                 sources=(_EMBEDDING if output else name,),
                 shape=shape,
@@ -137,6 +140,10 @@ def _rounding(value: Any) -> Rounding | None:
     while kind != "Multiply" and node.get_type_name() in _UNPACKING:
         kind, node = node.get_type_name(), node.input_value(0).get_node()
     return eight_bits(_GROUP) if kind == "Multiply" else None
+
+
+def _same(value: Any, others: Iterable[Any]) -> bool:
+    return value.get_node().get_name() in {other.get_node().get_name() for other in others}
 
 
 def _left_out(source: Tensors, used: Iterable[tuple[str, Any]]) -> list[tuple[str, None]]:
