@@ -6,14 +6,11 @@ it goes; a row that is measured again takes the place of what was said of it.
 """
 
 import json
-import resource
 import sys
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from benchmarks.apart import Taken, apart
 from bot import catalogue
 from bot.building.reference import reference
 from bot.building.release_at_hand import at_hand
@@ -47,17 +44,8 @@ _HEAD = (
     "Build: CPU s, GB",
     "Verify: CPU s, GB",
 )
-T = TypeVar("T")
 
 _BEGIN, _END = "<!-- smollm2: begin, written by make bench-smollm2 -->", "<!-- smollm2: end -->"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Taken(Record):
-    """What a step took: seconds of processor, and the most memory that one of its processes had, in bytes."""
-
-    cpu_seconds: float
-    peak_memory: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +83,7 @@ def main(names: list[str]) -> None:
     if not (_WORK / "model").exists():
         make_sample(_WORK / "model", Silent(), family=REAL.name)
     known = Results.from_json(json.loads(RESULTS.read_text())) if RESULTS.exists() else None
-    _, taken = _apart(_compute_reference)
+    _, taken = apart(_compute_reference)
     if known is None or taken.cpu_seconds > 1:  # it was not there before
         known = Results(machine="", reference=taken, rows=known.rows if known else ())
     for variant in rows:
@@ -110,10 +98,10 @@ def main(names: list[str]) -> None:
 
 def measure(variant: Variant) -> tuple[Row, str]:
     """Build and verify a variant; return what came of it, and the machine. Raises SystemExit where it is not built."""
-    built, build = _apart(_build, variant)
+    built, build = apart(_build, variant)
     if not built.artifacts:
         raise SystemExit(f"{variant.name} was not built: {built.failures[0].message}")
-    evidence, verify = _apart(_verify, built.artifacts[0])
+    evidence, verify = apart(_verify, built.artifacts[0])
     size = built.artifacts[0].build.size
     distance = next(iter(evidence.recommended), None)
     row = Row(
@@ -155,19 +143,6 @@ def _verify(artifact: Artifact) -> Evidence:
     file.unlink(missing_ok=True)
     verify_all([artifact], _context())
     return Evidence.from_json(json.loads(file.read_text(encoding="utf-8")))
-
-
-def _apart(step: Callable[..., T], *arguments: object) -> tuple[T, Taken]:
-    """Run a step in a process of its own; return what it does, and what its workers took."""
-    with ProcessPoolExecutor(max_workers=1) as pool:
-        return pool.submit(_measured, step, *arguments).result()
-
-
-def _measured(step: Callable[..., T], *arguments: object) -> tuple[T, Taken]:
-    result = step(*arguments)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    peak = used.ru_maxrss if sys.platform == "darwin" else used.ru_maxrss << 10
-    return result, Taken(cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_memory=peak)
 
 
 def write_page(results: Results) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import smollm2
-from benchmarks.smollm2 import RESULTS, Results, Row, Taken
+from benchmarks.apart import Taken
+from benchmarks.smollm2 import RESULTS, Results, Row
 from bot import catalogue
 from bot.records.evidence import RoundingCost
 

@@ -28,7 +28,8 @@ class Verifying:
     """Verifies artifacts one after the other, with one opening of each release.
 
     A release that streams is so read twice, however many artifacts it has: for the reference, and for the weights of
-    all artifacts (see weights_pass.py).
+    all artifacts (see weights_pass.py). Of the artifacts of one release and format, one is read deeply: the first that
+    passes.
     """
 
     def __init__(self, artifacts: Sequence[Artifact], context: Context) -> None:
@@ -39,6 +40,7 @@ class Verifying:
         self._given: AtHand | None = None
         self._content = ""
         self._weights: dict[str, Found] = {}
+        self._deep = {_kind(a) for a in artifacts if a.evidence is not None and a.evidence.deep and a.evidence.passed}
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +72,8 @@ class Verifying:
             measured = self._measure(artifact, release)
         evidence = judge(measured, times)
         write_json(folder / "evidence.json", evidence.to_json())
+        if evidence.deep and evidence.passed:
+            self._deep.add(_kind(artifact))
         if not evidence.passed:
             reasons = "; ".join(f"{c.name}: {c.detail}" for c in evidence.checks if not c.passed)
             raise VerifyError(
@@ -86,7 +90,8 @@ class Verifying:
         weights = self._weights.pop(key, None)
         if isinstance(weights, PhiBotError) and not isinstance(weights, BuildError):
             raise weights
-        return compare(artifact, release, given, self._context, weights=weights)
+        deep = _kind(artifact) not in self._deep
+        return compare(artifact, release, given, self._context, deep=deep, weights=weights)
 
     def _opened(self, release: Release) -> AtHand:
         """Have a release at hand: the one that is open already, unless that is another one, or its stream failed."""
@@ -117,18 +122,25 @@ class Verifying:
         self._weights |= compare_weights(together, release, given, expected, context)
 
 
+def _kind(artifact: Artifact) -> tuple[str, str]:
+    """Return the content and the format of an artifact."""
+    return artifact.build.source.content_digest, artifact.build.variant.format
+
+
 def compare(
     artifact: Artifact,
     release: Release,
     given: AtHand,
     context: Context,
     *,
+    deep: bool = True,
     weights: Found | None = None,
 ) -> Evidence:
     """Measure an artifact against its release, which is at hand. It is judged by a policy that allows no rounding.
 
-    ``weights`` is what comparing these has shown before. What the file is at fault for is in the evidence. Raises what
-    computing the reference raises.
+    A ``deep`` reading stands for other artifacts of its format (see worker/window_reading.py). ``weights`` is what
+    comparing these has shown before. What the file is at fault for is in the evidence. Raises what computing the
+    reference raises.
     """
     variant = artifact.build.variant
     expected = references.reference(release, given, context)
@@ -148,6 +160,7 @@ def compare(
             read_differently=tuple(readings),
             streamed=given.stream is not None,
             part="all" if weights is None else "all but weights",
+            deep=deep,
         )
         altered = _altered(hash_files(files, task), artifact.build.files)
         measured = _failed("integrity", altered) if altered else _run(given, toolchain, request, log, task)
@@ -159,6 +172,7 @@ def compare(
         "reference_digest": references.digest(release),
         "known_behaviours": [k.to_json() for k in form.known_behaviours(release.config)],
         "read_differently": [r | {"reference": readings[r["kind"]]} for r in measured["read_differently"]],
+        "deep": deep,
         "gate": 0.0,
         "seconds": round(time.monotonic() - started, 3),
     }

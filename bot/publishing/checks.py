@@ -158,7 +158,7 @@ def check_evidence(build: BuildRecord, evidence: Evidence, release: Release, con
     if missing := [name for name in CHECKS if names.count(name) != 1]:
         raise _odd(build, f"has not been checked for: {', '.join(missing)}")
     sides = {d.side for d in evidence.recommended if d.tokens > 0 and d.figures.mean_kl >= _LEAST_KL}
-    wanted = {"short", "long"} if figures.switch(release) is not None else {"short"}
+    wanted = {"short", "long"} if evidence.deep and figures.switch(release) is not None else {"short"}
     if sides != wanted or len(evidence.recommended) != len(wanted):
         raise _odd(build, "has not been measured on the texts that it must be measured on")
     cost = evidence.rounding

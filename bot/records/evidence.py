@@ -9,7 +9,7 @@ from typing import Literal
 
 from bot.records.base import Record, Sha256
 
-EVIDENCE_VERSION = 5  # of evidence.json; raised when what is measured, or what a field means, changes
+EVIDENCE_VERSION = 6  # of evidence.json; raised when what is measured, or what a field means, changes
 
 Side = Literal["short", "long"]  # of the LongRoPE switch; every window of a model without one is short
 
@@ -148,8 +148,8 @@ class Generation(Record):
 class RunningCost(Record):
     """The cost of running the file on the machine that measured it.
 
-    ``peak_memory`` is the largest resident size in bytes after loading and generating, before anything else was
-    measured. ``decode_rate`` is None where the model ended before it could be timed.
+    ``peak_memory`` is the largest resident size in bytes after loading and generating, before windows are read.
+    ``decode_rate`` is that of the longest answer, and None where this was too short.
     """
 
     load_seconds: float
@@ -192,6 +192,7 @@ class Evidence(Record):
     checks: tuple[Check, ...]
     distances: tuple[Distance, ...]
     stretches: tuple[Stretch, ...]
+    deep: bool = True  # whether it was read as far as windows reach; versions 2 to 5 always were
     own_weights: OwnWeights | None = None  # version 2 did not measure it
     rounding: RoundingCost | None = None  # versions 2 to 4 did not measure it
     cost: RunningCost | None

@@ -46,7 +46,8 @@ class VerifyTask(Record):
 
     ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
     of text (see texts/__init__.py) that the runtime is known to read or write differently. ``streamed`` is as in
-    BuildTask. ``part`` says whether all is measured, the ``weights`` alone, or all but these.
+    BuildTask. ``part`` says whether all is measured, the ``weights`` alone, or all but these. A ``deep`` reading of the
+    reference's windows stands for all files of a format (see worker/window_reading.py).
     """
 
     artifact: str
@@ -57,6 +58,7 @@ class VerifyTask(Record):
     read_differently: tuple[str, ...] = ()
     streamed: bool = False
     part: Literal["all", "weights", "all but weights"] = "all"
+    deep: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

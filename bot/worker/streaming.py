@@ -4,6 +4,7 @@ All texts go through a layer before the next one is read, so the memory that thi
 of layers.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,14 +54,14 @@ class _Batch:
 
 def hidden_states(
     original: Original, exact: Sequence[Reading], rounded: Rounded, progress: Callable[[int, int], None]
-) -> list[Array]:
+) -> tuple[list[Array], float]:
     """Return the last hidden states, after the final norm, of each reading: float32 of shape (positions, size).
 
-    Behind those of the readings that are ``exact`` come, for each rounding, those of the rounded ones. Calls
-    ``progress`` with the number of layers that are done, and of all. Raises NotFinite, naming the tensor, when numbers
-    are not finite.
+    Behind those of the readings that are ``exact`` come, for each rounding, those of the rounded ones. Returned beside
+    them is what the exact ones took in the layers, in seconds of processor. Calls ``progress`` with the number of
+    layers that are done, and of all. Raises NotFinite, naming the tensor, when numbers are not finite.
     """
-    total = len(original.body.layers)
+    total, spent = len(original.body.layers), 0.0
     readings = [*exact, *(r for _ in rounded.roundings for r in rounded.readings)]
     with torch.inference_mode():
         batches = list(_embedded(original, exact, rounded))
@@ -69,8 +70,10 @@ def hidden_states(
             progress(n, total)
             weights = original.weights(f"layers.{n}")
             for batch in batches:
+                before = time.process_time()
                 with original.rounded(batch.roundings):
                     batch.states = torch.func.functional_call(layer, weights, (batch.states,), batch.keywords[n])
+                spent += 0.0 if batch.roundings else time.process_time() - before
             del weights  # before the next layer's are read
             _check_finite(original, batches, f"layers.{n}")
         norm, weights = getattr(original.body, original.norm), original.weights(original.norm)
@@ -80,7 +83,7 @@ def hidden_states(
             for place, states in zip(batch.places, batch.states, strict=True)
         }
         progress(total, total)
-    return [wanted[place] for place in range(len(readings))]
+    return [wanted[place] for place in range(len(readings))], spent
 
 
 def _of_one_length(readings: Sequence[Reading]) -> Iterator[list[int]]:

@@ -24,8 +24,22 @@ class _InitParams(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.POINTER(ctypes.c_void_p)))
 
 
+class _TypeTraits(ctypes.Structure):
+    """ggml_type_traits, as far as it is read."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, _POINTER, _POINTER, _NUMBER)),
+    )
+
+
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_row_size": (ctypes.c_size_t, (ctypes.c_int, _NUMBER)),
+    "ggml_get_type_traits": (ctypes.POINTER(_TypeTraits), (ctypes.c_int,)),
     "ggml_bf16_to_fp32_row": (None, (_POINTER, _POINTER, _NUMBER)),
     "ggml_fp16_to_fp32_row": (None, (_POINTER, _POINTER, _NUMBER)),
     "ggml_validate_row_data": (ctypes.c_bool, (ctypes.c_int, _POINTER, ctypes.c_size_t)),
@@ -78,6 +92,15 @@ def widened(kind: int, rows: Array) -> Array:
     wide = np.empty(rows.shape, np.float32)
     widen(rows.ctypes.data, wide.ctypes.data, rows.size)
     return wide
+
+
+def dequantized(kind: int, packed: Array, count: int) -> Array:
+    """Return so many weights of a type as float32, from the bytes of their whole blocks, as llama.cpp unpacks them."""
+    if kind == F32:
+        return packed.view(np.float32)
+    values: Array = np.empty(count, np.float32)
+    library().ggml_get_type_traits(kind).contents.to_float(packed.ctypes.data, values.ctypes.data, count)
+    return values
 
 
 def open_header(file: Path) -> tuple[int, int]:

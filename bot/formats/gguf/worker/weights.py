@@ -1,4 +1,4 @@
-"""The weights of a GGUF artifact by the names of its source, dequantized by gguf-py."""
+"""The weights of a GGUF artifact by the names of its source, dequantized by ggml."""
 
 import math
 import re
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bot.formats.gguf.worker import ggml
 from bot.formats.gguf.worker.file import Header, TensorPlace, read_header, the_file
 from bot.records.tasks import VerifyTask
 from bot.worker.order import model_order
@@ -117,15 +118,11 @@ def dequantized(file: Path, place: TensorPlace) -> Array:
 
 def _parts(file: Path, place: TensorPlace) -> Iterator[Array]:
     """Yield a tensor as float32, some rows at a time. They are read: pages of a mapped file would stay in memory."""
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
-
     rows, columns = math.prod(place.shape[:-1]), place.shape[-1]
     size, step = place.size // rows, rows_at_once(columns)
     with file.open("rb") as opened:
         opened.seek(place.offset)
         for first in range(0, rows, step):
             count = min(step, rows - first)
-            packed = np.fromfile(opened, np.uint8, count * size).reshape(count, size)
-            values = dequantize(packed, GGMLQuantizationType(place.kind))
-            yield values.reshape(-1, *place.shape[1:])
+            packed = np.fromfile(opened, np.uint8, count * size)
+            yield ggml.dequantized(place.kind, packed, count * columns).reshape(-1, *place.shape[1:])

@@ -65,6 +65,14 @@ for at_once, rows in itertools.product((cpu._AT_ONCE, 20 * 256), (x, x[:1, :1]))
             got = layer(rows)
         assert got.shape == expected.shape and got.dtype == expected.dtype, name
         found.append((mx.abs(got - expected).max() / mx.abs(expected).max()).item())
+queries, keys = mx.random.normal((2, 4, 300, 32)), mx.random.normal((2, 2, 340, 32))
+seen = mx.random.uniform(shape=(300, 340)) > 0.2
+for mask in (None, "causal", seen, mx.where(seen, 0.0, -1.0)):
+    expected = mx.fast.scaled_dot_product_attention(queries, keys, keys, scale=0.2, mask=mask)
+    mx.eval(expected)
+    with cpu.float32_products():
+        got = mx.fast.scaled_dot_product_attention(queries, keys, keys, scale=0.2, mask=mask)
+    found.append((mx.abs(got - expected).max() / mx.abs(expected).max()).item())
 restored = (mx.quantized_matmul, mx.gather_mm, mx.gather_qmm, nn.Linear.__call__) == originals
 print(json.dumps({"differences": found, "restored": restored}))
 """
@@ -72,7 +80,7 @@ print(json.dumps({"differences": found, "restored": restored}))
 
 def test_products_in_float32_are_those_of_mlx() -> None:
     said = json.loads(run_python(_toolchain(), COMPARE, ROOT))
-    assert len(said["differences"]) == 40
+    assert len(said["differences"]) == 44
     assert max(said["differences"]) < 1e-5
     assert said["restored"]
 
