@@ -154,7 +154,7 @@ def _row(bench: _Bench, variant: Variant, proven: Sequence[Artifact]) -> tuple[R
         variant=variant.name,
         size=artifact.build.size,
         deep=evidence.deep,
-        mean_kl=evidence.mean_kl,
+        mean_kl=evidence.compared.figures.mean_kl if evidence.compared else None,
         failed={c.name: c.detail for c in evidence.checks if not c.passed},
         build=build,
         verify=verify,

@@ -78,14 +78,14 @@ class CardRow:
         return sorted(self.evidence.recommended, key=_side)
 
     @property
-    def farthest(self) -> Distance | None:
-        """The largest distance that the gate applied to; None where none was measured."""
-        return max(self.evidence.gated, key=lambda d: d.figures.mean_kl, default=None)
+    def compared(self) -> Distance | None:
+        """The distance by which files are compared; None where none was measured."""
+        return self.evidence.compared
 
     @property
     def agreement(self) -> float:
-        """The smallest share of tokens named as the original does, among the sides that the gate applied to."""
-        return min((d.figures.top1_agreement for d in self.evidence.gated), default=0.0)
+        """The share of tokens named as the original does, there."""
+        return self.compared.figures.top1_agreement if self.compared else 0.0
 
     def kl(self, side: Side) -> str:
         """Return the mean KL of a side with its standard error; † marks one on which the runtime is known to differ."""
@@ -95,10 +95,10 @@ class CardRow:
 
     def is_as_close_as(self, other: "CardRow") -> bool:
         """Say whether the two distances from the original are equal within one standard error of their difference."""
-        if self.farthest is None or other.farthest is None:
-            return self.farthest is other.farthest
-        errors = (self.farthest.standard_errors.mean_kl, other.farthest.standard_errors.mean_kl)
-        return abs(self.farthest.figures.mean_kl - other.farthest.figures.mean_kl) <= math.hypot(*errors)
+        if self.compared is None or other.compared is None:
+            return self.compared is other.compared
+        errors = (self.compared.standard_errors.mean_kl, other.compared.standard_errors.mean_kl)
+        return abs(self.compared.figures.mean_kl - other.compared.figures.mean_kl) <= math.hypot(*errors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +256,7 @@ def _is_close(row: CardRow) -> bool:
 
 
 def _choice(target: str, members: tuple[CardRow, ...]) -> Choice:
-    nearest = min(members, key=lambda r: (r.farthest.figures.mean_kl if r.farthest else math.inf, r.size))
+    nearest = min(members, key=lambda r: (r.compared.figures.mean_kl if r.compared else math.inf, r.size))
     equal = sorted((r for r in members if r is nearest or r.is_as_close_as(nearest)), key=lambda r: r.size)
     best = min((r for r in members if _is_close(r)), key=lambda r: r.size, default=equal[0])
     smallest = min(members, key=lambda r: r.size)

@@ -99,15 +99,15 @@ def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[Pro
 
 
 def _point(row: figures.CardRow, *, own: bool) -> PlotPoint | None:
-    farthest = row.farthest
-    if farthest is None or row.bits is None:
+    compared = row.compared
+    if compared is None or row.bits is None:
         return None
     return PlotPoint(
         format=_title(row),
         name=_name(row),
         bits=row.bits,
-        mean_kl=farthest.figures.mean_kl,
-        standard_error=farthest.standard_errors.mean_kl,
+        mean_kl=compared.figures.mean_kl,
+        standard_error=compared.standard_errors.mean_kl,
         own=own,
     )
 

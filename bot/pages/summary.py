@@ -28,20 +28,19 @@ class SummaryRow:
     evidence: Evidence | None
 
     @property
-    def farthest(self) -> Distance | None:
-        """The largest distance that the gate applied to; None where none was measured."""
-        return max(self.evidence.gated, key=lambda d: d.figures.mean_kl, default=None) if self.evidence else None
+    def compared(self) -> Distance | None:
+        """The distance by which files are compared; None where none was measured."""
+        return self.evidence.compared if self.evidence else None
 
     @property
     def kl(self) -> str:
         """The mean KL there, with its standard error."""
-        return numbers.with_error(self.farthest, "mean_kl") if self.farthest else "not measured"
+        return numbers.with_error(self.compared, "mean_kl") if self.compared else "not measured"
 
     @property
     def agreement(self) -> str:
-        """The share of its likeliest tokens that are the original's, in percent: on the side where it is smaller."""
-        shares = [d.figures.top1_agreement for d in self.evidence.gated] if self.evidence else []
-        return f"{numbers.percent(min(shares))} %" if shares else ""
+        """The share of its likeliest tokens that are the original's there, in percent."""
+        return f"{numbers.percent(self.compared.figures.top1_agreement)} %" if self.compared else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +144,8 @@ def _charts(rows: Iterable[SummaryRow]) -> list[Chart]:
     known = catalogue.all_variants()
     grouped: dict[str, list[tuple[BuildRecord, float]]] = {}
     for row in rows:
-        if row.farthest is not None and row.build.variant.name in known:
-            entry = (row.build, row.farthest.figures.mean_kl)
+        if row.compared is not None and row.build.variant.name in known:
+            entry = (row.build, row.compared.figures.mean_kl)
             grouped.setdefault(row.build.source.label, []).append(entry)
     charts = []
     for release, entries in grouped.items():

@@ -225,9 +225,12 @@ class Evidence(Record):
         return tuple(d for d in self.recommended if d.side not in known)
 
     @property
-    def mean_kl(self) -> float | None:
-        """The largest mean KL that the gate applies to, in nats per token."""
-        return max((d.figures.mean_kl for d in self.gated), default=None)
+    def compared(self) -> Distance | None:
+        """The distance by which files of a release are compared, None where no gate applies to any.
+
+        It is that on short texts, which every file has read, or the other one where no gate applies to that.
+        """
+        return min(self.gated, key=lambda d: d.side != "short", default=None)
 
 
 DISTANCE, COST = "distance", "cost of rounding"  #: how the names of the checks begin that judging makes

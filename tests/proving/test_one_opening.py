@@ -95,11 +95,15 @@ def test_the_default_set_is_proven_in_three_reads_as_if_its_source_were_kept(
     with pytest.raises(KeyboardInterrupt):
         prove_all(here.jobs, here.context, interrupted)
     assert here.read <= 3.0
+    assert proven[0].evidence is not None
+    assert proven[0].evidence.deep
     resumed = prove_all(here.jobs, here.context, proven.append)
     assert resumed.failures == ()
     assert sorted(a.build.variant.name for a in resumed.artifacts) == sorted(DEFAULT)
     assert proven == [proven[0], *resumed.artifacts]
     assert here.read <= 4.0  # nothing was built again, the reference is known, and so is the evidence of the first
+    deep = [a.build.variant.format for a in resumed.artifacts if a.evidence and a.evidence.deep]
+    assert sorted(deep) == sorted({a.build.variant.format for a in resumed.artifacts})  # one of each, whoever read it
     assert not here.context.workspace.has(here.context.workspace.source(here.jobs[0].release))
 
     monkeypatch.undo()

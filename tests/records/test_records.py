@@ -441,13 +441,18 @@ def _evidence(**changes: Any) -> Evidence:
     return Evidence(**given | changes)
 
 
-def test_the_gate_is_held_against_the_worse_side_that_is_not_known_to_differ() -> None:
-    known = tuple(KnownBehaviour(name="n", side=s, reference="u") for s in ("long", "short"))
-    assert _evidence().mean_kl == 0.5
-    assert _evidence(known_behaviours=known[:1]).mean_kl == 0.01
-    assert _evidence(known_behaviours=known).mean_kl is None
-    elsewhere = KnownBehaviour(name="n", side="long", reference="u", setting="another setting")
-    assert _evidence(known_behaviours=(elsewhere,)).mean_kl == 0.5
+def test_files_are_compared_by_their_distance_on_short_texts_unless_no_gate_applies_there() -> None:
+    known = {s: KnownBehaviour(name="n", side=s, reference="u") for s in ("long", "short")}
+    assert _compared() == 0.01
+    assert _compared(known["long"]) == 0.01
+    assert _compared(known["short"]) == 0.5
+    assert _compared(*known.values()) is None
+    assert _compared(dataclasses.replace(known["short"], setting="another setting")) == 0.01
+
+
+def _compared(*known: KnownBehaviour) -> float | None:
+    found = _evidence(known_behaviours=known).compared
+    return found.figures.mean_kl if found else None
 
 
 def _cost(kl: float, plain: float = 0.1) -> RoundingCost:

@@ -24,6 +24,7 @@ from bot.steps.publish import publish
 from bot.steps.stage import stage
 from bot.workspace import Workspace, read_artifact, write_json
 from tests.contexts import context_of
+from tests.source import models
 from tests.steps import proven
 from tests.steps.test_publish import no_plots as no_plots
 
@@ -307,6 +308,19 @@ def test_evidence_that_proves_nothing(world: World, change: Callable[[dict[str, 
     if report.staged:
         report = world.promote()
     assert reason in why(report)
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_past_a_switch_a_file_is_measured_that_says_it_was_read_so_far(world: World, *, deep: bool) -> None:
+    factors = {"type": "longrope", "long_factor": [2.0] * 2, "short_factor": [1.0] * 2}
+    positions = {"original_max_position_embeddings": 4096, "max_position_embeddings": 131072}
+    config = json.dumps(models.CONFIG | positions | {"rope_scaling": factors}).encode()
+    world.release = proven.release(world.hub, "microsoft/Phi-9-long", config__json=config)
+    told = rewrite(world.build(), "evidence.json", lambda e: e.update(deep=deep))
+    world.stage(proven_again(told))
+    report = world.promote()
+    assert len(report.publications) == (1 if deep else 0)
+    assert deep or "has not been measured" in why(report)
 
 
 def test_the_gates_are_those_of_who_promotes(world: World) -> None:

@@ -91,15 +91,15 @@ def render(status: Status) -> dict[str, bytes]:
 def _points(row: StatusRow) -> list[chart.MeasuredFile]:
     points = []
     for line in row.lines:
-        farthest = line.made.farthest if line.made else None
-        if line.made and farthest:
+        compared = line.made.compared if line.made else None
+        if line.made and compared:
             points.append(
                 chart.MeasuredFile(
                     format=line.entry.format,
                     name=line.entry.variant.split("/", 1)[1],
                     size=line.made.size,
-                    mean_kl=farthest.mean_kl,
-                    error=farthest.error,
+                    mean_kl=compared.mean_kl,
+                    error=compared.error,
                 )
             )
     return points

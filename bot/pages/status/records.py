@@ -62,9 +62,9 @@ class MadeVariant(Record):
     known: tuple[str, ...]
 
     @property
-    def farthest(self) -> Quality | None:
-        """The largest distance that the gate looked at."""
-        return max((q for q in self.quality if q.gated), key=lambda q: q.mean_kl, default=None)
+    def compared(self) -> Quality | None:
+        """The distance by which files are compared: on short texts, or the other one where no gate looks at that."""
+        return min((q for q in self.quality if q.gated), key=lambda q: q.side != "short", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

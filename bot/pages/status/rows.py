@@ -26,8 +26,8 @@ class Line:
     @property
     def mean_kl(self) -> float | None:
         """The largest mean KL that the gate looked at."""
-        farthest = self.made.farthest if self.made else None
-        return farthest.mean_kl if farthest else None
+        compared = self.made.compared if self.made else None
+        return compared.mean_kl if compared else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,8 @@ def test_publications_come_with_their_figures() -> None:
     assert (made.variant, made.size, made.checks) == ("mlx/4bit", 2_153_624_000, 4)
     sides = [(q.side, q.mean_kl, q.gated) for q in made.quality]
     assert sides == [("short", 0.0653, False), ("long", 0.0402, True)]
-    assert made.farthest is not None
-    assert made.farthest.side == "long", "the gate leaves the other one out"
+    assert made.compared is not None
+    assert made.compared.side == "long", "the gate leaves the other one out"
 
 
 def test_every_state_has_its_reason() -> None:
