@@ -10,7 +10,7 @@ from bot.sandbox import rendering
 from bot.sandbox.rendering import RenderedPrompt
 from bot.worker.harness import TemplateProblem
 
-_NEW_TOKENS = 32
+_NEW_TOKENS, _FEW = 32, 8  # that the first prompt is continued with, and the others
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
@@ -31,7 +31,7 @@ def questions(
     Raises TemplateProblem for a template that renders none of the prompts, or takes too much time or memory.
     """
     if not tokenizer.chat_template:
-        return {"chats": [], "prompts": [_prompt(tokenizer, messages[-1]["content"]) for messages in prompts]}
+        return {"chats": [], "prompts": _prompts(tokenizer, [messages[-1]["content"] for messages in prompts])}
     spoken = [[m for m in messages if m["role"] != "system"] for messages in prompts]
     questions = [{"messages": m, "tools": None, "add_generation_prompt": True} for m in (*prompts, *spoken)]
     try:
@@ -43,7 +43,7 @@ def questions(
     pairs = zip(of_prompts[: len(prompts)], of_prompts[len(prompts) :], strict=True)
     return {
         "chats": [c for c in chats if _says_all(c)],
-        "prompts": [_prompt(tokenizer, _question(*pair)) for pair in pairs],
+        "prompts": _prompts(tokenizer, [_question(*pair) for pair in pairs]),
     }
 
 
@@ -56,8 +56,10 @@ def _says_all(chat: Json) -> bool:
     return all(words in chat["text"] for words in (*said, *(t["name"] for t in tools)))
 
 
-def _prompt(tokenizer: Any, text: str) -> Json:
-    return {"text": text, "ids": encode(tokenizer, text), "max_new_tokens": _NEW_TOKENS}
+def _prompts(tokenizer: Any, asked: Sequence[str]) -> list[Json]:
+    """Return prompts of which one gets a long answer: without a GPU, MLX takes seconds for a token of a real size."""
+    most = [_NEW_TOKENS, *[_FEW] * (len(asked) - 1)]
+    return [{"text": t, "ids": encode(tokenizer, t), "max_new_tokens": n} for t, n in zip(asked, most, strict=True)]
 
 
 def _question(whole: RenderedPrompt, spoken: RenderedPrompt) -> str:

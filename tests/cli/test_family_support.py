@@ -75,8 +75,18 @@ def _assert_documented(family: str, checkpoint: Callable[[str], Path], folder: P
             assert number is not None
             assert reasons()[int(number[1]) - 1] == markdown.escape(cell.reason)
         else:
-            measured = [d.figures.mean_kl for d in cell.figures.distances if not d.setting]
-            assert measured == pytest.approx([float(w) for w in words.split(" / ")], rel=0.3, abs=2e-4), cell.variant
+            found = [d for d in cell.figures.distances if not d.setting]
+            for distance, word in zip(found, words.split(" / "), strict=True):
+                assert _is_near(distance, float(word)), f"{cell.variant}: {distance}, the page says {word}"
+
+
+def _is_near(found: Distance, documented: float) -> bool:
+    """Say whether a figure is that of the page, where another processor may have rounded.
+
+    It moves few positions by much where experts are chosen, and three standard errors tell how much that may be.
+    """
+    allowed = max(0.3 * documented, 2e-4, 3 * found.standard_errors.mean_kl)
+    return abs(found.figures.mean_kl - documented) <= allowed
 
 
 def test_the_page_has_every_family_and_the_first_default_of_every_format() -> None:

@@ -29,7 +29,7 @@ class Fault:
 
     ``seen_by`` is the check that has to fail, whatever else does, where a format's hooks do not name another one. The
     file claims to be of the true source, and its record holds its own hashes: only what it says and does can give it
-    away.
+    away. ``real`` says whether the really trained model (REAL in catalogue/families.py) has what it damages.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Fault:
     source: Damage | None = None
     artifact: Damage | None = None
     family: str = DEFAULT
+    real: bool = False
 
     def damage(self, format_name: str) -> Damage:
         """Return what puts it into a built file of a format."""
@@ -180,23 +181,23 @@ def _one_newline_less(source: Path) -> None:
 
 
 FAULTS = (
-    Fault(name="two layers swapped", seen_by="weights", source=_swap_layers),
-    Fault(name="rows of queries and keys permuted", seen_by="weights", source=_permute_queries_and_keys),
-    Fault(name="one head turned the other way", seen_by="weights", source=_turn_a_head_the_other_way),
+    Fault(name="two layers swapped", seen_by="weights", source=_swap_layers, real=True),
+    Fault(name="rows of queries and keys permuted", seen_by="weights", source=_permute_queries_and_keys, real=True),
+    Fault(name="one head turned the other way", seen_by="weights", source=_turn_a_head_the_other_way, real=True),
     Fault(name="two experts exchanged", seen_by="weights", source=_exchange_experts, family="phi-3.5-moe"),
     Fault(name="a bias dropped", seen_by="weights", source=_drop_a_bias, family="phi-2"),
-    Fault(name="rotary base ten times as large", seen_by="rotary", source=_wrong_base),
+    Fault(name="rotary base ten times as large", seen_by="rotary", source=_wrong_base, real=True),
     Fault(name="long and short factors exchanged", seen_by="rotary", source=_exchange_factors),
-    Fault(name="one embedding row shifted", seen_by="weights", source=_shift_embedding_row),
-    Fault(name="norm weights dropped", seen_by="weights", source=_drop_norms),
-    Fault(name=DOUBLED_SCALE, seen_by="weights"),
-    Fault(name=LARGER_SCALE, seen_by="weights"),
-    Fault(name=SHIFTED_BLOCK, seen_by="weights"),
-    Fault(name="an epsilon ten times as large", seen_by="constants", source=_larger_epsilon),
-    Fault(name="output matrix not tied", seen_by="weights", source=_untie, family="phi-4-mini"),
+    Fault(name="one embedding row shifted", seen_by="weights", source=_shift_embedding_row, real=True),
+    Fault(name="norm weights dropped", seen_by="weights", source=_drop_norms, real=True),
+    Fault(name=DOUBLED_SCALE, seen_by="weights", real=True),
+    Fault(name=LARGER_SCALE, seen_by="weights", real=True),
+    Fault(name=SHIFTED_BLOCK, seen_by="weights", real=True),
+    Fault(name="an epsilon ten times as large", seen_by="constants", source=_larger_epsilon, real=True),
+    Fault(name="output matrix not tied", seen_by="weights", source=_untie, family="phi-4-mini", real=True),
     Fault(name=NO_STOP_TOKEN, seen_by="stop tokens"),
     Fault(name=OTHER_PRE_TOKENIZER, seen_by="tokenizer", family="phi-4-mini"),
     Fault(name="one newline less in the chat template", seen_by="chat template", source=_one_newline_less),
-    Fault(name="data file cut short", seen_by="integrity", artifact=cut_short),
-    Fault(name="another model of the same shapes", seen_by="weights", source=_other_model),
+    Fault(name="data file cut short", seen_by="integrity", artifact=cut_short, real=True),
+    Fault(name="another model of the same shapes", seen_by="weights", source=_other_model, real=True),
 )

@@ -30,6 +30,14 @@ CELLS = [
 ]
 
 
+REAL_CELLS = [
+    pytest.param(fault, name, id=f"{name}-{fault.name}")
+    for name in FORMATS
+    for fault in FAULTS
+    if fault.real and name in fault.formats
+]
+
+
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """One place for all faults: what is healthy is built and verified once."""
@@ -44,11 +52,25 @@ def test_a_fault_is_found(bench: Bench, sample_of: Callable[[str], Path], fault:
     assert fault.seen_in(format_name) in failed, f"{fault.name}: {failed or 'nothing failed'}"
 
 
-def test_the_page_names_every_fault_and_the_check_that_finds_it() -> None:
-    (rows,) = page_reader.tables(PAGE.read_text(encoding="utf-8"))
+@pytest.mark.toolchain
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("warm_toolchains")
+@pytest.mark.parametrize(("fault", "format_name"), REAL_CELLS)
+def test_a_fault_in_a_really_trained_model_is_found(
+    bench: Bench, real_model: Path, fault: Fault, format_name: str
+) -> None:
+    failed = bench.failed_checks(fault, real_model, format_name)
+    assert fault.seen_in(format_name) in failed, f"{fault.name}: {failed or 'nothing failed'}"
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["samples", "a really trained model"])
+def test_the_page_names_every_fault_and_the_check_that_finds_it(*, real: bool) -> None:
+    rows = page_reader.tables(PAGE.read_text(encoding="utf-8"))[int(real)]
     named = {row[0]: dict(zip(FORMATS, row[1:], strict=True)) for row in rows}
-    assert list(named) == [fault.name for fault in FAULTS]
-    for fault in FAULTS:
+    faults = [fault for fault in FAULTS if fault.real or not real]
+    assert list(named) == [fault.name for fault in faults]
+    for fault in faults:
         for format_name, words in named[fault.name].items():
             assert (fault.seen_in(format_name) in words.split(", ")) == (format_name in fault.formats), (
                 fault.name,

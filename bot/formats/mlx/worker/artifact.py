@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bot.formats.mlx.worker.modules import modules_of
+from bot.formats.mlx.worker.unpack import dequantized
 from bot.records.artifacts import Json
 from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
@@ -136,16 +137,8 @@ def _values(module: Any, array: Any, scales: Any = None, biases: Any = None) -> 
 
     if scales is None:
         return np.asarray(array.astype(mx.float32))
-    return np.asarray(
-        mx.dequantize(
-            array,
-            scales.astype(mx.float32),
-            biases.astype(mx.float32),
-            module.group_size,
-            module.bits,
-            module.mode,
-        )
-    )
+    how = {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+    return dequantized(array, scales.astype(mx.float32), biases.astype(mx.float32), **how)
 
 
 def _named(name: str, values: Iterator[_Rows], nearest: int) -> Iterator[ArtifactWeight]:

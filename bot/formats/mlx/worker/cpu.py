@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from bot.formats.mlx.worker.unpack import dequantized
+
 Array = Any  # numpy is not installed where mypy runs
 _Block = Callable[[slice], Any]  # some rows of a matrix in float32, as an array of MLX
 
 _QUERIES = 256  # positions whose attention is computed at once
-_AT_ONCE = 1 << 20  # weights in float32 at once: 4 MB, which MLX hands out again and again
+_AT_ONCE = 1 << 18  # weights in float32 at once: 1 MB, which caches hold
 
 
 def on_cpu() -> bool:
@@ -38,7 +40,7 @@ def float32_products() -> Iterator[None]:
 
     The CPU backend sums in the type of the activations, where Metal's kernels sum in float32, and it takes eight times
     as long in bfloat16. So its kernel is given all that it multiplies in float32. It takes 0.9 ns a weight for each row
-    of activations: for more than one, MLX dequantizes the weights (1.5 ns), and numpy's BLAS multiplies. Attention over
+    of activations: for more than one, they are dequantized, and numpy's BLAS multiplies. Attention over
     2,048 positions takes numpy a fifteenth of what MLX takes on a CPU. The functions that are replaced take the
     arguments that mlx-lm gives them.
     """
@@ -67,7 +69,7 @@ def float32_products() -> Iterator[None]:
         if len(rows) == 1 or not transpose:
             return kernel(mx.array(rows), w, wide(scales), wide(biases), transpose=transpose, **how)
         return _product(
-            rows, w.shape[0], lambda some: mx.dequantize(w[some], wide(scales[some]), wide(biases[some]), **how)
+            rows, w.shape[0], lambda some: dequantized(w[some], wide(scales[some]), wide(biases[some]), **how)
         )
 
     def quantized_matmul(x: Any, w: Any, *, scales: Any, biases: Any, **how: Any) -> Any:

@@ -85,6 +85,32 @@ def test_products_in_float32_are_those_of_mlx() -> None:
     assert said["restored"]
 
 
+# Prints of which bits our numbers are exactly those of MLX, and which of them MLX was asked for.
+UNPACKED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import mlx.core as mx
+from bot.formats.mlx.worker.unpack import dequantized
+
+matrix, stock, equal, asked = mx.random.normal((96, 256)).astype(mx.bfloat16), mx.dequantize, [], []
+for bits in (2, 3, 4, 6, 8):
+    packed, *rest = mx.quantize(matrix, group_size=64, bits=bits)
+    rest = [array.astype(mx.float32) for array in rest]
+    expected = np.asarray(stock(packed, *rest, group_size=64, bits=bits))
+    mx.dequantize = lambda *a, bits, **k: asked.append(bits) or stock(*a, bits=bits, **k)
+    got = dequantized(packed[8:], *(a[8:] for a in rest), group_size=64, bits=bits)
+    equal += [bits] * np.array_equal(got, expected[8:])
+    mx.dequantize = stock
+print(json.dumps({"equal": equal, "asked": asked}))
+"""
+
+
+def test_numbers_that_numpy_unpacks_are_exactly_those_of_mlx() -> None:
+    said = json.loads(run_python(_toolchain(), UNPACKED, ROOT))
+    assert said == {"equal": [2, 3, 4, 6, 8], "asked": [2, 3, 6]}
+
+
 # Runs a fused operation, and prints its result.
 FUSED = """
 import os, sys
