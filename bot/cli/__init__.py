@@ -11,12 +11,10 @@ from typing import NoReturn
 import click
 
 import bot
-from bot.cli import clean, families, hf_jobs, local_hub, plan, proposals, reconvert, run, state, status, steps, tools
+from bot.cli.commands import GROUPS, Commands
 from bot.errors import DiskFullError, Interrupted, PhiBotError
 from bot.printable import shown
 from bot.system import disk
-
-_WHOLE = 1000  # characters: more than any command's first sentence has, so none is cut
 
 
 class Grouped(click.Group):
@@ -25,62 +23,17 @@ class Grouped(click.Group):
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each heading, its commands in the order in which people meet them."""
         width = max(map(len, self.commands))
-        for heading, commands in GROUPS.items():
+        for heading, rows in GROUPS.items():
             with formatter.section(heading):
-                formatter.write_dl([(f"{c.name:<{width}}", c.get_short_help_str(_WHOLE)) for c in commands])
+                formatter.write_dl([(f"{row.name:<{width}}", row.sentence) for row in rows])
 
 
-@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Grouped, commands=Commands(), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(bot.__version__, prog_name="phi-bot")
 def cli() -> None:
     """Turn Microsoft Phi releases into GGUF, ONNX, OpenVINO and MLX files, each proven against the original."""
-
-
-GROUPS: dict[str, tuple[click.Command, ...]] = {
-    "Main job": (run.run_command,),
-    "Steps of the main job": (
-        plan.watch_command,
-        plan.plan_command,
-        steps.build_command,
-        steps.verify_command,
-        steps.publish_command,
-        steps.announce_command,
-        steps.stage_command,
-        steps.promote_command,
-    ),
-    "Operating the bot": (
-        tools.init_command,
-        status.status_command,
-        state.retry_command,
-        state.pause_command,
-        state.resume_command,
-        clean.clean_command,
-        hf_jobs.schedule_group,
-        hf_jobs.webhook_group,
-    ),
-    "Pull requests": (
-        reconvert.compare_command,
-        reconvert.describe_command,
-        reconvert.card_command,
-        reconvert.comment_command,
-        proposals.approve_command,
-        proposals.propose_command,
-        proposals.conclude_command,
-    ),
-    "Hub": (local_hub.hub_group,),
-    "Tools": (
-        tools.doctor_command,
-        tools.variants_command,
-        tools.toolchain_group,
-        families.families_command,
-        tools.sample_command,
-        tools.demo_command,
-    ),
-}
-
-for group in GROUPS.values():
-    for command in group:
-        cli.add_command(command)
 
 
 def main() -> NoReturn:

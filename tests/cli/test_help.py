@@ -3,12 +3,15 @@
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 
 import click
 from click.testing import CliRunner
 
 import bot.cli
-from bot.cli import GROUPS, cli
+from bot.cli import cli
+from bot.cli.commands import GROUPS
 
 
 def _defined() -> set[str]:
@@ -25,7 +28,7 @@ def _defined() -> set[str]:
 
 
 def test_every_command_is_in_exactly_one_group() -> None:
-    grouped = [str(command.name) for group in GROUPS.values() for command in group]
+    grouped = [row.name for rows in GROUPS.values() for row in rows]
     assert sorted(grouped) == sorted(_defined())
     assert set(grouped) == set(cli.commands)
 
@@ -39,7 +42,7 @@ def test_the_help_lists_the_commands_under_their_headings() -> None:
         elif entry := re.match(r"  ([a-z]+)  ", line):
             names.append(entry[1])
     del listed["Options"]
-    assert listed == {heading: [c.name for c in group] for heading, group in GROUPS.items()}
+    assert listed == {heading: [row.name for row in rows] for heading, rows in GROUPS.items()}
 
 
 def test_the_help_describes_each_command_in_a_whole_sentence() -> None:
@@ -47,3 +50,17 @@ def test_the_help_describes_each_command_in_a_whole_sentence() -> None:
     for command in cli.commands.values():
         sentence = (command.help or "").split("\n\n")[0].split(". ")[0].removesuffix(".")
         assert f" {command.name} {' '.join(sentence.split())}. " in f"{text} "
+
+
+def test_a_row_says_what_the_command_says_of_itself() -> None:
+    for row in (row for rows in GROUPS.values() for row in rows):
+        command = cli.commands[row.name]
+        assert (command.name, command.get_short_help_str(limit=1000)) == (row.name, row.sentence)
+
+
+def test_the_help_imports_no_command() -> None:
+    code = "import sys; from bot.cli import _main; _main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert not imported & {f"bot.cli.{row.module}" for rows in GROUPS.values() for row in rows}
+    assert not imported & {"huggingface_hub", "rich", "jinja2"}
