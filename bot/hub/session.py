@@ -7,6 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
     from huggingface_hub import HfApi
 
@@ -100,8 +102,17 @@ def _client() -> "httpx2.Client":
         event_hooks={"request": [_refuse_offline]},
         follow_redirects=True,  # drops the token when it leaves the host
         timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
+        verify=_certificates(),
         mounts={f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")},  # past any proxy
     )
+
+
+@cache
+def _certificates() -> "ssl.SSLContext":
+    """Return the authorities that are trusted: reading their file takes as long as ten requests."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _refuse_offline(request: "httpx2.Request") -> None:

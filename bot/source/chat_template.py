@@ -10,8 +10,11 @@ from bot import errors, texts
 from bot.errors import DamagedTokenizerError
 from bot.printable import one_line
 from bot.records.artifacts import Json, Record
+from bot.records.digests import digest_of
 from bot.sandbox import rendering
 from bot.source.bounds import FILE_BYTES
+
+_WITHIN_LIMITS: set[str] = set()  #: digests of chat formats that this process has rendered: fine-tunes share them
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -72,8 +75,12 @@ def check_limits(source: Path) -> None:
     chat = chat_format(source)
     if chat is None:
         return
+    known = digest_of(chat.to_json())
+    if known in _WITHIN_LIMITS:
+        return
     try:
         rendering.render("bot.worker.jinja", _given(chat, datetime.now(UTC)), texts.conversations())
+        _WITHIN_LIMITS.add(known)
     except rendering.LimitError as error:
         what = f"the chat template cannot be rendered: {error}"
         raise errors.ChatTemplateError(what, hint="Take the template of the original model, or fix it.") from error
