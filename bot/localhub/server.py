@@ -70,7 +70,7 @@ def serve(
     something else, or the address is taken or not loopback.
     """
     with _listening(folder, host, port, tokens=tokens, limits=limits, jobs=jobs) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
             yield _running(server)

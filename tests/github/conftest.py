@@ -1,5 +1,6 @@
 """A GitHub on this machine."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,3 +26,11 @@ def server() -> Iterator[GitHub]:
 def repository(server: GitHub) -> Repository:
     """Return o/r, as the bot sees it."""
     return open_repository("o/r", server.environ)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have waiting take no time. Gives the seconds that were asked for."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited

@@ -1,7 +1,6 @@
 """Texts of strangers, and answers that GitHub would not give: data stays data, all else is one error of ours."""
 
 import json
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -75,14 +74,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Have waiting take no time. Gives the seconds that were asked for."""
-    waited: list[float] = []
-    monkeypatch.setattr(time, "sleep", waited.append)
-    return waited
 
 
 def filled(server: GitHub) -> dict[str, Any]:

@@ -99,20 +99,20 @@ def test_two_bots_at_the_same_moment_leave_one_open_issue(server: GitHub, monkey
     assert len(server.issues) == 2, "nor is another one made later"
 
 
-def test_an_issue_whose_answer_was_lost_is_not_made_again(server: GitHub) -> None:
+def test_an_issue_whose_answer_was_lost_is_not_made_again(server: GitHub, patient: list[float]) -> None:
     server.faults = [Fault(method="POST", path="/repos/o/r/issues", status=502, done=True)]
     assert put(server, RELEASE) == ["https://github.com/o/r/issues/1"]
     assert (len(server.issues), server.count("POST")) == (1, 1)
 
 
-def test_an_issue_that_was_not_made_is_made_again(server: GitHub) -> None:
+def test_an_issue_that_was_not_made_is_made_again(server: GitHub, patient: list[float]) -> None:
     server.faults = [Fault(method="POST", path="/repos/o/r/issues", status=502)]
     put(server, RELEASE)
     assert (len(server.issues), server.count("POST")) == (1, 2)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
-def test_a_secondary_limit_is_waited_for(server: GitHub, method: str) -> None:
+def test_a_secondary_limit_is_waited_for(server: GitHub, patient: list[float], method: str) -> None:
     if method == "PATCH":
         put(server, RELEASE)
     limit = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
@@ -121,14 +121,16 @@ def test_a_secondary_limit_is_waited_for(server: GitHub, method: str) -> None:
     put(server, replace(RELEASE, text="Another text."))
     assert len(server.issues) == 1
     assert "Another text." in server.issues[0]["body"]
+    assert sum(patient) >= 1
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-def test_a_request_that_can_be_repeated_is_repeated(server: GitHub, method: str) -> None:
+def test_a_request_that_can_be_repeated_is_repeated(server: GitHub, patient: list[float], method: str) -> None:
     put(server, RELEASE)
     server.faults = [Fault(method=method, path="/repos/o/r/issues.*", status=502, times=2)]
     put(server, replace(RELEASE, closed=True))
     assert server.issues[0]["state"] == "closed"
+    assert len(patient) == 2
 
 
 def test_a_limit_that_ends_in_an_hour_is_not_waited_for(server: GitHub) -> None:
