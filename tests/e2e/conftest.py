@@ -1,15 +1,18 @@
 """One world for all journeys of a session: the sample is released once, and published once."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bot.building.reference import digest
 from bot.hub import client
 from bot.localhub import RunningHub, serve
 from bot.progress import Silent
 from bot.records.artifacts import Report
 from bot.toolchains.install import ensure
+from bot.workspace import Workspace
 from tests.e2e.world import MODEL, World, make_world
 
 
@@ -42,12 +45,20 @@ def toolchain() -> Callable[[str], Path]:
     return lambda name: ensure(name, Silent()).python
 
 
+@pytest.fixture(scope="session")
+def kept_reference(released: RunningHub) -> str:
+    """Where in a working folder the reference of the release is kept."""
+    release = client.connect(released.url, released.token).release(MODEL)
+    return str(Workspace(root=Path("work")).reference(digest(release)))
+
+
 @pytest.fixture
-def new_world(released: RunningHub, tmp_path: Path) -> Callable[[str], World]:
-    """Make a world whose working folder is empty and whose namespace nobody published in."""
+def new_world(released: RunningHub, few_windows: Path, kept_reference: str, tmp_path: Path) -> Callable[[str], World]:
+    """Make a world whose namespace nobody published in, and whose working folder has a small reference alone."""
 
     def make(namespace: str) -> World:
         made = make_world(released, tmp_path / namespace)
+        shutil.copytree(few_windows, made.folder / kept_reference, symlinks=True)
         config = made.folder / "phi-bot.toml"
         config.write_text(config.read_text().replace('"demo"', f'"{namespace}"'))
         return made

@@ -29,7 +29,8 @@ def test_every_default_variant_is_published_with_evidence(published: Report) -> 
     assert {b.build.variant.format for b in builds} == {"gguf", "mlx", "onnx", "openvino"}
     for proven in builds:
         assert proven.evidence.passed
-        assert {d.side for d in proven.evidence.distances} == {"short", "long"}
+        assert {d.side for d in proven.evidence.distances} == {"short", *(["long"] if proven.evidence.deep else [])}
+    assert sorted(b.build.variant.format for b in builds if b.evidence.deep) == ["gguf", "mlx", "onnx", "openvino"]
     assert published.failures == ()
 
 

@@ -23,6 +23,7 @@ from tests import markdown_reader
 from tests.e2e.world import MODEL, World
 from tests.page_reader import ROOT
 from tests.reconvert.trees import Q4_K_M, change, checkout, extend
+from tests.warm import warm_cache
 
 pytestmark = pytest.mark.toolchain
 
@@ -51,7 +52,9 @@ def compare(base: Path, head: Path, work: Path, *arguments: str, **environment: 
     done = subprocess.run(
         [sys.executable, "-m", "bot.cli", "compare", *sides, "--json", *arguments],
         cwd=empty,
-        env={k: v for k, v in os.environ.items() if not k.startswith("HF_")} | environment,
+        env={k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        | {"PHI_BOT_CACHE": str(warm_cache())}
+        | environment,
         capture_output=True,
         text=True,
     )

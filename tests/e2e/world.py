@@ -10,6 +10,7 @@ from typing import Any
 
 from bot.localhub import RunningHub
 from bot.records.artifacts import Report
+from tests.warm import warm_cache
 
 MODEL = "microsoft/Phi-3.5-sample-instruct"
 
@@ -29,6 +30,7 @@ class World:
             "HF_TOKEN": self.hub.token,
             "HF_HUB_DISABLE_XET": "1",
             "HF_HOME": str(self.folder / "hf-home"),
+            "PHI_BOT_CACHE": str(warm_cache()),
         }
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -4,10 +4,14 @@ Importing torch, transformers and a runtime takes a worker 3 to 10 seconds of pr
 takes. ``warm`` gives a toolchain whose ``python`` runs what it is given in a fork of such a process, with its own
 streams, folder, environment, exit code and process group. Nothing that one worker does reaches the next one.
 
+``warm_cache`` is for command lines that a test starts: a folder for PHI_BOT_CACHE whose toolchains are warm.
+
 What is about processes themselves (their limits, their environment, what they keep at home) runs in a process of its
 own: ``client.py`` starts one wherever limits or environment are not those of a worker.
 """
 
+import atexit
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +20,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from bot.toolchains import Toolchain, lock, lock_file
-from bot.toolchains.enter import LAUNCHER, child_environment
+from bot.progress import Silent
+from bot.toolchains import Toolchain, kept, lock, lock_file, names
+from bot.toolchains.enter import child_environment
+from bot.toolchains.install import ensure
 
 ON = True  #: unset where a test is about what a whole process takes
 
@@ -36,6 +42,34 @@ def warm(toolchain: Toolchain) -> Toolchain:
     return replace(toolchain, python=_interpreter(toolchain.name, toolchain.python))
 
 
+def warm_cache() -> Path:
+    """Return a folder for PHI_BOT_CACHE in which every toolchain is there and forks, until this process ends.
+
+    On systems but Linux it is the cache that tests use.
+    """
+    return _cache(kept.cache_folder()) if ON and sys.platform == "linux" else kept.cache_folder().parent
+
+
+@cache
+def _cache(real: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_TEMPORARY))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for there in real.parent.iterdir():
+        if there != real:
+            (folder / there.name).symlink_to(there)
+    for name in names():
+        cold = ensure(name, Silent())
+        environment, slot = cold.python.parent.parent, kept.folder_of(name)
+        stand_in = folder / real.name / slot.name / environment.name
+        (stand_in / "bin").mkdir(parents=True)
+        (stand_in.parent / kept.MARK).symlink_to(slot / kept.MARK)
+        for there in environment.iterdir():
+            if there.name != "bin":
+                (stand_in / there.name).symlink_to(there)
+        (stand_in / "bin" / cold.python.name).symlink_to(_interpreter(name, cold.python))
+    return folder
+
+
 @cache
 def _interpreter(name: str, python: Path) -> Path:
     """Start the server of a toolchain; return what stands in for its interpreter until this process ends."""
@@ -46,7 +80,7 @@ def _interpreter(name: str, python: Path) -> Path:
         listening.bind(str(address))
         listening.listen(64)  # clients wait here until the libraries are imported
         subprocess.Popen(
-            [python, "-I", _HERE / "server.py", str(listening.fileno()), LAUNCHER, interpreter, *imports],
+            [python, "-I", _HERE / "server.py", str(listening.fileno()), interpreter, *imports],
             stdin=subprocess.PIPE,  # its end tells the server that this process is gone
             stdout=log,
             stderr=log,

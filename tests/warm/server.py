@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import runpy
+import select
 import selectors
 import shutil
 import signal
@@ -34,14 +35,17 @@ _LATER = (
 _PASSED_OVER = "openvino_telemetry"  # as a worker does before it imports anything
 
 # Each worker has others, and no library reads them as it is imported, but to name a folder that nothing is put in, and
-# to share the processors among the processes that test.
-_OWN = {"HF_HOME", "PHI_BOT_HOLDS_STDIN", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
+# to share the processors among the processes that test. (matplotlib looks for settings at home: tests have none there.)
+_OWN = {"HOME", "HF_HOME", "PHI_BOT_HOLDS_STDIN", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
+
+_LAUNCHER = ("bot", "worker", "launch.py")
 
 Process = dict[str, Any]  # what client.py sends
 
 
-def main(listening: socket.socket, launcher: str, link: str, *imports: str) -> None:
-    """Answer clients until standard input ends."""
+def main(listening: socket.socket, link: str, *imports: str) -> None:
+    """Answer clients until standard input ends. Nothing is imported before the first one is there."""
+    select.select([listening.fileno(), 0], [], [])
     limits, environment = _limits(), _shared(os.environ)
     sys.modules[_PASSED_OVER] = None  # type: ignore[assignment]
     for name in imports:
@@ -73,8 +77,11 @@ def main(listening: socket.socket, launcher: str, link: str, *imports: str) -> N
     def accepted() -> None:
         client, _ = listening.accept()
         process, fds = _received(client)
-        known = process["arguments"][:2] in (["-I", "-c"], ["-I", launcher])
-        if not known or process["limits"] != limits or _shared(process["environment"]) != environment:
+        if (
+            not _is_known(*process["arguments"][:2])
+            or process["limits"] != limits
+            or _shared(process["environment"]) != environment
+        ):
             with client:
                 client.sendall(b"cold")
         else:
@@ -115,6 +122,11 @@ def main(listening: socket.socket, launcher: str, link: str, *imports: str) -> N
         while True:
             for key, _ in waiting.select():
                 key.data()
+
+
+def _is_known(flag: str = "", what: str = "", *_: str) -> bool:
+    """Tell whether ``_become`` can: it is code, or a worker, of whichever checkout."""
+    return flag == "-I" and (what == "-c" or Path(what).parts[-3:] == _LAUNCHER)
 
 
 def _limits() -> dict[str, list[int]]:

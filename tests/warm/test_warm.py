@@ -14,10 +14,10 @@ import pytest
 
 import tests.warm
 from bot.progress import Silent
-from bot.toolchains import Toolchain, names
+from bot.toolchains import Toolchain, kept, names
 from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
-from tests.warm import warm
+from tests.warm import warm, warm_cache
 from tests.worker.limits import data_limit
 
 pytestmark = [
@@ -140,6 +140,31 @@ def test_a_killed_worker_leaves_nothing_running(toolchain: Toolchain, tmp_path: 
     assert is_forked(toolchain, tmp_path)
 
 
+def test_a_command_line_finds_all_toolchains_warm_in_a_cache_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold = {name: ensure(name, Silent()) for name in names()}
+    monkeypatch.setenv("PHI_BOT_CACHE", str(warm_cache()))
+    found = {toolchain.name: ensure(toolchain.name, Silent()) for toolchain in kept.installed()}
+    assert {name: t.versions for name, t in found.items()} == {name: t.versions for name, t in cold.items()}
+    assert is_forked(found["plots"], tmp_path)
+
+
+def test_a_worker_of_another_checkout_is_forked_too(toolchain: Toolchain, tmp_path: Path) -> None:
+    launcher = tmp_path / "bot" / "worker" / "launch.py"
+    launcher.parent.mkdir(parents=True)
+    launcher.write_text(f"{PARENT}\nprint('theirs')")
+    parent, theirs = subprocess.run(
+        [toolchain.python, "-I", launcher],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=child_environment(str(tmp_path)),
+    ).stdout.split()
+    assert int(parent) != os.getpid()
+    assert theirs == "theirs"
+
+
 def test_another_environment_or_limit_makes_a_cold_one(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,5 +175,5 @@ def test_another_environment_or_limit_makes_a_cold_one(
             toolchain, "import resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0])", scratch=tmp_path
         )
         assert int(limited.stdout) == 4 << 30
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LANG", "tlh")
     assert not is_forked(toolchain, tmp_path)

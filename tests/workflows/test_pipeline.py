@@ -14,10 +14,10 @@ from bot.localhub import RunningHub, serve
 from bot.localhub.tokens import Grant
 from bot.progress import Silent
 from bot.records.artifacts import Report
-from bot.toolchains.kept import cache_folder
 from tests import github_answers, github_server
 from tests.action.runner import Runner
 from tests.github_server import GitHub
+from tests.warm import warm_cache
 from tests.workflows.engine import Ended, Engine
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.process]
@@ -82,7 +82,7 @@ def fresh(temp: Path, workspace: Path, hub: RunningHub) -> Runner:
         "HF_ENDPOINT": hub.url,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HOME": str(workspace.parent / f"{workspace.name}-home"),
-        "PHI_BOT_CACHE": str(cache_folder().parent),
+        "PHI_BOT_CACHE": str(warm_cache()),
     }
     return Runner(temp=temp, workspace=workspace, environment=environment)
 
