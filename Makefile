@@ -54,7 +54,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "Toolchains: the first time, they take about 6 minutes on 2 cores, and 5 GB of disk"
 	@$(BIN)/phi-bot toolchain install --all
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not sweep"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not sweep"
 
 sweep: $(STAMP)
 	@$(BIN)/phi-bot toolchain install --all

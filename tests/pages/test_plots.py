@@ -161,6 +161,7 @@ def test_an_equal_picture_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest
     first = plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS)
     monkeypatch.setenv("PHI_BOT_CACHE", str(tmp_path / "without toolchains"))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("PIP_RETRIES", "0")
     assert plotter(tmp_path).draw(RELEASE, GGUF.builds, OTHERS) == first
     assert plotter(tmp_path).draw(RELEASE, GGUF.builds[:3], OTHERS) == {}
 
