@@ -15,6 +15,7 @@ from bot.printable import one_line
 from bot.progress import Display
 from bot.records.artifacts import ProvenBuild, Release
 from bot.records.digests import digest_of
+from bot.records.evidence import Evidence
 from bot.records.tasks import PlotCurve, PlotLook, PlotPoint, PlotTask
 from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
@@ -75,16 +76,16 @@ def _digest(task: PlotTask) -> str:
 def plot_task(release: Release, own: Sequence[ProvenBuild], others: Sequence[ProvenBuild]) -> PlotTask:
     """Return what to draw for the repo that holds ``own``, beside ``others`` made from the same release.
 
-    A point is the distance that the gate looked at. One alone is not a comparison, so then there are none. Curves are
-    only of models with a LongRoPE switch, one for each format: of the repo's own builds where it has some. A setting of
-    its runtime has one too, if it is known to do something else.
+    A point is the distance that files are compared by. One alone is not a comparison, so then there are none. Curves
+    are only of models with a LongRoPE switch and of builds that were read on both sides of it, one for each format: of
+    the repo's own builds where it has some. A setting of its runtime has one too, if it is known to do something else.
     """
     points = [_point(row, own=True) for row in figures.rows(own, release)]
     points += [_point(row, own=False) for row in figures.rows(others, release)]
     known = tuple(p for p in points if p is not None)
     switch = figures.switch(release)
-    passed = any(s.side == "long" for b in (*own, *others) for s in b.evidence.stretches)
-    shown = _one_of_each_format(own, others, release) if switch is not None and passed else []
+    along = [[b for b in builds if switch is not None and _reaches(b.evidence, switch)] for builds in (own, others)]
+    shown = _one_of_each_format(along[0], along[1], release)
     return PlotTask(
         out="",
         model=one_line(release.name),
@@ -112,6 +113,12 @@ def _point(row: figures.CardRow, *, own: bool) -> PlotPoint | None:
     )
 
 
+def _reaches(evidence: Evidence, switch: int) -> bool:
+    """Say whether a file has read a text nearly up to a switch, and one that passes it."""
+    near = any(s.side == "short" and s.last > switch / 2 for s in evidence.stretches)
+    return near and any(s.side == "long" for s in evidence.stretches)
+
+
 def _one_of_each_format(
     own: Sequence[ProvenBuild], others: Sequence[ProvenBuild], release: Release
 ) -> list[figures.CardRow]:
@@ -120,7 +127,7 @@ def _one_of_each_format(
         nearest: dict[str, figures.CardRow] = {}
         for row in figures.rows(builds, release):
             name = row.build.variant.format
-            if row.evidence.stretches and (name not in nearest or _unusual(row) < _unusual(nearest[name])):
+            if name not in nearest or _unusual(row) < _unusual(nearest[name]):
                 nearest[name] = row
         found = nearest | found
     return [found[name] for name in format_folders.looks() if name in found]

@@ -75,6 +75,14 @@ def test_a_repo_shows_its_own_file_rather_than_a_more_usual_one() -> None:
     assert {c.name for c in plot_task(RELEASE, (q8,), (q4,)).curves} == {"q8_0"}
 
 
+def test_a_file_that_has_read_beginnings_alone_has_no_curve() -> None:
+    q4 = GGUF.builds[2]
+    beginnings = tuple(s for s in q4.evidence.stretches if s.side == "long" or s.last < 600)
+    assert {s.side for s in beginnings} == {"short", "long"}
+    few = ProvenBuild(build=q4.build, evidence=replace(q4.evidence, stretches=beginnings))
+    assert plot_task(RELEASE, (few,), ()).curves == ()
+
+
 def test_a_model_without_a_switch_has_no_curves() -> None:
     build = proven("gguf/q8_0", "int8", {"a-Q8_0.gguf": 4_000_000_000}, (0.0007, 1.0))
     assert plot_task(PLAIN, (build,), ()).curves == ()
