@@ -9,25 +9,25 @@ import pytest
 from bot.hub import client
 from bot.localhub import RunningHub, serve
 from bot.progress import Silent
-from bot.toolchains.kept import cache_folder
+from tests.action.environment import lend_environment
 from tests.action.runner import Runner
+from tests.warm import warm_cache
 
 RELEASE = "microsoft/Phi-3.5-sample-instruct"
 
 
 @pytest.fixture(scope="session")
 def temp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RUNNER_TEMP of all uses of the action in this session: installing into it takes 20 seconds, once."""
-    return tmp_path_factory.mktemp("runner") / "temp folder"
+    """RUNNER_TEMP of all uses of the action in this session."""
+    return lend_environment(tmp_path_factory.mktemp("runner") / "temp folder", tmp_path_factory)
 
 
 @pytest.fixture
 def runner(temp: Path, tmp_path: Path) -> Runner:
     """A runner with an empty workspace, and toolchains where this machine has them."""
-    temp.mkdir(exist_ok=True)
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    return Runner(temp=temp, workspace=workspace, environment={"PHI_BOT_CACHE": str(cache_folder().parent)})
+    return Runner(temp=temp, workspace=workspace, environment={"PHI_BOT_CACHE": str(warm_cache())})
 
 
 @pytest.fixture(scope="session")

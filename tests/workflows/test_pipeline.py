@@ -15,6 +15,7 @@ from bot.localhub.tokens import Grant
 from bot.progress import Silent
 from bot.records.artifacts import Report
 from tests import github_answers, github_server
+from tests.action.environment import lend_environment
 from tests.action.runner import Runner
 from tests.github_server import GitHub
 from tests.warm import warm_cache
@@ -57,7 +58,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Runn
 @pytest.fixture(scope="module")
 def temp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """RUNNER_TEMP of all machines; each finds the environment of the action there, and nothing else."""
-    return tmp_path_factory.mktemp("temp")
+    return lend_environment(tmp_path_factory.mktemp("machines") / "temp", tmp_path_factory)
 
 
 @pytest.fixture
