@@ -6,12 +6,13 @@ is seen in each format's own tests.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bot
-from benchmarks.checkpoints import SHAPES, make
+from benchmarks.checkpoints import SHAPES, Shape, make
 from bot import catalogue
 from bot.progress import Silent
 from bot.records.tasks import VerifyTask
@@ -24,15 +25,21 @@ from tests.worker.running import build, run_python
 pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("cold_toolchains")]
 
 GB = 10**9
+HALF_AS_WIDE = replace(SHAPES["phi-3.5-mini"], hidden=1536, intermediate=4096, heads=16, key_value_heads=16)
 
 
 @pytest.mark.parametrize(
-    ("shape", "limit"), [("phi-3.5-mini", 3 * GB), pytest.param("phi-4", 4 * GB, marks=pytest.mark.sweep)]
+    ("shape", "limit"),
+    [
+        pytest.param(HALF_AS_WIDE, 2 * GB, id="half as wide as phi-3.5-mini"),
+        pytest.param(SHAPES["phi-3.5-mini"], 3 * GB, id="phi-3.5-mini", marks=pytest.mark.sweep),
+        pytest.param(SHAPES["phi-4"], 4 * GB, id="phi-4", marks=pytest.mark.sweep),
+    ],
 )
 def test_a_reference_keeps_to_its_limit(
-    shape: str, limit: int, sample_of: Callable[[str], Path], tmp_path: Path
+    shape: Shape, limit: int, sample_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = wide(shape, sample_of(shape), tmp_path / "source")
+    source = make(shape, sample_of(shape.family), tmp_path / "source", layers=1, sparse=True)
     with data_limit(limit):
         told = compute_reference(source, tmp_path / "out")
     assert told["peak_memory"] < limit
