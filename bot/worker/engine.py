@@ -60,7 +60,7 @@ class Engine:
         """
         module = name.rpartition(".")[0]
         if values.ndim == 1:
-            self._vectors[name] = values
+            self._vectors[name] = values.copy()  # the memory may be of the next part soon
         elif module == EMBEDDING:
             self._embed(first, values)
         else:

@@ -17,7 +17,7 @@ from bot.worker.stored import StoredTensor, require_float, tensors_of
 Array = Any  # numpy is not installed where mypy runs
 
 _STORED = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
-_AT_ONCE = 1 << 21  # numbers held as they are stored, beside the float32 that they become: 8 MiB at most
+_AT_ONCE = 1 << 17  # numbers held as they are stored, beside the float32 that they become: in a core's own cache
 
 
 class Tensors:
@@ -49,15 +49,17 @@ class Tensors:
         if self._feed is not None:
             self._feed.order(list(names))
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+    def read(self, name: str, start: int = 0, stop: int | None = None, room: Array = None) -> Array:
         """Return a tensor, or the entries ``start`` to ``stop`` of its first axis, as float32.
 
+        They are put into ``room`` if that is given, a flat array of float32 that may be longer.
         Raises KeyError when there is none of that name, and SourceProblem for a type other than a float.
         """
         place = self._place(name)
         first, end, _ = slice(start, stop).indices(place.shape[0])
-        values: Array = np.empty((max(end - first, 0), *place.shape[1:]), dtype="<f4")
-        flat, kind = values.reshape(-1), np.dtype(_STORED[place.dtype])
+        shape = (max(end - first, 0), *place.shape[1:])
+        flat: Array = np.empty(math.prod(shape), dtype="<f4") if room is None else room[: math.prod(shape)]
+        kind = np.dtype(_STORED[place.dtype])
         # Read, not mapped: pages of a mapped file count as resident, half of a tensor's float32 on top of it.
         stored: Array = np.empty(min(len(flat), _AT_ONCE), dtype=kind)
         with place.file.open("rb") as file:
@@ -67,7 +69,7 @@ class Tensors:
                 if file.readinto(stored[: len(part)]) < part.size * kind.itemsize:
                     raise SourceProblem(f"{place.file.name} is damaged: it became shorter")
                 _widen(stored[: len(part)], place.dtype, part)
-        return values
+        return flat.reshape(shape)
 
     def take(self, name: str, entries: Array) -> Array:
         """Return the entries of a tensor's first axis whose indexes are in an array. Raises what ``read`` raises."""

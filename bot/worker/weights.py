@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bot.worker import levels
+from bot.worker.block_sums import Rows, Sums
 from bot.worker.rounding import Rounding
 from bot.worker.tensors import Tensors
 
@@ -23,11 +25,6 @@ Array = Any  # numpy is not installed where mypy runs
 
 _PART = 32  # neighbouring weights of a row, which no format gives less than one scale
 _SLOPE = (0.5, 1.5)  # of a row's stored weights against the original's; 1 is equal, and doubled scales are 2
-_SCALES = (8, 32)  # errors of scales, as parts of a block's largest weight and of a gap: how far levels may be off
-_BEST = 0.02  # how far off its best scale a block is of which the levels are looked at: off by 5 %, 96 in 100 of 4 bits
-_SPREAD = 3.0  # ... or so many times the median of that, where blocks have fewer levels
-_MOVED = 2.0  # standard errors that the mean of a block's errors is from zero: a minimum of k-quants is off by 3
-_FAR = 4.0  # times the median error of blocks: the levels of those with more are looked at, too
 _ERROR = 1.0  # of the energy of a row; rounding a weight to nothing costs all of it, and other weights twice that
 _ALIKE = 0.4  # a part's correlation with the original's: other weights have 0 ± 0.18, and 2 bits 0.5 at the least
 _LARGER = 4.0  # times the source's: what does not count may come out at three times its size
@@ -47,7 +44,8 @@ class ArtifactWeight:
 
     They are float32 of the shape ``shape``, and hold the tensors ``sources`` of the checkpoint, one after the other
     along the first axis. ``parts`` yields some entries of that axis after the others, from the first one on each time
-    that it is called: an embedding of 200,064 tokens takes 2.5 GB when it is whole.
+    that it is called: an embedding of 200,064 tokens takes 2.5 GB when it is whole. The next part may come in the
+    memory of the one before it: new memory for each takes the system as long as unpacking does.
 
     ``nearest`` is how many neighbours in a row share their levels at least (32, or a part of that), where each weight
     has the nearest of them. It is 0 where a quantizer does otherwise: one that makes up for the errors of some weights
@@ -113,17 +111,19 @@ def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool, ta
 def _errors(group: ArtifactWeight, source: Tensors, take: Taker | None) -> Iterator[tuple[str, float]]:
     """Yield each tensor of a group with its relative error."""
     energy = errors = 0.0
+    room: Array = np.empty(0, dtype=np.float32)
     for name, first, got in pieces(group, source):
         if take is not None:
             take(group, name, first, got)
         shape = source.shape(name)
-        want = source.read(name, first, first + len(got))
-        here = _Rows.of(got, want, group.nearest or _PART)
+        room = room if room.size >= got.size else np.empty(got.size, dtype=np.float32)
+        want = source.read(name, first, first + len(got), room)
+        here = Rows.of(got, want, group.nearest or _PART)
         energy, errors = energy + here.sum("energy"), errors + here.sum("error")
         if len(shape) > 1:
             _check_parts(name, first, here, nearest=group.nearest > 0)
             if group.nearest:
-                _check_levels(name, first, here, group.scales)
+                _check_levels(name, first, here, group)
         if first + len(got) == shape[0]:
             error = float(np.sqrt(errors / (energy or 1.0)))
             if len(shape) == 1 and not error <= _VECTOR_ERROR:
@@ -165,72 +165,7 @@ def pieces(group: ArtifactWeight, source: Tensors) -> Iterator[tuple[str, int, A
             first, start = first + stop - start, stop
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sums:
-    """Sums over weights: squares of the original's, squares of errors, products of both sides, and errors."""
-
-    energy: Array
-    error: Array
-    product: Array
-    moved: Array
-
-    @classmethod
-    def of(cls, got: Array, want: Array) -> "_Sums":
-        """Sum over the last axis of two arrays."""
-        off = got - want
-        energy, error, product = (np.einsum("...i,...i", x, y) for x, y in ((want, want), (off, off), (got, want)))
-        return cls(energy=energy, error=error, product=product, moved=off.sum(axis=-1))
-
-    def joined(self, count: int) -> "_Sums":
-        """Return the sums over so many neighbours at a time, without those that are left."""
-        end = self.energy.shape[-1] // count * count
-        names = ("energy", "error", "product", "moved")
-        return _Sums(**{n: getattr(self, n)[:, :end].reshape(len(self.energy), -1, count).sum(axis=-1) for n in names})
-
-    @property
-    def slope(self) -> Array:
-        """By how much the stored weights are larger than the original's, by regression."""
-        return _ratio(self.product, self.energy, empty=1.0)
-
-    @property
-    def likeness(self) -> Array:
-        """The correlation of both sides, through zero."""
-        stored = self.error + 2 * self.product - self.energy
-        return _ratio(self.product, np.sqrt(self.energy * np.maximum(stored, 0)), empty=0.0)
-
-    @property
-    def relative_error(self) -> Array:
-        """The energy of errors over that of the original's weights."""
-        return _ratio(self.error, self.energy, empty=0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """Some rows of a tensor on both sides, in blocks: ``got`` and ``want`` have the shape (rows, blocks, columns).
-
-    ``sums`` are over each block; ``beside`` are those over the columns that are too few for a block.
-    """
-
-    got: Array
-    want: Array
-    sums: _Sums
-    beside: _Sums
-
-    @classmethod
-    def of(cls, got: Array, want: Array, size: int) -> "_Rows":
-        """Cut rows into blocks of a size."""
-        got, want = got.reshape(len(got), -1), want.reshape(len(want), -1)
-        end = want.shape[-1] // size * size
-        blocks = tuple(x[:, :end].reshape(len(x), -1, size) for x in (got, want))
-        beside = _Sums.of(got[:, end:], want[:, end:])
-        return cls(got=blocks[0], want=blocks[1], sums=_Sums.of(*blocks), beside=beside)
-
-    def sum(self, what: str) -> float:
-        """Return one of the sums over all weights."""
-        return float(sum(getattr(sums, what).sum(dtype=np.float64) for sums in (self.sums, self.beside)))
-
-
-def _check_parts(name: str, first: int, rows: _Rows, *, nearest: bool) -> None:
+def _check_parts(name: str, first: int, rows: Rows, *, nearest: bool) -> None:
     """Compare each part, but for those that rounding may have left little of.
 
     What a search finds unimportant may come out at a fraction of its size or at a multiple, but it stays alike. Where
@@ -244,7 +179,10 @@ def _check_parts(name: str, first: int, rows: _Rows, *, nearest: bool) -> None:
     right = slope > 0
     if not nearest:
         right &= (sums.likeness >= _ALIKE) & (slope <= _LARGER)
-    wrong = ~np.isfinite(error) | (_telling(sums, rows, _COARSE if nearest else _OUTLIER) & ~right)
+    wrong = ~np.isfinite(error)
+    if not right.all():
+        at = np.flatnonzero(~right.all(axis=-1))  # of other rows it does not matter how much they tell
+        wrong[at] |= _telling(sums.energy, rows, at, _COARSE if nearest else _OUTLIER) & ~right[at]
     if wrong.any():
         row, part = (int(i[0]) for i in np.nonzero(wrong))
         raise UnfaithfulError(f"{name}: {_where(first + row, part, _PART)} are {_how(slope, error, (row, part))}")
@@ -252,7 +190,7 @@ def _check_parts(name: str, first: int, rows: _Rows, *, nearest: bool) -> None:
         _check_rows(name, first, sums)
 
 
-def _check_rows(name: str, first: int, sums: _Sums) -> None:
+def _check_rows(name: str, first: int, sums: Sums) -> None:
     """Compare whole rows: where parts may come out larger or smaller, all of them together may not."""
     rows = sums.joined(sums.energy.shape[-1])
     slope, error = rows.slope, rows.relative_error
@@ -267,12 +205,15 @@ def _how(slope: Array, error: Array, at: tuple[int, int]) -> str:
     return f"{slope[at]:.2g} times the source's, and {np.sqrt(error[at]):.2g} of its size away"
 
 
-def _telling(sums: _Sums, rows: _Rows, outlier: float) -> Array:
-    """Say which parts are large enough, beside those that may share their step, for rounding to leave something."""
-    energy = sums.energy
-    most = np.maximum(rows.want.max(axis=-1), -rows.want.min(axis=-1))
+def _telling(energy: Array, rows: Rows, at: Array, outlier: float) -> Array:
+    """Say which parts are large enough, beside those that may share their step, for rounding to leave something.
+
+    ``energy`` is that of the parts of all rows. Told is of the rows ``at``, numbers of some.
+    """
+    least, energy = _NOTHING * energy.mean(), energy[at]
+    most = np.abs(rows.want[at]).max(axis=-1)
     parts = most[:, : energy.shape[-1] * _PART // rows.want.shape[-1]].reshape(*energy.shape, -1).max(axis=-1)
-    telling = (energy >= _FAINT * _around(energy)) & (energy >= _NOTHING * energy.mean())
+    telling = (energy >= _FAINT * _around(energy)) & (energy >= least)
     return telling & (parts * outlier >= most.max(axis=-1, keepdims=True))
 
 
@@ -280,52 +221,18 @@ def _where(row: int, block: int, size: int) -> str:
     return f"row {row}, columns {block * size} to {(block + 1) * size - 1}"
 
 
-def _check_levels(name: str, first: int, rows: _Rows, scales: float) -> None:
-    """Check that no weight is nearer to another level of its block than to its own.
-
-    Looked at are blocks that another scale or another offset would serve better, or that are further off than most: of
-    4 bits, one in five or fewer of those that are right.
-    """
-    doubtful = np.nonzero(_doubtful(rows.sums))
-    wrong = ~_nearest(rows.got[doubtful], rows.want[doubtful], scales)
-    if wrong.any():
-        row, block = (int(i[wrong][0]) for i in doubtful)
+def _check_levels(name: str, first: int, rows: Rows, group: ArtifactWeight) -> None:
+    """Check that no weight is nearer to another level of its block than to its own."""
+    wrong = levels.first_wrong(rows, group.scales)
+    if wrong is not None:
+        row, block = wrong
         how = "nearer to other levels than to theirs"
-        raise UnfaithfulError(f"{name}: {_where(first + row, block, rows.want.shape[-1])} are {how}")
-
-
-def _doubtful(sums: _Sums) -> Array:
-    if not sums.energy.size:
-        return np.zeros_like(sums.energy, dtype=bool)
-    stored = sums.error + 2 * sums.product - sums.energy  # the energy of the stored weights
-    best = np.abs(_ratio(sums.product, stored, empty=1.0) - 1)
-    error = sums.relative_error
-    centred = sums.moved**2 <= _MOVED**2 * sums.error
-    return ~((best <= max(_BEST, _SPREAD * np.median(best))) & (error <= _FAR * np.median(error)) & centred)
-
-
-def _nearest(got: Array, want: Array, scales: float) -> Array:
-    """Say of which blocks each weight has the nearest of the levels that occur, as far as ``scales`` are exact.
-
-    Both are of shape (blocks, weights).
-    """
-    order = np.argsort(want, axis=-1)
-    want, got = (np.take_along_axis(x, order, axis=-1) for x in (want, got))
-    middle, gap = (got[:, 1:] + got[:, :-1]) / 2, np.diff(got, axis=-1)
-    side = np.sign(gap)  # -1 where the levels are in another order than the weights
-    past = np.maximum(side * (want[:, :-1] - middle), side * (middle - want[:, 1:]))
-    largest = np.maximum(want[:, -1:], -want[:, :1])
-    near: Array = (past <= scales * (_SCALES[0] * largest + _SCALES[1] * np.abs(gap))).all(axis=-1)
-    return near
+        raise UnfaithfulError(f"{name}: {_where(first + row, block, group.nearest)} are {how}")
 
 
 def rows_at_once(columns: int) -> int:
     """Return how many rows of so many weights a part of Stored has best: no format unpacks more together."""
     return max(_AT_ONCE // columns, 1)
-
-
-def _ratio(values: Array, of: Array, *, empty: float) -> Array:
-    return np.divide(values, of, out=np.full_like(values, empty), where=~(of <= 0))
 
 
 def _around(energy: Array) -> Array:

@@ -13,6 +13,8 @@ from bot.worker import tensors
 from bot.worker.harness import SourceProblem
 from bot.worker.tensors import Tensors
 
+Array = Any
+
 VALUES = [[1.0, -2.5], [0.0, 3.140625], [65280.0, -1.52587890625e-05]]  # exact in every one of the types
 STORED = {
     "F32": lambda v: np.array(v, "<f4").tobytes(),
@@ -69,6 +71,15 @@ def test_a_tensor_is_read_in_parts_of_any_size(
     assert Tensors(tmp_path).read("m").tolist() == VALUES
     assert Tensors(tmp_path).read("m", 1, 3).tolist() == VALUES[1:]
     assert Tensors(tmp_path).read("m", 3).tolist() == []
+
+
+def test_a_tensor_is_read_into_memory_that_is_there(tmp_path: Path) -> None:
+    write(tmp_path / "model.safetensors", {"m": matrix("BF16")})
+    room: Array = np.full(8, 7, dtype=np.float32)
+    read = Tensors(tmp_path).read("m", room=room)
+    assert read.tolist() == VALUES
+    assert np.shares_memory(read, room)
+    assert room[6:].tolist() == [7, 7]
 
 
 def test_a_file_that_becomes_shorter_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Weights: rounding passes, and whatever is another tensor, another row or another scale does not."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,27 @@ def test_tensors_that_the_artifact_joins_are_taken_apart_whatever_parts_they_com
     apart, joined = verdict(tmp_path, quantized(4)), compare(stored, checkpoint(tmp_path, original()), tied=False)
     assert (joined.tensors, joined.largest_error_in) == (4, apart.largest_error_in)
     assert joined.largest_error == pytest.approx(apart.largest_error)
+
+
+def test_parts_may_come_in_the_memory_of_those_before_them(tmp_path: Path) -> None:
+    room: Array = np.empty((8, 128), dtype=np.float32)
+
+    def parts(values: Array) -> Iterator[Array]:
+        for i in range(0, len(values), 8):
+            room[:] = values[i : i + 8]
+            yield room
+
+    def in_room(name: str, values: Array) -> ArtifactWeight:
+        if values.ndim == 1:
+            return ArtifactWeight.whole(name, values)
+        return ArtifactWeight(sources=(name,), shape=values.shape, parts=lambda: parts(values), nearest=32)
+
+    weights, source = quantized(4), checkpoint(tmp_path, original())
+    found = compare([in_room(name, v) for name, v in weights.items()], source, tied=False)
+    assert found.largest_error == pytest.approx(verdict(tmp_path, weights).largest_error)
+    weights["a.k_proj.weight"][17] *= 2
+    with pytest.raises(UnfaithfulError, match=r"a\.k_proj\.weight: row 17, "):
+        compare([in_room(name, v) for name, v in weights.items()], source, tied=False)
 
 
 @pytest.mark.parametrize(

@@ -94,12 +94,11 @@ def widened(kind: int, rows: Array) -> Array:
     return wide
 
 
-def dequantized(kind: int, packed: Array, count: int) -> Array:
-    """Return so many weights of a type as float32, from the bytes of their whole blocks, as llama.cpp unpacks them."""
+def dequantized(kind: int, packed: Array, values: Array) -> Array:
+    """Unpack weights of a type into an array of float32, from the bytes of their whole blocks, as llama.cpp does it."""
     if kind == F32:
         return packed.view(np.float32)
-    values: Array = np.empty(count, np.float32)
-    library().ggml_get_type_traits(kind).contents.to_float(packed.ctypes.data, values.ctypes.data, count)
+    library().ggml_get_type_traits(kind).contents.to_float(packed.ctypes.data, values.ctypes.data, len(values))
     return values
 
 

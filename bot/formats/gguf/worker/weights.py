@@ -113,16 +113,23 @@ def _weight(file: Path, place: TensorPlace, sources: tuple[str, ...]) -> Artifac
 
 def dequantized(file: Path, place: TensorPlace) -> Array:
     """Return a tensor as float32, whole."""
-    return np.concatenate(list(_parts(file, place)))
+    return np.concatenate([part.copy() for part in _parts(file, place)])
 
 
 def _parts(file: Path, place: TensorPlace) -> Iterator[Array]:
-    """Yield a tensor as float32, some rows at a time. They are read: pages of a mapped file would stay in memory."""
+    """Yield a tensor as float32, some rows at a time, all in the same memory.
+
+    They are read: pages of a mapped file would stay in memory.
+    """
     rows, columns = math.prod(place.shape[:-1]), place.shape[-1]
-    size, step = place.size // rows, rows_at_once(columns)
+    size, step = place.size // rows, min(rows_at_once(columns), rows)
+    packed: Array = np.empty(step * size, np.uint8)
+    values: Array = np.empty(step * columns, np.float32)
     with file.open("rb") as opened:
         opened.seek(place.offset)
         for first in range(0, rows, step):
             count = min(step, rows - first)
-            packed = np.fromfile(opened, np.uint8, count * size)
-            yield ggml.dequantized(place.kind, packed, count * columns).reshape(-1, *place.shape[1:])
+            here = packed[: count * size]
+            if opened.readinto(here) < len(here):
+                raise ValueError(f"{file.name} is damaged: it became shorter")
+            yield ggml.dequantized(place.kind, here, values[: count * columns]).reshape(-1, *place.shape[1:])
