@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-Array = Any  # numpy is not installed where mypy runs
+from bot.worker.packed import few_rows
 
-_IN_CACHE = 1 << 16  # weights of which sums are made at once: 768 KiB of three arrays, which a core's own cache holds
+Array = Any  # numpy is not installed where mypy runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,11 @@ class Sums:
     def of(cls, got: Array, want: Array) -> "Sums":
         """Sum over the last axis of two arrays of shape (rows, blocks, columns)."""
         energy, error, product, moved = np.empty((4, *want.shape[:-1]), dtype=np.float32)
-        step = max(_IN_CACHE // max(math.prod(want.shape[1:]), 1), 1)
         ones: Array = np.ones(want.shape[-1], dtype=np.float32)
-        room: Array = np.empty_like(want[:step])
-        for first in range(0, len(want), step):
-            part = slice(first, first + step)
+        room: Array = None
+        for part in few_rows(len(want), math.prod(want.shape[1:])):
             g, w = got[part], want[part]
+            room = np.empty_like(w) if room is None else room
             off = np.subtract(g, w, out=room[: len(w)])
             for left, right, sums in ((w, w, energy), (off, off, error), (g, w, product)):
                 np.einsum("...i,...i->...", left, right, out=sums[part])

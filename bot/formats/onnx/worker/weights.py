@@ -15,7 +15,7 @@ import numpy as np
 
 from bot.formats.onnx.worker.files import DATA, read_graph
 from bot.records.tasks import VerifyTask
-from bot.worker import mapped_pages
+from bot.worker import mapped_pages, packed
 from bot.worker.order import model_order
 from bot.worker.rounding import Arithmetic, Rounding, eight_bits
 from bot.worker.tensors import Tensors
@@ -226,7 +226,7 @@ def _initializer_behind(value: Any, op_type: str) -> Any:
     return node.inputs[0]
 
 
-def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> _Rows:
+def dequantized(node: Any, numbers: Any, scales: Any, zeros: Any = None) -> _Rows:
     """Return float32 weights of shape (rows, columns) from blocks of 4 or 8 bits, each with a scale and a zero point.
 
     Of two neighbours of 4 bits that share a byte, the first is in its lower half. A block without a zero point has the
@@ -238,23 +238,21 @@ def dequantized(node: Any, packed: Any, scales: Any, zeros: Any = None) -> _Rows
     scale = scales.const_value.numpy()
     rows, blocks = scale.shape
     zero = None if zeros is None else zeros.const_value.numpy().reshape(rows, -1)
-    codes = packed.const_value.numpy().reshape(rows, -1)
+    stored = numbers.const_value.numpy().reshape(rows, -1)
     columns = node.attributes["K"].as_int() if "K" in node.attributes else blocks * size
 
+    def unpack(part: slice, values: Array) -> None:
+        values[...] = packed.codes(stored[part], bits).reshape(values.shape)
+        values -= 1 << (bits - 1) if zero is None else packed.codes(zero[part], bits)[:, :blocks, None]
+        values *= scale[part, :, None].astype(np.float32)
+
     def parts() -> Iterator[Array]:
-        step = rows_at_once(blocks * size)
+        step = min(rows_at_once(blocks * size), rows)
+        room: Array = np.empty((step, blocks, size), dtype=np.float32)
         for first in range(0, rows, step):
-            part = slice(first, first + step)
-            values = _unpacked(codes[part], bits).reshape(-1, blocks, size).astype(np.float32)
-            values -= 1 << (bits - 1) if zero is None else _unpacked(zero[part], bits)[:, :blocks, None]
-            values *= scale[part, :, None].astype(np.float32)
+            values = room[: rows - first]
+            for few in packed.few_rows(len(values), blocks * size):
+                unpack(slice(first + few.start, first + few.stop), values[few])
             yield values.reshape(len(values), -1)[:, :columns]
 
     return (rows, columns), parts
-
-
-def _unpacked(codes: Array, bits: int) -> Array:
-    """Return one number a byte, from rows of bytes that hold one or two."""
-    if bits == 8:
-        return codes
-    return np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), -1)

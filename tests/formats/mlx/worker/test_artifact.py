@@ -52,6 +52,29 @@ HALVES_INTERLEAVED = mx.arange(64).reshape(2, 32).T.flatten()
 mx.save_safetensors(file, w)
 """
 
+# Unpacks quantized matrices as verifying does; prints for each how far it is from what MLX makes of it.
+UNPACK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import mlx.core as mx, numpy as np
+from mlx import nn
+from bot.worker import packed
+from bot.formats.mlx.worker import artifact
+
+packed._IN_CACHE = 1 << 12  # so that there are several parts
+for bits in (2, 3, 4, 5, 6, 8):
+    for size in (32, 64, 128):
+        linear = nn.Linear(384, 100)
+        linear.set_dtype(mx.bfloat16)
+        module = nn.QuantizedLinear.from_linear(linear, size, bits)
+        arrays = module.weight, module.scales, module.biases
+        shape, parts = artifact._rows(module, *arrays)
+        expected = mx.dequantize(arrays[0], *(a.astype(mx.float32) for a in arrays[1:]), size, bits)
+        unpacked = np.concatenate([part.copy() for part in parts()])
+        assert unpacked.shape == shape
+        print(np.abs(unpacked - np.asarray(expected)).max() / np.abs(unpacked).max())
+"""
+
 
 @pytest.fixture(scope="module")
 def toolchain() -> Toolchain:
@@ -135,6 +158,12 @@ def test_files_that_are_missing_damaged_or_too_many_are_named(
     said = ask(toolchain, artifact, sample, "inspect")
     assert said.startswith(message)
     assert "\n" not in said
+
+
+def test_matrices_are_unpacked_as_mlx_does_it(toolchain: Toolchain) -> None:
+    off = [float(line) for line in run_python(toolchain, UNPACK, ROOT).split()]
+    assert len(off) == 18
+    assert max(off) < 1e-6
 
 
 def test_all_weights_are_the_sources(toolchain: Toolchain, built: Path, sample: Path) -> None:

@@ -97,7 +97,7 @@ for node in graph:
     model = helper.make_model(alone, opset_imports=opsets, ir_version=10)
     computed = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"unit": np.eye(k, dtype=np.float32)})
     shape, parts = weights.dequantized(node, *node.inputs[1:4])
-    unpacked = np.concatenate(list(parts()))
+    unpacked = np.concatenate([part.copy() for part in parts()])
     assert unpacked.shape == shape
     largest = max(largest, float(np.abs(computed[0].T - unpacked).max() / np.abs(unpacked).max()))
     found += 1
