@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bot.formats.openvino.worker import unpacking
 from bot.formats.openvino.worker.runtime import send_nothing
 from bot.records.tasks import VerifyTask
 from bot.worker import mapped_pages
@@ -28,7 +29,7 @@ _EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and 
 
 
 def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
-    """Yield every tensor of the source as the artifact has it, unpacked by OpenVINO's CPU plugin.
+    """Yield every tensor of the source as the artifact has it, unpacked as OpenVINO's CPU plugin does it.
 
     A tensor is named by the operation that computes with it: the constants of norms have no names of their own.
     """
@@ -50,7 +51,8 @@ def stored(task: VerifyTask) -> Iterator[ArtifactWeight]:
         output = name == _OUTPUT and name not in source.names()  # the source ties it to the embedding
         if output and _same(value, embedding):
             continue
-        shape, rows, rounding = tuple(value.get_shape()), _reader(core, value), _rounding(value)
+        shape, rounding = tuple(value.get_shape()), _rounding(value)
+        rows = unpacking.reader(value) or _reader(core, value)
         if "{}" in name:
             experts = [name.format(n) for n in range(shape[0])]
             yield from (ArtifactWeight.whole(e, rows(n, n + 1)[0], nearest, rounding) for n, e in enumerate(experts))

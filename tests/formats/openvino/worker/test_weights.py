@@ -56,6 +56,33 @@ except UnfaithfulError as error:
     return run_python(toolchain, code, json.dumps(task.to_json())).splitlines()[-1]
 
 
+# Unpacks the compressed matrices of a folder by numpy, and by OpenVINO; prints for each if all numbers are equal.
+UNPACK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, openvino
+from bot.formats.openvino.worker import unpacking, weights
+from bot.worker import packed
+from bot.worker.tensors import Tensors
+
+packed._IN_CACHE = 1 << 12  # so that there are several parts
+core = openvino.Core()
+model = core.read_model(sys.argv[2] + "/openvino_model.xml")
+for name, value in weights._used(model, Tensors(weights.Path(sys.argv[3])).names()):
+    ours, theirs = unpacking.reader(value), weights._reader(core, value)
+    if ours is not None:
+        count = value.get_shape()[0]
+        equal = [np.array_equal(ours(*some), theirs(*some)) for some in ((0, 5), (1, 50), (count - 3, count + 4))]
+        print(name, all(equal), sep="=")
+"""
+
+
+def unpacked(toolchain: Toolchain, artifact: Path, source: Path) -> list[bool]:
+    """Say of each matrix that numpy unpacks whether OpenVINO makes the same numbers of it."""
+    root = Path(bot.__file__).parent.parent
+    return [line.endswith("=True") for line in run_python(toolchain, UNPACK, root, artifact, source).splitlines()]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A copy of an artifact whose constants can be changed in place."""
@@ -162,6 +189,19 @@ def test_a_file_of_another_model_with_the_same_shapes_is_seen(
     assert "source's" in compare(toolchain, built.folders[FP32.name], other)
 
 
+@pytest.mark.parametrize("name", ["int4", "int4-cw", "int8"])
+def test_compressed_matrices_are_unpacked_as_openvino_does_it(
+    toolchain: Toolchain, built: Built, sample: Path, name: str
+) -> None:
+    assert unpacked(toolchain, built.folders[f"openvino/{name}"], sample) == [True] * 18
+
+
+def test_matrices_that_are_not_compressed_are_read_by_openvino(
+    toolchain: Toolchain, built: Built, sample: Path
+) -> None:
+    assert unpacked(toolchain, built.folders[FP16.name], sample) == []
+
+
 @pytest.mark.parametrize(
     ("kind", "tensors"),
     [
@@ -179,3 +219,4 @@ def test_every_tensor_of_the_other_kinds_of_phi_is_found(
     result = build(toolchain, source, [INT4, FP16], tmp_path / "job", log=tmp_path / "log")
     assert compare(toolchain, result.folders[FP16.name], source) == f"{tensors} of {tensors} tensors, 0.000"
     assert compare(toolchain, result.folders[INT4.name], source).startswith(f"{tensors} of {tensors} tensors, 0.09")
+    assert set(unpacked(toolchain, result.folders[INT4.name], source)) == {True}
