@@ -4,10 +4,11 @@ MLX's CPU backend takes 1.5 to 9 ns for a weight, by the processor; this takes a
 """
 
 import sys
-from functools import cache
 from typing import Any
 
 import numpy as np
+
+from bot.worker import packed
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -22,16 +23,9 @@ def dequantized(w: Any, scales: Any, biases: Any, **how: Any) -> Array:
     bits, affine = how["bits"], how.get("mode", "affine") == "affine"
     if not (bits in (4, 8) and affine and sys.byteorder == "little"):
         return np.asarray(mx.dequantize(w, scales, biases, **how))
-    packed = np.ascontiguousarray(np.asarray(w)).view(np.uint8)
-    values: Array = packed.astype(np.float32) if bits == 8 else _pairs().take(packed).view(np.float32)
+    stored = np.ascontiguousarray(np.asarray(w)).view(np.uint8)
+    values: Array = packed.codes(stored, bits).astype(np.float32)
     groups = values.reshape(*values.shape[:-1], -1, how["group_size"])
     groups *= np.asarray(scales)[..., None]
     groups += np.asarray(biases)[..., None]
     return values
-
-
-@cache
-def _pairs() -> Array:
-    """Return, for each byte, the numbers in its lower and its upper half, as the bits of one float64."""
-    byte = np.arange(256)
-    return np.stack([byte & 15, byte >> 4], axis=-1).astype(np.float32).view(np.float64)[:, 0]
