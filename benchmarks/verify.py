@@ -175,11 +175,12 @@ def _checkpoint(name: str, layers: int, work: Path) -> Path:
 def _compute_reference(bench: _Bench) -> Json:
     """Compute a reference as ``reference.reference`` does; return what the worker says of it."""
     release, context = bench.release(), bench.context()
-    out = context.workspace.reference(reference.digest(release))
+    folder = context.workspace.reference(reference.digest(release))
+    out = folder.with_name("partial")  # one that is killed leaves none that is taken for whole
     out.mkdir(parents=True)
     with at_hand(release, context, streamed=False) as given:
         request = ReferenceTask(source=str(given.folder), out=str(out), threads=context.threads)
-        return given.run_worker(
+        said: Json = given.run_worker(
             ensure("reference", context.display),
             "bot.worker.reference",
             "compute",
@@ -187,6 +188,8 @@ def _compute_reference(bench: _Bench) -> Json:
             log=context.workspace.log("reference"),
             on_event=lambda _: None,
         )
+    out.rename(folder)
+    return said
 
 
 def _build(bench: _Bench, variant: Variant) -> Report:

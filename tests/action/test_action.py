@@ -54,10 +54,14 @@ def test_a_scheduled_run_publishes_new_variants(runner: Runner, released: Runnin
     assert "## Published" in done.summary
     assert "Verifying gguf/q4_k_m" in done.log, "progress is in the log"
     assert (done.wanted, done.saved) == ((), ()), "no cache where files are published"
-    (publication,) = report.publications
-    assert publication.pictures == ("positions.png",), "one file is nothing to compare its size with"
-    picture = f"{publication.url}/resolve/{publication.commit}/positions.png"
-    assert f"![{publication.repo_id}](<{picture}>)" in done.summary
+    assert report.publications[0].pictures == (), "one file is nothing to compare its size with"
+
+    two = runner.use(publish="yes", variants="gguf/q4_k_m gguf/q8_0", work=str(work))
+    assert not two.failed, two.log
+    (publication,) = report_of(two.outputs["report"]).publications
+    assert publication.pictures == ("quality.png",)
+    picture = f"{publication.url}/resolve/{publication.commit}/quality.png"
+    assert f"![{publication.repo_id}](<{picture}>)" in two.summary
     assert httpx2.get(picture, follow_redirects=True).content.startswith(b"\x89PNG")
 
     again = runner.use(publish="yes", work=str(work))

@@ -40,7 +40,7 @@ def test_a_repo_is_made_by_one_commit_of_files_card_and_record(published: Report
         assert [c.title for c in commits[1:]] == ["initial commit"]
         assert commits[0].commit_id == publication.commit
         files = set(api(world).list_repo_files(publication.repo_id))
-        assert {"README.md", "phi-bot.json", "LICENSE", "quality.png", "positions.png"} <= files
+        assert {"README.md", "phi-bot.json", "LICENSE", "quality.png"} <= files
         for proven in publication.builds:
             prefix = f"{proven.build.path_in_repo}/" if proven.build.path_in_repo else ""
             assert {prefix + f.path for f in proven.build.files} <= files
