@@ -211,9 +211,10 @@ class Engine:
         return query, key, value
 
     def _turned(self, states: Array) -> Array:
-        cosine, sine = self._turns
+        cosine, sine, scale = self._turns
         half = cosine.shape[-1]
-        first, second, rest = states[..., :half], states[..., half : 2 * half], states[..., 2 * half :]
+        rest = states[..., 2 * half :]
+        first, second = np.split(self._stepped(states[..., : 2 * half] * scale), 2, axis=-1)
         turned = (first * cosine - second * sine, second * cosine + first * sine, rest)
         return self._stepped(np.concatenate(turned, axis=-1))
 
@@ -232,7 +233,7 @@ class Engine:
         return self._gated(gate, up)
 
     def _gated(self, gate: Array, up: Array) -> Array:
-        return self._stepped(self._stepped(_silu(gate)) * up)
+        return self._stepped(self._stepped(gate * self._stepped(_sigmoid(gate))) * up)
 
     def _shares(self) -> Array:
         """Return the weight of each expert: of shape (arithmetics, positions of all texts, experts)."""
@@ -242,7 +243,7 @@ class Engine:
     def _routed(self, scores: Array) -> Array:
         if self._arithmetic.phimoe_as_phi3:
             return _softmax_of_two(scores)
-        return _sparse_mixer(scores, 2 * self._config.get("router_jitter_noise", 0.01))
+        return _sparse_mixer(scores, 2 * self._config.get("router_jitter_noise", 0.01), self._stepped)
 
     def _sent(self, expert: str) -> Array:
         """Return which positions of all texts an expert gets, in either arithmetic."""
@@ -254,7 +255,7 @@ class Engine:
         for expert in range(self._config["num_local_experts"]):
             places = self._sent(str(expert))
             said = _flat(self._linear(f"{layer}.block_sparse_moe.experts.{expert}.w2"))
-            result[:, places] += said * self._shares()[:, places, expert, None]
+            result[:, places] += self._stepped(said * self._shares()[:, places, expert, None])
         return self._stepped(result.reshape(self._states.shape))
 
 
@@ -263,17 +264,18 @@ def _flat(states: Array) -> Array:
     return states.reshape(len(states), -1, states.shape[-1])
 
 
-def _turns(rotary: Rotary, positions: int) -> tuple[Array, Array]:
-    """Return cosines and sines of shape (positions, 1, pairs), scaled: the long ones where there are no others."""
+def _turns(rotary: Rotary, positions: int) -> tuple[Array, Array, Array]:
+    """Return cosines and sines of shape (positions, 1, pairs) and their scale: the long ones if there are no others."""
     long = rotary.short is None
     angles, scale = (rotary.long, rotary.long_scale) if long else (rotary.short, rotary.short_scale)
     turns = np.arange(positions)[:, None, None] * np.asarray(angles, dtype=np.float64)
-    return tuple((f(turns) * (1.0 if scale is None else scale)).astype(np.float32) for f in (np.cos, np.sin))
+    cosine, sine = (f(turns).astype(np.float32) for f in (np.cos, np.sin))
+    return cosine, sine, np.float32(1.0 if scale is None else scale)
 
 
-def _silu(x: Array) -> Array:
+def _sigmoid(x: Array) -> Array:
     with np.errstate(over="ignore"):
-        return x / (1 + np.exp(-x))
+        return 1 / (1 + np.exp(-x))
 
 
 def _gelu(x: Array) -> Array:
@@ -289,15 +291,19 @@ def _softmax_of_two(scores: Array) -> Array:
     return weights
 
 
-def _sparse_mixer(scores: Array, noise: float) -> Array:
-    """Return the weight of each expert (last axis) at each position: of two, by sparse mixing (Liu et al., 2024)."""
-    weights, left = np.zeros_like(scores), scores.copy()
+def _sparse_mixer(scores: Array, noise: float, step: Rounding) -> Array:
+    """Return the weight of each expert (last axis) at each position: of two, by sparse mixing (Liu et al., 2024).
+
+    ``step`` rounds as a runtime does after each step: that moves experts into the band of the best, and out of it.
+    """
+    weights, left, band = np.zeros_like(scores), scores.copy(), step(np.full_like(scores, noise))
     for _ in range(2):
         best = left.max(axis=-1, keepdims=True)
-        near = np.isfinite(left) & ((best - scores) / np.maximum(np.abs(scores), best) <= noise)
+        gap = step(step(best - scores) / np.maximum(np.abs(scores), best))
+        near = np.isfinite(left) & (gap <= band)
         exponents = np.where(near, np.exp(np.where(near, left - best, 0)), 0)
         chosen = left.argmax(axis=-1)[..., None]
-        share = np.take_along_axis(exponents, chosen, axis=-1) / exponents.sum(axis=-1, keepdims=True)
+        share = step(np.take_along_axis(exponents, chosen, axis=-1) / exponents.sum(axis=-1, keepdims=True))
         np.put_along_axis(weights, chosen, share, axis=-1)
         np.put_along_axis(left, chosen, -np.inf, axis=-1)
     return weights

@@ -39,7 +39,8 @@ def windows_of(
     All of these stay below the switch; a long one passes it by 256 positions, which are the ones that count. A text too
     short for its window is repeated.
     """
-    switch, most = longrope_switch(config), config.get("max_position_embeddings") or _DEEP
+    switch = longrope_switch(config)
+    most = (config.get("max_position_embeddings") or _DEEP + 1) - 1  # runtimes want room for a token behind a text
     length = min(WINDOW, switch or most)
     windows = [
         _window(_ids(text, starts, first, length), side="short", kind=kind, file=f"{kind}-{n}.npy")

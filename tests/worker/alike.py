@@ -9,7 +9,7 @@ import pytest
 from bot.errors import DamagedTokenizerError, DamagedWeightsError, SourceError
 from bot.records.artifacts import Json, Variant
 from bot.toolchains import Toolchain
-from tests.worker.running import Built, build, copy_of, damage_last_shard, distances, measure
+from tests.worker.running import Built, build, copy_of, damage_last_shard, distances, failures, measure
 
 
 def assert_nothing_of_the_machine_is_in(built: Built, source: Path) -> None:
@@ -47,6 +47,7 @@ def assert_predicts_what_the_original_does(
     """A variant in float32 is the original on the ``sides`` of the switch that there are; return what was measured."""
     built = build(toolchain, source, [variant], folder / "job", log=folder / "log")
     measured = measure(toolchain, built.folders[variant.name], variant, source, reference, folder / "log")
+    assert failures(measured) == {}
     found = distances(measured)
     assert set(found) == set(sides)
     for distance in found.values():

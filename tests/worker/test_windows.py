@@ -43,11 +43,11 @@ def test_a_model_with_longrope_is_measured_up_to_its_switch_and_past_it() -> Non
     ("config", "length"),
     [
         ({"max_position_embeddings": 4096, "sliding_window": 2047}, 2047 + 256),
-        ({"max_position_embeddings": 1024, "sliding_window": 1000}, 1024),
+        ({"max_position_embeddings": 1024, "sliding_window": 1000}, 1023),
         ({"max_position_embeddings": 131072, "sliding_window": 262144}, 1024),
         ({"max_position_embeddings": 131072, "sliding_window": 65536}, 1024),
         ({"max_position_embeddings": 16384, "sliding_window": None}, 1024),
-        ({"max_position_embeddings": 600}, 600),
+        ({"max_position_embeddings": 600}, 599),
     ],
     ids=["passes a sliding window", "ends with the model", "window of more than all", "too wide", "none", "short"],
 )
