@@ -100,7 +100,7 @@ def test_every_folder_passes_every_check_and_stays_near_the_original_past_the_sw
 def test_the_same_weights_in_other_types_generate_the_same(built: Built, measured_of: Measured) -> None:
     fp32, bf16 = (measured_of(built, v)["generations"] for v in (FP32, BF16))
     assert [g["ids"] for g in fp32] == [g["ids"] for g in bf16]
-    assert all(g["stopped"] for g in fp32)
+    assert fp32[0]["stopped"]  # the one answer that is as long as it likes
 
 
 @pytest.mark.parametrize(
