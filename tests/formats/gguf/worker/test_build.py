@@ -135,7 +135,7 @@ def test_every_file_passes_every_check_and_stays_near_the_original_on_both_sides
 def test_the_same_weights_in_other_types_generate_the_same(built: Built, measured_of: Measured) -> None:
     f32, bf16 = (measured_of(built, v)["generations"] for v in (catalogue.all_variants()["gguf/f32"], BF16))
     assert [g["ids"] for g in f32] == [g["ids"] for g in bf16]
-    assert all(g["stopped"] for g in f32)
+    assert f32[0]["stopped"]  # the one answer that is as long as it likes
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_with_other_threads_in_another_folder(
