@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from bot.formats.mlx.worker.modules import modules_of
+from bot.formats.mlx.worker.unpack import dequantized
 from bot.records.artifacts import Json
 from bot.records.digests import CONTENT_FILES
 from bot.records.tasks import VerifyTask
-from bot.worker import packed
 from bot.worker.json_files import json_object
 from bot.worker.order import model_order
 from bot.worker.rounding import Arithmetic, bfloat16, float16
@@ -125,7 +125,7 @@ def _rows(module: Any, array: Any, scales: Any = None, biases: Any = None) -> _R
 
     def parts() -> Iterator[Array]:
         step = min(rows_at_once(math.prod(columns)), len(array))
-        room: Array = np.empty((step, *columns), dtype=np.float32) if _in_bytes(module) else None
+        room: Array = None if scales is None else np.empty((step, *columns), dtype=np.float32)
         for first in range(0, len(array), step):
             here = (a if a is None else a[first : first + step] for a in (array, scales, biases))
             yield _values(module, room, *here)
@@ -133,40 +133,14 @@ def _rows(module: Any, array: Any, scales: Any = None, biases: Any = None) -> _R
     return (len(array), *columns), parts
 
 
-def _in_bytes(module: Any) -> bool:
-    """Say whether a module's weights are whole numbers that bytes hold one or two of, with scales and offsets."""
-    return getattr(module, "bits", 0) in (4, 8) and module.mode == "affine"
-
-
 def _values(module: Any, room: Array, array: Any, scales: Any = None, biases: Any = None) -> Array:
-    """Return an array in float32, in a room for it if it is quantized in bytes.
-
-    What is quantized is computed in float32 too, as Metal's kernels do. MLX takes four times as long on a processor.
-    """
+    """Return an array in float32, in a room for it if it is quantized in bytes."""
     import mlx.core as mx
 
     if scales is None:
         return np.asarray(array.astype(mx.float32))
-    if _in_bytes(module):
-        values = room[: len(array)]
-        groups = values.reshape(*scales.shape, module.group_size)
-        stored = np.asarray(array).view(np.uint8)
-        scale, offset = (np.asarray(a.astype(mx.float32))[..., None] for a in (scales, biases))
-        for few in packed.few_rows(*values.shape):
-            groups[few] = packed.codes(stored[few], module.bits).reshape(groups[few].shape)
-            groups[few] *= scale[few]
-            groups[few] += offset[few]
-        return values
-    return np.asarray(
-        mx.dequantize(
-            array,
-            scales.astype(mx.float32),
-            biases.astype(mx.float32),
-            module.group_size,
-            module.bits,
-            module.mode,
-        )
-    )
+    how = {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+    return dequantized(array, scales, biases, room=room, **how)
 
 
 def _named(name: str, values: Iterator[_Rows], nearest: int) -> Iterator[ArtifactWeight]:

@@ -68,9 +68,7 @@ def float32_products() -> Iterator[None]:
     def of_quantized(rows: Array, w: Any, scales: Any, biases: Any, *, transpose: bool, **how: Any) -> Any:
         if len(rows) == 1 or not transpose:
             return kernel(mx.array(rows), w, wide(scales), wide(biases), transpose=transpose, **how)
-        return _product(
-            rows, w.shape[0], lambda some: dequantized(w[some], wide(scales[some]), wide(biases[some]), **how)
-        )
+        return _product(rows, w.shape[0], lambda some: dequantized(w[some], scales[some], biases[some], **how))
 
     def quantized_matmul(x: Any, w: Any, *, scales: Any, biases: Any, **how: Any) -> Any:
         return narrow(of_quantized(flat(x), w, scales, biases, **how), x)
