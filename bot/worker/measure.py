@@ -112,8 +112,8 @@ class _Verification:
             if asked is not None and is_turned:
                 self._own = OwnWeightsCheck(asked, self._config, turned[0], self._hooks.arithmetic(self._task))
             right = self._task.part != "all" or self._checks.run("weights", self._weights)
-            if self._own is not None and right:
-                self._checks.run("own weights", lambda: self._own_weights(measured))
+            if (own := self._own) is not None and right:
+                self._checks.run("own weights", lambda: self._own_weights(own, measured))
         return measured | {"machine": machine(), "checks": self._checks.to_json()}
 
     def _is_whole(self) -> bool:
@@ -187,13 +187,12 @@ class _Verification:
     def _constants(self) -> tuple[bool, str]:
         return True, constants.compare(self._hooks.constants(self._task), constants.of_config(self._config))
 
-    def _own_weights(self, measured: dict[str, Json]) -> tuple[bool, str]:
+    def _own_weights(self, own: OwnWeightsCheck, measured: dict[str, Json]) -> tuple[bool, str]:
         """Hold the runtime against the file's own weights, which are read if they were not compared just now."""
-        assert self._own is not None  # noqa: S101 - it is asked for where there is one
         source = Tensors(Path(self._task.source))
         if self._task.part != "all":
-            self._own.take_all(self._hooks.stored(self._task), source)
-        found = self._own.found(source, threads=self._task.threads)
+            own.take_all(self._hooks.stored(self._task), source)
+        found = own.found(source, threads=self._task.threads)
         measured["own_weights"] = found.to_json()
         return own_weights.judged(found)
 

@@ -38,8 +38,8 @@ class WindowReading:
 
     def positions(self) -> list[Positions]:
         """Return the measurements of all windows that are read, each under each setting that it is read under."""
-        first = {w["file"]: w for w in reversed(self._windows) if w["side"] == "short"}
-        first = {w["kind"]: w for w in first.values() if w["kind"] != MIXED}
+        short = [w for w in self._windows if w["side"] == "short"]
+        first = {w["kind"]: w for w in reversed(short) if w["kind"] != MIXED}
         at_once = [w for w in self._windows if w in first.values()]
         farthest = max(self._windows, key=lambda w: w["scored"][-1])
         others = self._runtime.other_settings if any(w["side"] == "long" for w in self._windows) else {}
@@ -50,7 +50,7 @@ class WindowReading:
         settings = {"": self._runtime.logits}
         work = [(w, settings if w is farthest else {**settings, **others}) for w in at_once]
         read = [p for window, how in work for p in self._read(window, how, len(work))]
-        later = [w for w in self._windows if w not in at_once and w["side"] == "short"]
+        later = [w for w in short if w not in at_once]
         while later and not _is_enough(read):
             read += self._read(later.pop(0), settings, len(self._windows))
         self._report.progress("measuring", self._done, self._done, "windows")

@@ -25,7 +25,7 @@ class Line:
 
     @property
     def mean_kl(self) -> float | None:
-        """The largest mean KL that the gate looked at."""
+        """The mean KL by which files are compared."""
         compared = self.made.compared if self.made else None
         return compared.mean_kl if compared else None
 
