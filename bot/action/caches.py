@@ -44,7 +44,7 @@ def key(names: tuple[str, ...]) -> str:
     if not names:
         return ""
     built_on = [sys.version, sys.base_prefix, *platform.libc_ver(), platform.mac_ver()[0]]
-    locks = {name: toolchains.lock_digest(name) for name in names}
+    locks = {name: toolchains.install_digest(name) for name in names}
     digest = digest_of([locks, built_on, str(cache_folder())])
     return f"phi-bot-toolchains-{system.name()}-{digest[:32]}"
 

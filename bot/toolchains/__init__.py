@@ -40,23 +40,34 @@ def source_file(name: str) -> Path:
 
 
 def lock_digest(name: str) -> str:
-    """Return the sha256, in hex, of what a lock installs and how: what build keys and cache folders are named by.
+    """Return the sha256, in hex, of what decides what is built with a lock: the part of it that is in build keys.
 
     The rest of a lock (how much disk it takes, on which systems it was found to install) may change without anything
-    being built or installed anew.
+    being built or installed anew, and its ``kernels`` without anything being built anew.
     """
+    return _digests_now(name)[0]
+
+
+def install_digest(name: str) -> str:
+    """Return the sha256, in hex, of all that a lock installs, and how: what cache folders are named by."""
+    return _digests_now(name)[1]
+
+
+def _digests_now(name: str) -> tuple[str, str]:
     file = lock_file(name)
     known = file.stat()
-    return _digest(file, known.st_mtime_ns, known.st_size)  # asked for each of ten thousand publications
+    return _digests(file, known.st_mtime_ns, known.st_size)  # asked for each of ten thousand publications
 
 
 @cache
-def _digest(file: Path, _changed: int, _size: int) -> str:
-    return digest_of_lock(file.read_text(encoding="utf-8"))
+def _digests(file: Path, _changed: int, _size: int) -> tuple[str, str]:
+    text = file.read_text(encoding="utf-8")
+    built, kernels = digest_of_lock(text), parse(text).kernels
+    return built, digest_of([built, kernels]) if kernels else built
 
 
 def digest_of_lock(text: str) -> str:
-    """Return the sha256, in hex, of what a lock installs and how. Raises ValueError for what is not a lock."""
+    """Return the sha256, in hex, of what decides what is built with a lock. Raises ValueError for what is not one."""
     lock = parse(text)
     requirements = [" ".join(r.text.replace("\\\n", " ").split()) for r in lock.requirements]
     build = dataclasses.asdict(lock.build) if lock.build else None

@@ -3,15 +3,15 @@
 import importlib
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bot.progress import Task
 from bot.system import machine
 from bot.toolchains import system
-from bot.toolchains.lock import Requirement, SourceBuild
-from bot.toolchains.pip import compilation, run
+from bot.toolchains.lock import Lock
+from bot.toolchains.pip import CommandFailed, compilation, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +24,42 @@ class Environment:
     log: Path
 
 
-def build_package(
-    name: str,
-    package: SourceBuild,
-    requirements: tuple[Requirement, ...],
-    target: Environment,
-    *,
-    scratch: Path,
-    task: Task,
-) -> None:
-    """Download the archive of a package, compile it in ``scratch`` and install it in an environment.
+@dataclass(frozen=True, kw_only=True)
+class Compilation:
+    """Where something is compiled: scratch space, the log, the variables of commands, and who follows their lines.
+
+    ``python`` is that of the environment that it is for.
+    """
+
+    python: Path
+    scratch: Path
+    log: Path
+    env: dict[str, str]
+    follow: Callable[[str], None] = lambda _: None
+
+    def run(self, *command: str) -> bool:
+        """Run a command that may fail; return whether it did not. What it printed is in the log."""
+        try:
+            run(list(command), log=self.log, env=self.env, follow=self.follow)
+        except CommandFailed:
+            return False
+        return True
+
+    def note(self, line: str) -> None:
+        """Add a line to the log."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def build_package(name: str, lock: Lock, target: Environment, *, scratch: Path, task: Task) -> None:
+    """Download the archive of a lock's ``build``, compile it in ``scratch`` and install it in an environment.
 
     The environment must have all that the package is built with. ``name`` is the toolchain's, whose format adds what it
     has of its own. Raises Failed if a command fails.
     """
+    package = lock.build
+    assert package is not None  # noqa: S101 - this is called where there is one
+    requirements = [r for r in lock.requirements if r.name == package.package]
     task.update(f"downloading {package.package}", 0, 1, "packages")
     python, log = target.python, target.log
     file = scratch / "source.txt"
@@ -70,9 +92,15 @@ def build_package(
     lines = "".join(f"{kept / path}\n" for path in package.paths)
     (target.site_packages / f"{package.package}-source.pth").write_text(lines, encoding="utf-8")
     if package.after_install:
+
+        def unpack(folder: str) -> Path:
+            unpack_kept(archive, package.source, [folder], into=scratch / "unpacked")
+            return scratch / "unpacked" / folder
+
         native = importlib.import_module(f"bot.formats.{name}.native")
-        into = environment / "lib" / "phi-bot"
-        native.after_install(package.after_install, kept, into=into, scratch=scratch, log=log, env=env)
+        where = Compilation(python=python, scratch=scratch, log=log, env=env, follow=follow)
+        kernels, into = lock.kernels.get(system.name(), {}), environment / "lib" / "phi-bot"
+        native.after_install(package.after_install, kept, kernels=kernels, unpack=unpack, into=into, where=where)
 
 
 def unpack_kept(archive: Path, source: str, paths: Iterable[str], *, into: Path) -> None:

@@ -160,8 +160,7 @@ def _fill(name: str, lock: Lock, folder: Path, scratch: Path, log: Path, task: T
     if lock.build is not None:
         build_package(
             name,
-            lock.build,
-            compiled,
+            lock,
             Environment(python=python_of(folder), site_packages=site_packages(folder), env=env, log=log),
             scratch=scratch,
             task=task,

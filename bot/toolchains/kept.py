@@ -123,7 +123,7 @@ def _remove(slot: Path) -> None:
 
 def folder_of(name: str) -> Path:
     """Return the folder that a toolchain has in the cache, or gets there when it is installed."""
-    digest = toolchains.lock_digest(name)[:16]
+    digest = toolchains.install_digest(name)[:16]
     return cache_folder() / f"{name}-{digest}-{system.python_tag()}-{system.name()}"
 
 

@@ -72,13 +72,19 @@ class SourceBuild:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A whole lock. ``disk`` is what installing needs, in bytes; ``imports`` are tried when all is installed."""
+    """A whole lock. ``disk`` is what installing needs, in bytes; ``imports`` are tried when all is installed.
+
+    ``kernels`` are levels of processor that the compiled package's runtime gets kernels for beside that of ``build``:
+    by platform and name, the best first, each with the flags that /proc/cpuinfo must show beside those of it. The
+    format's module ``native`` compiles them, and the processor at hand chooses. Nothing that is built depends on them.
+    """
 
     requirements: tuple[Requirement, ...]
     disk: int
     imports: tuple[str, ...]
     platforms: dict[str, Platform] = field(default_factory=dict)
     build: SourceBuild | None = None
+    kernels: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def read(file: Path) -> Lock:

@@ -54,7 +54,7 @@ def refusal(lock: Lock) -> str | None:
         return f"it needs {what} {row.since} or newer, and this is {_system_version()}"
     if lock.build is not None and name() in lock.build.processors:
         wanted = set(lock.build.processors[name()].flags)
-        missing = wanted and wanted - _processor_flags()  # a Mac shows none, and none are wanted of it
+        missing = wanted and wanted - processor_flags()  # a Mac shows none, and none are wanted of it
         if missing:
             return f"it is built for a processor with {', '.join(sorted(missing))}, which this one lacks"
     return None
@@ -126,7 +126,8 @@ def _older(version: str, than: str) -> bool:
     return numbers(version) < numbers(than)
 
 
-def _processor_flags() -> set[str]:
+def processor_flags() -> set[str]:
+    """Return the flags of this processor, as Linux shows them in /proc/cpuinfo."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     match = re.search(r"(?mi)^(?:flags|features)\s*:\s*(.*)$", text)
     return set(match[1].split()) if match else set()

@@ -79,7 +79,7 @@ def test_a_key_depends_on_the_toolchains_and_the_machine(monkeypatch: pytest.Mon
         changed.setenv("PHI_BOT_CACHE", "/elsewhere")
         assert caches.key(names) != key
     with monkeypatch.context() as changed:
-        changed.setattr(toolchains, "lock_digest", lambda name: "0" * 64)
+        changed.setattr(toolchains, "install_digest", lambda name: "0" * 64)
         assert caches.key(names) != key
 
 

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,15 +126,19 @@ def test_an_empty_lock_is_refused(file: Path) -> None:
         read(file)
 
 
-def test_the_digest_is_of_the_packages_and_the_way_they_are_installed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], str]:
+    """The digest of a lock's text that is in build keys."""
     monkeypatch.setattr(toolchains, "FOLDER", tmp_path)
 
-    def digest(text: str) -> str:
+    def of(text: str) -> str:
         (tmp_path / "tiny.txt").write_text(text)
         return toolchains.lock_digest("tiny")
 
+    return of
+
+
+def test_the_digest_is_of_the_packages_and_the_way_they_are_installed(digest: Callable[[str], str]) -> None:
     before = digest(GGUF)
     for old, new in (
         ("torch==2.13.0+cpu", "torch==2.13.1+cpu"),
@@ -144,6 +149,24 @@ def test_the_digest_is_of_the_packages_and_the_way_they_are_installed(
         assert digest(GGUF.replace(old, new, 1)) != before
     assert digest(re.sub("disk = .*", "disk = 1", GGUF)) == before
     assert digest("# another comment\n" + GGUF) == before
+
+
+def test_kernels_are_installed_anew_where_they_change_and_nothing_is_built_anew(digest: Callable[[str], str]) -> None:
+    def digests(text: str) -> tuple[str, str]:
+        return digest(text), toolchains.install_digest("tiny")
+
+    without = re.sub(r"(?s)# \[kernels.*?(?=# \[platforms)", "", GGUF)
+    found = [digests(text) for text in (GGUF, GGUF.replace("cascadelake", "cooperlake"), without)]
+    assert len({built for built, _ in found}) == 1
+    assert len({installed for _, installed in found}) == 3
+    assert found[-1][0] == found[-1][1]
+
+
+def test_the_levels_that_kernels_are_compiled_for_are_ordered_from_the_best() -> None:
+    for levels in read(toolchains.lock_file("gguf")).kernels.values():
+        wanted = [set(flags) for flags in levels.values()]
+        assert all(wanted)
+        assert not [1 for i, better in enumerate(wanted) for lesser in wanted[i + 1 :] if better <= lesser]
 
 
 @given(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True))

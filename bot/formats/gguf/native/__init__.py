@@ -1,17 +1,18 @@
-"""Compile, beside what a toolchain brings, what the bot has in C: the search for k-quants, beside this.
+"""Compile, beside what a toolchain brings, what the bot has in C, the search for k-quants, and more kernels of ggml.
 
-It gains time and nothing else. So the installation does not fail where it cannot be compiled: it is in the log, and
-whoever would use it takes the toolchain's own way.
+Both gain time and nothing else. So the installation does not fail where they cannot be compiled: it is in the log, and
+whoever would use them takes the toolchain's own way.
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from bot.formats.gguf.native.kernels import compile_kernels
 from bot.toolchains import system
-from bot.toolchains.pip import CommandFailed, run
+from bot.toolchains.compile import Compilation
 
 SOURCE = Path(__file__).with_name("kquants.c")
 
@@ -32,29 +33,36 @@ _OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-
 
 
 def after_install(
-    options: Mapping[str, str], kept: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]
+    options: Mapping[str, str],
+    kept: Path,
+    *,
+    kernels: Mapping[str, tuple[str, ...]],
+    unpack: Callable[[str], Path],
+    into: Path,
+    where: Compilation,
 ) -> None:
     """Add to an environment what this format has of its own: bot/toolchains/compile.py calls it when all is installed.
 
     ``options`` are the keys of the lock's head that are this format's: ``kquants`` is the folder of ggml's headers
-    below ``kept``, where the kept files of the archive are. Raises KeyError where it is not named.
+    below ``kept``, where the kept files of the archive are. ``kernels`` are the levels that the lock names for this
+    platform, and ``unpack`` unpacks a folder of the archive. Raises KeyError where an option is missing.
     """
-    compile_kquants(kept / options["kquants"], into=into, scratch=scratch, log=log, env=env)
+    compile_kquants(kept / options["kquants"], into=into, where=where)
+    if kernels:
+        compile_kernels(kernels, unpack("ggml"), into=into, where=where)
 
 
-def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env: dict[str, str]) -> None:
+def compile_kquants(headers: Path, *, into: Path, where: Compilation) -> None:
     """Compile the search for k-quants against ggml's headers, as ``into/kquants-SET-SHA256.so`` for each set.
 
     The name has the digest of the file, so that a damaged one is told from a whole one. Failures are in the log.
     """
-    compilers = list(_compilers(env))
+    compilers = list(_compilers(where.env))
     for name, extensions in _INSTRUCTION_SETS.get(system.name(), {}).items():
-        library = scratch / f"kquants-{name}.so"
+        library = where.scratch / f"kquants-{name}.so"
         options = [*_OPTIONS, *(f"-m{extension}" for extension in extensions), f"-I{headers}"]
         for compiler in compilers:
-            try:
-                run([compiler, *options, str(SOURCE), "-o", str(library)], log=log, env=env, follow=lambda _: None)
-            except CommandFailed:
+            if not where.run(compiler, *options, str(SOURCE), "-o", str(library)):
                 continue
             into.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256(library.read_bytes()).hexdigest()
@@ -62,7 +70,7 @@ def compile_kquants(headers: Path, *, into: Path, scratch: Path, log: Path, env:
             break
         else:
             tried = ", ".join(compilers) or "no C compiler was found"
-            _note(log, f"The search for k-quants is not compiled for {name} ({tried}): ggml's own is taken.")
+            where.note(f"The search for k-quants is not compiled for {name} ({tried}): ggml's own is taken.")
 
 
 def _compilers(env: dict[str, str]) -> Iterator[str]:
@@ -70,8 +78,3 @@ def _compilers(env: dict[str, str]) -> Iterator[str]:
     for candidate in [asked] if asked else ["cc", "gcc", "clang"]:
         if found := shutil.which(candidate, path=env.get("PATH", os.defpath)):
             yield found
-
-
-def _note(log: Path, line: str) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bot.formats.gguf.worker import processor
 from bot.worker.fast import NotCovered, require_versions
 
 Array = Any  # numpy is not installed where mypy runs
@@ -90,7 +91,7 @@ def _best(folder: Path, only: Sequence[str]) -> Any:
         library = ctypes.CDLL(str(file))
         if _number(library, "version") != _VERSION:
             raise NotCovered(f"{file.name} was compiled by another version of phi-bot; install the toolchain anew")
-        runs = set(_text(library, "processor").split()) <= _processor()
+        runs = set(_text(library, "processor").split()) <= processor.flags()
         if runs and (not only or _text(library, "instructions") in only):
             found.append(library)
     if not found:
@@ -104,15 +105,6 @@ def _number(library: Any, name: str) -> int:
 
 def _text(library: Any, name: str) -> str:
     return ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, f"phi_bot_kquants_{name}"))).decode()
-
-
-@cache
-def _processor() -> set[str]:
-    """Return the flags of this processor that Linux shows; of a Mac none, and none are asked for there."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
-    flags = next((line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return set(flags.split())
 
 
 # ---- whether it does what ggml does --------------------------------------------------------------------------------

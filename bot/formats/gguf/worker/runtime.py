@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bot.formats.gguf.worker import kernels
 from bot.formats.gguf.worker.file import the_file
 from bot.formats.gguf.worker.llama import LlamaContext, LlamaModel
 from bot.records.artifacts import Json
@@ -29,6 +30,7 @@ class Runtime:
 
     def __init__(self, file: Path, threads: int) -> None:
         self.name = f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
+        kernels.use_best()
         self._model, self._threads = LlamaModel(file), threads
         self.other_settings: Mapping[str, Logits] = _other_settings(file, self._model, threads)
 

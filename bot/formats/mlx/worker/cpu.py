@@ -12,7 +12,7 @@ Array = Any  # numpy is not installed where mypy runs
 _Block = Callable[[slice], Any]  # some rows of a matrix in float32, as an array of MLX
 
 _QUERIES = 256  # positions whose attention is computed at once
-_AT_ONCE = 1 << 18  # weights in float32 at once: 1 MB, which caches hold
+_AT_ONCE = 1 << 20  # weights in float32 at once: 4 MB; of fewer, BLAS rearranges all states for too few rows
 
 
 def on_cpu() -> bool:

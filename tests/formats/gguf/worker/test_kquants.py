@@ -12,6 +12,7 @@ import bot
 from bot.formats.gguf import native
 from bot.progress import Silent
 from bot.toolchains import Toolchain, system
+from bot.toolchains.compile import Compilation
 from bot.toolchains.install import ensure
 from tests.worker.running import run_python
 
@@ -185,7 +186,8 @@ def compiled(toolchain: Toolchain, folder: Path) -> Path:
     scratch.mkdir()
     headers = toolchain.python.parent.parent / "src" / "llama.cpp" / "ggml" / "src"
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(scratch)}
-    native.compile_kquants(headers, into=made, scratch=scratch, log=folder / "log", env=env)
+    where = Compilation(python=toolchain.python, scratch=scratch, log=folder / "log", env=env)
+    native.compile_kquants(headers, into=made, where=where)
     return made
 
 
