@@ -4,6 +4,7 @@
     staged/DIGEST/      what toolchains read of them: no code, nothing that asks for any
     references/DIGEST/  the original's log-probabilities
     importances/DIGEST/ how much each input of the weights matters
+    moments/DIGEST/     second moments of what each matrix is multiplied with
     pictures/DIGEST/    those of a card
     artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; evidence.json once it is verified
     partial/DIGEST/     of an artifact on its way: large files, and how much of each is whole
@@ -72,6 +73,10 @@ class Workspace:
     def importance(self, digest: str) -> Path:
         """Return where an importance matrix is kept."""
         return self.root / "importances" / digest[:_NAME_LENGTH]
+
+    def moments(self, digest: str) -> Path:
+        """Return where the second moments of a release are kept."""
+        return self.root / "moments" / digest[:_NAME_LENGTH]
 
     def artifact(self, build_key: str, release: Release) -> Path:
         """Return where an artifact is kept: by its build key, and by the release whose name its files carry."""

@@ -12,6 +12,7 @@ from bot.records.artifacts import Variant
 from bot.records.digests import build_key, digest_of
 
 TEXT = "training.txt"  #: of bot/texts: what matrices are measured on, and no file afterwards
+_COLLECTING = 1  # raise it when bot/worker/collect.py leaves something else of the same inputs
 MEASURED = "measured"  #: of build.imatrix_from_4_bits, and the option of a recipe that is tried
 
 
@@ -80,6 +81,11 @@ def measured_on(name: str) -> str:
 def importance_digest(name: str) -> str:
     """Return the digest of what decides a format's importance matrix beside the release and the toolchain."""
     return digest_of([importance_of(name).version, text_digest()])
+
+
+def calibration_digest() -> str:
+    """Return the digest of what decides a release's second moments beside the release: the text, and what reads it."""
+    return digest_of([_COLLECTING, text_digest(), toolchains.lock_digest("reference")])
 
 
 @cache  # planning asks for each variant of each release

@@ -14,7 +14,7 @@ from pathlib import Path
 from bot.errors import ConfigError
 from bot.machines.estimate_models import What, expected
 from bot.records.artifacts import Record, Variant
-from bot.records.tasks import BuildTask, ImportanceTask, ReferenceTask, VerifyTask
+from bot.records.tasks import BuildTask, ImportanceTask, MomentsTask, ReferenceTask, VerifyTask
 from bot.source.shape import Shape
 from bot.system import machine
 from bot.toolchains.watch import WorkerLimits
@@ -37,7 +37,7 @@ def task_limits(task: Record, shape: Shape) -> WorkerLimits:
             return _limits(shape, "verify", [task.variant], streamed=task.streamed)
         case ImportanceTask():
             return _limits(shape, "verify", [task.variant])
-        case ReferenceTask():
+        case ReferenceTask() | MomentsTask():
             return _limits(shape, "reference", [None], streamed=task.streamed)
     return default_limits()
 

@@ -190,6 +190,19 @@ class ImatrixTrial(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calibration(Record):
+    """What weights were rounded for: the second moments of the inputs of each matrix on a text.
+
+    ``tokens`` of the text were read, and ``sha256`` is that of the moments.
+    """
+
+    text: str
+    text_sha256: Sha256
+    tokens: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRecord(Record):
     """The source, recipe and toolchain of a build. Paths of ``files`` are relative to the artifact.
 

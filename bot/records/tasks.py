@@ -75,6 +75,20 @@ class ReferenceTask(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MomentsTask(Record):
+    """Collect the second moments of the model in the folder ``source``; leave them in ``out`` (existing, empty).
+
+    ``text`` is a file: the text that the model reads for that. ``streamed`` is as in BuildTask.
+    """
+
+    source: str
+    text: str
+    out: str
+    threads: int
+    streamed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportanceTask(Record):
     """Measure the importance of the weights of ``model``, the largest file of a ``variant``; leave it in ``out``.
 
