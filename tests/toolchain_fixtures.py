@@ -106,14 +106,17 @@ def real_reference(real_model: Path) -> Path:
     return _kept("real-reference", makers, lambda folder: compute_reference(real_model, folder))
 
 
-def compute_reference(source: Path, out: Path) -> Json:
-    """Compute the reference of a model into a new folder. Returns, and raises, what ``run_worker`` does."""
+def compute_reference(source: Path, out: Path, tokenizer: Path | None = None) -> Json:
+    """Compute the reference of a model into a new folder. Returns, and raises, what ``run_worker`` does.
+
+    The ``tokenizer`` is read from another folder if one is given.
+    """
     out.mkdir()
     return run_worker(
         warm(ensure("reference", Silent())),
         "bot.worker.reference",
         "compute",
-        ReferenceTask(source=str(source), out=str(out), threads=2),
+        ReferenceTask(source=str(source), out=str(out), threads=2, tokenizer=str(tokenizer or "")),
         Supervision(log=out.with_suffix(".log"), on_event=lambda _: None),
     )
 

@@ -32,13 +32,17 @@ def reference(release: Release, given: AtHand, context: Context) -> Path:
         if workspace.has(folder):
             return folder
         title = f"Computing the reference of {release.label}"
-        with workspace.scratch() as scratch, display.task(title) as task:
+        with workspace.scratch() as scratch, display.task(title) as task, given.as_written() as written:
             out = scratch / "reference"
             out.mkdir()
             request = ReferenceTask(
-                source=str(given.folder), out=str(out), threads=context.threads, streamed=given.stream is not None
+                source=str(written.folder),
+                out=str(out),
+                threads=context.threads,
+                streamed=written.stream is not None,
+                tokenizer=str(given.folder),  # transformers reads a Phi's otherwise where it takes it for a Llama's
             )
-            done: Json = given.run_worker(
+            done: Json = written.run_worker(
                 toolchain,
                 "bot.worker.reference",
                 "compute",

@@ -5,24 +5,26 @@ Where the disk is too small for the weights, only what is beside them is fetched
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from bot import source
-from bot.building.streams import Reader, WeightStream
+from bot.building.streams import Reader, ReadRange, WeightStream
 from bot.context import Context
 from bot.errors import BuildError, ChangedSourceError
 from bot.hub.download import arrived
+from bot.hub.headers import TensorRange
 from bot.machines import worker_limits
 from bot.printable import size
 from bot.progress import Display
-from bot.records.artifacts import Json, Record, Release
+from bot.records.artifacts import Json, Record, Release, SourceFile
 from bot.source import sparse_files
 from bot.source.chat_template import check_limits
 from bot.source.config import read_config
+from bot.source.folder import WRITTEN
 from bot.source.shape import Shape, local_shape
 from bot.source.sparse_files import room
 from bot.system import disk
@@ -30,6 +32,7 @@ from bot.toolchains import Toolchain
 from bot.toolchains.enter import Ending, Supervision, run_worker
 from bot.workspace import Workspace
 
+_NO_DIGEST = f"sha256:{'0' * 64}"  # of a file that is made here, which nobody asks for
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
@@ -38,12 +41,26 @@ class AtHand:
     """A release that toolchains can read in ``folder``; with a ``stream``, its weights come through that.
 
     A ``reader`` is the place at the stream of one worker that shares it with others, and ``ending`` what can end it.
+    ``open_written`` opens the stream of a copy as it was saved, whose matrices come joined through ``stream``.
     """
 
     folder: Path
     stream: WeightStream | None = None
     reader: Reader | None = None
     ending: Ending | None = None
+    open_written: Callable[[], WeightStream] | None = None
+
+    @contextmanager
+    def as_written(self) -> Iterator["AtHand"]:
+        """Have the release as it was saved for the block: it differs of a copy alone (see source/copies.py)."""
+        written = self.folder / WRITTEN
+        if not written.is_dir():
+            yield self
+        elif self.open_written is None:
+            yield AtHand(folder=written)
+        else:
+            with self.open_written() as stream:
+                yield AtHand(folder=written, stream=stream, ending=self.ending)
 
     @cached_property
     def shape(self) -> Shape:
@@ -101,13 +118,43 @@ def at_hand(release: Release, context: Context, *, streamed: bool, keep_head: bo
         with display.task(f"Reading the headers of {release.label}") as task:
             places = hub.outline(release, folder, task)
         source.check(folder)
-        _stage(release, folder, scratch / "staged", display)
+        staged = scratch / "staged"
+        _stage(release, folder, staged, display, holes=True)
         most = room(release.weight_bytes)
         head = _HEAD if _HEAD in places else _EMBEDDING  # of tied weights
         read = partial(hub.read_range, release)
         keep = {head} if keep_head else ()
-        with WeightStream(places, folder, read, ahead=most // 4, most=most, keep=keep) as stream:
-            yield AtHand(folder=scratch / "staged", stream=stream)
+        stream = partial(WeightStream, ahead=most // 4, most=most)
+        if not release.layout:
+            with stream(places, folder, read, keep=keep) as opened:
+                yield AtHand(folder=staged, stream=opened)
+            return
+        with stream(_joined_places(folder, places), staged, partial(_read_parts, read), keep=keep) as opened:
+            yield AtHand(folder=staged, stream=opened, open_written=partial(stream, places, folder, read))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _JoinedRange(TensorRange):
+    """Where the bytes of a joined tensor are to be, and those that they are, one after the other."""
+
+    parts: tuple[TensorRange, ...]
+
+
+def _joined_places(folder: Path, places: Mapping[str, TensorRange]) -> dict[str, TensorRange]:
+    """Return where the tensors of a copy are to be in its view, which is to stream, and what they are joined of."""
+    found: dict[str, TensorRange] = {}
+    for joined in source.joined_view(folder):
+        file = SourceFile(path=joined.name, size=joined.size, digest=_NO_DIGEST)
+        for name, (begin, end) in joined.places.items():
+            parts = tuple(places[part] for part in joined.parts[name])
+            found[name] = _JoinedRange(file=file, begin=begin, end=end, parts=parts)
+    return found
+
+
+def _read_parts(read: ReadRange, place: TensorRange, take: Callable[[bytes], None]) -> None:
+    assert isinstance(place, _JoinedRange)  # noqa: S101 - all places of such a stream are
+    for part in place.parts:
+        read(part, take)
 
 
 def can_stream(release: Release, workspace: Workspace) -> bool:
@@ -140,9 +187,9 @@ def fetch(release: Release, context: Context) -> Path:
     return staged
 
 
-def _stage(release: Release, folder: Path, out: Path, display: Display) -> None:
+def _stage(release: Release, folder: Path, out: Path, display: Display, *, holes: bool = False) -> None:
     """Make the view that toolchains read, and say what a person should know of it."""
-    for note in (*release.notes, *source.stage(folder, out)):
+    for note in (*release.notes, *source.stage(folder, out, holes=holes)):
         display.say(f"{release.label}: {note}")
     check_limits(out)  # it is rendered in toolchains too, hours later
 
@@ -159,13 +206,13 @@ def _local(release: Release) -> Path:
 
 
 def missing_bytes(release: Release, workspace: Workspace) -> int:
-    """Return how many bytes a fetch would take of the disk: what it downloads, and copies of all but the weights.
+    """Return how many bytes a fetch would take of the disk: what it downloads, and what the view of it copies.
 
     The bytes that a killed download left are not counted: it goes on from there.
     """
     if workspace.has(workspace.staged(release)):
         return 0
-    copied = release.bytes_beside_weights
+    copied = release.view_bytes
     if release.folder or workspace.has(workspace.source(release)):
         return copied
     folder = workspace.downloading(release)

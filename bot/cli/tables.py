@@ -83,7 +83,8 @@ def variants(rows: Sequence[Variant], parameters: int | None) -> None:
 
 def plan(todo: Plan) -> None:
     """Print what there is to do."""
-    for note in dict.fromkeys(f"{job.release.label}: {note}" for job in todo.jobs for note in job.release.notes):
+    releases = [job.release for job in todo.jobs]
+    for note in dict.fromkeys(f"{r.label}: {note}" for r in releases for note in (*r.notes, r.read_as) if note):
         _print(f"note       {note}")
     for job in todo.jobs:
         _print(_job_line(job))

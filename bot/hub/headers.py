@@ -40,7 +40,7 @@ def shape(api: "HfApi", release: Release) -> Shape:
             _, found = _header(api, release, file)
             total = added(total, file.size, found, file.path)
             tensors |= found
-    return shape_of(tensors, release.config, where=release.label)
+    return shape_of(tensors, release.config, where=release.label, layout=release.layout)
 
 
 def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -> dict[str, TensorRange]:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from bot import format_folders, source
 from bot.hub.download import read_small
+from bot.hub.origins import origin_of
 from bot.hub.repo import Repo, commit_of
 from bot.records.artifacts import Json, Release, SourceFile
 from bot.records.digests import content_digest
 from bot.source.config import CONFIG_BYTES, bad_config
+from bot.source.copies import layout_of
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
 from bot.source.meaning import NATIVE
 from bot.source.strict import parse_object
+from bot.source.tokenizer import damaged_tokenizer
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -28,6 +31,7 @@ _TAGS = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "qua
 }
 _OF_KEY = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit"})  # made of quantization_config by the Hub
 
+_PHI = re.compile(r"(^|[-_./])phi[-_.]?[1-9]", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 
 
@@ -47,15 +51,22 @@ def is_phi(info: "ModelInfo") -> bool:
         own -= _OF_KEY - {str(t).lower() for t in card.get("tags") or ()}
     name = info.id.rsplit("/", 1)[-1]
     architecture = source.meant_class(config)
+    own_class = architecture in NATIVE and config.get("model_type") == NATIVE[architecture]
     return (
-        architecture in NATIVE
-        and config.get("model_type") == NATIVE[architecture]
+        (own_class or _may_be_copy(info))
         and not quantized
         and card.get("base_model_relation") not in ("quantized", "adapter")
         and not any(t.startswith(("base_model:quantized:", "base_model:adapter:")) for t in tags)
         and not own & _TAGS
         and not _NAMED.search(name)
     )
+
+
+def _may_be_copy(info: "ModelInfo") -> bool:
+    """Say whether a listed Llama or Mistral names itself or its base a Phi: reading it tells whether it is one."""
+    base = _card(info).get("base_model")
+    named = [info.id, *(base if isinstance(base, list) else [base])]
+    return bool(layout_of(info.config or {})) and any(isinstance(n, str) and _PHI.search(n) for n in named)
 
 
 def is_release(info: "ModelInfo") -> bool:
@@ -81,18 +92,24 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
     named = {path: f.size for path, f in by_path.items() if source.is_wanted(path) and path not in passed}
     source.check_sizes(named.items(), where=repo_id)
     listing = source.list_files(by_path, partial(_object, repo, commit, by_path), where=repo_id)
-    config, _ = source.check_config(_config(repo, commit, by_path["config.json"]), where=repo_id)
+    there = _config(repo, commit, by_path["config.json"])
+    layout = layout_of(there)
+    config, read = source.check_config(there, where=repo_id, read=partial(_of_tokenizer, repo, commit, by_path))
     wanted = tuple(by_path[name] for name in listing.files)
+    origin, card = origin_of(_card(info), partial(_card_of, api)) if layout else ("", _card(info))
     return Release(
         repo_id=repo_id,
         commit=commit,
         content_digest=content_digest(wanted),
         files=wanted,
         config=config,
-        card=_card(info),
+        card=card,
         gated=bool(info.gated),
         private=bool(info.private),
         notes=listing.notes,
+        layout=layout,
+        read_as=read[0] if layout else "",
+        origin=origin,
     )
 
 
@@ -104,6 +121,14 @@ def _object(repo: Repo, commit: str, by_path: Mapping[str, SourceFile], name: st
     return parse_object(read_small(repo, commit, file))
 
 
+def _of_tokenizer(repo: Repo, commit: str, by_path: Mapping[str, SourceFile], name: str) -> dict[str, Json]:
+    """Return the JSON object in a file of a tokenizer, {} where there is none. Raises DamagedTokenizerError."""
+    try:
+        return _object(repo, commit, by_path, name) if name in by_path else {}
+    except ValueError as error:
+        raise damaged_tokenizer(name, error) from error
+
+
 def _config(repo: Repo, commit: str, file: SourceFile) -> dict[str, Json]:
     if file.size > CONFIG_BYTES:
         raise bad_config(repo.id, f"has {file.size} bytes, more than {CONFIG_BYTES}")
@@ -111,6 +136,16 @@ def _config(repo: Repo, commit: str, file: SourceFile) -> dict[str, Json]:
         return parse_object(read_small(repo, commit, file))
     except ValueError as error:
         raise bad_config(repo.id, str(error)) from error
+
+
+def _card_of(api: "HfApi", repo_id: str) -> dict[str, Json] | None:
+    """Return the card's metadata of a repo; None where the Hub shows none of that name."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return _card(api.model_info(repo_id))
+    except RepositoryNotFoundError:
+        return None
 
 
 def _card(info: "ModelInfo") -> dict[str, Json]:

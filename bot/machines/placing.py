@@ -83,7 +83,7 @@ def demand(job: Job) -> Demand:
     release, e = job.release, job.estimate
     wanted = sum(f.size for f in release.files)
     streamed = job.source == "streamed"
-    source = streamed_bytes(release) if streamed else wanted + release.bytes_beside_weights
+    source = streamed_bytes(release) if streamed else wanted + release.view_bytes
     locks = [lock_of(name) for name in (job.format, "reference")]
     needs = all_formats()[job.format].needs(job.variants[0].variant)
     return Demand(

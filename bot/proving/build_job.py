@@ -218,6 +218,7 @@ class _Builder:
             created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             path_in_repo=planned.path_in_repo,
             imatrix=importance_matrix.read(matrix) if matrix and recipes.needs_matrix(planned.variant) else None,
+            read_as=release.read_as,
         )
         self._keep(record, folder, folder_of(planned, release, self.context.workspace))
 

@@ -57,6 +57,10 @@ class Release(Record):
     a folder; ``folder`` is the folder's absolute path, or None for a repo. ``card`` holds the metadata that cards
     inherit (license, language, …): untrusted data. ``files`` are those that count, and ``notes`` say in a line each
     what beside them a person could take for a part of the model.
+
+    Of a copy (see source/copies.py) ``layout`` is the class that it was saved as, while ``config`` is Phi-3's here;
+    ``read_as`` says what makes it a Phi, and ``origin`` is the repo of Microsoft's that its card leads to, if it does.
+    All three are "" for a model in its own class.
     """
 
     repo_id: str
@@ -69,6 +73,9 @@ class Release(Record):
     private: bool = False
     folder: str | None = None
     notes: tuple[str, ...] = ()
+    layout: str = ""
+    read_as: str = ""
+    origin: str = ""
 
     @property
     def name(self) -> str:
@@ -89,6 +96,11 @@ class Release(Record):
     def bytes_beside_weights(self) -> int:
         """Bytes of all other files: tokenizer, configuration and licences."""
         return sum(f.size for f in self.files) - self.weight_bytes
+
+    @property
+    def view_bytes(self) -> int:
+        """Bytes that the view for toolchains takes beside the files themselves: that of a copy has its own weights."""
+        return 2 * self.bytes_beside_weights + self.weight_bytes if self.layout else self.bytes_beside_weights
 
     @property
     def parameters(self) -> int:
@@ -207,6 +219,7 @@ class BuildRecord(Record):
     """The source, recipe and toolchain of a build. Paths of ``files`` are relative to the artifact.
 
     ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
+    ``read_as`` is as in Release.
     """
 
     build_key: Sha256
@@ -220,6 +233,7 @@ class BuildRecord(Record):
     path_in_repo: Folder
     imatrix: Imatrix | None = None
     imatrix_trial: ImatrixTrial | None = None
+    read_as: str = ""
 
     @property
     def size(self) -> int:

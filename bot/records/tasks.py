@@ -65,13 +65,14 @@ class VerifyTask(Record):
 class ReferenceTask(Record):
     """Compute the reference of the model in the folder ``source``; leave it in ``out`` (existing, empty).
 
-    ``streamed`` is as in BuildTask.
+    ``streamed`` is as in BuildTask. ``tokenizer`` is the folder that the tokenizer is read from, "" for ``source``.
     """
 
     source: str
     out: str
     threads: int
     streamed: bool = False
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Source models: what a stranger's files must be before anything reads them. Imports no toolchain and no Hub."""
 
 from bot.source.config import check_config
-from bot.source.folder import bytes_digest, check, file_digest, local_release, stage
+from bot.source.folder import bytes_digest, check, file_digest, joined_view, local_release, stage
 from bot.source.listing import ModelFiles, check_listing, list_files
 from bot.source.meaning import meant_class
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
@@ -21,6 +21,7 @@ __all__ = [
     "file_digest",
     "is_quantized",
     "is_wanted",
+    "joined_view",
     "list_files",
     "local_release",
     "meant_class",

@@ -5,6 +5,7 @@ from pathlib import Path
 from bot import format_folders
 from bot.errors import MissingConfigError, RemoteCodeError
 from bot.records.artifacts import Json
+from bot.source.copies import ReadJson, layout_of, read_as_phi_3
 from bot.source.meaning import NATIVE, architecture, check_class, normal, respelled
 from bot.source.sizes import LARGEST
 from bot.source.strict import read_object
@@ -47,25 +48,32 @@ def bad_config(where: str, what: str) -> MissingConfigError:
     return MissingConfigError(f"config.json of {where} {what}", hint="Restore it from the original model.")
 
 
-def check_config(config: dict[str, Json], *, where: str) -> tuple[dict[str, Json], tuple[str, ...]]:
+def check_config(
+    config: dict[str, Json], *, where: str, read: ReadJson = lambda _: {}
+) -> tuple[dict[str, Json], tuple[str, ...]]:
     """Return a configuration as all libraries read it alike, and what a person should know of that, a line each.
 
-    Raises RemoteCodeError for a model that only code from its own repo can read, ConfigValueError for a Phi with values
-    that cannot be, and what ``normal`` and ``check_class`` raise.
+    That of a copy (see copies.py) is returned as Phi-3's: ``read`` reads the files of its tokenizer, which say whether
+    it is one. Raises RemoteCodeError for a model that only code from its own repo can read, ConfigValueError for a Phi
+    with values that cannot be, and what ``read_as_phi_3``, ``normal`` and ``check_class`` raise.
     """
-    if architecture(config) in NATIVE or config.get("model_type") in NATIVE.values():
+    notes: tuple[str, ...] = ()
+    if layout_of(config):
+        config, line = read_as_phi_3(config, read, where=where)
+        notes = (line,)
+    elif architecture(config) in NATIVE or config.get("model_type") in NATIVE.values():
         check_values(respelled(config), where=where)
     config = normal(config, where=where)
     if not asks_for_code(config):
         check_class(config, where=where)
-        return config, ()
+        return config, notes
     name = architecture(config)
     if name not in NATIVE or config.get("model_type") != NATIVE[name]:
         raise RemoteCodeError(
             f"{where} asks for code from its repo to be run, and {name[:60]!a} is not read without it",
             hint=f"Code from a model's repo is never run. Read without it: {', '.join(sorted(NATIVE))}.",
         )
-    return config, ("the model asks for code from its repo; it is built without it",)
+    return config, (*notes, "the model asks for code from its repo; it is built without it")
 
 
 def without_code(config: dict[str, Json]) -> dict[str, Json]:

@@ -32,6 +32,16 @@ _APART: Names = {
     "self_attn.v_proj.weight": ("keys", "hidden"),
     "self_attn.v_proj.bias": ("keys",),
 }
+_LLAMA: Names = (
+    _NORMS
+    | {name: shape for name, shape in _APART.items() if name.endswith("weight")}
+    | {
+        "self_attn.o_proj.weight": ("hidden", "queries"),
+        "mlp.gate_proj.weight": ("inner", "hidden"),
+        "mlp.up_proj.weight": ("inner", "hidden"),
+        "mlp.down_proj.weight": ("hidden", "inner"),
+    }
+)
 _LAYERS: dict[str, Names] = {
     "phi": _APART
     | {
@@ -52,6 +62,8 @@ _LAYERS: dict[str, Names] = {
         "mlp.gate_up_proj.weight": ("both halves", "hidden"),
         "mlp.down_proj.weight": ("hidden", "inner"),
     },
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
     "phimoe": _NORMS
     | _APART
     | {

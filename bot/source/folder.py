@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,17 +16,21 @@ from bot.records.artifacts import Json, Release, SourceFile
 from bot.records.digests import CONTENT_FILES, content_digest
 from bot.source.card import read_card
 from bot.source.config import check_config, read_config, without_code
+from bot.source.copies import as_written, layout_of
+from bot.source.joined import JoinedFile, copy_data, joined_files, write_headers
 from bot.source.listing import INDEX, INDEX_BYTES, ModelFiles, list_folder
+from bot.source.meaning import respelled
 from bot.source.names import check_name, safe_name
-from bot.source.safetensors_files import check_weights, read_weights
+from bot.source.safetensors_files import Tensor, check_weights, read_weights
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
-from bot.source.tensors import as_stored, check_tensors
-from bot.source.tokenizer import check_tokenizer
+from bot.source.tensors import as_stored, read_tensors
+from bot.source.tokenizer import check_tokenizer, damaged_tokenizer
 from bot.source.tokens import check_tokens, flag_notes, possible_ids, template_notes
 
 _LFS_BYTES = 10_000_000  # the Hub takes no larger file but as LFS
 _CHUNK = 1 << 20
+WRITTEN = "as-written"  #: the folder in a view of a copy that holds it as it was saved
 _SETTLED_SECONDS = 2.0  # a file may change twice within one tick of its clock
 
 
@@ -42,7 +46,8 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
     folder = folder.resolve()
     there = read_config(folder) if (folder / "config.json").exists() else {}
     listing = list_folder(folder)  # says of a folder without config.json what it is instead
-    config, _ = check_config(there, where=str(folder))
+    layout = layout_of(there)
+    config, read = _read(folder, there)
     paths = _wanted_files(folder, listing)
     _check_sizes(paths, folder)
     files = _digests(paths, task)
@@ -55,6 +60,8 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
         card=read_card(folder),
         folder=str(folder),
         notes=listing.notes,
+        layout=layout,
+        read_as=read[0] if layout else "",
     )
 
 
@@ -66,39 +73,94 @@ def check(folder: Path) -> None:
     """
     listing = list_folder(folder)
     _wanted_files(folder, listing)
-    config, _ = check_config(read_config(folder), where=str(folder))
-    check_tensors(check_weights(folder), config, where=str(folder))
+    there = read_config(folder)
+    config, _ = _read(folder, there)
+    read_tensors(check_weights(folder), config, layout=layout_of(there), where=str(folder))
     check_tokenizer(folder)
     check_tokens(folder, config)
 
 
-def stage(folder: Path, out: Path) -> tuple[str, ...]:
+def stage(folder: Path, out: Path, *, holes: bool = False) -> tuple[str, ...]:
     """Make the view of a checked model that toolchains read, in the new folder ``out``; return notes for a person.
 
     It holds the weights that count (linked, not copied), configuration, tokenizer and licence texts: no code, and
-    nothing that asks for any. Raises RemoteCodeError for a model that cannot be read without code from its repo.
+    nothing that asks for any. Of a copy it holds the joined weights, copied or with ``holes`` where they are to stream,
+    and in the folder WRITTEN the copy as it was saved, linked. Raises RemoteCodeError for a model that cannot be read
+    without code from its repo.
     """
-    config, read = check_config(read_config(folder), where=str(folder))
+    there = read_config(folder)
+    layout = layout_of(there)
+    config, read = _read(folder, there)
     tensors, owner = read_weights(folder)
     config, stored = as_stored(config, tensors)
-    notes = [*read, *stored, *template_notes(folder), *flag_notes(folder)]
+    if layout:
+        notes = _view(folder, out, config, None)
+        written, _ = as_stored(respelled(there), tensors)
+        _view(folder, out / WRITTEN, as_written(written, layout), owner)
+        _join(tensors, _renamed(owner), out, holes=holes)
+    else:
+        notes = _view(folder, out, config, owner)
+    return (*read, *stored, *template_notes(folder), *flag_notes(folder), *notes)
+
+
+def joined_view(folder: Path) -> list[JoinedFile]:
+    """Return the files of weights that the view of a copy has, as ``stage`` makes them."""
+    tensors, owner = read_weights(folder)
+    return joined_files(tensors, _renamed(owner), where=str(folder))
+
+
+def _view(folder: Path, out: Path, config: dict[str, Json], owner: Mapping[str, str] | None) -> list[str]:
+    """Make a view of a model whose config.json means ``config``; return notes.
+
+    ``owner`` names the file that each tensor is in. Without it the view has no weights.
+    """
     listing = list_folder(folder)
     names = _names_for_all(listing.weights)
     paths = _wanted_files(folder, listing)
     _check_sizes(paths, folder)
+    notes: list[str] = []
     out.mkdir(parents=True)
     for path in paths:
-        if path.name in names:
-            _link(path, out / names[path.name])
+        if path.name in {*names, INDEX}:
+            if owner is None:
+                continue
+            if path.name == INDEX:
+                _copy_index(path, out / INDEX, _renamed(owner))
+            else:
+                _link(path, out / names[path.name])
         elif path.name.endswith("config.json"):
             notes += _copy_config(path, out / path.name, config)
-        elif path.name == INDEX:
-            _copy_index(path, out / INDEX, {tensor: names[name] for tensor, name in owner.items()})
         elif path.name in CONTENT_FILES and path.name.endswith(".json"):
             (out / path.name).write_bytes(without_mark(path.read_bytes()))
         else:
             shutil.copyfile(path, out / path.name)
-    return tuple(notes)
+    return notes
+
+
+def _join(tensors: Mapping[str, Tensor], owner: Mapping[str, str], out: Path, *, holes: bool) -> None:
+    """Write the joined weights of a copy into its view, which has the others as they were saved."""
+    files = joined_files(tensors, owner, where=str(out))
+    write_headers(files, out)
+    if not holes:
+        copy_data(files, out / WRITTEN, tensors, owner, out)
+
+
+def _renamed(owner: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that tensors are in, by their names in a view."""
+    names = _names_for_all(tuple(sorted(set(owner.values()))))
+    return {tensor: names[name] for tensor, name in owner.items()}
+
+
+def _read(folder: Path, there: dict[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Return what the config.json of a folder means. Raises what ``check_config`` raises, and DamagedTokenizerError."""
+
+    def read(name: str) -> dict[str, Json]:
+        try:
+            return read_object(folder / name, limit=largest(name)) if (folder / name).is_file() else {}
+        except ValueError as error:
+            raise damaged_tokenizer(name, error) from error
+
+    return check_config(there, where=str(folder), read=read)
 
 
 def file_digest(path: Path, *, lfs: bool, report: Callable[[int], None] = lambda _: None) -> str:

@@ -16,10 +16,9 @@ NATIVE = {
     "PhimoeForCausalLM": "phimoe",
     "Phi4MultimodalForCausalLM": "phi4_multimodal",
 }
-JOIN = (
-    "A Phi with Llama's classes has its matrices apart. Join q_proj, k_proj and v_proj of each layer into qkv_proj, "
-    "and gate_proj and up_proj into gate_up_proj (rows one after the other), and save it as Phi3ForCausalLM; or give a "
-    "model that was tuned in Phi's own form."
+APART = (
+    "A Phi whose matrices are apart is a Llama: set architectures to LlamaForCausalLM and model_type to llama, or "
+    "join q_proj, k_proj and v_proj of each layer into qkv_proj, and gate_proj and up_proj into gate_up_proj."
 )
 RENAME = "Give the model in transformers' layout: its convert_phi_weights_to_hf.py renames the weights."
 _CLASSES = {kind: name for name, kind in reversed(NATIVE.items())}  # Microsoft's own name where there are two
@@ -76,7 +75,7 @@ def check_class(config: dict[str, Json], *, where: str) -> None:
         return
     raise UnsupportedArchitectureError(
         f"{where} is a model of the class {name[:60]!a}, and phi-bot takes Phi's own classes only",
-        hint=JOIN,
+        hint="Give a Phi in its own class, or one that was saved as a Llama or a Mistral.",
     )
 
 

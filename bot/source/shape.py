@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bot.records.artifacts import Json, Record, Release
 from bot.source.safetensors_files import Tensor, check_weights
-from bot.source.tensors import check_tensors
+from bot.source.tensors import read_tensors
 
 _LARGEST_LAYERS = 10_000  # more than any model has; a config may say anything
 _LARGEST_VOCABULARY = 10_000_000
@@ -34,12 +34,12 @@ class Shape(Record):
         return sum(self.parameters.values())
 
 
-def shape_of(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: str) -> Shape:
+def shape_of(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: str, layout: str = "") -> Shape:
     """Return the shape of a model from the headers of its weights and its config.json.
 
-    Raises what ``check_tensors`` raises for tensors that are not the model's.
+    Raises what ``read_tensors``, which says what ``layout`` is, raises for tensors that are not the model's.
     """
-    check_tensors(tensors, config, where=where)
+    tensors = read_tensors(tensors, config, layout=layout, where=where)
     parameters: Counter[str] = Counter()
     size = largest = 0
     for tensor in tensors.values():
@@ -56,9 +56,9 @@ def shape_of(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: s
     )
 
 
-def local_shape(folder: Path, config: dict[str, Json]) -> Shape:
-    """Return the shape of a model in a folder. Raises what ``check_weights`` and ``check_tensors`` raise."""
-    return shape_of(check_weights(folder), config, where=str(folder))
+def local_shape(folder: Path, config: dict[str, Json], layout: str = "") -> Shape:
+    """Return the shape of a model in a folder. Raises what ``check_weights`` and ``shape_of`` raise."""
+    return shape_of(check_weights(folder), config, where=str(folder), layout=layout)
 
 
 def guessed_shape(release: Release) -> Shape:

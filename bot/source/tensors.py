@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from bot.errors import OtherWeightsError, UnsupportedArchitectureError
 from bot.records.artifacts import Json
 from bot.source.adapters import check_adapter_tensors
+from bot.source.copies import CLASSES, as_written
 from bot.source.fit import check_fit
-from bot.source.meaning import JOIN, RENAME, architecture
+from bot.source.joined import joined_tensors
+from bot.source.meaning import APART, RENAME, architecture
 from bot.source.safetensors_files import Tensor
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -32,6 +34,7 @@ _PHI3 = (
     r"self_attn\.(qkv_proj|o_proj)\.weight|mlp\.(gate_up_proj|down_proj)\.weight"
     r"|(input|post_attention)_layernorm\.weight"
 )
+_LLAMA = r"self_attn\.[qkvo]_proj\.weight|mlp\.(gate|up|down)_proj\.weight|(input|post_attention)_layernorm\.weight"
 _MOE = (
     r"self_attn\.[qkvo]_proj\.(weight|bias)|block_sparse_moe\.(gate|experts\.\d+\.w[123])\.weight"
     r"|(input|post_attention)_layernorm\.(weight|bias)"
@@ -41,6 +44,7 @@ _NAMES = {
     for name, layer, norm, head in (
         ("PhiForCausalLM", _PHI, r"final_layernorm\.(weight|bias)", r"lm_head\.(weight|bias)"),
         ("Phi3ForCausalLM", _PHI3, r"norm\.weight", r"lm_head\.weight"),
+        *((name, _LLAMA, r"norm\.weight", r"lm_head\.weight") for name in CLASSES),
         ("PhiMoEForCausalLM", _MOE, r"norm\.(weight|bias)", r"lm_head\.(weight|bias)"),
         ("PhimoeForCausalLM", _MOE, r"norm\.(weight|bias)", r"lm_head\.(weight|bias)"),
     )
@@ -64,6 +68,21 @@ def check_tensors(tensors: Mapping[str, Tensor], config: dict[str, Json], *, whe
     if EMBEDDING not in tensors or (HEAD not in tensors and config.get("tie_word_embeddings") is not True):
         raise _headless(tensors, where)
     check_fit(tensors, config, where=where)
+
+
+def read_tensors(
+    tensors: Mapping[str, Tensor], config: dict[str, Json], *, layout: str, where: str
+) -> Mapping[str, Tensor]:
+    """Check a model's tensors, and return them as toolchains see them: those of a copy are joined (see joined.py).
+
+    ``layout`` is the class that a copy was saved as, "" for any other model. Raises what ``check_tensors`` and
+    ``joined_tensors`` raise.
+    """
+    if not layout:
+        check_tensors(tensors, config, where=where)
+        return tensors
+    check_tensors(tensors, as_written(config, layout), where=where)
+    return joined_tensors(tensors, where=where)
 
 
 def is_quantized(config: dict[str, Json], dtypes: Iterable[str]) -> bool:
@@ -128,7 +147,7 @@ def _unknown(unknown: list[str], class_name: str, known: Callable[[str], bool], 
         "statistics), or with the class that has them."
     )
     if class_name == "Phi3ForCausalLM" and any(_APART.search(n) for n in unknown):
-        hint = JOIN
+        hint = APART
     elif any(n.startswith(("transformer.h.", "layers.0.wte.")) for n in unknown):
         hint = RENAME
     more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""

@@ -36,7 +36,12 @@ def check_tokenizer(folder: Path) -> None:
         except ValueError as error:
             if name == "generation_config.json":
                 raise ConfigValueError(f"{name} {error}", hint="Restore it from the original model.") from error
-            raise DamagedTokenizerError(f"{name} {error}", hint="Download or save the tokenizer again.") from error
+            raise damaged_tokenizer(name, error) from error
+
+
+def damaged_tokenizer(name: str, what: object) -> DamagedTokenizerError:
+    """Return the error for a file of a tokenizer that is not whole."""
+    return DamagedTokenizerError(f"{name} {what}", hint="Download or save the tokenizer again.")
 
 
 def _check(path: Path) -> None:

@@ -59,12 +59,13 @@ def compute(task_json: Json, report: Reporter) -> Json:
     started = time.monotonic()
     task = ReferenceTask.from_json(task_json)
     source, out = Path(task.source), Path(task.out)
+    of_tokenizer = Path(task.tokenizer or task.source)
     torch.set_num_threads(task.threads)
     try:
-        tokenizer = read_tokenizer(source)
+        tokenizer = read_tokenizer(of_tokenizer)
     except NotTaken as error:  # what the original's own library does not read, nothing can be held against
         raise Unreadable(str(error)) from error
-    asked = _asked(tokenizer, source)
+    asked = _asked(tokenizer, of_tokenizer)
     feed = Feed(report) if task.streamed else None
     original = Original(source, feed)
     windows = windows_of(
@@ -87,7 +88,7 @@ def compute(task_json: Json, report: Reporter) -> Json:
     read = len(windows) + len(contexts)
     costs.begin(states[: len(windows)], states[read:])
     likeliest = _likeliest(original, Head(source, original.head, feed), states[len(windows) : read], costs)
-    ends = stop_ids(source, tokenizer)
+    ends = stop_ids(of_tokenizer, tokenizer)
     silent = [i in ends for i in likeliest[len(answers) :]]
     reference = (
         asked

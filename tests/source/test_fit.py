@@ -163,4 +163,4 @@ def test_layers_that_are_too_many_too_few_or_not_in_a_row_are_said_so() -> None:
 
 
 def test_of_other_models_nothing_is_known() -> None:
-    check_fit({}, {"model_type": "llama", "num_hidden_layers": 3}, where="a/b")
+    check_fit({}, {"model_type": "gemma", "num_hidden_layers": 3}, where="a/b")

@@ -31,7 +31,7 @@ def refused(folder: Path, error: type[PhiBotError] = OtherWeightsError) -> PhiBo
     """The same refusal when it is planned, which reads headers, and when it is built."""
     release = source.local_release(folder)
     with pytest.raises(error) as planned:
-        local_shape(folder, release.config)
+        local_shape(folder, release.config, release.layout)
     with pytest.raises(error) as built:
         source.check(folder)
     assert planned.value.message == built.value.message
@@ -163,8 +163,8 @@ def test_a_tensor_that_the_class_does_not_have_is_not_dropped_in_silence(tmp_pat
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("model.layers.0.self_attn.q_proj.weight", "Join q_proj, k_proj and v_proj"),
-        ("model.layers.0.mlp.gate_proj.weight", "Join q_proj, k_proj and v_proj"),
+        ("model.layers.0.self_attn.q_proj.weight", "set architectures to LlamaForCausalLM"),
+        ("model.layers.0.mlp.gate_proj.weight", "set architectures to LlamaForCausalLM"),
         ("transformer.h.0.mixer.Wqkv.weight", "convert_phi_weights_to_hf.py"),
     ],
 )

@@ -182,7 +182,7 @@ def test_rope_factors_have_the_length_that_heads_ask_for(changed: dict[str, Json
 
 
 def test_of_another_model_nothing_is_asked() -> None:
-    check_config({"model_type": "llama", "hidden_size": [1]}, where="a/b")
+    check_config({"model_type": "gemma", "hidden_size": [1]}, where="a/b")
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), values))

@@ -310,6 +310,15 @@ def test_evidence_that_proves_nothing(world: World, change: Callable[[dict[str, 
     assert reason in why(report)
 
 
+def test_a_line_on_the_original_that_this_machine_would_not_say(world: World) -> None:
+    artifact = world.build()
+    rewrite(artifact, "build.json", lambda b: b.update(read_as="it is a Phi, believe me"))
+    report = world.stage(proven_again(artifact))
+    if report.staged:
+        report = world.promote()
+    assert "says otherwise how its original was read" in why(report)
+
+
 @pytest.mark.parametrize("deep", [True, False])
 def test_past_a_switch_a_file_is_measured_that_says_it_was_read_so_far(world: World, *, deep: bool) -> None:
     factors = {"type": "longrope", "long_factor": [2.0] * 2, "short_factor": [1.0] * 2}

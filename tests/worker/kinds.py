@@ -86,6 +86,31 @@ KINDS: dict[str, dict[str, Json]] = {
     },
 }
 
+_LLAMA = _PHI3 | {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "head_dim": 64,
+    "max_position_embeddings": 2048,
+    "num_key_value_heads": 1,
+    "pad_token_id": None,
+}
+#: Copies of a Phi (bot/source/copies.py): what workers get of them is a Phi-3, so they are none of the KINDS.
+COPIES: dict[str, dict[str, Json]] = {
+    "llama": _LLAMA | {"rope_theta": 250000.0},
+    "llama-longrope": _LLAMA
+    | {
+        "num_key_value_heads": 4,
+        "original_max_position_embeddings": 300,
+        "rope_scaling": {
+            "type": "longrope",
+            "short_factor": [1.0 + 0.02 * i for i in range(32)],
+            "long_factor": [1.5 + 0.3 * i for i in range(32)],
+        },
+    },
+    "mistral": {k: v for k, v in _LLAMA.items() if k != "head_dim"}
+    | {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 100},
+}
+
 _MAKE = """
 import sys, torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -103,7 +128,7 @@ def make(kind: str, sample: Path, toolchain: Toolchain, folder: Path) -> Path:
     shutil.copytree(sample, folder)
     (folder / "model.safetensors").unlink()
     (folder / "config.json").chmod(0o644)
-    (folder / "config.json").write_text(json.dumps(KINDS[kind]))
+    (folder / "config.json").write_text(json.dumps((KINDS | COPIES)[kind]))
     saved = folder.with_suffix(".saved")
     run_python(toolchain, _MAKE, folder, saved)
     (saved / "model.safetensors").rename(folder / "model.safetensors")

@@ -9,7 +9,7 @@ import pytest
 import bot
 from bot.progress import Silent
 from bot.toolchains.install import ensure
-from tests.worker.kinds import KINDS
+from tests.worker.kinds import COPIES, KINDS
 from tests.worker.running import run_python
 
 pytestmark = pytest.mark.toolchain
@@ -48,7 +48,7 @@ for window in reference["windows"]:
 """
 
 
-@pytest.mark.parametrize("kind", ["sample", *KINDS])
+@pytest.mark.parametrize("kind", ["sample", *KINDS, *COPIES])
 def test_streamed_weights_give_the_same_as_the_whole_model(
     kind: str, sample_or_kind: Callable[[str], tuple[Path, Path]]
 ) -> None:

@@ -52,6 +52,7 @@ def render_card(
         context=figures.context(release),
         switch=figures.switch(release),
         origins=figures.origins(rows),
+        copies=list(dict.fromkeys(row.build.read_as for row in rows if row.build.read_as)),
         matrices=figures.matrices(rows),
         trials=figures.trials(rows),
         checks=figures.checks(rows),
@@ -73,9 +74,10 @@ def _format(record: RepoRecord) -> Format:
 
 def _links(release: Release, endpoint: str) -> dict[str, str | None]:
     if release.commit is None:
-        return {"source": None, "commit": None}
+        return {"source": None, "commit": None, "origin": None}
     source = f"{endpoint}/{quote(release.repo_id)}"
-    return {"source": source, "commit": f"{source}/tree/{quote(release.commit)}"}
+    origin = f"{endpoint}/{quote(release.origin)}" if release.origin else None
+    return {"source": source, "commit": f"{source}/tree/{quote(release.commit)}", "origin": origin}
 
 
 def _reproduce(release: Release, rows: Sequence[figures.CardRow]) -> dict[str, Json]:

@@ -493,3 +493,12 @@ def test_no_text_changes_the_structure_of_a_card(format_name: str, data: st.Data
     for program in fences(body, "python"):
         compile(program, "card", "exec")
     subprocess.run(["bash", "-n"], input="\n".join(fences(body, "bash")), text=True, check=True)
+
+
+def test_a_copy_of_a_phi_says_what_made_it_one_and_where_it_comes_from() -> None:
+    line = "its class is LlamaForCausalLM, and it is a Phi by its tokenizer (Phi-4's: <|im_sep|> is 100266)"
+    body = card(one(GGUF, read_as=line), release=replace(RELEASE, origin="microsoft/phi-4"))
+    assert f"About the original: {line}." in plain(body)
+    assert "which comes from [microsoft/phi-4](<https://huggingface.co/microsoft/phi-4>)." in body
+    assert "About the original" not in card(GGUF)
+    assert "which comes from" not in card(GGUF)

@@ -1,0 +1,149 @@
+"""The weights of a copy (see copies.py) as Phi-3 has them: q, k and v are one matrix, and so are gate and up.
+
+The rows of the joined matrix are those of its parts, one part after the other, so its bytes are theirs, one part's
+after the other's: nothing is computed, and nothing is held. The joined files are safetensors of their own, with a
+header written here. Their data is copied from the files of the parts, or comes tensor by tensor where these stream.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bot.errors import DamagedWeightsError, OtherWeightsError
+from bot.source import sparse_files
+from bot.source.listing import INDEX, SINGLE
+from bot.source.safetensors_files import Tensor
+
+_JOINED = {
+    "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+}
+_PART = re.compile(r"(.*\.layers\.\d+\.)(self_attn\.[qkv]_proj|mlp\.(?:gate|up)_proj)(\.weight)")
+_WHOLE = {part: whole for whole, parts in _JOINED.items() for part in parts}
+_CHUNK = 1 << 24
+_ALIGNED = 8  # bytes that a header's length is a multiple of, as safetensors' own writer has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedFile:
+    """A file to write: its ``header``, with the eight bytes of its length, and its length in all.
+
+    ``places`` are where the bytes of each tensor begin and end in the file, and ``parts`` the tensors they are of.
+    """
+
+    name: str
+    header: bytes
+    size: int
+    places: dict[str, tuple[int, int]]
+    parts: dict[str, tuple[str, ...]]
+
+
+def joined(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of a copy's tensors as Phi-3 has them, each with the names of its parts, in their order.
+
+    A tensor that stays as it is has itself as its one part. A joined one has the place of its first part. The tensors
+    have passed ``check_tensors``. Raises OtherWeightsError where parts are stored in several types.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in tensors:
+        part = _PART.fullmatch(name)
+        if part is None:
+            found[name] = (name,)
+            continue
+        layer, kind, end = part.groups()
+        whole = _WHOLE[kind]
+        parts = tuple(layer + p + end for p in _JOINED[whole])
+        types = {p: tensors[p].dtype for p in parts}
+        if len(set(types.values())) > 1:
+            said = ", ".join(f"{p.removeprefix(layer)} as {dtype}" for p, dtype in types.items())
+            raise OtherWeightsError(
+                f"{where} stores {said} in {layer.removesuffix('.')}, and they are read as one matrix",
+                hint="Save the model in one type.",
+            )
+        found.setdefault(layer + whole + end, parts)
+    return found
+
+
+def joined_tensors(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, Tensor]:
+    """Return a copy's tensors as Phi-3 has them, each with its bytes counted from 0. Raises what ``joined`` raises."""
+    found: dict[str, Tensor] = {}
+    for name, parts in joined(tensors, where=where).items():
+        first = tensors[parts[0]]
+        size = sum(tensors[p].end - tensors[p].begin for p in parts)
+        shape = (sum(tensors[p].shape[0] for p in parts), *first.shape[1:]) if len(parts) > 1 else first.shape
+        found[name] = Tensor(dtype=first.dtype, shape=shape, begin=0, end=size)
+    return found
+
+
+def joined_files(tensors: Mapping[str, Tensor], owner: Mapping[str, str], *, where: str) -> list[JoinedFile]:
+    """Return the files that hold a copy's tensors as Phi-3 has them: each is in the file that its first part was in.
+
+    ``owner`` names the file of each of the ``tensors``. Raises what ``joined`` raises.
+    """
+    parts, whole = joined(tensors, where=where), joined_tensors(tensors, where=where)
+    files: dict[str, list[str]] = {}
+    for name in parts:
+        files.setdefault(owner[parts[name][0]], []).append(name)
+    return [_file(file, {n: whole[n] for n in names}, parts) for file, names in sorted(files.items())]
+
+
+def _file(name: str, tensors: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]]) -> JoinedFile:
+    end = 0
+    places: dict[str, tuple[int, int]] = {}
+    for tensor, t in tensors.items():
+        places[tensor] = (end, end + t.end)
+        end += t.end
+    entries = {n: {"dtype": t.dtype, "shape": t.shape, "data_offsets": places[n]} for n, t in tensors.items()}
+    text = json.dumps({"__metadata__": {"format": "pt"}} | entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    raw = len(text).to_bytes(8, "little") + text
+    return JoinedFile(
+        name=name,
+        header=raw,
+        size=len(raw) + end,
+        places={n: (len(raw) + first, len(raw) + last) for n, (first, last) in places.items()},
+        parts={n: parts[n] for n in tensors},
+    )
+
+
+def write_headers(files: list[JoinedFile], out: Path) -> None:
+    """Write joined files into a folder, with holes for their data, and an index where there are several."""
+    for file in files:
+        sparse_files.make(out / file.name, file.size)
+        with (out / file.name).open("r+b") as opened:
+            opened.write(file.header)
+    if [file.name for file in files] != [SINGLE]:
+        total = sum(last - first for file in files for first, last in file.places.values())
+        owner = {tensor: file.name for file in files for tensor in file.places}
+        index = {"metadata": {"total_size": total}, "weight_map": owner}
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def copy_data(
+    files: list[JoinedFile], folder: Path, tensors: Mapping[str, Tensor], owner: Mapping[str, str], out: Path
+) -> None:
+    """Fill the holes of joined files in ``out`` from the ``folder`` that holds the parts.
+
+    Raises DamagedWeightsError for a file that has become shorter meanwhile.
+    """
+    for file in files:
+        with (out / file.name).open("r+b") as target:
+            for name, (first, _) in file.places.items():
+                target.seek(first)
+                for part in file.parts[name]:
+                    _copy(folder / owner[part], tensors[part], target)
+
+
+def _copy(path: Path, tensor: Tensor, target: BinaryIO) -> None:
+    with path.open("rb") as opened:
+        opened.seek(8 + int.from_bytes(opened.read(8), "little") + tensor.begin)
+        left = tensor.end - tensor.begin
+        while left:
+            piece = opened.read(min(left, _CHUNK))
+            if not piece:
+                raise DamagedWeightsError(f"{path.name} became shorter", hint="Download or save the model again.")
+            target.write(piece)
+            left -= len(piece)
