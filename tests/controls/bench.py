@@ -18,6 +18,7 @@ from bot.toolchains.install import ensure
 from bot.workspace import hash_files, read_artifact, write_json
 from tests.contexts import NOBODY, context_of
 from tests.controls.faults import Fault
+from tests.formats.hooks import Damage
 from tests.proving.alone import verify
 from tests.worker import running
 
@@ -27,6 +28,15 @@ THREADS = 2
 def variant(format_name: str) -> Variant:
     """The default variant of a format, the first if there are several."""
     return next(v for v in first_defaults() if v.format == format_name)
+
+
+def _changed(checkpoint: Path, folder: Path, change: Damage) -> Path:
+    """Return a copy of a checkpoint in which something is changed."""
+    shutil.copytree(checkpoint, folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    change(folder)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -49,16 +59,15 @@ class Bench:
 
         A conversion that the toolchain itself refuses is said as the check "build".
         """
+        if fault.prepare:
+            checkpoint = self._prepared(checkpoint, fault.prepare)
         healthy = self.healthy(checkpoint, format_name)
         folder = self.folder / f"{format_name}-{fault.name.replace(' ', '-')}"
         shutil.copytree(healthy.folder, folder)
         (folder / "evidence.json").unlink()
         files = folder / "files"
         if fault.source:
-            faulty = Path(shutil.copytree(checkpoint, folder / "source"))
-            for path in faulty.iterdir():
-                path.chmod(0o644)
-            fault.source(faulty)
+            faulty = _changed(checkpoint, folder / "source", fault.source)
             shutil.rmtree(files)
             toolchain, row = ensure(format_name, Silent()), variant(format_name)
             model = source.safe_name(checkpoint.name)
@@ -69,6 +78,11 @@ class Bench:
         else:
             fault.damage(format_name)(files)
         return self._failed(folder)
+
+    def _prepared(self, checkpoint: Path, prepare: Damage) -> Path:
+        """Return a checkpoint as it is prepared for a fault."""
+        folder = self.folder / "prepared" / checkpoint.name
+        return folder if folder.exists() else _changed(checkpoint, folder, prepare)
 
     def _failed(self, folder: Path) -> dict[str, str]:
         """Verify an artifact whose record takes its files for what was built."""

@@ -109,7 +109,7 @@ HOOKS = Hooks(
         SHIFTED_BLOCK: _shift_a_minimum,
         # llama.cpp knows the token by its text: to stop being a stop token it needs another text.
         NO_STOP_TOKEN: lambda folder: replace_bytes(only(folder, "*.gguf"), b"<|end|>", b"<|End|>"),
-        OTHER_PRE_TOKENIZER: lambda folder: replace_bytes(only(folder, "*.gguf"), b"gpt-4o", b"falcon"),
+        OTHER_PRE_TOKENIZER: lambda folder: replace_bytes(only(folder, "*.gguf"), b"dbrx", b"olmo"),
     },
     files={"{model}-{name}.gguf": "The weights of {name}."},
     published=("{model}-{name}.gguf",),

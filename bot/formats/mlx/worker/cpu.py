@@ -12,7 +12,8 @@ Array = Any  # numpy is not installed where mypy runs
 _Block = Callable[[slice], Any]  # some rows of a matrix in float32, as an array of MLX
 
 _QUERIES = 256  # positions whose attention is computed at once
-_AT_ONCE = 1 << 20  # weights in float32 at once: 4 MB; of fewer, BLAS rearranges all states for too few rows
+_NOTHING = -80  # a score so far below the best counts nothing, and would make numbers that processors are slow with
+_AT_ONCE = 1 << 22  # weights in float32 at once: 16 MB; of fewer, BLAS rearranges all states for too few rows
 
 
 def on_cpu() -> bool:
@@ -146,6 +147,7 @@ def _attention(query: Array, key: Array, value: Array, mask: Array | str | None)
             scores = query[b, h, some] @ key[b, h // shared, :end].T
             scores += full[b, h, some, :end]
             scores -= scores.max(axis=-1, keepdims=True)
+            scores[scores < _NOTHING] = -np.inf
             np.exp(scores, out=scores)
             np.matmul(scores, value[b, h // shared, :end], out=result[b, h, some])
             result[b, h, some] /= scores.sum(axis=-1, keepdims=True)
