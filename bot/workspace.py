@@ -6,7 +6,8 @@
     importances/DIGEST/ how much each input of the weights matters
     moments/DIGEST/     second moments of what each matrix is multiplied with
     pictures/DIGEST/    those of a card
-    artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; evidence.json once it is verified
+    artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; solved.json of a calibrated one,
+                        evidence.json once it is verified
     partial/DIGEST/     of an artifact on its way: large files, and how much of each is whole
     samples/            small checkpoints that are made to try things with
     logs/               what toolchains printed
@@ -42,6 +43,7 @@ from bot.system import occupancy
 
 R = TypeVar("R", bound=Record)
 
+SOLVED = "solved.json"  #: in the folder of an artifact that is calibrated: see bot/worker/calibrated.py
 _JSON_BYTES = 100_000_000  # the report of a run has some kB for each artifact
 _STAGED = 2  # raise it when a view of the same files is made otherwise
 _NAME_LENGTH = 32  # hex digits of a digest in a folder's name: 128 bits
@@ -166,6 +168,12 @@ def read_artifact(folder: Path) -> Artifact:
     if evidence_file.exists() and _version(evidence_file) == EVIDENCE_VERSION:  # other ones are measured anew
         evidence = read_record(evidence_file, Evidence)
     return Artifact(folder=str(folder), build=build, evidence=evidence)
+
+
+def solved_file(artifact: Artifact) -> str:
+    """Return the file of what a calibrated build rounded its matrices to, beside its files; "" without one."""
+    file = Path(artifact.folder) / SOLVED
+    return str(file) if file.exists() else ""
 
 
 def _version(path: Path) -> Json:

@@ -59,7 +59,7 @@ def build_command(sources: tuple[str, ...], wanted: tuple[str, ...], stock: bool
         todo: Plan = read_input(sources[0], Plan)
     else:
         rows = catalogue.select(chosen(wanted, context))
-        rows = recipes.configured(rows, context.config.build.imatrix_from_4_bits)
+        rows = recipes.configured(rows, context.config.build.imatrix_from_4_bits, context.config.build.quality)
         releases, broken = read_named(sources, Reader(hub=context.hub))
         todo = plan_releases(releases, rows)
         if not broken:

@@ -166,6 +166,11 @@ class BuildTable(Record):
         "Whether GGUF types of 4 to 6 bits are quantized with an importance matrix: never, or where measuring shows "
         "that it brings a release's file nearer to the original. Measuring builds and verifies each of them twice.",
     )
+    quality: Literal["plain", "calibrated"] = key(
+        "plain",
+        "How weights are rounded: plain, as the formats' own tools do it, or calibrated, for what each matrix is "
+        "multiplied with on a text that is shipped. That takes more time, and formats that cannot do it stay plain.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from bot.records.digests import build_key, digest_of
 TEXT = "training.txt"  #: of bot/texts: what matrices are measured on, and no file afterwards
 _COLLECTING = 1  # raise it when bot/worker/collect.py leaves something else of the same inputs
 MEASURED = "measured"  #: of build.imatrix_from_4_bits, and the option of a recipe that is tried
+PLAIN, CALIBRATED = "plain", "calibrated"  #: of build.quality; the latter is the option of a recipe, too
 
 
 def needs_matrix(variant: Variant) -> bool:
@@ -39,9 +40,28 @@ def with_trial(variant: Variant) -> Variant:
     return replace(variant, options=variant.options | {"imatrix": MEASURED})
 
 
-def configured(variants: Iterable[Variant], imatrix_from_4_bits: str) -> tuple[Variant, ...]:
-    """Return rows of the catalogue as ``build.imatrix_from_4_bits`` has them built."""
-    return tuple(with_trial(v) if imatrix_from_4_bits == MEASURED else v for v in variants)
+def is_calibrated(variant: Variant) -> bool:
+    """Say whether a variant's weights are rounded for what they are multiplied with."""
+    return variant.options.get("quality") == CALIBRATED
+
+
+def with_calibration(variant: Variant) -> Variant:
+    """Return the calibrated recipe of a row; a row that its format rounds in one way only, as it is."""
+    if variant.precision not in all_formats()[variant.format].calibrated or "quality" in variant.options:
+        return variant
+    return replace(variant, options=variant.options | {"quality": CALIBRATED})
+
+
+def configured(variants: Iterable[Variant], imatrix_from_4_bits: str, quality: str = PLAIN) -> tuple[Variant, ...]:
+    """Return rows of the catalogue as ``build.imatrix_from_4_bits`` and ``build.quality`` have them built."""
+    rows = tuple(with_trial(v) if imatrix_from_4_bits == MEASURED else v for v in variants)
+    return tuple(with_calibration(v) if quality == CALIBRATED else v for v in rows)
+
+
+def possible(row: Variant) -> tuple[Variant, ...]:
+    """Return all recipes that a row of the catalogue may be built by, as a configuration has it."""
+    settings = [(imatrix, quality) for imatrix in ("", MEASURED) for quality in (PLAIN, CALIBRATED)]
+    return tuple(recipe for setting in settings for recipe in configured([row], *setting))
 
 
 def alternatives(variant: Variant) -> tuple[Variant, Variant]:
@@ -62,6 +82,7 @@ def key_of(content_digest: str, variant: Variant) -> str:
         toolchain_digest=toolchains.lock_digest(form.name),
         format_version=form.version,
         importance=importance_digest(form.name) if takes_matrix(variant) else None,
+        calibration=calibration_digest() if is_calibrated(variant) else None,
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -11,8 +12,10 @@ from bot import devices
 from bot.formats import phi
 from bot.pages import markdown
 from bot.pages.numbers import Cost, cost, nats, percent, perplexity, rounded, with_error
-from bot.records.artifacts import BuildRecord, FileEntry, Imatrix, ProvenBuild, Release
+from bot.records.artifacts import BuildRecord, Calibration, FileEntry, Imatrix, ProvenBuild, Release
 from bot.records.evidence import Distance, Evidence, KnownBehaviour, ReadDifferently, Side, is_judged
+
+Measured = TypeVar("Measured", Imatrix, Calibration)
 
 CLOSE_PERCENT = 95  # of tokens that a recommended file names as the original does
 
@@ -221,10 +224,19 @@ def origins(found: Iterable[CardRow]) -> list[tuple[BuildRecord, list[CardRow]]]
 
 def matrices(found: Iterable[CardRow]) -> list[tuple[Imatrix, list[CardRow]]]:
     """Return each importance matrix that rows were quantized by, and those rows."""
-    grouped: dict[str, tuple[Imatrix, list[CardRow]]] = {}
-    for row in found:
-        if row.build.imatrix is not None:
-            grouped.setdefault(row.build.imatrix.sha256, (row.build.imatrix, []))[1].append(row)
+    return _by_content((row.build.imatrix, row) for row in found)
+
+
+def calibrations(found: Iterable[CardRow]) -> list[tuple[Calibration, list[CardRow]]]:
+    """Return the second moments that rows were rounded for, and those rows."""
+    return _by_content((row.build.calibration, row) for row in found)
+
+
+def _by_content(found: Iterable[tuple[Measured | None, CardRow]]) -> list[tuple[Measured, list[CardRow]]]:
+    grouped: dict[str, tuple[Measured, list[CardRow]]] = {}
+    for measured, row in found:
+        if measured is not None:
+            grouped.setdefault(measured.sha256, (measured, []))[1].append(row)
     return list(grouped.values())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import bot
 from bot import source
 from bot.building import importance_matrix
+from bot.building import moments as second_moments
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.context import Context
 from bot.errors import BuildError, NotFiniteError, PhiBotError, RecordError
@@ -21,8 +22,10 @@ from bot.proving.job_disk import folder_of, need_disk, streams
 from bot.records.artifacts import (
     Artifact,
     BuildRecord,
+    Calibration,
     Cost,
     Failure,
+    Imatrix,
     Json,
     Report,
     SourceRef,
@@ -37,7 +40,7 @@ from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import FORESEEN, WholeSourceError
 from bot.toolchains.install import ensure
-from bot.workspace import Workspace, hash_files, read_artifact, write_json
+from bot.workspace import SOLVED, Workspace, hash_files, read_artifact, write_json
 
 
 def build_job(job: Job, context: Context, *, stock: bool = False, given: AtHand | None = None) -> Report:
@@ -105,6 +108,30 @@ def partial_report(job: Job, workspace: Workspace, error: PhiBotError) -> Report
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """The folders of what was measured on a release for some of its variants: None where nothing was, or it failed."""
+
+    matrix: Path | None
+    moments: Path | None
+
+    def are_for(self, planned: PlannedVariant) -> bool:
+        """Say whether a variant has what it needs."""
+        variant = planned.variant
+        weighted, calibrated = recipes.needs_matrix(variant), recipes.is_calibrated(variant)
+        return not (weighted and self.matrix is None) and not (calibrated and self.moments is None)
+
+    def imatrix_of(self, planned: PlannedVariant) -> Imatrix | None:
+        """Return what a record says of the importance matrix of a variant."""
+        needed = recipes.needs_matrix(planned.variant)
+        return importance_matrix.read(self.matrix) if needed and self.matrix is not None else None
+
+    def calibration_of(self, planned: PlannedVariant) -> Calibration | None:
+        """Return what a record says of the moments that a variant is rounded for."""
+        needed = recipes.is_calibrated(planned.variant)
+        return second_moments.read(self.moments) if needed and self.moments is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Builder:
     """The builder of a job: its format's worker, with the release at hand. ``failures`` are those so far."""
 
@@ -121,9 +148,8 @@ class _Builder:
 
     def run(self, todo: Sequence[PlannedVariant], *, stock: bool) -> list[Failure]:
         """Run the worker; keep each variant as soon as it is built. Return what failed."""
-        weighted = [v for v in todo if recipes.needs_matrix(v.variant)]
-        matrix = self._matrix(weighted) if weighted else None
-        waiting = {v.variant.name: v for v in todo if matrix is not None or v not in weighted}
+        measured = self._measured(todo)
+        waiting = {v.variant.name: v for v in todo if measured.are_for(v)}
         if not waiting:
             return self.failures
         workspace, title = self.context.workspace, f"Building {', '.join(waiting)}"
@@ -139,29 +165,41 @@ class _Builder:
                     self.context.display.say(f"{self.job.format}: {event['message']}")
                 else:
                     planned = waiting.pop(event["variant"])
-                    self._ended(planned, event, outs[planned.variant.name].parent, matrix, task)
+                    self._ended(planned, event, outs[planned.variant.name].parent, measured, task)
 
             targets = tuple(self._target(v, outs[name]) for name, v in waiting.items())
-            request = replace(self._request(targets, scratch / "worker", matrix), stock=stock)
+            request = replace(self._request(targets, scratch / "worker", measured), stock=stock)
             self._work(request, waiting, on_event)
         return self.failures
 
-    def _matrix(self, weighted: Sequence[PlannedVariant]) -> Path | None:
-        """Return the folder of the importance matrix that variants need; None, and failures, where there is none."""
-        release = self.job.release
+    def _measured(self, todo: Sequence[PlannedVariant]) -> "_Measured":
+        """Return what variants need that is measured on the release. What cannot be is a failure of each."""
+        release, given, context = self.job.release, self.given, self.context
+        return _Measured(
+            matrix=self._unless_it_fails(
+                [v for v in todo if recipes.needs_matrix(v.variant)],
+                lambda: importance_matrix.importance(release, given, self.toolchain, context),
+            ),
+            moments=self._unless_it_fails(
+                [v for v in todo if recipes.is_calibrated(v.variant)],
+                lambda: second_moments.moments(release, given, context),
+            ),
+        )
+
+    def _unless_it_fails(self, needing: Sequence[PlannedVariant], measure: Callable[[], Path]) -> Path | None:
         try:
-            return importance_matrix.importance(release, self.given, self.toolchain, self.context)
+            return measure() if needing else None
         except WholeSourceError:
             raise
-        except (BuildError, NotFiniteError) as error:  # as without a matrix: the reference says it of the release
-            self.failures.extend(failure(release.label, v.variant.name, "build", error) for v in weighted)
+        except (BuildError, NotFiniteError) as error:  # as without: the reference says it of the release
+            self.failures.extend(failure(self.job.release.label, v.variant.name, "build", error) for v in needing)
             return None
 
     def _target(self, planned: PlannedVariant, out: Path) -> Target:
         partial = self.context.workspace.partial(planned.build_key, self.job.release)
         return Target(variant=planned.variant, out=str(out), partial=str(partial))
 
-    def _request(self, targets: tuple[Target, ...], scratch: Path, matrix: Path | None) -> BuildTask:
+    def _request(self, targets: tuple[Target, ...], scratch: Path, measured: "_Measured") -> BuildTask:
         return BuildTask(
             source=str(self.given.folder),
             model_name=source.safe_name(self.job.release.name),
@@ -169,7 +207,8 @@ class _Builder:
             scratch=str(scratch),
             threads=self.context.threads,
             streamed=self.given.stream is not None,
-            importance=str(importance_matrix.file_in(matrix, self.job.format)) if matrix else "",
+            importance=str(importance_matrix.file_in(measured.matrix, self.job.format)) if measured.matrix else "",
+            moments=str(measured.moments or ""),
         )
 
     def _work(
@@ -194,7 +233,7 @@ class _Builder:
         self.failures.append(failure(self.job.release.label, planned.variant.name, "build", error))
 
     def _ended(
-        self, planned: PlannedVariant, event: dict[str, Json], folder: Path, matrix: Path | None, task: Task
+        self, planned: PlannedVariant, event: dict[str, Json], folder: Path, measured: "_Measured", task: Task
     ) -> None:
         """Keep what was built of a variant, in ``folder``, or remember why it was not."""
         shutil.rmtree(self.context.workspace.partial(planned.build_key, self.job.release), ignore_errors=True)
@@ -217,9 +256,12 @@ class _Builder:
             bot_version=bot.__version__,
             created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             path_in_repo=planned.path_in_repo,
-            imatrix=importance_matrix.read(matrix) if matrix and recipes.needs_matrix(planned.variant) else None,
+            imatrix=measured.imatrix_of(planned),
+            calibration=measured.calibration_of(planned),
             read_as=release.read_as,
         )
+        if solved := event.get("solved"):
+            write_json(folder / SOLVED, solved)
         self._keep(record, folder, folder_of(planned, release, self.context.workspace))
 
     def _keep(self, record: BuildRecord, folder: Path, final: Path) -> None:

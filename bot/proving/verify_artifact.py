@@ -21,7 +21,7 @@ from bot.records.tasks import VerifyTask
 from bot.system import disk
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from bot.workspace import hash_files, read_release, write_json
+from bot.workspace import hash_files, read_release, solved_file, write_json
 
 
 class Verifying:
@@ -163,6 +163,7 @@ def compare(
             streamed=given.stream is not None,
             part="all" if weights is None else "all but weights",
             deep=deep,
+            solved=solved_file(artifact),
         )
         altered = _altered(hash_files(files, task), artifact.build.files)
         measured = _failed("integrity", altered) if altered else _run(given, toolchain, request, log, task)

@@ -22,6 +22,7 @@ from bot.source.shape import Shape
 from bot.system.together import memory, run_together
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
+from bot.workspace import solved_file
 
 Found = Json | PhiBotError  #: what a worker says of the weights, or what it ended of
 
@@ -80,6 +81,7 @@ def _compare(
         threads=context.threads,
         streamed=True,
         part="weights",
+        solved=solved_file(artifact),
     )
     log = context.workspace.log(f"{variant.name}-verify-{artifact.build.source.content_digest[:12]}")
     with shown.task(variant.name) as task:

@@ -42,7 +42,7 @@ _CLOCKS_DIFFER = dt.timedelta(hours=1)
 def check_build(build: BuildRecord) -> None:
     """Check a claim to have built by one of this bot's own recipes. Raises PromotionError, naming what differs."""
     row, _ = _known(build)
-    if build.variant not in (row, recipes.with_trial(row)):  # as build.imatrix_from_4_bits has it where it was built
+    if build.variant not in recipes.possible(row):  # as the configuration has it where it was built
         raise _not_ours(build, "by another recipe than that of the catalogue here")
     lock = toolchains.lock_digest(row.format)
     if (build.toolchain.name, build.toolchain.lock_digest) != (row.format, lock):
@@ -51,6 +51,8 @@ def check_build(build: BuildRecord) -> None:
         raise _not_ours(build, "under another build key than release, recipe and toolchain give")
     if build.imatrix is not None and build.imatrix.text_sha256 != recipes.text_digest():
         raise _not_ours(build, "with an importance matrix of another text than the one here")
+    if build.calibration is not None and build.calibration.text_sha256 != recipes.text_digest():
+        raise _not_ours(build, "calibrated on another text than the one here")
 
 
 def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
@@ -80,6 +82,10 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         raise _odd(build, f"has an importance matrix, or has none, against its {'trial' if tried else 'recipe'}")
     if build.imatrix is not None and build.imatrix.text != recipes.TEXT:
         raise _odd(build, "has an importance matrix of a text that is not the bot's")
+    if (build.calibration is not None) != recipes.is_calibrated(build.variant):
+        raise _odd(build, "is calibrated, or is not, against its recipe")
+    if build.calibration is not None and build.calibration.text != recipes.TEXT:
+        raise _odd(build, "is calibrated on a text that is not the bot's")
     if not build.toolchain.versions.keys() <= set(form.packages):
         raise _odd(build, "names versions of packages that are not of its format")
     if not all(_VERSION.fullmatch(v) for v in (build.bot_version, *build.toolchain.versions.values())):

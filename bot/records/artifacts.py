@@ -220,6 +220,7 @@ class BuildRecord(Record):
 
     ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
     ``read_as`` is as in Release.
+    ``calibration`` is what they were rounded for where the recipe is calibrated.
     """
 
     build_key: Sha256
@@ -234,6 +235,7 @@ class BuildRecord(Record):
     imatrix: Imatrix | None = None
     imatrix_trial: ImatrixTrial | None = None
     read_as: str = ""
+    calibration: Calibration | None = None
 
     @property
     def size(self) -> int:

@@ -38,11 +38,13 @@ def build_key(
     toolchain_digest: str,
     format_version: int,
     importance: str | None = None,
+    calibration: str | None = None,
 ) -> str:
     """Return the digest that says whether there is anything to do: equal key, equal artifact.
 
     What a variant is *called* or said to be (name, summary, estimate, default) is not part of its recipe.
-    ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none.
+    ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none, and
+    ``calibration`` that of what decides the second moments that it is rounded for.
     """
     return digest_of(
         {
@@ -57,6 +59,7 @@ def build_key(
             "format_version": format_version,
         }
         | ({} if importance is None else {"importance": importance})
+        | ({} if calibration is None else {"calibration": calibration})
     )
 
 

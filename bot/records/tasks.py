@@ -27,7 +27,8 @@ class BuildTask(Record):
     ``source`` holds only safetensors, config and tokenizer files, with no code and no ``auto_map``. ``scratch`` is an
     empty folder on the same file system as the outputs. ``model_name`` is safe in a file name. ``stock`` asks for the
     toolchain's own way, without our fast paths. A ``streamed`` source has holes for weights: see worker/feed.py.
-    ``importance`` is the file of an importance matrix, for the targets whose recipe has the option ``imatrix``.
+    ``importance`` is the file of an importance matrix, for the targets whose recipe has the option ``imatrix``, and
+    ``moments`` the folder of second moments (see worker/moments.py), for those whose option ``quality`` is calibrated.
     """
 
     source: str
@@ -38,6 +39,7 @@ class BuildTask(Record):
     stock: bool = False
     streamed: bool = False
     importance: str = ""
+    moments: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,8 @@ class VerifyTask(Record):
     ``source`` is the folder that the artifact was built from, as BuildTask has it. ``read_differently`` are the kinds
     of text (see texts/__init__.py) that the runtime is known to read or write differently. ``streamed`` is as in
     BuildTask. ``part`` says whether all is measured, the ``weights`` alone, or all but these. A ``deep`` reading of the
-    reference's windows stands for all files of a format (see worker/window_reading.py).
+    reference's windows stands for all files of a format (see worker/window_reading.py). ``solved`` is the file that a
+    calibrated build left of its solve (see worker/calibrated.py), or "".
     """
 
     artifact: str
@@ -59,6 +62,7 @@ class VerifyTask(Record):
     streamed: bool = False
     part: Literal["all", "weights", "all but weights"] = "all"
     deep: bool = True
+    solved: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

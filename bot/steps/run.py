@@ -97,7 +97,7 @@ def watch_and_plan(
 ) -> Cycle:
     """Watch and plan: the named models, or those that the configuration watches. Builds nothing.
 
-    ``variants`` are rows of the catalogue; the configuration says whether they try an importance matrix.
+    ``variants`` are rows of the catalogue; the configuration says how they are rounded.
     ``given`` is the result of an earlier watch, and takes the place of watching. Where the token surely may not write
     what the ``purpose`` wants written, that is a failure, and nothing is built. One of several named models that cannot
     be read is a failure of each variant.
@@ -105,7 +105,7 @@ def watch_and_plan(
     built, and TokenError where nothing of what is to be done may be written with this token.
     """
     config, now = context.config, _now()
-    variants = recipes.configured(variants, config.build.imatrix_from_4_bits)
+    variants = recipes.configured(variants, config.build.imatrix_from_4_bits, config.build.quality)
     store = _store(context)
     if purpose.remembers and (paused := _paused(config, store)) is not None:
         nothing = Plan(jobs=(), done=(), failures=())

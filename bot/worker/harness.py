@@ -3,7 +3,8 @@
 Events on standard output, one JSON object a line:
 
     {"event": "progress", "what": "quantizing", "done": 3, "total": 40, "unit": "tensors"}
-    {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456, "hashed": {"NAME": "SHA-256"}}
+    {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456, "hashed": {"NAME": "SHA-256"},
+     "solved": {"TENSOR": "SHA-256"}}          the latter of a calibrated build: see worker/calibrated.py
     {"event": "failed", "variant": "gguf/q2_k", "kind": "…", "message": "…"}
     {"event": "note", "message": "…"}          a line for the person
     {"event": "result", "value": …}            the last one of a worker that ended well
@@ -25,6 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from bot.records.artifacts import Json, Variant
@@ -133,9 +135,15 @@ class Reporter:
         seconds, self._started = now - self._started, now
         self.event(event="built", variant=variant.name, seconds=round(seconds, 3), peak_memory=peak_memory())
 
-    def built_together(self, targets: Sequence[Target], hashed: Mapping[Path, str]) -> None:
+    def built_together(
+        self,
+        targets: Sequence[Target],
+        hashed: Mapping[Path, str],
+        solved: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         """Say that all files of targets that were made in one pass are written. ``hashed`` are SHA-256, in hex.
 
+        ``solved`` is what worker/calibrated.py keeps of those that are calibrated, by the names of their variants.
         The share of each in the pass is not known: its seconds are divided by the bytes of their files.
         """
         now = time.monotonic()
@@ -150,6 +158,7 @@ class Reporter:
                 seconds=round(share, 3),
                 peak_memory=peak_memory(),
                 hashed=own,
+                solved=dict(solved.get(target.variant.name, {})),
             )
 
     def failed(self, variant: Variant, message: str, *, kind: str = "toolchain") -> None:

@@ -15,6 +15,7 @@ from bot.records.artifacts import Json
 from bot.records.evidence import Check, Generation, RunningCost
 from bot.records.tasks import VerifyTask
 from bot.worker import constants, distance, own_weights, parity, rotary, weights
+from bot.worker.calibrated import is_calibrated, read_solved
 from bot.worker.cost import cost_of_rounding
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
@@ -210,9 +211,18 @@ class _Verification:
                 self._report.progress("comparing weights", min(done, total), total, "tensors")
 
         tied = self._reference["head"]["weight"] != "lm_head.weight"
-        found = weights.compare(counted(), source, tied=tied, take=self._own.take if self._own else None)
+        take = self._own.take if self._own else None
+        found = weights.compare(counted(), source, tied=tied, take=take, solved=self._solved())
         most = f"{100 * found.largest_error:.2g} % in {found.largest_error_in}" if found.largest_error_in else "0"
         return True, f"{found.tensors} tensors are the source's; the largest relative error is {most}"
+
+    def _solved(self) -> dict[str, str]:
+        """Return what a calibrated build rounded each matrix to. Raises ValueError where that is not known."""
+        if not is_calibrated(self._task.variant):
+            return {}
+        if not self._task.solved:
+            raise ValueError("what its matrices were rounded to is not known: build it again")
+        return read_solved(Path(self._task.solved))
 
 
 def machine() -> str:

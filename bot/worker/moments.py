@@ -5,9 +5,10 @@ rounding the matrix needs to know of them (see solver.py). Of Phi-4's widest mat
 of them. So columns are taken in blocks of 2,048 at most, and what columns of two blocks have in common is not kept: of
 Phi-3.5-mini's shape this leaves 4 GB, of which a worker holds one matrix's.
 
-The folder holds ``moments.json``: ``tokens`` (positions that were read) and ``inputs``, by the name of a matrix of the
-checkpoint the names of files, one for each block of its columns. These are NumPy files, float32 of shape (columns of
-the block, the same), the sums over all positions. Matrices that are multiplied with the same share them.
+The folder holds ``moments.json``: ``tokens`` (positions that were read), ``sha256`` (a digest of all that the folder
+holds) and ``inputs``, by the name of a matrix of the checkpoint the names of files, one for each block of its columns.
+These are NumPy files, float32 of shape (columns of the block, the same), the sums over all positions. Matrices that are
+multiplied with the same share them.
 """
 
 import hashlib
@@ -70,9 +71,10 @@ class Sums:
 
 def write_index(folder: Path, *, tokens: int, inputs: dict[str, list[str]], hashes: dict[str, str]) -> str:
     """Write ``moments.json``; return a digest of all that the folder holds."""
-    index = {"tokens": tokens, "inputs": inputs}
+    sha256 = digest_of([tokens, inputs, hashes])
+    index = {"tokens": tokens, "inputs": inputs, "sha256": sha256}
     (folder / FILE).write_text(json.dumps(index), encoding="utf-8")
-    return digest_of([index, hashes])
+    return sha256
 
 
 class Moments:
@@ -82,6 +84,7 @@ class Moments:
         """Read which matrices there are."""
         index = json.loads((folder / FILE).read_text(encoding="utf-8"))
         self._folder = folder
+        self.sha256: str = index["sha256"]  #: of all that the folder holds
         self._inputs: dict[str, tuple[str, ...]] = {name: tuple(files) for name, files in index["inputs"].items()}
         self._factors = lru_cache(maxsize=1)(self._read)  # matrices come one after the other
 

@@ -9,9 +9,11 @@ may be nearer to a weight than its own. That holds for weights beyond the last l
 found unimportant, however far off they are; and it does not hold for a scale that is off by a twentieth.
 """
 
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -86,9 +88,17 @@ class UnfaithfulError(ValueError):
 Taker = Callable[[ArtifactWeight, str, int, Array], None]  #: gets float32 rows of a source's tensor, from which row on
 
 
-def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool, take: Taker | None = None) -> Fidelity:
+def compare(
+    stored: Iterable[ArtifactWeight],
+    source: Tensors,
+    *,
+    tied: bool,
+    take: Taker | None = None,
+    solved: Mapping[str, str] = MappingProxyType({}),
+) -> Fidelity:
     """Hold every stored tensor against the source's. Raises UnfaithfulError for the first that is another.
 
+    Those that were ``solved`` are held against that first, exactly (see calibrated.py): their levels say nothing.
     The relative error of a tensor is the root of the mean square of its errors over that of its values. ``tied`` says
     that the output matrix is the embedding, so that a checkpoint may hold it without any artifact storing it. ``take``
     gets what is read, too.
@@ -96,7 +106,7 @@ def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool, ta
     missing = {n for n in source.names() if not n.endswith(_NOT_WEIGHTS)}
     worst, worst_name, count = 0.0, "", 0
     for group in stored:
-        for name, error in _errors(group, source, take):
+        for name, error in _errors(group, source, take, solved):
             if error > worst:
                 worst, worst_name = error, name
             missing.discard(name)
@@ -108,9 +118,12 @@ def compare(stored: Iterable[ArtifactWeight], source: Tensors, *, tied: bool, ta
     return Fidelity(tensors=count, largest_error=worst, largest_error_in=worst_name)
 
 
-def _errors(group: ArtifactWeight, source: Tensors, take: Taker | None) -> Iterator[tuple[str, float]]:
+def _errors(
+    group: ArtifactWeight, source: Tensors, take: Taker | None, solved: Mapping[str, str]
+) -> Iterator[tuple[str, float]]:
     """Yield each tensor of a group with its relative error."""
     energy = errors = 0.0
+    values = hashlib.sha256()
     room: Array = np.empty(0, dtype=np.float32)
     for name, first, got in pieces(group, source):
         if take is not None:
@@ -120,16 +133,22 @@ def _errors(group: ArtifactWeight, source: Tensors, take: Taker | None) -> Itera
         want = source.read(name, first, first + len(got), room)
         here = Rows.of(got, want, group.nearest or _PART)
         energy, errors = energy + here.sum("energy"), errors + here.sum("error")
+        nearest = group.nearest > 0 and name not in solved
+        if name in solved:
+            values.update(np.ascontiguousarray(got))
         if len(shape) > 1:
-            _check_parts(name, first, here, nearest=group.nearest > 0)
-            if group.nearest:
+            _check_parts(name, first, here, nearest=nearest)
+            if nearest:
                 _check_levels(name, first, here, group)
         if first + len(got) == shape[0]:
             error = float(np.sqrt(errors / (energy or 1.0)))
             if len(shape) == 1 and not error <= _VECTOR_ERROR:
                 raise UnfaithfulError(f"{name} is {error:.2g} of its size away from the source's")
+            if name in solved and values.hexdigest() != solved[name]:
+                raise UnfaithfulError(f"{name} is not what it was rounded to when it was built")
             yield name, error
             energy = errors = 0.0
+            values = hashlib.sha256()
 
 
 def _check_shape(group: ArtifactWeight, source: Tensors) -> None:

@@ -9,13 +9,14 @@ from bot import source
 from bot.cli.family_support import first_defaults
 from bot.context import Context
 from bot.errors import VerifyError
+from bot.formats import recipes
 from bot.progress import Silent
 from bot.proving.build_job import build_job
 from bot.records.artifacts import Artifact, Variant
 from bot.steps.plan import plan_releases
 from bot.steps.watch import Reader
 from bot.toolchains.install import ensure
-from bot.workspace import hash_files, read_artifact, write_json
+from bot.workspace import SOLVED, hash_files, read_artifact, write_json
 from tests.contexts import NOBODY, context_of
 from tests.controls.faults import Fault
 from tests.formats.hooks import Damage
@@ -41,16 +42,21 @@ def _changed(checkpoint: Path, folder: Path, change: Damage) -> Path:
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder to work in."""
+    """A folder to work in. What is built in it is ``calibrated``, or not."""
 
     folder: Path
+    calibrated: bool = False
 
     def _context(self) -> Context:
         return context_of(workspace=self.folder / "work", threads=THREADS)
 
+    def _variant(self, format_name: str) -> Variant:
+        row = variant(format_name)
+        return recipes.with_calibration(row) if self.calibrated else row
+
     def healthy(self, checkpoint: Path, format_name: str) -> Artifact:
         """Build a checkpoint as it is; return the artifact, with its evidence. Raises VerifyError if it fails."""
-        (job,) = plan_releases([Reader(hub=NOBODY).named(str(checkpoint))], [variant(format_name)]).jobs
+        (job,) = plan_releases([Reader(hub=NOBODY).named(str(checkpoint))], [self._variant(format_name)]).jobs
         (artifact,) = build_job(job, self._context()).artifacts
         return verify(artifact, self._context())
 
@@ -69,11 +75,13 @@ class Bench:
         if fault.source:
             faulty = _changed(checkpoint, folder / "source", fault.source)
             shutil.rmtree(files)
-            toolchain, row = ensure(format_name, Silent()), variant(format_name)
+            toolchain, row = ensure(format_name, Silent()), self._variant(format_name)
             model = source.safe_name(checkpoint.name)
             built = running.build(toolchain, faulty, [row], folder / "built", model=model, log=folder / "log")
             if built.failures:
                 return {"build": next(iter(built.failures.values()))}
+            if self.calibrated:  # what the fault has made of the weights was solved as well as any others
+                running.solved_beside(built.folders[row.name]).replace(folder / SOLVED)
             built.folders[row.name].rename(files)
         else:
             fault.damage(format_name)(files)

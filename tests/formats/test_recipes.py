@@ -11,12 +11,15 @@ from bot.formats.importance import Importance
 from bot.formats.recipes import (
     alternatives,
     configured,
+    is_calibrated,
     is_tried,
     key_of,
     measured_on,
     needs_matrix,
+    possible,
     takes_matrix,
     text_digest,
+    with_calibration,
     with_trial,
 )
 from bot.formats.registry import all_formats
@@ -62,6 +65,30 @@ def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:
     trying = {v.short_name for v in configured(ROWS.values(), "measured") if is_tried(v)}
     assert trying == {"q4_0", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"}
     assert configured(ROWS.values(), "never") == tuple(ROWS.values())
+
+
+def test_rows_whose_format_can_do_it_are_calibrated_where_that_is_configured() -> None:
+    rows = configured(ROWS.values(), "never", "calibrated")
+    assert {v.name for v in rows if is_calibrated(v)} == {"mlx/4bit"}
+    assert [v for v in rows if not is_calibrated(v)] == [v for v in ROWS.values() if v.name != "mlx/4bit"]
+    assert configured(ROWS.values(), "never", "plain") == tuple(ROWS.values())
+    assert configured(rows, "never", "calibrated") == rows
+
+
+def test_all_that_a_configuration_can_make_of_a_row_is_possible() -> None:
+    for row in ROWS.values():
+        assert set(map(repr, possible(row))) == {repr(row), repr(with_trial(row)), repr(with_calibration(row))}
+
+
+def test_a_calibrated_variant_has_another_key_and_another_text_another_one_still(
+    another_text: Callable[[], None],
+) -> None:
+    row = ROWS["mlx/4bit"]
+    before = {key_of(RELEASE, row), key_of(RELEASE, with_calibration(row))}
+    assert len(before) == 2
+    another_text()
+    assert key_of(RELEASE, row) in before
+    assert key_of(RELEASE, with_calibration(row)) not in before
 
 
 def test_no_build_key_is_another_one_by_accident() -> None:

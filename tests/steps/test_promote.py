@@ -17,7 +17,7 @@ from bot.errors import ConfigError, ForeignRepoError
 from bot.formats import recipes
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.records.artifacts import Artifact, FileEntry, Imatrix, ImatrixTrial, Report, Variant
+from bot.records.artifacts import Artifact, Calibration, FileEntry, Imatrix, ImatrixTrial, Report, Variant
 from bot.records.evidence import CHECKS, Check, KnownBehaviour
 from bot.steps.promote import promote
 from bot.steps.publish import publish
@@ -32,6 +32,7 @@ STAGING = "me/phi-bot-staging"
 GGUF_REPO = "me/Phi-9-mini-GGUF"
 GAIN = ImatrixTrial(without_kl=0.0066, without_error=0.0001, with_kl=0.006, with_error=0.0001)
 NO_GAIN = replace(GAIN, with_kl=0.0065)
+CALIBRATION = Calibration(text=recipes.TEXT, text_sha256=recipes.text_digest(), sha256="c" * 64, tokens=10752)
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -216,6 +217,42 @@ def test_an_importance_matrix_that_is_not_ours(
     assert reason in why(world.promote())
 
 
+def calibrated(build: dict[str, Any], **changes: object) -> None:
+    """Make a build a calibrated one."""
+    variant = recipes.with_calibration(Variant.from_json(build["variant"]))
+    build |= {
+        "variant": variant.to_json(),
+        "build_key": recipes.key_of(build["source"]["content_digest"], variant),
+        "calibration": CALIBRATION.to_json() | changes,
+    }
+
+
+def test_a_calibrated_artifact_is_promoted_with_the_text_that_it_was_calibrated_on(world: World) -> None:
+    world.stage(with_its_key(rewrite(world.build("mlx/4bit"), "build.json", calibrated)))
+    ((published,),) = (p.builds for p in world.promote().publications)
+    assert published.build.calibration == CALIBRATION
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda b: b.update(calibration=CALIBRATION.to_json()), "against its recipe"),
+        (lambda b: b.update(variant=recipes.with_calibration(Variant.from_json(b["variant"])).to_json()), "its recipe"),
+        (lambda b: calibrated(b, text_sha256="0" * 64), "on another text"),
+        (lambda b: calibrated(b, text="<script>"), "not the bot's"),
+    ],
+)
+def test_a_calibration_that_is_not_ours(world: World, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
+    world.stage(with_its_key(rewrite(world.build("mlx/4bit"), "build.json", change)))
+    assert reason in why(world.promote())
+
+
+def with_its_key(artifact: Artifact) -> Artifact:
+    """Return an artifact with the evidence of the build that it claims to be."""
+    key = proven_again(artifact).build.build_key
+    return proven_again(rewrite(artifact, "evidence.json", lambda e: e.update(build_key=key)))
+
+
 def tried(build: dict[str, Any], trial: ImatrixTrial | None, imatrix: Imatrix | None) -> None:
     """Make a build one that tried an importance matrix."""
     variant = recipes.with_trial(Variant.from_json(build["variant"]))
@@ -254,9 +291,7 @@ def test_a_trial_that_contradicts_its_result_is_refused(
 
 
 def try_one(world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None) -> Artifact:
-    artifact = rewrite(world.build(), "build.json", lambda b: tried(b, trial, imatrix))
-    key = proven_again(artifact).build.build_key
-    return proven_again(rewrite(artifact, "evidence.json", lambda e: e.update(build_key=key)))
+    return with_its_key(rewrite(world.build(), "build.json", lambda b: tried(b, trial, imatrix)))
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,18 @@ import pytest
 
 from bot import catalogue, texts
 from bot.building.streams import WeightStream
+from bot.formats import recipes
 from bot.formats.registry import all_formats, worker_module
 from bot.hub.headers import TensorRange
 from bot.progress import Silent
 from bot.records.artifacts import Json, SourceFile, Variant
 from bot.records.evidence import CHECKS, Distance
-from bot.records.tasks import BuildTask, ImportanceTask, Target, VerifyTask
+from bot.records.tasks import BuildTask, ImportanceTask, MomentsTask, Target, VerifyTask
 from bot.source import read_header, sparse_files
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import Supervision, child_environment, run_worker
 from bot.toolchains.install import ensure
+from bot.workspace import SOLVED
 from tests.shared import make_once
 from tests.warm import warm
 
@@ -38,6 +40,12 @@ class Built:
 
     folders: dict[str, Path]
     events: list[Json] = field(default_factory=list)
+
+    def take(self, event: Json) -> None:
+        """Take an event of the worker. What a calibrated variant was rounded to is kept beside its folder."""
+        self.events.append(event)
+        if solved := event.get("solved"):
+            solved_beside(self.folders[event["variant"]]).write_text(json.dumps(solved))
 
     @property
     def names(self) -> list[str]:
@@ -137,7 +145,7 @@ def run_build(
             worker_module(toolchain.name),
             "build",
             task,
-            Supervision(log=log, on_event=built.events.append),
+            Supervision(log=log, on_event=built.take),
         )
         return
     folder = Path(task.scratch).parent
@@ -145,7 +153,7 @@ def run_build(
 
         def on_event(event: dict[str, Json]) -> None:
             if not reader.take(event):
-                built.events.append(event)
+                built.take(event)
 
         task = replace(task, source=str(folder / "streamed"), streamed=True)
         run_worker(
@@ -167,8 +175,15 @@ def task_of(
         Target(variant=v, out=str(built.folders[v.name]), partial=str(partial / v.short_name)) for v in variants
     )
     scratch = str(folder / "scratch")
+    calibrated = any(recipes.is_calibrated(v) for v in variants)
     return BuildTask(
-        source=str(source), model_name=model, targets=targets, scratch=scratch, threads=threads, stock=stock
+        source=str(source),
+        model_name=model,
+        targets=targets,
+        scratch=scratch,
+        threads=threads,
+        stock=stock,
+        moments=moments_of(source) if calibrated else "",
     )
 
 
@@ -209,6 +224,29 @@ def importance_of(source: Path) -> str:
     return str(measure_importance(toolchain, next(built.folders[q8_0.name].iterdir()), folder / "importance"))
 
 
+@cache
+def moments_of(source: Path) -> str:
+    """Collect the second moments of a model on the beginning of the text, once; return their folder."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(collect_moments(source, folder)[0])
+
+
+def collect_moments(source: Path, folder: Path, *, threads: int = 2, characters: int = 4000) -> tuple[Path, Json]:
+    """Collect the second moments of a model on so much of the text; return their folder, and what was told of it."""
+    out, text = folder / "moments", folder / "text"
+    out.mkdir(parents=True)
+    text.write_text(recipes.text()[:characters])
+    task = MomentsTask(source=str(source), text=str(text), out=str(out), threads=threads)
+    supervision = Supervision(log=folder / "log", on_event=lambda _: None)
+    return out, run_worker(warm(ensure("reference", Silent())), "bot.worker.collect", "collect", task, supervision)
+
+
+def solved_beside(artifact: Path) -> Path:
+    """Where what a calibrated variant of a build was rounded to is kept."""
+    return artifact.with_name(f"{artifact.name}.{SOLVED}")
+
+
 def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str | None = None) -> Path:
     """Measure the importance matrix of a GGUF file on a text into a new folder; return its file."""
     out.mkdir(parents=True)
@@ -241,6 +279,7 @@ def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path
         reference=str(reference),
         threads=2,
         read_differently=tuple(all_formats()[variant.format].read_differently(config)),
+        solved=str(solved_beside(artifact)) if solved_beside(artifact).exists() else "",
     )
     return run_worker(
         warm(toolchain), worker_module(toolchain.name), "verify", task, Supervision(log=log, on_event=lambda _: None)

@@ -10,18 +10,11 @@ import pytest
 
 import bot
 from bot.errors import NotFiniteError
-from bot.formats import recipes
 from bot.progress import Silent
-from bot.records.artifacts import Json
-from bot.records.tasks import MomentsTask
-from bot.toolchains.enter import Supervision, run_worker
 from bot.toolchains.install import ensure
-from tests.warm import warm
-from tests.worker.running import run_python
+from tests.worker.running import collect_moments, run_python
 
 pytestmark = pytest.mark.toolchain
-
-_CHARACTERS = 4000
 
 # Prints the largest relative difference to what the matrices of a model that is loaded whole are multiplied with. Of
 # experts there is nothing.
@@ -66,26 +59,12 @@ print(worst)
 """
 
 
-def collect(source: Path, folder: Path, *, threads: int = 2) -> Json:
-    """Collect the moments of a model on the beginning of the text into ``moments`` in a folder."""
-    out, text = folder / "moments", folder / "text"
-    out.mkdir(parents=True)
-    text.write_text(recipes.text()[:_CHARACTERS])
-    return run_worker(
-        warm(ensure("reference", Silent())),
-        "bot.worker.collect",
-        "collect",
-        MomentsTask(source=str(source), text=str(text), out=str(out), threads=threads),
-        Supervision(log=folder / "log", on_event=lambda _: None),
-    )
-
-
 @pytest.mark.parametrize("kind", ["sample", "phi-2", "phi-3.5-moe"])
 def test_they_are_those_of_the_whole_model(
     kind: str, sample_or_kind: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
     source, _ = sample_or_kind(kind)
-    told = collect(source, tmp_path)
+    _, told = collect_moments(source, tmp_path)
     config = json.loads((source / "config.json").read_text())
     switch = config.get("original_max_position_embeddings") or 512
     toolchain, code = ensure("reference", Silent()), Path(bot.__file__).parents[1]
@@ -106,9 +85,10 @@ def one_processor() -> Iterator[None]:
 @pytest.mark.usefixtures("cold_toolchains")
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux says how many processors there are")
 def test_the_number_of_threads_changes_none(sample: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    several = collect(sample, tmp_path / "several")
+    _, several = collect_moments(sample, tmp_path / "several")
     request.getfixturevalue("one_processor")
-    assert collect(sample, tmp_path / "one", threads=1)["sha256"] == several["sha256"]
+    _, one = collect_moments(sample, tmp_path / "one", threads=1)
+    assert one["sha256"] == several["sha256"]
 
 
 def test_weights_that_are_not_finite_are_refused(sample: Path, tmp_path: Path) -> None:
@@ -121,4 +101,4 @@ def test_weights_that_are_not_finite_are_refused(sample: Path, tmp_path: Path) -
     content[size + place : size + place + 2] = b"\xc0\x7f"  # NaN in bfloat16
     weights.write_bytes(content)
     with pytest.raises(NotFiniteError, match=r"model.layers.1.mlp.down_proj.weight holds NaN"):
-        collect(damaged, tmp_path)
+        collect_moments(damaged, tmp_path)

@@ -1,5 +1,6 @@
 """Weights: rounding passes, and whatever is another tensor, another row or another scale does not."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -336,3 +337,43 @@ def test_errors_that_later_weights_make_up_for_are_no_fault_where_that_is_said(t
     assert verdict(tmp_path, stored).tensors == 4
     with pytest.raises(UnfaithfulError, match="nearer to other levels"):
         verdict(tmp_path, stored, nearest=32)
+
+
+def solved_as(weights: Weights) -> dict[str, str]:
+    """The digests of matrices, as a calibrated build keeps them."""
+    return {name: hashlib.sha256(values).hexdigest() for name, values in weights.items() if values.ndim == 2}
+
+
+def test_matrices_that_were_solved_need_not_have_their_nearest_levels(tmp_path: Path) -> None:
+    stored = quantized(4)
+    stored["a.q_proj.weight"] = stored["a.q_proj.weight"].copy()
+    stored["a.q_proj.weight"][5, :32] = moved(stored["a.q_proj.weight"][5, :32])
+    source = checkpoint(tmp_path, original())
+    with pytest.raises(UnfaithfulError, match="nearer to other levels"):
+        compare(held(stored, 32), source, tied=False)
+    assert compare(held(stored, 32), source, tied=False, solved=solved_as(stored)).tensors == 4
+
+
+def moved(weights: Array) -> Array:
+    """Each third weight at the level beside its own."""
+    known: Array = np.unique(weights)
+    places: Array = np.searchsorted(known, weights)
+    places[::3] = np.where(places[::3] > 0, places[::3] - 1, 1)
+    return known[places]
+
+
+@pytest.mark.parametrize("change", [1.05, 1.0 + 2**-20])
+def test_a_matrix_is_exactly_what_it_was_solved_to(tmp_path: Path, change: float) -> None:
+    stored, source = quantized(4), checkpoint(tmp_path, original())
+    known = solved_as(stored)
+    stored["a.k_proj.weight"] = stored["a.k_proj.weight"].copy()
+    stored["a.k_proj.weight"][31, 96:] *= np.float32(change)
+    with pytest.raises(UnfaithfulError, match=r"a.k_proj.weight is not what it was rounded to"):
+        compare(held(stored, 32), source, tied=False, solved=known)
+
+
+def test_a_matrix_that_was_solved_is_the_source_s_too(tmp_path: Path) -> None:
+    stored, source = quantized(4), checkpoint(tmp_path, original())
+    stored["a.k_proj.weight"] = stored["a.k_proj.weight"][::-1].copy()
+    with pytest.raises(UnfaithfulError, match=r"a.k_proj.weight: row 0"):
+        compare(held(stored, 32), source, tied=False, solved=solved_as(stored))

@@ -26,6 +26,7 @@ class Mlx:
     packages = ("mlx", "mlx-lm", "transformers")
     suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
     importance = None
+    calibrated = ("int4",)
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why mlx-lm cannot build this, or return None if it can."""

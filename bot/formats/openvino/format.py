@@ -34,6 +34,7 @@ class OpenVino:
     )
     suffixes = (".xml", ".bin", ".json", ".jinja", ".txt", ".model")
     importance = None
+    calibrated = ()
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why optimum-intel cannot export this, or nncf not compress it, or return None if they can."""

@@ -54,6 +54,7 @@ def render_card(
         origins=figures.origins(rows),
         copies=list(dict.fromkeys(row.build.read_as for row in rows if row.build.read_as)),
         matrices=figures.matrices(rows),
+        calibrations=figures.calibrations(rows),
         trials=figures.trials(rows),
         checks=figures.checks(rows),
         checksums=figures.checksums(rows),
@@ -85,5 +86,12 @@ def _reproduce(release: Release, rows: Sequence[figures.CardRow]) -> dict[str, J
     return {
         "model": model,
         "variants": ",".join(r.build.variant.name for r in rows),
-        "tries": any(recipes.is_tried(r.build.variant) for r in rows),
+        "settings": [
+            setting
+            for setting, of in (
+                ('build.imatrix_from_4_bits = "measured"', recipes.is_tried),
+                ('build.quality = "calibrated"', recipes.is_calibrated),
+            )
+            if any(of(r.build.variant) for r in rows)
+        ],
     }

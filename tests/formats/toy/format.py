@@ -15,6 +15,7 @@ class Toy:
     packages = ("transformers", "torch")
     suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
     importance = None
+    calibrated = ()
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why this cannot be built."""

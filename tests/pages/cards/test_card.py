@@ -15,7 +15,7 @@ from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 from bot.pages.cards import render_card
 from bot.pages.numbers import with_error
-from bot.records.artifacts import Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
+from bot.records.artifacts import Calibration, Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
 from bot.records.evidence import Check, KnownBehaviour
 from bot.source.chat_template import ChatFormat
 from bot.source.prompt import Prompt, prompt_of
@@ -308,6 +308,18 @@ def test_the_result_of_trying_an_importance_matrix_is_described(with_kl: float, 
     assert f"An importance matrix was tried on {build.files[0].path}: {figures}. {said}" in text
     assert 'where phi-bot.toml says build.imatrix_from_4_bits = "measured":' in text
     assert "imatrix_from_4_bits" not in plain(card())
+
+
+def test_files_that_are_calibrated_are_named() -> None:
+    said = "measured on 10752 tokens of training.txt (sha256 aaaaaaaaaaaaaaaa): "
+    calibration = Calibration(text="training.txt", text_sha256="a" * 64, sha256="b" * 64, tokens=10752)
+    first = GGUF.builds[0]
+    options = first.build.variant.options | {"quality": "calibrated"}
+    build = replace(first.build, calibration=calibration, variant=replace(first.build.variant, options=options))
+    text = plain(card(replace(GGUF, builds=(replace(first, build=build), *GGUF.builds[1:]))))
+    assert f"{said}{first.build.files[0].path}." in text
+    assert 'where phi-bot.toml says build.quality = "calibrated":' in text
+    assert "alibrated" not in plain(card())
 
 
 def test_where_none_is_close_the_closest_is_advised() -> None:

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bot.formats.mlx.worker.reading import Parameter
 from bot.formats.mlx.worker.writing import Output, Recipe, write
 from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
+from bot.worker.calibrated import Solver, is_calibrated, solver_of
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import Foreseen, Reporter, error_line
@@ -42,17 +43,23 @@ class _Plan:
     config: dict[str, Json]
     index: dict[str, Json]
 
-    def begin(self, scratch: Path, opened: ExitStack) -> Output:
-        """Open the files, new ones or those of a build that was killed."""
+    def begin(self, scratch: Path, opened: ExitStack, solver: Solver | None) -> Output:
+        """Open the files, new ones or those of a build that was killed. A calibrated target takes the ``solver``."""
         folder = Path(self.target.partial) if self.target.partial else scratch / self.target.variant.short_name
-        recipe = {"cast": self.recipe.cast, "quantized": dict(self.recipe.quantized)}
+        recipe: dict[str, Json] = {"cast": self.recipe.cast, "quantized": dict(self.recipe.quantized)}
+        at_work = None
+        if is_calibrated(self.target.variant):
+            if solver is None:
+                raise ValueError(f"{self.target.variant.name} is calibrated, and its task has no moments")
+            at_work = solver.at(folder)
+            recipe["moments"] = at_work.moments
         files = {}
         for name, header in self.layout.headers.items():
             plan = {"versions": PINNED, "recipe": recipe, "header": header.hex()}
             parts = {n: (p.begin, p.begin + p.size) for n, p in self.layout.places.items() if p.file == name}
             files[name] = opened.enter_context(PlacedFile(folder, name, self.layout.sizes[name], plan, parts))
             files[name].write(header, 0)
-        return Output(recipe=self.recipe, places=self.layout.places, files=files)
+        return Output(recipe=replace(self.recipe, solver=at_work), places=self.layout.places, files=files)
 
     def finish(self, output: Output, source: Path, stop: Sequence[int]) -> dict[Path, str]:
         """Leave all files in the target's folder; return the SHA-256 of those that hold weights, in hex."""
@@ -83,7 +90,8 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
     stop = models.checked_stop_ids(source)
     what = f"converting to {', '.join(plan.target.variant.short_name for plan in plans)}"
     with ExitStack() as opened:
-        outputs = [plan.begin(scratch, opened) for plan in plans]
+        solver = opened.enter_context(solver_of(task))
+        outputs = [plan.begin(scratch, opened, solver) for plan in plans]
         write(
             outputs,
             plans[0].parameters,
@@ -94,7 +102,12 @@ def build(task: BuildTask, source: Path, report: Reporter) -> None:
         hashed: dict[Path, str] = {}
         for plan, output in zip(plans, outputs, strict=True):
             hashed |= plan.finish(output, source, stop)
-    report.built_together([plan.target for plan in plans], hashed)
+    solved = {
+        plan.target.variant.name: output.recipe.solver.done
+        for plan, output in zip(plans, outputs, strict=True)
+        if output.recipe.solver is not None
+    }
+    report.built_together([plan.target for plan in plans], hashed, solved)
 
 
 def _plan(source: Path, target: Target, mapped: Mapped, scratch: Path) -> _Plan:

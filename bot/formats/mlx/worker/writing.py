@@ -7,8 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from bot.formats.mlx.worker import calibrated
 from bot.formats.mlx.worker.layout import ArrayPlace
 from bot.formats.mlx.worker.reading import CHUNK, Chunk, Parameter, ReadAhead, as_mlx, chunks
+from bot.worker.calibrated import SolverAtWork
 from bot.worker.mapped import Mapped
 from bot.worker.order import model_order
 from bot.worker.placed import PlacedFile
@@ -20,10 +22,14 @@ _WAITING = 2  # chunks that are computed and not written
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The treatment of parameters: the type that all are cast to, and group size and bits of those quantized."""
+    """The treatment of parameters: the type that all are cast to, and group size and bits of those quantized.
+
+    With a ``solver`` those are quantized by that; but for experts, which are one parameter of many tensors.
+    """
 
     cast: str | None
     quantized: Mapping[str, tuple[int, int]]
+    solver: SolverAtWork | None = None
 
     def names(self, parameter: str) -> tuple[str, ...]:
         """Return the names of the arrays that a parameter becomes."""
@@ -32,15 +38,28 @@ class Recipe:
         stem = parameter.removesuffix("weight")
         return parameter, f"{stem}scales", f"{stem}biases"
 
-    def made(self, parameter: str, rows: Array) -> dict[str, Array]:
-        """Return what rows of a parameter become, as bytes of shape (rows, bytes); nothing is computed yet."""
+    def solver_of(self, parameter: Parameter) -> SolverAtWork | None:
+        """Return the solver, where it is what quantizes a parameter."""
+        return self.solver if parameter.name in self.quantized and len(parameter.sources) == 1 else None
+
+    def made(self, parameter: Parameter, rows: Array) -> dict[str, Array]:
+        """Return what the next rows of a parameter become, as bytes of shape (rows, bytes).
+
+        What MLX does of it is not computed yet.
+        """
         import mlx.core as mx
 
         if self.cast is not None:
             rows = rows.astype(getattr(mx, self.cast))
-        quantized = self.quantized.get(parameter)
-        arrays = (rows,) if quantized is None else mx.quantize(rows, *quantized)
-        return {n: array.view(mx.uint8) for n, array in zip(self.names(parameter), arrays, strict=True)}
+        quantized, solver = self.quantized.get(parameter.name), self.solver_of(parameter)
+        arrays: tuple[Array, ...]
+        if quantized is None:
+            arrays = (rows,)
+        elif solver is None:
+            arrays = mx.quantize(rows, *quantized)
+        else:
+            arrays = calibrated.quantized(solver, parameter.sources[0], rows, *quantized)
+        return {n: array.view(mx.uint8) for n, array in zip(self.names(parameter.name), arrays, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +76,9 @@ class Output:
 
     def lacks(self, parameter: Parameter) -> bool:
         """Say whether a parameter has to be written."""
-        return any(name not in self._file(name).whole for name in self.recipe.names(parameter.name))
+        solver = self.recipe.solver_of(parameter)
+        written = all(name in self._file(name).whole for name in self.recipe.names(parameter.name))
+        return not written or (solver is not None and parameter.sources[0] not in solver.done)
 
     def size(self, parameters: Iterable[Parameter]) -> int:
         """Return the bytes that parameters become."""
@@ -70,6 +91,9 @@ class Output:
 
     def mark(self, parameter: Parameter) -> None:
         """Say that all of a parameter is written."""
+        solver = self.recipe.solver_of(parameter)
+        if solver is not None:
+            solver.finish(parameter.sources[0])
         for name in self.recipe.names(parameter.name):
             self._file(name).mark(name)
 
@@ -128,7 +152,7 @@ def write(
         for chunk in chunks(todo, mapped, ReadAhead(reader, threads)):
             with mx.stream(next(streams)):
                 rows = as_mlx(chunk.rows)
-                made = [(output, output.recipe.made(chunk.parameter.name, rows)) for output in wanting[chunk.parameter]]
+                made = [(output, output.recipe.made(chunk.parameter, rows)) for output in wanting[chunk.parameter]]
             mx.async_eval([array for _, arrays in made for array in arrays.values()])
             at_work.append((chunk, made))
             if len(at_work) > threads:
