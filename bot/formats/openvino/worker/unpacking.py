@@ -1,4 +1,4 @@
-"""Unpacking the compressed matrices of an OpenVINO model by numpy, in less time than its CPU plugin looks rows up."""
+"""Reading the weights of an OpenVINO model by numpy, in less time than its CPU plugin looks rows up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from bot.worker.weights import rows_at_once
 Array = Any  # numpy is not installed where mypy runs
 Reader = Callable[[int, int], Array]  #: float32 of some entries of a first axis; the next ones come in its memory
 
+_FLOATS = ("f16", "f32")
 _BITS = {"u4": 4, "i4": 4, "u8": 8, "i8": 8}
 
 
@@ -37,12 +38,15 @@ class _Numbers:
 
 
 def reader(value: Any) -> Reader | None:
-    """Return what reads entries of the first axis of a matrix, to its end; None where it is not compressed as here.
+    """Return what reads entries of the first axis of a tensor, to its end; None where it is not stored as here.
 
-    That is whole numbers of 4 or 8 bits less zero points, if there are any, times scales: all of them constants. No
-    more entries can be read together than ``rows_at_once`` says.
+    That is floats, or whole numbers of 4 or 8 bits less zero points, if there are any, times scales: all of them
+    constants. No more entries can be read together than ``rows_at_once`` says.
     """
     node = _behind(value, "Convert", "Reshape")
+    if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in _FLOATS:
+        floats = node.data.reshape(tuple(value.get_shape()))
+        return lambda start, stop: floats[start:stop].astype(np.float32)
     if node.get_type_name() != "Multiply":
         return None
     numbers, zeros = _behind(node.input_value(0)), None
