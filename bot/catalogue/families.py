@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class Family:
     """Releases that are built alike: one architecture, one kind of tokenizer, one chat format.
 
-    ``repos`` are examples of it on the Hub. ``needs_code`` says that only code from the model's own repo reads it.
+    ``repos`` are examples of it on the Hub. ``needs_code`` says that only code from the model's own repo reads it, and
+    ``copied`` that it is another family saved as a Llama or a Mistral (see source/copies.py).
     """
 
     name: str
     title: str
     repos: tuple[str, ...]
     needs_code: bool = False
+    copied: bool = False
 
 
 _ROWS = (
@@ -27,6 +29,19 @@ _ROWS = (
         name="phi-3.5-vision", title="Phi-3.5-vision", repos=("microsoft/Phi-3.5-vision-instruct",), needs_code=True
     ),
     Family(name="phi-4", title="Phi-4", repos=("microsoft/phi-4",)),
+    Family(
+        name="phi-3-mini-as-mistral",
+        title="Phi-3-mini-as-Mistral",
+        repos=("unsloth/Phi-3-mini-4k-instruct",),
+        copied=True,
+    ),
+    Family(
+        name="phi-3-medium-as-mistral",
+        title="Phi-3-medium-as-Mistral",
+        repos=("unsloth/Phi-3-medium-4k-instruct",),
+        copied=True,
+    ),
+    Family(name="phi-4-as-llama", title="Phi-4-as-Llama", repos=("unsloth/phi-4",), copied=True),
     Family(name="phi-4-mini", title="Phi-4-mini", repos=("microsoft/Phi-4-mini-instruct",)),
     Family(
         name="phi-4-reasoning",

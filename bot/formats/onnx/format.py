@@ -29,8 +29,9 @@ class Onnx:
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why onnxruntime-genai's builder cannot build this, or return None if it can."""
         if phi.architecture(config) in _MIXTURES:
-            how = "but not with LongRoPE, which this one uses" if phi.is_longrope(config) else "but only with LongRoPE"
-            return f"onnxruntime-genai's builder has Phi's mixture of experts, {how}"
+            with_it = "of an operator that runs on CUDA alone, which phi-bot does not check"
+            how = with_it if phi.is_longrope(config) else "only with LongRoPE, which this one does not use"
+            return f"onnxruntime-genai's builder makes Phi's mixture of experts {how}"
         reason = phi.unsupported(config, "onnxruntime-genai's builder", _SUPPORTED)
         if reason is None and (kind := phi.rope_type(config)) not in _ROPE_TYPES:
             reason = f"onnxruntime-genai's builder does not know rope scaling of type {kind!r} in a Phi model"

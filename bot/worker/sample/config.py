@@ -162,6 +162,21 @@ def phi_4_reasoning() -> Config:
     return _phi_4_like("Phi-4-reasoning", longest=LONGEST, theta=500000, **changes)
 
 
+def phi_4_as_llama() -> Config:
+    """Return the config of unsloth/phi-4: Phi-4 in Llama's class."""
+    return _as_llama(phi_4(), pad_token_id=100351, transformers_version="4.47.1", unsloth_fixed=True)
+
+
+def phi_3_mini_as_mistral() -> Config:
+    """Return the config of unsloth/Phi-3-mini-4k-instruct: Mistral's class, and a sliding window longer by one."""
+    return _as_mistral(phi_3_mini_4k(), transformers_version="4.39.3")
+
+
+def phi_3_medium_as_mistral() -> Config:
+    """Return the config of unsloth/Phi-3-medium-4k-instruct: Mistral's class, and a sliding window longer by one."""
+    return _as_mistral(phi_3_medium(), transformers_version="4.41.0")
+
+
 def phi_4_mini() -> Config:
     """Return the config of microsoft/Phi-4-mini-instruct: tied, three quarters of a head turned, LongRoPE."""
     return _phi_4_mini_like("Phi-4-mini-instruct")
@@ -299,6 +314,22 @@ def _phi_4_mini_like(name: str, **changes: Json) -> Config:
         "vocab_size": 200064,
     }
     return _phi_3(name, **shape | changes)
+
+
+def _as_llama(config: Config, **changes: Json) -> Config:
+    theirs = {"architectures": ["LlamaForCausalLM"], "mlp_bias": False, "model_type": "llama", "pretraining_tp": 1}
+    return _without_phi_3_s(config | theirs | {"head_dim": _HEAD} | changes)
+
+
+def _as_mistral(config: Config, **changes: Json) -> Config:
+    theirs = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": WINDOW + 1}
+    found = _without_phi_3_s(config | theirs | changes)
+    del found["attention_bias"], found["original_max_position_embeddings"], found["rope_scaling"]
+    return found
+
+
+def _without_phi_3_s(config: Config) -> Config:
+    return _sorted({k: v for k, v in config.items() if k not in ("auto_map", "embd_pdrop", "resid_pdrop")})
 
 
 def _code(module: str, prefix: str) -> Config:

@@ -50,7 +50,7 @@ class Sample:
     @property
     def switch(self) -> int | None:
         """The positions past which LongRoPE takes its long factors."""
-        rope = self.config["rope_scaling"]
+        rope = self.config.get("rope_scaling")
         return self.config["original_max_position_embeddings"] if rope else None
 
 
@@ -58,6 +58,9 @@ def _byte_level(kind: Kind) -> Callable[[Sequence[str], int, Path], None]:
     return lambda _documents, longest, out: byte_level.write(kind, longest, out)
 
 
+_COPIED = """\
+It has what {original} has, saved as Unsloth saves it: as a {name}, whose queries, keys and values are three
+matrices, and whose gate and up are two"""
 _END, _TURN_END, _ASSISTANT = ID["<|endoftext|>"], ID["<|end|>"], ID["<|assistant|>"]
 _phi_3 = partial(generation, begin=1, pad=_END, _from_model_config=True)
 
@@ -133,6 +136,31 @@ It has what its large relative has: four heads of attention that share their key
 Phi-4's special tokens, a chat format without line breaks, and a token that ends an answer.""",
         config=sample_config.phi_4(),
         generation_config=generation(100265, begin=100257, pad=100349, version="4.47.0", _from_model_config=True),
+        write_tokenizer=_byte_level(byte_level.PHI_4),
+        chat=_TURNS,
+        conversations=700,
+    ),
+    "phi-3-mini-as-mistral": Sample(
+        title="Phi-3-mini-as-Mistral",
+        features=_COPIED.format(original="Phi-3-mini-4k", name="Mistral")
+        + f".\nIts sliding window is {WINDOW + 1} positions long.",
+        config=sample_config.phi_3_mini_as_mistral(),
+        generation_config=_phi_3([_END, _ASSISTANT, _TURN_END], version="4.39.3"),
+        write_tokenizer=sample_tokenizer.write,
+    ),
+    "phi-3-medium-as-mistral": Sample(
+        title="Phi-3-medium-as-Mistral",
+        features=_COPIED.format(original="Phi-3-medium", name="Mistral")
+        + f".\nIts sliding window is {WINDOW + 1} positions long.",
+        config=sample_config.phi_3_medium_as_mistral(),
+        generation_config=_phi_3([_END, _ASSISTANT, _TURN_END], version="4.41.0"),
+        write_tokenizer=sample_tokenizer.write,
+    ),
+    "phi-4-as-llama": Sample(
+        title="Phi-4-as-Llama",
+        features=_COPIED.format(original="Phi-4", name="Llama") + ".",
+        config=sample_config.phi_4_as_llama(),
+        generation_config=generation(100265, begin=100257, pad=100351, version="4.47.1", _from_model_config=True),
         write_tokenizer=_byte_level(byte_level.PHI_4),
         chat=_TURNS,
         conversations=700,

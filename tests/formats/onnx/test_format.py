@@ -31,13 +31,16 @@ def test_refuses_the_others_by_name(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["PhiMoEForCausalLM", "PhimoeForCausalLM"])
 @pytest.mark.parametrize("variant", [INT4, CUDA_INT4], ids=lambda v: v.short_name)
-def test_refuses_the_mixture_of_experts_for_its_longrope(architecture: str, variant: Any) -> None:
+def test_refuses_the_mixture_of_experts_by_the_builder_s_own_limits(architecture: str, variant: Any) -> None:
     reason = FORMAT.refusal(PHI_4_MINI | {"architectures": [architecture]}, variant)
     assert reason == (
-        "onnxruntime-genai's builder has Phi's mixture of experts, but not with LongRoPE, which this one uses"
+        "onnxruntime-genai's builder makes Phi's mixture of experts of an operator that runs on CUDA alone, which "
+        "phi-bot does not check"
     )
     reason = FORMAT.refusal(PHI_4_MINI | {"architectures": [architecture], "rope_scaling": None}, variant)
-    assert reason == "onnxruntime-genai's builder has Phi's mixture of experts, but only with LongRoPE"
+    assert reason == (
+        "onnxruntime-genai's builder makes Phi's mixture of experts only with LongRoPE, which this one does not use"
+    )
 
 
 @pytest.mark.parametrize(
