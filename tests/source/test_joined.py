@@ -157,3 +157,34 @@ def test_a_tied_copy_and_one_of_mistral_s_are_read_alike(tmp_path: Path) -> None
     release = source.local_release(folder)
     assert (release.layout, release.config["model_type"]) == ("MistralForCausalLM", "phi3")
     assert release.view_bytes == 2 * release.bytes_beside_weights + release.weight_bytes
+
+
+# ---- as people save them -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32"])
+def test_a_copy_in_another_type_stays_in_it(tmp_path: Path, dtype: str) -> None:
+    folder = copy(tmp_path / "copy", of=tensors(LLAMA, dtype))
+    source.check(folder)
+    source.stage(folder, tmp_path / "view")
+    assert {t.dtype for t in check_weights(tmp_path / "view").values()} == {dtype}
+
+
+@pytest.mark.parametrize("rows", [32, 33, 64])
+def test_a_vocabulary_may_be_filled_up_or_enlarged(tmp_path: Path, rows: int) -> None:
+    config = LLAMA | {"vocab_size": rows}
+    source.check(copy(tmp_path / "copy", config, of=tensors(config)))
+
+
+def test_a_head_that_is_stored_beside_a_tied_embedding_is_taken_in_both_views(tmp_path: Path) -> None:
+    folder = copy(tmp_path / "copy", LLAMA | {"tie_word_embeddings": True})
+    notes = source.stage(folder, tmp_path / "view")
+    assert any("lm_head.weight is stored beside the embedding: it is taken" in note for note in notes)
+    views = [tmp_path / "view", tmp_path / "view" / WRITTEN]
+    assert [json.loads((v / "config.json").read_text())["tie_word_embeddings"] for v in views] == [False, False]
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "base_model.model.", "module."])
+def test_a_prefix_is_named_as_for_any_phi(tmp_path: Path, prefix: str) -> None:
+    of = {prefix + name: t for name, t in tensors(LLAMA).items()}
+    assert f"has its tensors under the prefix '{prefix}'" in refused(copy(tmp_path / "copy", of=of)).message
