@@ -52,7 +52,7 @@ demo: $(STAMP)
 	@$(BIN)/phi-bot demo
 
 test: $(STAMP)
-	@echo "Toolchains: the first time, they take about 6 minutes on 2 cores, and 5 GB of disk"
+	@echo "Toolchains: the first time, they take about 8 minutes on 2 cores, and 5 GB of disk"
 	@$(BIN)/phi-bot toolchain install --all
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not sweep"
 
