@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bot import catalogue, source, toolchains
+from bot.building.computing import computing
 from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.errors import BuildError
@@ -39,50 +40,45 @@ def importance(release: Release, given: AtHand, toolchain: Toolchain, context: C
     folder = workspace.importance(digest(release, name))
     if workspace.has(folder):
         return folder
-    with workspace.only_one(f"importance-{folder.name}", display):
-        if workspace.has(folder):
+    title = f"Measuring the importance of weights of {release.label}"
+    with computing(folder, "importance", title, context) as at:
+        if at is None:
             return folder
-        title = f"Measuring the importance of weights of {release.label}"
-        with workspace.scratch() as scratch, display.task(title) as task:
-            text, out = scratch / recipes.TEXT, scratch / "importance"
-            text.write_text(recipes.text(), encoding="utf-8")
-            out.mkdir()
-            log = workspace.log(f"importance-{folder.name[:12]}")
-            files = workspace.artifact(recipes.key_of(release.content_digest, variant), release) / "files"
-            if not files.is_dir():
-                build = _request(release, variant, given, scratch, threads)
-                files = _build(given, toolchain, build, log, task)
-            request = ImportanceTask(
-                variant=variant,
-                model=str(_largest(files)),
-                text=str(text),
-                name=recipes.TEXT,
-                out=str(out),
-                threads=threads,
-            )
-            done: Json = run_worker(
-                toolchain,
-                worker_module(name),
-                offered.command,
-                request,
-                Supervision(
-                    log=log,
-                    on_event=lambda e: _follow(task, e, variant),
-                    limits=worker_limits.task_limits(request, given.shape),
-                ),
-            )
-            made = Imatrix(
-                text=recipes.TEXT,
-                text_sha256=recipes.text_digest(),
-                sha256=done["sha256"],
-                chunks=done["chunks"],
-                tokens=done["tokens"],
-            )
-            write_json(out / RECORD, made.to_json())
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            out.rename(folder)
-        memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
-        display.say(f"Importance matrix: {done['tokens']} tokens, peak memory {memory}, {seconds}")
+        text = at.scratch / recipes.TEXT
+        text.write_text(recipes.text(), encoding="utf-8")
+        files = workspace.artifact(recipes.key_of(release.content_digest, variant), release) / "files"
+        if not files.is_dir():
+            build = _request(release, variant, given, at.scratch, threads)
+            files = _build(given, toolchain, build, at.log, at.task)
+        request = ImportanceTask(
+            variant=variant,
+            model=str(_largest(files)),
+            text=str(text),
+            name=recipes.TEXT,
+            out=str(at.out),
+            threads=threads,
+        )
+        done: Json = run_worker(
+            toolchain,
+            worker_module(name),
+            offered.command,
+            request,
+            Supervision(
+                log=at.log,
+                on_event=lambda e: _follow(at.task, e, variant),
+                limits=worker_limits.task_limits(request, given.shape),
+            ),
+        )
+        made = Imatrix(
+            text=recipes.TEXT,
+            text_sha256=recipes.text_digest(),
+            sha256=done["sha256"],
+            chunks=done["chunks"],
+            tokens=done["tokens"],
+        )
+        write_json(at.out / RECORD, made.to_json())
+    memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
+    display.say(f"Importance matrix: {done['tokens']} tokens, peak memory {memory}, {seconds}")
     return folder
 
 

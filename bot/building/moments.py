@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from bot.building.computing import computing
 from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.formats import recipes
@@ -32,37 +33,28 @@ def moments(release: Release, given: AtHand, context: Context) -> Path:
     if workspace.has(folder):
         return folder
     toolchain = ensure("reference", display)
-    with workspace.only_one(f"moments-{folder.name}", display):
-        if workspace.has(folder):
+    title = f"Reading the calibration text with {release.label}"
+    with computing(folder, "moments", title, context) as at:
+        if at is None:
             return folder
-        title = f"Reading the calibration text with {release.label}"
-        with workspace.scratch() as scratch, display.task(title) as task:
-            text, out = scratch / recipes.TEXT, scratch / "moments"
-            text.write_text(recipes.text(), encoding="utf-8")
-            out.mkdir()
-            request = MomentsTask(
-                source=str(given.folder),
-                text=str(text),
-                out=str(out),
-                threads=context.threads,
-                streamed=given.stream is not None,
-            )
-            done: Json = given.run_worker(
-                toolchain,
-                "bot.worker.collect",
-                "collect",
-                request,
-                log=workspace.log(f"moments-{folder.name[:12]}"),
-                on_event=partial(show_event, task),
-            )
-            made = Calibration(
-                text=recipes.TEXT, text_sha256=recipes.text_digest(), tokens=done["tokens"], sha256=done["sha256"]
-            )
-            write_json(out / RECORD, made.to_json())
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            out.rename(folder)
-        memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
-        display.say(f"Calibration: {done['tokens']} tokens, peak memory {memory}, {seconds}")
+        text = at.scratch / recipes.TEXT
+        text.write_text(recipes.text(), encoding="utf-8")
+        request = MomentsTask(
+            source=str(given.folder),
+            text=str(text),
+            out=str(at.out),
+            threads=context.threads,
+            streamed=given.stream is not None,
+        )
+        done: Json = given.run_worker(
+            toolchain, "bot.worker.collect", "collect", request, log=at.log, on_event=partial(show_event, at.task)
+        )
+        made = Calibration(
+            text=recipes.TEXT, text_sha256=recipes.text_digest(), tokens=done["tokens"], sha256=done["sha256"]
+        )
+        write_json(at.out / RECORD, made.to_json())
+    memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
+    display.say(f"Calibration: {done['tokens']} tokens, peak memory {memory}, {seconds}")
     return folder
 
 

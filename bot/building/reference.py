@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from bot import texts, toolchains
+from bot.building.computing import computing
 from bot.building.release_at_hand import AtHand
 from bot.context import Context
 from bot.printable import duration, size
@@ -28,30 +29,21 @@ def reference(release: Release, given: AtHand, context: Context) -> Path:
     if workspace.has(folder):
         return folder
     toolchain = ensure("reference", display)
-    with workspace.only_one(f"reference-{folder.name}", display):
-        if workspace.has(folder):
+    title = f"Computing the reference of {release.label}"
+    with computing(folder, "reference", title, context) as at:
+        if at is None:
             return folder
-        title = f"Computing the reference of {release.label}"
-        with workspace.scratch() as scratch, display.task(title) as task, given.as_written() as written:
-            out = scratch / "reference"
-            out.mkdir()
+        with given.as_written() as written:
             request = ReferenceTask(
                 source=str(written.folder),
-                out=str(out),
+                out=str(at.out),
                 threads=context.threads,
                 streamed=written.stream is not None,
                 tokenizer=str(given.folder),  # transformers reads a Phi's otherwise where it takes it for a Llama's
             )
             done: Json = written.run_worker(
-                toolchain,
-                "bot.worker.reference",
-                "compute",
-                request,
-                log=workspace.log(f"reference-{folder.name[:12]}"),
-                on_event=partial(show_event, task),
+                toolchain, "bot.worker.reference", "compute", request, log=at.log, on_event=partial(show_event, at.task)
             )
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            out.rename(folder)
-        memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
-        display.say(f"Reference: {done['scored']} positions, peak memory {memory}, {seconds}")
+    memory, seconds = size(done["peak_memory"]), duration(done["seconds"])
+    display.say(f"Reference: {done['scored']} positions, peak memory {memory}, {seconds}")
     return folder

@@ -40,11 +40,6 @@ def with_trial(variant: Variant) -> Variant:
     return replace(variant, options=variant.options | {"imatrix": MEASURED})
 
 
-def is_calibrated(variant: Variant) -> bool:
-    """Say whether a variant's weights are rounded for what they are multiplied with."""
-    return variant.options.get("quality") == CALIBRATED
-
-
 def with_calibration(variant: Variant) -> Variant:
     """Return the calibrated recipe of a row; a row that its format rounds in one way only, as it is."""
     if variant.precision not in all_formats()[variant.format].calibrated or "quality" in variant.options:
@@ -82,7 +77,7 @@ def key_of(content_digest: str, variant: Variant) -> str:
         toolchain_digest=toolchains.lock_digest(form.name),
         format_version=form.version,
         importance=importance_digest(form.name) if takes_matrix(variant) else None,
-        calibration=calibration_digest() if is_calibrated(variant) else None,
+        calibration=calibration_digest() if variant.is_calibrated else None,
     )
 
 

@@ -117,7 +117,7 @@ class _Measured:
     def are_for(self, planned: PlannedVariant) -> bool:
         """Say whether a variant has what it needs."""
         variant = planned.variant
-        weighted, calibrated = recipes.needs_matrix(variant), recipes.is_calibrated(variant)
+        weighted, calibrated = recipes.needs_matrix(variant), variant.is_calibrated
         return not (weighted and self.matrix is None) and not (calibrated and self.moments is None)
 
     def imatrix_of(self, planned: PlannedVariant) -> Imatrix | None:
@@ -127,7 +127,7 @@ class _Measured:
 
     def calibration_of(self, planned: PlannedVariant) -> Calibration | None:
         """Return what a record says of the moments that a variant is rounded for."""
-        needed = recipes.is_calibrated(planned.variant)
+        needed = planned.variant.is_calibrated
         return second_moments.read(self.moments) if needed and self.moments is not None else None
 
 
@@ -181,7 +181,7 @@ class _Builder:
                 lambda: importance_matrix.importance(release, given, self.toolchain, context),
             ),
             moments=self._unless_it_fails(
-                [v for v in todo if recipes.is_calibrated(v.variant)],
+                [v for v in todo if v.variant.is_calibrated],
                 lambda: second_moments.moments(release, given, context),
             ),
         )

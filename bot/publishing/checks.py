@@ -82,7 +82,7 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         raise _odd(build, f"has an importance matrix, or has none, against its {'trial' if tried else 'recipe'}")
     if build.imatrix is not None and build.imatrix.text != recipes.TEXT:
         raise _odd(build, "has an importance matrix of a text that is not the bot's")
-    if (build.calibration is not None) != recipes.is_calibrated(build.variant):
+    if (build.calibration is not None) != build.variant.is_calibrated:
         raise _odd(build, "is calibrated, or is not, against its recipe")
     if build.calibration is not None and build.calibration.text != recipes.TEXT:
         raise _odd(build, "is calibrated on a text that is not the bot's")

@@ -137,6 +137,11 @@ class Variant(Record):
         """``q4_k_m`` of ``gguf/q4_k_m``."""
         return self.name.split("/", 1)[1]
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the weights are rounded for what they are multiplied with."""
+        return self.options.get("quality") == "calibrated"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRef(Record):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bot.records.artifacts import Variant
 from bot.records.tasks import BuildTask
 from bot.worker.moments import Moments
 from bot.worker.solver import Grid, Run, Solved, solve
@@ -23,11 +22,6 @@ from bot.worker.solver import Grid, Run, Solved, solve
 Array = Any  # numpy is not installed where mypy runs
 
 FILE = "solved.json"  #: in a partial folder, and beside the files of an artifact
-
-
-def is_calibrated(variant: Variant) -> bool:
-    """Say whether the weights of a variant are rounded for what they are multiplied with."""
-    return variant.options.get("quality") == "calibrated"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from bot.records.artifacts import Json
 from bot.records.evidence import Check, Generation, RunningCost
 from bot.records.tasks import VerifyTask
 from bot.worker import constants, distance, own_weights, parity, rotary, weights
-from bot.worker.calibrated import is_calibrated, read_solved
+from bot.worker.calibrated import read_solved
 from bot.worker.cost import cost_of_rounding
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
@@ -218,7 +218,7 @@ class _Verification:
 
     def _solved(self) -> dict[str, str]:
         """Return what a calibrated build rounded each matrix to. Raises ValueError where that is not known."""
-        if not is_calibrated(self._task.variant):
+        if not self._task.variant.is_calibrated:
             return {}
         if not self._task.solved:
             raise ValueError("what its matrices were rounded to is not known: build it again")

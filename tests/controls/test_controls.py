@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.catalogue.families import DEFAULT
-from bot.formats.recipes import is_calibrated, with_calibration
+from bot.formats.recipes import with_calibration
 from tests import page_reader
 from tests.controls.artifacts import LARGER_SCALE, SHIFTED_BLOCK
 from tests.controls.bench import Bench, variant
@@ -38,7 +38,7 @@ CALIBRATED_CELLS = [
     pytest.param(fault, name, id=f"{name}-{fault.name}", marks=[] if fault.name in _IN_WEIGHTS else pytest.mark.sweep)
     for name in FORMATS
     for fault in FAULTS
-    if name in fault.formats and is_calibrated(with_calibration(variant(name)))
+    if name in fault.formats and with_calibration(variant(name)).is_calibrated
 ]
 
 

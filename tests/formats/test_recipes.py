@@ -11,7 +11,6 @@ from bot.formats.importance import Importance
 from bot.formats.recipes import (
     alternatives,
     configured,
-    is_calibrated,
     is_tried,
     key_of,
     measured_on,
@@ -69,8 +68,8 @@ def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:
 
 def test_rows_whose_format_can_do_it_are_calibrated_where_that_is_configured() -> None:
     rows = configured(ROWS.values(), "never", "calibrated")
-    assert {v.name for v in rows if is_calibrated(v)} == {"mlx/4bit"}
-    assert [v for v in rows if not is_calibrated(v)] == [v for v in ROWS.values() if v.name != "mlx/4bit"]
+    assert {v.name for v in rows if v.is_calibrated} == {"mlx/4bit"}
+    assert [v for v in rows if not v.is_calibrated] == [v for v in ROWS.values() if v.name != "mlx/4bit"]
     assert configured(ROWS.values(), "never", "plain") == tuple(ROWS.values())
     assert configured(rows, "never", "calibrated") == rows
 

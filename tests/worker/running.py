@@ -175,7 +175,7 @@ def task_of(
         Target(variant=v, out=str(built.folders[v.name]), partial=str(partial / v.short_name)) for v in variants
     )
     scratch = str(folder / "scratch")
-    calibrated = any(recipes.is_calibrated(v) for v in variants)
+    calibrated = any(v.is_calibrated for v in variants)
     return BuildTask(
         source=str(source),
         model_name=model,

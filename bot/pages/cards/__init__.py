@@ -90,7 +90,7 @@ def _reproduce(release: Release, rows: Sequence[figures.CardRow]) -> dict[str, J
             setting
             for setting, of in (
                 ('build.imatrix_from_4_bits = "measured"', recipes.is_tried),
-                ('build.quality = "calibrated"', recipes.is_calibrated),
+                ('build.quality = "calibrated"', lambda v: v.is_calibrated),
             )
             if any(of(r.build.variant) for r in rows)
         ],

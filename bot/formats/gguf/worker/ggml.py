@@ -4,6 +4,7 @@ llama-cpp-python brings the library, and declares none of them.
 """
 
 import ctypes
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 Array = Any  # numpy is not installed where mypy runs
+Signature = tuple[Any, tuple[Any, ...]]  #: the result of a function of C, and its arguments
 
 F32, F16, BF16 = 0, 1, 30  #: numbers of ggml_type
 NUMPY = {F32: np.dtype("<f4"), F16: np.dtype("<f2"), BF16: np.dtype("<u2")}  #: how we hold rows of these types
@@ -37,7 +39,7 @@ class _TypeTraits(ctypes.Structure):
     )
 
 
-_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+_SIGNATURES: dict[str, Signature] = {
     "ggml_row_size": (ctypes.c_size_t, (ctypes.c_int, _NUMBER)),
     "ggml_get_type_traits": (ctypes.POINTER(_TypeTraits), (ctypes.c_int,)),
     "ggml_bf16_to_fp32_row": (None, (_POINTER, _POINTER, _NUMBER)),
@@ -67,8 +69,12 @@ def library() -> Any:
     from llama_cpp import _ctypes_extensions
 
     folder = Path(llama_cpp.__file__).parent / "lib"
-    loaded = _ctypes_extensions.load_shared_library("ggml-base", folder)
-    for name, (result, arguments) in _SIGNATURES.items():
+    return declared(_ctypes_extensions.load_shared_library("ggml-base", folder), _SIGNATURES)
+
+
+def declared(loaded: Any, signatures: Mapping[str, Signature]) -> Any:
+    """Return a library with some functions declared: each with its result and its arguments."""
+    for name, (result, arguments) in signatures.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
     return loaded

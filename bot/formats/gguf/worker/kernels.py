@@ -15,11 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bot.formats.gguf.worker.ggml import Signature, declared
 from bot.formats.gguf.worker.processor import flags
 
 FOLDER = Path(sys.prefix) / "lib" / "phi-bot"  #: of what was compiled beside the toolchain
-
-Signature = tuple[Any, tuple[Any, ...]]
 
 _POINTER, _TEXT = ctypes.c_void_p, ctypes.c_char_p
 _SIGNATURES: dict[str, Signature] = {
@@ -70,8 +69,4 @@ def ggml(signatures: Mapping[str, Signature]) -> Any:
     from llama_cpp import llama_cpp
 
     # By llama.cpp's library: the file libggml.so beside it is a copy, with backends of its own.
-    library = llama_cpp._lib  # noqa: SLF001 - it is what all of llama-cpp-python calls
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    return declared(llama_cpp._lib, signatures)  # noqa: SLF001 - it is what all of llama-cpp-python calls

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bot.formats.gguf.worker.ggml import dequantized
-from bot.formats.gguf.worker.kernels import Signature, ggml
+from bot.formats.gguf.worker.ggml import Signature, dequantized
+from bot.formats.gguf.worker.kernels import ggml
 
 Array = Any  # numpy is not installed where mypy runs
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from bot.formats.mlx.worker import cpu, lean, model
 from bot.records.artifacts import Json, Variant
 from bot.records.tasks import BuildTask
-from bot.worker.calibrated import is_calibrated
 from bot.worker.checkpoint import forbid_remote_code, weight_types
 from bot.worker.disk import disk_full
 from bot.worker.fast import take
@@ -28,7 +27,7 @@ def build(task_json: Json, report: Reporter) -> None:
 def _stock(task: BuildTask, source: Path, report: Reporter) -> None:
     for target in task.targets:
         out = Path(target.out)
-        if is_calibrated(target.variant):
+        if target.variant.is_calibrated:
             report.failed(target.variant, "mlx-lm by itself cannot build it: build.quality is calibrated")
             continue
         try:

@@ -20,7 +20,7 @@ from bot.formats.mlx.worker.reading import Parameter
 from bot.formats.mlx.worker.writing import Output, Recipe, write
 from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
-from bot.worker.calibrated import Solver, is_calibrated, solver_of
+from bot.worker.calibrated import Solver, solver_of
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import Foreseen, Reporter, error_line
@@ -48,7 +48,7 @@ class _Plan:
         folder = Path(self.target.partial) if self.target.partial else scratch / self.target.variant.short_name
         recipe: dict[str, Json] = {"cast": self.recipe.cast, "quantized": dict(self.recipe.quantized)}
         at_work = None
-        if is_calibrated(self.target.variant):
+        if self.target.variant.is_calibrated:
             if solver is None:
                 raise ValueError(f"{self.target.variant.name} is calibrated, and its task has no moments")
             at_work = solver.at(folder)
