@@ -18,7 +18,7 @@ from bot.worker import distance
 from bot.worker.engine import EMBEDDING, HEAD, Engine
 from bot.worker.rotary import Rotary
 from bot.worker.rounding import Arithmetic
-from bot.worker.runtime import Runtime
+from bot.worker.runtime import Runtime, expect
 from bot.worker.tensors import Tensors
 from bot.worker.weights import ArtifactWeight, pieces
 from bot.worker.windows import longrope_switch
@@ -45,6 +45,7 @@ def ask(runtime: Runtime, reference: Json, config: Json) -> TextLogits:
     limits = (longrope_switch(config), config.get("sliding_window"), *map(len, windows.values()))
     length = min(_LENGTH, *(limit for limit in limits if limit))
     texts = [ids[:length] for ids in windows.values()][-_TEXTS:]
+    expect(runtime, texts)
     return TextLogits(texts=texts, logits=np.concatenate([runtime.logits(t, range(len(t))).copy() for t in texts]))
 
 

@@ -1,7 +1,7 @@
 """An artifact loaded in its own runtime, as verifying needs it. Every format's worker brings one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bot.records.artifacts import Json
 
@@ -49,3 +49,18 @@ class Runtime(Protocol):
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue greedily with the runtime's usual loop; the stop token that ended it is left out."""
         ...
+
+
+@runtime_checkable
+class ReadsTogether(Protocol):
+    """A runtime that reads several texts faster together than one after the other."""
+
+    def expect(self, texts: Sequence[Sequence[int]]) -> None:
+        """Take the texts that ``logits`` is asked for next, of which it may compute what takes long in one go."""
+        ...
+
+
+def expect(runtime: Runtime, texts: Sequence[Sequence[int]]) -> None:
+    """Say what a runtime is asked for next, if that is of use to it."""
+    if isinstance(runtime, ReadsTogether):
+        runtime.expect(texts)

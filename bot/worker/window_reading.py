@@ -17,7 +17,7 @@ from bot.worker.distance import Positions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter
 from bot.worker.head import Head
-from bot.worker.runtime import Array, Logits, Runtime
+from bot.worker.runtime import Array, Logits, Runtime, expect
 from bot.worker.windows import MIXED
 
 _ENOUGH = 0.1  # standard error of the mean KL, as a part of it; of the real model, one window of each kind gives 0.06
@@ -47,6 +47,7 @@ class WindowReading:
             others = {}
         elif farthest not in at_once:
             at_once.append(farthest)
+        expect(self._runtime, [w["ids"] for w in first.values()])
         settings = {"": self._runtime.logits}
         work = [(w, settings if w is farthest else {**settings, **others}) for w in at_once]
         read = [p for window, how in work for p in self._read(window, how, len(work))]

@@ -86,6 +86,33 @@ for step, rows, positions in (
     assert max(said["different"]) < 1e-3  # of logits that go up to about 30
 
 
+def test_texts_that_are_read_together_have_the_logits_of_each_alone(toolchain: Toolchain, built: Path) -> None:
+    code = """
+texts = [[1, *((5 + k * n) % 1900 for n in range(99))] for k in (3, 7, 11)]
+alone = [runtime.logits(ids, range(4, 100)).copy() for ids in texts]
+runs = []
+steps = runtime._steps
+runtime._steps = lambda batch: runs.append(len(batch)) or steps(batch)
+runtime.expect(texts)
+together = [runtime.logits(ids, range(4, 100)).copy() for ids in texts]
+again = runtime.logits(texts[0], range(4, 100))
+different = [float(np.abs(a - b).max()) for a, b in zip([*alone, alone[0]], [*together, again])]
+said = {"runs": runs, "different": different}
+"""
+    said = ask(toolchain, built, code)
+    assert said["runs"] == [3, 1]  # texts in a run
+    assert max(said["different"]) < 1e-3  # of logits that go up to about 30
+
+
+def test_texts_of_other_lengths_are_read_one_by_one(toolchain: Toolchain, built: Path) -> None:
+    code = """
+texts = [[5] * 40, [6] * 30]
+runtime.expect(texts)
+said = [len(runtime.logits(ids, [len(ids) - 1])) for ids in texts]
+"""
+    assert ask(toolchain, built, code) == [1, 1]
+
+
 def test_a_conversation_is_rendered_answered_and_ended(toolchain: Toolchain, built: Path) -> None:
     code = """
 messages = [{"role": "user", "content": "Write one sentence about the sea."}]
