@@ -12,6 +12,7 @@
 # make bench-cycle  counts the requests of a cycle over 500 models and 2,000 publications that finds nothing to do
 # make bench-smollm2  builds and verifies every row of the catalogue on a really trained model (hours), and writes benchmarks/README.md
 # make bench-verify verifies the default set at real sizes, up to 14.7 billion parameters, and writes benchmarks/README.md (hours; 60 GB)
+# make bench-release  releases a model of a real size, from a Hub to published files, also killed and on a small machine (hours; 60 GB; root, on Linux)
 # make bench-scale  measures cycles over 100 to 10,000 publications, and writes benchmarks/README.md
 # make measurements  measures builds of several sizes (20 minutes of a processor), and writes docs/estimates.md
 # make importance  measures what an importance matrix does to each type of GGUF (an hour), and writes docs/importance.md
@@ -39,7 +40,7 @@ TWINS = -k "test_lean or test_direct"
 
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: help demo test sweep digests unit families controls bench bench-kills bench-disk bench-uploads bench-cycle bench-scale bench-smollm2 bench-verify measurements importance lint workflows dist locks clean
+.PHONY: help demo test sweep digests unit families controls bench bench-kills bench-disk bench-uploads bench-cycle bench-scale bench-smollm2 bench-verify bench-release measurements importance lint workflows dist locks clean
 .NOTPARALLEL:
 
 # Where Python may not keep what it compiles, each of hundreds of processes compiles the bot anew.
@@ -104,6 +105,10 @@ bench-smollm2: $(STAMP)
 bench-verify: $(STAMP)
 	@$(BIN)/phi-bot toolchain install --all
 	@$(BIN)/python -m benchmarks.verify
+
+bench-release: $(STAMP)
+	@$(BIN)/phi-bot toolchain install --all
+	@$(BIN)/python -m benchmarks.release
 
 measurements: $(STAMP)
 	@$(BIN)/python -m benchmarks.estimates.measure --work .measurements

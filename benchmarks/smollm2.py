@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import tables
 from benchmarks.apart import Taken, apart
 from bot import catalogue
 from bot.building.reference import reference
@@ -44,8 +45,6 @@ _HEAD = (
     "Build: CPU s, GB",
     "Verify: CPU s, GB",
 )
-
-_BEGIN, _END = "<!-- smollm2: begin, written by make bench-smollm2 -->", "<!-- smollm2: end -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +153,7 @@ def write_page(results: Results) -> None:
         f"|{'|'.join('-' * (len(name) + 1) + ':' for name in _HEAD)}|",
         *map(_line, results.rows),
     ]
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{after}", encoding="utf-8")
+    tables.put(PAGE, "smollm2", lines)
 
 
 def _line(row: Row) -> str:

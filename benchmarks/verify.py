@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import tables
 from benchmarks.apart import Taken, apart
 from benchmarks.checkpoints import SHAPES, make
 from bot import catalogue
@@ -38,7 +39,6 @@ from bot.workspace import Workspace
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "verify.json"
 PAGE = HERE / "README.md"
-_BEGIN, _END = "<!-- verify: begin, written by make bench-verify -->", "<!-- verify: end -->"
 _LARGE = 10**10  # parameters: of a model with more, one file of each format is measured
 _HEAD = ("Shape", "File", "GB", "Passes", "Verify: CPU s", "GB at most", "Beside the runtime's", "Refused by")
 
@@ -210,9 +210,7 @@ def write_page(results: Results) -> None:
         f"|{'|'.join('-' * (len(name) + 1) + ':' for name in _HEAD)}|",
         *(line for measured in results.shapes for line in _lines(measured)),
     ]
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{after}", encoding="utf-8")
+    tables.put(PAGE, "verify", lines)
 
 
 def _lines(found: Measured) -> list[str]:

@@ -1,15 +1,19 @@
 """Builds of real sizes, measured: the checkpoints, what a run takes, and what is said of it, on small ones."""
 
 import json
+import os
 import shutil
+import signal
 import struct
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.checkpoints import SHAPES, make, parameters
+from benchmarks.limited import limited_memory
 from benchmarks.real.__main__ import PAGE, RESULTS
 from benchmarks.real.outputs import compared, digests
 from benchmarks.real.results import Cell, Results, Way
@@ -108,6 +112,48 @@ def test_a_command_that_fails_says_its_code(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     assert run(command, folder=tmp_path / "here", log=tmp_path / "log", environment={}).code == 3
+
+
+@pytest.mark.process
+def test_a_command_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    code = "import subprocess, time; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); time.sleep(600)"
+    taken = run(
+        [sys.executable, "-c", code], folder=tmp_path / "here", log=tmp_path / "log", environment={}, kill_after=2
+    )
+    assert taken.code == -signal.SIGKILL
+    assert 2 < taken.seconds < 30
+    child = int((tmp_path / "log").read_text())
+    until = time.monotonic() + 10
+    while lives(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not lives(child)
+
+
+def lives(pid: int) -> bool:
+    """Say whether a process has not ended, whoever waits for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="groups of processes are root's")
+def test_a_command_may_have_so_much_memory_and_its_group_goes_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    code = "from bot.system.machine import memory; print(memory())"
+    with limited_memory(300 << 20) as prefix:
+        group = Path(prefix[-1]).parent
+        taken = run(
+            [*prefix, sys.executable, "-c", code],
+            folder=tmp_path / "here",
+            log=tmp_path / "log",
+            environment={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ["PATH"]},
+        )
+    assert taken.code == 0
+    assert int((tmp_path / "log").read_text()) == 300 << 20
+    assert not group.exists()
 
 
 def test_the_tensors_of_gguf_files_are_compared_apart_from_their_headers(tmp_path: Path) -> None:

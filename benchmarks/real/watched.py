@@ -1,6 +1,8 @@
 """Run a command and say what it took, with all processes that it starts. Reads /proc, so it takes Linux."""
 
+import math
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +39,18 @@ class Taken(Record):
     to_disk: int
 
 
-def run(command: Sequence[str], *, folder: Path, log: Path, environment: Mapping[str, str]) -> Taken:
-    """Run a command in a folder; what it prints is in ``log``, and what it says of errors and progress beside that."""
+def run(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    kill_after: float = math.inf,
+) -> Taken:
+    """Run a command in a folder; what it prints is in ``log``, and what it says of errors and progress beside that.
+
+    After so many seconds it is killed, with all that it started; then what its children took is not known.
+    """
     before = time.monotonic()
     with log.open("wb") as output, log.with_suffix(".err").open("wb") as errors:
         process = subprocess.Popen(
@@ -52,6 +64,8 @@ def run(command: Sequence[str], *, folder: Path, log: Path, environment: Mapping
                 if looks % _DISK_EVERY == 0:
                     disk = max(disk, allocated(folder))
                 looks += 1
+                if time.monotonic() - before > kill_after:
+                    _kill(process.pid)
                 time.sleep(_EVERY)
         except BaseException:
             process.kill()
@@ -74,6 +88,12 @@ def run(command: Sequence[str], *, folder: Path, log: Path, environment: Mapping
         from_disk=moved["read_bytes"],
         to_disk=moved["write_bytes"],
     )
+
+
+def _kill(root: int) -> None:
+    for pid in list(_below(root)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def allocated(folder: Path) -> int:

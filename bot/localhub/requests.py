@@ -1,4 +1,4 @@
-"""Count the requests that a server took, by kind, to show the cost of a caller."""
+"""Count the requests that a server took, by kind, and the bytes of files that it sent, to show the cost of a caller."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,12 +16,23 @@ class Requests:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._sent = 0
         self._lock = Lock()
 
     def add(self, kind: str) -> None:
         """Count one request."""
         with self._lock:
             self._counts[kind] += 1
+
+    def add_sent(self, count: int) -> None:
+        """Count bytes of a file that were sent."""
+        with self._lock:
+            self._sent += count
+
+    def sent(self) -> int:
+        """Return how many bytes of files were sent so far."""
+        with self._lock:
+            return self._sent
 
     def counts(self) -> Counter[str]:
         """Return how many there were of each kind so far; the difference of two of these is what came between."""

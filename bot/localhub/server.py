@@ -176,7 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(body, FilePart):
             with body.file:
                 if self.command != "HEAD" and body.count:
-                    self.connection.sendfile(body.file, body.offset, body.count)
+                    try:
+                        self.connection.sendfile(body.file, body.offset, body.count)
+                    finally:  # a caller may take a part of it
+                        self.server.requests.add_sent(max(body.file.tell() - body.offset, 0))
         elif isinstance(body, StreamedBody):
             for chunk in body.chunks if self.command != "HEAD" else ():
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))

@@ -56,6 +56,15 @@ def test_a_download_equals_the_upload(api: HfApi, tmp_path: Path, size: int) -> 
     assert (info.size, info.lfs.sha256) == (size, hashlib.sha256(BYTES[:size]).hexdigest())
 
 
+def test_the_bytes_that_were_sent_are_counted(hub: RunningHub, api: HfApi, tmp_path: Path) -> None:
+    add(api)
+    before = hub.requests.sent()
+    api.hf_hub_download("org/m", "w.gguf", cache_dir=tmp_path / "cache")
+    assert hub.requests.sent() - before == len(BYTES)
+    api.hf_hub_download("org/m", "w.gguf", cache_dir=tmp_path / "cache")  # it is there
+    assert hub.requests.sent() - before == len(BYTES)
+
+
 def test_a_snapshot(api: HfApi, tmp_path: Path) -> None:
     files = {"README.md": b"---\nlicense: mit\n---\n", "empty.txt": b"", "a/b c/é.json": b"{}", "w.safetensors": BYTES}
     api.create_repo("org/m")
