@@ -10,6 +10,8 @@ import argparse
 import json
 import platform
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +26,17 @@ from bot.building.sample import make_sample
 from bot.cli.family_support import first_defaults
 from bot.config import Config
 from bot.context import Context
+from bot.formats.registry import worker_module
 from bot.hub import client
 from bot.progress import Silent
 from bot.records.artifacts import Artifact, Json, Record, Release, Report, Variant
 from bot.records.evidence import Evidence
-from bot.records.tasks import ReferenceTask
+from bot.records.tasks import ReferenceTask, VerifyTask
 from bot.steps.build import build_all
 from bot.steps.plan import plan_releases
 from bot.steps.verify import verify_all
 from bot.steps.watch import Reader
+from bot.toolchains.enter import child_environment
 from bot.toolchains.install import ensure
 from bot.workspace import Workspace
 
@@ -43,9 +47,27 @@ _LARGE = 10**10  # parameters: of a model with more, one file of each format is 
 _HEAD = ("Shape", "File", "GB", "Passes", "Verify: CPU s", "GB at most", "Beside the runtime's", "Refused by")
 
 
+# Loads a file in its runtime, has it read one window of a reference, and prints the most memory that it had.
+_ALONE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from importlib import import_module
+from bot.records.tasks import VerifyTask
+from bot.worker.harness import peak_memory
+
+task, window = (json.loads(text) for text in sys.argv[3:])
+import_module(sys.argv[2]).load(VerifyTask.from_json(task)).logits(window["ids"], window["scored"])
+print(peak_memory())
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row(Record):
-    """What verifying a file took. ``runtime_memory`` is what its runtime had after loading and generating, in bytes."""
+    """What verifying a file took.
+
+    ``runtime_memory`` is what its runtime alone has, loaded and reading the longest text that verifying it reads, in
+    bytes.
+    """
 
     variant: str
     size: int
@@ -158,7 +180,7 @@ def _row(bench: _Bench, variant: Variant, proven: Sequence[Artifact]) -> tuple[R
         failed={c.name: c.detail for c in evidence.checks if not c.passed},
         build=build,
         verify=verify,
-        runtime_memory=evidence.cost.peak_memory if evidence.cost else 0,
+        runtime_memory=_of_runtime_alone(bench, artifact, deep=evidence.deep),
     )
     return row, replace(artifact, evidence=evidence), evidence.machine
 
@@ -201,6 +223,26 @@ def _verify(bench: _Bench, artifacts: Sequence[Artifact]) -> Evidence:
     verify_all(artifacts, bench.context())
     file = Path(artifacts[-1].folder) / "evidence.json"
     return Evidence.from_json(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _of_runtime_alone(bench: _Bench, artifact: Artifact, *, deep: bool) -> int:
+    folder = bench.context().workspace.reference(reference.digest(bench.release()))
+    windows = json.loads((folder / "reference.json").read_text(encoding="utf-8"))["windows"]
+    window = max(windows, key=lambda w: w["scored"][-1]) if deep else windows[0]
+    task = VerifyTask(
+        artifact=str(Path(artifact.folder) / "files"),
+        variant=artifact.build.variant,
+        source=str(bench.model),
+        reference=str(folder),
+        threads=bench.context().threads,
+        deep=deep,
+    )
+    form = artifact.build.variant.format
+    given = HERE.parent, f"{worker_module(form)}.runtime", json.dumps(task.to_json()), json.dumps(window)
+    command: list[str | Path] = [ensure(form, Silent()).python, "-I", "-c", _ALONE, *given]
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(command, env=child_environment(home), stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.splitlines()[-1])
 
 
 def write_page(results: Results) -> None:

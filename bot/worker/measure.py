@@ -144,8 +144,8 @@ class _Verification:
 
         def read_windows() -> tuple[bool, str]:
             reading = WindowReading(runtime, self._task, reference, self._feed, self._report)
+            asked.append(own_weights.ask(runtime, reference, self._config))  # while it is loaded as it is recommended
             positions.extend(reading.positions())
-            asked.append(own_weights.ask(runtime, reference, self._config))
             return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
 
         self._checks.run("tokenizer", lambda: parity.tokenizer(runtime, reference, known))

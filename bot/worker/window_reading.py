@@ -5,7 +5,7 @@ known well enough. A deep reading stands for all files of a format, whose runtim
 the window that reaches farthest, and what else people set for the runtime.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,10 @@ class WindowReading:
         self._done = 0
 
     def positions(self) -> list[Positions]:
-        """Return the measurements of all windows that are read, each under each setting that it is read under."""
+        """Return the measurements of all windows that are read, each under each setting that it is read under.
+
+        Other settings come last, one after the other: a runtime may have to load the artifact anew for each.
+        """
         short = [w for w in self._windows if w["side"] == "short"]
         first = {w["kind"]: w for w in reversed(short) if w["kind"] != MIXED}
         at_once = [w for w in self._windows if w in first.values()]
@@ -47,38 +50,36 @@ class WindowReading:
             others = {}
         elif farthest not in at_once:
             at_once.append(farthest)
+        again = [(w, setting, run) for setting, run in others.items() for w in at_once if w is not farthest]
+        total = len(at_once) + len(again)
         expect(self._runtime, [w["ids"] for w in first.values()])
-        settings = {"": self._runtime.logits}
-        work = [(w, settings if w is farthest else {**settings, **others}) for w in at_once]
-        read = [p for window, how in work for p in self._read(window, how, len(work))]
+        read = [self._read(window, "", self._runtime.logits, total) for window in at_once]
         later = [w for w in short if w not in at_once]
         while later and not _is_enough(read):
-            read += self._read(later.pop(0), settings, len(self._windows))
+            read.append(self._read(later.pop(0), "", self._runtime.logits, len(self._windows) + len(again)))
+        read += [self._read(window, setting, run, self._done + len(again)) for window, setting, run in again]
         self._report.progress("measuring", self._done, self._done, "windows")
         return read
 
-    def _read(self, window: Json, settings: Mapping[str, Logits], total: int) -> Iterator[Positions]:
+    def _read(self, window: Json, setting: str, run: Logits, total: int) -> Positions:
         self._report.progress("measuring", self._done, total, "windows")
         hidden = np.load(Path(self._task.reference) / window["file"], mmap_mode="r", allow_pickle=False)
         expected: Iterable[Array] = self._head.parts(hidden)
-        if len(settings) > 1:
-            expected = list(expected)  # up to 410 MB: computing them takes longer than comparing
         at = np.asarray(window["scored"])
         text = [*window["ids"], window["following"]]
-        for setting, run in settings.items():
-            got = run(window["ids"], window["scored"])
-            kl, same, excess = distance.compare(expected, got, [text[i + 1] for i in at], threads=self._task.threads)
-            yield Positions(
-                window=window["file"],
-                side=window["side"],
-                kind=window["kind"],
-                setting=setting,
-                at=at,
-                kl=kl,
-                same=same,
-                excess=excess,
-            )
+        got = run(window["ids"], window["scored"])
+        kl, same, excess = distance.compare(expected, got, [text[i + 1] for i in at], threads=self._task.threads)
         self._done += 1
+        return Positions(
+            window=window["file"],
+            side=window["side"],
+            kind=window["kind"],
+            setting=setting,
+            at=at,
+            kl=kl,
+            same=same,
+            excess=excess,
+        )
 
 
 def _is_enough(read: Sequence[Positions]) -> bool:

@@ -48,11 +48,9 @@ class LlamaModel:
     """A GGUF file that llama.cpp has loaded, and its vocabulary.
 
     ``overrides`` are whole numbers of its metadata that are to be others (``--override-kv KEY=int:VALUE``).
-    ``repacked`` says whether weights are copied into an order that this processor multiplies faster, which llama.cpp
-    does unless it is told not to; without, they stay in the file's pages, which all models of it share.
     """
 
-    def __init__(self, file: Path, *, overrides: Mapping[str, int] | None = None, repacked: bool = True) -> None:
+    def __init__(self, file: Path, *, overrides: Mapping[str, int] | None = None) -> None:
         """Raise ValueError, with llama.cpp's own reason, when it cannot load the file."""
         import llama_cpp
 
@@ -60,7 +58,6 @@ class LlamaModel:
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = 0
-        params.use_extra_bufts = repacked
         changed = list((overrides or {}).items())
         array = (llama_cpp.llama_model_kv_override * (len(changed) + 1))()  # the last one, all zero, ends it
         for entry, (key, value) in zip(array, changed, strict=False):

@@ -3,7 +3,6 @@
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,13 @@ class Runtime:
     def __init__(self, file: Path, threads: int) -> None:
         self.name = f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
         kernels.use_best()
-        self._model, self._threads = LlamaModel(file), threads
-        self.other_settings: Mapping[str, Logits] = _other_settings(file, self._model, threads)
+        self._loaded, self._threads = _Loaded(file), threads
+        self.other_settings: Mapping[str, Logits] = _other_settings(self._loaded, threads)
+
+    @property
+    def _model(self) -> LlamaModel:
+        """The model, for what its overrides do not change."""
+        return self._loaded.model
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text: special tokens in it recognised, none added."""
@@ -64,17 +68,33 @@ class Runtime:
 
         llama.cpp runs 256 ids at a time, and computes the logits of the positions alone.
         """
-        return _read(self._model, self._threads, len(ids), ids, positions)
+        return _read(self._loaded.overridden({}), self._threads, len(ids), ids, positions)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
         """Continue with the likeliest tokens until one at which generating ends, which is left out."""
         new: list[int] = []
-        with closing(LlamaContext(self._model, len(ids) + max_new_tokens, self._threads)) as context:
+        model = self._loaded.overridden({})
+        with closing(LlamaContext(model, len(ids) + max_new_tokens, self._threads)) as context:
             row = context.run(ids, [len(ids) - 1])
-            while len(new) < max_new_tokens and not self._model.ends_generation(token := int(row[-1].argmax())):
+            while len(new) < max_new_tokens and not model.ends_generation(token := int(row[-1].argmax())):
                 new.append(token)
                 row = context.run([token], [0])
         return new
+
+
+class _Loaded:
+    """A file in memory: once, whatever it is loaded with."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._overrides = file, dict[str, int]()
+        self.model = LlamaModel(file)
+
+    def overridden(self, overrides: Mapping[str, int]) -> LlamaModel:
+        """Return the model, loaded with such overrides, which are taken while loading; free it as it was before."""
+        if overrides != self._overrides:
+            self.model.close()
+            self.model, self._overrides = LlamaModel(self._file, overrides=overrides), dict(overrides)
+        return self.model
 
 
 def _read(model: LlamaModel, threads: int, size: int, ids: Sequence[int], positions: Sequence[int]) -> Array:
@@ -82,26 +102,21 @@ def _read(model: LlamaModel, threads: int, size: int, ids: Sequence[int], positi
         return context.run(ids, positions)
 
 
-def _other_settings(file: Path, model: LlamaModel, threads: int) -> dict[str, Logits]:
+def _other_settings(loaded: _Loaded, threads: int) -> dict[str, Logits]:
     """Return what else people set for a model with LongRoPE: a context for long texts, which short ones get too."""
-    architecture = model.metadata("general.architecture")
+    architecture = loaded.model.metadata("general.architecture")
     key = f"{architecture}.rope.scaling.original_context_length"
-    switch = int(model.metadata(key) or 0)
-    longest = int(model.metadata(f"{architecture}.context_length") or 0)
+    switch = int(loaded.model.metadata(key) or 0)
+    longest = int(loaded.model.metadata(f"{architecture}.context_length") or 0)
     if not 0 < switch < longest:
         return {}
     past = switch + 1
 
     def with_long_factors(ids: Sequence[int], positions: Sequence[int]) -> Array:
-        return _read(model, threads, past, ids, positions)
-
-    @cache
-    def overridden() -> LlamaModel:
-        # The override is taken while loading. Weights that stay in the file's pages are not held twice.
-        return LlamaModel(file, overrides={key: longest}, repacked=False)
+        return _read(loaded.overridden({}), threads, past, ids, positions)
 
     def with_short_factors(ids: Sequence[int], positions: Sequence[int]) -> Array:
-        return _read(overridden(), threads, past, ids, positions)
+        return _read(loaded.overridden({key: longest}), threads, past, ids, positions)
 
     return {
         PAST_THE_SWITCH: with_long_factors,
