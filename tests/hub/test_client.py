@@ -91,6 +91,20 @@ def test_a_hub_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     close_session()
 
 
+def test_trusted_authorities_are_read_once_a_process(client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx2
+    from huggingface_hub import close_session
+
+    made: list[object] = []
+    make = httpx2.create_ssl_context
+    monkeypatch.setattr(httpx2, "create_ssl_context", lambda: made.append(None) or make())
+    session._certificates.cache_clear()
+    for _ in range(2):
+        close_session()  # the next request is made by another client
+        client.whoami()
+    assert len(made) == 1
+
+
 def test_offline_mode_is_named(client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubUnreachableError, match="HF_HUB_OFFLINE is set"):

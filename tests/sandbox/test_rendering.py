@@ -116,6 +116,27 @@ def test_a_template_that_loops_is_known_before_a_toolchain_is_entered(tmp_path: 
     assert not workspace.staged(release).exists()
 
 
+@POSIX
+@pytest.mark.process
+def test_a_template_is_rendered_once_for_its_limits_unless_it_passes_them(
+    tmp_path: Path, children: list[subprocess.Popen[bytes]]
+) -> None:
+    def model(name: str, template: str) -> Path:
+        config = json.dumps({"chat_template": template}).encode()
+        return models.write(tmp_path / name, models.files(tokenizer_config__json=config))
+
+    of_this_test = "{# a template of this test #}"
+    for name in ("original", "fine-tune"):
+        check_limits(model(name, of_this_test))
+    assert len(children) == 1
+    check_limits(model("another", of_this_test + "{{ messages }}"))
+    assert len(children) == 2
+    for _ in range(2):
+        with pytest.raises(ChatTemplateError):
+            check_limits(looping(tmp_path / f"looping-{len(children)}"))
+    assert len(children) == 4
+
+
 @pytest.mark.process
 def test_a_template_may_refuse_a_conversation(tmp_path: Path) -> None:
     config = json.dumps({"chat_template": "{{ raise_exception('never') }}"}).encode()
