@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -95,14 +96,13 @@ def test_trusted_authorities_are_read_once_a_process(client: Hub, monkeypatch: p
     import httpx2
     from huggingface_hub import close_session
 
-    made: list[object] = []
-    make = httpx2.create_ssl_context
-    monkeypatch.setattr(httpx2, "create_ssl_context", lambda: made.append(None) or make())
+    read = Mock(wraps=httpx2.create_ssl_context)
+    monkeypatch.setattr(httpx2, "create_ssl_context", read)
     session._certificates.cache_clear()
     for _ in range(2):
         close_session()  # the next request is made by another client
         client.whoami()
-    assert len(made) == 1
+    assert read.call_count == 1
 
 
 def test_offline_mode_is_named(client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
