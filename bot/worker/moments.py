@@ -13,7 +13,7 @@ multiplied with the same share them.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,13 @@ class Moments:
         self.sha256: str = index["sha256"]  #: of all that the folder holds
         self._inputs: dict[str, tuple[str, ...]] = {name: tuple(files) for name, files in index["inputs"].items()}
         self._factors = lru_cache(maxsize=1)(self._read)  # matrices come one after the other
+
+    def __contains__(self, matrix: str) -> bool:
+        return matrix in self._inputs
+
+    def blocks_of(self, matrix: str) -> Iterator[Array]:
+        """Yield the moments of a matrix that is known, block by block of its columns."""
+        return (np.load(self._folder / name, allow_pickle=False) for name in self._inputs[matrix])
 
     def factors(self, matrix: str, columns: int) -> Sequence[Factor]:
         """Return the factors of a matrix's columns, block by block; of one that is not known, those of no knowledge."""

@@ -31,7 +31,7 @@ DAMPING = 0.01  # of the mean of the diagonal, which is added to it: moments of 
 _STEP = 64  # columns after which errors are handed on by one product, and the length of each sum
 _SHARES = (1.0, 1.05, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65)  # of a group's range that its levels span
 _SMALL = 1e-35  # a scale of which there is no inverse in float32
-_PART = 1 << 20  # weights solved together: 4 MiB of each array
+PART = 1 << 20  #: weights solved together: 4 MiB of each array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def solve(rows: Array, factors: Sequence[Factor], grid: Grid, run: Run = map) ->
     ``factors`` are those of its columns, block by block; each is of whole groups. Plain rounding gives each weight the
     nearest of the levels that span its group. ``run`` works on some rows after the others, and may do so in threads.
     """
-    step = max(_PART // rows.shape[1], 1)
+    step = max(PART // rows.shape[1], 1)
     parts = [rows[first : first + step] for first in range(0, len(rows), step)]
     return _joined(list(run(lambda part: _solved(part, factors, grid), parts)), axis=0)
 
@@ -148,7 +148,7 @@ def _joined(parts: Sequence[Solved], axis: int) -> Solved:
 
 def _better(block: Array, known: Factor, grid: Grid) -> Solved:
     """Return of each row what has the smaller weighted error: rounded with compensation, or plainly."""
-    plain, searched = (_nearest(block, *s, grid) for s in (_plain(block, grid), search(block, known.weights, grid)))
+    plain, searched = plainly(block, grid), _nearest(block, *search(block, known.weights, grid), grid)
     if not known.shares.size:
         codes, error = searched.codes, _error(block - searched.values, known)
     else:
@@ -289,13 +289,13 @@ class _Search:
         return np.einsum("...i,...i->...", values, np.broadcast_to(weights, values.shape))[..., None]
 
 
-def _plain(block: Array, grid: Grid) -> tuple[Array, Array]:
-    """Return the scales and offsets, of shape (rows, groups), whose levels span each group."""
+def plainly(block: Array, grid: Grid) -> Solved:
+    """Return rows rounded plainly: to the nearest of the levels that span each group."""
     groups = block.reshape(len(block), -1, grid.group)
     least, most = groups.min(axis=-1), groups.max(axis=-1)
     scale, zero = _levels(least, most, grid)
     scale = grid.stored(scale)
-    return scale, grid.stored(least) if grid.offsets == "free" else -(scale * zero)
+    return _nearest(block, scale, grid.stored(least) if grid.offsets == "free" else -(scale * zero), grid)
 
 
 def _levels(least: Array, most: Array, grid: Grid) -> tuple[Array, Array]:

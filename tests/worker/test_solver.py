@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import bot
 from bot.worker import solver
 from bot.worker.rounding import bfloat16, float16
-from bot.worker.solver import DAMPING, Factor, Grid, Solved, factor, solve, unknown
+from bot.worker.solver import DAMPING, Factor, Grid, Solved, factor, plainly, solve, unknown
 
 Array = Any
 
@@ -49,11 +49,6 @@ def errors(rows: Array, solved: Solved, of_inputs: Array) -> Array:
     damped += DAMPING * np.eye(len(damped))
     off = rows.astype(np.float64) - solved.values
     return np.einsum("ri,ij,rj->r", off, damped, off)
-
-
-def plainly(rows: Array, grid: Grid) -> Solved:
-    """Rounded plainly: the nearest of the levels that span each group."""
-    return solver._nearest(rows, *solver._plain(rows, grid), grid)
 
 
 @_OF_ALL

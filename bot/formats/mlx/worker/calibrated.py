@@ -17,7 +17,8 @@ def quantized(solver: SolverAtWork, matrix: str, rows: Array, group: int, bits: 
 
     stored = {mx.bfloat16: bfloat16, mx.float16: float16}.get(rows.dtype, np.float32)
     grid = Grid(bits=bits, group=group, offsets="free", stored=stored)
-    found = solver.solve(matrix, np.asarray(rows.astype(mx.float32)), grid)
+    found, rounded = solver.solve(matrix, np.asarray(rows.astype(mx.float32)), grid)
+    solver.take(rounded)
     scales, biases = (mx.array(a).astype(rows.dtype) for a in (found.scales, found.offsets))
     return mx.array(packed(found.codes, bits)), scales, biases
 

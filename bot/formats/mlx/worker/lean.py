@@ -20,7 +20,7 @@ from bot.formats.mlx.worker.reading import Parameter
 from bot.formats.mlx.worker.writing import Output, Recipe, write
 from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
-from bot.worker.calibrated import Solver, solver_of
+from bot.worker.calibrated import Solver, at_work_on, solver_of
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import Foreseen, Reporter, error_line
@@ -47,11 +47,8 @@ class _Plan:
         """Open the files, new ones or those of a build that was killed. A calibrated target takes the ``solver``."""
         folder = Path(self.target.partial) if self.target.partial else scratch / self.target.variant.short_name
         recipe: dict[str, Json] = {"cast": self.recipe.cast, "quantized": dict(self.recipe.quantized)}
-        at_work = None
-        if self.target.variant.is_calibrated:
-            if solver is None:
-                raise ValueError(f"{self.target.variant.name} is calibrated, and its task has no moments")
-            at_work = solver.at(folder)
+        at_work = at_work_on(self.target.variant, solver, folder)
+        if at_work is not None:
             recipe["moments"] = at_work.moments
         files = {}
         for name, header in self.layout.headers.items():
