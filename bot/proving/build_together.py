@@ -10,14 +10,15 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
+from bot.building import moments
 from bot.building.release_at_hand import AtHand, at_hand
 from bot.context import Context
-from bot.errors import DiskTooSmallError, PhiBotError, SourceError
+from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, SourceError
 from bot.formats import recipes
 from bot.machines.estimate_models import expected
 from bot.progress import Together
 from bot.proving.build_job import build_job, partial_report
-from bot.proving.job_disk import disk_to_come, is_left
+from bot.proving.job_disk import disk_to_come, left_of
 from bot.records.artifacts import Report
 from bot.records.failures import interruption
 from bot.records.plans import Job
@@ -50,8 +51,10 @@ def _build(jobs: Sequence[Job], context: Context) -> Built:
         with ExitStack() as stack:
             given = stack.enter_context(at_hand(release, context, streamed=True))
             stream, ending = given.stream, Ending()
-            jobs = list(_in_memory(jobs, given))
-            if stream is None or len(jobs) < 2:  # somebody has fetched it meanwhile
+            if stream is None:  # somebody has fetched it meanwhile
+                return {}
+            jobs = list(_in_memory(_calibrated(jobs, given, context), given))
+            if len(jobs) < 2:
                 return {}
             display.say(f"The weights of {release.label} stream, once for all of {', '.join(j.format for j in jobs)}")
             names = ", ".join(v.variant.name for job in jobs for v in job.variants)
@@ -91,13 +94,29 @@ def _build_one(job: Job, given: AtHand, context: Context) -> Report | SourceErro
 def _can_share(job: Job, context: Context) -> bool:
     if any(recipes.needs_matrix(v.variant) or recipes.is_tried(v.variant) for v in job.variants):
         return False  # measuring a matrix is one more worker, in the middle of the job
-    if not is_left(job, context.workspace):
+    if not left_of(job, context.workspace):
         return False
     try:
         ensure(job.format, context.display)
     except PhiBotError:
         return False
     return True
+
+
+def _calibrated(jobs: Sequence[Job], given: AtHand, context: Context) -> Sequence[Job]:
+    """Return the jobs that find all the second moments they need: these are collected now, by a worker of its own.
+
+    Inside a job it would be one more reader in the middle, and of several jobs all but one would wait for its end. What
+    comes stays for them meanwhile, until the disk is full, and then nothing more comes for the one that they wait for.
+    """
+    needing = [job for job in jobs if any(v.variant.is_calibrated for v in left_of(job, context.workspace))]
+    if not needing:
+        return jobs
+    try:
+        moments.moments(jobs[0].release, given, context)
+    except (BuildError, NotFiniteError, WholeSourceError):
+        return [job for job in jobs if job not in needing]  # each for itself says what is wrong
+    return jobs
 
 
 def _disk_does(jobs: Sequence[Job], context: Context) -> bool:

@@ -65,7 +65,7 @@ def _need_disk_streamed(job: Job, least: int, context: Context) -> None:
 def need_disk(job: Job, workspace: Workspace, source_bytes: int) -> None:
     """Raise DiskTooSmallError unless there is room for what is made and for so much of the source."""
     needed = disk_to_come(job, workspace) + source_bytes
-    if is_left(job, workspace):
+    if left_of(job, workspace):
         workspace.need_disk(needed, f"Building {len(job.variants)} {job.format} variants of {job.release.label}")
 
 
@@ -74,9 +74,9 @@ def disk_to_come(job: Job, workspace: Workspace) -> int:
     return job.estimate.output + job.estimate.disk - _whole_already(job, workspace)
 
 
-def is_left(job: Job, workspace: Workspace) -> bool:
-    """Say whether anything of a job is to be built."""
-    return any(not workspace.has(folder_of(v, job.release, workspace)) for v in job.variants)
+def left_of(job: Job, workspace: Workspace) -> list[PlannedVariant]:
+    """Return what of a job is to be built."""
+    return [v for v in job.variants if not workspace.has(folder_of(v, job.release, workspace))]
 
 
 def _whole_already(job: Job, workspace: Workspace) -> int:

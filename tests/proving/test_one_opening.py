@@ -1,7 +1,7 @@
 """A release that streams is read three times at most: by all builds, for the reference, and by all verifications."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +14,13 @@ from bot.building.streams import WeightStream
 from bot.config import Config
 from bot.context import Context
 from bot.errors import BuildError
+from bot.formats.recipes import with_calibration
 from bot.hub import client
 from bot.localhub import serve
 from bot.progress import Silent
 from bot.proving import verify_artifact
 from bot.proving.prove import prove_all
-from bot.records.artifacts import Artifact
+from bot.records.artifacts import Artifact, Variant
 from bot.records.plans import Job
 from bot.steps.build import build_all
 from bot.steps.plan import plan_releases
@@ -30,7 +31,9 @@ from tests.e2e.world import MODEL
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
 
-DEFAULT = [v.name for v in catalogue.select(["default"])]
+DEFAULT_ROWS = catalogue.select(["default"])
+DEFAULT = [v.name for v in DEFAULT_ROWS]
+CALIBRATED = [with_calibration(catalogue.all_variants()[name]) for name in ("mlx/4bit", "onnx/cpu-int4")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +55,8 @@ class Place:
 
 
 @pytest.fixture
-def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Place]]:
-    """Make a place: a working folder of its own beside a Hub that has the sample."""
+def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Place]]:
+    """Make a place: a working folder of its own beside a Hub that has the sample. By itself for the default rows."""
     streams: list[WeightStream] = []
 
     class Counted(WeightStream):
@@ -70,9 +73,9 @@ def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
             hub.commit(MODEL, files=files, parent=None, message="Release", task=task)
         release = Reader(hub=hub).named(MODEL)
 
-        def made() -> Place:
+        def made(variants: Sequence[Variant] = DEFAULT_ROWS) -> Place:
             workspace = Workspace(root=tmp_path / "work")
-            jobs = plan_releases([release], catalogue.select(["default"])).jobs
+            jobs = plan_releases([release], variants).jobs
             return Place(
                 context=Context(config=Config(), workspace=workspace, hub=hub, display=Silent()),
                 jobs=tuple(replace(job, source="streamed") for job in jobs),
@@ -83,7 +86,7 @@ def place(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def test_the_default_set_is_proven_in_three_reads_as_if_its_source_were_kept(
-    place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = place()
     proven: list[Artifact] = []
@@ -121,14 +124,43 @@ def test_the_default_set_is_proven_in_three_reads_as_if_its_source_were_kept(
         assert other.evidence.distances == one.evidence.distances
 
 
-def test_a_format_that_fails_holds_up_no_other(place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> None:
-    here, start = place(), subprocess.Popen
+def let_fail(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the workers of a module end as soon as they begin."""
+    start = subprocess.Popen
 
     def failing(command: list[str], **rest: Any) -> Any:
-        wrong = ["mlx" if "mlx.worker" in str(part) else part for part in command]
-        return start(wrong, **rest)
+        return start(["nothing" if module in str(part) else part for part in command], **rest)
 
     monkeypatch.setattr(subprocess, "Popen", failing)
+
+
+@pytest.mark.timeout(300)
+def test_formats_that_are_calibrated_do_not_wait_for_each_other(place: Callable[..., Place]) -> None:
+    """What their matrices are multiplied with is collected before both read what they build from."""
+    here = place(CALIBRATED)
+    built = build_all(here.jobs, here.context)
+    assert built.failures == ()
+    assert sorted(a.build.variant.name for a in built.artifacts) == [v.name for v in CALIBRATED]
+    assert {a.build.calibration for a in built.artifacts} != {None}
+    assert here.read <= 2.0
+
+
+@pytest.mark.timeout(300)
+def test_each_format_says_for_itself_that_it_cannot_be_calibrated(
+    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place([*CALIBRATED, catalogue.all_variants()["onnx/cpu-int8"]])
+    let_fail("bot.worker.collect", monkeypatch)
+    built = build_all(here.jobs, here.context)
+    assert sorted((f.variant, f.exit_code) for f in built.failures) == [
+        (v.name, BuildError.exit_code) for v in CALIBRATED
+    ]
+    assert [a.build.variant.name for a in built.artifacts] == ["onnx/cpu-int8"]
+
+
+def test_a_format_that_fails_holds_up_no_other(place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = place()
+    let_fail("mlx.worker", monkeypatch)
     built = build_all(here.jobs, here.context)
     assert [(f.variant, f.exit_code) for f in built.failures] == [("mlx/4bit", BuildError.exit_code)]
     assert sorted(a.build.variant.name for a in built.artifacts) == sorted({*DEFAULT} - {"mlx/4bit"})
