@@ -37,6 +37,7 @@ _OUTLIER = 14  # times a part's largest weight: 4 bits that span a row with such
 _COARSE = 3  # ... and 2 bits
 _VECTOR_ERROR = 0.02  # norms and biases are stored in 16 or 32 bits
 _AT_ONCE = 1 << 22  # weights compared at once: 16 MiB of each array
+TIED_OUTPUT = "lm_head.weight"  #: what an output matrix is called that was solved beside an embedding that was not
 _NOT_WEIGHTS = ("rotary_emb.inv_freq",)  # computed, and in some checkpoints all the same
 
 
@@ -112,7 +113,7 @@ def compare(
             missing.discard(name)
             count += 1
     if tied:
-        missing.discard("lm_head.weight")
+        missing.discard(TIED_OUTPUT)
     if missing:
         raise UnfaithfulError(f"{min(missing)} of the source is not in the artifact")
     return Fidelity(tensors=count, largest_error=worst, largest_error_in=worst_name)
@@ -133,8 +134,9 @@ def _errors(
         want = source.read(name, first, first + len(got), room)
         here = Rows.of(got, want, group.nearest or _PART)
         energy, errors = energy + here.sum("energy"), errors + here.sum("error")
-        nearest = group.nearest > 0 and name not in solved
-        if name in solved:
+        wanted = solved.get(TIED_OUTPUT if group.output else name)
+        nearest = group.nearest > 0 and wanted is None
+        if wanted is not None:
             values.update(np.ascontiguousarray(got))
         if len(shape) > 1:
             _check_parts(name, first, here, nearest=nearest)
@@ -144,7 +146,7 @@ def _errors(
             error = float(np.sqrt(errors / (energy or 1.0)))
             if len(shape) == 1 and not error <= _VECTOR_ERROR:
                 raise UnfaithfulError(f"{name} is {error:.2g} of its size away from the source's")
-            if name in solved and values.hexdigest() != solved[name]:
+            if wanted is not None and values.hexdigest() != wanted:
                 raise UnfaithfulError(f"{name} is not what it was rounded to when it was built")
             yield name, error
             energy = errors = 0.0

@@ -68,8 +68,10 @@ def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:
 
 def test_rows_whose_format_can_do_it_are_calibrated_where_that_is_configured() -> None:
     rows = configured(ROWS.values(), "never", "calibrated")
-    assert {v.name for v in rows if v.is_calibrated} == {"mlx/4bit"}
-    assert [v for v in rows if not v.is_calibrated] == [v for v in ROWS.values() if v.name != "mlx/4bit"]
+    of_onnx = {f"onnx/{name}-int4" for name in ("cpu", "cuda", "dml", "webgpu")} | {"onnx/cpu-int4-mixed"}
+    assert {v.name for v in rows if v.is_calibrated} == {"mlx/4bit"} | of_onnx
+    others = [v for v in rows if not v.is_calibrated]
+    assert others == [v for v in ROWS.values() if v.name in {other.name for other in others}]
     assert configured(ROWS.values(), "never", "plain") == tuple(ROWS.values())
     assert configured(rows, "never", "calibrated") == rows
 

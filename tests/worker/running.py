@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -271,6 +272,32 @@ def measure_importance(toolchain: Toolchain, model: Path, out: Path, text: str |
 
 def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path, reference: Path, log: Path) -> Json:
     """Verify an artifact that was built from a source; return what the worker measured."""
+    return _verified(toolchain, artifact, variant, source, reference, log)
+
+
+def wrong_weights(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path, folder: Path) -> str:
+    """Compare the weights of an artifact with its source's; return what is wrong with them, or "".
+
+    No reference is needed for that, but for what the output matrix is called.
+    """
+    folder.mkdir()
+    tied = json.loads((source / "config.json").read_text()).get("tie_word_embeddings", False)
+    head = {"weight": "model.embed_tokens.weight" if tied else "lm_head.weight"}
+    (folder / "reference.json").write_text(json.dumps({"head": head}))
+    measured = _verified(toolchain, artifact, variant, source, folder, folder / "log", part="weights")
+    assert [c["name"] for c in measured["checks"]] == ["weights"]
+    return failures(measured).get("weights", "")
+
+
+def _verified(
+    toolchain: Toolchain,
+    artifact: Path,
+    variant: Variant,
+    source: Path,
+    reference: Path,
+    log: Path,
+    part: Literal["all", "weights"] = "all",
+) -> Json:
     config = json.loads((source / "config.json").read_text())
     task = VerifyTask(
         artifact=str(artifact),
@@ -280,6 +307,7 @@ def measure(toolchain: Toolchain, artifact: Path, variant: Variant, source: Path
         threads=2,
         read_differently=tuple(all_formats()[variant.format].read_differently(config)),
         solved=str(solved_beside(artifact)) if solved_beside(artifact).exists() else "",
+        part=part,
     )
     return run_worker(
         warm(toolchain), worker_module(toolchain.name), "verify", task, Supervision(log=log, on_event=lambda _: None)

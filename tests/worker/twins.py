@@ -104,8 +104,11 @@ def run_with(
     *,
     threads: int = 2,
     stock: bool = False,
+    fails: bool = False,
 ) -> Ran:
     """Run a worker in which some code was run first, as ``run_build`` runs others; ``built.events`` stay as they are.
+
+    One that ``fails`` ends with an error, as its last event says.
 
     Nothing is measured for variants that are built with an importance matrix: the change has to give them one.
     """
@@ -120,8 +123,8 @@ def run_with(
         text=True,
         env=child_environment(str(folder)),
     )
-    assert done.returncode in (0, -9), done.stderr
     events: list[Json] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == (1 if fails else 0) or done.returncode == -9, done.stderr
     return Ran(folders=built.folders, events=events, killed=done.returncode == -9, printed=done.stderr)
 
 

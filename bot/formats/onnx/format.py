@@ -24,7 +24,7 @@ class Onnx:
     packages = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers", "torch")
     suffixes = (".onnx", ".onnx.data", ".json", ".jinja", ".txt", ".model")
     importance = None
-    calibrated = ()
+    calibrated = ("int4",)
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why onnxruntime-genai's builder cannot build this, or return None if it can."""

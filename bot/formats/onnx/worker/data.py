@@ -18,7 +18,8 @@ import torch
 
 from bot.formats.onnx.worker.addresses import DTYPES, StoredRows
 from bot.formats.onnx.worker.heap import keep_for_the_next_chunk
-from bot.formats.onnx.worker.recipes import InitializerRecipe, Promised
+from bot.formats.onnx.worker.recipes import InitializerRecipe, Promised, Quantized, Solving
+from bot.worker.calibrated import RoundedRows, SolverAtWork
 from bot.worker.growing import GrowingFile
 from bot.worker.mapped import Mapped
 from bot.worker.order import stretches_in_order
@@ -42,11 +43,15 @@ def recipe_of(placed: PlacedInitializer) -> InitializerRecipe | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """The data file of a graph: its initializers one after the other, and where it grows and ends up."""
+    """The data file of a graph: its initializers one after the other, and where it grows and ends up.
+
+    What is quantized of a calibrated one is solved, where ``solver`` knows what it is multiplied with.
+    """
 
     initializers: tuple[PlacedInitializer, ...]
     folder: Path
     target: Path
+    solver: SolverAtWork | None = None
 
     @property
     def size(self) -> int:
@@ -64,25 +69,49 @@ class _Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunk:
-    """Rows of a stored tensor, and what becomes of them: rows from ``first`` on of what ``recipe`` makes."""
+    """Rows of a stored tensor, and what becomes of them: rows from ``first`` on of what ``recipe`` makes.
+
+    ``solving`` makes it instead, if anything does.
+    """
 
     rows: StoredRows
     first: int
     recipe: InitializerRecipe
     begins: tuple[int, ...]
     file: "_Open"
+    solving: Solving | None
 
 
 class _Open:
     """A data file while it grows. Several threads put bytes into the stretch that it is at."""
 
     def __init__(self, file: DataFile) -> None:
-        plan = [[p.tensor.name, p.tensor.dtype.name, p.begin, p.end] for p in file.initializers]
-        self.target = file.target
+        plan: Any = [[p.tensor.name, p.tensor.dtype.name, p.begin, p.end] for p in file.initializers]
+        self.target, self.solver = file.target, file.solver
+        if self.solver is not None:
+            plan = {"initializers": plan, "moments": self.solver.moments}
         self.growing = GrowingFile(file.folder, file.target.name, plan)
+        if self.solver is not None:
+            self.solver.done = self.growing.state or {}
         self.rest = list(_stretches([p for p in file.initializers if p.begin >= self.growing.start]))
         self._lock = threading.Lock()
         self._fd = self.growing.fileno()
+
+    def solving(self, recipe: InitializerRecipe, name: str) -> Solving | None:
+        """Return what solves rows of a stored matrix; None where they are made as in a plain file."""
+        if self.solver is None or not isinstance(recipe, Quantized) or not recipe.levels.fit(recipe.matrix.columns):
+            return None
+        return Solving(quantized=recipe, solver=self.solver) if name in self.solver.known else None
+
+    def mark(self, size: int) -> None:
+        """Say that the stretch of so many bytes is whole, and what was solved in it."""
+        state = None
+        if self.solver is not None:
+            for name in self.solver.begun:
+                self.solver.finish(name)
+            state = dict(self.solver.done)
+        self.growing.wrote(size)
+        self.growing.mark(state)
 
     def put(self, begin: int, data: Any) -> None:
         """Write bytes at a place that lies behind all that is whole."""
@@ -119,8 +148,7 @@ def write(
                 _fill(now, mapped, pool)
             for one, stretch in now:
                 size = stretch.initializers[-1].end - stretch.initializers[0].begin
-                one.growing.wrote(size)
-                one.growing.mark()
+                one.mark(size)
                 done += size
             progress(done, total)
         return {grown.target: grown.growing.finish(grown.target) for grown in opened}
@@ -152,23 +180,36 @@ def _fill(stretches: Sequence[tuple[_Open, _Stretch]], mapped: Mapped, pool: Thr
                 chunks += _chunks(recipe, tuple(p.begin for p in placed), file)
     chunks.sort(key=lambda c: (c.rows.name, c.rows.begin))
     for window in _windows(chunks, mapped):
-        list(pool.map(lambda chunk: _make(chunk, mapped), window))
+        _write_window(window, mapped, pool)
         name = window[0].rows.name
         row = mapped.stored[name].size // mapped.stored[name].shape[0]
         mapped.drop(name, window[0].rows.begin * row, max(chunk.rows.end for chunk in window) * row)
 
 
+def _write_window(window: Sequence[_Chunk], mapped: Mapped, pool: ThreadPoolExecutor) -> None:
+    """Write chunks, all of the same stored tensor and in the order of its rows."""
+    for chunk in window:
+        if chunk.solving is not None:
+            chunk.solving.prepare(chunk.rows.name)
+    for chunk, rounded in zip(window, pool.map(lambda chunk: _make(chunk, mapped), window), strict=True):
+        if chunk.solving is not None and rounded is not None:
+            chunk.solving.take(rounded)
+
+
 def _chunks(recipe: InitializerRecipe, begins: tuple[int, ...], file: _Open) -> Iterator[_Chunk]:
     first = 0
     for part in recipe.matrix.parts:
-        for begin in range(part.begin, part.end, recipe.rows_at_once):
-            end = min(begin + recipe.rows_at_once, part.end)
+        solving = file.solving(recipe, part.name)
+        step = (solving or recipe).rows_at_once
+        for begin in range(part.begin, part.end, step):
+            end = min(begin + step, part.end)
             yield _Chunk(
                 rows=StoredRows(name=part.name, begin=begin, end=end),
                 first=first,
                 recipe=recipe,
                 begins=begins,
                 file=file,
+                solving=solving,
             )
             first += end - begin
 
@@ -184,11 +225,18 @@ def _windows(chunks: Sequence[_Chunk], mapped: Mapped) -> Iterator[list[_Chunk]]
         yield list(group)
 
 
-def _make(chunk: _Chunk, mapped: Mapped) -> None:
+def _make(chunk: _Chunk, mapped: Mapped) -> RoundedRows | None:
+    """Put what becomes of a chunk into its file; return it if it was solved."""
     matrix, stored = chunk.recipe.matrix, mapped.stored[chunk.rows.name]
     dtype = DTYPES[stored.dtype]
     row = matrix.columns * dtype.itemsize
     data = mapped.view(chunk.rows.name)[chunk.rows.begin * row : chunk.rows.end * row]
     values = torch.frombuffer(data, dtype=dtype).view(-1, matrix.columns).to(matrix.loaded)
-    for part, offset, made in chunk.recipe.made(values, chunk.first):
+    rounded = None
+    if chunk.solving is None:
+        arrays = chunk.recipe.made(values, chunk.first)
+    else:
+        arrays, rounded = chunk.solving.made(chunk.rows.name, values, chunk.first)
+    for part, offset, made in arrays:
         chunk.file.put(chunk.begins[part] + offset, made)
+    return rounded

@@ -16,12 +16,15 @@ from onnx_ir.tensor_adapters import to_torch_dtype
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bot.formats.onnx.worker.addresses import DTYPES, Addresses
+from bot.formats.onnx.worker.calibrated import Levels
 from bot.formats.onnx.worker.quantizers import Quantizer, default, k_quant
 from bot.formats.onnx.worker.recipes import Cast, InitializerRecipe, Promised, Quantized
 from bot.worker.fast import NotCovered
 from bot.worker.mapped import Mapped
 
 Tensor = Any  # neither torch nor onnx_ir is installed where mypy runs
+
+_EMBEDDING = "model.embed_tokens.weight"
 
 ARCHITECTURES = ("PhiForCausalLM", "Phi3ForCausalLM")  #: whose weights the builder only slices, joins and transposes
 
@@ -116,7 +119,7 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
 
         So the rewriting is its own in every detail, and there is next to nothing to quantize.
         """
-        quantizer = _method(self)
+        method = _method(self)
         promised: dict[str, Promised] = {}
         for name, value in self.model.graph.initializers.items():
             if isinstance(value.const_value, Promised):
@@ -129,7 +132,7 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
             if node.op_type == "MatMulNBits":
                 bits = node.attributes["bits"].as_int()
                 weight = promised.pop(weights[node.name.removesuffix(f"_Q{bits}")])
-                _promise(node, weight.recipe, quantizer(bits))
+                _promise(node, weight.recipe, *method(bits))
         for name, weight in promised.items():
             if name not in model.graph.initializers:
                 raise NotCovered(f"it quantizes {name} in another way")
@@ -141,9 +144,15 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
     return to_nbits
 
 
-def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer) -> None:
+def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer, levels: Levels) -> None:
     """Give a quantized node the sizes of its true weight, and initializers that are still to be made."""
-    recipe = Quantized(matrix=weight.matrix, dtype=weight.dtype, quantizer=quantizer)
+    recipe = Quantized(
+        matrix=weight.matrix,
+        dtype=weight.dtype,
+        quantizer=quantizer,
+        levels=levels,
+        tied=weight.matrix.names == (_EMBEDDING,),  # of which MatMulNBits has the output matrix alone
+    )
     for key, size in (("K", weight.matrix.columns), ("N", weight.matrix.rows)):
         node.attributes[key] = onnx_ir.AttrInt64(key, size)
     shapes = recipe.shapes()
@@ -155,8 +164,8 @@ def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer) -> None
         value.const_value = Promised(recipe, part, onnx_ir.DataType.from_numpy(dtype), shape, value.name)
 
 
-def _method(model: Any) -> Callable[[int], Quantizer]:
-    """Return what gives the quantizer for a number of bits. Raises NotCovered for methods that are not ours."""
+def _method(model: Any) -> Callable[[int], tuple[Quantizer, Levels]]:
+    """Return what gives quantizer and levels for a number of bits. Raises NotCovered for methods that are not ours."""
     attributes = model.quant_attrs
     block, symmetric = attributes["matmul_block_size"], attributes["is_symmetric"]
     if attributes["use_qdq"] or "MatMul" not in attributes["op_types_to_quantize"]:
@@ -166,13 +175,16 @@ def _method(model: Any) -> Callable[[int], Quantizer]:
     if model.io_dtype == onnx_ir.DataType.BFLOAT16:
         raise NotCovered("its scales are in bfloat16")
     if model.quantization_algo == "default":
-        return lambda bits: default(bits, block, symmetric=symmetric)
+        return lambda bits: (
+            default(bits, block, symmetric=symmetric),
+            Levels(bits=bits, block=block, zero_points=not symmetric),
+        )
     if model.quantization_algo == "k_quant":
-        return lambda bits: k_quant(bits, block)
+        return lambda bits: (k_quant(bits, block), Levels(bits=bits, block=block, zero_points=True))
     if model.quantization_algo == "rtn":
         raise NotCovered("it quantizes with rtn")
-    own: Callable[[int], Quantizer] = model.make_algo_config(model.quantization_algo)  # raises, and says why
-    return own
+    model.make_algo_config(model.quantization_algo)  # raises, and says why
+    raise NotCovered(f"it quantizes with {model.quantization_algo}")
 
 
 _REPLACEMENTS: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {

@@ -7,6 +7,7 @@ import gc
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +18,7 @@ import onnx_ir
 from bot.formats.onnx.worker import data, graph
 from bot.formats.onnx.worker.builder import empty, extra_options, read_config, run_builder, saving
 from bot.records.tasks import BuildTask, Target
+from bot.worker.calibrated import at_work_on, solver_with
 from bot.worker.disk import disk_full
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
@@ -59,10 +61,12 @@ def build(
     files: list[data.DataFile] = []
     made: list[Target] = []
     failures: list[tuple[Target, str]] = []
+    solver = solver_with(task, map)  # a chunk of rows has a thread of its own anyway
     try:
         for target in task.targets:
             try:
-                files.append(_graph(task, source, target, mapped, stop, report))
+                at_work = at_work_on(target.variant, solver)
+                files.append(replace(_graph(task, source, target, mapped, stop, report), solver=at_work))
                 made.append(target)
             except (Foreseen, NotCovered):
                 raise
@@ -78,7 +82,8 @@ def build(
         for target in task.targets:
             empty(target)
         raise
-    report.built_together(made, hashed)
+    solved = {t.variant.name: f.solver.done for t, f in zip(made, files, strict=True) if f.solver is not None}
+    report.built_together(made, hashed, solved)
 
 
 def _require_covered(task: BuildTask, source: Path) -> None:

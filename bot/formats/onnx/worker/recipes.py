@@ -1,6 +1,6 @@
 """How an initializer's bytes come from rows of the checkpoint: cast, or quantized. Each knows its shapes beforehand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,8 +8,13 @@ import numpy as np
 import onnx_ir
 import torch
 
+from bot.formats.onnx.worker import calibrated
 from bot.formats.onnx.worker.addresses import StoredMatrix
+from bot.formats.onnx.worker.calibrated import Levels
 from bot.formats.onnx.worker.quantizers import Quantizer
+from bot.worker.calibrated import RoundedRows, SolverAtWork
+from bot.worker.solver import PART
+from bot.worker.weights import TIED_OUTPUT
 
 Tensor = Any  # neither torch nor onnx_ir is installed where mypy runs
 
@@ -67,11 +72,16 @@ class Cast:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantized:
-    """The results of a quantizer on weights that were first cast to ``dtype``."""
+    """The results of a quantizer on weights that were first cast to ``dtype``, or of a solver on the same levels.
+
+    ``tied`` says that this is the output matrix, of a model whose embedding is the same tensor and kept as it is.
+    """
 
     matrix: StoredMatrix
     dtype: Any
     quantizer: Quantizer
+    levels: Levels
+    tied: bool = False
 
     @property
     def rows_at_once(self) -> int:
@@ -80,13 +90,39 @@ class Quantized:
 
     def made(self, rows: Tensor, first: int) -> Iterator[tuple[int, int, Any]]:
         """See Recipe."""
-        for part, array in enumerate(self.quantizer(rows.to(self.dtype))):
-            yield part, first * (array.nbytes // len(rows)), np.ascontiguousarray(array)
+        return _placed(self.quantizer(rows.to(self.dtype)), first)
 
     def shapes(self) -> list[tuple[tuple[int, ...], Any]]:
         """Return the shape and the type of each array that the whole matrix gives: two rows tell them."""
         arrays = self.quantizer(torch.ones(2, self.matrix.columns, dtype=self.dtype))
         return [((self.matrix.rows, *a.shape[1:]), a.dtype) for a in arrays]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solving:
+    """What a solver makes of a matrix in the place of its quantizer, on the same levels."""
+
+    quantized: Quantized
+    solver: SolverAtWork
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows ``made`` takes at a time: an even number, too."""
+        return max(2, PART // self.quantized.matrix.columns & ~1)
+
+    def prepare(self, stored: str) -> None:
+        """Have ready what ``made`` takes for rows of a stored matrix, before several threads ask for it."""
+        self.solver.prepare(stored, self.quantized.matrix.columns)
+
+    def made(self, stored: str, rows: Tensor, first: int) -> tuple[Iterator[tuple[int, int, Any]], RoundedRows]:
+        """Solve rows of a stored matrix, in this thread. The first is what InitializerRecipe.made yields."""
+        levels, scales = self.quantized.levels, torch.empty(0, dtype=self.quantized.dtype).numpy().dtype
+        found, rounded = self.solver.solve(stored, rows.float().numpy(), levels.grid(scales))
+        return _placed(calibrated.arrays(found, levels, scales), first), rounded
+
+    def take(self, rows: RoundedRows) -> None:
+        """Take the next rows of a matrix into account."""
+        self.solver.take(rows, TIED_OUTPUT if self.quantized.tied else "")
 
 
 class Promised(onnx_ir.LazyTensor):  # type: ignore[misc]
@@ -100,6 +136,12 @@ class Promised(onnx_ir.LazyTensor):  # type: ignore[misc]
 
     def _refuse(self) -> Any:
         raise RuntimeError(f"the weights of {self.name} were asked for while the graph was made")
+
+
+def _placed(arrays: Sequence[Any], first: int) -> Iterator[tuple[int, int, Any]]:
+    """Yield which array it is, the place of its bytes where its first row is row ``first``, and the bytes."""
+    for part, array in enumerate(arrays):
+        yield part, first * (array.nbytes // len(array)), np.ascontiguousarray(array)
 
 
 def _bytes(tensor: Tensor) -> Any:
