@@ -24,6 +24,7 @@ from bot.records.tasks import BuildTask
 from bot.worker.moments import Moments
 from bot.worker.solve_check import Sample, require_better, sample
 from bot.worker.solver import Grid, Run, Solved, plainly, solve
+from bot.worker.weights import one_zero
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -109,7 +110,7 @@ class SolverAtWork:
     def take(self, rows: RoundedRows, name: str = "") -> None:
         """Take the next rows of a matrix into account. ``name`` is that in the file, if it is another one there."""
         begun = self._begun.setdefault(name or rows.matrix, _Begun(rows.matrix))
-        begun.sha256.update(rows.values)
+        begun.sha256.update(one_zero(rows.values))
         begun.samples.append(rows.sample)
 
     @property

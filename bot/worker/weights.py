@@ -137,7 +137,7 @@ def _errors(
         wanted = solved.get(TIED_OUTPUT if group.output else name)
         nearest = group.nearest > 0 and wanted is None
         if wanted is not None:
-            values.update(np.ascontiguousarray(got))
+            values.update(one_zero(got))
         if len(shape) > 1:
             _check_parts(name, first, here, nearest=nearest)
             if nearest:
@@ -151,6 +151,11 @@ def _errors(
             yield name, error
             energy = errors = 0.0
             values = hashlib.sha256()
+
+
+def one_zero(values: Array) -> Array:
+    """Return values whose bytes tell what they are: of which sign a zero is depends on how it comes about."""
+    return np.ascontiguousarray(values) + np.float32(0)
 
 
 def _check_shape(group: ArtifactWeight, source: Tensors) -> None:

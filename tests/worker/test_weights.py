@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bot.worker.tensors import Tensors
-from bot.worker.weights import ArtifactWeight, Fidelity, UnfaithfulError, compare
+from bot.worker.weights import TIED_OUTPUT, ArtifactWeight, Fidelity, UnfaithfulError, compare
 
 Array = Any
 Weights = dict[str, Array]
@@ -370,6 +370,26 @@ def test_a_matrix_is_exactly_what_it_was_solved_to(tmp_path: Path, change: float
     stored["a.k_proj.weight"][31, 96:] *= np.float32(change)
     with pytest.raises(UnfaithfulError, match=r"a.k_proj.weight is not what it was rounded to"):
         compare(held(stored, 32), source, tied=False, solved=known)
+
+
+def test_a_zero_of_the_other_sign_is_the_same_weight(tmp_path: Path) -> None:
+    """A code less its zero point times a negative scale is one; a product and a sum give the other."""
+    nearly = {name: np.where(np.abs(v) < 0.002, np.float32(0), v) for name, v in quantized(4).items()}
+    known, source = solved_as(nearly), checkpoint(tmp_path, original())
+    stored = {name: np.where(values == 0, np.float32(-0.0), values) for name, values in nearly.items()}
+    assert solved_as(stored) != known
+    assert compare(held(stored, 32), source, tied=False, solved=known).tensors == 4
+
+
+def test_an_embedding_that_was_kept_is_not_the_output_matrix_that_was_solved(tmp_path: Path) -> None:
+    source = {"model.embed_tokens.weight": original()["a.q_proj.weight"]}
+    solved = {"model.embed_tokens.weight": quantized(4)["a.q_proj.weight"]}
+    output = replace(held(solved, 32)[0], output=True)
+    known = {TIED_OUTPUT: solved_as(solved)["model.embed_tokens.weight"]}
+    files = checkpoint(tmp_path, source)
+    assert compare([*held(source, 32), output], files, tied=True, solved=known).tensors == 2
+    with pytest.raises(UnfaithfulError, match="is not what it was rounded to"):
+        compare([*held(source, 32), replace(held(source, 32)[0], output=True)], files, tied=True, solved=known)
 
 
 def test_a_matrix_that_was_solved_is_the_source_s_too(tmp_path: Path) -> None:
