@@ -41,10 +41,14 @@ def with_trial(variant: Variant) -> Variant:
 
 
 def with_calibration(variant: Variant) -> Variant:
-    """Return the calibrated recipe of a row; a row that its format rounds in one way only, as it is."""
+    """Return the calibrated recipe of a row; a row that its format rounds in one way only, as it is.
+
+    It takes no importance matrix: the second moments say more than that.
+    """
     if variant.precision not in all_formats()[variant.format].calibrated or "quality" in variant.options:
         return variant
-    return replace(variant, options=variant.options | {"quality": CALIBRATED})
+    rest = {name: option for name, option in variant.options.items() if name != "imatrix"}
+    return replace(variant, options=rest | {"quality": CALIBRATED})
 
 
 def configured(variants: Iterable[Variant], imatrix_from_4_bits: str, quality: str = PLAIN) -> tuple[Variant, ...]:

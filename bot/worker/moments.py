@@ -85,6 +85,7 @@ class Moments:
         index = json.loads((folder / FILE).read_text(encoding="utf-8"))
         self._folder = folder
         self.sha256: str = index["sha256"]  #: of all that the folder holds
+        self._tokens: int = index["tokens"]
         self._inputs: dict[str, tuple[str, ...]] = {name: tuple(files) for name, files in index["inputs"].items()}
         self._factors = lru_cache(maxsize=1)(self._read)  # matrices come one after the other
 
@@ -94,6 +95,10 @@ class Moments:
     def blocks_of(self, matrix: str) -> Iterator[Array]:
         """Yield the moments of a matrix that is known, block by block of its columns."""
         return (np.load(self._folder / name, allow_pickle=False) for name in self._inputs[matrix])
+
+    def mean_squares(self, matrix: str) -> Array:
+        """Return the mean square of each input of a matrix that is known, in float32."""
+        return np.concatenate([block.diagonal() for block in self.blocks_of(matrix)]) / np.float32(self._tokens)
 
     def factors(self, matrix: str, columns: int) -> Sequence[Factor]:
         """Return the factors of a matrix's columns, block by block; of one that is not known, those of no knowledge."""

@@ -37,7 +37,7 @@ class Gguf:
         file="imatrix.gguf",
         tried=("int4", "int5", "int6"),  # llama.cpp takes no matrix for 8 bits and more; fewer always have one
     )
-    calibrated = ()
+    calibrated = ("int2", "int3", "int4", "int5", "int6")
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why llama.cpp cannot build this, or return None if it can."""

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.formats.gguf.worker import calibrated
 from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, read_model, type_of
 from bot.formats.gguf.worker.imatrix import Array, ImportanceMatrix, MissingWeightsError, weights_for
 from bot.formats.gguf.worker.kquants import by_ggml, quantizer
@@ -21,6 +22,7 @@ from bot.formats.gguf.worker.onepass import Pass
 from bot.formats.gguf.worker.origin import origins
 from bot.formats.gguf.worker.rows import Base, Output
 from bot.records.tasks import BuildTask, Target
+from bot.worker.calibrated import Solver, solver_of
 from bot.worker.checkpoint import weight_types
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
@@ -33,7 +35,10 @@ PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """The file to be made for a target. ``weights`` are those of ``matrix``, by tensor."""
+    """The file to be made for a target. ``weights`` are those of ``matrix``, by tensor.
+
+    A calibrated one has the ``solver``, and a matrix of what that knows.
+    """
 
     target: Target
     base: Base
@@ -41,6 +46,23 @@ class _Plan:
     quantized: bool
     matrix: ImportanceMatrix | None
     weights: Mapping[str, Array]
+    solver: Solver | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrices:
+    """The importance matrices that were ``measured``, by variant; and the solver, whose moments make one for others."""
+
+    measured: Mapping[str, ImportanceMatrix]
+    solver: Solver | None
+
+    def of(self, target: Target, base: Base) -> ImportanceMatrix | None:
+        """Return the matrix of a target."""
+        if not target.variant.is_calibrated:
+            return self.measured.get(target.variant.name)
+        if self.solver is None:
+            raise ValueError(f"{target.variant.name} is calibrated, and its task has no moments")
+        return calibrated.importance(self.solver.moments, base.origins)
 
 
 def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMatrix]) -> None:
@@ -55,11 +77,12 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
     report.progress("reading the model", 0, 0, "tensors")
     own = own_type(weight_types(Path(task.source)))
     mapped = _mapped(task, report)
-    plans, refused = _plans(task, mapped, own, matrices)
-    for target, reason in refused:
-        report.failed(target.variant, reason)
-    if plans:
-        _write(task, plans, mapped, report)
+    with solver_of(task) as solver:
+        plans, refused = _plans(task, mapped, own, Matrices(measured=matrices, solver=solver))
+        for target, reason in refused:
+            report.failed(target.variant, reason)
+        if plans:
+            _write(task, plans, mapped, report)
 
 
 def _mapped(task: BuildTask, report: Reporter) -> Mapped:
@@ -70,7 +93,7 @@ def _mapped(task: BuildTask, report: Reporter) -> Mapped:
 
 
 def _plans(
-    task: BuildTask, mapped: Mapped, own: str, matrices: Mapping[str, ImportanceMatrix]
+    task: BuildTask, mapped: Mapped, own: str, matrices: Matrices
 ) -> tuple[list[_Plan], list[tuple[Target, str]]]:
     """Return what to make, and the targets that are refused, with the reason."""
     skeletons: dict[str, Path] = {}
@@ -81,14 +104,14 @@ def _plans(
             skeletons[kind] = Path(task.scratch) / f"{kind}.skeleton"
             bases[kind] = _base(task, kind, skeletons[kind], mapped)
         for target in task.targets:
-            kind, matrix = type_of(target), matrices.get(target.variant.name)
+            kind = type_of(target)
             if kind in STORED:
                 base = bases[kind]
                 plan = _Plan(target=target, base=base, layout=base.layout, quantized=False, matrix=None, weights={})
                 plans.append(plan)
                 continue
             try:
-                plans.append(_quantized(target, bases[own], skeletons[own], matrix))
+                plans.append(_quantized(target, bases[own], skeletons[own], matrices))
             except (QuantizerRefused, MissingWeightsError) as reason:
                 refused.append((target, str(reason)))
     finally:
@@ -105,8 +128,8 @@ def _base(task: BuildTask, kind: str, skeleton: Path, mapped: Mapped) -> Base:
     return Base(layout=write_skeleton(writer, skeleton), tensors=writer.tensors[0], origins=found)
 
 
-def _quantized(target: Target, base: Base, skeleton: Path, matrix: ImportanceMatrix | None) -> _Plan:
-    kind = type_of(target)
+def _quantized(target: Target, base: Base, skeleton: Path, matrices: Matrices) -> _Plan:
+    kind, matrix = type_of(target), matrices.of(target, base)
     layout = quantized_layout(skeleton, base.layout, kind, matrix)
     weights = {}
     for name, slot in layout.slots.items():
@@ -114,7 +137,15 @@ def _quantized(target: Target, base: Base, skeleton: Path, matrix: ImportanceMat
             found = weights_for(matrix, name, base.tensors[name].shape, slot.kind, kind)
             if found is not None:
                 weights[name] = found
-    return _Plan(target=target, base=base, layout=layout, quantized=True, matrix=matrix, weights=weights)
+    return _Plan(
+        target=target,
+        base=base,
+        layout=layout,
+        quantized=True,
+        matrix=matrix,
+        weights=weights,
+        solver=matrices.solver if target.variant.is_calibrated else None,
+    )
 
 
 def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter) -> None:
@@ -135,7 +166,9 @@ def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter
             else:
                 file = file_of(task, plan.target)
                 hashed[file] = output.placed.finish(file)
-        report.built_together([p.target for p, o in zip(plans, outputs, strict=True) if o.refused is None], hashed)
+        built = [(p.target, o) for p, o in zip(plans, outputs, strict=True) if o.refused is None]
+        solved = {t.variant.name: o.solver.done for t, o in built if o.solver is not None}
+        report.built_together([target for target, _ in built], hashed, solved)
 
 
 def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
@@ -145,7 +178,17 @@ def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
         "header": hashlib.sha256(plan.layout.header).hexdigest(),
         "matrix": plan.matrix.digest() if plan.matrix is not None else None,
     }
+    at_work = plan.solver.at(folder) if plan.solver is not None else None
+    if at_work is not None:
+        decides["moments"] = at_work.moments
     parts = {name: (slot.offset, slot.offset + slot.size) for name, slot in plan.layout.slots.items()}
     placed = files.enter_context(PlacedFile(folder, file.name, plan.layout.size, decides, parts))
     placed.write(plan.layout.header, 0)
-    return Output(base=plan.base, layout=plan.layout, placed=placed, quantized=plan.quantized, weights=plan.weights)
+    return Output(
+        base=plan.base,
+        layout=plan.layout,
+        placed=placed,
+        quantized=plan.quantized,
+        weights=plan.weights,
+        solver=at_work,
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bot.formats.gguf.worker import ggml
+from bot.formats.gguf.worker.calibrated import Matrix, matrix_of
 from bot.formats.gguf.worker.kquants import Quantize
 from bot.formats.gguf.worker.origin import Origin, computed
 from bot.formats.gguf.worker.rows import Group, Output, converted, groups, make
@@ -36,6 +37,7 @@ class _Tensor:
     shape: Sequence[int]
     outputs: Sequence[Output]
     groups: Sequence[Group]
+    matrix: Matrix | None
 
     @property
     def rows(self) -> int:
@@ -62,7 +64,12 @@ class Pass:
         self._mapped, self._outputs, self._quantize, self._progress = mapped, outputs, quantize, progress
         self._lock = threading.Lock()
         self._total = sum(s.size for o in outputs for s in o.layout.slots.values())
-        self._done = sum(o.layout.slots[name].size for o in outputs for name in o.placed.whole)
+        self._done = sum(
+            slot.size
+            for output in outputs
+            for name, slot in output.layout.slots.items()
+            if not output.lacks(name, output.base.origins[name])
+        )
 
     def run(self, threads: int) -> None:
         """Write all tensors that are not whole yet. Raises OSError when the disk is full."""
@@ -90,11 +97,15 @@ class Pass:
         base = self._outputs[0].base
         found = []
         for name, info in base.tensors.items():
-            outputs = [o for o in self._outputs if name not in o.placed.whole]
+            origin = base.origins[name]
+            outputs = [o for o in self._outputs if o.lacks(name, origin)]
             if outputs:
-                made = groups(name, outputs)
-                origin = base.origins[name]
-                found.append(_Tensor(name=name, origin=origin, shape=info.shape, outputs=outputs, groups=made))
+                solver = next((o.solver for o in outputs if o.solver is not None), None)
+                matrix = None if solver is None else matrix_of(origin, solver.known)
+                made = groups(name, outputs, matrix)
+                found.append(
+                    _Tensor(name=name, origin=origin, shape=info.shape, outputs=outputs, groups=made, matrix=matrix)
+                )
         if self._mapped.streamed:
             return sorted(found, key=lambda t: model_order(t.origin.parts[0] if t.origin.parts else ""))
         return sorted(found, key=lambda t: places[t.name].offset)
@@ -102,6 +113,9 @@ class Pass:
     def _begin(self, tensor: _Tensor, pool: ThreadPoolExecutor) -> tuple[ExitStack, list[Future[None]]]:
         held = ExitStack()
         held.enter_context(self._mapped.held(*tensor.origin.parts))
+        if tensor.matrix is not None:
+            tensor.matrix.open(tensor.shape[-1])
+            held.callback(tensor.matrix.close)
         if tensor.origin.copied:
             return held, [pool.submit(self._copy, tensor, first, last) for first, last in tensor.chunks()]
         return held, [pool.submit(self._compute, tensor)]
@@ -143,4 +157,4 @@ def _end(tensor: _Tensor, held: ExitStack, work: Sequence[Future[None]]) -> None
             future.result()
     for output in tensor.outputs:
         if output.refused is None:
-            output.placed.mark(tensor.name)
+            output.mark(tensor.name, tensor.matrix)

@@ -4,15 +4,18 @@ Several outputs often have a tensor in the same type (Q4_K_M and Q4_K_S differ i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from bot.formats.gguf.worker import ggml
+from bot.formats.gguf.worker import calibrated, ggml
+from bot.formats.gguf.worker.blocks import LAYOUTS
+from bot.formats.gguf.worker.calibrated import InOrder, Matrix
 from bot.formats.gguf.worker.kquants import Quantize
 from bot.formats.gguf.worker.layout import Layout
 from bot.formats.gguf.worker.origin import Origin
+from bot.worker.calibrated import SolverAtWork
 from bot.worker.placed import PlacedFile
 
 Array = Any  # numpy is not installed where mypy runs
@@ -33,7 +36,8 @@ class Base:
 class Output:
     """A file on its way. ``weights`` are a matrix's, by tensor; ``refused`` says why the file cannot be made.
 
-    ``quantized`` says whose bytes it has: the quantizer's, which refuses infinite numbers and NaN, or the converter's.
+    The ``solver`` rounds the matrices of a calibrated file again. ``quantized`` says whose bytes it has: the
+    quantizer's, which refuses infinite numbers and NaN, or the converter's.
     """
 
     base: Base
@@ -41,16 +45,33 @@ class Output:
     placed: PlacedFile
     quantized: bool
     weights: Mapping[str, Array] = field(default_factory=dict)
+    solver: SolverAtWork | None = None
     refused: str | None = None
+
+    def lacks(self, name: str, origin: Origin) -> bool:
+        """Say whether a tensor is to be written, or was not said to be solved when it was."""
+        unsolved = calibrated.lacks(self.solver, origin, self.layout.slots[name].kind)
+        return name not in self.placed.whole or unsolved
+
+    def mark(self, name: str, matrix: Matrix | None) -> None:
+        """Say that a tensor is written, and solved if it is a matrix that the solver rounds."""
+        if self.solver is not None and matrix is not None and self.layout.slots[name].kind in LAYOUTS:
+            self.solver.finish(matrix.name)
+        self.placed.mark(name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """The outputs that have a tensor in one type, made with the same weights."""
+    """The outputs that have a tensor in one type, made with the same weights.
+
+    Where they are calibrated, and the tensor is a ``matrix`` whose inputs are known, ``rounded`` takes its values.
+    """
 
     kind: int
     weights: Array | None
     outputs: Sequence[Output]
+    matrix: Matrix | None = None
+    rounded: InOrder | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +83,8 @@ class Group:
     products: Sequence[Product]
 
 
-def groups(name: str, outputs: Sequence[Output]) -> list[Group]:
-    """Return what is to be made of a tensor for some outputs."""
+def groups(name: str, outputs: Sequence[Output], matrix: Matrix | None) -> list[Group]:
+    """Return what is to be made of a tensor, which may be a matrix that calibrated outputs have rounded for them."""
     found: dict[int, dict[tuple[int, int], list[Output]]] = {}
     for output in outputs:
         products = found.setdefault(output.base.layout.slots[name].kind, {})
@@ -72,13 +93,23 @@ def groups(name: str, outputs: Sequence[Output]) -> list[Group]:
         Group(
             base=next(iter(products.values()))[0].base,
             kind=kind,
-            products=[
-                Product(kind=made, weights=same[0].weights.get(name), outputs=same)
-                for (made, _), same in products.items()
-            ],
+            products=[_product(made, name, same, matrix) for (made, _), same in products.items()],
         )
         for kind, products in found.items()
     ]
+
+
+def _product(kind: int, name: str, outputs: Sequence[Output], matrix: Matrix | None) -> Product:
+    made = Product(kind=kind, weights=outputs[0].weights.get(name), outputs=outputs)
+    solvers = [o.solver for o in outputs if o.solver is not None]
+    if matrix is None or not solvers or kind not in LAYOUTS:
+        return made
+
+    def take(values: Array) -> None:
+        for solver in solvers:
+            solver.take(matrix.name, values)
+
+    return replace(made, matrix=matrix, rounded=InOrder(take))
 
 
 def converted(stored: int, rows: Array, group: Group) -> Array:
@@ -117,6 +148,8 @@ def make(name: str, group: Group, rows: Array, first: int, expert: int, quantize
             if not ggml.valid(product.kind, made):
                 _refuse([product], _INVALID)
                 continue
+            if product.matrix is not None and product.rounded is not None:
+                product.rounded.add(first, calibrated.improved(product.kind, made, wide, product.matrix))
         row_size = made.nbytes // len(made)
         for output in outputs:
             output.placed.write(made, output.layout.slots[name].offset + first * row_size)

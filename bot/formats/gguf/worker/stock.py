@@ -5,6 +5,7 @@ A checkpoint is converted once per job, in the type that its weights have.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
 
     Raises SourceProblem when the converter cannot read the model, and OSError when the disk fills up.
     """
+    for target in (t for t in task.targets if t.variant.is_calibrated):
+        report.failed(target.variant, "llama.cpp by itself cannot build it: build.quality is calibrated")
+    task = replace(task, targets=tuple(t for t in task.targets if not t.variant.is_calibrated))
     own = own_type(weight_types(Path(task.source)))
     base = Path(task.scratch) / f"{task.model_name}-{own}.gguf"
     quantized = [t for t in task.targets if type_of(t) not in STORED]
