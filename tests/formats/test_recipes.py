@@ -69,11 +69,19 @@ def test_those_of_four_to_six_bits_try_one_where_that_is_configured() -> None:
 def test_rows_whose_format_can_do_it_are_calibrated_where_that_is_configured() -> None:
     rows = configured(ROWS.values(), "never", "calibrated")
     of_onnx = {f"onnx/{name}-int4" for name in ("cpu", "cuda", "dml", "webgpu")} | {"onnx/cpu-int4-mixed"}
-    assert {v.name for v in rows if v.is_calibrated} == {"mlx/4bit"} | of_onnx
-    others = [v for v in rows if not v.is_calibrated]
-    assert others == [v for v in ROWS.values() if v.name in {other.name for other in others}]
+    calibrated = {v.name for v in rows if v.is_calibrated}
+    assert {"mlx/4bit", "gguf/q4_k_m", "gguf/q6_k", "gguf/q3_k_m"} | of_onnx <= calibrated
+    assert not {"mlx/8bit", "gguf/q8_0", "gguf/f16", "onnx/cpu-int8"} & calibrated
+    assert [v for v in rows if not v.is_calibrated] == [v for v in ROWS.values() if v.name not in calibrated]
     assert configured(ROWS.values(), "never", "plain") == tuple(ROWS.values())
     assert configured(rows, "never", "calibrated") == rows
+
+
+def test_a_calibrated_row_takes_no_importance_matrix() -> None:
+    for row in ROWS.values():
+        calibrated = with_calibration(row)
+        assert with_calibration(with_trial(row)) == calibrated
+        assert not (calibrated.is_calibrated and takes_matrix(calibrated))
 
 
 def test_all_that_a_configuration_can_make_of_a_row_is_possible() -> None:

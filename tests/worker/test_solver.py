@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import bot
 from bot.worker import solver
 from bot.worker.rounding import bfloat16, float16
-from bot.worker.solver import DAMPING, Factor, Grid, Solved, factor, plainly, solve, unknown
+from bot.worker.solver import DAMPING, Factor, Grid, Solved, factor, improve, plainly, solve, unknown
 
 Array = Any
 
@@ -98,6 +98,33 @@ def test_groups_of_padding_stay_zero(grid: Grid) -> None:
     of_inputs = moments(256, 1000)
     of_inputs[128:] = of_inputs[:, 128:] = 0  # columns of padding: neither weights nor inputs
     assert not solve(rows, [factor(of_inputs)], grid).values[:, 128:].any()
+
+
+@_OF_ALL
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1000), tokens=st.sampled_from([0, 5, 1000]))
+def test_on_levels_that_are_given_only_codes_change_and_no_row_is_worse(grid: Grid, seed: int, tokens: int) -> None:
+    rows, of_inputs = weights(6, 256, seed), moments(256, tokens, seed)
+    before = plainly(rows, grid)
+    found = improve(rows, before, [factor(of_inputs)], grid)
+    assert (found.scales == before.scales).all()
+    assert (found.offsets == before.offsets).all()
+    allowed = errors(rows, before, of_inputs)
+    assert (errors(rows, found, of_inputs) <= allowed * 1.001 + 1e-12).all()
+
+
+def test_codes_on_given_levels_come_nearer_where_inputs_are_known_and_stay_where_they_are_not() -> None:
+    grid, rows = GRIDS["MLX, 4 bits"], weights(40, 512)
+    of_inputs, before = moments(256, 3000), plainly(weights(40, 512), grid)
+    found = improve(rows, before, [factor(of_inputs), unknown(256)], grid)
+    assert (found.codes[:, 256:] == before.codes[:, 256:]).all()
+    ours, allowed = (
+        errors(
+            rows[:, :256], Solved(codes=s.codes[:, :256], scales=s.scales[:, :4], offsets=s.offsets[:, :4]), of_inputs
+        )
+        for s in (found, before)
+    )
+    assert ours.sum() < 0.6 * allowed.sum()
 
 
 def test_what_a_column_makes_up_for_is_what_the_inverse_says() -> None:

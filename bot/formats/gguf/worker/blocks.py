@@ -100,7 +100,7 @@ def _of_k2(blocks: Array) -> tuple[Array, Array]:
 
 def _of_k3(blocks: Array) -> tuple[Array, Array]:
     low, high = blocks[:, 96:104], blocks[:, 104:108]
-    shifts = np.arange(0, _BITS_OF_BYTE, 2, dtype=np.uint8)[:, None]
+    shifts: Array = np.arange(0, _BITS_OF_BYTE, 2, dtype=np.uint8)[:, None]
     of_high = ((high[:, None, :] >> shifts) & 3).reshape(-1, 16)
     scales = np.concatenate([low & 15, low >> 4], axis=1) | of_high << 4
     return _around(_half(blocks, 108) * (scales.astype(np.float32) - 32), 4)

@@ -16,8 +16,9 @@ from bot.formats.gguf.worker import ggml
 from bot.formats.gguf.worker.blocks import LAYOUTS
 from bot.formats.gguf.worker.imatrix import ImportanceMatrix
 from bot.formats.gguf.worker.origin import Origin
-from bot.worker.calibrated import SolverAtWork
+from bot.worker.calibrated import RoundedRows, SolverAtWork
 from bot.worker.moments import Moments
+from bot.worker.solve_check import sample
 from bot.worker.solver import Factor, improve
 
 Array = Any  # numpy is not installed where mypy runs
@@ -60,34 +61,36 @@ def importance(moments: Moments, origins: Mapping[str, Origin]) -> ImportanceMat
     )
 
 
-def improved(kind: int, packed: Array, rows: Array, matrix: Matrix) -> Array:
-    """Round rows of float32 again that ggml has ``packed``, in place; return their values as ggml reads them."""
+def improved(kind: int, packed: Array, rows: Array, matrix: Matrix) -> RoundedRows:
+    """Round rows of float32 again that ggml has ``packed``, in place; return them as ggml reads them."""
     layout, columns = LAYOUTS[kind], rows.shape[1]
-    found = improve(rows, layout.read(packed, columns), matrix.factors, layout.grid)
+    given = layout.read(packed, columns)
+    found = improve(rows, given, matrix.factors, layout.grid)
     layout.write(packed, found.codes)
     values = ggml.dequantized(kind, packed.reshape(-1), np.empty(rows.size, np.float32)).reshape(rows.shape)
     largest = np.abs(found.values).max(axis=1, keepdims=True)
     if not (np.abs(values - found.values) <= _CLOSE * largest).all():
         raise RuntimeError(f"{matrix.name}: ggml reads other values than it was rounded to")
-    return values
+    plain = given.values
+    return RoundedRows(matrix=matrix.name, values=values, sample=sample(rows, values, lambda at: plain[at]))
 
 
 @dataclass
 class InOrder:
     """Gives rows of a matrix on in their order, which come from several threads in any."""
 
-    take: Callable[[Array], None]
+    take: Callable[[RoundedRows], None]
     _next: int = 0
-    _waiting: dict[int, Array] = field(default_factory=dict)
+    _waiting: dict[int, RoundedRows] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, first: int, rows: Array) -> None:
+    def add(self, first: int, rows: RoundedRows) -> None:
         """Take the rows from the row ``first`` on."""
         with self._lock:
             self._waiting[first] = rows
             while (following := self._waiting.pop(self._next, None)) is not None:
                 self.take(following)
-                self._next += len(following)
+                self._next += len(following.values)
 
 
 def lacks(solver: SolverAtWork | None, origin: Origin, kind: int) -> bool:

@@ -15,7 +15,7 @@ from bot.formats.gguf.worker.calibrated import InOrder, Matrix
 from bot.formats.gguf.worker.kquants import Quantize
 from bot.formats.gguf.worker.layout import Layout
 from bot.formats.gguf.worker.origin import Origin
-from bot.worker.calibrated import SolverAtWork
+from bot.worker.calibrated import RoundedRows, SolverAtWork
 from bot.worker.placed import PlacedFile
 
 Array = Any  # numpy is not installed where mypy runs
@@ -105,9 +105,9 @@ def _product(kind: int, name: str, outputs: Sequence[Output], matrix: Matrix | N
     if matrix is None or not solvers or kind not in LAYOUTS:
         return made
 
-    def take(values: Array) -> None:
+    def take(rows: RoundedRows) -> None:
         for solver in solvers:
-            solver.take(matrix.name, values)
+            solver.take(rows)
 
     return replace(made, matrix=matrix, rounded=InOrder(take))
 
