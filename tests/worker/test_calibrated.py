@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import bot
 from bot import catalogue
 from bot.formats.recipes import with_calibration
 from bot.progress import Silent
@@ -45,7 +46,8 @@ class Row:
     """A row that can be calibrated: the file with its weights, code that kills its build, and who builds others.
 
     ``places`` returns where the codes and the scales of two matrices of one shape are in that file, and the type of the
-    latter, as ``Place``.
+    latter, as ``Place``. ``header`` is how many bytes more its header may have, and ``cost`` at most what the file may
+    cost on the real model, as a part of what the plain one does.
     """
 
     plain: Variant
@@ -53,6 +55,13 @@ class Row:
     killed: str
     by_itself: str
     places: Callable[[Path], "tuple[Place, Place]"]
+    header: int = 0
+    cost: float = 0.33
+
+    def file(self, artifact: Path) -> Path:
+        """The file with the weights of an artifact."""
+        [found] = artifact.glob(self.weights)
+        return found
 
     @property
     def variant(self) -> Variant:
@@ -107,9 +116,35 @@ def _onnx_places(folder: Path) -> tuple[Place, Place]:
     return first, second
 
 
+# Prints of the blocks of two tensors where they begin and end.
+_GGUF_PLACES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bot.formats.gguf.worker.file import read_header
+tensors = read_header(Path(sys.argv[2])).tensors
+for layer in (0, 1):
+    place = tensors[f"blk.{layer}.attn_output.weight"]
+    print(place.kind, place.offset, place.offset + place.size)
+"""
+
+
+def _gguf_places(folder: Path) -> tuple[Place, Place]:
+    """Of a block of Q4_K, the scale of its scales comes first, and codes are its last byte."""
+    [file] = folder.glob("*.gguf")
+    said = run_python(ensure("gguf", Silent()), _GGUF_PLACES, Path(bot.__file__).parents[1], file)
+    lines = [[int(number) for number in line.split()] for line in said.splitlines()]
+    assert [kind for kind, _, _ in lines] == [12, 12]
+    size = 144
+    first, second = (
+        Place(codes=(end - size + 16, end), scales=(end - size, end - size + 2), kind="<f2") for _, _, end in lines
+    )
+    return first, second
+
+
 def _scale_off(file: Path, place: Place, _: Place) -> None:
     begin, end = place.scales
-    size = 2 if place.kind == "bfloat16" else 4
+    size = 4 if place.kind == "<f4" else 2
     enlarge(file, begin + (end - begin) // size // 2 * size, place.kind, LARGER_SCALE)
 
 
@@ -128,6 +163,15 @@ def _swapped(file: Path, one: Place, other: Place) -> None:
 FAULTS = {"a scale a twentieth too large": _scale_off, "a code": _code_flipped, "two matrices swapped": _swapped}
 
 ROWS = {
+    "gguf": Row(
+        plain=catalogue.all_variants()["gguf/q4_k_m"],
+        weights="*.gguf",
+        killed=killing("worker.placed:PlacedFile", "write", after=15),
+        by_itself="llama.cpp by itself",
+        places=_gguf_places,
+        header=300,  # what it says of the importance matrix
+        cost=0.5,
+    ),
     "mlx": Row(
         plain=catalogue.all_variants()["mlx/4bit"],
         weights="model.safetensors",
@@ -161,8 +205,9 @@ def test_it_is_the_plain_file_with_other_codes(row: Row, whole: Built, request: 
     made: Built = request.getfixturevalue(f"{row.plain.format}_files")
     ours, plain = whole.files(row.variant.name), made.files(row.plain.name)
     assert ours.keys() == plain.keys()
-    assert [n for n in ours if ours[n] != plain[n]] == [row.weights]
-    assert len(ours[row.weights]) == len(plain[row.weights])
+    [changed] = [n for n in ours if ours[n] != plain[n]]
+    assert Path(changed).match(row.weights)
+    assert 0 <= len(ours[changed]) - len(plain[changed]) <= row.header
 
 
 def test_it_passes_every_check(row: Row, whole: Built, sample: Path, reference: Path, tmp_path: Path) -> None:
@@ -208,7 +253,7 @@ def test_a_fault_in_its_weights_is_found(
     artifact = copy_of(whole.folders[row.variant.name], tmp_path / "files")
     shutil.copyfile(solved_beside(whole.folders[row.variant.name]), solved_beside(artifact))
     assert wrong_weights(row.toolchain, artifact, row.variant, sample, tmp_path / "healthy") == ""
-    fault(artifact / row.weights, *row.places(artifact))
+    fault(row.file(artifact), *row.places(artifact))
     assert "self_attn.o_proj.weight" in wrong_weights(row.toolchain, artifact, row.variant, sample, tmp_path / "faulty")
 
 
@@ -238,7 +283,7 @@ def test_the_tool_by_itself_does_not_calibrate(row: Row, sample: Path, tmp_path:
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-def test_it_costs_a_third_on_the_real_model(
+def test_it_costs_much_less_on_the_real_model(
     row: Row, real_model: Path, real_reference: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """At the same size, in the format's own runtime, calibrated on all of the text."""
@@ -255,6 +300,6 @@ def test_it_costs_a_third_on_the_real_model(
         found = measure(row.toolchain, artifact, variant, real_model, real_reference, folder / "log")
         assert failures(found) == {}
         cost[name] = distances(found)["short"].figures.mean_kl
-        size[name] = (artifact / row.weights).stat().st_size
-    assert cost["calibrated"] <= 0.33 * cost["plain"]
-    assert size["calibrated"] == size["plain"]
+        size[name] = row.file(artifact).stat().st_size
+    assert cost["calibrated"] <= row.cost * cost["plain"]
+    assert 0 <= size["calibrated"] - size["plain"] <= row.header

@@ -22,7 +22,7 @@ from bot.formats.gguf.worker.onepass import Pass
 from bot.formats.gguf.worker.origin import origins
 from bot.formats.gguf.worker.rows import Base, Output
 from bot.records.tasks import BuildTask, Target
-from bot.worker.calibrated import Solver, solver_of
+from bot.worker.calibrated import Solver, at_work_on, solver_with
 from bot.worker.checkpoint import weight_types
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
@@ -37,7 +37,7 @@ PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
 class _Plan:
     """The file to be made for a target. ``weights`` are those of ``matrix``, by tensor.
 
-    A calibrated one has the ``solver``, and a matrix of what that knows.
+    A calibrated one takes the ``solver``, and has a matrix of what that knows.
     """
 
     target: Target
@@ -77,12 +77,12 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
     report.progress("reading the model", 0, 0, "tensors")
     own = own_type(weight_types(Path(task.source)))
     mapped = _mapped(task, report)
-    with solver_of(task) as solver:
-        plans, refused = _plans(task, mapped, own, Matrices(measured=matrices, solver=solver))
-        for target, reason in refused:
-            report.failed(target.variant, reason)
-        if plans:
-            _write(task, plans, mapped, report)
+    solver = solver_with(task, map)  # a chunk of rows has a thread of its own anyway
+    plans, refused = _plans(task, mapped, own, Matrices(measured=matrices, solver=solver))
+    for target, reason in refused:
+        report.failed(target.variant, reason)
+    if plans:
+        _write(task, plans, mapped, report)
 
 
 def _mapped(task: BuildTask, report: Reporter) -> Mapped:
@@ -144,7 +144,7 @@ def _quantized(target: Target, base: Base, skeleton: Path, matrices: Matrices) -
         quantized=True,
         matrix=matrix,
         weights=weights,
-        solver=matrices.solver if target.variant.is_calibrated else None,
+        solver=matrices.solver,
     )
 
 
@@ -178,7 +178,7 @@ def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:
         "header": hashlib.sha256(plan.layout.header).hexdigest(),
         "matrix": plan.matrix.digest() if plan.matrix is not None else None,
     }
-    at_work = plan.solver.at(folder) if plan.solver is not None else None
+    at_work = at_work_on(plan.target.variant, plan.solver, folder)
     if at_work is not None:
         decides["moments"] = at_work.moments
     parts = {name: (slot.offset, slot.offset + slot.size) for name, slot in plan.layout.slots.items()}
