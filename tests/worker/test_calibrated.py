@@ -170,7 +170,7 @@ ROWS = {
         by_itself="llama.cpp by itself",
         places=_gguf_places,
         header=300,  # what it says of the importance matrix
-        cost=0.5,
+        cost=0.4,
     ),
     "mlx": Row(
         plain=catalogue.all_variants()["mlx/4bit"],
