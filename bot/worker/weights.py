@@ -134,7 +134,7 @@ def _errors(
         want = source.read(name, first, first + len(got), room)
         here = Rows.of(got, want, group.nearest or _PART)
         energy, errors = energy + here.sum("energy"), errors + here.sum("error")
-        wanted = solved.get(TIED_OUTPUT if group.output else name)
+        wanted = solved.get(TIED_OUTPUT if group.output and TIED_OUTPUT in solved else name)
         nearest = group.nearest > 0 and wanted is None
         if wanted is not None:
             values.update(one_zero(got))

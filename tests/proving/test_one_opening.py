@@ -134,7 +134,6 @@ def let_fail(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", failing)
 
 
-@pytest.mark.timeout(300)
 def test_formats_that_are_calibrated_do_not_wait_for_each_other(place: Callable[..., Place]) -> None:
     """What their matrices are multiplied with is collected before both read what they build from."""
     here = place(CALIBRATED)
@@ -145,7 +144,6 @@ def test_formats_that_are_calibrated_do_not_wait_for_each_other(place: Callable[
     assert here.read <= 2.0
 
 
-@pytest.mark.timeout(300)
 def test_each_format_says_for_itself_that_it_cannot_be_calibrated(
     place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:

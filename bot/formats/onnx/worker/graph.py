@@ -128,11 +128,12 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
                 value.const_value = onnx_ir.tensor(one.numpy(), name=name)
         weights = {n.name: n.inputs[1].name for n in self.model.graph if n.op_type == "MatMul"}
         model = own(self)
+        shared = any(node.op_type == "GatherBlockQuantized" for node in model.graph)
         for node in model.graph:
             if node.op_type == "MatMulNBits":
                 bits = node.attributes["bits"].as_int()
                 weight = promised.pop(weights[node.name.removesuffix(f"_Q{bits}")])
-                _promise(node, weight.recipe, *method(bits))
+                _promise(node, weight.recipe, *method(bits), shared=shared)
         for name, weight in promised.items():
             if name not in model.graph.initializers:
                 raise NotCovered(f"it quantizes {name} in another way")
@@ -144,14 +145,17 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
     return to_nbits
 
 
-def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer, levels: Levels) -> None:
-    """Give a quantized node the sizes of its true weight, and initializers that are still to be made."""
+def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer, levels: Levels, *, shared: bool) -> None:
+    """Give a quantized node the sizes of its true weight, and initializers that are still to be made.
+
+    ``shared`` says that the embedding is looked up in the output matrix of a node.
+    """
     recipe = Quantized(
         matrix=weight.matrix,
         dtype=weight.dtype,
         quantizer=quantizer,
         levels=levels,
-        tied=weight.matrix.names == (_EMBEDDING,),  # of which MatMulNBits has the output matrix alone
+        beside_embedding=weight.matrix.names == (_EMBEDDING,) and not shared,
     )
     for key, size in (("K", weight.matrix.columns), ("N", weight.matrix.rows)):
         node.attributes[key] = onnx_ir.AttrInt64(key, size)

@@ -74,14 +74,14 @@ class Cast:
 class Quantized:
     """The results of a quantizer on weights that were first cast to ``dtype``, or of a solver on the same levels.
 
-    ``tied`` says that this is the output matrix, of a model whose embedding is the same tensor and kept as it is.
+    ``beside_embedding`` says that this is the output matrix, and that the embedding is the same tensor, kept as it is.
     """
 
     matrix: StoredMatrix
     dtype: Any
     quantizer: Quantizer
     levels: Levels
-    tied: bool = False
+    beside_embedding: bool = False
 
     @property
     def rows_at_once(self) -> int:
@@ -122,7 +122,7 @@ class Solving:
 
     def take(self, rows: RoundedRows) -> None:
         """Take the next rows of a matrix into account."""
-        self.solver.take(rows, TIED_OUTPUT if self.quantized.tied else "")
+        self.solver.take(rows, TIED_OUTPUT if self.quantized.beside_embedding else "")
 
 
 class Promised(onnx_ir.LazyTensor):  # type: ignore[misc]

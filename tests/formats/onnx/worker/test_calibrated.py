@@ -92,7 +92,7 @@ def test_blocks_that_no_solver_parts_so_are_rounded_plainly(toolchain: Toolchain
 def test_other_models_are_calibrated_too(
     toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    """The embedding is kept as it is, and all that is multiplied is rounded for what it is multiplied with."""
+    """An embedding that is looked up in the output matrix is rounded as that."""
     source = sample_of(family)
     job = build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
     assert job.notes == []
