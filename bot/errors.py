@@ -250,7 +250,7 @@ class ApprovalError(PhiBotError):
 
 
 class AdapterError(SourceError):
-    """An adapter (LoRA or the like) that is not merged into a model."""
+    """An adapter (LoRA or the like) that cannot be merged into its base."""
 
     exit_code = 50
 

@@ -97,6 +97,9 @@ def _ruled(hint: Any, rules: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 def filled(cls: type[R]) -> st.SearchStrategy[R]:
-    """Return a strategy for a record of a class."""
+    """Return a strategy for a record of a class. One that may hold another of its class holds one that does not."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    return st.builds(cls, **{name: values(hint) for name, hint in hints.items()})
+    own = {name for name, hint in hints.items() if cls in typing.get_args(hint)}
+    others = {name: values(hint) for name, hint in hints.items() if name not in own}
+    inner = st.one_of(st.none(), st.builds(cls, **others)) if own else st.none()
+    return st.builds(cls, **others, **dict.fromkeys(own, inner))

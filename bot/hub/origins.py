@@ -6,15 +6,14 @@ a copy. Each step asks the Hub for one card. What a copy's own card leaves out (
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from bot.records.artifacts import Json
+from bot.source.card import inherited
 
 OWNER = "microsoft"
-_STEPS = 6
-_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
-_CONVERSION = re.compile(r"(-unsloth)?-bnb-[48]bit$", re.IGNORECASE)  # by their names, where a repo is no longer there
-_INHERITED = ("license", "license_name", "language", "pipeline_tag")
+STEPS = 6
+REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
+CONVERSION = re.compile(r"(-unsloth)?-bnb-[48]bit$", re.IGNORECASE)  # by their names, where a repo is no longer there
 
 ReadCard = Callable[[str], dict[str, Json] | None]  #: the card's metadata of a repo; None for one that cannot be seen
 
@@ -25,32 +24,23 @@ def origin_of(card: dict[str, Json], read: ReadCard) -> tuple[str, dict[str, Jso
     That comes from the nearest repo on the way that says it.
     """
     found, here, seen = dict(card), card, set[str]()
-    for _ in range(_STEPS):
-        base = _base(here)
+    for _ in range(STEPS):
+        base = base_named(here)
         if base is None or base in seen:
             return "", found
         seen.add(base)
         there = read(base)
         if there is None:  # gone, or not to be seen
-            there = {"base_model": _CONVERSION.sub("", base)} if _CONVERSION.search(base) else {}
-        found |= _left_out(found, there)
+            there = {"base_model": CONVERSION.sub("", base)} if CONVERSION.search(base) else {}
+        found = inherited(found, there)
         if base.split("/")[0].lower() == OWNER:
             return base, found
         here = there
     return "", found
 
 
-def _left_out(card: dict[str, Json], base: dict[str, Json]) -> dict[str, Json]:
-    """Return what a card leaves out and its base says. A licence is taken whole, or not at all."""
-    keys = [k for k in _INHERITED if "license" not in card or not k.startswith("license")]
-    more = {k: base[k] for k in keys if k in base and k not in card}
-    link: Any = base.get("license_link")
-    if "license" in more and isinstance(link, str) and link.startswith("https://"):  # another names a file of the base
-        more["license_link"] = link
-    return more
-
-
-def _base(card: dict[str, Json]) -> str | None:
+def base_named(card: dict[str, Json]) -> str | None:
+    """Return the repo that a card names as its base, None where it names none, or several."""
     named = card.get("base_model")
     first = named[0] if isinstance(named, list) and len(named) == 1 else named  # of several, a merge
-    return first if isinstance(first, str) and _REPO.fullmatch(first) else None
+    return first if isinstance(first, str) and REPO.fullmatch(first) else None

@@ -61,6 +61,10 @@ class Release(Record):
     Of a copy (see source/copies.py) ``layout`` is the class that it was saved as, while ``config`` is Phi-3's here;
     ``read_as`` says what makes it a Phi, and ``origin`` is the repo of Microsoft's that its card leads to, if it does.
     All three are "" for a model in its own class.
+
+    Of an adapter, ``base`` is the release that it is merged into, and ``adapter`` its adapter_config.json; ``files``
+    are the adapter's own, while ``config`` and ``layout`` are those of the merged model, and ``content_digest`` covers
+    both.
     """
 
     repo_id: str
@@ -76,6 +80,8 @@ class Release(Record):
     layout: str = ""
     read_as: str = ""
     origin: str = ""
+    base: "Release | None" = None
+    adapter: dict[str, Json] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -88,23 +94,39 @@ class Release(Record):
         return label_of(self.repo_id, self.commit)
 
     @property
-    def weight_bytes(self) -> int:
-        """Bytes of all safetensors files."""
+    def own_weight_bytes(self) -> int:
+        """Bytes of all safetensors files of its own: those of an adapter without its base's."""
         return sum(f.size for f in self.files if f.path.endswith(".safetensors"))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all safetensors files, with those of an adapter's base."""
+        return self.own_weight_bytes + (self.base.weight_bytes if self.base else 0)
+
+    @property
+    def all_bytes(self) -> int:
+        """Bytes of all files, with those of an adapter's base."""
+        return sum(f.size for f in self.files) + (self.base.all_bytes if self.base else 0)
 
     @property
     def bytes_beside_weights(self) -> int:
         """Bytes of all other files: tokenizer, configuration and licences."""
-        return sum(f.size for f in self.files) - self.weight_bytes
+        return self.all_bytes - self.weight_bytes
 
     @property
     def view_bytes(self) -> int:
-        """Bytes that the view for toolchains takes beside the files themselves: that of a copy has its own weights."""
-        return 2 * self.bytes_beside_weights + self.weight_bytes if self.layout else self.bytes_beside_weights
+        """Bytes that the view for toolchains takes beside the files themselves.
+
+        That of a copy has its own weights, and so has that of an adapter, which are merged.
+        """
+        copies = (1 if self.base else 0) + (1 if self.layout else 0)
+        return (copies + 1) * self.bytes_beside_weights + copies * self.weight_bytes
 
     @property
     def parameters(self) -> int:
         """About how many parameters the model has: the bytes of its weights over those of their declared type."""
+        if self.base:
+            return self.base.parameters
         declared = self.config.get("torch_dtype") or self.config.get("dtype")
         return self.weight_bytes // (4 if declared in ("float32", "torch.float32") else 2)
 
@@ -226,6 +248,7 @@ class BuildRecord(Record):
     ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
     ``read_as`` is as in Release.
     ``calibration`` is what they were rounded for where the recipe is calibrated.
+    ``base`` is what an adapter, which is then the ``source``, was merged into; the content digest of that covers both.
     """
 
     build_key: Sha256
@@ -241,6 +264,7 @@ class BuildRecord(Record):
     imatrix_trial: ImatrixTrial | None = None
     read_as: str = ""
     calibration: Calibration | None = None
+    base: SourceRef | None = None
 
     @property
     def size(self) -> int:

@@ -24,6 +24,9 @@ CONTENT_FILES = frozenset(
     }
 )
 
+ADAPTER_CONFIG = "adapter_config.json"  #: says what an adapter is, and of which base
+_MERGING = 1  # raise it when an adapter is merged to other numbers
+
 
 def digest_of(value: Json) -> str:
     """Return the sha256, in hex, of a JSON value in canonical form (sorted keys, no white space, UTF-8)."""
@@ -68,8 +71,14 @@ def content_digest(files: tuple[SourceFile, ...]) -> str:
     return digest_of(sorted([f.path, f.digest] for f in files if is_content(f.path)))
 
 
+def merged_digest(adapter: str, base: str) -> str:
+    """Return the digest of the content of an adapter that is merged into its base, by the digests of both."""
+    return digest_of({"adapter": adapter, "base": base, "merging": _MERGING})
+
+
 def is_content(path: str) -> bool:
     """Say whether a file of a source repo decides what is built: weights, config and tokenizer at the top level."""
     if "/" in path:
         return False
-    return path.endswith((".safetensors", ".safetensors.index.json")) or path in CONTENT_FILES
+    weights = path.endswith((".safetensors", ".safetensors.index.json"))
+    return weights or path in CONTENT_FILES or path == ADAPTER_CONFIG

@@ -1,9 +1,12 @@
 """Source models: what a stranger's files must be before anything reads them. Imports no toolchain and no Hub."""
 
+from bot.source.adapters import adapter_files
+from bot.source.changes import vocabulary_of
 from bot.source.config import check_config
 from bot.source.folder import bytes_digest, check, file_digest, joined_view, local_release, stage
 from bot.source.listing import ModelFiles, check_listing, list_files
 from bot.source.meaning import meant_class
+from bot.source.merged import adapted, notices_of
 from bot.source.names import NOTICES, check_name, is_wanted, safe_name
 from bot.source.safetensors_files import parameters, read_header
 from bot.source.sizes import check_sizes
@@ -12,6 +15,8 @@ from bot.source.tensors import is_quantized
 __all__ = [
     "NOTICES",
     "ModelFiles",
+    "adapted",
+    "adapter_files",
     "bytes_digest",
     "check",
     "check_config",
@@ -25,8 +30,10 @@ __all__ = [
     "list_files",
     "local_release",
     "meant_class",
+    "notices_of",
     "parameters",
     "read_header",
     "safe_name",
     "stage",
+    "vocabulary_of",
 ]

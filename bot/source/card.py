@@ -1,12 +1,24 @@
 """The metadata head of a local model's README.md, as far as cards inherit it."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from bot.records.artifacts import Json
 
 _HEAD_BYTES = 100_000
+_INHERITED = ("license", "license_name", "language", "pipeline_tag")
+
+
+def inherited(card: dict[str, Json], base: dict[str, Json]) -> dict[str, Json]:
+    """Return a card with what it leaves out and its base says. A licence is taken whole, or not at all."""
+    keys = [k for k in _INHERITED if "license" not in card or not k.startswith("license")]
+    more = {k: base[k] for k in keys if k in base and k not in card}
+    link: Any = base.get("license_link")
+    if "license" in more and isinstance(link, str) and link.startswith("https://"):  # another names a file of the base
+        more["license_link"] = link
+    return card | more
 
 
 def read_card(folder: Path) -> dict[str, Json]:

@@ -115,7 +115,7 @@ def check_fit(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: 
     asked = config.get("num_hidden_layers")
     if asked is not None:
         _count("num_hidden_layers", asked, layers, "layers", where)
-    sizes = _sizes(config)
+    sizes = lengths(config)
     if _key(kind, "lm_head.bias") is not None:
         _switch("", "lm_head.bias", tensors, config, where)
     for name in _ENDS.keys() & tensors.keys():
@@ -191,7 +191,7 @@ def _hold(
     )
 
 
-def _sizes(config: dict[str, Json]) -> dict[str, int]:
+def lengths(config: dict[str, Json]) -> dict[str, int]:
     """Return the lengths that a config gives, by their names here; those that it leaves open are left out."""
     hidden, inner, heads = (config.get(k) for k in ("hidden_size", "intermediate_size", "num_attention_heads"))
     sizes = {"hidden": hidden, "inner": inner, "both halves": 2 * inner if inner else None}

@@ -10,18 +10,23 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bot.errors import UnknownModelError, UnsafeFileNameError
+from bot.errors import AdapterError, UnknownModelError, UnsafeFileNameError
 from bot.progress import Task
 from bot.records.artifacts import Json, Release, SourceFile
-from bot.records.digests import CONTENT_FILES, content_digest
+from bot.records.digests import ADAPTER_CONFIG, CONTENT_FILES, content_digest
+from bot.source.adapters import adapter_files, is_adapter
 from bot.source.card import read_card
+from bot.source.changes import WEIGHTS, vocabulary_of
 from bot.source.config import check_config, read_config, without_code
 from bot.source.copies import as_written, layout_of
-from bot.source.joined import JoinedFile, copy_data, joined_files, write_headers
-from bot.source.listing import INDEX, INDEX_BYTES, ModelFiles, list_folder
+from bot.source.joined import JoinedFile, copy_data, joined_files
+from bot.source.listing import INDEX, INDEX_BYTES, folder_paths, list_folder
+from bot.source.lora import Lora, read_lora
 from bot.source.meaning import respelled
+from bot.source.merged import adapted
 from bot.source.names import check_name, safe_name
-from bot.source.safetensors_files import Tensor, check_weights, read_weights
+from bot.source.new_files import write_headers
+from bot.source.safetensors_files import Tensor, check_weights, read_header, read_weights
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, read_tensors
@@ -34,23 +39,30 @@ WRITTEN = "as-written"  #: the folder in a view of a copy that holds it as it wa
 _SETTLED_SECONDS = 2.0  # a file may change twice within one tick of its clock
 
 
-def local_release(folder: Path, task: Task | None = None) -> Release:
+FindBase = Callable[[Lora], Release]
+"""Returns the release on the Hub that an adapter's config names as its base."""
+
+
+def local_release(folder: Path, task: Task | None = None, *, base: FindBase | None = None) -> Release:
     """Return the release that a local folder is; hashing its weights is what takes time.
 
     Digests are those that the Hub would give the same files, so the same model has the same content digest here and
-    there. Raises UnknownModelError when there is no such folder, and what ``check`` raises for config.json, for a
+    there. An adapter is one with its base: ``base`` finds it where it is on the Hub; without it, AdapterError is
+    raised. Raises UnknownModelError when there is no such folder, and what ``check`` raises for config.json, for a
     missing shard, and for a file that is a link out of the folder.
     """
     if not folder.is_dir():
         raise UnknownModelError(f"there is no folder {folder}", hint="Give owner/name for a model on the Hub.")
     folder = folder.resolve()
+    if base is not None and is_adapter(paths := folder_paths(folder)):
+        return _local_adapter(folder, paths, base, task)
     there = read_config(folder) if (folder / "config.json").exists() else {}
     listing = list_folder(folder)  # says of a folder without config.json what it is instead
     layout = layout_of(there)
     config, read = _read(folder, there)
-    paths = _wanted_files(folder, listing)
-    _check_sizes(paths, folder)
-    files = _digests(paths, task)
+    found = _wanted_files(folder, listing.files)
+    _check_sizes(found, folder)
+    files = _digests(found, task)
     return Release(
         repo_id=f"local/{safe_name(folder.name)}",
         commit=None,
@@ -65,14 +77,56 @@ def local_release(folder: Path, task: Task | None = None) -> Release:
     )
 
 
+def _local_adapter(folder: Path, paths: list[str], base: FindBase, task: Task | None) -> Release:
+    """Return the release that an adapter in a folder is with its base.
+
+    The base may be in a folder too, for the person has given this one. A folder is meant by an absolute path and by one
+    that begins with a dot, which leads from the adapter's own folder; anything else is on the Hub. In what the Hub's
+    own cache holds, which is a repo's and no one's here, a folder is never followed.
+    """
+    where = str(folder)
+    try:
+        config = read_object(folder / ADAPTER_CONFIG, limit=largest(ADAPTER_CONFIG))
+    except ValueError as error:
+        raise AdapterError(f"{ADAPTER_CONFIG} of {where} {error}", hint="Save the adapter again with peft.") from error
+    lora = read_lora(config, where=where)
+    found = _wanted_files(folder, adapter_files(paths, where=where))
+    _check_sizes(found, folder)
+    header = read_header(folder / WEIGHTS)
+    files = _digests(found, task)
+    own = Release(
+        repo_id=f"local/{safe_name(folder.name)}",
+        commit=None,
+        content_digest=content_digest(files),
+        files=files,
+        config={},
+        card=read_card(folder),
+        folder=where,
+        adapter=config,
+    )
+    path = Path(lora.base)
+    if not (path.is_absolute() or lora.base.startswith(".")):
+        return adapted(own, base(lora), vocabulary_of(header))
+    if _home(folder) != folder:
+        raise AdapterError(
+            f"{where} is an adapter of {lora.base[:100]!a}, a folder of whoever made it",
+            hint=f"Copy it out of the Hub's cache, and write the base as owner/name into {ADAPTER_CONFIG}.",
+        )
+    if not (folder / path).is_dir():
+        raise AdapterError(
+            f"{where} is an adapter of {lora.base[:100]!a}, and there is no such folder here",
+            hint=f"Write the base as owner/name, or where it is here, into {ADAPTER_CONFIG}.",
+        )
+    return adapted(own, local_release(folder / path, task), vocabulary_of(header))
+
+
 def check(folder: Path) -> None:
     """Check that a folder holds a whole model in which nothing leads out of it.
 
     Raises MissingConfigError, UnsafeFileNameError, PicklesOnlyError, DamagedWeightsError or DamagedTokenizerError,
     naming the file at fault, and what ``check_config`` raises.
     """
-    listing = list_folder(folder)
-    _wanted_files(folder, listing)
+    _wanted_files(folder, list_folder(folder).files)
     there = read_config(folder)
     config, _ = _read(folder, there)
     read_tensors(check_weights(folder), config, layout=layout_of(there), where=str(folder))
@@ -116,7 +170,7 @@ def _view(folder: Path, out: Path, config: dict[str, Json], owner: Mapping[str, 
     """
     listing = list_folder(folder)
     names = _names_for_all(listing.weights)
-    paths = _wanted_files(folder, listing)
+    paths = _wanted_files(folder, listing.files)
     _check_sizes(paths, folder)
     notes: list[str] = []
     out.mkdir(parents=True)
@@ -185,9 +239,9 @@ def _digest(pieces: Iterable[bytes], size: int, *, lfs: bool, report: Callable[[
     return f"{'sha256' if lfs else 'git'}:{digest.hexdigest()}"
 
 
-def _wanted_files(folder: Path, listing: ModelFiles) -> list[Path]:
-    """Return the files of a folder that count, in the order of their names: regular files only."""
-    paths = [folder / name for name in listing.files if (folder / name).is_file()]
+def _wanted_files(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return the files of a folder that count, in the order of their ``names``: regular files only."""
+    paths = [folder / name for name in names if (folder / name).is_file()]
     for path in paths:
         check_name(path.name, where=str(folder))
         if path.is_symlink() and not path.resolve().is_relative_to(_home(folder)):

@@ -5,7 +5,6 @@ after the other's: nothing is computed, and nothing is held. The joined files ar
 header written here. Their data is copied from the files of the parts, or comes tensor by tensor where these stream.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +12,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bot.errors import DamagedWeightsError, OtherWeightsError
-from bot.source import sparse_files
-from bot.source.listing import INDEX, SINGLE
+from bot.source.new_files import NewFile, new_file
 from bot.source.safetensors_files import Tensor
 
-_JOINED = {
+#: What Phi-3 has as one matrix, and the parts that a copy has, in the order of their rows.
+JOINED = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
 }
 _PART = re.compile(r"(.*\.layers\.\d+\.)(self_attn\.[qkv]_proj|mlp\.(?:gate|up)_proj)(\.weight)")
-_WHOLE = {part: whole for whole, parts in _JOINED.items() for part in parts}
+_WHOLE = {part: whole for whole, parts in JOINED.items() for part in parts}
 _CHUNK = 1 << 24
-_ALIGNED = 8  # bytes that a header's length is a multiple of, as safetensors' own writer has it
 
 
 @dataclass(frozen=True, kw_only=True)
-class JoinedFile:
-    """A file to write: its ``header``, with the eight bytes of its length, and its length in all.
+class JoinedFile(NewFile):
+    """A file to write, and the ``parts`` that each of its tensors is joined of."""
 
-    ``places`` are where the bytes of each tensor begin and end in the file, and ``parts`` the tensors they are of.
-    """
-
-    name: str
-    header: bytes
-    size: int
-    places: dict[str, tuple[int, int]]
     parts: dict[str, tuple[str, ...]]
 
 
@@ -55,7 +46,7 @@ def joined(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, tuple[str,
             continue
         layer, kind, end = part.groups()
         whole = _WHOLE[kind]
-        parts = tuple(layer + p + end for p in _JOINED[whole])
+        parts = tuple(layer + p + end for p in JOINED[whole])
         types = {p: tensors[p].dtype for p in parts}
         if len(set(types.values())) > 1:
             said = ", ".join(f"{p.removeprefix(layer)} as {dtype}" for p, dtype in types.items())
@@ -91,35 +82,10 @@ def joined_files(tensors: Mapping[str, Tensor], owner: Mapping[str, str], *, whe
 
 
 def _file(name: str, tensors: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]]) -> JoinedFile:
-    end = 0
-    places: dict[str, tuple[int, int]] = {}
-    for tensor, t in tensors.items():
-        places[tensor] = (end, end + t.end)
-        end += t.end
-    entries = {n: {"dtype": t.dtype, "shape": t.shape, "data_offsets": places[n]} for n, t in tensors.items()}
-    text = json.dumps({"__metadata__": {"format": "pt"}} | entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNED)
-    raw = len(text).to_bytes(8, "little") + text
+    new = new_file(name, tensors)
     return JoinedFile(
-        name=name,
-        header=raw,
-        size=len(raw) + end,
-        places={n: (len(raw) + first, len(raw) + last) for n, (first, last) in places.items()},
-        parts={n: parts[n] for n in tensors},
+        name=name, header=new.header, size=new.size, places=new.places, parts={n: parts[n] for n in tensors}
     )
-
-
-def write_headers(files: list[JoinedFile], out: Path) -> None:
-    """Write joined files into a folder, with holes for their data, and an index where there are several."""
-    for file in files:
-        sparse_files.make(out / file.name, file.size)
-        with (out / file.name).open("r+b") as opened:
-            opened.write(file.header)
-    if [file.name for file in files] != [SINGLE]:
-        total = sum(last - first for file in files for first, last in file.places.values())
-        owner = {tensor: file.name for file in files for tensor in file.places}
-        index = {"metadata": {"total_size": total}, "weight_map": owner}
-        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def copy_data(

@@ -109,13 +109,20 @@ def list_files(paths: Iterable[str], read: ReadJson, *, where: str) -> ModelFile
 
 def list_folder(folder: Path) -> ModelFiles:
     """Return which files of a local folder count. Raises what ``list_files`` raises."""
+    return list_files(
+        folder_paths(folder), lambda name: read_object(folder / name, limit=INDEX_BYTES), where=str(folder)
+    )
+
+
+def folder_paths(folder: Path) -> list[str]:
+    """Return the paths of the files in a local folder, and in the folders in it."""
     paths: list[str] = []
     for path in folder.iterdir():
         if not path.is_dir():
             paths.append(path.name)
         elif not path.is_symlink() and os.access(path, os.R_OK | os.X_OK):
             paths += [f"{path.name}/{inner.name}" for inner in path.iterdir()]
-    return list_files(paths, lambda name: read_object(folder / name, limit=INDEX_BYTES), where=str(folder))
+    return paths
 
 
 def weight_map(read: ReadJson) -> dict[str, str]:

@@ -67,7 +67,7 @@ def guessed_shape(release: Release) -> Shape:
     hidden, vocabulary = _number(config, "hidden_size", 1 << 20), _number(config, "vocab_size", _LARGEST_VOCABULARY)
     wide = hidden * max(vocabulary, 2 * _number(config, "intermediate_size", 1 << 24))
     parameters = release.parameters
-    single = release.weight_bytes // max(parameters, 1) == 4
+    single = (release.base or release).weight_bytes // max(parameters, 1) == 4
     return Shape(
         parameters={"F32" if single else "BF16": parameters},
         bytes=release.weight_bytes,

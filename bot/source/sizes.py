@@ -7,11 +7,13 @@ bot/source/bounds.py.
 from collections.abc import Iterable
 
 from bot.errors import OversizedFileError
+from bot.records.digests import ADAPTER_CONFIG
 from bot.source.names import NOTICES
 
 WEIGHTS = 500_000_000_000  #: the Hub takes no larger file
 INDEX = 25_000_000
 NOTICE = 10_000_000
+ADAPTER = 1_000_000  #: adapter_config.json, which may name each matrix of a model
 LARGEST = {
     "config.json": 1_000_000,  # Phi's largest is below 10 kB
     "generation_config.json": 1_000_000,
@@ -33,6 +35,8 @@ def largest(path: str) -> int:
         return WEIGHTS
     if path.endswith(".safetensors.index.json"):
         return INDEX
+    if path == ADAPTER_CONFIG:
+        return ADAPTER
     return NOTICE if path in NOTICES else LARGEST[path]
 
 

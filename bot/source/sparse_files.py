@@ -79,5 +79,9 @@ def room(weights: int) -> int:
 
 
 def streamed_bytes(release: Release) -> int:
-    """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice."""
-    return room(release.weight_bytes) + 2 * release.bytes_beside_weights
+    """Return how many bytes of the disk a release takes that streams: a part of its weights, and the rest twice.
+
+    An adapter itself is kept whole.
+    """
+    adapter = release.own_weight_bytes if release.base else 0
+    return room(release.weight_bytes) + 2 * release.bytes_beside_weights + adapter

@@ -50,6 +50,8 @@ _NAMES = {
     )
 }
 
+CLASSES_READ = frozenset(_NAMES)  #: of whose models all tensors are known
+
 
 def check_tensors(tensors: Mapping[str, Tensor], config: dict[str, Json], *, where: str) -> None:
     """Check that a model's tensors are those of the class that its (normal) config names, and all its head needs.

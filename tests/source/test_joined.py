@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bot import source
 from bot.errors import MisfitError, OtherWeightsError
 from bot.source.folder import WRITTEN
-from bot.source.joined import joined_files, write_headers
+from bot.source.joined import joined_files
+from bot.source.new_files import write_headers
 from bot.source.safetensors_files import Tensor, check_weights, read_header
 from bot.source.shape import local_shape
 from tests.source.copies import LLAMA, MISTRAL, PHI_3, Tensors, contents, copy, tensors

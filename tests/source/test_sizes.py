@@ -19,7 +19,7 @@ from bot.localhub import RunningHub
 from bot.machines.placing import demand
 from bot.proving.job_disk import streams
 from bot.records.artifacts import Release, SourceFile
-from bot.records.digests import CONTENT_FILES
+from bot.records.digests import ADAPTER_CONFIG, CONTENT_FILES
 from bot.source import bounds, sizes, sparse_files
 from bot.source.names import NOTICES
 from bot.source.sparse_files import room
@@ -48,6 +48,7 @@ def test_the_documented_sizes_are_those_that_hold() -> None:
     said = {name: int(most.replace(",", "")) for names, most in rows for name in re.findall(r"`([^`]+)`", names)}
     assert {name: said[name] for name in CONTENT_FILES} == sizes.LARGEST
     assert said["LICENSE"] == said["NOTICE"] == sizes.NOTICE
+    assert said[ADAPTER_CONFIG] == sizes.largest(ADAPTER_CONFIG)
     words = {names: int(most.replace(",", "")) for names, most in rows}
     assert (words["the index of the weights"], words["a file of weights"]) == (sizes.INDEX, sizes.WEIGHTS)
 
