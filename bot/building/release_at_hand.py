@@ -21,7 +21,7 @@ from bot.machines import worker_limits
 from bot.printable import size
 from bot.progress import Display
 from bot.records.artifacts import Json, Record, Release, SourceFile
-from bot.source import sparse_files
+from bot.source import merged, sparse_files
 from bot.source.chat_template import check_limits
 from bot.source.config import read_config
 from bot.source.folder import WRITTEN
@@ -115,14 +115,18 @@ def at_hand(release: Release, context: Context, *, streamed: bool, keep_head: bo
     with context.workspace.scratch() as scratch:
         folder = scratch / "source"
         folder.mkdir()
-        with display.task(f"Reading the headers of {release.label}") as task:
-            places = hub.outline(release, folder, task)
+        read: ReadRange
+        if release.base is None:
+            with display.task(f"Reading the headers of {release.label}") as task:
+                places = hub.outline(release, folder, task)
+            read = partial(hub.read_range, release)
+        else:
+            places, read = _merged_outline(release, release.base, scratch, folder, context)
         source.check(folder)
         staged = scratch / "staged"
         _stage(release, folder, staged, display, holes=True)
         most = room(release.weight_bytes)
         head = _HEAD if _HEAD in places else _EMBEDDING  # of tied weights
-        read = partial(hub.read_range, release)
         keep = {head} if keep_head else ()
         stream = partial(WeightStream, ahead=most // 4, most=most)
         if not release.layout:
@@ -131,6 +135,44 @@ def at_hand(release: Release, context: Context, *, streamed: bool, keep_head: bo
             return
         with stream(_joined_places(folder, places), staged, partial(_read_parts, read), keep=keep) as opened:
             yield AtHand(folder=staged, stream=opened, open_written=partial(stream, places, folder, read))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MergedRange(TensorRange):
+    """Where the bytes of a tensor of a merged model are to be; ``tensor`` is its name."""
+
+    tensor: str
+
+
+def _merged_outline(
+    release: Release, base: Release, scratch: Path, folder: Path, context: Context
+) -> tuple[dict[str, TensorRange], ReadRange]:
+    """Make the folder of an adapter that is merged with its base, with holes for the weights.
+
+    Return what the holes are for, and what reads the bytes for one. The adapter itself is fetched whole.
+    """
+    own, there = scratch / "adapter", scratch / "base"
+    for made in (own, there):
+        made.mkdir()
+    hub = context.hub
+    with context.display.task(f"Reading the headers of {base.label}, and {release.label}") as task:
+        places = hub.outline(base, there, task)
+        hub.download(release, own, task)
+    merging = merged.begin(release, there, own, folder)
+
+    def read_base(name: str, take: Callable[[bytes], None]) -> None:
+        hub.read_range(base, places[name], take)
+
+    def read(place: TensorRange, take: Callable[[bytes], None]) -> None:
+        assert isinstance(place, _MergedRange)  # noqa: S101 - all places of such a stream are
+        merging.read(place.tensor, read_base, take)
+
+    found: dict[str, TensorRange] = {}
+    for new in merging.files:
+        file = SourceFile(path=new.name, size=new.size, digest=_NO_DIGEST)
+        for name, (begin, end) in new.places.items():
+            found[name] = _MergedRange(file=file, begin=begin, end=end, tensor=name)
+    return found, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +220,57 @@ def fetch(release: Release, context: Context) -> Path:
     with workspace.only_one(_lock(release, workspace), display):
         if workspace.has(staged):
             return staged
-        folder = _local(release) if release.folder else _download(release, context)
+        folder = _whole(release, context)
         source.check(folder)
         with workspace.scratch() as scratch:
             _stage(release, folder, scratch / "staged", display)
             staged.parent.mkdir(parents=True, exist_ok=True)
             (scratch / "staged").rename(staged)
     return staged
+
+
+def _whole(release: Release, context: Context) -> Path:
+    """Return the folder that a release is in, whole: of an adapter, that of the merged model."""
+    if release.base is not None:
+        return _merged(release, release.base, context)
+    return _local(release) if release.folder else _download(release, context)
+
+
+def _merged(release: Release, base: Release, context: Context) -> Path:
+    """Return the folder of an adapter that is merged with its base, after fetching both and merging them."""
+    workspace, hub = context.workspace, context.hub
+    folder = workspace.source(release)
+    if workspace.has(folder):
+        return folder
+    hub.shape(release)  # an adapter that does not fit its base is refused before that is downloaded
+    with workspace.scratch() as scratch:
+        if release.folder:
+            own = _local(release)
+        else:
+            own = scratch / "adapter"
+            own.mkdir()
+            with context.display.task(f"Downloading {release.label}") as task:
+                hub.download(release, own, task)
+        there = _whole(base, context)
+        source.check(there)
+        title = f"Merging {release.label} into {base.label}"
+        workspace.need_disk(base.weight_bytes, title)
+        made = scratch / "merged"
+        made.mkdir()
+        with disk.disk_errors(title, made, needed=base.weight_bytes), context.display.task(title) as task:
+            merging = merged.begin(release, there, own, made)
+            done, total = 0, sum(file.size for file in merging.files)
+
+            def report(count: int) -> None:
+                nonlocal done
+                done += count
+                task.update("merging", done, total, "bytes")
+
+            merged.fill(merging, there, made, report)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(folder)
+    return folder
 
 
 def _stage(release: Release, folder: Path, out: Path, display: Display, *, holes: bool = False) -> None:
@@ -197,7 +283,9 @@ def _stage(release: Release, folder: Path, out: Path, display: Display, *, holes
 def _local(release: Release) -> Path:
     assert release.folder is not None  # noqa: S101 - the caller looked
     folder = Path(release.folder)
-    if source.local_release(folder).content_digest != release.content_digest:
+    known = release.base  # resolved when it was planned
+    again = source.local_release(folder, base=None if known is None else lambda _: known)
+    if again.content_digest != release.content_digest:
         raise ChangedSourceError(
             f"the files in {folder} have changed since they were planned",
             hint="Plan again, or let `phi-bot run` do all steps.",
@@ -213,10 +301,20 @@ def missing_bytes(release: Release, workspace: Workspace) -> int:
     if workspace.has(workspace.staged(release)):
         return 0
     copied = release.view_bytes
-    if release.folder or workspace.has(workspace.source(release)):
+    if workspace.has(workspace.source(release)):
         return copied
+    if release.base is not None:
+        own = 0 if release.folder else sum(f.size for f in release.files)
+        return copied + own + missing_source_bytes(release.base, workspace)
+    return copied + missing_source_bytes(release, workspace)
+
+
+def missing_source_bytes(release: Release, workspace: Workspace) -> int:
+    """Return how many bytes the files of a release would take of the disk that are not here yet."""
+    if release.folder or workspace.has(workspace.source(release)):
+        return 0
     folder = workspace.downloading(release)
-    return copied + sum(f.size - arrived(folder, f) for f in release.files if source.is_wanted(f.path))
+    return sum(f.size - arrived(folder, f) for f in release.files if source.is_wanted(f.path))
 
 
 def forget_download(release: Release, context: Context) -> bool:

@@ -23,8 +23,12 @@ from bot.hub.session import HUGGING_FACE, api_of
 from bot.hub.trusted_publishers import Publishers
 from bot.progress import Task
 from bot.records.artifacts import Release, RepoRecord, SourceFile
-from bot.source import is_wanted
-from bot.source.shape import Shape
+from bot.source import is_wanted, read_header
+from bot.source.changes import WEIGHTS, merged_tensors
+from bot.source.lora import Lora
+from bot.source.merged import changes_of
+from bot.source.safetensors_files import Tensor, check_weights
+from bot.source.shape import Shape, shape_of
 
 __all__ = ["RECORD_FILE", "Hub", "HubFile", "HubPull", "connect"]
 
@@ -87,9 +91,31 @@ class Hub(Connection):
             return releases.release(self.api, repo_id, revision)
 
     def shape(self, release: Release) -> Shape:
-        """Return the shape of a release by the headers of its weights. Raises what ``headers.shape`` does."""
+        """Return the shape of a release by the headers of its weights: of an adapter, that of the merged model.
+
+        Raises what ``headers.shape`` and ``source.merged.changes_of`` do.
+        """
+        if release.base is None:
+            with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
+                return headers.shape(self.api, release)
+        base = self._tensors(release.base)
+        merged = merged_tensors(base, changes_of(release, base, self._tensors(release)))
+        return shape_of(merged, release.config, where=release.label, layout=release.layout)
+
+    def base_of(self, lora: Lora, *, where: str) -> Release:
+        """Return the release that an adapter in a folder is to be merged into.
+
+        Raises what ``release`` raises, and AdapterError where its config leads to none.
+        """
+        with hub_errors(self.endpoint):
+            return releases.base_of(self.api, lora, where=where)
+
+    def _tensors(self, release: Release) -> Mapping[str, Tensor]:
+        if release.folder is not None:
+            weights = Path(release.folder) / WEIGHTS
+            return read_header(weights) if release.base is not None else check_weights(Path(release.folder))
         with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
-            return headers.shape(self.api, release)
+            return headers.tensors(self.api, release)
 
     def download(self, release: Release, folder: Path, task: Task) -> None:
         """Bring a release's content and licence files into an existing folder; a killed download is continued.

@@ -27,20 +27,27 @@ class TensorRange:
 
 
 def shape(api: "HfApi", release: Release) -> Shape:
-    """Return the shape of a release, from one or two requests for each file of its weights.
+    """Return the shape of a release that is not an adapter.
 
-    Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, what
-    ``bot.source.tensors`` raises for tensors that are not the model's, and what huggingface_hub raises: see
-    ``bot.hub.errors.hub_errors``.
+    Raises what ``tensors`` raises, and what ``bot.source.tensors`` raises for tensors that are not the model's.
     """
-    tensors: dict[str, Tensor] = {}
+    return shape_of(tensors(api, release), release.config, where=release.label, layout=release.layout)
+
+
+def tensors(api: "HfApi", release: Release) -> dict[str, Tensor]:
+    """Return the tensors in a release's own files, from one or two requests for each file of weights.
+
+    Raises DamagedWeightsError for a header that is malformed, too large, or not that of so long a file, and what
+    huggingface_hub raises: see ``bot.hub.errors.hub_errors``.
+    """
+    read: dict[str, Tensor] = {}
     total = 0
     for file in release.files:
         if file.path.endswith(".safetensors"):
             _, found = _header(api, release, file)
             total = added(total, file.size, found, file.path)
-            tensors |= found
-    return shape_of(tensors, release.config, where=release.label, layout=release.layout)
+            read |= found
+    return read
 
 
 def write_header(api: "HfApi", release: Release, file: SourceFile, path: Path) -> dict[str, TensorRange]:

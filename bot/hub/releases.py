@@ -6,14 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bot import format_folders, source
+from bot.errors import AdapterError
+from bot.hub import adapters
 from bot.hub.download import read_small
+from bot.hub.headers import tensors
 from bot.hub.origins import origin_of
 from bot.hub.repo import Repo, commit_of
 from bot.records.artifacts import Json, Release, SourceFile
-from bot.records.digests import content_digest
+from bot.records.digests import ADAPTER_CONFIG, content_digest
+from bot.source.adapters import is_adapter
 from bot.source.config import CONFIG_BYTES, bad_config
 from bot.source.copies import layout_of
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
+from bot.source.lora import Lora, read_lora
 from bot.source.meaning import NATIVE
 from bot.source.strict import parse_object
 from bot.source.tokenizer import damaged_tokenizer
@@ -81,12 +86,29 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
 
     Raises what ``bot.source`` raises for unsafe names, adapters, pickles, missing shards and configurations.
     """
+    return _release(api, repo_id, revision, whole=False)
+
+
+def base_of(api: "HfApi", lora: Lora, *, where: str) -> Release:
+    """Return the release that an adapter is to be merged into. Raises what ``adapters.base_of`` raises."""
+    return adapters.base_of(api, lora, partial(_release, whole=True), where=where)
+
+
+def _release(api: "HfApi", repo_id: str, revision: str | None, *, whole: bool) -> Release:
+    """Return a release; an adapter alone may not be one that is to be ``whole``."""
     info = api.model_info(repo_id, revision=revision)
     if _ID.fullmatch(info.id):  # it becomes commands, paths and addresses
         repo_id = info.id
     commit = commit_of(info, api.endpoint)
     repo = Repo(api=api, id=repo_id)
     by_path = repo.files(commit)
+    if is_adapter(by_path):
+        if whole:
+            raise AdapterError(
+                f"{repo_id} is an adapter itself",
+                hint="Merge the two with peft (merge_and_unload(), then save_pretrained), and give the merged model.",
+            )
+        return _adapter(repo, info, commit, by_path)
     # An index beside a single file of weights is none of the model's files; config.json is held to its size below.
     passed = {"config.json", *([INDEX] if SINGLE in by_path else [])}
     named = {path: f.size for path, f in by_path.items() if source.is_wanted(path) and path not in passed}
@@ -111,6 +133,33 @@ def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:
         read_as=read[0] if layout else "",
         origin=origin,
     )
+
+
+def _adapter(repo: Repo, info: "ModelInfo", commit: str, by_path: Mapping[str, SourceFile]) -> Release:
+    """Return the release that an adapter is with its base. Reads its config, and the header of its weights."""
+    files = {path: by_path[path] for path in [ADAPTER_CONFIG, *source.adapter_files(by_path, where=repo.id)]}
+    source.check_sizes(((path, f.size) for path, f in files.items()), where=repo.id)
+    try:
+        config = _object(repo, commit, by_path, ADAPTER_CONFIG)
+    except ValueError as error:
+        raise AdapterError(
+            f"{ADAPTER_CONFIG} of {repo.id} {error}", hint="Ask its owner to save the adapter again."
+        ) from error
+    wanted = tuple(file for _, file in sorted(files.items()))
+    own = Release(
+        repo_id=repo.id,
+        commit=commit,
+        content_digest=content_digest(wanted),
+        files=wanted,
+        config={},
+        card=_card(info),
+        gated=bool(info.gated),
+        private=bool(info.private),
+        adapter=config,
+    )
+    lora = read_lora(config, where=repo.id)
+    header = tensors(repo.api, own)
+    return source.adapted(own, base_of(repo.api, lora, where=repo.id), source.vocabulary_of(header))
 
 
 def _object(repo: Repo, commit: str, by_path: Mapping[str, SourceFile], name: str) -> dict[str, Json]:

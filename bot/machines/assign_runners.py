@@ -66,7 +66,7 @@ def _with_shapes(todo: Plan, hub: Hub) -> tuple[Plan, dict[str, Shape]]:
 
 
 def _shape(release: Release, hub: Hub) -> Shape:
-    if release.folder is not None:
+    if release.folder is not None and release.base is None:
         source.check(Path(release.folder))  # the tokenizer too: it is here, and costs no request
         return local_shape(Path(release.folder), release.config, release.layout)
     return hub.shape(release)

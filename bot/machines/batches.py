@@ -31,6 +31,6 @@ def _disk(batch: Sequence[Job]) -> int:
     So do toolchains. The source and the reference's toolchain are there once.
     """
     release = batch[0].release
-    shared = sum(f.size for f in release.files) + release.bytes_beside_weights + lock_of("reference").disk
+    shared = release.all_bytes + release.bytes_beside_weights + lock_of("reference").disk
     own = sum(job.estimate.output + lock_of(job.format).disk for job in batch)
     return shared + own + max(job.estimate.disk for job in batch)

@@ -81,7 +81,7 @@ def demand(job: Job) -> Demand:
     A source that streams takes little disk, and comes again for the reference and for verifying.
     """
     release, e = job.release, job.estimate
-    wanted = sum(f.size for f in release.files)
+    wanted = release.all_bytes
     streamed = job.source == "streamed"
     source = streamed_bytes(release) if streamed else wanted + release.view_bytes
     locks = [lock_of(name) for name in (job.format, "reference")]

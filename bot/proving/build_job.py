@@ -27,6 +27,7 @@ from bot.records.artifacts import (
     Failure,
     Imatrix,
     Json,
+    Release,
     Report,
     SourceRef,
     ToolchainRef,
@@ -244,7 +245,7 @@ class _Builder:
         versions = self.toolchain.versions
         record = BuildRecord(
             build_key=planned.build_key,
-            source=SourceRef(repo_id=release.repo_id, commit=release.commit, content_digest=release.content_digest),
+            source=_ref(release),
             variant=planned.variant,
             toolchain=ToolchainRef(
                 name=self.toolchain.name,
@@ -259,6 +260,7 @@ class _Builder:
             imatrix=measured.imatrix_of(planned),
             calibration=measured.calibration_of(planned),
             read_as=release.read_as,
+            base=None if release.base is None else _ref(release.base),
         )
         if solved := event.get("solved"):
             write_json(folder / SOLVED, solved)
@@ -275,6 +277,10 @@ class _Builder:
         _copy_notices(staged, folder / "notices")
         final.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(final)
+
+
+def _ref(release: Release) -> SourceRef:
+    return SourceRef(repo_id=release.repo_id, commit=release.commit, content_digest=release.content_digest)
 
 
 def _copy_notices(staged: Path, notices: Path) -> None:

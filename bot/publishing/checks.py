@@ -111,6 +111,8 @@ def check_release(build: BuildRecord, hub: Hub, revision: str | None = None) -> 
     Its content must be what the repo has at ``revision`` (None: on its main branch). A commit alone says little: anyone
     can open a pull request on a public repo, and its commits are commits of that repo.
 
+    An adapter's base is held against what the adapter leads to now, too.
+
     A folder of another machine is refused: nobody here can see what it holds.
     """
     if build.source.commit is None:
@@ -129,7 +131,21 @@ def check_release(build: BuildRecord, hub: Hub, revision: str | None = None) -> 
             f"{release.label} is not what {release.repo_id} has {where}",
             hint="It is not published. The next run builds what the repo has now.",
         )
-    return release
+    return _with_base(build, release, hub)
+
+
+def _with_base(build: BuildRecord, release: Release, hub: Hub) -> Release:
+    """Return a release with the base, at the commit, that a build says it was merged into."""
+    claimed, base = build.base, release.base
+    if claimed is None and base is None:
+        return release
+    if claimed is None or base is None or claimed.commit is None or claimed.repo_id != base.repo_id:
+        raise _odd(build, "says otherwise what it was merged into")
+    if claimed.commit != base.commit:  # a commit since then, which changed nothing that counts
+        base = hub.release(claimed.repo_id, claimed.commit)
+    if base.content_digest != claimed.content_digest:
+        raise _odd(build, f"was merged into other content than {base.label} has")
+    return replace(release, base=base)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +153,11 @@ class Releases:
     """The releases that builds say they were made from, each asked for once: variants of a model share one."""
 
     hub: Hub
-    _known: dict[tuple[str, str | None], Release] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[tuple[str, ...], Release] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, build: BuildRecord, revision: str | None = None) -> Release:
         """Return what ``check_release`` does, for builds of one content too. Raises what it raises."""
-        key = (build.source.repo_id, build.source.commit)
+        key = (build.source.label, build.source.commit or "", (build.base and build.base.commit) or "")
         known = self._known.get(key)
         if known is None or known.content_digest != build.source.content_digest:
             known = self._known[key] = check_release(build, self.hub, revision)
@@ -209,7 +225,7 @@ def check_notices(
 
     They are compared by the Hub's own hashes where both have one of the same kind, and otherwise read.
     """
-    wanted = {f.path: f for f in release.files if f.path in source.NOTICES}
+    wanted = source.notices_of(release)
     for name, there in found.items():
         if name in wanted and (there.size, there.digest) == (wanted[name].size, wanted[name].digest):
             continue

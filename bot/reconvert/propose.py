@@ -17,7 +17,7 @@ from bot.publishing.publishable import Candidate, candidate_of
 from bot.reconvert.approval import Approval
 from bot.records.artifacts import Artifact, Failure, Proposal, Report
 from bot.records.failures import cut_short, failure
-from bot.source import NOTICES, bytes_digest, sizes
+from bot.source import bytes_digest, notices_of, sizes
 from bot.system import disk
 from bot.workspace import hash_files
 
@@ -78,7 +78,7 @@ def _checked(artifact: Artifact, approval: Approval, releases: checks.Releases, 
     checks.check_size(build, candidate.proven.evidence)
     if hash_files(Path(artifact.folder) / "files", task) != tuple(sorted(build.files, key=lambda f: Path(f.path))):
         raise PromotionError(f"{build.variant.name} is not as it was built", hint="It is not proposed.")
-    wanted = {f.path: f.digest for f in release.files if f.path in NOTICES}
+    wanted = {path: f.digest for path, f in notices_of(release).items()}
     for name, content in candidate.notices.items():
         path = Path(str(content))
         if path.is_symlink() or not path.is_file() or path.stat().st_size > sizes.NOTICE:

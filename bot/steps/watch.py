@@ -8,13 +8,14 @@ import datetime as dt
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from bot import source
 from bot.config import Config
 from bot.context import Context
-from bot.errors import HubUnreachableError, PhiBotError, SourceError, TokenError, UnknownModelError
+from bot.errors import ChangedSourceError, HubUnreachableError, PhiBotError, SourceError, TokenError, UnknownModelError
 from bot.hub.client import Hub
 from bot.hub.namespace import Listed
 from bot.records.artifacts import Release
@@ -37,7 +38,7 @@ class Reader:
         Raises UnknownModelError for what is neither, and what ``hub.release`` and ``source.local_release`` raise.
         """
         if model and is_folder(model):
-            return self._keep(source.local_release(Path(model).expanduser()))
+            return self._keep(self._local(Path(model).expanduser()))
         repo_id, _, revision = model.partition("@")
         if repo_id.count("/") != 1:
             raise UnknownModelError(
@@ -52,8 +53,14 @@ class Reader:
         if known is not None:
             return known
         if sighting.folder is not None:
-            return self._keep(source.local_release(Path(sighting.folder)))
-        return self._keep(self.hub.release(sighting.repo_id, sighting.commit))
+            return self._keep(self._local(Path(sighting.folder)))
+        release = self.hub.release(sighting.repo_id, sighting.commit)
+        if release.base is not None and sighting.content_digest not in (None, release.content_digest):
+            raise ChangedSourceError(
+                f"{release.label} is an adapter, and its base {release.base.repo_id} has changed since then",
+                hint="Run the same command again.",
+            )
+        return self._keep(release)
 
     def current(self, repo_id: str) -> str | None:
         """Return the id that the Hub has for a repo id now, None where it has none. Each is asked for once."""
@@ -67,6 +74,9 @@ class Reader:
             found = self.hub.record(repo_id)
             self._sources[repo_id] = tuple(b.build.source.label for b in found[0].builds) if found else ()
         return self._sources[repo_id]
+
+    def _local(self, folder: Path) -> Release:
+        return source.local_release(folder, base=partial(self.hub.base_of, where=str(folder)))
 
     def _keep(self, release: Release) -> Release:
         self._read[release.repo_id, release.commit] = release

@@ -71,6 +71,9 @@ def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float 
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         path_in_repo=form.path_in_repo(row),
         imatrix=IMATRIX if recipes.needs_matrix(row) else None,
+        base=None
+        if of.base is None
+        else SourceRef(repo_id=of.base.repo_id, commit=of.base.commit, content_digest=of.base.content_digest),
     )
     proof = evidence(build, of, kl=kl)
     write_json(where / "build.json", build.to_json())

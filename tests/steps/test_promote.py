@@ -24,7 +24,7 @@ from bot.steps.publish import publish
 from bot.steps.stage import stage
 from bot.workspace import Workspace, read_artifact, write_json
 from tests.contexts import context_of
-from tests.source import models
+from tests.source import adapters, models
 from tests.steps import proven
 from tests.steps.test_publish import no_plots as no_plots
 
@@ -352,6 +352,61 @@ def test_a_line_on_the_original_that_this_machine_would_not_say(world: World) ->
     if report.staged:
         report = world.promote()
     assert "says otherwise how its original was read" in why(report)
+
+
+LORA = "someone/Phi-9-mini"
+
+
+@pytest.fixture
+def adapted(world: World) -> World:
+    """The world where what is built is an adapter of the model."""
+    world.client.api.create_repo(LORA)
+    files = adapters.adapter_files({"base_model.model.model.norm.weight": adapters.numbers(1, 4)}, target_modules=[])
+    files["adapter_config.json"] = files["adapter_config.json"].replace(adapters.BASE.encode(), proven.MODEL.encode())
+    for name, content in files.items():
+        world.client.api.upload_file(repo_id=LORA, path_in_repo=name, path_or_fileobj=content)
+    world.release = world.client.release(LORA)
+    return world
+
+
+def test_an_adapter_is_promoted_with_its_base(adapted: World, api: HfApi) -> None:
+    assert adapted.release.base is not None
+    first = adapted.release.base.commit
+    adapted.stage(adapted.build())
+    api.upload_file(repo_id=proven.MODEL, path_in_repo="README.md", path_or_fileobj=b"# Words that change nothing")
+    report = adapted.promote(LORA)
+    assert report.failures == ()
+    [published] = report.publications
+    base = published.builds[0].build.base
+    assert base is not None
+    assert (base.repo_id, base.commit) == (proven.MODEL, first)
+    card = Path(api.hf_hub_download(GGUF_REPO, "README.md")).read_text(encoding="utf-8")
+    assert f"{proven.MODEL}/tree/{first}" in card
+    assert f"{LORA}/tree/{adapted.release.commit}" in card
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda base: None, "says otherwise what it was merged into"),
+        (lambda base: base | {"repo_id": LORA}, "says otherwise what it was merged into"),
+        (lambda base: base | {"commit": None}, "says otherwise what it was merged into"),
+        (lambda base: base | {"content_digest": "0" * 64}, "was merged into other content"),
+    ],
+)
+def test_a_base_that_it_was_not_merged_into(adapted: World, change: Callable[[Any], Any], reason: str) -> None:
+    artifact = adapted.build()
+    rewrite(artifact, "build.json", lambda b: b.update(base=change(b["base"])))
+    report = adapted.stage(proven_again(artifact))
+    if report.staged:
+        report = adapted.promote(LORA)
+    assert reason in why(report)
+
+
+def test_a_base_that_has_changed_meanwhile_is_not_published(adapted: World, api: HfApi) -> None:
+    adapted.stage(adapted.build())
+    api.upload_file(repo_id=proven.MODEL, path_in_repo="generation_config.json", path_or_fileobj=b'{"max_length": 9}')
+    assert "was made from other content" in why(adapted.promote(LORA))
 
 
 @pytest.mark.parametrize("deep", [True, False])

@@ -75,10 +75,19 @@ def _format(record: RepoRecord) -> Format:
 
 def _links(release: Release, endpoint: str) -> dict[str, str | None]:
     if release.commit is None:
-        return {"source": None, "commit": None, "origin": None}
+        return {"source": None, "commit": None, "origin": None, **_base_links(release.base, endpoint)}
     source = f"{endpoint}/{quote(release.repo_id)}"
     origin = f"{endpoint}/{quote(release.origin)}" if release.origin else None
-    return {"source": source, "commit": f"{source}/tree/{quote(release.commit)}", "origin": origin}
+    commit = f"{source}/tree/{quote(release.commit)}"
+    return {"source": source, "commit": commit, "origin": origin, **_base_links(release.base, endpoint)}
+
+
+def _base_links(base: Release | None, endpoint: str) -> dict[str, str | None]:
+    """Return where an adapter's base is, and its commit; None for no base, and for a folder."""
+    if base is None or base.commit is None:
+        return {"base": None, "base_commit": None}
+    repo = f"{endpoint}/{quote(base.repo_id)}"
+    return {"base": repo, "base_commit": f"{repo}/tree/{quote(base.commit)}"}
 
 
 def _reproduce(release: Release, rows: Sequence[figures.CardRow]) -> dict[str, Json]:

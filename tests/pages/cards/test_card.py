@@ -15,7 +15,7 @@ from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 from bot.pages.cards import render_card
 from bot.pages.numbers import with_error
-from bot.records.artifacts import Calibration, Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord
+from bot.records.artifacts import Calibration, Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord, SourceRef
 from bot.records.evidence import Check, KnownBehaviour
 from bot.source.chat_template import ChatFormat
 from bot.source.prompt import Prompt, prompt_of
@@ -514,3 +514,16 @@ def test_a_copy_of_a_phi_says_what_made_it_one_and_where_it_comes_from() -> None
     assert "which comes from [microsoft/phi-4](<https://huggingface.co/microsoft/phi-4>)." in body
     assert "About the original" not in card(GGUF)
     assert "which comes from" not in card(GGUF)
+
+
+def test_an_adapter_names_what_it_was_merged_into_at_both_commits() -> None:
+    base = replace(RELEASE, repo_id="microsoft/base", commit="b" * 40)
+    into = SourceRef(repo_id=base.repo_id, commit=base.commit, content_digest=base.content_digest)
+    body = card(one(GGUF, base=into), release=replace(RELEASE, base=base))
+    where = "https://huggingface.co/microsoft/base"
+    assert f"merged into [microsoft/base](<{where}>) at commit [bbbbbbbbbbbb](<{where}/tree/{'b' * 40}>)" in body
+    assert f"at commit [{str(RELEASE.commit)[:12]}]" in body
+    assert "merged into microsoft/base@bbbbbbbbbbbb, by phi-bot" in plain(body)
+    here = card(one(GGUF, base=into), release=replace(RELEASE, base=replace(base, repo_id="local/base", commit=None)))
+    assert "merged into a local checkpoint named base" in plain(here)
+    assert "merged into" not in card(GGUF)
