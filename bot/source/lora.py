@@ -34,6 +34,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _SAFE = re.compile(r"[A-Za-z0-9_.()|^$*+?\[\]\\-]{1,200}")
 _REPEATED = re.compile(r"[*+?]")
 _MOST_REPEATED, _MOST_ALPHA = 2, 1e6
+_DEFAULT = 8  #: rank and alpha, where a config leaves them out
 _NAME = 100  # characters of a base's name in a message
 
 T = TypeVar("T")
@@ -108,8 +109,8 @@ def read_lora(config: Mapping[str, Json], *, where: str) -> Lora:
     return Lora(
         base=base,
         revision=revision or None,
-        rank=_rank(config.get("r"), "r", where),
-        alpha=_alpha(config.get("lora_alpha"), "lora_alpha", where),
+        rank=_rank(config.get("r", _DEFAULT), "r", where),
+        alpha=_alpha(config.get("lora_alpha", _DEFAULT), "lora_alpha", where),
         ranks={k: _rank(v, f"rank_pattern.{k[:60]}", where) for k, v in _pattern(config, "rank_pattern", where)},
         alphas={k: _alpha(v, f"alpha_pattern.{k[:60]}", where) for k, v in _pattern(config, "alpha_pattern", where)},
         stabilized=config.get("use_rslora") is True,

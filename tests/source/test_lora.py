@@ -88,6 +88,11 @@ def test_an_impossible_value_is_refused_by_its_key(key: str, value: Any) -> None
     assert key in refused(**{key: value}).message
 
 
+def test_what_a_config_leaves_out_is_as_peft_has_it() -> None:
+    lora = read_lora({k: v for k, v in LORA.items() if k not in ("r", "lora_alpha", "revision")}, where="a/b")
+    assert (lora.rank, lora.alpha, lora.revision) == (8, 8, None)
+
+
 @pytest.mark.parametrize("start", [True, False, None, "gaussian", "eva", "orthogonal"])
 def test_starts_that_leave_the_base_as_it_is_are_taken(start: Any) -> None:
     read_lora(LORA | {"init_lora_weights": start}, where="a/b")
