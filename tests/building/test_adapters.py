@@ -8,7 +8,7 @@ from bot.building.release_at_hand import AtHand, at_hand, fetch, missing_bytes
 from bot.errors import AdapterError, ChangedSourceError
 from bot.hub.client import Hub
 from bot.source.folder import WRITTEN
-from bot.steps.watch import Reader
+from bot.steps.watch import Reader, source_state
 from bot.workspace import Workspace
 from tests.building.test_copies import read
 from tests.contexts import context_of
@@ -119,3 +119,14 @@ def test_an_adapter_that_does_not_fit_is_refused_before_its_base_is_downloaded(c
         fetch(client.release(REPO), context_of(hub=client, workspace=workspace))
     assert LORA["r"] == 4
     assert not (workspace.root / "sources").exists()
+
+
+def test_a_base_that_changed_since_the_adapter_was_looked_at_is_said_so(client: Hub) -> None:
+    put(client, BASE, base_files())
+    put(client, REPO, adapter_files())
+    seen = source_state(client.release(REPO))
+    put(client, BASE, {"README.md": b"# Words that change nothing"})
+    assert Reader(hub=client).release(seen).content_digest == seen.content_digest
+    put(client, BASE, base_files(max_position_embeddings=65))
+    with pytest.raises(ChangedSourceError, match=f"its base {BASE} has changed"):
+        Reader(hub=client).release(seen)
