@@ -185,6 +185,7 @@ ROWS = {
         killed=ONNX_READY + killing("formats.onnx.worker.data:_Open", "put", after=15),
         by_itself="the builder by itself",
         places=_onnx_places,
+        cost=0.36,
     ),
 }
 
