@@ -174,7 +174,8 @@ def measure(bench: _Bench, shape: str, name: str, kill_every: float) -> Measured
         for _ in range(case.kills):
             taken = _run(bench, name, mount, prefix, kill_every)
             if taken.code == 0:
-                raise SystemExit(f"the run ended before it was killed, after {taken.seconds:.0f} seconds")
+                said = f"the run ended by itself after {taken.seconds:.0f} seconds, after {len(kills)} kills"
+                raise SystemExit(f"{said}: give a smaller --kill-every")
             kills.append(Kill(seconds=taken.seconds, published=len(bench.published(name))))
         taken = _run(bench, name, mount, prefix)
     shutil.rmtree(bench.folder / name)
