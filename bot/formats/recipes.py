@@ -45,7 +45,9 @@ def with_calibration(variant: Variant) -> Variant:
 
     It takes no importance matrix: the second moments say more than that.
     """
-    if variant.precision not in all_formats()[variant.format].calibrated or "quality" in variant.options:
+    if "quality" in variant.options:
+        return variant
+    if not {variant.precision, variant.name} & set(all_formats()[variant.format].calibrated):
         return variant
     rest = {name: option for name, option in variant.options.items() if name != "imatrix"}
     return replace(variant, options=rest | {"quality": CALIBRATED})

@@ -28,7 +28,7 @@ class Format(Protocol):
     packages: tuple[str, ...]  #: the packages whose versions a record names
     suffixes: tuple[str, ...]  #: how the names of an artifact's files may end; nothing else is promoted
     importance: Importance | None  #: how it measures importance matrices; None where it quantizes by none
-    calibrated: tuple[str, ...]  #: the precisions that its worker rounds by second moments, where that is asked for
+    calibrated: tuple[str, ...]  #: what its worker rounds by second moments if asked to: precisions, or names of rows
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why the toolchain cannot build this, or return None if it can.

@@ -118,6 +118,10 @@ class SolverAtWork:
         """The names of matrices of which some rows were taken, and that are not finished."""
         return tuple(self._begun)
 
+    def forget(self, name: str) -> None:
+        """Begin a matrix anew, if it was begun."""
+        self._begun.pop(name, None)
+
     def finish(self, name: str) -> None:
         """Say that all rows of a matrix are solved. Raises WorseThanPlainError."""
         begun = self._begun.pop(name)

@@ -70,8 +70,8 @@ def test_rows_whose_format_can_do_it_are_calibrated_where_that_is_configured() -
     rows = configured(ROWS.values(), "never", "calibrated")
     of_onnx = {f"onnx/{name}-int4" for name in ("cpu", "cuda", "dml", "webgpu")} | {"onnx/cpu-int4-mixed"}
     calibrated = {v.name for v in rows if v.is_calibrated}
-    assert {"mlx/4bit", "gguf/q4_k_m", "gguf/q6_k", "gguf/q3_k_m"} | of_onnx <= calibrated
-    assert not {"mlx/8bit", "gguf/q8_0", "gguf/f16", "onnx/cpu-int8"} & calibrated
+    assert {"mlx/4bit", "gguf/q4_k_m", "gguf/q6_k", "gguf/q3_k_m", "openvino/int4"} | of_onnx <= calibrated
+    assert not {"mlx/8bit", "gguf/q8_0", "gguf/f16", "onnx/cpu-int8", "openvino/int4-cw"} & calibrated
     assert [v for v in rows if not v.is_calibrated] == [v for v in ROWS.values() if v.name not in calibrated]
     assert configured(ROWS.values(), "never", "plain") == tuple(ROWS.values())
     assert configured(rows, "never", "calibrated") == rows

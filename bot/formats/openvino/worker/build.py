@@ -45,6 +45,9 @@ def stock(task_json: Json, report: Reporter) -> None:
     """Build the one target of a task as the toolchain itself does. Raises as ``build`` does."""
     task = BuildTask.from_json(task_json)
     (target,) = task.targets
+    if target.variant.is_calibrated:
+        report.failed(target.variant, "optimum-intel by itself cannot build it: build.quality is calibrated")
+        return
     stop = prepare(task)
     report.progress(f"exporting {target.variant.short_name}", 0, 0, "tensors")
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import openvino as ov
+import torch
 from nncf.openvino.optimized_functions import models
 from nncf.parameters import CompressWeightsMode
 from nncf.quantization.algorithms.weight_compression import openvino_backend, weight_lowering
@@ -19,10 +20,12 @@ from nncf.quantization.algorithms.weight_compression.parameters import Compresse
 from nncf.tensor import Tensor
 from openvino import opset13 as opset
 
+from bot.formats.openvino.worker import calibrated
 from bot.formats.openvino.worker.plan import Part
 from bot.formats.openvino.worker.replaced import patched_attribute
 from bot.formats.openvino.worker.standins import StandIns
 from bot.records.artifacts import Json
+from bot.worker.calibrated import SolverAtWork
 from bot.worker.fast import NotCovered
 
 _INFER = models._infer_ov_model  # noqa: SLF001 - all kernels are run by it
@@ -31,21 +34,29 @@ _SCALE = ov.Type.f16  # as nncf stores the scales of integers
 
 @dataclass(eq=False, kw_only=True)
 class NncfCompression:
-    """nncf's treatment of a weight. ``shape`` is the weight's; the ``axes`` are those that share a scale."""
+    """nncf's treatment of a weight. ``shape`` is the weight's; the ``axes`` are those that share a scale.
+
+    A ``solver`` rounds it instead, to the same groups, where it knows them and what the weight is multiplied with.
+    """
 
     weight: str
     shape: tuple[int, ...]
     type: Any  # of the numbers, as OpenVINO names it
     axes: tuple[int, ...]
     config: Any
+    solver: SolverAtWork | None = None
     kept: dict[str, list[bytes]] = field(default_factory=dict)  # computed with the weights, and due after them
 
     @classmethod
-    def from_json(cls, value: Json) -> Self:
+    def from_json(cls, value: Json, solver: SolverAtWork | None = None) -> Self:
         """Read what ``to_json`` wrote."""
         config = WeightCompressionConfig(mode=CompressWeightsMode(value["mode"]), group_size=value["group_size"])
         shape, axes = tuple(value["shape"]), tuple(value["axes"])
-        return cls(weight=value["weight"], shape=shape, type=getattr(ov.Type, value["type"]), axes=axes, config=config)
+        numbers = getattr(ov.Type, value["type"])
+        fits = axes == (1,) and calibrated.fits(shape, value["mode"], value["group_size"])
+        if solver is not None and not (fits and value["weight"] in solver.known):
+            solver = None
+        return cls(weight=value["weight"], shape=shape, type=numbers, axes=axes, config=config, solver=solver)
 
     def to_json(self) -> Json:
         """Return all but what is ``kept``. Of integers the config says no more than their kind and groups."""
@@ -63,8 +74,16 @@ class NncfCompression:
         """The type of the weight's numbers, as torch names it."""
         return {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}[self.type.get_type_name()]
 
+    def begin(self) -> None:
+        """Begin with the first rows."""
+        self.kept.clear()
+        if self.solver is not None:
+            self.solver.forget(self.weight)
+
     def run(self, rows: Any) -> bytes:
         """Compress rows of the weight, from their bytes; keep their scales and zero points, and return the rest."""
+        if self.solver is not None:
+            return self._solve(self.solver, rows)
         count = rows.nbytes // (prod(self.shape[1:]) * self.type.size)
         tensor = Tensor(ov.Tensor(rows, ov.Shape([count, *self.shape[1:]]), self.type))
         with patched_attribute(models, "_infer_ov_model", _infer):
@@ -74,6 +93,21 @@ class NncfCompression:
         if found.zero_point is not None:
             self.kept.setdefault("zero_point", []).append(_bytes(found.zero_point, stored))
         return _bytes(found.tensor, stored)
+
+    def end(self) -> None:
+        """Say that these were all rows."""
+        if self.solver is not None:
+            self.solver.finish(self.weight)
+
+    def _solve(self, solver: SolverAtWork, rows: Any) -> bytes:
+        numbers = torch.from_numpy(rows).view(getattr(torch, self.loaded)).view(-1, self.shape[1]).float().numpy()
+        mode = self.config.mode.value
+        found, rounded = solver.solve(self.weight, numbers, calibrated.grid(mode, self.config.group_size))
+        solver.take(rounded)
+        made = calibrated.parts(found, mode)
+        for what in made.keys() - {"weight"}:
+            self.kept.setdefault(what, []).append(made[what])
+        return made["weight"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from bot.formats.openvino.worker.export import attempt, empty, export, failed, prepare
 from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
+from bot.worker.calibrated import SolverAtWork, at_work_on, solver_of
 from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import NeedsWholeSource, Reporter
@@ -122,14 +123,14 @@ def _write(task: BuildTask, planned: list[_Planned], report: Reporter) -> Left:
     from bot.formats.openvino.worker.plan import from_json
     from bot.formats.openvino.worker.writing import DataFile, write
 
-    files = [
-        DataFile(
-            constants=tuple(from_json(p.plan, NncfCompression.from_json)),
+    def file_of(p: _Planned, solver: SolverAtWork | None) -> DataFile:
+        return DataFile(
+            constants=tuple(from_json(p.plan, partial(NncfCompression.from_json, solver=solver))),
             xml=Path(p.target.out) / "openvino_model.xml",
             folder=Path(p.target.partial or tempfile.mkdtemp(dir=task.scratch)),
+            solver=solver,
         )
-        for p in planned
-    ]
+
     what = "writing " + ", ".join(p.target.variant.short_name for p in planned)
     lost: dict[int, Exception] = {}
 
@@ -138,9 +139,12 @@ def _write(task: BuildTask, planned: list[_Planned], report: Reporter) -> Left:
             _require_whole(task, error)
         lost[number] = error
 
-    hashed = write(files, _mapped(task, report), partial(report.progress, what, unit="bytes"), lose)
-    if made := [p.target for number, p in enumerate(planned) if number not in lost]:
-        report.built_together(made, hashed)
+    with solver_of(task) as solver:
+        files = [file_of(p, at_work_on(p.target.variant, solver)) for p in planned]
+        hashed = write(files, _mapped(task, report), partial(report.progress, what, unit="bytes"), lose)
+    if made := [number for number in range(len(planned)) if number not in lost]:
+        solved = {planned[n].target.variant.name: f.solver.done for n in made if (f := files[n]).solver is not None}
+        report.built_together([planned[n].target for n in made], hashed, solved)
     left: Left = []
     for number, error in lost.items():
         target = planned[number].target

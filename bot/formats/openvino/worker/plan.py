@@ -55,8 +55,14 @@ class Compression(Protocol):
     def loaded(self) -> str:
         """The type of the weight's numbers, as torch names it."""
 
+    def begin(self) -> None:
+        """Begin with the first rows, perhaps once more."""
+
     def run(self, rows: Any) -> bytes:
         """Compress rows of the weight, from their bytes; keep their scales and zero points, and return the rest."""
+
+    def end(self) -> None:
+        """Say that these were all rows."""
 
     def to_json(self) -> Json:
         """Return it for another process."""

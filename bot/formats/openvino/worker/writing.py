@@ -19,6 +19,7 @@ import torch
 
 from bot.formats.openvino.worker.plan import Constant, Part, Whole, weights, with_offsets
 from bot.records.artifacts import Json
+from bot.worker.calibrated import SolverAtWork
 from bot.worker.fast import NotCovered
 from bot.worker.growing import GrowingFile
 from bot.worker.mapped import Mapped
@@ -30,10 +31,14 @@ _TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 
 class _Written(TypedDict):
-    """The progress of a file: the place of each constant so far, and of each that is in the file its size and head."""
+    """The progress of a file: the place of each constant so far, and of each that is in the file its size and head.
+
+    ``solved`` is what was solved so far (see bot/worker/calibrated.py).
+    """
 
     offsets: list[int]
     heads: list[tuple[int, str, int]]
+    solved: dict[str, str]
 
 
 # The numbers of a source are mapped for reading, and torch warns of tensors that cannot be written.
@@ -42,11 +47,15 @@ warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarnin
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """The data of the graph in ``xml``. It grows in ``folder``: with that, the next process goes on after a kill."""
+    """The data of the graph in ``xml``. It grows in ``folder``: with that, the next process goes on after a kill.
+
+    A calibrated one has a ``solver``, which its constants are made with.
+    """
 
     constants: tuple[Constant, ...]
     xml: Path
     folder: Path
+    solver: SolverAtWork | None = None
 
 
 class _Open:
@@ -55,8 +64,13 @@ class _Open:
     def __init__(self, file: DataFile, mapped: Mapped) -> None:
         self._file, self._mapped = file, mapped
         self.target = file.xml.with_suffix(".bin")
-        self.growing = GrowingFile(file.folder, self.target.name, _described(file.constants))
-        self._state: _Written = self.growing.state or {"offsets": [], "heads": []}
+        described = _described(file.constants)
+        if file.solver is not None:
+            described.append(["moments", file.solver.moments])
+        self.growing = GrowingFile(file.folder, self.target.name, described)
+        self._state: _Written = self.growing.state or {"offsets": [], "heads": [], "solved": {}}
+        if file.solver is not None:
+            file.solver.done = self._state["solved"]
         self._end = max((offset + size for size, _, offset in self._state["heads"]), default=0)
         self._may_stop = _whole(file.constants)
         self.size = sum(c.size for c in file.constants)
@@ -77,6 +91,8 @@ class _Open:
             offsets.append(offset)
             self._end = max(self._end, offset + constant.size)
             self.done += constant.size
+            if self._file.solver is not None:
+                self._state["solved"] = dict(self._file.solver.done)
             if len(offsets) in self._may_stop:
                 self.growing.mark(self._state)
 
@@ -179,9 +195,10 @@ def _pieces(constant: Constant, mapped: Mapped) -> Iterator[Any]:
     elif isinstance(made_of, Whole):
         yield from _rows(mapped, made_of.weight, getattr(torch, made_of.type))
     elif made_of.what == "weight":
-        made_of.of.kept.clear()
+        made_of.of.begin()
         for rows in _rows(mapped, made_of.of.weight, getattr(torch, made_of.of.loaded)):
             yield made_of.of.run(rows)
+        made_of.of.end()
     else:
         yield b"".join(made_of.of.kept[made_of.what])
 
@@ -209,7 +226,7 @@ def _require_ordinary(name: str, rows: Any) -> None:
         raise NotCovered(f"{name} has many numbers that are the same")
 
 
-def _described(constants: Sequence[Constant]) -> Json:
+def _described(constants: Sequence[Constant]) -> list[Json]:
     """Return all that the bytes of the file depend on, beside the weights and the options of the build."""
     described: list[Json] = []
     for c in constants:
