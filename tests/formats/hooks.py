@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bot import format_folders
 from bot.records.artifacts import Variant
-from bot.records.evidence import Evidence
 from bot.toolchains import Toolchain
 
 Damage = Callable[[Path], None]  #: does harm to the files of an artifact in a folder, or to those of a checkpoint
@@ -19,15 +18,13 @@ class Journey:
     """What a user of a format does: a program that loads a published variant, and prints the ids that it generates.
 
     Its first argument is the repo's id or, where ``fetched`` are options of ``hf download``, the folder ``inside`` what
-    that fetched; its second one is a list of pairs, the ids of a prompt and how many to generate at most, as JSON. Of
-    each answer as many tokens have to be those that were measured as ``alike`` says; None is all of them.
+    that fetched; its second one is a list of pairs, the ids of a prompt and how many to generate at most, as JSON.
     """
 
     variant: str
     program: str
     fetched: tuple[str, ...] | None = None
     inside: str = ""
-    alike: Callable[[Evidence], int | None] = lambda _: None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from bot.records.artifacts import Json, Variant
-from bot.records.evidence import Evidence
 from bot.toolchains import Toolchain
 from tests.controls.artifacts import SHIFTED_BLOCK, TOKENIZER_FILES, change_at, enlarge, scale_of, usual_faults
 from tests.controls.checkpoint import Array, bfloat16, float32
@@ -23,11 +22,6 @@ for ids, count in json.loads(sys.argv[2]):
     out.append([t for t in made if t not in tokenizer.eos_token_ids])
 print(json.dumps(out))
 """
-
-
-def _alike(evidence: Evidence) -> int | None:
-    """On a processor it was measured with products in float32; mlx-lm's own are rougher there."""
-    return 2 if "on the CPU" in evidence.runtime else None
 
 
 def _enlarge_a_scale(folder: Path, fault: str) -> None:
@@ -66,7 +60,7 @@ def _commands(variant: Variant, toolchain: Toolchain, source: Path, folder: Path
 
 
 HOOKS = Hooks(
-    journey=Journey(variant="mlx/4bit", program=_PROGRAM, alike=_alike),
+    journey=Journey(variant="mlx/4bit", program=_PROGRAM),
     by_hand=ByHand(commands=_commands, memory=None),
     faults=usual_faults(
         _enlarge_a_scale, stop_ids=("config.json", "generation_config.json"), tokenizer="tokenizer.json"
