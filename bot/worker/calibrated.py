@@ -21,6 +21,7 @@ from typing import Any
 
 from bot.records.artifacts import Variant
 from bot.records.tasks import BuildTask
+from bot.worker.harness import Reporter
 from bot.worker.moments import Moments
 from bot.worker.solve_check import Sample, require_better, sample
 from bot.worker.solver import Grid, Run, Solved, plainly, solve
@@ -66,6 +67,13 @@ def at_work_on(variant: Variant, solver: Solver | None, folder: Path | None = No
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / FILE
     return SolverAtWork(solver, read_solved(file) if file.exists() else {}, file)
+
+
+def left_out(variant: Variant, tool: str, report: Reporter) -> bool:
+    """Say whether a format's own tool has to leave a variant out, for it is calibrated, and report that as failed."""
+    if variant.is_calibrated:
+        report.failed(variant, f"{tool} by itself cannot build it: build.quality is calibrated")
+    return variant.is_calibrated
 
 
 @dataclass(frozen=True, kw_only=True)

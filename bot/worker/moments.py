@@ -27,14 +27,14 @@ Array = Any  # numpy is not installed where mypy runs
 
 FILE = "moments.json"
 _MOST = 2048  # columns of a block
-_WHOLE = 128  # blocks end at whole groups of every format
+WHOLE = 128  #: columns: blocks end where so many do, at whole groups of every format
 _TERMS = 128  # positions summed at once, so few that no BLAS divides them among threads
 
 
 def blocks(columns: int) -> list[slice]:
     """Return the blocks that so many columns are taken in."""
     count = -(-columns // _MOST)
-    size = -(-columns // (count * _WHOLE)) * _WHOLE
+    size = -(-columns // (count * WHOLE)) * WHOLE
     return [slice(first, min(first + size, columns)) for first in range(0, columns, size)]
 
 

@@ -70,6 +70,12 @@ class Solved:
         values += self.offsets[..., None]
         return values.reshape(rows, -1)
 
+    @property
+    def zero_points(self) -> Array:
+        """The code of each group that means zero, in bytes, where a grid's offsets are such."""
+        zeros = np.divide(-self.offsets, self.scales, out=np.zeros_like(self.scales), where=self.scales != 0)
+        return np.rint(zeros).astype(np.uint8)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
@@ -134,14 +140,11 @@ def improve(rows: Array, given: Solved, factors: Sequence[Factor], grid: Grid) -
 
     The levels of a format's own search are taken where these are nested, so that none of them is free.
     """
-    blocks, first = [], 0
-    for known in factors:
-        end = first + len(known.order)
-        block = np.ascontiguousarray(rows[:, first:end])
-        groups = slice(first // grid.group, end // grid.group)
-        part = Solved(codes=given.codes[:, first:end], scales=given.scales[:, groups], offsets=given.offsets[:, groups])
+    blocks = []
+    for known, at, block in _by_block(rows, factors):
+        groups = slice(at.start // grid.group, at.stop // grid.group)
+        part = Solved(codes=given.codes[:, at], scales=given.scales[:, groups], offsets=given.offsets[:, groups])
         blocks.append(part if not known.shares.size else _improved(block, part, known, grid))
-        first = end
     return _joined(blocks, axis=1)
 
 
@@ -152,12 +155,16 @@ def _improved(block: Array, given: Solved, known: Factor, grid: Grid) -> Solved:
 
 
 def _solved(rows: Array, factors: Sequence[Factor], grid: Grid) -> Solved:
-    blocks, first = [], 0
+    return _joined([_better(block, known, grid) for known, _, block in _by_block(rows, factors)], axis=1)
+
+
+def _by_block(rows: Array, factors: Sequence[Factor]) -> Iterator[tuple[Factor, slice, Array]]:
+    """Yield each block of columns: what is known of them, where they are, and they, contiguous and in float32."""
+    first = 0
     for known in factors:
-        block = np.ascontiguousarray(rows[:, first : first + len(known.order)], dtype=np.float32)
-        blocks.append(_better(block, known, grid))
-        first += len(known.order)
-    return _joined(blocks, axis=1)
+        at = slice(first, first + len(known.order))
+        yield known, at, np.ascontiguousarray(rows[:, at], dtype=np.float32)
+        first = at.stop
 
 
 def _joined(parts: Sequence[Solved], axis: int) -> Solved:

@@ -13,11 +13,14 @@ import pytest
 import bot
 from bot import format_folders
 from bot.formats.registry import worker_module
+from bot.progress import Silent
 from bot.records.artifacts import Artifact, ProvenBuild, Report
 from bot.records.evidence import Generation
 from bot.records.tasks import VerifyTask
+from bot.toolchains.install import ensure
 from tests.e2e.world import World
 from tests.formats.hooks import hooks
+from tests.worker.running import run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -72,7 +75,7 @@ def artifact(published: Report, build: ProvenBuild) -> Artifact:
     return next(a for a in published.artifacts if a.build.build_key == build.build.build_key)
 
 
-def assert_alike(answer: Sequence[int], generation: Generation, of: Artifact, python: Path) -> None:
+def assert_alike(answer: Sequence[int], generation: Generation, of: Artifact) -> None:
     """Hold an answer against the measured one, up to where the proven file itself hardly decides between the two.
 
     The kernels of a user's runtime sum in another order than the measured ones, or in fewer bits.
@@ -87,9 +90,8 @@ def assert_alike(answer: Sequence[int], generation: Generation, of: Artifact, py
     task = VerifyTask(artifact=str(folder), variant=of.build.variant, source="", reference="", threads=2)
     module = f"{worker_module(of.build.variant.format)}.runtime"
     given = (ROOT, module, *map(json.dumps, (task.to_json(), ids, chosen)))
-    done = subprocess.run([str(python), "-I", "-c", _GAP, *map(str, given)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    gap = float(done.stdout.splitlines()[-1])
+    said = run_python(ensure(of.build.variant.format, Silent()), _GAP, *given)
+    gap = float(said.splitlines()[-1])
     assert abs(gap) < _TIE, f"token {same} of {generation.prompt!r} is {answer[same : same + 1]}, and not {measured}"
 
 
@@ -118,4 +120,4 @@ def test_a_user_of_the_format_gets_the_tokens_of_the_proven_file(
     generations = build.evidence.generations
     got = consumer(world, toolchain(name), journey.program, loaded, prompts(generations), folder=tmp_path)
     for answer, generation in zip(got, generations, strict=True):
-        assert_alike(answer, generation, artifact(published, build), toolchain(name))
+        assert_alike(answer, generation, artifact(published, build))

@@ -19,7 +19,7 @@ from bot.formats.gguf.worker.origin import Origin
 from bot.worker.calibrated import RoundedRows, SolverAtWork
 from bot.worker.moments import Moments
 from bot.worker.solve_check import sample
-from bot.worker.solver import Factor, improve
+from bot.worker.solver import Factor, Solved, improve
 
 Array = Any  # numpy is not installed where mypy runs
 
@@ -71,8 +71,11 @@ def improved(kind: int, packed: Array, rows: Array, matrix: Matrix) -> RoundedRo
     largest = np.abs(found.values).max(axis=1, keepdims=True)
     if not (np.abs(values - found.values) <= _CLOSE * largest).all():
         raise RuntimeError(f"{matrix.name}: ggml reads other values than it was rounded to")
-    plain = given.values
-    return RoundedRows(matrix=matrix.name, values=values, sample=sample(rows, values, lambda at: plain[at]))
+
+    def plain(at: Array) -> Array:
+        return Solved(codes=given.codes[at], scales=given.scales[at], offsets=given.offsets[at]).values
+
+    return RoundedRows(matrix=matrix.name, values=values, sample=sample(rows, values, plain))
 
 
 @dataclass

@@ -13,6 +13,7 @@ from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, 
 from bot.formats.gguf.worker.imatrix import ImportanceMatrix
 from bot.formats.gguf.worker.quantize import quantize
 from bot.records.tasks import BuildTask, Target
+from bot.worker.calibrated import left_out
 from bot.worker.checkpoint import weight_types
 from bot.worker.disk import out_of_space
 from bot.worker.harness import Reporter
@@ -25,9 +26,7 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
 
     Raises SourceProblem when the converter cannot read the model, and OSError when the disk fills up.
     """
-    for target in (t for t in task.targets if t.variant.is_calibrated):
-        report.failed(target.variant, "llama.cpp by itself cannot build it: build.quality is calibrated")
-    task = replace(task, targets=tuple(t for t in task.targets if not t.variant.is_calibrated))
+    task = replace(task, targets=tuple(t for t in task.targets if not left_out(t.variant, "llama.cpp", report)))
     own = own_type(weight_types(Path(task.source)))
     base = Path(task.scratch) / f"{task.model_name}-{own}.gguf"
     quantized = [t for t in task.targets if type_of(t) not in STORED]

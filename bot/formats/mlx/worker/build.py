@@ -5,6 +5,7 @@ from pathlib import Path
 from bot.formats.mlx.worker import cpu, lean, model
 from bot.records.artifacts import Json, Variant
 from bot.records.tasks import BuildTask
+from bot.worker.calibrated import left_out
 from bot.worker.checkpoint import forbid_remote_code, weight_types
 from bot.worker.disk import disk_full
 from bot.worker.fast import take
@@ -27,8 +28,7 @@ def build(task_json: Json, report: Reporter) -> None:
 def _stock(task: BuildTask, source: Path, report: Reporter) -> None:
     for target in task.targets:
         out = Path(target.out)
-        if target.variant.is_calibrated:
-            report.failed(target.variant, "mlx-lm by itself cannot build it: build.quality is calibrated")
+        if left_out(target.variant, "mlx-lm", report):
             continue
         try:
             _convert(source, out, target.variant, report)

@@ -11,6 +11,7 @@ from bot.formats.onnx.worker import runtime
 from bot.formats.onnx.worker.builder import empty, run_builder, saving
 from bot.records.artifacts import Json
 from bot.records.tasks import BuildTask, Target
+from bot.worker.calibrated import left_out
 from bot.worker.checkpoint import forbid_remote_code, weight_types
 from bot.worker.disk import disk_full
 from bot.worker.fast import take
@@ -49,8 +50,7 @@ def build(task_json: Json, report: Reporter) -> None:
 def _stock(task: BuildTask, source: Path, stop: Sequence[int], report: Reporter) -> None:
     """Build the targets one after the other, as the builder's own command would."""
     for target in task.targets:
-        if target.variant.is_calibrated:
-            report.failed(target.variant, "the builder by itself cannot build it: build.quality is calibrated")
+        if left_out(target.variant, "the builder", report):
             continue
         try:
             with saving(_counted(target, report)):

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from bot.worker.moments import WHOLE
 from bot.worker.rounding import float16, sixteen_bits
 from bot.worker.solver import Grid, Solved
 
 Array = Any  # numpy is not installed where mypy runs
-
-_WHOLE = 128  # columns: the solver parts a matrix where so many end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class Levels:
 
     def fit(self, columns: int) -> bool:
         """Say whether the solver knows blocks of this size, on rows of so many columns."""
-        return _WHOLE % self.block == 0 and columns % self.block == 0
+        return WHOLE % self.block == 0 and columns % self.block == 0
 
     def grid(self, dtype: Any) -> Grid:
         """Return the levels as the solver knows them, with scales of a type of numpy's: float32, or float16."""
@@ -42,8 +41,7 @@ def arrays(solved: Solved, levels: Levels, dtype: Any) -> tuple[Array, ...]:
     scales = solved.scales.astype(dtype)
     if not levels.zero_points:
         return codes, scales
-    zeros = np.divide(-solved.offsets, solved.scales, out=np.zeros_like(solved.scales), where=solved.scales != 0)
-    return codes, scales, packed(np.rint(zeros).astype(np.uint8), levels.bits)
+    return codes, scales, packed(solved.zero_points, levels.bits)
 
 
 def packed(codes: Array, bits: int) -> Array:

@@ -9,6 +9,7 @@ from bot.formats.openvino.worker import lean
 from bot.formats.openvino.worker.export import attempt, export, prepare
 from bot.records.artifacts import Json, Variant
 from bot.records.tasks import BuildTask
+from bot.worker.calibrated import left_out
 from bot.worker.fast import NotCovered, alone, leave_to_stock
 from bot.worker.harness import Reporter
 from bot.worker.isolated import run_alone
@@ -45,8 +46,7 @@ def stock(task_json: Json, report: Reporter) -> None:
     """Build the one target of a task as the toolchain itself does. Raises as ``build`` does."""
     task = BuildTask.from_json(task_json)
     (target,) = task.targets
-    if target.variant.is_calibrated:
-        report.failed(target.variant, "optimum-intel by itself cannot build it: build.quality is calibrated")
+    if left_out(target.variant, "optimum-intel", report):
         return
     stop = prepare(task)
     report.progress(f"exporting {target.variant.short_name}", 0, 0, "tensors")

@@ -4,18 +4,18 @@ from typing import Any
 
 import numpy as np
 
+from bot.worker.moments import WHOLE
 from bot.worker.rounding import float16
 from bot.worker.solver import Grid, Solved
 
 Array = Any  # numpy is not installed where mypy runs
 
 MODES = ("int4_asym", "int4_sym")  #: of nncf: those whose groups the solver knows
-_WHOLE = 128  # columns: the solver parts a matrix where so many end
 
 
 def fits(shape: tuple[int, ...], mode: str, group: int) -> bool:
     """Say whether the solver knows what nncf makes of a matrix: groups that are parts of a row, of 4 bits."""
-    return len(shape) == 2 and mode in MODES and group > 0 and _WHOLE % group == 0 and shape[1] % group == 0
+    return len(shape) == 2 and mode in MODES and group > 0 and WHOLE % group == 0 and shape[1] % group == 0
 
 
 def grid(mode: str, group: int) -> Grid:
@@ -31,8 +31,7 @@ def parts(solved: Solved, mode: str) -> dict[str, bytes]:
     signs = np.uint8(8 if mode == "int4_sym" else 0)
     found = {"weight": _packed(solved.codes ^ signs), "scale": solved.scales.astype(np.float16).tobytes()}
     if mode == "int4_asym":
-        zeros = np.divide(-solved.offsets, solved.scales, out=np.zeros_like(solved.scales), where=solved.scales != 0)
-        found["zero_point"] = _packed(np.rint(zeros).astype(np.uint8))
+        found["zero_point"] = _packed(solved.zero_points)
     return found
 
 
