@@ -109,9 +109,9 @@ def changed_source(hub: LocalHub, number: int = 0) -> Iterator[str]:
     """Give a source new weights under its old name until the block ends; the block gets its id."""
     repo = hub.repo("model", AUTHOR, _name(number))
     assert repo is not None  # noqa: S101 - fill made it
-    _commit(hub, repo, {"model.safetensors": _weights(f"{number}, mended")}, "Mend the weights")
+    commit_files(hub, repo, {"model.safetensors": _weights(f"{number}, mended")}, "Mend the weights")
     yield repo.id
-    _commit(hub, repo, {"model.safetensors": _weights(f"{number}")}, "Put the old weights back")
+    commit_files(hub, repo, {"model.safetensors": _weights(f"{number}")}, "Put the old weights back")
 
 
 def _release(hub: LocalHub, number: int) -> Release:
@@ -123,7 +123,7 @@ def _release(hub: LocalHub, number: int) -> Release:
         README__md=f"---\n{yaml.safe_dump(_CARD)}---\n# {_name(number)}\n".encode(),
     )
     repo = hub.create_repo("model", AUTHOR, _name(number), private=False, author=AUTHOR)
-    commit = _commit(hub, repo, files, "Release")
+    commit = commit_files(hub, repo, files, "Release")
     listed = tuple(
         SourceFile(path=path, size=len(content), digest=source.bytes_digest(content, lfs=path.endswith(LFS_SUFFIXES)))
         for path, content in sorted(files.items())
@@ -158,7 +158,7 @@ def _publish(hub: LocalHub, release: Release, variants: Sequence[Variant]) -> No
         RECORD_FILE: json.dumps(record.to_json(), indent=2).encode(),
     }
     repo = hub.create_repo("model", owner, name, private=False, author=owner)
-    _commit(hub, repo, files, f"Add {', '.join(v.name for v in variants)} of {release.label}")
+    commit_files(hub, repo, files, f"Add {', '.join(v.name for v in variants)} of {release.label}")
 
 
 def _proven(release: Release, variant: Variant, form: Format, files: Mapping[str, bytes]) -> ProvenBuild:
@@ -180,7 +180,8 @@ def _proven(release: Release, variant: Variant, form: Format, files: Mapping[str
     return ProvenBuild(build=build, evidence=replace(example.evidence, build_key=key))
 
 
-def _commit(hub: LocalHub, repo: LocalRepo, files: Mapping[str, bytes], title: str) -> str:
+def commit_files(hub: LocalHub, repo: LocalRepo, files: Mapping[str, bytes], title: str) -> str:
+    """Put files into a repo of a Hub in this process; return the commit."""
     entries = [_stored(hub, repo, path, content) for path, content in files.items()]
     with repo.changing():
         landed = repo.land(

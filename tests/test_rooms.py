@@ -26,7 +26,7 @@ FLOORS = (
     "formats/NAME formats/NAME/worker formats/NAME/native catalogue hub",
     "config",
     "context",
-    "machines",
+    "machines watching",
     "building",
     "state",
     "pages",

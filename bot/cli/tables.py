@@ -51,13 +51,13 @@ def _print(what: Table | str) -> None:
 
 def watched(found: WatchedSources) -> None:
     """Print sources, and what is new about them."""
-    if not found.sightings and not found.notices:
+    if not found.sightings and not found.notices and not found.finetunes:
         _print("No release found.")
         return
     rows = [(s.repo_id, (s.commit or "a folder")[:12], (s.content_digest or "unusable")[:12]) for s in found.sightings]
     if rows:
         _print(_table(("release", "commit", "content"), rows))
-    for notice in found.notices:
+    for notice in (*found.notices, *found.finetunes):
         _print(f"{notice.what:<10} {notice.repo_id}: {notice.text}")
 
 

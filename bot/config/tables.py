@@ -71,6 +71,7 @@ Endpoint = Annotated[
     pattern(r"https?://[^\s]+", "an https:// address, or an http:// address of this machine (localhost, 127.0.0.1)"),
 ]
 Glob = Annotated[str, pattern(r"[^/\s]+", "a pattern on a model's name without its owner (no slash, no space)")]
+LicenseName = Annotated[str, pattern(r"[A-Za-z0-9.+-]+", 'a licence as cards name it: "mit", "apache-2.0"')]
 VariantNames = Annotated[
     str, pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists')
 ]
@@ -112,6 +113,26 @@ class RunTable(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetunesTable(Record):
+    """Which fine-tunes of the watched models are taken beside them. Without an author and a number, none.
+
+    Gated and private ones are left out, and so is what `watch.exclude` fits.
+    """
+
+    authors: tuple[Owner, ...] = key((), "Users and organisations whose fine-tunes of Phi are taken, by any name.")
+    most_downloaded: Annotated[int, bounds(0, 100)] = key(
+        0, "How many of the most downloaded fine-tunes of each watched model are taken."
+    )
+    adapters: bool = key(False, "Take adapters (LoRA) too, by the same rules, as many again of each model.")
+    licenses: Annotated[tuple[LicenseName, ...], NOT_EMPTY] = key(
+        ("mit", "apache-2.0"), "Licences that a fine-tune may have, as its card names them."
+    )
+    limit: Annotated[int, bounds(0, 1000)] = key(
+        20, "How many are taken at most: those of the named authors first, then the most downloaded."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class WatchTable(Record):
     """Which models are looked for when none is named on the command line."""
 
@@ -131,6 +152,7 @@ class WatchTable(Record):
         "the token may, and publish in private repos only.",
     )
     private: Literal["leave-out", "private"] = key("leave-out", "The same for private models.")
+    finetunes: FinetunesTable = field(default_factory=FinetunesTable)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bot.errors import ConfigError, TokenError, UnknownModelError
-from bot.hub import commits, contents, headers, proposals, releases
+from bot.hub import commits, contents, finetunes, headers, proposals, releases
 from bot.hub import namespace as lists
 from bot.hub.commits import RECORD_FILE
 from bot.hub.connection import Connection
 from bot.hub.contents import Content, HubFile
 from bot.hub.download import download
 from bot.hub.errors import hub_errors
+from bot.hub.finetunes import Kind, Tune
 from bot.hub.headers import TensorRange
 from bot.hub.namespace import Listed, Namespace
 from bot.hub.proposals import HubPull
@@ -66,6 +67,16 @@ class Hub(Connection):
         """
         with hub_errors(self.endpoint, author):
             return lists.sources(self.api, author)
+
+    def tunes_of_model(self, base: str, kind: Kind) -> list[Tune]:
+        """Return the fine-tunes or the adapters of a model, the most downloaded first, by one list of 100 at most."""
+        with hub_errors(self.endpoint, base):
+            return finetunes.children(self.api, base, kind)
+
+    def tunes_of_author(self, author: str) -> list[Tune]:
+        """Return an author's fine-tunes and adapters of Phi in alphabetical order, by one list of their repos."""
+        with hub_errors(self.endpoint, author):
+            return finetunes.of_author(self.api, author)
 
     def namespace(self, owner: str) -> Namespace:
         """Return what is published in a namespace, however it is spelled, by one list of its repos."""

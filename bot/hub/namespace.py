@@ -68,9 +68,9 @@ def sources(api: "HfApi", author: str) -> list[Listed]:
     """Return an owner's repos that are releases, or would be with their weights, in alphabetical order."""
     fields = ["cardData", "config", "disabled", "gated", "lastModified", "private", "safetensors", "sha"]
     fields += ["siblings", "tags"]
-    _, infos = _listed_of(api, author, fields)
-    found = (_listed(i) for i in infos if i.sha and releases.is_phi(i))
-    return sorted(found, key=lambda listed: listed.repo_id)
+    _, infos = listed_of(api, author, fields)
+    found = (listed(i, usable=releases.is_release(i)) for i in infos if i.sha and releases.is_phi(i))
+    return sorted(found, key=lambda one: one.repo_id)
 
 
 def namespace(api: "HfApi", owner: str) -> Namespace:
@@ -78,7 +78,7 @@ def namespace(api: "HfApi", owner: str) -> Namespace:
 
     A repo with a record whose card does not speak of it, because somebody edited it, is asked for its record.
     """
-    owner, infos = _listed_of(api, owner, ["cardData", "lastModified", "private", "sha", "siblings"])
+    owner, infos = listed_of(api, owner, ["cardData", "lastModified", "private", "sha", "siblings"])
     shelved: dict[str, PublishedRepo] = {}
     foreign = set()
     for info in infos:
@@ -103,7 +103,7 @@ def spelling(api: "HfApi", owner: str) -> str | None:
     return next((name for name in found if name.casefold() == owner.casefold()), None)
 
 
-def _listed_of(api: "HfApi", owner: str, fields: list[Any]) -> tuple[str, list["ModelInfo"]]:
+def listed_of(api: "HfApi", owner: str, fields: list[Any]) -> tuple[str, list["ModelInfo"]]:
     """Return how the Hub spells an owner, as far as it can be known, and the owner's repos."""
     infos = [i for i in api.list_models(author=owner, expand=fields) if _is_of(owner, i)]
     spelled = infos[0].id.partition("/")[0] if infos else spelling(api, owner) or owner
@@ -118,7 +118,8 @@ def _is_of(owner: str, info: "ModelInfo") -> bool:
     return author.casefold() == owner.casefold() and _NAME.fullmatch(name) is not None
 
 
-def _listed(info: "ModelInfo") -> Listed:
+def listed(info: "ModelInfo", *, usable: bool) -> Listed:
+    """Return the entry of a list as this bot takes it. ``usable`` says whether it holds weights."""
     return Listed(
         repo_id=info.id,
         commit=str(info.sha),
@@ -126,7 +127,7 @@ def _listed(info: "ModelInfo") -> Listed:
         gated=bool(info.gated),
         private=bool(info.private),
         disabled=bool(info.disabled),
-        usable=releases.is_release(info),
+        usable=usable and not info.disabled,
     )
 
 

@@ -74,6 +74,11 @@ def _may_be_copy(info: "ModelInfo") -> bool:
     return bool(layout_of(info.config or {})) and any(isinstance(n, str) and _PHI.search(n) for n in named)
 
 
+def names_phi(repo_id: str) -> bool:
+    """Say whether a repo calls itself a Phi."""
+    return _PHI.search(repo_id) is not None
+
+
 def is_release(info: "ModelInfo") -> bool:
     """Say whether such a repo has its own weights, as safetensors, and may be read."""
     names = {sibling.rfilename for sibling in info.siblings or []}

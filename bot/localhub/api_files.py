@@ -87,6 +87,8 @@ def resolve(request: Request, revision: str, path: str, **where: str) -> Respons
     commit = repo.resolve(revision)
     file = repo.file(commit, path)
     headers = {"X-Repo-Commit": commit.id}
+    if request.method == "GET":
+        request.hub.downloads.count(repo, path)
     if not file.lfs:
         return _send(request, repo, file.sha256, path, headers | {"ETag": f'"{file.blob_id}"'})
     if not repo.owns(file.sha256):

@@ -160,8 +160,10 @@ def list_repos(request: Request, types: str) -> Response:
 
     def find() -> list[RepoView]:
         found = [s for s in access.listed(request, kind) if _fits(request, s)]
-        if order == "createdAt":  # downloads, likes and trends are not counted here: equal everywhere
+        if order == "createdAt":  # likes and trends are not counted here: equal everywhere
             found.sort(key=lambda s: -s.settings.created)
+        elif order == "downloads":
+            found.sort(key=lambda s: -request.hub.downloads.of(s.repo))
         return found
 
     index, start = request.hub.index, request.number("cursor", 0)
@@ -249,8 +251,8 @@ def _described(request: Request, seen: RepoView, wanted: Iterable[str]) -> dict[
         "config": known.config or None,
         "createdAt": iso_time(settings.created),
         "disabled": False,
-        "downloads": 0,
-        "downloadsAllTime": 0,
+        "downloads": request.hub.downloads.of(repo),
+        "downloadsAllTime": request.hub.downloads.of(repo),
         "gated": settings.gated or False,
         "lastModified": iso_time(seen.commit.date),
         "library_name": known.library,
@@ -276,7 +278,7 @@ def _base_models(known: Metadata) -> dict[str, Any] | None:
     bases = front_matter.texts(known.card.get("base_model"))
     if not bases:
         return None
-    return {"relation": known.card.get("base_model_relation"), "models": [{"id": b} for b in bases]}
+    return {"relation": known.relation, "models": [{"id": b} for b in bases]}
 
 
 def _sibling(file: File, *, blobs: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Metadata:
     library: str | None
     pipeline_tag: str | None
     tags: tuple[str, ...]
+    relation: str | None  # to its base models: as its card says, or as its files tell
     parameters: dict[str, int]  # by type of number, counted in the headers of the safetensors files
 
 
@@ -69,12 +70,14 @@ def metadata_of(repo: LocalRepo, commit: Commit) -> Metadata:
     pipeline = _text(card.get("pipeline_tag"))
     if not pipeline and any(a.endswith("ForCausalLM") for a in config.get("architectures", [])):
         pipeline = "text-generation"
+    relation = _relation(card, config, tree, library)
     return Metadata(
         card=card,
         config=config,
         library=library,
         pipeline_tag=pipeline,
-        tags=_tags(card, config, tree, library, pipeline),
+        tags=_tags(card, config, tree, (library, pipeline, relation)),
+        relation=relation,
         parameters=_parameters(repo.blobs, tree),
     )
 
@@ -90,15 +93,31 @@ def read_text(blobs: Blobs, tree: Tree, path: str, *, most: int) -> str:
         return ""
 
 
+def _relation(card: dict[str, Any], config: dict[str, Any], tree: Tree, library: str | None) -> str | None:
+    """Return what a repo is to its base models: a card that names them need not say it."""
+    bases = front_matter.texts(card.get("base_model"))
+    if not bases:
+        return None
+    if said := _text(card.get("base_model_relation")):
+        return said
+    if len(bases) > 1:
+        return "merge"
+    if library == "peft" or "adapter_config.json" in tree:
+        return "adapter"
+    quantized = bool(_quantized(config)) or any(p.endswith(".gguf") for p in tree)
+    return "quantized" if quantized else "finetune"
+
+
 def _tags(
-    card: dict[str, Any], config: dict[str, Any], tree: Tree, library: str | None, pipeline: str | None
+    card: dict[str, Any], config: dict[str, Any], tree: Tree, derived: tuple[str | None, str | None, str | None]
 ) -> tuple[str, ...]:
+    library, pipeline, relation = derived
     found = [library, *(tag for suffix, tag in _FORMATS.items() if any(p.endswith(suffix) for p in tree))]
     found += [config.get("model_type"), pipeline, *_quantized(config), *front_matter.texts(card.get("tags"))]
     found += front_matter.texts(card.get("language"))
     for base in front_matter.texts(card.get("base_model")):
         found.append(f"base_model:{base}")
-        if relation := _text(card.get("base_model_relation")):
+        if relation:
             found.append(f"base_model:{relation}:{base}")
     found += [f"dataset:{d}" for d in front_matter.texts(card.get("datasets"))]
     found += [f"license:{name}" for name in front_matter.texts(card.get("license"))]

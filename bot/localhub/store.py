@@ -14,6 +14,7 @@ from typing import Self
 from bot.errors import LocalHubError
 from bot.localhub import names
 from bot.localhub.blobs import Blobs
+from bot.localhub.downloads import Downloads
 from bot.localhub.durable import Scratch, locked, read_json, sync_folder
 from bot.localhub.former import FormerNames
 from bot.localhub.index import Index
@@ -63,6 +64,7 @@ class LocalHub:
         )
         self.former = FormerNames(folder=self.folder / "former", scratch=self.scratch)
         self._minds_case = not (self.folder / "HUB.JSON").exists()
+        self.downloads = Downloads()
         self.index = Index(self.folder / "repos", self._repo)
         self.tokens.make_first()
         self.secret = self._secret()

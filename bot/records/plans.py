@@ -39,17 +39,22 @@ class SourceState(Record):
         return label_of(self.repo_id, self.commit)
 
 
+Event = Literal[
+    "new", "changed", "edited", "renamed", "deleted", "emptied", "disabled", "gated", "private", "young", "unusable"
+]
+PolicyWord = Literal["taken", "excluded", "unfit", "gated", "private", "license", "number"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Notice(Record):
-    """Something that happened to a source since the bot last looked, for people to read.
+    """Something that happened to a source since the bot last looked, or its policy's word on it, for people to read.
 
-    ``edited`` changed files that decide nothing, as a README; ``unusable`` cannot be read (``text`` says why).
+    ``edited`` changed files that decide nothing, as a README; ``unusable`` cannot be read (``text`` says why). Of
+    fine-tunes, ``unfit`` is what is not a Phi of full precision, ``license`` and ``number`` are beyond the policy's.
     """
 
     repo_id: str
-    what: Literal[
-        "new", "changed", "edited", "renamed", "deleted", "emptied", "disabled", "gated", "private", "young", "unusable"
-    ]
+    what: Literal[Event, PolicyWord]
     text: str
 
 
@@ -178,10 +183,14 @@ class DuePlan(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedSources(Record):
-    """The sources that watching found, and what is new about them."""
+    """The sources that watching found, and what is new about them.
+
+    ``finetunes`` are the words of the policy of fine-tunes on each that was looked at: it is taken, or why not.
+    """
 
     sightings: tuple[SourceState, ...]
     notices: tuple[Notice, ...] = ()
+    finetunes: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ never pass through this machine; the Hub copies them, by the hashes that were co
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from bot.context import Context
@@ -22,7 +23,7 @@ from bot.records.failures import cut_short, failure, merge_reports
 from bot.source.prompt import Prompt
 from bot.steps.publish import publish_candidates
 from bot.steps.stage import check_target
-from bot.steps.watch import is_watched
+from bot.steps.watch import is_watched, watched_finetunes
 
 R = TypeVar("R", bound=Record)
 
@@ -134,12 +135,19 @@ class _Reader:
         """
         source = build.source.repo_id
         named = {repo_id.casefold(): revision for repo_id, _, revision in (m.partition("@") for m in self.models)}
-        if source.casefold() not in named if named else not is_watched(source, self.context.config):
+        if source.casefold() not in named if named else not self._is_watched(source):
             raise PromotionError(
                 f"{source} is not a model that is {'named' if named else 'watched'} here",
                 hint=f"`phi-bot promote {source}` publishes it, if it is meant to be.",
             )
         return named.get(source.casefold()) or None
+
+    def _is_watched(self, source: str) -> bool:
+        return is_watched(source, self.context.config) or source.casefold() in self._finetunes
+
+    @cached_property
+    def _finetunes(self) -> frozenset[str]:
+        return watched_finetunes(self.context)
 
     def _read(self, kind: type[R], name: str, files: Mapping[str, SourceFile]) -> R:
         if name not in files:

@@ -10,6 +10,7 @@ import bot
 from bot.building.free_space import keep_within
 from bot.config import Config
 from bot.context import Context
+from bot.errors import ChangedSourceError
 from bot.formats import recipes
 from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace
@@ -160,9 +161,12 @@ def _keep(
 ) -> None:
     """Remember what was seen, and forget what it makes a thing of the past, and what is published by now."""
     done = [planned.build_key for planned in todo.done]
+    labels = {f.release for f in todo.failures if f.exit_code == ChangedSourceError.exit_code}
+    changed = {s.repo_id for s in watched.sightings if s.label in labels}  # an adapter's base: read again next time
 
     def change(memory: Memory) -> Memory:
-        known = memory.with_sources(remembered(watched, memory, config)).forget(done)
+        seen = remembered(watched, memory, config)
+        known = memory.with_sources({r: one for r, one in seen.items() if r not in changed}).forget(done)
         known = known.with_refusals(refusals, bot_version=bot.__version__)
         affected = [s for s in watched.sightings if s.repo_id in known.repos]
         return known.only(current_keys(affected), of=[s.repo_id for s in affected])
@@ -196,6 +200,8 @@ def run(
     cycle = watch_and_plan(models, variants, context, purpose.in_a_dry_run() if dry else purpose)
     context = cycle.context
     _say(cycle, context.display, named=bool(models))
+    for word in cycle.watched.finetunes if dry else ():
+        context.display.say(f"{word.repo_id} ({word.what}): {word.text}")
     report = Report(failures=relevant_failures(cycle.todo, models, named))
     if dry or cycle.paused is not None:
         return cycle, report

@@ -21,6 +21,8 @@ from bot.hub.namespace import Listed
 from bot.records.artifacts import Release
 from bot.records.plans import Notice, SourceState, WatchedSources
 from bot.state.memory import Memory, SeenSource, changes
+from bot.state.store import store_of
+from bot.watching.finetunes import choose, looks_for_finetunes
 
 
 @dataclass(kw_only=True)
@@ -132,6 +134,9 @@ def watch(reader: Reader, context: Context, *, memory: Memory, now: dt.datetime)
     A source that cannot be used has no content digest but a problem, which is said and holds up no other.
     """
     config, listed = context.config, _listed(context)
+    own = frozenset(found.repo_id for found in listed)
+    tunes = choose(_bases(listed, config, now), memory.sources, context)
+    listed = [*listed, *(tune for tune in tunes.taken if tune.repo_id not in own)]
     sightings: list[SourceState] = []
     notices: list[Notice] = []
     for found in listed:
@@ -147,9 +152,12 @@ def watch(reader: Reader, context: Context, *, memory: Memory, now: dt.datetime)
             raise
         except PhiBotError as error:  # the Hub refuses this one alone, perhaps
             notices += unusable({found.repo_id: error})
-    notices += changes(_watched_before(memory, config), {s.repo_id: _seen(s) for s in sightings})
+    after = {s.repo_id: _seen(s) for s in sightings}
+    known = {repo_id: seen for repo_id, seen in memory.sources.items() if repo_id in after}  # of fine-tunes too
+    notices += changes(_watched_before(memory, config) | known, after)
     notices += _gone(memory, config, {found.repo_id for found in listed}, notices)
-    return WatchedSources(sightings=tuple(sightings), notices=tuple(sorted(notices, key=lambda n: (n.repo_id, n.what))))
+    notices.sort(key=lambda n: (n.repo_id, n.what))
+    return WatchedSources(sightings=tuple(sightings), notices=tuple(notices), finetunes=tunes.words)
 
 
 _NOT_NOW = ("gated", "private", "young", "disabled", "emptied", "unusable")
@@ -180,6 +188,25 @@ def _listed(context: Context) -> list[Listed]:
         elif not watched:
             display.say(f"None of the {len(there)} releases of {author} is taken by watch.include and watch.exclude")
     return list(found.values())
+
+
+def _bases(listed: Sequence[Listed], config: Config, now: dt.datetime) -> list[str]:
+    """Return the models whose fine-tunes are looked for: those that are taken themselves, however young."""
+    return [found.repo_id for found in listed if _unwanted(found, config, now, known=True) is None]
+
+
+def watched_finetunes(context: Context) -> frozenset[str]:
+    """Return the ids, in lower case, of the fine-tunes that the policy takes now, or took at an earlier look.
+
+    What was taken then may be less downloaded by now. Raises ConfigError without a namespace.
+    """
+    config = context.config
+    if not looks_for_finetunes(config):
+        return frozenset()
+    namespace = config.namespace("without a namespace nothing is remembered")
+    seen = store_of(context.hub, namespace, config).memory.sources
+    now = choose(_bases(_listed(context), config, dt.datetime.now(dt.UTC)), seen, context).taken
+    return frozenset(repo_id.casefold() for repo_id in (*seen, *(tune.repo_id for tune in now)))
 
 
 def is_watched(repo_id: str, config: Config) -> bool:

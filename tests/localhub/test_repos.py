@@ -126,6 +126,46 @@ def test_the_data_of_a_model(api: HfApi) -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "files", "relation"),
+    [
+        ("", {}, "finetune"),
+        ("library_name: peft\n", {}, "adapter"),
+        ("", {"adapter_config.json": b"{}"}, "adapter"),
+        ("", {"m.gguf": b"GGUF"}, "quantized"),
+        ("", {"config.json": b'{"quantization_config": {"quant_method": "awq"}}'}, "quantized"),
+        ("base_model_relation: merge\n", {"m.gguf": b"GGUF"}, "merge"),
+    ],
+)
+def test_the_relation_to_a_base_model_is_told_by_the_card_or_the_files(
+    api: HfApi, head: str, files: dict[str, bytes], relation: str
+) -> None:
+    api.create_repo("org/m")
+    card = f"---\nbase_model: org/base\n{head}---\n".encode()
+    adds = [CommitOperationAdd(path, content) for path, content in ({"README.md": card} | files).items()]
+    api.create_commit("org/m", adds, commit_message="Release")
+    assert [m.id for m in api.list_models(filter=f"base_model:{relation}:org/base")] == ["org/m"]
+    assert f"base_model:{relation}:org/base" in (api.model_info("org/m").tags or [])
+
+
+def test_two_base_models_are_a_merge(api: HfApi) -> None:
+    api.create_repo("org/m")
+    api.upload_file(path_or_fileobj=b"---\nbase_model: [a/b, c/d]\n---\n", path_in_repo="README.md", repo_id="org/m")
+    assert [m.id for m in api.list_models(filter="base_model:merge:c/d")] == ["org/m"]
+    assert [m.id for m in api.list_models(filter="base_model:finetune:c/d")] == []
+
+
+def test_lists_begin_with_what_is_downloaded_most(api: HfApi) -> None:
+    for name, times in (("a", 1), ("b", 3), ("c", 2)):
+        api.create_repo(f"org/{name}")
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=f"org/{name}")
+        for _ in range(times):
+            api.hf_hub_download(f"org/{name}", "config.json", force_download=True)
+            api.hf_hub_download(f"org/{name}", ".gitattributes", force_download=True)
+    assert [(m.id, m.downloads) for m in api.list_models(sort="downloads", limit=2)] == [("org/b", 3), ("org/c", 2)]
+    assert api.model_info("org/a").downloads == 1
+
+
+@pytest.mark.parametrize(
     ("said", "shown", "tags"),
     [
         ({"bits": 4, "quant_method": "awq", "zero_point": True}, {"bits": 4, "quant_method": "awq"}, ["4-bit", "awq"]),

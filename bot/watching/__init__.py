@@ -1,0 +1,1 @@
+"""Which sources are watched beyond those of the configured authors."""
