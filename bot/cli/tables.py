@@ -12,6 +12,7 @@ from rich.text import Text
 from bot.building.cleaning import Cleaned
 from bot.cli.diagnose import Finding
 from bot.cli.family_support import FamilyResult
+from bot.pages.new_classes import tools_to_move
 from bot.printable import duration, printable, size
 from bot.records.artifacts import Artifact, Failure, Proposal, Report, Staged, Variant
 from bot.records.evidence import Distance, Evidence
@@ -59,6 +60,9 @@ def watched(found: WatchedSources) -> None:
         _print(_table(("release", "commit", "content"), rows))
     for notice in (*found.notices, *found.finetunes):
         _print(f"{notice.what:<10} {notice.repo_id}: {notice.text}")
+    for new in found.new_classes or ():
+        tools = ", ".join(f"{tool.package} {tool.version}" for tool in tools_to_move(new.name))
+        _print(f"not yet    {new.name}, the class of {', '.join(new.models)}: to move would be {tools}")
 
 
 def attempts(found: Sequence[Attempted]) -> None:

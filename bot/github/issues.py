@@ -1,7 +1,7 @@
 """An issue for every release, made once and then kept up to date."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,22 @@ _WHAT = "an issue"
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseIssue:
-    """The issue of a release: ``key`` is its content digest, ``text`` Markdown, escaped already.
+    """The issue of a release, or of another ``kind`` of thing: ``text`` is Markdown, escaped already.
 
-    ``closed`` says that there is nothing left to do.
+    ``key`` is a release's content digest, and of anything else what tells it from others of its kind (lower-case
+    letters, digits, ``.``, ``_`` and ``-``). ``closed`` says that there is nothing left to do.
     """
 
     key: str
     title: str
     text: str
     closed: bool
+    kind: str = "release"
 
     @property
     def marker(self) -> str:
         """By what the issue is found again."""
-        return f"release {self.key}"
+        return f"{self.kind} {self.key}"
 
     @property
     def body(self) -> str:
@@ -52,20 +54,31 @@ class Issues:
         """Make sure that the repository is there for this token. Raises GithubError."""
         self.repository.get("", "anything")
 
-    def put(self, wanted: Sequence[ReleaseIssue]) -> list[str]:
+    def put(self, wanted: Sequence[ReleaseIssue], *, over: tuple[str, str] | None = None) -> list[str]:
         """Make or update an issue for each release, and return their addresses. One that is up to date is left alone.
 
         Where two bots made an issue of the same release at the same moment, the first one is kept and the other closed.
-        Raises GithubError.
+        ``over`` is a kind whose issues are closed where they are not among ``wanted``, and the text that they then
+        have. Raises GithubError.
         """
-        if not wanted:
+        if not wanted and over is None:
             return []
         found = self._found()
+        if over is not None:
+            self._close(found, {one.marker for one in wanted}, *over)
         addresses = []
         for one in wanted:
             known = found.get(one.marker) or self._create(one)
             addresses.append(self._settle(known, one)["html_url"].address())
         return addresses
+
+    def _close(self, found: Mapping[str, Sequence[Answer]], kept: Collection[str], kind: str, text: str) -> None:
+        for marker, issues in found.items():
+            if marker.startswith(f"{kind} ") and marker not in kept:
+                for issue in issues:
+                    if issue["state"].text() == "open":
+                        closed = {"state": "closed", "state_reason": "completed"}
+                        self._edit(issue, {"body": marked(marker, text)} | closed)
 
     def _found(self) -> dict[str, list[Answer]]:
         """Return the bot's issues, open and closed, by marker, each with the first one first."""
@@ -97,7 +110,7 @@ class Issues:
         first, *others = known
         for other in others:
             if other["state"].text() == "open":
-                text = marked(one.marker, f"The same release as #{_number(first)}.")
+                text = marked(one.marker, f"The same {one.kind} as #{_number(first)}.")
                 self._edit(other, {"body": text, "state": "closed", "state_reason": "not_planned"})
         changes: dict[str, Any] = {}
         if first["title"].text() != cut_title(one.title):

@@ -61,7 +61,9 @@ class Hub(Connection):
         return f"{self.endpoint}/{repo_id}"
 
     def sources(self, author: str) -> list[Listed]:
-        """Return a namespace's Phi repos in alphabetical order, by one list; conversions are left out.
+        """Return a namespace's models in alphabetical order, by one list; conversions are left out.
+
+        Those of other classes than Phi's say so (``new_class``).
 
         However the namespace is spelled: a name that the Hub lists nothing of is looked for in other spellings.
         """

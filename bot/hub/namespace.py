@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 class Listed:
     """A repo with a Phi in it, as the list of its owner's repos tells of it.
 
-    ``usable`` is False where it holds no weights (any more) or the Hub disabled it.
+    ``usable`` is False where it holds no weights (any more) or the Hub disabled it, and for a model that is whole, and
+    of a class that nothing here reads: ``new_class``, "" for a Phi.
     """
 
     repo_id: str
@@ -34,6 +35,7 @@ class Listed:
     private: bool
     disabled: bool
     usable: bool
+    new_class: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,16 @@ class Namespace:
 
 
 def sources(api: "HfApi", author: str) -> list[Listed]:
-    """Return an owner's repos that are releases, or would be with their weights, in alphabetical order."""
+    """Return an owner's repos that are releases, or would be with their weights, in alphabetical order.
+
+    Whole models of classes that are not Phi's are among them.
+    """
     fields = ["cardData", "config", "disabled", "gated", "lastModified", "private", "safetensors", "sha"]
     fields += ["siblings", "tags"]
     _, infos = listed_of(api, author, fields)
-    found = (listed(i, usable=releases.is_release(i)) for i in infos if i.sha and releases.is_phi(i))
+    found = [listed(i, usable=releases.is_release(i)) for i in infos if i.sha and releases.is_phi(i)]
+    named = [(i, releases.new_class(i)) for i in infos if i.sha]
+    found += [replace(listed(i, usable=False), new_class=name) for i, name in named if name]
     return sorted(found, key=lambda one: one.repo_id)
 
 

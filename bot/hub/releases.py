@@ -46,6 +46,30 @@ def is_phi(info: "ModelInfo") -> bool:
     Its weights tell whether it is quantized, where the Hub knows their types: a key that a merge left over does not,
     nor do the tags that the Hub makes of that key.
     """
+    return (_has_own_class(info) or _may_be_copy(info)) and _is_original(info)
+
+
+def new_class(info: "ModelInfo") -> str:
+    """Return the class of a listed model that is whole and no conversion, and of a class that nothing here reads.
+
+    Returns "" for any other. One that says a known class and another ``model_type`` is called by the latter.
+    """
+    config = info.config or {}
+    name = source.meant_class(config)
+    if name in NATIVE:
+        name = str(config.get("model_type"))
+    known = _has_own_class(info) or bool(layout_of(config))  # which copies have, and others may
+    return name if name and not known and _has_weights(info) and _is_original(info) else ""
+
+
+def _has_own_class(info: "ModelInfo") -> bool:
+    config = info.config or {}
+    name = source.meant_class(config)
+    return name in NATIVE and config.get("model_type") == NATIVE[name]
+
+
+def _is_original(info: "ModelInfo") -> bool:
+    """Say whether a listed repo is of full precision, and no conversion or adapter of another one."""
     config = info.config or {}
     card = _card(info)
     tags = set(info.tags or [])
@@ -55,11 +79,8 @@ def is_phi(info: "ModelInfo") -> bool:
     if dtypes and not quantized:
         own -= _OF_KEY - {str(t).lower() for t in card.get("tags") or ()}
     name = info.id.rsplit("/", 1)[-1]
-    architecture = source.meant_class(config)
-    own_class = architecture in NATIVE and config.get("model_type") == NATIVE[architecture]
     return (
-        (own_class or _may_be_copy(info))
-        and not quantized
+        not quantized
         and card.get("base_model_relation") not in ("quantized", "adapter")
         and not any(t.startswith(("base_model:quantized:", "base_model:adapter:")) for t in tags)
         and not own & _TAGS
@@ -81,9 +102,12 @@ def names_phi(repo_id: str) -> bool:
 
 def is_release(info: "ModelInfo") -> bool:
     """Say whether such a repo has its own weights, as safetensors, and may be read."""
+    return is_phi(info) and _has_weights(info) and not info.disabled
+
+
+def _has_weights(info: "ModelInfo") -> bool:
     names = {sibling.rfilename for sibling in info.siblings or []}
-    weights = any(n.endswith(".safetensors") and "/" not in n for n in names)
-    return is_phi(info) and "config.json" in names and weights and not info.disabled
+    return "config.json" in names and any(n.endswith(".safetensors") and "/" not in n for n in names)
 
 
 def release(api: "HfApi", repo_id: str, revision: str | None) -> Release:

@@ -8,10 +8,11 @@ from markupsafe import Markup
 from bot import catalogue
 from bot.pages import markdown, numbers, templates
 from bot.pages.mermaid import Bar, bars
+from bot.pages.new_classes import tools_to_move
 from bot.printable import size
 from bot.records.artifacts import BuildRecord, ProvenBuild, Publication, Report
 from bot.records.evidence import Distance, Evidence
-from bot.records.plans import Notice, Postponed
+from bot.records.plans import NewClass, Notice, Postponed
 
 LARGEST = 1_000_000  # bytes: GitHub takes 1 MiB from a step
 _MOST_ROWS = (2000, 500, 100, 20)  # of a table: the most with which all of it has room
@@ -65,12 +66,14 @@ def render_summary(
     *,
     postponed: Sequence[Postponed] = (),
     notices: Sequence[Notice] = (),
+    new_classes: Sequence[NewClass] = (),
     status_page: str | None = None,
 ) -> str:
     """Return what became of every file, what failed with what to do about it, and what is put off.
 
-    ``notices`` are what is new about the models; ``status_page`` is its address. Rows of tables are left out, and
-    counted, where the whole would be larger than a job's summary may be.
+    ``notices`` are what is new about the models, ``new_classes`` those of them that cannot be built yet;
+    ``status_page`` is its address. Rows of tables are left out, and counted, where the whole would be larger than a
+    job's summary may be.
     """
     template = templates.environment().get_template("summary.md.j2")
     found = _tables(report)
@@ -83,6 +86,7 @@ def render_summary(
             failures=report.failures,
             postponed=postponed,
             notices=notices,
+            new_classes=[(one, tools_to_move(one.name)) for one in new_classes],
             status_page=status_page,
             most=most,
             longest=_LONGEST_TEXT,

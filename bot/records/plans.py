@@ -182,15 +182,26 @@ class DuePlan(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewClass(Record):
+    """A class of models that nothing here builds yet, and the watched models of it that anybody may see, by label."""
+
+    name: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WatchedSources(Record):
     """The sources that watching found, and what is new about them.
 
     ``finetunes`` are the words of the policy of fine-tunes on each that was looked at: it is taken, or why not.
+    ``new_classes`` are those of watched models that cannot be built yet, None where models were named and none looked
+    for.
     """
 
     sightings: tuple[SourceState, ...]
     notices: tuple[Notice, ...] = ()
     finetunes: tuple[Notice, ...] = ()
+    new_classes: tuple[NewClass, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,7 +169,8 @@ def changes(before: Mapping[str, SeenSource], after: Mapping[str, SeenSource]) -
     notices = []
     for repo_id, seen in sorted(after.items()):
         known = before.get(repo_id)
-        if known is not None and known.commit == seen.commit:
+        readable = known is None or (known.content_digest is None and seen.content_digest is not None)  # only now
+        if known is not None and known.commit == seen.commit and not readable:
             continue
         if seen.problem:
             notices.append(Notice(repo_id=repo_id, what="unusable", text=seen.problem))

@@ -6,6 +6,7 @@ from pathlib import Path
 from bot import github
 from bot.context import Context
 from bot.errors import PhiBotError
+from bot.github.class_issues import KIND, OVER, class_issues
 from bot.github.release_issues import release_issues
 from bot.pages.summary import render_summary
 from bot.records.artifacts import Report
@@ -23,6 +24,7 @@ def announce(
         report,
         postponed=todo.postponed if todo else (),
         notices=watched.notices if watched else (),
+        new_classes=watched.new_classes or () if watched else (),
         status_page=status_page,
     )
     summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -49,8 +51,11 @@ def announce_releases(report: Report, context: Context, *, todo: Plan, watched: 
             status_page=settings.status_page,
             template=context.config.publish.repo,
         )
-        if wanted:
-            for address in github.connect(settings.repository).put(wanted):
+        new = class_issues(watched, hub=context.hub.endpoint)
+        known = watched.new_classes is not None and bool(new or watched.notices)  # without news, no issue is over
+        if wanted or known:
+            over = (KIND, OVER) if known else None
+            for address in github.connect(settings.repository).put((*wanted, *new), over=over):
                 display.say(f"Announced in {address}")
     except PhiBotError as error:
         display.say(f"Not announced on GitHub: {error.message}. {error.hint}")

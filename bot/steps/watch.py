@@ -23,6 +23,7 @@ from bot.records.plans import Notice, SourceState, WatchedSources
 from bot.state.memory import Memory, SeenSource, changes
 from bot.state.store import store_of
 from bot.watching.finetunes import choose, looks_for_finetunes
+from bot.watching.new_classes import as_seen, new_classes, was_new
 
 
 @dataclass(kw_only=True)
@@ -144,6 +145,9 @@ def watch(reader: Reader, context: Context, *, memory: Memory, now: dt.datetime)
         if unwanted is not None:
             notices += [unwanted] if unwanted.text else []
             continue
+        if found.new_class:
+            sightings.append(_sighting(found, as_seen(found)))
+            continue
         try:
             sightings.append(_sighted(found, reader, memory.sources.get(found.repo_id), config, now))
         except (TokenError, UnknownModelError) as error:  # not remembered: the right may come without a new commit
@@ -157,7 +161,12 @@ def watch(reader: Reader, context: Context, *, memory: Memory, now: dt.datetime)
     notices += changes(_watched_before(memory, config) | known, after)
     notices += _gone(memory, config, {found.repo_id for found in listed}, notices)
     notices.sort(key=lambda n: (n.repo_id, n.what))
-    return WatchedSources(sightings=tuple(sightings), notices=tuple(notices), finetunes=tunes.words)
+    return WatchedSources(
+        sightings=tuple(sightings),
+        notices=tuple(notices),
+        finetunes=tunes.words,
+        new_classes=new_classes(listed, after),
+    )
 
 
 _NOT_NOW = ("gated", "private", "young", "disabled", "emptied", "unusable")
@@ -178,10 +187,11 @@ def _listed(context: Context) -> list[Listed]:
     found: dict[str, Listed] = {}  # by id: an author may be named twice, in two spellings
     for author in config.watch.authors:
         display.say(f"Looking for releases of {author} on {hub.endpoint}")
-        there = hub.sources(author)
-        watched = [listed for listed in there if is_watched(listed.repo_id, config)]
+        all_there = hub.sources(author)
+        there = [listed for listed in all_there if not listed.new_class]
+        watched = [listed for listed in all_there if is_watched(listed.repo_id, config)]
         found |= {listed.repo_id: listed for listed in watched}
-        if not there:
+        if not there and not watched:
             display.say(
                 f"No release of {author} was found: is the name right (watch.authors), and may this token see it?"
             )
@@ -192,7 +202,8 @@ def _listed(context: Context) -> list[Listed]:
 
 def _bases(listed: Sequence[Listed], config: Config, now: dt.datetime) -> list[str]:
     """Return the models whose fine-tunes are looked for: those that are taken themselves, however young."""
-    return [found.repo_id for found in listed if _unwanted(found, config, now, known=True) is None]
+    known = (found for found in listed if not found.new_class)
+    return [found.repo_id for found in known if _unwanted(found, config, now, known=True) is None]
 
 
 def watched_finetunes(context: Context) -> frozenset[str]:
@@ -225,7 +236,7 @@ def _unwanted(found: Listed, config: Config, now: dt.datetime, *, known: bool) -
 
     if found.disabled:
         return because("disabled", "is disabled by the Hub")
-    if not found.usable:
+    if not found.usable and not found.new_class:
         return because("emptied", "has no safetensors weights any more; its publications stay" if known else "")
     if found.gated and config.watch.gated == "leave-out":
         since = " now; its publications stay as they are" if known else ""
@@ -243,9 +254,10 @@ def _hours_since(instant: str, now: dt.datetime) -> float:
 
 
 def _sighted(found: Listed, reader: Reader, seen: SeenSource | None, config: Config, now: dt.datetime) -> SourceState:
-    if seen is not None and _hours_since(found.changed, now) < config.watch.minimum_age:
+    young = _hours_since(found.changed, now) < config.watch.minimum_age
+    if seen is not None and young and not was_new(seen):
         return _sighting(found, seen)  # as it was: what is new about it has not stood for long enough
-    if seen is None or seen.commit != found.commit:
+    if seen is None or seen.commit != found.commit or was_new(seen):
         seen = _look(found, reader)
     return _sighting(found, seen)
 

@@ -1,1 +1,1 @@
-"""Which sources are watched beyond those of the configured authors."""
+"""Which sources are watched beyond the releases of the configured authors: fine-tunes, and models of new classes."""

@@ -59,7 +59,8 @@ def _most_downloaded(bases: Sequence[str], context: Context, found: "_Found") ->
     chosen: list[Tune] = []
     for base in bases:
         for kind in _kinds(policy):
-            fit, left = [], 0
+            fit: list[Tune] = []
+            left = 0
             for tune in context.hub.tunes_of_model(base, kind):
                 if len(fit) == policy.most_downloaded:
                     left += 1

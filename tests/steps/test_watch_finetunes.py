@@ -1,6 +1,7 @@
 """Which fine-tunes of the watched models the policy takes, and what is said of the rest."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,6 @@ def test_an_adapter_whose_base_changed_is_read_again_by_the_next_run(
     label = next(s.label for s in cycle.watched.sightings if s.repo_id == "a/one")
     failed = Failure(release=label, variant="gguf/q8_0", step="plan", message="m", hint="h", exit_code=27)
     store = store_of(world.hub, "me", context.config)
-    todo = run_module.replace(cycle.todo, failures=(failed,))
+    todo = replace(cycle.todo, failures=(failed,))
     run_module._keep(store, cycle.watched, todo, {}, context.config)
     assert set(store.memory.sources) == {PHI}
