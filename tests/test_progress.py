@@ -90,13 +90,15 @@ def _lines() -> tuple[Lines, io.StringIO]:
 def test_long_work_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.2)
     lines, file = _lines()
+    began = time.monotonic()
     with lines.task("Building") as task:
         for done in range(1, 7):
             time.sleep(0.1)
             task.update("converting", done, 0, "tensors")
+    took = time.monotonic() - began  # more than it sleeps, on a busy machine
     told = [line for line in file.getvalue().splitlines() if "converting" in line]
-    assert 1 <= len(told) <= 3
-    assert re.fullmatch(r"Building: converting [2-6] tensors", told[0])
+    assert 1 <= len(told) <= max(3, took / 0.2)
+    assert re.fullmatch(r"Building: converting [1-6] tensors", told[0])
 
 
 def test_silent_work_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,11 +126,14 @@ def test_silent_work_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> No
 def test_work_that_says_something_needs_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "SILENCE", 0.3)
     lines, file = _lines()
+    longest = 0.0  # that it says nothing: longer than it sleeps, on a busy machine
     with lines.during("phi-bot run"), lines.task("Building"):
         for _ in range(6):
+            before = time.monotonic()
             time.sleep(0.1)
             lines.say("a line")
-    assert "so far" not in file.getvalue()
+            longest = max(longest, time.monotonic() - before)
+    assert "so far" not in file.getvalue() or longest > 0.2
 
 
 def test_a_terminal_gets_a_sign_of_life_where_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
