@@ -5,6 +5,7 @@
     references/DIGEST/  the original's log-probabilities
     importances/DIGEST/ how much each input of the weights matters
     moments/DIGEST/     second moments of what each matrix is multiplied with
+    sensitivities/DIGEST/  what rounding each matrix costs
     pictures/DIGEST/    those of a card
     artifacts/DIGEST/   files/, notices/, build.json, release.json, prompt.json; solved.json of a calibrated one,
                         evidence.json once it is verified
@@ -79,6 +80,10 @@ class Workspace:
     def moments(self, digest: str) -> Path:
         """Return where the second moments of a release are kept."""
         return self.root / "moments" / digest[:_NAME_LENGTH]
+
+    def sensitivities(self, digest: str) -> Path:
+        """Return where it is kept what rounding each matrix of a release costs."""
+        return self.root / "sensitivities" / digest[:_NAME_LENGTH]
 
     def artifact(self, build_key: str, release: Release) -> Path:
         """Return where an artifact is kept: by its build key, and by the release whose name its files carry."""

@@ -38,6 +38,7 @@ _FOLDERS: tuple[tuple[str, State, str], ...] = (
     ("references", "reference", _DIGEST),
     ("importances", "reference", _DIGEST),
     ("moments", "reference", _DIGEST),
+    ("sensitivities", "reference", _DIGEST),
     ("pictures", "reference", _DIGEST),
     ("samples", "sample", "|".join(["[0-9a-f]{16}", *map(re.escape, SAMPLES)])),
     ("logs", "log", r".+-[0-9a-f]{12}\.log"),

@@ -13,6 +13,7 @@ from bot.records.digests import build_key, digest_of
 
 TEXT = "training.txt"  #: of bot/texts: what matrices are measured on, and no file afterwards
 _COLLECTING = 1  # raise it when bot/worker/collect.py leaves something else of the same inputs
+_WEIGHING = 1  # … and when bot/worker/backward.py does
 MEASURED = "measured"  #: of build.imatrix_from_4_bits, and the option of a recipe that is tried
 PLAIN, CALIBRATED = "plain", "calibrated"  #: of build.quality; the latter is the option of a recipe, too
 
@@ -108,6 +109,11 @@ def importance_digest(name: str) -> str:
 def calibration_digest() -> str:
     """Return the digest of what decides a release's second moments beside the release: the text, and what reads it."""
     return digest_of([_COLLECTING, text_digest(), toolchains.lock_digest("reference")])
+
+
+def sensitivities_digest() -> str:
+    """Return the digest of what decides, beside the release, what rounding costs: the text, and what reads it."""
+    return digest_of([_WEIGHING, text_digest(), toolchains.lock_digest("reference")])
 
 
 @cache  # planning asks for each variant of each release

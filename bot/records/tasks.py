@@ -94,6 +94,22 @@ class MomentsTask(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SensitivitiesTask(Record):
+    """Find what rounding each matrix of the model in ``source`` costs; leave it in ``out`` (existing, empty).
+
+    ``scratch`` is a folder (existing, empty) for what each layer is given. ``text`` and ``streamed`` are as in
+    MomentsTask.
+    """
+
+    source: str
+    text: str
+    out: str
+    scratch: str
+    threads: int
+    streamed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportanceTask(Record):
     """Measure the importance of the weights of ``model``, the largest file of a ``variant``; leave it in ``out``.
 

@@ -74,6 +74,12 @@ class Original:
         finally:
             self._roundings = ()
 
+    def order_backwards(self) -> None:
+        """Say that the layers will be read once more, from the last one to the first."""
+        layers = reversed(range(len(self.body.layers)))
+        mine = (n for layer in layers for n in self._shapes if n.startswith(f"model.layers.{layer}."))
+        self.tensors.order(stored for name in mine for stored in _stored(name, self._shapes[name]))
+
     def stored_as(self) -> set[str]:
         """Return the types that matrices have in the files, as safetensors name them."""
         matrices = {name: shape for name, shape in self._shapes.items() if len(shape) > 1}

@@ -40,7 +40,7 @@ class Rounded:
 
 
 @dataclass(kw_only=True)
-class _Batch:
+class Batch:
     """Readings of one length: their places in the list, their states, and what each layer gets beside these.
 
     With ``roundings``, equal parts of them meet weights that are rounded, one part each rounding.
@@ -94,7 +94,7 @@ def _of_one_length(readings: Sequence[Reading]) -> Iterator[list[int]]:
         yield from (places[i : i + most] for i in range(0, len(places), most))
 
 
-def _embedded(original: Original, exact: Sequence[Reading], rounded: Rounded) -> Iterator[_Batch]:
+def _embedded(original: Original, exact: Sequence[Reading], rounded: Rounded) -> Iterator[Batch]:
     groups = list(_of_one_length(exact))
     ids = [torch.tensor([list(exact[place].ids) for place in places]) for places in groups]
     to_round = rounded.readings if rounded.roundings else ()
@@ -102,17 +102,17 @@ def _embedded(original: Original, exact: Sequence[Reading], rounded: Rounded) ->
         ids.append(torch.tensor([list(r.ids) for r in to_round]))
     states = original.embedded(ids)
     for places, of_group in zip(groups, states, strict=False):
-        yield _prepared(original, places, of_group)
+        yield prepared(original, places, of_group)
     if to_round:
         rows = states[-1].flatten(0, 1)
         all_rounded = torch.cat([plain.rounded(rows, rounding) for rounding in rounded.roundings])
         places = list(range(len(exact), len(exact) + len(rounded.roundings) * len(to_round)))
-        batch = _prepared(original, places, all_rounded.view(len(places), *states[-1].shape[1:]))
+        batch = prepared(original, places, all_rounded.view(len(places), *states[-1].shape[1:]))
         batch.roundings = rounded.roundings
         yield batch
 
 
-def _prepared(original: Original, places: list[int], states: Tensor) -> _Batch:
+def prepared(original: Original, places: list[int], states: Tensor) -> Batch:
     """Run what the model does before its layers, and note what it hands to each of them: masks, rotary embeddings."""
     body, keywords = original.body, []
 
@@ -129,10 +129,10 @@ def _prepared(original: Original, places: list[int], states: Tensor) -> _Batch:
     finally:
         body.layers = layers
         setattr(body, original.norm, norm)
-    return _Batch(places=places, states=states, keywords=keywords)
+    return Batch(places=places, states=states, keywords=keywords)
 
 
-def _check_finite(original: Original, batches: Sequence[_Batch], module: str) -> None:
+def _check_finite(original: Original, batches: Sequence[Batch], module: str) -> None:
     if all(torch.isfinite(b.states).all() for b in batches):
         return
     tensor = original.first_bad(module)

@@ -23,7 +23,7 @@ from bot.hub.headers import TensorRange
 from bot.progress import Silent
 from bot.records.artifacts import Json, SourceFile, Variant
 from bot.records.evidence import CHECKS, Distance
-from bot.records.tasks import BuildTask, ImportanceTask, MomentsTask, Target, VerifyTask
+from bot.records.tasks import BuildTask, ImportanceTask, MomentsTask, SensitivitiesTask, Target, VerifyTask
 from bot.source import read_header, sparse_files
 from bot.toolchains import Toolchain
 from bot.toolchains.enter import Supervision, child_environment, run_worker
@@ -241,6 +241,32 @@ def collect_moments(source: Path, folder: Path, *, threads: int = 2, characters:
     task = MomentsTask(source=str(source), text=str(text), out=str(out), threads=threads)
     supervision = Supervision(log=folder / "log", on_event=lambda _: None)
     return out, run_worker(warm(ensure("reference", Silent())), "bot.worker.collect", "collect", task, supervision)
+
+
+def find_sensitivities(
+    source: Path, folder: Path, *, threads: int = 2, characters: int = 4000, streamed: bool = False
+) -> tuple[Path, Json]:
+    """Find what rounding the matrices of a model costs; return their folder, and what was told of it."""
+    out, scratch, text = folder / "sensitivities", folder / "states", folder / "text"
+    for new in (out, scratch):
+        new.mkdir(parents=True)
+    text.write_text(recipes.text()[:characters])
+    task = SensitivitiesTask(
+        source=str(source), text=str(text), out=str(out), scratch=str(scratch), threads=threads, streamed=streamed
+    )
+
+    def run(given: SensitivitiesTask, supervision: Supervision) -> Json:
+        return run_worker(warm(ensure("reference", Silent())), "bot.worker.backward", "weigh", given, supervision)
+
+    if not streamed:
+        return out, run(task, Supervision(log=folder / "log", on_event=lambda _: None))
+    with streaming(source, folder / "streamed") as stream, stream.reader() as reader:
+
+        def on_event(event: dict[str, Json]) -> None:
+            reader.take(event)
+
+        supervision = Supervision(log=folder / "log", on_event=on_event, on_start=reader.begin)
+        return out, run(replace(task, source=str(folder / "streamed")), supervision)
 
 
 def solved_beside(artifact: Path) -> Path:
