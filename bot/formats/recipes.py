@@ -16,6 +16,7 @@ _COLLECTING = 1  # raise it when bot/worker/collect.py leaves something else of 
 _WEIGHING = 1  # … and when bot/worker/backward.py does
 MEASURED = "measured"  #: of build.imatrix_from_4_bits, and the option of a recipe that is tried
 PLAIN, CALIBRATED = "plain", "calibrated"  #: of build.quality; the latter is the option of a recipe, too
+BY_COST = "by cost"  #: the option ``types`` of a recipe: a tensor has the type that is worth its bytes
 
 
 def needs_matrix(variant: Variant) -> bool:
@@ -44,14 +45,22 @@ def with_trial(variant: Variant) -> Variant:
 def with_calibration(variant: Variant) -> Variant:
     """Return the calibrated recipe of a row; a row that its format rounds in one way only, as it is.
 
-    It takes no importance matrix: the second moments say more than that.
+    It takes no importance matrix: the second moments say more than that. Where the row is a mix of types, and its
+    format can choose them, they are chosen by what rounding to them costs.
     """
     if "quality" in variant.options:
         return variant
-    if not {variant.precision, variant.name} & set(all_formats()[variant.format].calibrated):
+    form = all_formats()[variant.format]
+    if not {variant.precision, variant.name} & set(form.calibrated):
         return variant
     rest = {name: option for name, option in variant.options.items() if name != "imatrix"}
-    return replace(variant, options=rest | {"quality": CALIBRATED})
+    chosen = {"types": BY_COST} if variant.name in form.mixed else {}
+    return replace(variant, options=rest | {"quality": CALIBRATED} | chosen)
+
+
+def chooses_types(variant: Variant) -> bool:
+    """Say whether the types of a variant's tensors are chosen by what rounding to them costs."""
+    return bool(variant.options.get("types"))
 
 
 def configured(variants: Iterable[Variant], imatrix_from_4_bits: str, quality: str = PLAIN) -> tuple[Variant, ...]:
@@ -84,8 +93,16 @@ def key_of(content_digest: str, variant: Variant) -> str:
         toolchain_digest=toolchains.lock_digest(form.name),
         format_version=form.version,
         importance=importance_digest(form.name) if takes_matrix(variant) else None,
-        calibration=calibration_digest() if variant.is_calibrated else None,
+        calibration=_calibration_of(variant),
     )
+
+
+def _calibration_of(variant: Variant) -> str | None:
+    """Return the digest of what a variant is rounded for, and of what its types are chosen by."""
+    if not variant.is_calibrated:
+        return None
+    moments = calibration_digest()
+    return digest_of([moments, sensitivities_digest()]) if chooses_types(variant) else moments
 
 
 def importance_of(name: str) -> Importance:

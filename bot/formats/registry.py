@@ -29,6 +29,7 @@ class Format(Protocol):
     suffixes: tuple[str, ...]  #: how the names of an artifact's files may end; nothing else is promoted
     importance: Importance | None  #: how it measures importance matrices; None where it quantizes by none
     calibrated: tuple[str, ...]  #: what its worker rounds by second moments if asked to: precisions, or names of rows
+    mixed: tuple[str, ...]  #: the rows of these that are mixes of types, which its worker can choose by what they cost
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why the toolchain cannot build this, or return None if it can.

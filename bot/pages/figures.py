@@ -232,6 +232,19 @@ def calibrations(found: Iterable[CardRow]) -> list[tuple[Calibration, list[CardR
     return _by_content((row.build.calibration, row) for row in found)
 
 
+def mixes(found: Iterable[CardRow]) -> list[tuple[CardRow, list[tuple[str, int]], str, str, bool]]:
+    """Return the rows whose tensors have types that were chosen by what they cost.
+
+    With each come the types and how many tensors have them, what the choice is predicted to cost and what the tool's
+    own mix is, and whether that was better.
+    """
+    return [
+        (row, [(kind, len(names)) for kind, names in t.types.items()], nats(t.predicted_kl), nats(t.own_kl), t.gains)
+        for row in found
+        if (t := row.build.types_by_cost) is not None
+    ]
+
+
 def _by_content(found: Iterable[tuple[Measured | None, CardRow]]) -> list[tuple[Measured, list[CardRow]]]:
     grouped: dict[str, tuple[Measured, list[CardRow]]] = {}
     for measured, row in found:

@@ -11,6 +11,7 @@ import bot
 from bot import source
 from bot.building import importance_matrix
 from bot.building import moments as second_moments
+from bot.building import sensitivities as of_rounding
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.context import Context
 from bot.errors import BuildError, NotFiniteError, PhiBotError, RecordError
@@ -31,6 +32,7 @@ from bot.records.artifacts import (
     Report,
     SourceRef,
     ToolchainRef,
+    TypesByCost,
 )
 from bot.records.failures import failure
 from bot.records.plans import Job, PlannedVariant
@@ -114,12 +116,17 @@ class _Measured:
 
     matrix: Path | None
     moments: Path | None
+    sensitivities: Path | None
 
     def are_for(self, planned: PlannedVariant) -> bool:
         """Say whether a variant has what it needs."""
         variant = planned.variant
-        weighted, calibrated = recipes.needs_matrix(variant), variant.is_calibrated
-        return not (weighted and self.matrix is None) and not (calibrated and self.moments is None)
+        needed = (
+            (recipes.needs_matrix(variant), self.matrix),
+            (variant.is_calibrated, self.moments),
+            (recipes.chooses_types(variant), self.sensitivities),
+        )
+        return not any(needs and folder is None for needs, folder in needed)
 
     def imatrix_of(self, planned: PlannedVariant) -> Imatrix | None:
         """Return what a record says of the importance matrix of a variant."""
@@ -185,6 +192,10 @@ class _Builder:
                 [v for v in todo if v.variant.is_calibrated],
                 lambda: second_moments.moments(release, given, context),
             ),
+            sensitivities=self._unless_it_fails(
+                [v for v in todo if recipes.chooses_types(v.variant)],
+                lambda: of_rounding.sensitivities(release, given, context),
+            ),
         )
 
     def _unless_it_fails(self, needing: Sequence[PlannedVariant], measure: Callable[[], Path]) -> Path | None:
@@ -210,6 +221,7 @@ class _Builder:
             streamed=self.given.stream is not None,
             importance=str(importance_matrix.file_in(measured.matrix, self.job.format)) if measured.matrix else "",
             moments=str(measured.moments or ""),
+            sensitivities=str(measured.sensitivities or ""),
         )
 
     def _work(
@@ -259,6 +271,7 @@ class _Builder:
             path_in_repo=planned.path_in_repo,
             imatrix=measured.imatrix_of(planned),
             calibration=measured.calibration_of(planned),
+            types_by_cost=TypesByCost.from_json(types) if (types := event.get("types_by_cost")) else None,
             read_as=release.read_as,
             base=None if release.base is None else _ref(release.base),
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
-from bot.building import moments
+from bot.building import moments, sensitivities
 from bot.building.release_at_hand import AtHand, at_hand
 from bot.context import Context
 from bot.errors import BuildError, DiskTooSmallError, NotFiniteError, PhiBotError, SourceError
@@ -104,7 +104,7 @@ def _can_share(job: Job, context: Context) -> bool:
 
 
 def _calibrated(jobs: Sequence[Job], given: AtHand, context: Context) -> Sequence[Job]:
-    """Return the jobs that find all the second moments they need: these are collected now, by a worker of its own.
+    """Return the jobs that find all that is measured on the release: that is done now, by workers of their own.
 
     Inside a job it would be one more reader in the middle, and of several jobs all but one would wait for its end. What
     comes stays for them meanwhile, until the disk is full, and then nothing more comes for the one that they wait for.
@@ -114,6 +114,8 @@ def _calibrated(jobs: Sequence[Job], given: AtHand, context: Context) -> Sequenc
         return jobs
     try:
         moments.moments(jobs[0].release, given, context)
+        if any(recipes.chooses_types(v.variant) for job in needing for v in left_of(job, context.workspace)):
+            sensitivities.sensitivities(jobs[0].release, given, context)
     except (BuildError, NotFiniteError, WholeSourceError):
         return [job for job in jobs if job not in needing]  # each for itself says what is wrong
     return jobs

@@ -31,6 +31,7 @@ from bot.source.strict import parse_object
 
 _RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, *PICTURES, *source.NOTICES})
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]{0,60}")
+_TENSOR = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")  # large, and nothing in them asks for code
 _LONGEST_PROMPT = 20_000  # characters
 _LARGEST_RECORD = 250_000  # bytes: build and evidence of a variant have some 30 kB
@@ -86,6 +87,7 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         raise _odd(build, "is calibrated, or is not, against its recipe")
     if build.calibration is not None and build.calibration.text != recipes.TEXT:
         raise _odd(build, "is calibrated on a text that is not the bot's")
+    _check_types(build)
     if not build.toolchain.versions.keys() <= set(form.packages):
         raise _odd(build, "names versions of packages that are not of its format")
     if not all(_VERSION.fullmatch(v) for v in (build.bot_version, *build.toolchain.versions.values())):
@@ -96,6 +98,21 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
         created = None
     if created is None or created.tzinfo is None or created > now + _CLOCKS_DIFFER:
         raise _odd(build, f"was built at {build.created!r}, which is not in the past")
+
+
+def _check_types(build: BuildRecord) -> None:
+    chosen = build.types_by_cost
+    if chosen is None:
+        return
+    if not recipes.chooses_types(build.variant):
+        raise _odd(build, "has chosen types of tensors against its recipe")
+    if not all(_LEAST_KL <= value <= _MOST_KL for value in (chosen.predicted_kl, chosen.own_kl, chosen.error)):
+        raise _odd(build, "has chosen types of tensors by impossible figures")
+    tensors = [name for names in chosen.types.values() for name in names]
+    if not tensors or len(set(tensors)) != len(tensors):
+        raise _odd(build, "has chosen types of no tensors, or of one twice")
+    if not all(_TENSOR.fullmatch(name) for name in (*chosen.types, *tensors)):
+        raise _odd(build, "names a malformed tensor or type")
 
 
 def check_size(build: BuildRecord, evidence: Evidence) -> None:

@@ -242,12 +242,32 @@ class Calibration(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TypesByCost(Record):
+    """The types of a file's tensors, chosen by what rounding to them costs: by type, the names of tensors in the file.
+
+    ``predicted_kl`` is what the best choice of the same size costs in all, in nats per token, and ``own_kl`` what the
+    tool's own mix does. ``error`` is the standard error of their difference.
+    """
+
+    predicted_kl: float
+    own_kl: float
+    error: float
+    types: dict[str, tuple[str, ...]]
+
+    @property
+    def gains(self) -> bool:
+        """Say whether the choice is better than the tool's own by more than two standard errors; else that is kept."""
+        return self.own_kl - self.predicted_kl > 2 * self.error
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRecord(Record):
     """The source, recipe and toolchain of a build. Paths of ``files`` are relative to the artifact.
 
     ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
     ``read_as`` is as in Release.
-    ``calibration`` is what they were rounded for where the recipe is calibrated.
+    ``calibration`` is what they were rounded for where the recipe is calibrated, and ``types_by_cost`` are the types of
+    tensors where these were chosen.
     ``base`` is what an adapter, which is then the ``source``, was merged into; the content digest of that covers both.
     """
 
@@ -265,6 +285,7 @@ class BuildRecord(Record):
     read_as: str = ""
     calibration: Calibration | None = None
     base: SourceRef | None = None
+    types_by_cost: TypesByCost | None = None
 
     @property
     def size(self) -> int:

@@ -29,6 +29,7 @@ class BuildTask(Record):
     toolchain's own way, without our fast paths. A ``streamed`` source has holes for weights: see worker/feed.py.
     ``importance`` is the file of an importance matrix, for the targets whose recipe has the option ``imatrix``, and
     ``moments`` the folder of second moments (see worker/moments.py), for those whose option ``quality`` is calibrated.
+    ``sensitivities`` is the folder of what rounding costs (see worker/sensitivities.py), for those that choose by that.
     """
 
     source: str
@@ -40,6 +41,7 @@ class BuildTask(Record):
     streamed: bool = False
     importance: str = ""
     moments: str = ""
+    sensitivities: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ Events on standard output, one JSON object a line:
 
     {"event": "progress", "what": "quantizing", "done": 3, "total": 40, "unit": "tensors"}
     {"event": "built", "variant": "gguf/q4_k_m", "seconds": 1.2, "peak_memory": 123456, "hashed": {"NAME": "SHA-256"},
-     "solved": {"TENSOR": "SHA-256"}}          the latter of a calibrated build: see worker/calibrated.py
+     "solved": {"TENSOR": "SHA-256"},          of a calibrated build: see worker/calibrated.py
+     "types_by_cost": {…}}                     of one whose tensors' types were chosen: a TypesByCost, or null
     {"event": "failed", "variant": "gguf/q2_k", "kind": "…", "message": "…"}
     {"event": "note", "message": "…"}          a line for the person
     {"event": "result", "value": …}            the last one of a worker that ended well
@@ -29,7 +30,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from bot.records.artifacts import Json, Variant
+from bot.records.artifacts import Json, TypesByCost, Variant
 from bot.records.tasks import Target
 from bot.worker.disk import says_full
 
@@ -140,10 +141,12 @@ class Reporter:
         targets: Sequence[Target],
         hashed: Mapping[Path, str],
         solved: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        chosen: Mapping[str, TypesByCost] = MappingProxyType({}),
     ) -> None:
         """Say that all files of targets that were made in one pass are written. ``hashed`` are SHA-256, in hex.
 
-        ``solved`` is what worker/calibrated.py keeps of those that are calibrated, by the names of their variants.
+        ``solved`` is what worker/calibrated.py keeps of those that are calibrated, by the names of their variants, and
+        ``chosen`` are the types of those that choose them by what they cost.
         The share of each in the pass is not known: its seconds are divided by the bytes of their files.
         """
         now = time.monotonic()
@@ -159,6 +162,7 @@ class Reporter:
                 peak_memory=peak_memory(),
                 hashed=own,
                 solved=dict(solved.get(target.variant.name, {})),
+                types_by_cost=found.to_json() if (found := chosen.get(target.variant.name)) is not None else None,
             )
 
     def failed(self, variant: Variant, message: str, *, kind: str = "toolchain") -> None:

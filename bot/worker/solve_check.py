@@ -50,10 +50,7 @@ def require_better(matrix: str, samples: Sequence[Sample], moments: Moments) -> 
     Errors are weighted by what the matrix is multiplied with; where that is not known, all inputs count the same.
     """
     solved, plain, energy = (np.concatenate([getattr(s, n) for s in samples]) for n in ("solved", "plain", "energy"))
-    ours, allowed = np.zeros((2, len(solved)))
-    for block, known in zip(blocks(solved.shape[1]), _damped(matrix, solved.shape[1], moments), strict=True):
-        ours += _weighted(solved[:, block], known)
-        allowed += _weighted(plain[:, block], known)
+    ours, allowed = weighted(matrix, np.concatenate([solved, plain]), moments).reshape(2, -1)
     wrong = ~(ours <= _MORE * allowed + _NOTHING * energy)
     if wrong.any():
         worst = float(np.max(ours[wrong] / np.maximum(allowed[wrong], _NOTHING * energy[wrong])))
@@ -63,10 +60,13 @@ def require_better(matrix: str, samples: Sequence[Sample], moments: Moments) -> 
         )
 
 
-def _weighted(errors: Array, known: Array) -> Array:
-    """Return the weighted error of each row."""
-    off = errors.astype(np.float64)
-    return ((off @ known) * off).sum(axis=-1)
+def weighted(matrix: str, errors: Array, moments: Moments) -> Array:
+    """Return the weighted error of each row, by the moments from their definition, damped as the solver has them."""
+    total = np.zeros(len(errors))
+    for block, known in zip(blocks(errors.shape[1]), _damped(matrix, errors.shape[1], moments), strict=True):
+        off = errors[:, block].astype(np.float64)
+        total += ((off @ known) * off).sum(axis=-1)
+    return total
 
 
 def _damped(matrix: str, columns: int, moments: Moments) -> Iterator[Array]:

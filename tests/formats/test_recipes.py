@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from bot import catalogue, toolchains
+from bot.formats import recipes
 from bot.formats.importance import Importance
 from bot.formats.recipes import (
     alternatives,
+    chooses_types,
     configured,
     is_tried,
     key_of,
@@ -98,6 +100,24 @@ def test_a_calibrated_variant_has_another_key_and_another_text_another_one_still
     another_text()
     assert key_of(RELEASE, row) in before
     assert key_of(RELEASE, with_calibration(row)) not in before
+
+
+def test_mixes_of_types_are_chosen_where_their_format_can_do_it_and_have_a_key_of_their_own() -> None:
+    found = with_calibration(Q4_K_M)
+    assert chooses_types(found)
+    assert found.options["ftype"] == "Q4_K_M"
+    assert not any(chooses_types(v) for v in (Q4_K_M, with_calibration(ROWS["gguf/q4_k_s"]), with_calibration(Q8_0)))
+    assert not any(chooses_types(with_calibration(v)) for v in ROWS.values() if v.format != "gguf")
+    own = replace(found, options={k: v for k, v in found.options.items() if k != "types"})
+    assert key_of(RELEASE, found) != key_of(RELEASE, own) != key_of(RELEASE, Q4_K_M)
+
+
+def test_what_finds_the_costs_of_rounding_is_in_the_key_of_chosen_types_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, calibrated = with_calibration(Q4_K_M), with_calibration(ROWS["gguf/q4_k_s"])
+    before = key_of(RELEASE, chosen), key_of(RELEASE, calibrated)
+    monkeypatch.setattr(recipes, "_WEIGHING", 0)
+    assert key_of(RELEASE, chosen) != before[0]
+    assert key_of(RELEASE, calibrated) == before[1]
 
 
 def test_no_build_key_is_another_one_by_accident() -> None:

@@ -17,7 +17,16 @@ from bot.errors import ConfigError, ForeignRepoError
 from bot.formats import recipes
 from bot.hub import client
 from bot.localhub import RunningHub
-from bot.records.artifacts import Artifact, Calibration, FileEntry, Imatrix, ImatrixTrial, Report, Variant
+from bot.records.artifacts import (
+    Artifact,
+    Calibration,
+    FileEntry,
+    Imatrix,
+    ImatrixTrial,
+    Report,
+    TypesByCost,
+    Variant,
+)
 from bot.records.evidence import CHECKS, Check, KnownBehaviour
 from bot.steps.promote import promote
 from bot.steps.publish import publish
@@ -33,6 +42,12 @@ GGUF_REPO = "me/Phi-9-mini-GGUF"
 GAIN = ImatrixTrial(without_kl=0.0066, without_error=0.0001, with_kl=0.006, with_error=0.0001)
 NO_GAIN = replace(GAIN, with_kl=0.0065)
 CALIBRATION = Calibration(text=recipes.TEXT, text_sha256=recipes.text_digest(), sha256="c" * 64, tokens=10752)
+TYPES = TypesByCost(
+    predicted_kl=0.056,
+    own_kl=0.073,
+    error=0.001,
+    types={"Q4_K": ("blk.0.attn_qkv.weight",), "Q6_K": ("output",)},
+)
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -244,6 +259,34 @@ def test_a_calibrated_artifact_is_promoted_with_the_text_that_it_was_calibrated_
 )
 def test_a_calibration_that_is_not_ours(world: World, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
     world.stage(with_its_key(rewrite(world.build("mlx/4bit"), "build.json", change)))
+    assert reason in why(world.promote())
+
+
+def chosen(build: dict[str, Any], **changes: object) -> None:
+    """Make a build one whose types were chosen by what they cost."""
+    calibrated(build)
+    build["types_by_cost"] = TYPES.to_json() | changes
+
+
+def test_an_artifact_of_chosen_types_is_promoted_with_them(world: World) -> None:
+    world.stage(with_its_key(rewrite(world.build("gguf/q4_k_m"), "build.json", chosen)))
+    ((published,),) = (p.builds for p in world.promote().publications)
+    assert published.build.types_by_cost == TYPES
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda b: b.update(types_by_cost=TYPES.to_json()), "against its recipe"),
+        (lambda b: chosen(b, predicted_kl=-1.0), "impossible figures"),
+        (lambda b: chosen(b, types={}), "of no tensors"),
+        (lambda b: chosen(b, types={"Q4_K": ["a"], "Q6_K": ["a"]}), "of one twice"),
+        (lambda b: chosen(b, types={"Q4_K": ["<script>"]}), "a malformed tensor or type"),
+        (lambda b: chosen(b, types={"[Q4_K](x)": ["a"]}), "a malformed tensor or type"),
+    ],
+)
+def test_types_that_are_not_ours(world: World, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
+    world.stage(with_its_key(rewrite(world.build("gguf/q4_k_m"), "build.json", change)))
     assert reason in why(world.promote())
 
 

@@ -185,6 +185,7 @@ def task_of(
         threads=threads,
         stock=stock,
         moments=moments_of(source) if calibrated else "",
+        sensitivities=sensitivities_of(source) if any(map(recipes.chooses_types, variants)) else "",
     )
 
 
@@ -241,6 +242,14 @@ def collect_moments(source: Path, folder: Path, *, threads: int = 2, characters:
     task = MomentsTask(source=str(source), text=str(text), out=str(out), threads=threads)
     supervision = Supervision(log=folder / "log", on_event=lambda _: None)
     return out, run_worker(warm(ensure("reference", Silent())), "bot.worker.collect", "collect", task, supervision)
+
+
+@cache
+def sensitivities_of(source: Path) -> str:
+    """Find what rounding the matrices of a model costs, on the beginning of the text, once; return their folder."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(find_sensitivities(source, folder)[0])
 
 
 def find_sensitivities(

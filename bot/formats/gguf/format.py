@@ -38,6 +38,7 @@ class Gguf:
         tried=("int4", "int5", "int6"),  # llama.cpp takes no matrix for 8 bits and more; fewer always have one
     )
     calibrated = ("int2", "int3", "int4", "int5", "int6")
+    mixed = ("gguf/q3_k_m", "gguf/q4_k_m", "gguf/q5_k_m")  # the mixes that people take; S and L stay what they say
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why llama.cpp cannot build this, or return None if it can."""

@@ -27,6 +27,7 @@ class Mlx:
     suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
     importance = None
     calibrated = ("int4",)
+    mixed = ()
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why mlx-lm cannot build this, or return None if it can."""

@@ -25,6 +25,7 @@ class Onnx:
     suffixes = (".onnx", ".onnx.data", ".json", ".jinja", ".txt", ".model")
     importance = None
     calibrated = ("int4",)
+    mixed = ()
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why onnxruntime-genai's builder cannot build this, or return None if it can."""

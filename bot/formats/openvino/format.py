@@ -35,6 +35,7 @@ class OpenVino:
     suffixes = (".xml", ".bin", ".json", ".jinja", ".txt", ".model")
     importance = None
     calibrated = ("openvino/int4",)  # one scale of a whole row is not known to the solver
+    mixed = ()
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why optimum-intel cannot export this, or nncf not compress it, or return None if they can."""

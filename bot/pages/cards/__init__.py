@@ -55,6 +55,7 @@ def render_card(
         copies=list(dict.fromkeys(row.build.read_as for row in rows if row.build.read_as)),
         matrices=figures.matrices(rows),
         calibrations=figures.calibrations(rows),
+        mixes=figures.mixes(rows),
         trials=figures.trials(rows),
         checks=figures.checks(rows),
         checksums=figures.checksums(rows),

@@ -16,6 +16,7 @@ class Toy:
     suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
     importance = None
     calibrated = ()
+    mixed = ()
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why this cannot be built."""

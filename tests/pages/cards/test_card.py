@@ -15,7 +15,16 @@ from bot.localhub.card import PageAddress, render
 from bot.localhub.objects import make_tree, regular_file
 from bot.pages.cards import render_card
 from bot.pages.numbers import with_error
-from bot.records.artifacts import Calibration, Imatrix, ImatrixTrial, ProvenBuild, Release, RepoRecord, SourceRef
+from bot.records.artifacts import (
+    Calibration,
+    Imatrix,
+    ImatrixTrial,
+    ProvenBuild,
+    Release,
+    RepoRecord,
+    SourceRef,
+    TypesByCost,
+)
 from bot.records.evidence import Check, KnownBehaviour
 from bot.source.chat_template import ChatFormat
 from bot.source.prompt import Prompt, prompt_of
@@ -320,6 +329,20 @@ def test_files_that_are_calibrated_are_named() -> None:
     assert f"{said}{first.build.files[0].path}." in text
     assert 'where phi-bot.toml says build.quality = "calibrated":' in text
     assert "alibrated" not in plain(card())
+
+
+@pytest.mark.parametrize(("error", "kept"), [(0.002, False), (0.03, True)])
+def test_types_that_were_chosen_by_what_they_cost_are_counted(error: float, kept: bool) -> None:
+    chosen = TypesByCost(
+        predicted_kl=0.056, own_kl=0.0731, error=error, types={"Q3_K": ("a", "b"), "Q6_K": ("token_embd.weight",)}
+    )
+    first = GGUF.builds[0]
+    build = replace(first.build, types_by_cost=chosen)
+    text = plain(card(replace(GGUF, builds=(replace(first, build=build), *GGUF.builds[1:]))))
+    assert f"Types chosen by what they cost, in {first.build.files[0].path}: Q3_K (2), Q6_K (1)." in text
+    assert "predicted to cost 0.0560 nats a token, to the tool's own 0.0731" in text
+    assert ("no clear gain, so the tool's own are kept" in text) == kept
+    assert "Types chosen" not in plain(card())
 
 
 def test_where_none_is_close_the_closest_is_advised() -> None:

@@ -13,14 +13,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.formats.gguf.worker import calibrated
+from bot.formats.gguf.worker import calibrated, mix
 from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, read_model, type_of
 from bot.formats.gguf.worker.imatrix import Array, ImportanceMatrix, MissingWeightsError, weights_for
-from bot.formats.gguf.worker.kquants import by_ggml, quantizer
-from bot.formats.gguf.worker.layout import Layout, QuantizerRefused, quantized_layout, write_skeleton
+from bot.formats.gguf.worker.kquants import Quantize, by_ggml, quantizer
+from bot.formats.gguf.worker.layout import Layout, QuantizerRefused, laid_out, quantized_layout, write_skeleton
 from bot.formats.gguf.worker.onepass import Pass
 from bot.formats.gguf.worker.origin import origins
 from bot.formats.gguf.worker.rows import Base, Output
+from bot.records.artifacts import TypesByCost
 from bot.records.tasks import BuildTask, Target
 from bot.worker.calibrated import Solver, at_work_on, solver_with
 from bot.worker.checkpoint import weight_types
@@ -37,7 +38,7 @@ PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
 class _Plan:
     """The file to be made for a target. ``weights`` are those of ``matrix``, by tensor.
 
-    A calibrated one takes the ``solver``, and has a matrix of what that knows.
+    A calibrated one takes the ``solver``, and has a matrix of what that knows. ``chosen`` are types chosen by cost.
     """
 
     target: Target
@@ -47,14 +48,19 @@ class _Plan:
     matrix: ImportanceMatrix | None
     weights: Mapping[str, Array]
     solver: Solver | None = None
+    chosen: TypesByCost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrices:
-    """The importance matrices that were ``measured``, by variant; and the solver, whose moments make one for others."""
+    """The importance matrices that were ``measured``, by variant; and the solver, whose moments make one for others.
+
+    The ``mixer`` chooses types by cost, where a task has what that takes.
+    """
 
     measured: Mapping[str, ImportanceMatrix]
     solver: Solver | None
+    mixer: mix.Mixer | None
 
     def of(self, target: Target, base: Base) -> ImportanceMatrix | None:
         """Return the matrix of a target."""
@@ -63,6 +69,12 @@ class Matrices:
         if self.solver is None:
             raise ValueError(f"{target.variant.name} is calibrated, and its task has no moments")
         return calibrated.importance(self.solver.moments, base.origins)
+
+    def mix_of(self, target: Target, base: Base, own: Layout) -> mix.Mix | None:
+        """Return the types that a target's tensors get in the bytes of the quantizer's ``own`` layout."""
+        if self.mixer is None:
+            raise ValueError(f"{target.variant.name} chooses types by cost, and its task has no sensitivities")
+        return mix.choose(self.mixer.table(base), own)
 
 
 def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMatrix]) -> None:
@@ -78,11 +90,13 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
     own = own_type(weight_types(Path(task.source)))
     mapped = _mapped(task, report)
     solver = solver_with(task, map)  # a chunk of rows has a thread of its own anyway
-    plans, refused = _plans(task, mapped, own, Matrices(measured=matrices, solver=solver))
+    quantize = quantizer(report.note) if any(type_of(t) not in STORED for t in task.targets) else by_ggml
+    given = Matrices(measured=matrices, solver=solver, mixer=mix.mixer_with(task, quantize, report))
+    plans, refused = _plans(task, mapped, own, given)
     for target, reason in refused:
         report.failed(target.variant, reason)
     if plans:
-        _write(task, plans, mapped, report)
+        _write(task, plans, mapped, report, quantize)
 
 
 def _mapped(task: BuildTask, report: Reporter) -> Mapped:
@@ -131,12 +145,15 @@ def _base(task: BuildTask, kind: str, skeleton: Path, mapped: Mapped) -> Base:
 def _quantized(target: Target, base: Base, skeleton: Path, matrices: Matrices) -> _Plan:
     kind, matrix = type_of(target), matrices.of(target, base)
     layout = quantized_layout(skeleton, base.layout, kind, matrix)
+    chosen = None
+    if mix.takes(target.variant) and (found := matrices.mix_of(target, base, layout)) is not None:
+        chosen, layout = found.said, laid_out(skeleton, kind, matrix, found.kinds)
     weights = {}
     for name, slot in layout.slots.items():
         if slot.kind != base.layout.slots[name].kind:
-            found = weights_for(matrix, name, base.tensors[name].shape, slot.kind, kind)
-            if found is not None:
-                weights[name] = found
+            entry = weights_for(matrix, name, base.tensors[name].shape, slot.kind, kind)
+            if entry is not None:
+                weights[name] = entry
     return _Plan(
         target=target,
         base=base,
@@ -145,12 +162,12 @@ def _quantized(target: Target, base: Base, skeleton: Path, matrices: Matrices) -
         matrix=matrix,
         weights=weights,
         solver=matrices.solver,
+        chosen=chosen,
     )
 
 
-def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter) -> None:
+def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter, quantize: Quantize) -> None:
     what = "writing " + ", ".join(type_of(p.target) for p in plans)
-    quantize = quantizer(report.note) if any(p.quantized for p in plans) else by_ggml
 
     def progress(done: int, total: int) -> None:
         report.progress(what, done, total, "bytes")
@@ -168,7 +185,8 @@ def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter
                 hashed[file] = output.placed.finish(file)
         built = [(p.target, o) for p, o in zip(plans, outputs, strict=True) if o.refused is None]
         solved = {t.variant.name: o.solver.done for t, o in built if o.solver is not None}
-        report.built_together([target for target, _ in built], hashed, solved)
+        chosen = {p.target.variant.name: p.chosen for p in plans if p.chosen is not None}
+        report.built_together([target for target, _ in built], hashed, solved, chosen)
 
 
 def _open(task: BuildTask, plan: _Plan, files: ExitStack) -> Output:

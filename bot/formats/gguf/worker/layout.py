@@ -62,7 +62,7 @@ def write_skeleton(writer: Any, file: Path) -> Layout:
     slots = {}
     for name, tensor in writer.tensors[0].items():
         slots[name] = Slot(kind=int(tensor.dtype), offset=end, size=tensor.nbytes)
-        end += _padded(tensor.nbytes, writer.data_alignment)
+        end += padded(tensor.nbytes, writer.data_alignment)
     with file.open("r+b") as opened:
         opened.truncate(end)
     return Layout(header=header, slots=slots, size=end)
@@ -74,6 +74,14 @@ def quantized_layout(skeleton: Path, base: Layout, kind: str, matrix: Importance
     Raises Refused when it would make none, and NotCovered when what it says is not understood.
     """
     types, total = _decided(skeleton, base, kind, matrix)
+    layout = laid_out(skeleton, kind, matrix, types)
+    if abs(sum(s.size for s in layout.slots.values()) / _MIB - total) > _ROUNDING:
+        raise NotCovered("a dry run of llama.cpp's quantizer comes to another size")
+    return layout
+
+
+def laid_out(skeleton: Path, kind: str, matrix: ImportanceMatrix | None, types: Mapping[str, int]) -> Layout:
+    """Return the layout of a file of a type from the converter's, whose tensors have the ``types`` in this order."""
     with ExitStack() as opened:
         lib = ggml.library()
         converted, tensors = ggml.open_header(skeleton)
@@ -103,10 +111,8 @@ def quantized_layout(skeleton: Path, base: Layout, kind: str, matrix: Importance
             )
             for i, (name, decided) in enumerate(types.items())
         }
-    if abs(sum(s.size for s in slots.values()) / _MIB - total) > _ROUNDING:
-        raise NotCovered("a dry run of llama.cpp's quantizer comes to another size")
     last = list(slots.values())[-1]
-    return Layout(header=data.raw, slots=slots, size=_padded(last.offset + last.size))
+    return Layout(header=data.raw, slots=slots, size=padded(last.offset + last.size))
 
 
 def _decided(skeleton: Path, base: Layout, kind: str, matrix: ImportanceMatrix | None) -> tuple[dict[str, int], float]:
@@ -128,5 +134,6 @@ def _decided(skeleton: Path, base: Layout, kind: str, matrix: ImportanceMatrix |
     return types, float(total[1])
 
 
-def _padded(size: int, alignment: int = 32) -> int:
+def padded(size: int, alignment: int = 32) -> int:
+    """Return the bytes that a tensor of so many takes in a file."""
     return math.ceil(size / alignment) * alignment

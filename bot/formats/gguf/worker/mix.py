@@ -1,0 +1,200 @@
+"""The types of a file's tensors, chosen by what rounding to them costs, in no more bytes than the quantizer's own mix.
+
+Every type that a tensor may have is tried on some of its rows, as the file would get them: searched by ggml, and
+rounded again by the solver. What that costs is known from the sensitivities of the release, so nothing is read of the
+model for it. Where the best mix is not better than the quantizer's own by more than the error of such a prediction, the
+quantizer's own stays.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.formats.gguf.worker import calibrated, ggml
+from bot.formats.gguf.worker.blocks import LAYOUTS
+from bot.formats.gguf.worker.kquants import Quantize
+from bot.formats.gguf.worker.layout import Layout, padded
+from bot.formats.gguf.worker.rows import Base
+from bot.records.artifacts import TypesByCost, Variant
+from bot.records.tasks import BuildTask
+from bot.worker.allocation import Choice, allocate
+from bot.worker.harness import Reporter
+from bot.worker.moments import Moments
+from bot.worker.sensitivities import Errors, Sensitivities
+from bot.worker.solve_check import weighted
+from bot.worker.solver import improve
+
+Array = Any  # numpy is not installed where mypy runs
+
+OPTION = "types"  #: of a recipe whose types are chosen
+_Q8_0 = 8
+_BLOCKS = {kind: layout.weights for kind, layout in LAYOUTS.items()} | {_Q8_0: 32}
+_MATRIX = 2  # dimensions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor whose type may be chosen: its shape, and what each type costs, by the number of ggml_type.
+
+    The costs are in nats a token, in each window of the calibration text.
+    """
+
+    rows: int
+    columns: int
+    costs: Mapping[int, Array]
+
+    def choice(self, kind: int) -> Choice:
+        """Return a type as the allocation takes it."""
+        size = padded(ggml.row_size(kind, self.columns) * self.rows)
+        return Choice(kind=kind, size=size, cost=float(self.costs[kind].mean()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """The types that a file gets, by tensor, and what is said of them."""
+
+    kinds: Mapping[str, int]
+    said: TypesByCost
+
+
+def takes(variant: Variant) -> bool:
+    """Say whether the types of a variant are chosen."""
+    return bool(variant.options.get(OPTION))
+
+
+@dataclass(kw_only=True)
+class Mixer:
+    """Tries types on the tensors of a release: once, for all files that are made of it."""
+
+    sensitivities: Sensitivities
+    moments: Moments
+    quantize: Quantize
+    threads: int
+    progress: Callable[[int, int], None]
+    _table: dict[str, Tensor] | None = None
+
+    def table(self, base: Base) -> Mapping[str, Tensor]:
+        """Return each tensor of which it is known what rounding costs, by its name in the file."""
+        if self._table is None:
+            importance = calibrated.importance(self.moments, base.origins).entries
+            known = {name: matrix for name in base.tensors if (matrix := self._matrix(base, name))}
+            self._table = {}
+            with ThreadPoolExecutor(self.threads) as pool:
+                tried = pool.map(lambda name: self._costs(known[name], importance.get(name)), known)
+                for done, (name, costs) in enumerate(zip(known, tried, strict=True), 1):
+                    self.progress(done, len(known))
+                    rows, columns = (int(n) for n in base.tensors[name].shape)
+                    self._table[name] = Tensor(rows=rows, columns=columns, costs=costs)
+        return self._table
+
+    def _matrix(self, base: Base, name: str) -> str | None:
+        """Return the one matrix of the source that a tensor is, if it is known what rounding that costs."""
+        origin = base.origins[name]
+        single = origin.copied and len(origin.parts) == 1 and len(base.tensors[name].shape) == _MATRIX
+        return origin.parts[0] if single and origin.parts[0] in self.sensitivities else None
+
+    def _costs(self, matrix: str, importance: Array | None) -> dict[int, Array]:
+        """Return what each type costs that a matrix may have."""
+        rows = self.sensitivities.rows(matrix)
+        kinds = [kind for kind, weights in sorted(_BLOCKS.items()) if rows.shape[1] % weights == 0]
+        solve = _solver(matrix, rows, self.moments)
+        errors = [_rounded(kind, rows, self.quantize, importance, solve) for kind in kinds]
+        left = _left(matrix, errors, self.moments)
+        return {
+            kind: self.sensitivities.cost(matrix, Errors(single=single, solved=solved, left=part))
+            for kind, (single, solved), part in zip(kinds, errors, left, strict=True)
+        }
+
+
+def mixer_with(task: BuildTask, quantize: Quantize, report: Reporter) -> Mixer | None:
+    """Return what chooses types for a task; None for one without sensitivities."""
+    if not task.sensitivities:
+        return None
+
+    def progress(done: int, total: int) -> None:
+        report.progress("trying types", done, total, "tensors")
+
+    return Mixer(
+        sensitivities=Sensitivities(Path(task.sensitivities)),
+        moments=Moments(Path(task.moments)),
+        quantize=quantize,
+        threads=task.threads,
+        progress=progress,
+    )
+
+
+def choose(tensors: Mapping[str, Tensor], own: Layout) -> Mix | None:
+    """Return the types of least cost in the bytes that the quantizer's ``own`` layout has; None where none is free.
+
+    A tensor stays as it is there where its type is none of those that were tried, or is not quantized.
+    """
+    free = {name: t for name, t in tensors.items() if own.slots[name].kind in t.costs}
+    if not free:
+        return None
+    own_kinds = {name: own.slots[name].kind for name in free}
+    room = sum(t.choice(own_kinds[name]).size for name, t in free.items())
+    found = allocate({name: [t.choice(kind) for kind in t.costs] for name, t in free.items()}, room)
+    best = {name: int(choice.kind) for name, choice in found.items()}
+    said = _compared(_total(free, best), _total(free, own_kinds))
+    kinds = best if said.gains else own_kinds
+    every = {name: slot.kind for name, slot in own.slots.items()} | kinds
+    return Mix(kinds=every, said=replace(said, types=_by_type(kinds)))
+
+
+def _compared(ours: Array, own: Array) -> TypesByCost:
+    """Say what two mixes cost, from what they cost in each window. One window alone says nothing of the error."""
+    gain = own - ours
+    error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else float(own.mean())
+    return TypesByCost(predicted_kl=float(ours.mean()), own_kl=float(own.mean()), error=error, types={})
+
+
+def _by_type(kinds: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    from gguf import GGMLQuantizationType
+
+    found: dict[str, list[str]] = {}
+    for name, kind in sorted(kinds.items()):
+        found.setdefault(GGMLQuantizationType(kind).name, []).append(name)
+    return {kind: tuple(names) for kind, names in sorted(found.items())}
+
+
+def _total(tensors: Mapping[str, Tensor], kinds: Mapping[str, int]) -> Array:
+    return np.sum([tensor.costs[kinds[name]] for name, tensor in sorted(tensors.items())], axis=0)
+
+
+_Solve = Callable[[int, Array], Array]  # the type, and rows as ggml packed them: the values of what is solved
+
+
+def _solver(matrix: str, rows: Array, moments: Moments) -> _Solve | None:
+    if matrix not in moments:
+        return None
+    factors = moments.factors(matrix, rows.shape[1])
+
+    def solve(kind: int, packed: Array) -> Array:
+        layout = LAYOUTS[kind]
+        return improve(rows, layout.read(packed, rows.shape[1]), factors, layout.grid).values
+
+    return solve
+
+
+def _rounded(
+    kind: int, rows: Array, quantize: Quantize, importance: Array | None, solve: _Solve | None
+) -> tuple[Array, Array]:
+    """Return the errors of rows as ggml rounds them, and as they are in the file."""
+    packed: Array = np.empty((len(rows), ggml.row_size(kind, rows.shape[1])), np.uint8)
+    quantize(kind, rows, importance, packed)
+    single = ggml.dequantized(kind, packed.reshape(-1), np.empty(rows.size, np.float32)).reshape(rows.shape) - rows
+    return single, solve(kind, packed) - rows if solve is not None and kind in LAYOUTS else single
+
+
+def _left(matrix: str, errors: Sequence[tuple[Array, Array]], moments: Moments) -> list[float]:
+    """Return what part of the weighted error the solver left, by type."""
+    if matrix not in moments:
+        return [1.0] * len(errors)
+    each = weighted(matrix, np.concatenate([e for pair in errors for e in pair]), moments)
+    single, solved = each.reshape(len(errors), 2, -1).sum(axis=2).T
+    return [float(part) for part in np.divide(solved, single, out=np.ones_like(single), where=single > 0)]

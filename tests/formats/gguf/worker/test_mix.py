@@ -1,0 +1,90 @@
+"""Types of tensors that are chosen by what rounding to them costs: a better file, of no more bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from bot import catalogue
+from bot.formats.recipes import chooses_types, with_calibration
+from bot.progress import Silent
+from bot.records.artifacts import TypesByCost, Variant
+from bot.toolchains import Toolchain
+from bot.toolchains.install import ensure
+from tests.worker.running import (
+    Built,
+    assert_proven,
+    build,
+    build_once,
+    measure,
+    prepare,
+    run_build,
+    solved_beside,
+)
+from tests.worker.stock import assert_same
+from tests.worker.twins import empty, killing, run_with
+
+pytestmark = pytest.mark.toolchain
+
+PLAIN = catalogue.all_variants()["gguf/q3_k_m"]
+CHOSEN = with_calibration(PLAIN)
+_KILLED = killing("worker.placed:PlacedFile", "write", after=15)
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Toolchain:
+    return ensure("gguf", Silent())
+
+
+@pytest.fixture(scope="module")
+def whole(gguf: Toolchain, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The sample's file of chosen types: to be read only."""
+    return build_once(tmp_path_factory, gguf, sample, [CHOSEN], "gguf types by cost")
+
+
+def said(built: Built, variant: Variant = CHOSEN) -> TypesByCost:
+    [event] = [e for e in built.events if e["event"] == "built" and e["variant"] == variant.name]
+    return TypesByCost.from_json(event["types_by_cost"])
+
+
+def size(built: Built, variant: Variant) -> int:
+    return sum(map(len, built.files(variant.name).values()))
+
+
+def test_the_mixes_are_chosen_where_quality_is_calibrated() -> None:
+    rows = [v for v in map(with_calibration, catalogue.all_variants().values()) if chooses_types(v)]
+    assert [v.name for v in rows] == ["gguf/q3_k_m", "gguf/q4_k_m", "gguf/q5_k_m"]
+
+
+def test_it_has_no_more_bytes_and_says_which_types_it_has(whole: Built, gguf_files: Built) -> None:
+    header = 300  # more bytes at most, of what it says of the importance matrix
+    assert size(whole, CHOSEN) <= size(gguf_files, PLAIN) + header
+    chosen = said(whole)
+    assert chosen.predicted_kl <= chosen.own_kl
+    names = [name for tensors in chosen.types.values() for name in tensors]
+    assert len(set(names)) == len(names)
+    assert {"token_embd.weight", "blk.0.attn_qkv.weight", "blk.0.ffn_down.weight"} <= set(names)
+
+
+def test_it_passes_every_check(gguf: Toolchain, whole: Built, sample: Path, reference: Path, tmp_path: Path) -> None:
+    """And it is nearer to the original than llama.cpp's Q3_K_M of a sample is in docs/importance.md: 0.0165."""
+    artifact = whole.folders[CHOSEN.name]
+    assert_proven(measure(gguf, artifact, CHOSEN, sample, reference, tmp_path / "log"), 0.01)
+
+
+def test_the_number_of_threads_changes_no_byte(gguf: Toolchain, whole: Built, sample: Path, tmp_path: Path) -> None:
+    assert_same(build(gguf, sample, [CHOSEN], tmp_path / "job", threads=1, log=tmp_path / "log"), whole)
+
+
+def test_a_source_that_streams_gives_the_same(gguf: Toolchain, whole: Built, sample: Path, tmp_path: Path) -> None:
+    assert_same(build(gguf, sample, [CHOSEN], tmp_path / "job", streamed=True, log=tmp_path / "log"), whole)
+
+
+def test_a_killed_build_goes_on(gguf: Toolchain, whole: Built, sample: Path, tmp_path: Path) -> None:
+    killed = prepare(tmp_path / "job", [CHOSEN])
+    assert run_with(_KILLED, gguf, sample, [CHOSEN], killed).killed
+    empty(killed)
+    run_build(gguf, sample, [CHOSEN], killed, log=tmp_path / "log")
+    assert_same(killed, whole)
+    solved = [solved_beside(b.folders[CHOSEN.name]).read_text() for b in (killed, whole)]
+    assert solved[0] == solved[1]
+    assert said(killed) == said(whole)
