@@ -67,7 +67,7 @@ digests: $(STAMP)
 	@PHI_BOT_STOCK=keep $(BIN)/python -m pytest -n 2 --dist worksteal -m "toolchain and not sweep" $(TWINS)
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not toolchain and not browser and not process and not server and not sweep"
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not toolchain and not browser and not process and not server and not large and not sweep"
 
 families: $(STAMP)
 	@$(BIN)/phi-bot families --work .families --markdown > .families.md

@@ -20,7 +20,13 @@ from bot.localhub import RunningHub, serve
 # A shell that starts a run in the background has it ignore Ctrl-C, and all that it starts too; some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.browsing", "tests.toolchain_fixtures", "tests.hub.fixtures", "tests.worker.fixtures"]
+pytest_plugins = [
+    "tests.in_memory",  # first: before anything asks where temporary files are
+    "tests.browsing",
+    "tests.toolchain_fixtures",
+    "tests.hub.fixtures",
+    "tests.worker.fixtures",
+]
 
 _DEAR = ("toolchain", "browser", "process", "server")  #: marks of tests, by what one of them takes
 _SERVERS = {"hub", "server"}  # the fixtures that run an embedded Hub, and one that plays GitHub

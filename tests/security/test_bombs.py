@@ -83,6 +83,7 @@ def test_headers_that_are_large_together_on_the_hub(hub: RunningHub, monkeypatch
     refused(lambda: headers.shape(api, release), "headers of more than 300000 bytes")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "head",
     [
@@ -109,6 +110,7 @@ def test_a_header_that_is_made_to_cost(head: bytes) -> None:
     within(10, 100, read)
 
 
+@pytest.mark.large
 def test_a_header_of_as_many_tensors_as_fit() -> None:
     head = "{" + ",".join(f'"{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for i in range(40_000)) + "}"
     within(30, 100, lambda: safetensors_files.parse_header(head.encode(), name="model.safetensors"))

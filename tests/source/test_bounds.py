@@ -146,6 +146,7 @@ def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + length + bytes([left]) + content
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("name", "make", "most", "words"), EDGES, ids=[f"{n}: {w}" for n, _, _, w in EDGES])
 def test_a_part_is_taken_up_to_its_bound_and_named_past_it(
     tmp_path: Path, name: str, make: Callable[[int], bytes], most: int, words: str
@@ -160,6 +161,7 @@ def test_a_part_is_taken_up_to_its_bound_and_named_past_it(
     assert len(caught.value.message) < 200
 
 
+@pytest.mark.large
 def test_a_tokenizer_as_large_as_any_of_a_phi_is_far_inside(tmp_path: Path) -> None:
     """200,064 tokens of up to 128 characters, their merges as lists, and the pipeline of Phi-4-mini."""
     lengths = [128 if i % 1000 == 0 else i % 16 for i in range(200_064)]

@@ -189,6 +189,7 @@ def test_of_other_classes_nothing_is_known(tmp_path: Path) -> None:
     assert as_stored({"architectures": ["Other"]}, tensors) == ({"architectures": ["Other"]}, ())
 
 
+@pytest.mark.large
 def test_names_that_are_made_to_cost_are_refused_at_once(tmp_path: Path) -> None:
     names = ("a." * 4_000_000, "_orig_mod." * 400_000, *(f"{n}.lora" for n in range(100_000)))
     tensors = read_header(model(tmp_path, WHOLE | dict.fromkeys(names, ("BF16", [1]))) / "model.safetensors")

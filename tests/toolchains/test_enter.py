@@ -43,6 +43,8 @@ from bot.worker.harness import FORESEEN, SourceProblem
 from tests.toolchains.processes import lives, wait_for_end
 from tests.worker.running import small_disk
 
+pytestmark = pytest.mark.process
+
 PYTHON = Toolchain(name="plain", python=Path(sys.executable), lock_digest="0" * 64, versions={})
 
 

@@ -29,14 +29,14 @@ NAMES = ["norm", "a", "b", "c"]
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(on_disk: Path) -> Path:
     """A checkpoint of a small tensor and three of 4 MiB."""
     random = np.random.default_rng(0)
     tensors: dict[str, Any] = {"norm": ("F32", [4], random.bytes(16))}
     tensors |= {name: ("BF16", LARGE, random.bytes(4 * SMALL)) for name in "abc"}
-    (tmp_path / "source").mkdir()
-    write(tmp_path / "source" / "model.safetensors", tensors)
-    return tmp_path / "source"
+    (on_disk / "source").mkdir()
+    write(on_disk / "source" / "model.safetensors", tensors)
+    return on_disk / "source"
 
 
 @pytest.fixture

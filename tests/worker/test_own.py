@@ -53,7 +53,7 @@ def test_every_combination_of_flags_is_tried_beside_thousands_of_one_kind() -> N
     assert all(t.content in everything for t in many)
 
 
-@pytest.mark.parametrize("count", [1, 24, 100, 100_000])
+@pytest.mark.parametrize("count", [1, 24, 100, pytest.param(100_000, marks=pytest.mark.large)])
 def test_the_number_of_texts_is_bounded(count: int) -> None:
     found = own_texts(Tokenizer([Token(f"<t{i}>") for i in range(count)]))
     assert 10 <= sum(map(len, found.values())) <= 800
