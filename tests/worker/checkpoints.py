@@ -1,14 +1,17 @@
-"""Small checkpoints in another form: other types of weights, several files, newer keys. All are changed in place."""
+"""Small checkpoints in another form: other weights, types, several files, newer keys. All are changed in place."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bot.source import read_header
 from tests.worker.test_tensors import write
 
+Array = Any
 Weights = dict[str, tuple[str, list[int], bytes]]  # type, shape and data, by name
 
 
@@ -27,6 +30,38 @@ def change_weights(source: Path, change: Callable[[Weights], None]) -> Path:
     (source / "model.safetensors").chmod(0o644)
     write(source / "model.safetensors", weights)
     return source
+
+
+def drawn(source: Path) -> Path:
+    """Give each tensor, stored as BF16, weights that are the same on every processor: trained ones are not.
+
+    They are drawn from a hash of the tensor's name, exactly: near a normal distribution in a row, with outliers; rows
+    are of different sizes. Norms and biases are near one.
+    """
+
+    def change(weights: Weights) -> None:
+        for name, (kind, shape, _) in weights.items():
+            weights[name] = (kind, shape, _drawn_matrix(name, shape) if len(shape) > 1 else _drawn_vector(name, shape))
+
+    return change_weights(source, change)
+
+
+def _drawn_matrix(name: str, shape: list[int]) -> bytes:
+    rows, columns = int(np.prod(shape[:-1])), shape[-1]
+    dice = np.frombuffer(hashlib.shake_256(name.encode()).digest(4 * rows * columns), "u1").reshape(rows, columns, 4)
+    sums = dice.sum(axis=2, dtype="<i4") - 510
+    outliers = np.where(dice[:, :, 0] == dice[:, :, 1], 4, 1)  # one of 256
+    sizes = 2.0 ** (np.arange(rows) % 4 - 14)
+    return _bf16(sums * outliers * sizes[:, None])
+
+
+def _drawn_vector(name: str, shape: list[int]) -> bytes:
+    dice = np.frombuffer(hashlib.shake_256(name.encode()).digest(shape[0]), "u1")
+    return _bf16(0.5 + dice / 256)
+
+
+def _bf16(values: Array) -> bytes:
+    return bytes((values.astype("<f4").view("<u4") >> 16).astype("<u2"))
 
 
 def in_types(source: Path, kind_of: Callable[[str], str]) -> Path:

@@ -7,13 +7,33 @@ from pathlib import Path
 import pytest
 
 from benchmarks.checkpoints import SHAPES, make
+from bot.catalogue.families import DEFAULT
 from bot.progress import Silent
 from bot.records.artifacts import Json, Variant
 from bot.toolchains.install import ensure
 from tests.shared import make_once
 from tests.toolchain_fixtures import compute_reference
-from tests.worker import kinds
-from tests.worker.running import Built, Measured, build_once, keep_few_windows, measure, rows
+from tests.worker import checkpoints, kinds
+from tests.worker.running import Built, Measured, build_once, copy_of, keep_few_windows, measure, rows
+
+
+@pytest.fixture(scope="session")
+def drawn_of(sample_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from the name of a family to its sample with drawn weights: to be read only."""
+
+    def made(family: str) -> Path:
+        def make(folder: Path) -> None:
+            checkpoints.drawn(copy_of(sample_of(family), folder / "source"))
+
+        return make_once(tmp_path_factory, f"drawn {family}", make) / "source"
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def drawn(drawn_of: Callable[[str], Path]) -> Path:
+    """The sample with weights that are the same on every processor: to be read only."""
+    return drawn_of(DEFAULT)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 A digest is of all files of a variant, by the lock of its toolchain, the files of the source, and the variant's row.
 Where it is that of what was built, the tool would write the same bytes, and need not. Where none is kept (of another
-lock, another source, a processor on which a sample is trained to other weights), or another one, the tool runs, and
-files are compared byte by byte. ``make digests`` runs all tools and keeps what they write; ``make sweep`` runs them
-too, and holds what is kept against it.
+lock, another source, a matrix measured on another processor), or another one, the tool runs, and files are compared
+byte by byte. ``make digests`` runs all tools and keeps what they write; ``make sweep`` runs them too, and holds what is
+kept against it.
 """
 
 import filecmp
@@ -33,20 +33,23 @@ def assert_as_stock(
     variants: Sequence[Variant],
     folder: Path,
     *,
-    check: Callable[[Built], None] = lambda stock: None,
+    check: Callable[[Built, Sequence[Variant]], None] = lambda stock, variants: None,
 ) -> None:
-    """Variants were built to the bytes that the stock tool writes. ``check`` is of how it wrote them, where it has to.
+    """Variants were built to the bytes that the stock tool writes. ``check`` is of how it wrote those that it has to.
 
-    It builds all of them in a new folder, unless what it writes is known.
+    In a new folder it builds those of which it is not known that it writes what was built.
     """
     keys = {v.name: _key(toolchain, source, v) for v in variants}
     kept = _kept(toolchain)
     known = {name: kept[key] for name, key in keys.items() if key in kept}
-    if not MODE and known == {name: digest(built.folders[name]) for name in keys}:
+    if not MODE:
+        variants = [v for v in variants if known.get(v.name) != digest(built.folders[v.name])]
+        keys = {v.name: keys[v.name] for v in variants}
+    if not variants:
         return
     stock = build(toolchain, source, variants, folder, log=folder.with_suffix(".log"), stock=True)
-    check(stock)
-    assert_same(built, stock)
+    check(stock, variants)
+    assert_same(Built(folders={v.name: built.folders[v.name] for v in variants}), stock)
     written = {name: digest(stock.folders[name]) for name in keys}
     if MODE == "keep":
         _keep(toolchain, {keys[name]: written[name] for name in keys})

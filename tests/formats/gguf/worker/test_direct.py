@@ -34,20 +34,20 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def large(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A layer of Phi-3.5-mini at its true size: 310 million weights, all zero."""
-    return wide("phi-3.5-mini", sample, tmp_path_factory.mktemp("large") / "source")
+    return wide("phi-3.5-mini", drawn, tmp_path_factory.mktemp("large") / "source")
 
 
-def test_every_row_equals_the_file_of_llama_cpps_tools(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
-    assert_twins(toolchain, sample, ROWS, tmp_path, in_order=False)
+def test_every_row_equals_the_file_of_llama_cpps_tools(toolchain: Toolchain, drawn: Path, tmp_path: Path) -> None:
+    assert_twins(toolchain, drawn, ROWS, tmp_path, in_order=False)
 
 
 @pytest.mark.parametrize("family", CONVERTED)
 def test_every_family_equals_the_files_of_llama_cpps_tools(
-    toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
+    toolchain: Toolchain, drawn_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    assert_twins(toolchain, sample_of(family), [Q2_K, Q4_K_M, Q8_0, F16, BF16, F32], tmp_path, in_order=False)
+    assert_twins(toolchain, drawn_of(family), [Q2_K, Q4_K_M, Q8_0, F16, BF16, F32], tmp_path, in_order=False)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_every_family_equals_the_files_of_llama_cpps_tools(
     ids=["F16", "F32", "mixed"],
 )
 def test_weights_of_every_type_equal_the_files_of_llama_cpps_tools(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, kind_of: Callable[[str], str]
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, kind_of: Callable[[str], str]
 ) -> None:
-    source = in_types(copy_of(sample, tmp_path / "source"), kind_of)
+    source = in_types(copy_of(drawn, tmp_path / "source"), kind_of)
     assert_twins(toolchain, source, [Q4_K_M, Q8_0, F16, BF16, F32], tmp_path, in_order=False)
 
 
 def test_shards_and_newer_keys_equal_the_files_of_llama_cpps_tools(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
-    source = in_shards(with_newer_keys(copy_of(sample, tmp_path / "source")))
+    source = in_shards(with_newer_keys(copy_of(drawn, tmp_path / "source")))
     assert_twins(toolchain, source, [Q4_K_M, Q8_0, BF16], tmp_path, in_order=False)
 
 
@@ -106,54 +106,54 @@ layout.quantize = looking
 
 @pytest.mark.parametrize("writes", [10, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 57))])
 def test_a_killed_build_goes_on_from_its_complete_parts(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, writes: int
 ) -> None:
     variants = [Q4_K_M, F16]
-    whole = build(toolchain, sample, variants, tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, variants, tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", variants)
-    assert run_with(killed_after(writes), toolchain, sample, variants, killed).killed
+    assert run_with(killed_after(writes), toolchain, drawn, variants, killed).killed
     assert all(killed.files(v.name) == {} for v in variants)
 
-    run_build(toolchain, sample, variants, killed, log=tmp_path / "log")
+    run_build(toolchain, drawn, variants, killed, log=tmp_path / "log")
     assert_same(killed, whole)
     first = next(e for e in killed.progress if e["what"].startswith("writing"))
     assert (first["done"] > first["total"] / 3) == (writes >= 40)
 
 
 def test_variants_of_which_one_is_further_along_go_on_together(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     variants = [Q4_K_M, F16]
-    whole = build(toolchain, sample, variants, tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, variants, tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", variants)
-    run_with(killed_after(20), toolchain, sample, [F16], killed)
-    run_build(toolchain, sample, variants, killed, log=tmp_path / "log")
+    run_with(killed_after(20), toolchain, drawn, [F16], killed)
+    run_build(toolchain, drawn, variants, killed, log=tmp_path / "log")
     assert_same(killed, whole)
 
 
 def test_a_partial_file_of_other_weights_with_the_same_name_is_discarded(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     """A folder stands for one build key; but a file of another layout is seen to be another."""
-    whole = build(toolchain, sample, [F16], tmp_path / "whole", model="Another", log=tmp_path / "log")
+    whole = build(toolchain, drawn, [F16], tmp_path / "whole", model="Another", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [F16])
-    run_with(killed_after(20), toolchain, sample, [F16], killed)
+    run_with(killed_after(20), toolchain, drawn, [F16], killed)
     partial = tmp_path / "killed" / "partial" / "f16"
     for file in partial.iterdir():
         file.rename(partial / file.name.replace("Phi-sample", "Another"))
-    run_build(toolchain, sample, [F16], killed, model="Another", log=tmp_path / "log")
+    run_build(toolchain, drawn, [F16], killed, model="Another", log=tmp_path / "log")
     assert_same(killed, whole)
 
 
 @pytest.mark.parametrize("bits", [0xFF80, 0x7F81], ids=["infinity", "signaling nan"])
 def test_nan_and_infinity_are_refused_where_the_quantizer_refuses_them(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, bits: int
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, bits: int
 ) -> None:
     def change(weights: Weights) -> None:
         kind, shape, data = weights["model.layers.2.mlp.down_proj.weight"]
         weights["model.layers.2.mlp.down_proj.weight"] = kind, shape, data[:500] + struct.pack("<H", bits) + data[502:]
 
-    source = change_weights(copy_of(sample, tmp_path / "source"), change)
+    source = change_weights(copy_of(drawn, tmp_path / "source"), change)
     variants = [Q4_K_M, Q8_0, F16, BF16, F32]
     fast = build(toolchain, source, variants, tmp_path / "fast", log=tmp_path / "log")
     stock = build(toolchain, source, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
@@ -166,11 +166,11 @@ def test_nan_and_infinity_are_refused_where_the_quantizer_refuses_them(
 
 
 def test_types_that_need_an_importance_matrix_are_refused_as_the_quantizer_refuses_them(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     variants = [*map(variant_of, ("IQ1_S", "IQ2_XXS", "Q2_K_S")), Q8_0]
-    fast = build(toolchain, sample, variants, tmp_path / "fast", log=tmp_path / "log")
-    stock = build(toolchain, sample, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
+    fast = build(toolchain, drawn, variants, tmp_path / "fast", log=tmp_path / "log")
+    stock = build(toolchain, drawn, variants, tmp_path / "stock", log=tmp_path / "log", stock=True)
     assert fast.failures == stock.failures
     assert fast.failures == dict.fromkeys([v.name for v in variants[:-1]], "this quantization requires an imatrix!")
     assert_same(fast, stock)
@@ -192,12 +192,12 @@ def test_types_that_need_an_importance_matrix_are_refused_as_the_quantizer_refus
     ids=["missing", "other size", "no number"],
 )
 def test_a_matrix_that_does_not_fit_is_refused_as_the_quantizer_refuses_it(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, damage: str, reason: str
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, damage: str, reason: str
 ) -> None:
     variants = [variant_of("IQ2_XS", imatrix=True), Q8_0]
     fast, stock = prepare(tmp_path / "fast", variants), prepare(tmp_path / "stock", variants)
     for built, is_stock in ((fast, False), (stock, True)):
-        ran = run_with(MATRIX.format(damage=damage), toolchain, sample, variants, built, stock=is_stock)
+        ran = run_with(MATRIX.format(damage=damage), toolchain, drawn, variants, built, stock=is_stock)
         assert ran.failures == {variants[0].name: reason}
     assert_same(fast, stock)
 
@@ -221,16 +221,16 @@ def test_a_matrix_that_does_not_fit_is_refused_as_the_quantizer_refuses_it(
     ids=["another version", "another log", "another size"],
 )
 def test_an_unknown_model_goes_the_stock_way(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, reason: str
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: str, reason: str
 ) -> None:
-    assert_goes_stock(change, toolchain, sample, Q8_0, tmp_path, reason)
+    assert_goes_stock(change, toolchain, drawn, Q8_0, tmp_path, reason)
 
 
-def test_tensors_that_are_not_floats_go_the_stock_way(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_tensors_that_are_not_floats_go_the_stock_way(toolchain: Toolchain, drawn: Path, tmp_path: Path) -> None:
     def change(weights: Weights) -> None:
         weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("I64", [1], bytes(8))
 
-    source = change_weights(copy_of(sample, tmp_path / "source"), change)
+    source = change_weights(copy_of(drawn, tmp_path / "source"), change)
     built = build(toolchain, source, [Q8_0], tmp_path / "job", log=tmp_path / "log")
     (note,) = built.notes
     assert note.startswith("Stock path: model.safetensors: model.layers.0.self_attn.rotary_emb.inv_freq is stored as")

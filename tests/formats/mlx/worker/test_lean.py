@@ -29,20 +29,20 @@ def toolchain() -> Toolchain:
 
 @pytest.mark.parametrize("family", CONVERTED)
 def test_every_row_of_every_family_equals_the_files_of_mlx_lm(
-    toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
+    toolchain: Toolchain, drawn_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
+    assert_twins(toolchain, drawn_of(family), ROWS, tmp_path)
 
 
-def test_shards_and_newer_keys_equal_the_files_of_mlx_lm(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
-    assert_twins(toolchain, in_shards(with_newer_keys(copy_of(sample, tmp_path / "source"))), [FOUR_BITS], tmp_path)
+def test_shards_and_newer_keys_equal_the_files_of_mlx_lm(toolchain: Toolchain, drawn: Path, tmp_path: Path) -> None:
+    assert_twins(toolchain, in_shards(with_newer_keys(copy_of(drawn, tmp_path / "source"))), [FOUR_BITS], tmp_path)
 
 
 @pytest.mark.parametrize("family", ["phi-3.5-mini", "phi-3.5-moe"])
 def test_a_source_that_streams_gives_the_same(
-    toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
+    toolchain: Toolchain, drawn_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    assert_streams(toolchain, sample_of(family), ROWS, tmp_path)
+    assert_streams(toolchain, drawn_of(family), ROWS, tmp_path)
 
 
 def test_weights_of_a_real_size_stream_through(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
@@ -61,16 +61,16 @@ def test_it_takes_a_fraction_of_the_memory_that_mlx_lm_takes(toolchain: Toolchai
 
 @pytest.mark.parametrize("writes", [20, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 1, 45, 63))])
 def test_a_killed_build_goes_on_from_its_complete_parts(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, writes: int
 ) -> None:
-    whole = build(toolchain, sample, [FOUR_BITS], tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, [FOUR_BITS], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [FOUR_BITS])
-    ran = run_with(killed_after(writes), toolchain, sample, [FOUR_BITS], killed)
+    ran = run_with(killed_after(writes), toolchain, drawn, [FOUR_BITS], killed)
     assert ran.killed
     assert ran.events == ran.progress
     assert killed.files(FOUR_BITS.name) == {}
 
-    run_build(toolchain, sample, [FOUR_BITS], killed, log=tmp_path / "log")
+    run_build(toolchain, drawn, [FOUR_BITS], killed, log=tmp_path / "log")
     assert_same(killed, whole)
     first = killed.progress[0]
     if writes >= 20:  # the header, and the embeddings' three
@@ -78,12 +78,12 @@ def test_a_killed_build_goes_on_from_its_complete_parts(
 
 
 def test_variants_of_which_one_is_further_along_go_on_together(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
-    whole = build(toolchain, sample, [FOUR_BITS, FP32], tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, [FOUR_BITS, FP32], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [FOUR_BITS, FP32])
-    run_with(killed_after(15), toolchain, sample, [FP32], killed)
-    run_build(toolchain, sample, [FOUR_BITS, FP32], killed, log=tmp_path / "log")
+    run_with(killed_after(15), toolchain, drawn, [FP32], killed)
+    run_build(toolchain, drawn, [FOUR_BITS, FP32], killed, log=tmp_path / "log")
     assert_same(killed, whole)
 
 
@@ -97,10 +97,10 @@ def test_variants_of_which_one_is_further_along_go_on_together(
     ids=["another version", "another model", "another form"],
 )
 def test_an_unknown_model_goes_mlx_lms_own_way(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, reason: str
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: str, reason: str
 ) -> None:
     change = f"from bot.formats.mlx.worker import layout, lean; {change}"
-    assert_goes_stock(change, toolchain, sample, FOUR_BITS, tmp_path, reason)
+    assert_goes_stock(change, toolchain, drawn, FOUR_BITS, tmp_path, reason)
 
 
 def killed_after(writes: int) -> str:

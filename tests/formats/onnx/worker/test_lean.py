@@ -44,9 +44,9 @@ def with_options(name: str, **extra: str) -> Variant:
 
 @pytest.mark.parametrize("family", COVERED)
 def test_every_row_of_every_family_equals_the_builders_files(
-    toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
+    toolchain: Toolchain, drawn_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
+    assert_twins(toolchain, drawn_of(family), ROWS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_every_row_of_every_family_equals_the_builders_files(
     ],
 )
 def test_checkpoints_in_other_forms_equal_the_builders_files(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: Callable[[Path], Path]
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: Callable[[Path], Path]
 ) -> None:
-    assert_twins(toolchain, change(copy_of(sample, tmp_path / "source")), [INT4, FP16], tmp_path)
+    assert_twins(toolchain, change(copy_of(drawn, tmp_path / "source")), [INT4, FP16], tmp_path)
 
 
 def test_options_beyond_the_catalogues_equal_the_builders_files(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     variants = [
         with_options("asymmetric", is_symmetric="false"),
@@ -80,7 +80,7 @@ def test_options_beyond_the_catalogues_equal_the_builders_files(
         with_options("k-quant", algo_config="k_quant", block_size="16"),
         with_options("upgraded", matmul_mixed_precision="last_matmul:int8"),
     ]
-    assert_twins(toolchain, sample, variants, tmp_path)
+    assert_twins(toolchain, drawn, variants, tmp_path)
 
 
 def test_a_source_that_streams_gives_the_same(toolchain: Toolchain, large: Path, tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_it_takes_a_fraction_of_the_memory_that_the_builder_takes(
     assert said["peak_memory"] < 1.2e9
 
 
-def test_matrices_that_are_written_transposed_take_no_more(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_matrices_that_are_written_transposed_take_no_more(toolchain: Toolchain, drawn: Path, tmp_path: Path) -> None:
     """The largest one is 8192 x 3072, 100 MB in 32 bits, and each thread has one."""
-    source = wide("phi-3.5-mini", sample, tmp_path / "source")
+    source = wide("phi-3.5-mini", drawn, tmp_path / "source")
     built = build(toolchain, source, [FP32], tmp_path / "built", log=tmp_path / "log")
     (said,) = (e for e in built.events if e["event"] == "built")
     assert said["peak_memory"] < 1.2e9
@@ -116,28 +116,28 @@ def test_every_row_of_a_real_width_equals_the_builders_files(toolchain: Toolchai
 
 @pytest.mark.parametrize("writes", [40, *(pytest.param(n, marks=pytest.mark.sweep) for n in (0, 1, 12))])
 def test_a_killed_build_goes_on_from_its_complete_parts(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, writes: int
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, writes: int
 ) -> None:
     variants = [INT4, FP16, MIXED]
-    whole = build(toolchain, sample, variants, tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, variants, tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", variants)
-    run_with(killed_after(writes), toolchain, sample, variants, killed, threads=1)
+    run_with(killed_after(writes), toolchain, drawn, variants, killed, threads=1)
     assert "model.onnx.data" not in killed.files(INT4.name)
     empty(killed)
-    run_build(toolchain, sample, variants, killed, log=tmp_path / "log")
+    run_build(toolchain, drawn, variants, killed, log=tmp_path / "log")
     assert_same(killed, whole)
     first = next(e for e in killed.progress if e["what"] == "writing")
     assert (first["done"] > first["total"] / 4) == (writes >= 40)  # a third of it is the embeddings
 
 
 def test_variants_of_which_one_is_further_along_go_on_together(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
-    whole = build(toolchain, sample, [INT4, FP16], tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, [INT4, FP16], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [INT4, FP16])
-    run_with(killed_after(12), toolchain, sample, [FP16], killed, threads=1)
+    run_with(killed_after(12), toolchain, drawn, [FP16], killed, threads=1)
     empty(killed)
-    run_build(toolchain, sample, [INT4, FP16], killed, log=tmp_path / "log")
+    run_build(toolchain, drawn, [INT4, FP16], killed, log=tmp_path / "log")
     assert_same(killed, whole)
 
 
@@ -165,18 +165,18 @@ def test_variants_of_which_one_is_further_along_go_on_together(
     ids=["another version", "another model", "another option", "the embedding", "another method"],
 )
 def test_an_unknown_model_goes_the_builders_own_way(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant, reason: str
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: str, variant: Variant, reason: str
 ) -> None:
-    assert_goes_stock(READY + change, toolchain, sample, variant, tmp_path, reason, threads=1)
+    assert_goes_stock(READY + change, toolchain, drawn, variant, tmp_path, reason, threads=1)
 
 
 def test_tensors_that_transformers_would_add_or_drop_go_the_builders_own_way(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     def rename(weights: checkpoints.Weights) -> None:
         weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("F32", [2], bytes(8))
 
-    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), rename)
+    source = checkpoints.change_weights(copy_of(drawn, tmp_path / "source"), rename)
     built = build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
     assert built.notes == ["Stock path: its tensors are not those that transformers has for this architecture"]
     assert built.names == [INT4.name]

@@ -44,9 +44,9 @@ def row(name: str, **options: str | float | bool) -> Variant:
 
 @pytest.mark.parametrize("family", COVERED)
 def test_every_row_of_every_family_equals_the_exports_files(
-    toolchain: Toolchain, sample_of: Callable[[str], Path], tmp_path: Path, family: str
+    toolchain: Toolchain, drawn_of: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    assert_twins(toolchain, sample_of(family), ROWS, tmp_path)
+    assert_twins(toolchain, drawn_of(family), ROWS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ def test_every_row_of_every_family_equals_the_exports_files(
     ],
 )
 def test_checkpoints_in_other_forms_equal_the_exports_files(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: Callable[[Path], Path]
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: Callable[[Path], Path]
 ) -> None:
-    assert_twins(toolchain, change(copy_of(sample, tmp_path / "source")), [INT4, FP16], tmp_path)
+    assert_twins(toolchain, change(copy_of(drawn, tmp_path / "source")), [INT4, FP16], tmp_path)
 
 
 @pytest.mark.sweep
 def test_other_ratios_groups_and_symmetries_equal_the_exports_files(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     variants = [
         row("symmetric", weight_format="int4", group_size=32, ratio=1.0, sym=True),
         row("int8-symmetric", weight_format="int8", sym=True),
     ]
-    assert_twins(toolchain, sample, variants, tmp_path)
+    assert_twins(toolchain, drawn, variants, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -129,23 +129,23 @@ def test_every_row_of_a_real_width_equals_the_exports_files(toolchain: Toolchain
     ids=str,
 )
 def test_a_killed_build_goes_on_from_its_complete_parts(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, variant: Variant, written: int
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, variant: Variant, written: int
 ) -> None:
-    whole = build(toolchain, sample, [variant], tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, [variant], tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", [variant])
     killer = killing("formats.openvino.worker.writing", "_append", after=written)
-    run_with(READY + killer, toolchain, sample, [variant], killed, threads=1)
+    run_with(READY + killer, toolchain, drawn, [variant], killed, threads=1)
     empty(killed)
-    run_build(toolchain, sample, [variant], killed, log=tmp_path / "log")
+    run_build(toolchain, drawn, [variant], killed, log=tmp_path / "log")
     assert_same(killed, whole)
     first = next(e for e in killed.progress if e["what"].startswith("writing"))
     assert (first["done"] > 0) == (written > 0)
 
 
-def test_a_killed_job_goes_on_with_each_of_its_files(toolchain: Toolchain, sample: Path, tmp_path: Path) -> None:
+def test_a_killed_job_goes_on_with_each_of_its_files(toolchain: Toolchain, drawn: Path, tmp_path: Path) -> None:
     """Also where a mark was due in one of them alone, so that it is further."""
     variants = [INT8, FP16]
-    whole = build(toolchain, sample, variants, tmp_path / "whole", log=tmp_path / "log")
+    whole = build(toolchain, drawn, variants, tmp_path / "whole", log=tmp_path / "log")
     killed = prepare(tmp_path / "killed", variants)
     one_marks = """
 from bot.worker.growing import GrowingFile
@@ -153,18 +153,18 @@ mark = GrowingFile.mark
 GrowingFile.mark = lambda file, *state, **now: "int8" in str(file._journal.part) and mark(file, *state, **now)
 """
     killer = killing("formats.openvino.worker.writing", "_append", after=200)
-    assert run_with(READY + killer + one_marks, toolchain, sample, variants, killed, threads=1).killed
+    assert run_with(READY + killer + one_marks, toolchain, drawn, variants, killed, threads=1).killed
     journals = sorted(p.parent.name for p in (tmp_path / "killed").rglob("*.journal"))
     assert journals == ["int8"]
     empty(killed)
-    run_build(toolchain, sample, variants, killed, log=tmp_path / "log")
+    run_build(toolchain, drawn, variants, killed, log=tmp_path / "log")
     assert_same(killed, whole)
     first = next(e for e in killed.progress if e["what"] == "writing int8, fp16")
     assert 0 < first["done"] < first["total"]
 
 
 def test_a_variant_that_it_does_not_know_goes_the_exports_own_way_and_the_others_do_not(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     """Whether that is known from its options, or only as its numbers are read."""
     unknown = row("nf4", weight_format="nf4", group_size=64, ratio=1.0)
@@ -173,7 +173,7 @@ def test_a_variant_that_it_does_not_know_goes_the_exports_own_way_and_the_others
         kind, shape, data = weights["model.layers.1.mlp.down_proj.weight"]
         weights["model.layers.1.mlp.down_proj.weight"] = (kind, shape, data[:-2] + b"\1\0")
 
-    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
+    source = checkpoints.change_weights(copy_of(drawn, tmp_path / "source"), change)
     variants = [unknown, INT8, FP32]
     built = build(toolchain, source, variants, tmp_path / "job", log=tmp_path / "log")
     assert built.notes == [
@@ -185,11 +185,11 @@ def test_a_variant_that_it_does_not_know_goes_the_exports_own_way_and_the_others
 
 
 def test_a_source_that_streams_is_fetched_whole_for_a_variant_that_it_does_not_know(
-    toolchain: Toolchain, sample: Path, tmp_path: Path
+    toolchain: Toolchain, drawn: Path, tmp_path: Path
 ) -> None:
     unknown = row("nf4", weight_format="nf4", group_size=64, ratio=1.0)
     with pytest.raises(WholeSourceError, match="weights are compressed as nf4"):
-        build(toolchain, sample, [unknown, INT8], tmp_path / "job", log=tmp_path / "log", streamed=True)
+        build(toolchain, drawn, [unknown, INT8], tmp_path / "job", log=tmp_path / "log", streamed=True)
     assert [list((tmp_path / "job" / v.short_name).iterdir()) for v in (unknown, INT8)] == [[], []]
 
 
@@ -213,9 +213,9 @@ def test_a_source_that_streams_is_fetched_whole_for_a_variant_that_it_does_not_k
     ids=["another version", "another kind of number", "another model"],
 )
 def test_an_unknown_model_goes_the_exports_own_way(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant, reason: str
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: str, variant: Variant, reason: str
 ) -> None:
-    assert_goes_stock(READY + change, toolchain, sample, variant, tmp_path, reason, threads=1)
+    assert_goes_stock(READY + change, toolchain, drawn, variant, tmp_path, reason, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -227,10 +227,10 @@ def test_an_unknown_model_goes_the_exports_own_way(
     ids=["16 bits", "32 bits"],
 )
 def test_an_export_that_looks_at_a_weight_is_found_out(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, change: str, variant: Variant
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, change: str, variant: Variant
 ) -> None:
     built = prepare(tmp_path / "job", [variant])
-    ran = run_with(READY + LOOKING.format(change=change), toolchain, sample, [variant], built, threads=1)
+    ran = run_with(READY + LOOKING.format(change=change), toolchain, drawn, [variant], built, threads=1)
     assert ran.notes == ["Stock path: the export looks at the weights"]
     assert ran.names == [variant.name]
 
@@ -245,7 +245,7 @@ def test_an_export_that_looks_at_a_weight_is_found_out(
     ],
 )
 def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, number: int | None, reason: str
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, number: int | None, reason: str
 ) -> None:
     name = "model.layers.1.mlp.down_proj.weight"
 
@@ -254,7 +254,7 @@ def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
         changed = data[:-2] + number.to_bytes(2, "little") if number else data[:2] * (len(data) // 2)
         weights[name] = (kind, shape, changed)
 
-    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
+    source = checkpoints.change_weights(copy_of(drawn, tmp_path / "source"), change)
     built = build(toolchain, source, [FP32], tmp_path / "job", log=tmp_path / "log")
     (note,) = built.notes
     assert note.endswith(reason)
@@ -263,7 +263,7 @@ def test_numbers_that_openvino_would_change_in_32_bits_go_the_exports_own_way(
 
 @pytest.mark.parametrize("variants", [[INT4, FP16], pytest.param([INT8], marks=pytest.mark.sweep)], ids=len)
 def test_equal_weights_are_written_once(
-    toolchain: Toolchain, sample: Path, tmp_path: Path, variants: list[Variant]
+    toolchain: Toolchain, drawn: Path, tmp_path: Path, variants: list[Variant]
 ) -> None:
     """As OpenVINO does, for those that are equal throughout and not for those that only begin alike."""
     names = [f"model.layers.{n}.mlp.down_proj.weight" for n in range(3)]
@@ -273,7 +273,7 @@ def test_equal_weights_are_written_once(
         weights[names[1]] = (kind, shape, data)
         weights[names[2]] = (kind, shape, data[:-2] + b"\x80\x3f")
 
-    source = checkpoints.change_weights(copy_of(sample, tmp_path / "source"), change)
+    source = checkpoints.change_weights(copy_of(drawn, tmp_path / "source"), change)
     assert_twins(toolchain, source, variants, tmp_path)
 
 
