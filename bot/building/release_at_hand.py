@@ -183,7 +183,7 @@ class _JoinedRange(TensorRange):
 
 
 def _joined_places(folder: Path, places: Mapping[str, TensorRange]) -> dict[str, TensorRange]:
-    """Return where the tensors of a copy are to be in its view, which is to stream, and what they are joined of."""
+    """Return where tensors are to be in a view that has them as Phi-3 does, which is to stream, and their parts."""
     found: dict[str, TensorRange] = {}
     for joined in source.joined_view(folder):
         file = SourceFile(path=joined.name, size=joined.size, digest=_NO_DIGEST)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ from bot.hub.origins import origin_of
 from bot.hub.repo import Repo, commit_of
 from bot.records.artifacts import Json, Release, SourceFile
 from bot.records.digests import ADAPTER_CONFIG, content_digest
+from bot.source import copies
 from bot.source.adapters import is_adapter
-from bot.source.config import CONFIG_BYTES, bad_config
-from bot.source.copies import layout_of
+from bot.source.config import CONFIG_BYTES, bad_config, layout_of
 from bot.source.listing import INDEX, INDEX_BYTES, SINGLE
 from bot.source.lora import Lora, read_lora
 from bot.source.meaning import NATIVE
 from bot.source.strict import parse_object
+from bot.source.text_parts import TEXT_PARTS, left_out_of, said
 from bot.source.tokenizer import damaged_tokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ _TAGS = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit", "qua
 }
 _OF_KEY = frozenset({"gptq", "awq", "exl2", "bitsandbytes", "4-bit", "8-bit"})  # made of quantization_config by the Hub
 
+_READ = NATIVE | TEXT_PARTS  # classes to their model_type
 _PHI = re.compile(r"(^|[-_./])phi[-_.]?[1-9]", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 
@@ -56,16 +59,16 @@ def new_class(info: "ModelInfo") -> str:
     """
     config = info.config or {}
     name = source.meant_class(config)
-    if name in NATIVE:
+    if name in _READ:
         name = str(config.get("model_type"))
-    known = _has_own_class(info) or bool(layout_of(config))  # which copies have, and others may
+    known = _has_own_class(info) or bool(copies.layout_of(config))  # which copies have, and others may
     return name if name and not known and _has_weights(info) and _is_original(info) else ""
 
 
 def _has_own_class(info: "ModelInfo") -> bool:
     config = info.config or {}
     name = source.meant_class(config)
-    return name in NATIVE and config.get("model_type") == NATIVE[name]
+    return name in _READ and config.get("model_type") == _READ[name]
 
 
 def _is_original(info: "ModelInfo") -> bool:
@@ -92,7 +95,7 @@ def _may_be_copy(info: "ModelInfo") -> bool:
     """Say whether a listed Llama or Mistral names itself or its base a Phi: reading it tells whether it is one."""
     base = _card(info).get("base_model")
     named = [info.id, *(base if isinstance(base, list) else [base])]
-    return bool(layout_of(info.config or {})) and any(isinstance(n, str) and _PHI.search(n) for n in named)
+    return bool(copies.layout_of(info.config or {})) and any(isinstance(n, str) and _PHI.search(n) for n in named)
 
 
 def names_phi(repo_id: str) -> bool:
@@ -147,8 +150,9 @@ def _release(api: "HfApi", repo_id: str, revision: str | None, *, whole: bool) -
     layout = layout_of(there)
     config, read = source.check_config(there, where=repo_id, read=partial(_of_tokenizer, repo, commit, by_path))
     wanted = tuple(by_path[name] for name in listing.files)
-    origin, card = origin_of(_card(info), partial(_card_of, api)) if layout else ("", _card(info))
-    return Release(
+    copied = bool(copies.layout_of(there))
+    origin, card = origin_of(_card(info), partial(_card_of, api)) if copied else ("", _card(info))
+    found = Release(
         repo_id=repo_id,
         commit=commit,
         content_digest=content_digest(wanted),
@@ -159,9 +163,12 @@ def _release(api: "HfApi", repo_id: str, revision: str | None, *, whole: bool) -
         private=bool(info.private),
         notes=listing.notes,
         layout=layout,
-        read_as=read[0] if layout else "",
         origin=origin,
     )
+    if layout in TEXT_PARTS:
+        left_out = left_out_of(tensors(api, found), layout, where=found.label)
+        return replace(found, left_out=left_out, read_as=said(layout, left_out))
+    return replace(found, read_as=read[0] if layout else "")
 
 
 def _adapter(repo: Repo, info: "ModelInfo", commit: str, by_path: Mapping[str, SourceFile]) -> Release:

@@ -273,6 +273,7 @@ class _Builder:
             calibration=measured.calibration_of(planned),
             types_by_cost=TypesByCost.from_json(types) if (types := event.get("types_by_cost")) else None,
             read_as=release.read_as,
+            left_out=release.left_out,
             base=None if release.base is None else _ref(release.base),
         )
         if solved := event.get("solved"):

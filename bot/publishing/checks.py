@@ -188,7 +188,7 @@ def check_evidence(build: BuildRecord, evidence: Evidence, release: Release, con
         raise _odd(build, "comes with evidence of something else")
     if evidence.reference_digest != reference.digest(release):
         raise _odd(build, "was compared with another reference than the one here")
-    if build.read_as != release.read_as:
+    if (build.read_as, build.left_out) != (release.read_as, release.left_out):
         raise _odd(build, "says otherwise how its original was read")
     if evidence.known_behaviours != form.known_behaviours(release.config):
         raise _odd(build, "claims behaviours of its runtime that are not known of it")

@@ -50,6 +50,19 @@ class SourceFile(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut(Record):
+    """The rest of a model of which the text part alone is read (see source/text_parts.py).
+
+    ``inputs`` are what therefore cannot be given to the files (``pictures``, ``speech``). ``tensors`` with ``bytes``
+    in all are stored beside the text part, and are not in the files.
+    """
+
+    inputs: tuple[str, ...]
+    tensors: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Release(Record):
     """A source model at one commit.
 
@@ -60,7 +73,8 @@ class Release(Record):
 
     Of a copy (see source/copies.py) ``layout`` is the class that it was saved as, while ``config`` is Phi-3's here;
     ``read_as`` says what makes it a Phi, and ``origin`` is the repo of Microsoft's that its card leads to, if it does.
-    All three are "" for a model in its own class.
+    All three are "" for a model in its own class. A model with pictures or speech, whose text part alone is read, has a
+    ``layout`` and a ``read_as`` too, and ``left_out`` is the rest of it.
 
     Of an adapter, ``base`` is the release that it is merged into, and ``adapter`` its adapter_config.json; ``files``
     are the adapter's own, while ``config`` and ``layout`` are those of the merged model, and ``content_digest`` covers
@@ -80,6 +94,7 @@ class Release(Record):
     layout: str = ""
     read_as: str = ""
     origin: str = ""
+    left_out: LeftOut | None = None
     base: "Release | None" = None
     adapter: dict[str, Json] = field(default_factory=dict)
 
@@ -117,18 +132,21 @@ class Release(Record):
     def view_bytes(self) -> int:
         """Bytes that the view for toolchains takes beside the files themselves.
 
-        That of a copy has its own weights, and so has that of an adapter, which are merged.
+        That of a copy has its own weights, and so has that of a text part, and of an adapter, which are merged.
         """
+        if self.left_out:
+            return self.bytes_beside_weights + self.weight_bytes - self.left_out.bytes
         copies = (1 if self.base else 0) + (1 if self.layout else 0)
         return (copies + 1) * self.bytes_beside_weights + copies * self.weight_bytes
 
     @property
     def parameters(self) -> int:
-        """About how many parameters the model has: the bytes of its weights over those of their declared type."""
+        """About how many parameters are read: the bytes of the weights over those of their declared type."""
         if self.base:
             return self.base.parameters
         declared = self.config.get("torch_dtype") or self.config.get("dtype")
-        return self.weight_bytes // (4 if declared in ("float32", "torch.float32") else 2)
+        read = self.weight_bytes - (self.left_out.bytes if self.left_out else 0)
+        return read // (4 if declared in ("float32", "torch.float32") else 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +283,7 @@ class BuildRecord(Record):
     """The source, recipe and toolchain of a build. Paths of ``files`` are relative to the artifact.
 
     ``imatrix`` is what the weights were quantized by: where the recipe asks for one, or where ``imatrix_trial`` gains.
-    ``read_as`` is as in Release.
+    ``read_as`` and ``left_out`` are as in Release.
     ``calibration`` is what they were rounded for where the recipe is calibrated, and ``types_by_cost`` are the types of
     tensors where these were chosen.
     ``base`` is what an adapter, which is then the ``source``, was merged into; the content digest of that covers both.
@@ -283,6 +301,7 @@ class BuildRecord(Record):
     imatrix: Imatrix | None = None
     imatrix_trial: ImatrixTrial | None = None
     read_as: str = ""
+    left_out: LeftOut | None = None
     calibration: Calibration | None = None
     base: SourceRef | None = None
     types_by_cost: TypesByCost | None = None

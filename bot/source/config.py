@@ -5,10 +5,12 @@ from pathlib import Path
 from bot import format_folders
 from bot.errors import MissingConfigError, RemoteCodeError
 from bot.records.artifacts import Json
-from bot.source.copies import ReadJson, layout_of, read_as_phi_3
+from bot.source import copies
+from bot.source.copies import ReadJson, read_as_phi_3
 from bot.source.meaning import NATIVE, architecture, check_class, normal, respelled
 from bot.source.sizes import LARGEST
 from bot.source.strict import read_object
+from bot.source.text_parts import TEXT_PARTS, read_text_part, text_part_of
 from bot.source.values import check_values
 
 CONFIG_BYTES = LARGEST["config.json"]
@@ -48,17 +50,25 @@ def bad_config(where: str, what: str) -> MissingConfigError:
     return MissingConfigError(f"config.json of {where} {what}", hint="Restore it from the original model.")
 
 
+def layout_of(config: dict[str, Json]) -> str:
+    """Return the class that a config names where it is read as Phi-3's: of a copy, or of a model with pictures."""
+    return copies.layout_of(config) or text_part_of(config)
+
+
 def check_config(
     config: dict[str, Json], *, where: str, read: ReadJson = lambda _: {}
 ) -> tuple[dict[str, Json], tuple[str, ...]]:
     """Return a configuration as all libraries read it alike, and what a person should know of that, a line each.
 
     That of a copy (see copies.py) is returned as Phi-3's: ``read`` reads the files of its tokenizer, which say whether
-    it is one. Raises RemoteCodeError for a model that only code from its own repo can read, ConfigValueError for a Phi
-    with values that cannot be, and what ``read_as_phi_3``, ``normal`` and ``check_class`` raise.
+    it is one. So is that of a model whose text part is read (see text_parts.py); the weights tell what else it has.
+    Raises RemoteCodeError for a model that only code from its own repo can read, ConfigValueError for a Phi with values
+    that cannot be, and what ``read_as_phi_3``, ``read_text_part``, ``normal`` and ``check_class`` raise.
     """
     notes: tuple[str, ...] = ()
-    if layout_of(config):
+    if text_part_of(config):
+        config = read_text_part(config, where=where)
+    elif copies.layout_of(config):
         config, line = read_as_phi_3(config, read, where=where)
         notes = (line,)
     elif architecture(config) in NATIVE or config.get("model_type") in NATIVE.values():
@@ -69,9 +79,10 @@ def check_config(
         return config, notes
     name = architecture(config)
     if name not in NATIVE or config.get("model_type") != NATIVE[name]:
+        read_without = ", ".join(sorted([*NATIVE, *TEXT_PARTS]))
         raise RemoteCodeError(
             f"{where} asks for code from its repo to be run, and {name[:60]!a} is not read without it",
-            hint=f"Code from a model's repo is never run. Read without it: {', '.join(sorted(NATIVE))}.",
+            hint=f"Code from a model's repo is never run. Read without it: {read_without}.",
         )
     return config, (*notes, "the model asks for code from its repo; it is built without it")
 

@@ -17,8 +17,8 @@ from bot.records.digests import ADAPTER_CONFIG, CONTENT_FILES, content_digest
 from bot.source.adapters import adapter_files, is_adapter
 from bot.source.card import read_card
 from bot.source.changes import WEIGHTS, vocabulary_of
-from bot.source.config import check_config, read_config, without_code
-from bot.source.copies import as_written, layout_of
+from bot.source.config import check_config, layout_of, read_config, without_code
+from bot.source.copies import as_written
 from bot.source.joined import JoinedFile, copy_data, joined_files
 from bot.source.listing import INDEX, INDEX_BYTES, folder_paths, list_folder
 from bot.source.lora import Lora, read_lora
@@ -26,10 +26,11 @@ from bot.source.meaning import respelled
 from bot.source.merged import adapted
 from bot.source.names import check_name, safe_name
 from bot.source.new_files import write_headers
-from bot.source.safetensors_files import Tensor, check_weights, read_header, read_weights
+from bot.source.safetensors_files import check_weights, read_header, read_weights
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
 from bot.source.tensors import as_stored, read_tensors
+from bot.source.text_parts import TEXT_PARTS, left_out_of, said
 from bot.source.tokenizer import check_tokenizer, damaged_tokenizer
 from bot.source.tokens import check_tokens, flag_notes, possible_ids, template_notes
 
@@ -60,6 +61,7 @@ def local_release(folder: Path, task: Task | None = None, *, base: FindBase | No
     listing = list_folder(folder)  # says of a folder without config.json what it is instead
     layout = layout_of(there)
     config, read = _read(folder, there)
+    left_out = left_out_of(check_weights(folder), layout, where=str(folder)) if layout in TEXT_PARTS else None
     found = _wanted_files(folder, listing.files)
     _check_sizes(found, folder)
     files = _digests(found, task)
@@ -73,7 +75,8 @@ def local_release(folder: Path, task: Task | None = None, *, base: FindBase | No
         folder=str(folder),
         notes=listing.notes,
         layout=layout,
-        read_as=read[0] if layout else "",
+        read_as=said(layout, left_out) if left_out else read[0] if layout else "",
+        left_out=left_out,
     )
 
 
@@ -139,8 +142,8 @@ def stage(folder: Path, out: Path, *, holes: bool = False) -> tuple[str, ...]:
 
     It holds the weights that count (linked, not copied), configuration, tokenizer and licence texts: no code, and
     nothing that asks for any. Of a copy it holds the joined weights, copied or with ``holes`` where they are to stream,
-    and in the folder WRITTEN the copy as it was saved, linked. Raises RemoteCodeError for a model that cannot be read
-    without code from its repo.
+    and in the folder WRITTEN the copy as it was saved, linked. Of a model whose text part is read it holds that
+    alone. Raises RemoteCodeError for a model that cannot be read without code from its repo.
     """
     there = read_config(folder)
     layout = layout_of(there)
@@ -149,18 +152,24 @@ def stage(folder: Path, out: Path, *, holes: bool = False) -> tuple[str, ...]:
     config, stored = as_stored(config, tensors)
     if layout:
         notes = _view(folder, out, config, None)
-        written, _ = as_stored(respelled(there), tensors)
-        _view(folder, out / WRITTEN, as_written(written, layout), owner)
-        _join(tensors, _renamed(owner), out, holes=holes)
+        if layout in TEXT_PARTS:
+            read = (said(layout, left_out_of(tensors, layout, where=str(folder))), *read)
+        else:
+            written, _ = as_stored(respelled(there), tensors)
+            _view(folder, out / WRITTEN, as_written(written, layout), owner)
+        files = joined_files(tensors, _renamed(owner), layout, where=str(out))
+        write_headers(files, out)
+        if not holes:
+            copy_data(files, folder, tensors, owner, out)
     else:
         notes = _view(folder, out, config, owner)
     return (*read, *stored, *template_notes(folder), *flag_notes(folder), *notes)
 
 
 def joined_view(folder: Path) -> list[JoinedFile]:
-    """Return the files of weights that the view of a copy has, as ``stage`` makes them."""
+    """Return the files of weights that the view of a copy or of a text part has, as ``stage`` makes them."""
     tensors, owner = read_weights(folder)
-    return joined_files(tensors, _renamed(owner), where=str(folder))
+    return joined_files(tensors, _renamed(owner), layout_of(read_config(folder)), where=str(folder))
 
 
 def _view(folder: Path, out: Path, config: dict[str, Json], owner: Mapping[str, str] | None) -> list[str]:
@@ -189,14 +198,6 @@ def _view(folder: Path, out: Path, config: dict[str, Json], owner: Mapping[str, 
         else:
             shutil.copyfile(path, out / path.name)
     return notes
-
-
-def _join(tensors: Mapping[str, Tensor], owner: Mapping[str, str], out: Path, *, holes: bool) -> None:
-    """Write the joined weights of a copy into its view, which has the others as they were saved."""
-    files = joined_files(tensors, owner, where=str(out))
-    write_headers(files, out)
-    if not holes:
-        copy_data(files, out / WRITTEN, tensors, owner, out)
 
 
 def _renamed(owner: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,9 @@
-"""The weights of a copy (see copies.py) as Phi-3 has them: q, k and v are one matrix, and so are gate and up.
+"""The weights of a model in another class as Phi-3 has them.
 
-The rows of the joined matrix are those of its parts, one part after the other, so its bytes are theirs, one part's
-after the other's: nothing is computed, and nothing is held. The joined files are safetensors of their own, with a
+Of a copy (see copies.py) q, k and v are one matrix, and so are gate and up: the rows of the joined matrix are those of
+its parts, one part after the other, so its bytes are theirs, one part's after the other's. Of a text part (see
+text_parts.py) each tensor is one that is stored, under Phi-3's name for it, and the others are left out. Nothing is
+computed, and nothing is held. The joined files are safetensors of their own, with a
 header written here. Their data is copied from the files of the parts, or comes tensor by tensor where these stream.
 """
 
@@ -14,6 +16,7 @@ from typing import BinaryIO
 from bot.errors import DamagedWeightsError, OtherWeightsError
 from bot.source.new_files import NewFile, new_file
 from bot.source.safetensors_files import Tensor
+from bot.source.text_parts import TEXT_PARTS, text_tensors
 
 #: What Phi-3 has as one matrix, and the parts that a copy has, in the order of their rows.
 JOINED = {
@@ -32,12 +35,15 @@ class JoinedFile(NewFile):
     parts: dict[str, tuple[str, ...]]
 
 
-def joined(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, tuple[str, ...]]:
-    """Return the names of a copy's tensors as Phi-3 has them, each with the names of its parts, in their order.
+def joined(tensors: Mapping[str, Tensor], layout: str, *, where: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of a model's tensors as Phi-3 has them, each with the names of its parts, in their order.
 
-    A tensor that stays as it is has itself as its one part. A joined one has the place of its first part. The tensors
-    have passed ``check_tensors``. Raises OtherWeightsError where parts are stored in several types.
+    ``layout`` is the class that it was saved as. A tensor that stays as it is has itself as its one part. A joined one
+    has the place of its first part. The tensors have passed ``check_tensors``. Raises OtherWeightsError where parts are
+    stored in several types, and what ``text_tensors`` raises.
     """
+    if layout in TEXT_PARTS:
+        return {name: (stored,) for name, stored in text_tensors(tensors, layout, where=where).items()}
     found: dict[str, tuple[str, ...]] = {}
     for name in tensors:
         part = _PART.fullmatch(name)
@@ -58,10 +64,10 @@ def joined(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, tuple[str,
     return found
 
 
-def joined_tensors(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, Tensor]:
-    """Return a copy's tensors as Phi-3 has them, each with its bytes counted from 0. Raises what ``joined`` raises."""
+def joined_tensors(tensors: Mapping[str, Tensor], layout: str, *, where: str) -> dict[str, Tensor]:
+    """Return a model's tensors as Phi-3 has them, each with its bytes counted from 0. Raises what ``joined`` raises."""
     found: dict[str, Tensor] = {}
-    for name, parts in joined(tensors, where=where).items():
+    for name, parts in joined(tensors, layout, where=where).items():
         first = tensors[parts[0]]
         size = sum(tensors[p].end - tensors[p].begin for p in parts)
         shape = (sum(tensors[p].shape[0] for p in parts), *first.shape[1:]) if len(parts) > 1 else first.shape
@@ -69,12 +75,14 @@ def joined_tensors(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, Te
     return found
 
 
-def joined_files(tensors: Mapping[str, Tensor], owner: Mapping[str, str], *, where: str) -> list[JoinedFile]:
-    """Return the files that hold a copy's tensors as Phi-3 has them: each is in the file that its first part was in.
+def joined_files(
+    tensors: Mapping[str, Tensor], owner: Mapping[str, str], layout: str, *, where: str
+) -> list[JoinedFile]:
+    """Return the files that hold a model's tensors as Phi-3 has them: each is in the file that its first part was in.
 
     ``owner`` names the file of each of the ``tensors``. Raises what ``joined`` raises.
     """
-    parts, whole = joined(tensors, where=where), joined_tensors(tensors, where=where)
+    parts, whole = joined(tensors, layout, where=where), joined_tensors(tensors, layout, where=where)
     files: dict[str, list[str]] = {}
     for name in parts:
         files.setdefault(owner[parts[name][0]], []).append(name)

@@ -50,6 +50,12 @@ def adapted(own: Release, base: Release, vocabulary: int | None) -> Release:
             f"{own.label} is an adapter of {base.label}, a {class_name[:60]!a}, into which none is merged here",
             hint="Merge it with peft (merge_and_unload(), then save_pretrained), and give the merged model.",
         )
+    if base.left_out:
+        raise AdapterError(
+            f"{own.label} is an adapter of {base.label}, of which the text part alone is read, and into which none is "
+            "merged here",
+            hint="Merge it with peft (merge_and_unload(), then save_pretrained), and give the merged model.",
+        )
     line = f"it is a {lora.kind} adapter, and is merged into {base.label} as that is read"
     return replace(
         own,

@@ -15,6 +15,7 @@ from bot.source.fit import check_fit
 from bot.source.joined import joined_tensors
 from bot.source.meaning import APART, RENAME, architecture
 from bot.source.safetensors_files import Tensor
+from bot.source.text_parts import TEXT_PARTS, text_tensors
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 QUANTIZED = ("quantization_config", "compression_config", "quantization")  #: keys of transformers, and of mlx-lm
@@ -75,16 +76,20 @@ def check_tensors(tensors: Mapping[str, Tensor], config: dict[str, Json], *, whe
 def read_tensors(
     tensors: Mapping[str, Tensor], config: dict[str, Json], *, layout: str, where: str
 ) -> Mapping[str, Tensor]:
-    """Check a model's tensors, and return them as toolchains see them: those of a copy are joined (see joined.py).
+    """Check a model's tensors, and return them as toolchains see them: as Phi-3 has them (see joined.py).
 
-    ``layout`` is the class that a copy was saved as, "" for any other model. Raises what ``check_tensors`` and
-    ``joined_tensors`` raise.
+    ``layout`` is the class that a copy or a text part was saved as, "" for any other model. Raises what
+    ``check_tensors`` and ``joined_tensors`` raise.
     """
     if not layout:
         check_tensors(tensors, config, where=where)
         return tensors
-    check_tensors(tensors, as_written(config, layout), where=where)
-    return joined_tensors(tensors, where=where)
+    if layout in TEXT_PARTS:
+        names = text_tensors(tensors, layout, where=where)
+        check_tensors({name: tensors[stored] for name, stored in names.items()}, config, where=where)
+    else:
+        check_tensors(tensors, as_written(config, layout), where=where)
+    return joined_tensors(tensors, layout, where=where)
 
 
 def is_quantized(config: dict[str, Json], dtypes: Iterable[str]) -> bool:

@@ -19,7 +19,7 @@ CONFIG = {
     "torch_dtype": "bfloat16",
 }
 TENSORS = {"model.embed_tokens.weight": ("BF16", [8, 4]), "model.norm.weight": ("F32", [4])}
-_BITS = {"BF16": 16, "F16": 16, "F32": 32, "F64": 64, "F4": 4, "U8": 8, "I32": 32, "F8_E4M3": 8}
+_BITS = {"BF16": 16, "F16": 16, "F32": 32, "F64": 64, "F4": 4, "U8": 8, "I32": 32, "I64": 64, "F8_E4M3": 8}
 
 
 def layers(count: int, *, hidden: int = 4, inner: int = 8) -> dict[str, tuple[str, list[int]]]:
