@@ -31,6 +31,11 @@ _TAGS_OF_FILES = frozenset(
     | {tag for look in format_folders.looks().values() for tag in look.file_tags}
     | {"autotrain_compatible", "endpoints_compatible", "text-generation-inference", "has_space", "eval-results"}
 )
+# ... and of a model with pictures or speech, which are not true where its text part alone is in ours.
+_TAGS_OF_TOWERS = frozenset(
+    {"audio", "automatic-speech-recognition", "image-text-to-text", "multimodal", "speech", "speech-summarization"}
+    | {"speech-translation", "vision", "visual-question-answering"}
+)
 _GATED_FIELD_TYPES = frozenset({"text", "checkbox", "date_picker", "country", "ip_location"})
 
 
@@ -74,14 +79,15 @@ def metadata(record: RepoRecord, release: Release, *, chats: bool, endpoint: str
     found: dict[str, Any] = {}
     if release.commit is not None:  # a folder is not a model on the Hub
         found |= {"base_model": release.repo_id, "base_model_relation": "quantized"}
+    pipeline = None if release.left_out else _matching(_PIPELINE, card.get("pipeline_tag"))
     found |= {
         "license": license.identifier,
         "license_name": license.own_name,
         "license_link": license.link,
         "language": [v for v in map(str, _listed(card.get("language"))) if _LANGUAGE.fullmatch(v)][:_MOST_LANGUAGES],
-        "pipeline_tag": _matching(_PIPELINE, card.get("pipeline_tag")) or "text-generation",
+        "pipeline_tag": pipeline or "text-generation",
         "library_name": form.library,
-        "tags": list(_tags(record, card.get("tags"), chats=chats)),
+        "tags": list(_tags(record, release, chats=chats)),
         "quantized_by": "phi-bot",
     }
     if release.gated:
@@ -132,13 +138,14 @@ def _license_link(release: Release, endpoint: str) -> str | None:
     return f"{endpoint}/{quote(release.repo_id)}/blob/{quote(release.commit)}/{quote(path[1])}"
 
 
-def _tags(record: RepoRecord, inherited: Json, *, chats: bool) -> Iterable[str]:
+def _tags(record: RepoRecord, release: Release, *, chats: bool) -> Iterable[str]:
     variants = [b.build.variant for b in record.builds]
     own = [variants[0].format, "phi", "quantized", "phi-bot", *sorted({v.precision for v in variants})]
     own += sorted({f"{v.precision[3:]}-bit" for v in variants if v.precision.startswith("int")})
     own += ["conversational"] if chats else []
-    theirs = [t for t in _listed(inherited) if isinstance(t, str) and _TAG.fullmatch(t)]
-    return list(dict.fromkeys([*own, *(t for t in theirs if t.lower() not in _TAGS_OF_FILES)]))[: len(own) + _MOST_TAGS]
+    theirs = [t for t in _listed(release.card.get("tags")) if isinstance(t, str) and _TAG.fullmatch(t)]
+    untrue = _TAGS_OF_FILES | (_TAGS_OF_TOWERS if release.left_out else frozenset[str]())
+    return list(dict.fromkeys([*own, *(t for t in theirs if t.lower() not in untrue)]))[: len(own) + _MOST_TAGS]
 
 
 def _gated(card: Mapping[str, Json]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from bot.records.artifacts import (
     Calibration,
     Imatrix,
     ImatrixTrial,
+    LeftOut,
     ProvenBuild,
     Release,
     RepoRecord,
@@ -537,6 +538,16 @@ def test_a_copy_of_a_phi_says_what_made_it_one_and_where_it_comes_from() -> None
     assert "which comes from [microsoft/phi-4](<https://huggingface.co/microsoft/phi-4>)." in body
     assert "About the original" not in card(GGUF)
     assert "which comes from" not in card(GGUF)
+
+
+def test_a_text_part_says_what_cannot_be_given_to_it() -> None:
+    rest = LeftOut(inputs=("pictures", "speech"), tensors=1234, bytes=1_700_000_000)
+    body = card(one(GGUF, left_out=rest), release=replace(RELEASE, left_out=rest))
+    assert (
+        f"Text alone: the file has the text part of {RELEASE.name}. Pictures and speech cannot be given to it: 1234 "
+        "tensors of the original, of 1.7 GB, are not in it."
+    ) in plain(body)
+    assert "Text alone" not in card(GGUF)
 
 
 def test_an_adapter_names_what_it_was_merged_into_at_both_commits() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bot.localhub.front_matter import judge
 from bot.pages.cards.metadata import head, license_of, metadata
-from bot.records.artifacts import Release
+from bot.records.artifacts import LeftOut, Release
 from tests.markdown_reader import hostile_text
 from tests.pages.cards.examples import COMMIT, DIGEST, GGUF, ONNX, RELEASE, REPOS, record
 
@@ -74,6 +74,14 @@ def test_a_local_folder_is_not_a_base_model_and_stays_unnamed() -> None:
     assert "base_model" not in data
     assert data["phi_bot"]["source"] == "local/tuned"
     assert "secret" not in str(data)
+
+
+def test_a_text_part_is_not_called_what_the_whole_model_is() -> None:
+    card = {"pipeline_tag": "image-text-to-text", "tags": ["nlp", "vision", "Speech"]}
+    rest = LeftOut(inputs=("pictures", "speech"), tensors=3, bytes=9)
+    found = metadata(GGUF, replace(RELEASE, card=card, left_out=rest), chats=True, endpoint=HUB)
+    assert (found["pipeline_tag"], found["tags"]) == ("text-generation", [*OWN_TAGS, "conversational", "nlp"])
+    assert of(**card)["pipeline_tag"] == "image-text-to-text"
 
 
 def test_without_a_word_from_the_source_there_is_a_pipeline_tag_still() -> None:
