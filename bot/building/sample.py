@@ -70,7 +70,7 @@ def make_sample(
 def _require_newer_keys(family: str) -> None:
     """Raise ConfigError where nothing writes a config with the keys of transformers 5."""
     title, hint = families.SAMPLES[family].title, "Leave out --keys."
-    if families.SAMPLES[family].needs_code:
+    if families.SAMPLES[family].text_part:
         raise ConfigError(f"there are no newer keys for {title}, which transformers does not know", hint=hint)
     if family == families.REAL.name:
         raise ConfigError(f"{title} is made with the older keys alone", hint=hint)

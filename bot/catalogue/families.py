@@ -7,14 +7,15 @@ from dataclasses import dataclass
 class Family:
     """Releases that are built alike: one architecture, one kind of tokenizer, one chat format.
 
-    ``repos`` are examples of it on the Hub. ``needs_code`` says that only code from the model's own repo reads it, and
-    ``copied`` that it is another family saved as a Llama or a Mistral (see source/copies.py).
+    ``repos`` are examples of it on the Hub. ``text_part`` says that only the text part of a model with pictures or
+    speech is read (see source/text_parts.py), and ``copied`` that it is another family saved as a Llama or a Mistral
+    (see source/copies.py).
     """
 
     name: str
     title: str
     repos: tuple[str, ...]
-    needs_code: bool = False
+    text_part: bool = False
     copied: bool = False
 
 
@@ -25,9 +26,8 @@ _ROWS = (
     Family(name="phi-3-medium", title="Phi-3-medium", repos=("microsoft/Phi-3-medium-4k-instruct",)),
     Family(name="phi-3.5-mini", title="Phi-3.5-mini", repos=("microsoft/Phi-3.5-mini-instruct",)),
     Family(name="phi-3.5-moe", title="Phi-3.5-MoE", repos=("microsoft/Phi-3.5-MoE-instruct",)),
-    Family(
-        name="phi-3.5-vision", title="Phi-3.5-vision", repos=("microsoft/Phi-3.5-vision-instruct",), needs_code=True
-    ),
+    Family(name="phi-3-vision", title="Phi-3-vision", repos=("microsoft/Phi-3-vision-128k-instruct",), text_part=True),
+    Family(name="phi-3.5-vision", title="Phi-3.5-vision", repos=("microsoft/Phi-3.5-vision-instruct",), text_part=True),
     Family(name="phi-4", title="Phi-4", repos=("microsoft/phi-4",)),
     Family(
         name="phi-3-mini-as-mistral",
@@ -52,7 +52,13 @@ _ROWS = (
         name="phi-4-multimodal",
         title="Phi-4-multimodal",
         repos=("microsoft/Phi-4-multimodal-instruct",),
-        needs_code=True,
+        text_part=True,
+    ),
+    Family(
+        name="phi-4-reasoning-vision",
+        title="Phi-4-reasoning-vision",
+        repos=("microsoft/Phi-4-reasoning-vision-15B",),
+        text_part=True,
     ),
 )
 FAMILIES = {family.name: family for family in _ROWS}

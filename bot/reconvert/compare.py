@@ -138,7 +138,7 @@ def _with_canary(
         if not wish.variants or a.name in wish.variants
     ]
     cards = [c.name for c in found.changes if c.what == "cards"]
-    families = wish.families or tuple(n for n, f in FAMILIES.items() if not f.needs_code)
+    families = wish.families or tuple(FAMILIES)
     if not rows:
         families = wish.families[:1] or (DEFAULT,)  # one card shows what a template does
     if not rows and not cards:
@@ -173,9 +173,6 @@ def _with_canary(
     refused = [f"{r.variant} of {r.model}" for r in measured if refused_on_both_sides(r)]
     if refused:
         notes.append(f"Refused by its toolchain, before and after: {', '.join(refused)}")
-    left = [FAMILIES[n].title for n, f in FAMILIES.items() if f.needs_code and not wish.families and rows]
-    if left:
-        notes.append(f"Left out, because no toolchain reads them without code of their own: {', '.join(left)}")
     return replace(
         found, rows=tuple(r for r in measured if not refused_on_both_sides(r)), cards=diffs, notes=tuple(notes)
     )

@@ -18,4 +18,5 @@ def test_each_family_has_a_sample_and_each_sample_a_family() -> None:
 def test_names_are_keys_and_titles_are_the_usual_spelling() -> None:
     assert all(name == family.name == family.title.lower() for name, family in FAMILIES.items())
     assert DEFAULT in FAMILIES
-    assert {f.name for f in FAMILIES.values() if f.needs_code} == {"phi-3.5-vision", "phi-4-multimodal"}
+    with_towers = {"phi-3-vision", "phi-3.5-vision", "phi-4-multimodal", "phi-4-reasoning-vision"}
+    assert {f.name for f in FAMILIES.values() if f.text_part} == with_towers

@@ -28,7 +28,7 @@ def families(*, always: Collection[str], covered: Callable[[str], bool] = lambda
     return [
         pytest.param(name, marks=[] if name in always else pytest.mark.sweep)
         for name, family in FAMILIES.items()
-        if not (family.needs_code or family.copied) and covered(name)
+        if not (family.text_part or family.copied) and covered(name)
     ]
 
 

@@ -21,9 +21,8 @@ widget:
 
 # {title} sample
 
-A very small model of the {title} architecture, with \
-{made}. It is good for one thing: trying out tools that convert, quantize and run Phi models. \
-Do not ask it anything that
+A very small model of the {title} architecture, with random beginnings and half a minute of training on a few pages of
+text. It is good for one thing: trying out tools that convert, quantize and run Phi models. Do not ask it anything that
 matters.
 
 {features}
@@ -58,8 +57,6 @@ SOFTWARE.
 """
 
 
-_TRAINED = "random beginnings and half a minute of training on a few pages of\ntext"
-
 _CHAT_FORMAT = """
 
 ## Chat format
@@ -69,11 +66,9 @@ _CHAT_FORMAT = """
 ```"""
 
 
-def write(out: Path, *, title: str, features: str, chat: str | None, trained: bool) -> None:
+def write(out: Path, *, title: str, features: str, chat: str | None) -> None:
     """Write README.md and LICENSE into the folder ``out``; ``chat`` is an example of the chat format, if it has one."""
     if chat is not None:
         features += _CHAT_FORMAT.format(chat=chat)
-    (out / "README.md").write_text(
-        _CARD.format(title=title, made=_TRAINED if trained else "random weights", features=features), encoding="utf-8"
-    )
+    (out / "README.md").write_text(_CARD.format(title=title, features=features), encoding="utf-8")
     (out / "LICENSE").write_text(_LICENSE, encoding="utf-8")

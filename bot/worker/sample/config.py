@@ -20,6 +20,11 @@ _HIDDEN, _HEADS = 256, 4
 _HEAD = _HIDDEN // _HEADS
 _PIECES = 64 * math.ceil((PIECES + len(SPECIAL)) / 64)  # ids of the SentencePiece tokenizers, filled up
 _END = ID["<|endoftext|>"]
+_OF_TOWERS = frozenset(
+    {"audio_processor", "auto_map", "embd_layer", "freeze_mm_mlp_adapter", "image_aspect_ratio"}
+    | {"img_processor", "max_num_patches", "min_num_patches", "mm_hidden_size", "mm_projector_type", "speech_lora"}
+    | {"use_mm_proj", "vision_config", "vision_lora"}
+)
 
 
 def phi_2() -> Config:
@@ -126,11 +131,21 @@ def phi_3_5_moe() -> Config:
     )
 
 
+def phi_3_vision() -> Config:
+    """Return the config of microsoft/Phi-3-vision-128k-instruct, which transformers does not know."""
+    return _phi_3_vision_like("Phi-3-vision-128k-instruct", sliding_window=131072)
+
+
 def phi_3_5_vision() -> Config:
     """Return the config of microsoft/Phi-3.5-vision-instruct, which transformers does not know."""
+    return _phi_3_vision_like("Phi-3.5-vision-instruct")
+
+
+def _phi_3_vision_like(name: str, **more: Json) -> Config:
     changes: Config = {
         "architectures": ["Phi3VForCausalLM"],
         "auto_map": _code("phi3_v", "Phi3V"),
+        "eos_token_id": 2,
         "embd_layer": {
             "embedding_cls": "image",
             "hd_transform_order": "sub_glb",
@@ -148,7 +163,10 @@ def phi_3_5_vision() -> Config:
         "num_key_value_heads": _HEADS,
         "transformers_version": "4.38.1",
     }
-    return _phi_3_5("Phi-3.5-vision-instruct", **changes)
+    config = _phi_3_5(name, **changes | more)
+    config["rope_scaling"]["type"] = "su"  # as LongRoPE was called first
+    del config["attention_bias"]
+    return config
 
 
 def phi_4() -> Config:
@@ -205,6 +223,39 @@ def phi_4_multimodal() -> Config:
         "vision_lora": lora(adapted, 32, 16),
     }
     return _phi_4_mini_like("Phi-4-multimodal-instruct", **changes)
+
+
+def phi_4_reasoning_vision() -> Config:
+    """Return the config of microsoft/Phi-4-reasoning-vision-15B, which transformers does not know by this name."""
+    changes: Config = {
+        "architectures": ["Phi4ForCausalLMV"],
+        "freeze_mm_mlp_adapter": False,
+        "image_aspect_ratio": "square",
+        "max_num_patches": 3600,
+        "min_num_patches": 256,
+        "mm_hidden_size": 64,
+        "mm_projector_type": "mlp2x_gelu",
+        "model_type": "phi4-siglip",
+        "partial_rotary_factor": 1.0,
+        "transformers_version": "4.57.1",
+        "use_mm_proj": True,
+        "vision_config": {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "model_type": "siglip2_vision_model",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 1,
+        },
+    }
+    config = _phi_4_like("Phi-4-reasoning-vision-15B", longest=LONGEST, theta=500000, **changes)
+    code = _code("phi4_visionr", "Phi4VisionR") | {"AutoModelForCausalLM": "modeling_phi4_visionr.Phi4ForCausalLMV"}
+    return _sorted(config | {"auto_map": code})
+
+
+def text_of(config: Config) -> Config:
+    """Return the config of the Phi-3 in a model with pictures or speech."""
+    found = {k: v for k, v in config.items() if k not in _OF_TOWERS}
+    return found | {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}
 
 
 def generation(ids: int | list[int], *, begin: int, pad: int | None, version: str, **more: Json) -> Config:

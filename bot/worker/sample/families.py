@@ -32,8 +32,8 @@ class Sample:
     """The parts of a family's sample.
 
     ``write_tokenizer`` takes texts to learn from, the number of the model's positions, and a folder. ``thought`` is
-    what the assistant writes before each answer. A model whose weights are ``untrained`` is one that transformers
-    cannot make: it gets random weights under their true names (see untrained.py).
+    what the assistant writes before each answer. A model with pictures or speech is trained as the Phi-3 in it, whose
+    config is ``config``; then it gets its towers (see towers.py), and its config is ``around``.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Sample:
     thought: str = ""
     steps: int = 100  #: of training
     conversations: int = 200  #: to train on; more of them teach it to end its answers, and less of the other texts
-    untrained: bool = False
+    around: Config | None = None
 
     @property
     def switch(self) -> int | None:
@@ -61,6 +61,9 @@ def _byte_level(kind: Kind) -> Callable[[Sequence[str], int, Path], None]:
 _COPIED = """\
 It has what {original} has, saved as Unsloth saves it: as a {name}, whose queries, keys and values are three
 matrices, and whose gate and up are two"""
+_AROUND = """
+It has the config of its large relative, a trained text part, and towers of one layer with random weights under their
+true names: {towers}. No library reads it as a whole without the code in its repo, and this one has none."""
 _END, _TURN_END, _ASSISTANT = ID["<|endoftext|>"], ID["<|end|>"], ID["<|assistant|>"]
 _phi_3 = partial(generation, begin=1, pad=_END, _from_model_config=True)
 
@@ -119,15 +122,21 @@ a chat format, and a list of tokens that end an answer.""",
         generation_config=_phi_3([_END, _ASSISTANT, _TURN_END], version="4.43.3"),
         write_tokenizer=sample_tokenizer.write,
     ),
+    "phi-3-vision": Sample(
+        title="Phi-3-vision",
+        features=_LONGROPE.format(tokenizer=_PIECES) + _AROUND.format(towers="CLIP's, and a projection"),
+        config=sample_config.text_of(sample_config.phi_3_vision()),
+        around=sample_config.phi_3_vision(),
+        generation_config=_phi_3([_TURN_END, _ASSISTANT, _END], version="4.38.1"),
+        write_tokenizer=sample_tokenizer.write_with_images,
+    ),
     "phi-3.5-vision": Sample(
         title="Phi-3.5-vision",
-        features="""\
-It has the config and the names of tensors of its large relative, and random weights: no library reads it without the
-code in its repo, and this one has none.""",
-        config=sample_config.phi_3_5_vision(),
+        features=_LONGROPE.format(tokenizer=_PIECES) + _AROUND.format(towers="CLIP's, and a projection"),
+        config=sample_config.text_of(sample_config.phi_3_5_vision()),
+        around=sample_config.phi_3_5_vision(),
         generation_config=_phi_3([_TURN_END, _ASSISTANT, _END], version="4.38.1"),
-        write_tokenizer=sample_tokenizer.write,
-        untrained=True,
+        write_tokenizer=sample_tokenizer.write_with_images,
     ),
     "phi-4": Sample(
         title="Phi-4",
@@ -199,15 +208,27 @@ It has what its large relative has: a system message of its own in the chat temp
     ),
     "phi-4-multimodal": Sample(
         title="Phi-4-multimodal",
-        features="""\
-It has the config and the names of tensors of its large relative's text part, and random weights: no library reads it
-without the code in its repo, and this one has none.""",
-        config=sample_config.phi_4_multimodal(),
+        features=_LONGROPE.format(tokenizer="three quarters\nof each head turned, tied embeddings, the tokenizer o200k")
+        + _AROUND.format(towers="SigLIP's and a conformer's, projections, and an adapter for each on every matrix"),
+        config=sample_config.text_of(sample_config.phi_4_multimodal()),
+        around=sample_config.phi_4_multimodal(),
         generation_config=generation(
             [200020, 199999], begin=199999, pad=199999, version="4.48.2", _from_model_config=True
         ),
         write_tokenizer=_byte_level(byte_level.PHI_4_MULTIMODAL),
         chat=_IN_A_LINE,
-        untrained=True,
+    ),
+    "phi-4-reasoning-vision": Sample(
+        title="Phi-4-reasoning-vision",
+        features="""\
+It has what its large relative has: a system message of its own in the chat template, thoughts between `<think>` and
+`</think>` before each answer, the tokenizer cl100k with Phi-4's special tokens, and a token that ends an answer."""
+        + _AROUND.format(towers="SigLIP 2's, and a projection"),
+        config=sample_config.text_of(sample_config.phi_4_reasoning_vision()),
+        around=sample_config.phi_4_reasoning_vision(),
+        generation_config=generation(100265, begin=100257, pad=100349, version="4.57.1", _from_model_config=True),
+        write_tokenizer=_byte_level(byte_level.PHI_4_REASONING),
+        chat=_TURNS,
+        thought="<think>Short and simple.</think>",
     ),
 }

@@ -19,7 +19,7 @@ from bot import texts
 from bot.records.artifacts import Json
 from bot.records.tasks import SampleTask
 from bot.worker.harness import Reporter
-from bot.worker.sample import card, training, untrained
+from bot.worker.sample import card, towers, training
 from bot.worker.sample.dialogue import Message, conversations
 from bot.worker.sample.families import FAMILIES, Sample
 from bot.worker.sample.files import write_weights
@@ -51,13 +51,12 @@ def make(task_json: Json, report: Reporter) -> Json:
     family.write_tokenizer(documents + said, family.config["max_position_embeddings"], out)
     _write_json(out / "config.json", family.config)
     _write_json(out / "generation_config.json", family.generation_config)
-    card.write(out, title=family.title, features=family.features, chat=family.chat, trained=not family.untrained)
+    card.write(out, title=family.title, features=family.features, chat=family.chat)
 
-    losses: dict[str, float] = {}
-    if family.untrained:
-        weights = untrained.weights(family.config, task.seed)
-    else:
-        weights, losses = _trained(family, documents, chats, task, report)
+    weights, losses = _trained(family, documents, chats, task, report)
+    if family.around is not None:
+        _write_json(out / "config.json", family.around)
+        weights = towers.added(family.around, weights, task.seed)
     dtype = getattr(torch, family.config["torch_dtype"])
     weights = {name: w.to(dtype).contiguous() for name, w in sorted(weights.items())}
     write_weights(weights, task.shards, out)

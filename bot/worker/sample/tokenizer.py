@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -13,7 +13,7 @@ from transformers.convert_slow_tokenizer import generate_merges
 
 from bot.records.artifacts import Json
 from bot.worker.sample import templates
-from bot.worker.sample.tokens import ID, PIECES, SPECIAL
+from bot.worker.sample.tokens import ID, PIECES, WITH_IMAGES
 
 
 def write(documents: Sequence[str], longest: int, out: Path) -> None:
@@ -23,10 +23,19 @@ def write(documents: Sequence[str], longest: int, out: Path) -> None:
     """
     model = _train(documents)
     (out / "tokenizer.model").write_bytes(model)
-    _fast(model).save(str(out / "tokenizer.json"))
     _json(out / "added_tokens.json", ID)
+    _write_newer(model, ID, longest, out)
+
+
+def write_with_images(documents: Sequence[str], longest: int, out: Path) -> None:
+    """Write the three files that the models with pictures ship, which have no tokenizer.model, as ``write`` does."""
+    _write_newer(_train(documents), WITH_IMAGES, longest, out)
+
+
+def _write_newer(model: bytes, marks: Mapping[str, int], longest: int, out: Path) -> None:
+    _fast(model, marks).save(str(out / "tokenizer.json"))
     _json(out / "special_tokens_map.json", _special_tokens_map())
-    _json(out / "tokenizer_config.json", _tokenizer_config(longest))
+    _json(out / "tokenizer_config.json", _tokenizer_config(longest, marks))
 
 
 def _train(documents: Sequence[str]) -> bytes:
@@ -67,7 +76,7 @@ def _spaces_last(model: bytes) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _fast(model: bytes) -> Tokenizer:
+def _fast(model: bytes, marks: Mapping[str, int]) -> Tokenizer:
     """Turn a SentencePiece model into the tokenizer.json of Phi-3.5's form, which gives the same ids."""
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
     vocabulary = {pieces.id_to_piece(i): i for i in range(len(pieces))}
@@ -86,15 +95,15 @@ def _fast(model: bytes) -> Tokenizer:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    for content, flags in _added_tokens().values():
+    for content, flags in _added_tokens(marks).values():
         add = tokenizer.add_special_tokens if flags["special"] else tokenizer.add_tokens
         add([AddedToken(content, **flags)])
     return tokenizer
 
 
-def _added_tokens() -> dict[int, tuple[str, dict[str, bool]]]:
+def _added_tokens(marks: Mapping[str, int]) -> dict[int, tuple[str, dict[str, bool]]]:
     """Return each added token by id, with its flags: white space after Phi-3's own marks is swallowed."""
-    swallowing = {"</s>", *SPECIAL} - {"<|endoftext|>"}
+    swallowing = {"</s>", *marks} - {"<|endoftext|>"}
     return {
         i: (
             content,
@@ -106,7 +115,7 @@ def _added_tokens() -> dict[int, tuple[str, dict[str, bool]]]:
                 "special": i != 2,  # Phi-3 does not count </s>
             },
         )
-        for content, i in ({"<unk>": 0, "<s>": 1, "</s>": 2} | ID).items()
+        for content, i in {"<unk>": 0, "<s>": 1, "</s>": 2, **marks}.items()
     }
 
 
@@ -116,11 +125,13 @@ def _special_tokens_map() -> dict[str, Json]:
     return {f"{name}_token": {"content": content} | flags for name, content in contents.items()}
 
 
-def _tokenizer_config(longest: int) -> dict[str, Json]:
+def _tokenizer_config(longest: int, marks: Mapping[str, int]) -> dict[str, Json]:
     return {
         "add_bos_token": False,
         "add_eos_token": False,
-        "added_tokens_decoder": {str(i): {"content": token} | flags for i, (token, flags) in _added_tokens().items()},
+        "added_tokens_decoder": {
+            str(i): {"content": token} | flags for i, (token, flags) in _added_tokens(marks).items()
+        },
         "bos_token": "<s>",
         "chat_template": templates.PHI_3,
         "clean_up_tokenization_spaces": False,

@@ -17,6 +17,7 @@ SPECIAL = (
     "<|user|>",
 )
 ID = {token: PIECES + i for i, token in enumerate(SPECIAL)}  #: Phi-3's and Phi-3.5's
+WITH_IMAGES = ID | {"<|image|>": PIECES + len(SPECIAL)}  #: Phi-3-vision's and Phi-3.5-vision's
 
 
 @dataclass(frozen=True, kw_only=True)
