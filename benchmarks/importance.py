@@ -31,7 +31,7 @@ _THREADS = 2
 
 def main(names: list[str]) -> None:
     """Measure families, all of them unless some are named, and write the page anew."""
-    known = [name for name, family in FAMILIES.items() if not family.needs_code]
+    known = [name for name, family in FAMILIES.items() if not family.text_part]
     results: dict[str, Json] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
     for name in names or known:
         _WORK.mkdir(exist_ok=True)

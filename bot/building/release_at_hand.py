@@ -5,7 +5,7 @@ Where the disk is too small for the weights, only what is beside them is fetched
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -25,6 +25,7 @@ from bot.source import merged, sparse_files
 from bot.source.chat_template import check_limits
 from bot.source.config import read_config
 from bot.source.folder import WRITTEN
+from bot.source.joined import JoinedFile
 from bot.source.shape import Shape, local_shape
 from bot.source.sparse_files import room
 from bot.system import disk
@@ -41,7 +42,8 @@ class AtHand:
     """A release that toolchains can read in ``folder``; with a ``stream``, its weights come through that.
 
     A ``reader`` is the place at the stream of one worker that shares it with others, and ``ending`` what can end it.
-    ``open_written`` opens the stream of a copy as it was saved, whose matrices come joined through ``stream``.
+    ``open_written`` opens the stream of the model as it was saved: of a copy, whose matrices come joined through
+    ``stream``, that is another one.
     """
 
     folder: Path
@@ -126,15 +128,17 @@ def at_hand(release: Release, context: Context, *, streamed: bool, keep_head: bo
         staged = scratch / "staged"
         _stage(release, folder, staged, display, holes=True)
         most = room(release.weight_bytes)
-        head = _HEAD if _HEAD in places else _EMBEDDING  # of tied weights
-        keep = {head} if keep_head else ()
         stream = partial(WeightStream, ahead=most // 4, most=most)
-        if not release.layout:
-            with stream(places, folder, read, keep=keep) as opened:
-                yield AtHand(folder=staged, stream=opened)
-            return
-        with stream(_joined_places(folder, places), staged, partial(_read_parts, read), keep=keep) as opened:
-            yield AtHand(folder=staged, stream=opened, open_written=partial(stream, places, folder, read))
+        joined, written = source.rewritten(folder)
+        open_written = partial(stream, places, folder, read)
+        if written:
+            in_view = _joined_places(written, places)
+            open_written = partial(stream, in_view, staged / WRITTEN, partial(_read_parts, read))
+        if joined:
+            places, folder, read = _joined_places(joined, places), staged, partial(_read_parts, read)
+        head = _HEAD if _HEAD in places else _EMBEDDING  # of tied weights
+        with stream(places, folder, read, keep={head} if keep_head else ()) as opened:
+            yield AtHand(folder=staged, stream=opened, open_written=open_written)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +186,10 @@ class _JoinedRange(TensorRange):
     parts: tuple[TensorRange, ...]
 
 
-def _joined_places(folder: Path, places: Mapping[str, TensorRange]) -> dict[str, TensorRange]:
-    """Return where tensors are to be in a view that has them as Phi-3 does, which is to stream, and their parts."""
+def _joined_places(files: Iterable[JoinedFile], places: Mapping[str, TensorRange]) -> dict[str, TensorRange]:
+    """Return where tensors are to be in the files of a view that is to stream, and what they are joined of."""
     found: dict[str, TensorRange] = {}
-    for joined in source.joined_view(folder):
+    for joined in files:
         file = SourceFile(path=joined.name, size=joined.size, digest=_NO_DIGEST)
         for name, (begin, end) in joined.places.items():
             parts = tuple(places[part] for part in joined.parts[name])
@@ -222,6 +226,8 @@ def fetch(release: Release, context: Context) -> Path:
             return staged
         folder = _whole(release, context)
         source.check(folder)
+        if not release.layout and source.rewritten(folder)[0]:  # under a prefix, which nobody knew before
+            workspace.need_disk(release.weight_bytes, f"Renaming the tensors of {release.label}")
         with workspace.scratch() as scratch:
             _stage(release, folder, scratch / "staged", display)
             staged.parent.mkdir(parents=True, exist_ok=True)

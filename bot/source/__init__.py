@@ -3,7 +3,7 @@
 from bot.source.adapters import adapter_files
 from bot.source.changes import vocabulary_of
 from bot.source.config import check_config
-from bot.source.folder import bytes_digest, check, file_digest, joined_view, local_release, stage
+from bot.source.folder import bytes_digest, check, file_digest, local_release, rewritten, stage
 from bot.source.listing import ModelFiles, check_listing, list_files
 from bot.source.meaning import meant_class
 from bot.source.merged import adapted, notices_of
@@ -26,13 +26,13 @@ __all__ = [
     "file_digest",
     "is_quantized",
     "is_wanted",
-    "joined_view",
     "list_files",
     "local_release",
     "meant_class",
     "notices_of",
     "parameters",
     "read_header",
+    "rewritten",
     "safe_name",
     "stage",
     "vocabulary_of",

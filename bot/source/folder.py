@@ -26,6 +26,7 @@ from bot.source.meaning import respelled
 from bot.source.merged import adapted
 from bot.source.names import check_name, safe_name
 from bot.source.new_files import write_headers
+from bot.source.prefixes import bare_names, prefix_note
 from bot.source.safetensors_files import check_weights, read_header, read_weights
 from bot.source.sizes import check_sizes, largest
 from bot.source.strict import read_object, without_mark
@@ -143,33 +144,42 @@ def stage(folder: Path, out: Path, *, holes: bool = False) -> tuple[str, ...]:
     It holds the weights that count (linked, not copied), configuration, tokenizer and licence texts: no code, and
     nothing that asks for any. Of a copy it holds the joined weights, copied or with ``holes`` where they are to stream,
     and in the folder WRITTEN the copy as it was saved, linked. Of a model whose text part is read it holds that
-    alone. Raises RemoteCodeError for a model that cannot be read without code from its repo.
+    alone. Weights that are stored under a prefix are copied, or have holes, in both. Raises RemoteCodeError for a model
+    that cannot be read without code from its repo.
     """
     there = read_config(folder)
     layout = layout_of(there)
     config, read = _read(folder, there)
     tensors, owner = read_weights(folder)
-    config, stored = as_stored(config, tensors)
-    if layout:
-        notes = _view(folder, out, config, None)
-        if layout in TEXT_PARTS:
-            read = (said(layout, left_out_of(tensors, layout, where=str(folder))), *read)
-        else:
-            written, _ = as_stored(respelled(there), tensors)
-            _view(folder, out / WRITTEN, as_written(written, layout), owner)
-        files = joined_files(tensors, _renamed(owner), layout, where=str(out))
-        write_headers(files, out)
-        if not holes:
-            copy_data(files, folder, tensors, owner, out)
-    else:
-        notes = _view(folder, out, config, owner)
-    return (*read, *stored, *template_notes(folder), *flag_notes(folder), *notes)
+    names = bare_names(tensors, where=str(folder))
+    prefix = prefix_note(names)
+    config, stored = as_stored(config, names)
+    joined, written = rewritten(folder)
+    notes = _view(folder, out, config, None if joined else owner)
+    if layout in TEXT_PARTS:
+        read = (said(layout, left_out_of(tensors, layout, where=str(folder))), *read)
+    elif layout:
+        meant, _ = as_stored(respelled(there), names)
+        _view(folder, out / WRITTEN, as_written(meant, layout), None if written else owner)
+    for files, into in ((joined, out), (written, out / WRITTEN)):
+        if files:
+            write_headers(files, into)
+            if not holes:
+                copy_data(files, folder, tensors, owner, into)
+    return (*read, *filter(None, [prefix]), *stored, *template_notes(folder), *flag_notes(folder), *notes)
 
 
-def joined_view(folder: Path) -> list[JoinedFile]:
-    """Return the files of weights that the view of a copy or of a text part has, as ``stage`` makes them."""
+def rewritten(folder: Path) -> tuple[list[JoinedFile], list[JoinedFile]]:
+    """Return the files of weights that ``stage`` writes into the view of a checked model, and into its folder WRITTEN.
+
+    There are none where it links those that are stored. Their parts are what the tensors in them are stored as.
+    """
     tensors, owner = read_weights(folder)
-    return joined_files(tensors, _renamed(owner), layout_of(read_config(folder)), where=str(folder))
+    layout, where = layout_of(read_config(folder)), str(folder)
+    renamed = any(name != stored for name, stored in bare_names(tensors, where=where).items())
+    files = joined_files(tensors, _renamed(owner), layout, where=where) if layout or renamed else []
+    copied = renamed and layout and layout not in TEXT_PARTS
+    return files, joined_files(tensors, _renamed(owner), "", where=where) if copied else []
 
 
 def _view(folder: Path, out: Path, config: dict[str, Json], owner: Mapping[str, str] | None) -> list[str]:

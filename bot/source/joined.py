@@ -1,10 +1,11 @@
-"""The weights of a model in another class as Phi-3 has them.
+"""The weights of a model as its class has them in transformers, and those of one in another class as Phi-3 has them.
 
 Of a copy (see copies.py) q, k and v are one matrix, and so are gate and up: the rows of the joined matrix are those of
 its parts, one part after the other, so its bytes are theirs, one part's after the other's. Of a text part (see
-text_parts.py) each tensor is one that is stored, under Phi-3's name for it, and the others are left out. Nothing is
-computed, and nothing is held. The joined files are safetensors of their own, with a
-header written here. Their data is copied from the files of the parts, or comes tensor by tensor where these stream.
+text_parts.py) each tensor is one that is stored, under Phi-3's name for it, and the others are left out. A prefix of
+all names (see prefixes.py) is left off. Nothing is computed, and nothing is held. The joined files are safetensors of
+their own, with a header written here. Their data is copied from the files of the parts, or comes tensor by tensor where
+these stream.
 """
 
 import re
@@ -15,6 +16,7 @@ from typing import BinaryIO
 
 from bot.errors import DamagedWeightsError, OtherWeightsError
 from bot.source.new_files import NewFile, new_file
+from bot.source.prefixes import bare_names
 from bot.source.safetensors_files import Tensor
 from bot.source.text_parts import TEXT_PARTS, text_tensors
 
@@ -36,36 +38,38 @@ class JoinedFile(NewFile):
 
 
 def joined(tensors: Mapping[str, Tensor], layout: str, *, where: str) -> dict[str, tuple[str, ...]]:
-    """Return the names of a model's tensors as Phi-3 has them, each with the names of its parts, in their order.
+    """Return the names of a model's tensors as they are read, each with the stored names of its parts, in their order.
 
-    ``layout`` is the class that it was saved as. A tensor that stays as it is has itself as its one part. A joined one
-    has the place of its first part. The tensors have passed ``check_tensors``. Raises OtherWeightsError where parts are
-    stored in several types, and what ``text_tensors`` raises.
+    ``layout`` is the class that it was saved as where it is read as Phi-3, else "". A tensor that stays as it is has
+    itself as its one part. A joined one has the place of its first part. The tensors have passed ``check_tensors``.
+    Raises OtherWeightsError where parts are stored in several types, and what ``bare_names`` and ``text_tensors``
+    raise.
     """
+    names = bare_names(tensors, where=where)
     if layout in TEXT_PARTS:
-        return {name: (stored,) for name, stored in text_tensors(tensors, layout, where=where).items()}
+        return {name: (names[own],) for name, own in text_tensors(names, layout, where=where).items()}
     found: dict[str, tuple[str, ...]] = {}
-    for name in tensors:
-        part = _PART.fullmatch(name)
+    for name, stored in names.items():
+        part = _PART.fullmatch(name) if layout else None
         if part is None:
-            found[name] = (name,)
+            found[name] = (stored,)
             continue
         layer, kind, end = part.groups()
         whole = _WHOLE[kind]
         parts = tuple(layer + p + end for p in JOINED[whole])
-        types = {p: tensors[p].dtype for p in parts}
+        types = {p: tensors[names[p]].dtype for p in parts}
         if len(set(types.values())) > 1:
             said = ", ".join(f"{p.removeprefix(layer)} as {dtype}" for p, dtype in types.items())
             raise OtherWeightsError(
                 f"{where} stores {said} in {layer.removesuffix('.')}, and they are read as one matrix",
                 hint="Save the model in one type.",
             )
-        found.setdefault(layer + whole + end, parts)
+        found.setdefault(layer + whole + end, tuple(names[p] for p in parts))
     return found
 
 
 def joined_tensors(tensors: Mapping[str, Tensor], layout: str, *, where: str) -> dict[str, Tensor]:
-    """Return a model's tensors as Phi-3 has them, each with its bytes counted from 0. Raises what ``joined`` raises."""
+    """Return a model's tensors as they are read, each with its bytes counted from 0. Raises what ``joined`` raises."""
     found: dict[str, Tensor] = {}
     for name, parts in joined(tensors, layout, where=where).items():
         first = tensors[parts[0]]
@@ -78,7 +82,7 @@ def joined_tensors(tensors: Mapping[str, Tensor], layout: str, *, where: str) ->
 def joined_files(
     tensors: Mapping[str, Tensor], owner: Mapping[str, str], layout: str, *, where: str
 ) -> list[JoinedFile]:
-    """Return the files that hold a model's tensors as Phi-3 has them: each is in the file that its first part was in.
+    """Return the files that hold a model's tensors as they are read: each is in the file that its first part was in.
 
     ``owner`` names the file of each of the ``tensors``. Raises what ``joined`` raises.
     """

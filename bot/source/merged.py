@@ -23,6 +23,7 @@ from bot.source.meaning import architecture
 from bot.source.merging import Adapter, Take, merge
 from bot.source.names import NOTICES
 from bot.source.new_files import NewFile, new_files, write_headers
+from bot.source.prefixes import bare_names, prefix_note
 from bot.source.safetensors_files import Tensor, read_header, read_weights
 from bot.source.tensors import CLASSES_READ, EMBEDDING, HEAD
 
@@ -78,7 +79,15 @@ def alone(release: Release, own_digest: str) -> Release:
 
 
 def changes_of(release: Release, base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, Change]:
-    """Return what an adapter changes in the tensors of its base. Raises what ``changes`` raises."""
+    """Return what an adapter changes in the tensors of its base.
+
+    Raises AdapterError for a base whose tensors are stored under a prefix, and what ``changes`` raises.
+    """
+    if prefix := prefix_note(bare_names(base, where=release.label)):
+        raise AdapterError(
+            f"{release.label} is an adapter of a model into which none is merged here: {prefix}",
+            hint="Save the base again with transformers' save_pretrained, and name that.",
+        )
     lora = read_lora(release.adapter, where=release.label)
     return changes(adapter, lora, base, release.config, where=release.label)
 

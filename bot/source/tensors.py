@@ -14,6 +14,7 @@ from bot.source.copies import CLASSES, as_written
 from bot.source.fit import check_fit
 from bot.source.joined import joined_tensors
 from bot.source.meaning import APART, RENAME, architecture
+from bot.source.prefixes import bare_names
 from bot.source.safetensors_files import Tensor
 from bot.source.text_parts import TEXT_PARTS, text_tensors
 
@@ -76,20 +77,20 @@ def check_tensors(tensors: Mapping[str, Tensor], config: dict[str, Json], *, whe
 def read_tensors(
     tensors: Mapping[str, Tensor], config: dict[str, Json], *, layout: str, where: str
 ) -> Mapping[str, Tensor]:
-    """Check a model's tensors, and return them as toolchains see them: as Phi-3 has them (see joined.py).
+    """Check a model's tensors, and return them as toolchains see them (see joined.py).
 
     ``layout`` is the class that a copy or a text part was saved as, "" for any other model. Raises what
-    ``check_tensors`` and ``joined_tensors`` raise.
+    ``bare_names``, ``check_tensors`` and ``joined_tensors`` raise.
     """
-    if not layout:
-        check_tensors(tensors, config, where=where)
-        return tensors
+    if architecture(config) in _NAMES and layout not in TEXT_PARTS:
+        check_adapter_tensors(tensors, where=where)  # before they are told to be under another prefix
+    bare = {name: tensors[stored] for name, stored in bare_names(tensors, where=where).items()}
     if layout in TEXT_PARTS:
-        names = text_tensors(tensors, layout, where=where)
-        check_tensors({name: tensors[stored] for name, stored in names.items()}, config, where=where)
+        names = text_tensors(bare, layout, where=where)
+        check_tensors({name: bare[own] for name, own in names.items()}, config, where=where)
     else:
-        check_tensors(tensors, as_written(config, layout), where=where)
-    return joined_tensors(tensors, layout, where=where)
+        check_tensors(bare, as_written(config, layout) if layout else config, where=where)
+    return joined_tensors(tensors, layout, where=where) if layout or bare.keys() != tensors.keys() else tensors
 
 
 def is_quantized(config: dict[str, Json], dtypes: Iterable[str]) -> bool:

@@ -14,6 +14,7 @@ from bot.errors import ConfigValueError, OtherWeightsError, UnsupportedArchitect
 from bot.printable import size
 from bot.records.artifacts import Json, LeftOut
 from bot.source.meaning import architecture, respelled
+from bot.source.prefixes import bare_names
 from bot.source.values import check_values
 
 if TYPE_CHECKING:  # it asks config.py, which asks this module
@@ -132,10 +133,10 @@ def text_tensors(tensors: Iterable[str], layout: str, *, where: str) -> dict[str
 
 
 def left_out_of(tensors: Mapping[str, "Tensor"], layout: str, *, where: str) -> LeftOut:
-    """Return what of such a model is not read. Raises what ``text_tensors`` raises."""
-    kind = _KINDS[layout]
-    read = set(text_tensors(tensors, layout, where=where).values())
-    beside = [t for name, t in tensors.items() if name not in read]
+    """Return what of such a model is not read. Raises what ``bare_names`` and ``text_tensors`` raise."""
+    kind, names = _KINDS[layout], bare_names(tensors, where=where)
+    read = set(text_tensors(names, layout, where=where).values())
+    beside = [tensors[stored] for name, stored in names.items() if name not in read]
     return LeftOut(inputs=tuple(kind.beside), tensors=len(beside), bytes=sum(t.end - t.begin for t in beside))
 
 

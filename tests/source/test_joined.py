@@ -76,7 +76,7 @@ def test_a_view_to_stream_into_has_holes_where_the_other_has_bytes(tmp_path: Pat
     source.stage(folder, tmp_path / "holes", holes=True)
     assert check_weights(tmp_path / "holes") == check_weights(tmp_path / "view")
     assert not any(any(data) for data in bytes_of(tmp_path / "holes").values())
-    for file in source.joined_view(folder):
+    for file in source.rewritten(folder)[0]:
         with (tmp_path / "holes" / file.name).open("r+b") as opened:
             for name, (begin, end) in file.places.items():
                 opened.seek(begin)
@@ -109,7 +109,7 @@ def test_joined_files_hold_every_byte_once(heads: int, layers: int, dtype: str, 
 
 def test_written_headers_are_those_of_whole_files(tmp_path: Path) -> None:
     folder = copy(tmp_path / "copy")
-    files = source.joined_view(folder)
+    files, _ = source.rewritten(folder)
     (tmp_path / "out").mkdir()
     write_headers(files, tmp_path / "out")
     found = read_header(tmp_path / "out" / "model.safetensors")
@@ -183,9 +183,3 @@ def test_a_head_that_is_stored_beside_a_tied_embedding_is_taken_in_both_views(tm
     assert any("lm_head.weight is stored beside the embedding: it is taken" in note for note in notes)
     views = [tmp_path / "view", tmp_path / "view" / WRITTEN]
     assert [json.loads((v / "config.json").read_text())["tie_word_embeddings"] for v in views] == [False, False]
-
-
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "base_model.model.", "module."])
-def test_a_prefix_is_named_as_for_any_phi(tmp_path: Path, prefix: str) -> None:
-    of = {prefix + name: t for name, t in tensors(LLAMA).items()}
-    assert f"has its tensors under the prefix '{prefix}'" in refused(copy(tmp_path / "copy", of=of)).message
