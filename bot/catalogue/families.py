@@ -41,6 +41,12 @@ _ROWS = (
         repos=("unsloth/Phi-3-medium-4k-instruct",),
         copied=True,
     ),
+    Family(
+        name="phi-3.5-mini-as-llama",
+        title="Phi-3.5-mini-as-Llama",
+        repos=("unsloth/Phi-3.5-mini-instruct",),
+        copied=True,
+    ),
     Family(name="phi-4-as-llama", title="Phi-4-as-Llama", repos=("unsloth/phi-4",), copied=True),
     Family(name="phi-4-mini", title="Phi-4-mini", repos=("microsoft/Phi-4-mini-instruct",)),
     Family(

@@ -4,6 +4,8 @@ transformers decides what a model is, so what it reads otherwise than its keys s
 are looked at; of others nothing is known here.
 """
 
+import math
+
 from bot.errors import ConfigValueError, UnsupportedArchitectureError
 from bot.records.artifacts import Json
 
@@ -25,6 +27,7 @@ _CLASSES = {kind: name for name, kind in reversed(NATIVE.items())}  # Microsoft'
 _SCALED = ("phi3", "phimoe")  # of which transformers reads no scaling but LongRoPE
 _OLDER = {"phi-msft": "Phi-2", "mixformer-sequential": "Phi-1 and 1.5"}
 _SWITCH, _LONGEST = "original_max_position_embeddings", "max_position_embeddings"
+_CLOSE = 1e-3  # of two factors that are the same: some are written with few digits
 _NOTHING = ("quantization_config", "compression_config")  # of these, some take null for something
 _MOVED = ("rope_theta", "partial_rotary_factor", _SWITCH)  # inside of rope_parameters since transformers 5
 
@@ -149,8 +152,27 @@ def _check_kind(config: dict[str, Json], owner: str, rope: dict[str, Json], wher
         absent = [k for k in ("short_mscale", "long_mscale") if rope.get(k) is None]
         if model == "phimoe" and absent:
             raise _missing(where, f"{owner}.{absent[0]} is missing, which a mixture of experts needs")
-    elif model in _SCALED and config.get(_SWITCH) is None and type(config.get(_LONGEST)) is int:
-        config[_SWITCH] = config[_LONGEST]  # nothing switches; converters ask for it all the same
+        if model == "phi3":
+            _check_scale(config, owner, rope, where)
+    elif model in _SCALED and type(config.get(_LONGEST)) is int:
+        config[_SWITCH] = config[_LONGEST]  # nothing switches; converters ask for it all the same, and go by it
+
+
+def _check_scale(config: dict[str, Json], owner: str, rope: dict[str, Json], where: str) -> None:
+    """See that LongRoPE's factors are those of its two lengths: transformers takes what is given, converters do not."""
+    longest, switch = config.get(_LONGEST), config[_SWITCH]
+    if type(longest) is not int:
+        return
+    factor = longest / switch
+    scale = math.sqrt(1 + math.log(factor) / math.log(switch)) if factor > 1 else 1.0
+    for key, meant in (("factor", factor), ("attention_factor", scale)):
+        given = rope.get(key)
+        if given is not None and not math.isclose(given, meant, rel_tol=_CLOSE):
+            raise ConfigValueError(
+                f"config.json of {where}: {owner}.{key} is {given:g}, and by {_LONGEST} and {_SWITCH} it is "
+                f"{meant:.4g}; readers take either",
+                hint=f"Leave {key} out, unless the model was trained with that one.",
+            )
 
 
 def _missing(where: str, what: str) -> ConfigValueError:

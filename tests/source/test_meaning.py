@@ -26,7 +26,7 @@ def refused(error: type[PhiBotError], words: str, **changes: Json) -> None:
 
 
 def test_a_config_that_all_tools_read_alike_stays_as_it_is() -> None:
-    for config in (LONG, CONFIG | LENGTHS, {"model_type": "llama"}, {}):
+    for config in (LONG, {"model_type": "llama"}, {}):
         assert normal(config, where="a/b") == config
         assert list(normal(config, where="a/b")) == list(config)
 
@@ -89,11 +89,21 @@ def test_the_switch_of_longrope_is_made_up_by_no_reader() -> None:
     )
 
 
+@pytest.mark.parametrize(("key", "right"), [("factor", 32.0), ("attention_factor", 1.190238)])
+def test_a_scale_that_the_two_lengths_do_not_give_is_refused(key: str, right: float) -> None:
+    rope = {"type": "longrope", key: right} | FACTORS
+    assert meant(rope_scaling=rope)["rope_scaling"] == rope
+    assert meant(rope_scaling=rope | {key: None})["rope_scaling"][key] is None
+    words = rf"rope_scaling.{key} is 31, and by max_position_embeddings and original_\w+ it is {right:.4g}; readers"
+    refused(ConfigValueError, words, rope_scaling=rope | {key: 31.0})
+
+
 def test_a_model_without_scaling_switches_at_its_end() -> None:
     plain = {k: v for k, v in LONG.items() if k != "original_max_position_embeddings"}
     for rope in (None, {}, {"rope_type": "default", "rope_theta": 1e4}):
-        found = normal(plain | {"rope_scaling": rope}, where="a/b")
-        assert found["original_max_position_embeddings"] == 131072
+        for given in (plain, LONG):  # LONG's switch is another, which one of the converters would go by
+            found = normal(given | {"rope_scaling": rope}, where="a/b")
+            assert found["original_max_position_embeddings"] == 131072
     assert normal(
         {"architectures": ["PhiForCausalLM"], "model_type": "phi", "max_position_embeddings": 2048}, where=""
     ) == {

@@ -185,6 +185,13 @@ def phi_4_as_llama() -> Config:
     return _as_llama(phi_4(), pad_token_id=100351, transformers_version="4.47.1", unsloth_fixed=True)
 
 
+def phi_3_5_mini_as_llama() -> Config:
+    """Return the config of fine-tunes of unsloth/Phi-3.5-mini-instruct: Llama's class, and LongRoPE left out."""
+    config = _as_llama(phi_3_5_mini() | {"num_key_value_heads": _HEADS, "rope_scaling": None}, unsloth_version="2024.9")
+    del config["sliding_window"], config["head_dim"]
+    return config
+
+
 def phi_3_mini_as_mistral() -> Config:
     """Return the config of unsloth/Phi-3-mini-4k-instruct: Mistral's class, and a sliding window longer by one."""
     return _as_mistral(phi_3_mini_4k(), transformers_version="4.39.3")

@@ -165,6 +165,13 @@ Phi-4's special tokens, a chat format without line breaks, and a token that ends
         generation_config=_phi_3([_END, _ASSISTANT, _TURN_END], version="4.41.0"),
         write_tokenizer=sample_tokenizer.write,
     ),
+    "phi-3.5-mini-as-llama": Sample(
+        title="Phi-3.5-mini-as-Llama",
+        features=_COPIED.format(original="Phi-3.5-mini", name="Llama") + ".\nLongRoPE is left out, as it is there.",
+        config=sample_config.phi_3_5_mini_as_llama(),
+        generation_config=_phi_3([_TURN_END, _ASSISTANT, _END], version="4.44.2"),
+        write_tokenizer=sample_tokenizer.write,
+    ),
     "phi-4-as-llama": Sample(
         title="Phi-4-as-Llama",
         features=_COPIED.format(original="Phi-4", name="Llama") + ".",
