@@ -119,6 +119,11 @@ class Release(Record):
         return self.own_weight_bytes + (self.base.weight_bytes if self.base else 0)
 
     @property
+    def read_bytes(self) -> int:
+        """Bytes of the weights that are read: all of them, but for a text part's rest of the model."""
+        return self.weight_bytes - (self.left_out.bytes if self.left_out else 0)
+
+    @property
     def all_bytes(self) -> int:
         """Bytes of all files, with those of an adapter's base."""
         return sum(f.size for f in self.files) + (self.base.all_bytes if self.base else 0)
@@ -135,7 +140,7 @@ class Release(Record):
         That of a copy has its own weights, and so has that of a text part, and of an adapter, which are merged.
         """
         if self.left_out:
-            return self.bytes_beside_weights + self.weight_bytes - self.left_out.bytes
+            return self.bytes_beside_weights + self.read_bytes
         copies = (1 if self.base else 0) + (1 if self.layout else 0)
         return (copies + 1) * self.bytes_beside_weights + copies * self.weight_bytes
 
@@ -145,8 +150,7 @@ class Release(Record):
         if self.base:
             return self.base.parameters
         declared = self.config.get("torch_dtype") or self.config.get("dtype")
-        read = self.weight_bytes - (self.left_out.bytes if self.left_out else 0)
-        return read // (4 if declared in ("float32", "torch.float32") else 2)
+        return self.read_bytes // (4 if declared in ("float32", "torch.float32") else 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ def guessed_shape(release: Release) -> Shape:
     single = (release.base or release).weight_bytes // max(parameters, 1) == 4
     return Shape(
         parameters={"F32" if single else "BF16": parameters},
-        bytes=release.weight_bytes,
+        bytes=release.read_bytes,
         largest=min(wide, parameters),
         layers=_number(config, "num_hidden_layers", _LARGEST_LAYERS),
         vocabulary=vocabulary,
