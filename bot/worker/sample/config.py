@@ -262,6 +262,8 @@ def phi_4_reasoning_vision() -> Config:
 def text_of(config: Config) -> Config:
     """Return the config of the Phi-3 in a model with pictures or speech."""
     found = {k: v for k, v in config.items() if k not in _OF_TOWERS}
+    if (rope := found["rope_scaling"]) is not None:
+        found["rope_scaling"] = rope | {"type": "longrope"}  # transformers knows it by no older name
     return found | {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}
 
 
