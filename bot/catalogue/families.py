@@ -26,6 +26,7 @@ _ROWS = (
     Family(name="phi-3-medium", title="Phi-3-medium", repos=("microsoft/Phi-3-medium-4k-instruct",)),
     Family(name="phi-3.5-mini", title="Phi-3.5-mini", repos=("microsoft/Phi-3.5-mini-instruct",)),
     Family(name="phi-3.5-moe", title="Phi-3.5-MoE", repos=("microsoft/Phi-3.5-MoE-instruct",)),
+    Family(name="phi-tiny-moe", title="Phi-tiny-MoE", repos=("microsoft/Phi-tiny-MoE-instruct",)),
     Family(name="phi-3-vision", title="Phi-3-vision", repos=("microsoft/Phi-3-vision-128k-instruct",), text_part=True),
     Family(name="phi-3.5-vision", title="Phi-3.5-vision", repos=("microsoft/Phi-3.5-vision-instruct",), text_part=True),
     Family(name="phi-4", title="Phi-4", repos=("microsoft/phi-4",)),

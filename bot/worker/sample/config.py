@@ -131,6 +131,29 @@ def phi_3_5_moe() -> Config:
     )
 
 
+def phi_tiny_moe() -> Config:
+    """Return the config of microsoft/Phi-tiny-MoE-instruct: half the heads, which are narrower together than a row."""
+    return _slim_moe("Phi-tiny-MoE", inner=64, num_attention_heads=_HEADS // 2)
+
+
+def _slim_moe(name: str, *, inner: int, **changes: Json) -> Config:
+    """Return a config of SlimMoE: experts of ``inner``, as 960 and 448 a multiple of 64, and of no higher power of 2.
+
+    Its class is a copy of the one that transformers has.
+    """
+    slim: Config = {
+        "_name_or_path": name,
+        "auto_map": _code("slimmoe", "PhiMoE"),
+        "head_dim": _HEAD,
+        "intermediate_size": inner,
+        "max_position_embeddings": WINDOWED_LONGEST,
+        "original_max_position_embeddings": WINDOWED_LONGEST,
+        "rope_scaling": None,
+        "sliding_window": WINDOW,
+    }
+    return _sorted(phi_3_5_moe() | slim | changes)
+
+
 def phi_3_vision() -> Config:
     """Return the config of microsoft/Phi-3-vision-128k-instruct, which transformers does not know."""
     return _phi_3_vision_like("Phi-3-vision-128k-instruct", sliding_window=131072)

@@ -122,6 +122,17 @@ a chat format, and a list of tokens that end an answer.""",
         generation_config=_phi_3([_END, _ASSISTANT, _TURN_END], version="4.43.3"),
         write_tokenizer=sample_tokenizer.write,
     ),
+    "phi-tiny-moe": Sample(
+        title="Phi-tiny-MoE",
+        features=f"""\
+It has what its large relative has: slim experts, of which two work on each token, heads that are narrower together than
+a row, biases in attention and head, a sliding window of {WINDOW} positions, a SentencePiece tokenizer with byte
+fallback, a chat format, and a list of tokens that end an answer.""",
+        config=sample_config.phi_tiny_moe(),
+        generation_config=_phi_3([_END, _ASSISTANT, _TURN_END], version="4.43.3"),
+        write_tokenizer=sample_tokenizer.write,
+        steps=40,
+    ),
     "phi-3-vision": Sample(
         title="Phi-3-vision",
         features=_LONGROPE.format(tokenizer=_PIECES) + _AROUND.format(towers="CLIP's, and a projection"),

@@ -111,6 +111,7 @@ HOOKS = Hooks(
         NO_STOP_TOKEN: lambda folder: replace_bytes(only(folder, "*.gguf"), b"<|end|>", b"<|End|>"),
         OTHER_PRE_TOKENIZER: lambda folder: replace_bytes(only(folder, "*.gguf"), b"dbrx", b"olmo"),
     },
+    refused=("phi-tiny-moe",),
     files={"{model}-{name}.gguf": "The weights of {name}."},
     published=("{model}-{name}.gguf",),
     versions={"llama-cpp-python": "0.3.36", "torch": "2.13.0", "transformers": "5.23.0"},

@@ -66,6 +66,7 @@ HOOKS = Hooks(
         _enlarge_a_scale, stop_ids=("config.json", "generation_config.json"), tokenizer="tokenizer.json"
     )
     | {SHIFTED_BLOCK: _shift_a_bias},
+    refused=("phi-tiny-moe",),
     files={"model.safetensors": "The weights of {name}.", "config.json": "{{}}"},
     published=(
         *("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"),

@@ -89,7 +89,7 @@ HOOKS = Hooks(
     faults=usual_faults(_enlarge_a_scale, stop_ids=("genai_config.json",), tokenizer="tokenizer.json")
     | {SHIFTED_BLOCK: _shift_a_block},
     seen_by={OTHER_PRE_TOKENIZER: "loading"},
-    refused=("phi-3.5-moe",),
+    refused=("phi-3.5-moe", "phi-tiny-moe"),
     files={"model.onnx": "A graph.", "model.onnx.data": "The weights of {name}.", "genai_config.json": "{{}}"},
     published=("genai_config.json", "model.onnx", "model.onnx.data", *TOKENIZER_FILES),
     versions={"onnx-ir": "1.1.0", "onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0"},

@@ -23,7 +23,7 @@ INT4, MIXED, FP16, FP32 = (
     catalogue.all_variants()[f"onnx/{n}"] for n in ("cpu-int4", "cpu-int4-mixed", "cuda-fp16", "cpu-fp32")
 )
 _ALWAYS = ("phi-3.5-mini",)  # two tables of rotations
-COVERED = families(always=_ALWAYS, covered=lambda name: name != "phi-3.5-moe")
+COVERED = families(always=_ALWAYS, covered=lambda name: not name.endswith("moe"))
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ INT4, CHANNELS, INT8, FP16, FP32 = (
     catalogue.all_variants()[f"openvino/{n}"] for n in ("int4", "int4-cw", "int8", "fp16", "fp32")
 )
 _ALWAYS = ("phi-3.5-mini",)  # two tables of rotations
-COVERED = families(always=_ALWAYS, covered=lambda name: name != "phi-3.5-moe")
+COVERED = families(always=_ALWAYS, covered=lambda name: not name.endswith("moe"))
 
 
 @pytest.fixture(scope="module")
