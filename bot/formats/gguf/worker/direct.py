@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from bot.formats.gguf.worker import calibrated, mix
@@ -90,13 +91,13 @@ def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMa
     own = own_type(weight_types(Path(task.source)))
     mapped = _mapped(task, report)
     solver = solver_with(task, map)  # a chunk of rows has a thread of its own anyway
-    quantize = quantizer(report.note) if any(type_of(t) not in STORED for t in task.targets) else by_ggml
-    given = Matrices(measured=matrices, solver=solver, mixer=mix.mixer_with(task, quantize, report))
+    kernels = cache(partial(quantizer, report.note))  # said of once, and only where something is quantized
+    given = Matrices(measured=matrices, solver=solver, mixer=mix.mixer_with(task, kernels, report))
     plans, refused = _plans(task, mapped, own, given)
     for target, reason in refused:
         report.failed(target.variant, reason)
     if plans:
-        _write(task, plans, mapped, report, quantize)
+        _write(task, plans, mapped, report, kernels() if any(p.quantized for p in plans) else by_ggml)
 
 
 def _mapped(task: BuildTask, report: Reporter) -> Mapped:

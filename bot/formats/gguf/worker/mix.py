@@ -73,7 +73,7 @@ class Mixer:
 
     sensitivities: Sensitivities
     moments: Moments
-    quantize: Quantize
+    kernels: Callable[[], Quantize]
     threads: int
     progress: Callable[[int, int], None]
     _table: dict[str, Tensor] | None = None
@@ -83,9 +83,9 @@ class Mixer:
         if self._table is None:
             importance = calibrated.importance(self.moments, base.origins).entries
             known = {name: matrix for name in base.tensors if (matrix := self._matrix(base, name))}
-            self._table = {}
+            self._table, quantize = {}, self.kernels()
             with ThreadPoolExecutor(self.threads) as pool:
-                tried = pool.map(lambda name: self._costs(known[name], importance.get(name)), known)
+                tried = pool.map(lambda name: self._costs(known[name], importance.get(name), quantize), known)
                 for done, (name, costs) in enumerate(zip(known, tried, strict=True), 1):
                     self.progress(done, len(known))
                     rows, columns = (int(n) for n in base.tensors[name].shape)
@@ -98,12 +98,12 @@ class Mixer:
         single = origin.copied and len(origin.parts) == 1 and len(base.tensors[name].shape) == _MATRIX
         return origin.parts[0] if single and origin.parts[0] in self.sensitivities else None
 
-    def _costs(self, matrix: str, importance: Array | None) -> dict[int, Array]:
+    def _costs(self, matrix: str, importance: Array | None, quantize: Quantize) -> dict[int, Array]:
         """Return what each type costs that a matrix may have."""
         rows = self.sensitivities.rows(matrix)
         kinds = [kind for kind, weights in sorted(_BLOCKS.items()) if rows.shape[1] % weights == 0]
         solve = _solver(matrix, rows, self.moments)
-        errors = [_rounded(kind, rows, self.quantize, importance, solve) for kind in kinds]
+        errors = [_rounded(kind, rows, quantize, importance, solve) for kind in kinds]
         left = _left(matrix, errors, self.moments)
         return {
             kind: self.sensitivities.cost(matrix, Errors(single=single, solved=solved, left=part))
@@ -111,7 +111,7 @@ class Mixer:
         }
 
 
-def mixer_with(task: BuildTask, quantize: Quantize, report: Reporter) -> Mixer | None:
+def mixer_with(task: BuildTask, kernels: Callable[[], Quantize], report: Reporter) -> Mixer | None:
     """Return what chooses types for a task; None for one without sensitivities."""
     if not task.sensitivities:
         return None
@@ -122,7 +122,7 @@ def mixer_with(task: BuildTask, quantize: Quantize, report: Reporter) -> Mixer |
     return Mixer(
         sensitivities=Sensitivities(Path(task.sensitivities)),
         moments=Moments(Path(task.moments)),
-        quantize=quantize,
+        kernels=kernels,
         threads=task.threads,
         progress=progress,
     )
