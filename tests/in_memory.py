@@ -22,6 +22,7 @@ def _use_memory() -> None:
     os.environ.setdefault(_DISK, os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - as above
     if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and _free() > _ROOM:
         os.environ["TMPDIR"] = str(_MEMORY)
+        tempfile.tempdir = None  # pytest has asked before
 
 
 def _free() -> int:
