@@ -75,7 +75,7 @@ def test_conversions_and_models_without_weights_are_of_no_new_class(world: World
 
 def test_once_it_can_be_built_it_is_read_without_a_new_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
-        older.setattr(releases, "NATIVE", {})
+        older.setattr(releases, "_READ", {})
         first, asked = look(world)
         memory = Memory().with_sources(remembered(first, Memory(), Config()))
         assert ([one.name for one in first.new_classes or ()], asked) == (["Phi3ForCausalLM"], [])
