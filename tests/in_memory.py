@@ -37,7 +37,7 @@ _use_memory()
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove what all processes shared: pytest keeps the folders of a run that failed."""
-    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined] # its only way
     if "PYTEST_XDIST_WORKER" not in os.environ and factory.getbasetemp().is_relative_to(_MEMORY):
         shutil.rmtree(factory.getbasetemp() / "shared", ignore_errors=True)
 

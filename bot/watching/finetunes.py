@@ -46,7 +46,7 @@ def choose(bases: Sequence[str], seen: Iterable[str], context: Context) -> Choic
         context.display.say(f"Looking for fine-tunes of {author} on {context.hub.endpoint}")
         found.take(context.hub.tunes_of_author(author))
     for tune in sorted(_most_downloaded(bases, context, found), key=lambda tune: -tune.downloads):
-        found.settle(tune, "is beyond watch.finetunes.limit")
+        found.settle(tune)
     return Choice(taken=tuple(found.taken), words=tuple(found.words))
 
 
@@ -90,7 +90,7 @@ class _Found:
         """Take the models of an author that fit, as far as the limit goes."""
         for tune in tunes:
             if tune.kind in _kinds(self.config.watch.finetunes) and self.fits(tune):
-                self.settle(tune, "is beyond watch.finetunes.limit")
+                self.settle(tune)
 
     def fits(self, tune: Tune) -> bool:
         """Say whether the policy takes such a model, whatever the numbers; it is told why not, once."""
@@ -103,7 +103,7 @@ class _Found:
             self.tell(repo_id, *word)
         return word is None
 
-    def settle(self, tune: Tune, beyond: str) -> None:
+    def settle(self, tune: Tune) -> None:
         """Take a model that fits, unless as many are taken already."""
         repo_id = tune.listed.repo_id
         if repo_id.casefold() in self.passed:
@@ -112,7 +112,7 @@ class _Found:
         of = f" of {tune.base}" if tune.base else ""
         what = f"{_CALLED[tune.kind]}{of}, downloads: {tune.downloads:,}, {tune.license}"
         if len(self.taken) >= self.config.watch.finetunes.limit:
-            self.tell(repo_id, "number", f"{beyond}: {what}")
+            self.tell(repo_id, "number", f"is beyond watch.finetunes.limit: {what}")
             return
         self.taken.append(tune.listed)
         self.tell(repo_id, "taken", what + ("; seen before" if repo_id in self.known else "; not seen before"))

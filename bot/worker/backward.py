@@ -71,7 +71,7 @@ def _windows(text: list[int], length: int) -> Array:
     return np.array([text[start : start + length] for start in starts])
 
 
-class _Product(torch.autograd.Function):  # type: ignore[misc]
+class _Product(torch.autograd.Function):  # type: ignore[misc] # torch is not installed where mypy runs
     """The product with a matrix, by numpy's BLAS as in original.py, which tells what went in and what comes back."""
 
     @staticmethod
@@ -192,15 +192,15 @@ class _Passes:
         drawn: Array = np.zeros(len(rows), dtype=int)
         total = np.full(len(rows), -np.inf)
         first = 0
-        for weight, bias in self._head.matrices():
-            logits = (rows @ weight.T if bias is None else rows @ weight.T + bias).astype(np.float64)
+        for part in self._head.parts(rows):
+            logits = part.astype(np.float64)
             total = np.logaddexp(total, np.logaddexp.reduce(logits, axis=1))
             logits += random.gumbel(size=logits.shape)
             found = logits.argmax(axis=1)
             noisy = logits[np.arange(len(rows)), found]
             drawn = np.where(noisy > best, first + found, drawn)
             best = np.maximum(best, noisy)
-            first += len(weight)
+            first += logits.shape[1]
         if not np.isfinite(total).all():
             raise NotFinite("the weights give logits that are not finite")
         return drawn, total

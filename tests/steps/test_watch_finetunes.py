@@ -46,7 +46,7 @@ class World:
         repo = self.running.hub.create_repo("model", owner, name, private=False, author=owner)
         commit_files(self.running.hub, repo, files | {"README.md": card.encode()}, "Release")
 
-    def tune(self, repo_id: str, *, license: str = "mit", downloads: int = 0, of: str = PHI, **files: Any) -> None:  # noqa: A002
+    def tune(self, repo_id: str, *, license: str = "mit", downloads: int = 0, of: str = PHI, **files: Any) -> None:  # noqa: A002 - the key of a card
         """Put a fine-tune on the Hub, which says of itself what most cards do: its base, and no relation."""
         content = models.files(tokenizer__json=repo_id.encode(), **files)
         self.put(repo_id, content, f"---\nbase_model: {of}\n{f'license: {license}' if license else ''}\n---\n")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bot import catalogue, source
+from bot import source
 from bot.progress import Silent
 from bot.source.folder import WRITTEN
 from bot.toolchains.install import ensure
 from tests.toolchain_fixtures import compute_reference
 from tests.worker.kinds import COPIES
-from tests.worker.running import build, distances, failures, measure, run_python
+from tests.worker.running import assert_built_as, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -72,10 +72,4 @@ def test_a_format_is_proven_against_the_copy_s_own_class(
 ) -> None:
     view = staged(kind_of_phi(kind)[0], tmp_path / "view")
     compute_reference(view / WRITTEN, tmp_path / "reference", tokenizer=view)
-    row = catalogue.all_variants()[variant]
-    toolchain = ensure(row.format, Silent())
-    built = build(toolchain, view, [row], tmp_path / "job", log=tmp_path / "log")
-    assert [n for n in built.notes if n.startswith("Stock path")] == []
-    measured = measure(toolchain, built.folders[variant], row, view, tmp_path / "reference", tmp_path / "log")
-    assert failures(measured) == {}
-    assert list(distances(measured).values())[-1].figures.mean_kl < 0.05  # past a switch, where all agree
+    assert_built_as(view, tmp_path / "reference", variant, tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bot import catalogue, source
+from bot import source
 from bot.progress import Silent
 from bot.source import read_header
 from bot.toolchains.install import ensure
@@ -15,7 +15,7 @@ from tests.source.models import framed, header
 from tests.source.test_joined import bytes_of
 from tests.source.text_parts import PHI4MM, TOWERS, stored_name
 from tests.toolchain_fixtures import compute_reference
-from tests.worker.running import build, distances, failures, measure, run_python
+from tests.worker.running import assert_built_as, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -112,10 +112,4 @@ def test_it_is_what_transformers_own_class_computes_of_a_text(view: Path) -> Non
 )
 def test_a_format_is_proven_against_it(view: Path, tmp_path: Path, variant: str) -> None:
     compute_reference(view, tmp_path / "reference")
-    row = catalogue.all_variants()[variant]
-    toolchain = ensure(row.format, Silent())
-    built = build(toolchain, view, [row], tmp_path / "job", log=tmp_path / "log")
-    assert [n for n in built.notes if n.startswith("Stock path")] == []
-    measured = measure(toolchain, built.folders[variant], row, view, tmp_path / "reference", tmp_path / "log")
-    assert failures(measured) == {}
-    assert list(distances(measured).values())[-1].figures.mean_kl < 0.05
+    assert_built_as(view, tmp_path / "reference", variant, tmp_path)
