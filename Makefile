@@ -3,7 +3,7 @@
 # make sweep    runs the rest: every fault in every format, every family, and more pull requests
 # make digests  runs the tools that builds are compared with, and keeps what they write in tests/worker/stock.json
 # make unit     runs the fast tests, without any toolchain or server
-# make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md
+# make families builds and verifies a small checkpoint of every family in every format, and writes docs/families.md (with FAMILY=phi-4 of that one: other rows stay)
 # make controls puts every fault into a file of every format, and writes docs/negative-controls.md
 # make bench    makes files of real sizes, by the tools and by phi-bot (hours; 70 GB), and writes benchmarks/real.md
 # make bench-kills  kills builds of a real size at random moments, and compares what they make (half an hour)
@@ -70,7 +70,7 @@ unit: $(STAMP)
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not toolchain and not browser and not process and not server and not large and not sweep"
 
 families: $(STAMP)
-	@$(BIN)/phi-bot families --work .families --markdown > .families.md
+	@$(BIN)/phi-bot families --work .families $(if $(FAMILY),--family $(FAMILY) --onto docs/families.md) --markdown > .families.md
 	@mv .families.md docs/families.md
 
 controls: $(STAMP)

@@ -9,7 +9,6 @@ from bot import catalogue
 from bot.catalogue.families import SAMPLES
 from bot.context import Context
 from bot.errors import SourceError
-from bot.pages import templates
 from bot.proving.prove import prove_all
 from bot.records.artifacts import Artifact, Failure, Record, Report, Variant
 from bot.records.evidence import Distance
@@ -115,16 +114,4 @@ def _verified(family: str, artifact: Artifact, parameters: int) -> FamilyResult:
             build_seconds=build.cost.seconds,
             verify_seconds=evidence.seconds,
         ),
-    )
-
-
-def render(cells: Sequence[FamilyResult]) -> str:
-    """Return the matrix as a page in Markdown: an overview, every figure, and the reasons of what is left out."""
-    template = templates.environment().get_template("families.md.j2")
-    return template.render(
-        titles={name: family.title for name, family in SAMPLES.items()},
-        rows=[[c for c in cells if c.family == name] for name in dict.fromkeys(c.family for c in cells)],
-        variants=list(dict.fromkeys(c.variant for c in cells)),
-        reasons=list(dict.fromkeys(c.reason for c in cells if c.reason)),
-        known=list(dict.fromkeys(k for c in cells if c.figures for k in c.figures.known_behaviours)),
     )

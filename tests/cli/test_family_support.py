@@ -9,13 +9,13 @@ import pytest
 
 from bot.building.sample import make_sample
 from bot.catalogue.families import FAMILIES
-from bot.cli.family_support import FamilyFigures, FamilyResult, first_defaults, matrix, render
+from bot.cli.family_support import first_defaults, matrix
 from bot.config import Config
 from bot.context import Context
 from bot.hub import client
 from bot.pages import markdown
 from bot.progress import Silent
-from bot.records.evidence import Distance, Figures
+from bot.records.evidence import Distance
 from bot.workspace import Workspace
 from tests import page_reader
 
@@ -98,22 +98,3 @@ def test_the_page_has_families_in_their_order_and_the_first_default_of_every_for
     assert set(documented()) <= set(titles)
     assert {len(row) for row in documented().values()} == {len(VARIANTS)}
     assert [v.name for v in VARIANTS] == ["gguf/q4_k_m", "onnx/cpu-int4", "openvino/int4", "mlx/4bit"]
-
-
-def test_a_reason_is_printed_once_and_escaped() -> None:
-    figures = Figures(mean_kl=0.01, p99_kl=0.1, max_kl=0.5, top1_agreement=0.9, perplexity_ratio=1.0)
-    distance = Distance(side="short", tokens=9, figures=figures, standard_errors=figures, by_kind={})
-    verified = FamilyFigures(
-        size=1, bits_per_weight=4.5, distances=(distance,), known_behaviours=(), build_seconds=1, verify_seconds=2
-    )
-    cells = [
-        FamilyResult(family="phi-2", format="gguf", variant="gguf/a", status="verified", reason="", figures=verified),
-        FamilyResult(family="phi-2", format="onnx", variant="onnx/b", status="refused", reason="no <b>", figures=None),
-        FamilyResult(family="phi-4", format="gguf", variant="gguf/a", status="refused", reason="no <b>", figures=None),
-        FamilyResult(family="phi-4", format="onnx", variant="onnx/b", status="failed", reason="broken", figures=None),
-    ]
-    page = render(cells)
-    overview, details = page_reader.tables(page)
-    assert overview == [["Phi-2", "0.0100", "refused (1)"], ["Phi-4", "refused (1)", "failed (2)"]]
-    assert len(details) == 1
-    assert page.count(markdown.escape("no <b>")) == 1
