@@ -84,11 +84,11 @@ class OwnWeightsCheck:
 
     def found(self, source: Tensors, *, threads: int) -> OwnWeights:
         """Return how far the runtime is from the weights. Raises OrderError where these do not make a model."""
+        if self._error is not None:  # first: an output matrix behind it was not taken any more
+            raise self._error
         if not self._output and self._embedding is not None:  # one matrix is both
             for _, first, values in pieces(self._embedding, source):
                 self._engine.take(f"{HEAD}.weight", first, values, self._embedding.rounding)
-        if self._error is not None:
-            raise self._error
         exact, *rounded = (arm.reshape(-1, arm.shape[-1]) for arm in self._engine.logits())
         following = [0] * len(exact)  # not asked for
         of_runtime, *of_rounding = (

@@ -39,12 +39,23 @@ SHAPES = {
     "mlp.gate_up_proj": (192, 64),
     "mlp.down_proj": (64, 96),
 }
+MIXTURE: Json = {
+    "model_type": "phimoe",
+    "num_local_experts": 3,
+    "router_jitter_noise": 0.01,
+}
+_EXPERT = {"w1": (40, 64), "w2": (64, 40), "w3": (40, 64)}  # no width that blocks of 32 divide
+MIXED = {
+    **{name: shape for name, shape in SHAPES.items() if not name.startswith("mlp.")},
+    "block_sparse_moe.gate": (3, 64),
+    **{f"block_sparse_moe.experts.{e}.{name}": shape for e in range(3) for name, shape in _EXPERT.items()},
+}
 TEXTS = [list(range(3, 67)), list(range(60, 124))]
 
 
-def weights(*, tied: bool) -> dict[str, Array]:
+def weights(*, tied: bool, layer: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, Array]:
     chance = np.random.default_rng(1)
-    shapes = {f"model.layers.{n}.{name}.weight": shape for n in range(2) for name, shape in SHAPES.items()}
+    shapes = {f"model.layers.{n}.{name}.weight": shape for n in range(2) for name, shape in layer.items()}
     shapes |= {"model.embed_tokens.weight": (128, 64), "model.norm.weight": (64,)}
     shapes |= {} if tied else {"lm_head.weight": (128, 64)}
     return {
@@ -80,9 +91,9 @@ class Verdict:
 def held(tmp_path: Path) -> Callable[..., Verdict]:
     """Hold logits against weights, which the runtime rounds or does not."""
 
-    def verdict(logits: Array, values: dict[str, Array], arithmetic: Arithmetic = EXACT) -> Verdict:
-        source = checkpoint(tmp_path, values)
-        check = OwnWeightsCheck(TextLogits(texts=TEXTS, logits=logits), CONFIG, of_config(CONFIG), arithmetic)
+    def verdict(logits: Array, values: dict[str, Array], arithmetic: Arithmetic = EXACT, **changed: Json) -> Verdict:
+        source, config = checkpoint(tmp_path, values), CONFIG | changed
+        check = OwnWeightsCheck(TextLogits(texts=TEXTS, logits=logits), config, of_config(config), arithmetic)
         check.take_all(stored(values, eight_bits(32) if arithmetic.products else None), source)
         found = check.found(source, threads=1)
         return Verdict(judged(found)[0], found)
@@ -130,6 +141,29 @@ def test_an_output_matrix_that_is_stored_beside_the_embedding_is_the_one_that_co
     check.take_all(stored(values), source)
     check.take_all([replace(ArtifactWeight.whole("model.embed_tokens.weight", other), output=True)], source)
     assert judged(check.found(source, threads=1))[0]
+
+
+@pytest.mark.parametrize("arithmetic", [EXACT, ROUNDING], ids=["float32", "8 bits"])
+def test_an_expert_that_no_token_is_sent_to_is_no_fault(held: Callable[..., Verdict], arithmetic: Arithmetic) -> None:
+    values = weights(tied=False, layer=MIXED)
+    for layer in range(2):
+        values[f"model.layers.{layer}.block_sparse_moe.gate.bias"] = np.array([0, 0, -1000], dtype=np.float32)
+    found = held(predicted(values, arithmetic, **MIXTURE), values, arithmetic, **MIXTURE)
+    assert found.passed
+    assert found.figures.mean_kl == pytest.approx(found.figures.rounding_kl, abs=1e-7)
+
+
+def test_what_goes_wrong_first_is_what_is_said(tmp_path: Path) -> None:
+    values = weights(tied=False)
+    source = checkpoint(tmp_path, values)
+    check = OwnWeightsCheck(TextLogits(texts=TEXTS, logits=predicted(values)), CONFIG, of_config(CONFIG), ROUNDING)
+
+    def failing(_: Array) -> Array:
+        raise ValueError("this kernel knows no such numbers")
+
+    check.take_all(stored(values, failing), source)
+    with pytest.raises(ValueError, match="this kernel knows no such numbers"):
+        check.found(source, threads=1)
 
 
 def test_weights_out_of_order_are_named_when_it_is_asked_for_the_verdict(tmp_path: Path) -> None:

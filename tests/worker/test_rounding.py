@@ -35,6 +35,12 @@ def test_eight_bits_are_within_half_a_step_of_each_block(block: int) -> None:
         assert (error[:, part] <= step / 2 * (1 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("shape", [(0, 96), (0, 40), (3, 0)])
+@pytest.mark.parametrize("block", [32, 256, 0])
+def test_nothing_stays_nothing(block: int, shape: tuple[int, int]) -> None:
+    assert eight_bits(block)(np.zeros(shape, dtype=np.float32)).shape == shape
+
+
 def test_zeros_and_a_shorter_last_block_are_rounded_too() -> None:
     assert not eight_bits(32)(np.zeros((2, 40), dtype=np.float32)).any()
     values: Any = np.ones((1, 40), dtype=np.float32)
