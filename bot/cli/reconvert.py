@@ -21,13 +21,14 @@ from bot.cli.options import (
     variants_option,
 )
 from bot.context import Context
-from bot.errors import ConfigError
+from bot.errors import AdapterError, ConfigError
 from bot.reconvert import cards
 from bot.reconvert.child import ChildError
 from bot.reconvert.compare import ComparisonRequest, compare_code, compare_models
 from bot.reconvert.describe import describe
 from bot.reconvert.records import Comparison
 from bot.reconvert.render import MARKER, render
+from bot.source.adapters import is_adapter
 from bot.workspace import write_json
 
 _FOLDER = click.Path(path_type=Path)
@@ -70,6 +71,12 @@ def compare_command(
     if canary:
         keep_from_cleaning(context)
     before, after = _model(base, model), _model(head, model)
+    if model and after is None and _is_adapter(head / model):
+        raise AdapterError(
+            f"{head / model} is an adapter, and models are compared whole",
+            hint="Merge it with peft (merge_and_unload(), then save_pretrained), and compare that. `phi-bot run` takes "
+            "the adapter itself.",
+        )
     if model and after is None:
         raise ConfigError(f"{head / model} holds no model", hint="Name the folder with its config.json.")
     if after is not None:
@@ -162,7 +169,12 @@ def _model(side: Path, model: str | None) -> Path | None:
     folder = (side / model if model else side).resolve()
     if not folder.is_relative_to(side.resolve()):
         raise ConfigError(f"{model} leads out of {side}", hint="Name a folder below both sides.")
-    return folder if (folder / "config.json").is_file() else None
+    return folder if (folder / "config.json").is_file() and not _is_adapter(folder) else None
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Say whether a folder holds an adapter by itself; some tools leave the config.json of its base beside it."""
+    return folder.is_dir() and is_adapter(path.name for path in folder.iterdir())
 
 
 def _namespace(context: Context) -> str:

@@ -8,13 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from bot.cli import cli
+from bot.errors import AdapterError
 from bot.github import client
 from bot.reconvert.records import Comparison
 from tests.github_server import GitHub, serve
 from tests.page_reader import ROOT
 from tests.reconvert.examples import FULL
 from tests.reconvert.trees import Q4_K_M, change, checkout
-from tests.source import models
+from tests.source import adapters, models
 
 
 @pytest.fixture
@@ -81,6 +82,32 @@ def test_an_equal_model_affects_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "head" / "model" / "README.md").write_text("# Another card\n")
     sides = ("--base", "base", "--head", "head", "--model", "model")
     assert "the model is the same" in run("compare", *sides, "--work", "work", "--quiet")
+
+
+@pytest.mark.parametrize("beside", [(), ("config.json",)], ids=["alone", "with its base's config"])
+def test_an_adapter_is_not_compared_and_why_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models.write(tmp_path / "base" / "model", models.files())
+    own = adapters.adapter_files() | {name: models.files()[name] for name in beside}
+    models.write(tmp_path / "head" / "model", own)
+    done = CliRunner().invoke(cli, ["compare", "--base", "base", "--head", "head", "--model", "model"])
+    assert isinstance(done.exception, AdapterError)
+    assert done.exception.message == "head/model is an adapter, and models are compared whole"
+    assert "merge_and_unload" in done.exception.hint
+
+
+def test_a_merged_model_where_the_base_has_an_adapter_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models.write(tmp_path / "base" / "model", adapters.adapter_files())
+    models.write(tmp_path / "head" / "model", models.files())
+    sides = ("--base", "base", "--head", "head", "--model", "model")
+    said = run("compare", *sides, "--work", "work", "--quiet", "--dry-run", "--json")
+    [changed] = Comparison.from_json(json.loads(said)).changes
+    assert (changed.what, changed.before) == ("model", "")
 
 
 def test_a_model_that_is_a_link_out_of_its_side_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,15 +28,16 @@ from tests.steps.test_promote import proven_again, rewrite
 from tests.steps.test_publish import no_plots as no_plots
 
 REPO = "me/Phi-9-mini-GGUF"
+LORA = "someone/Phi-9-tune"
 NAME, HEAD = "o/r#7", "a" * 40
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 class World:
-    """A published model, and a pull request that changes how it is built."""
+    """A published model, and a pull request that changes how it is built. The model may be ``adapted``."""
 
-    def __init__(self, hub: RunningHub, tmp_path: Path) -> None:
+    def __init__(self, hub: RunningHub, tmp_path: Path, *, adapted: bool = False) -> None:
         self.folder = tmp_path / "artifacts"
         self.client = client.connect(hub.url, hub.token)
         self.config = Config(
@@ -45,6 +46,8 @@ class World:
             publish=PublishTable(namespace="me"),
         )
         self.release = proven.release(hub)
+        if adapted:
+            self.release = proven.adapter(hub, LORA)
         report = publish([self.build("gguf/q8_0")], self.context())
         assert report.failures == ()
 
@@ -54,8 +57,8 @@ class World:
     def build(self, name: str = "gguf/q4_k_m") -> Artifact:
         return proven.artifact(self.folder, self.release, name)
 
-    def propose(self, *artifacts: Artifact, head: str = HEAD, models: tuple[str, ...] = (proven.MODEL,)) -> Report:
-        approval = Approval(head=head, models=models, by="maintainer")
+    def propose(self, *artifacts: Artifact, head: str = HEAD, models: tuple[str, ...] = ()) -> Report:
+        approval = Approval(head=head, models=models or (self.release.repo_id,), by="maintainer")
         return propose(artifacts, self.context(), pull=NAME, approval=approval)
 
     def conclude(self, *, merged: bool, head: str = HEAD) -> Report:
@@ -68,7 +71,7 @@ class World:
             labels=(),
             merge_commit="c" * 40 if merged else None,
         )
-        return conclude(pull, NAME, (proven.MODEL,), self.context())
+        return conclude(pull, NAME, (self.release.repo_id,), self.context())
 
 
 @pytest.fixture
@@ -112,6 +115,40 @@ def test_merging_here_merges_there(world: World, api: HfApi) -> None:
     assert found is not None
     assert [b.build.variant.name for b in found[0].builds] == ["gguf/q4_k_m", "gguf/q8_0"]
     assert world.conclude(merged=True) == Report()
+
+
+def test_an_adapter_is_proposed_and_merged_with_the_commits_of_both(
+    hub: RunningHub, tmp_path: Path, api: HfApi
+) -> None:
+    world = World(hub, tmp_path, adapted=True)
+    base = world.release.base
+    assert base is not None
+    (proposal,) = world.propose(world.build()).proposals
+    assert proposal.repo_id == "me/Phi-9-tune-GGUF"
+    (built,) = proposal.builds
+    assert built.build.base is not None
+    assert (built.build.source.commit, built.build.base.commit) == (world.release.commit, base.commit)
+    card = Path(api.hf_hub_download(proposal.repo_id, "README.md", revision=f"refs/pr/{proposal.number}"))
+    assert f"{proven.MODEL}/tree/{base.commit}" in card.read_text(encoding="utf-8")
+    assert world.conclude(merged=True).failures == ()
+    found = world.client.record(proposal.repo_id)
+    assert found is not None
+    assert [b.build.variant.name for b in found[0].builds] == ["gguf/q4_k_m", "gguf/q8_0"]
+
+
+def test_an_adapter_whose_base_has_changed_since_is_not_merged(hub: RunningHub, tmp_path: Path, api: HfApi) -> None:
+    world = World(hub, tmp_path, adapted=True)
+    (proposal,) = world.propose(world.build()).proposals
+    api.upload_file(repo_id=proven.MODEL, path_in_repo="generation_config.json", path_or_fileobj=b'{"max_length": 9}')
+    (failed,) = world.conclude(merged=True).failures
+    assert "was made from other content" in failed.message
+    assert api.get_discussion_details(proposal.repo_id, proposal.number).status == "closed"
+
+
+def test_the_base_of_an_adapter_is_not_what_was_asked_for(hub: RunningHub, tmp_path: Path) -> None:
+    world = World(hub, tmp_path, adapted=True)
+    (failed,) = world.propose(world.build(), models=(proven.MODEL,)).failures
+    assert failed.message == f"{LORA} is not the model that maintainer asked for"
 
 
 def test_closing_here_closes_there(world: World, api: HfApi) -> None:

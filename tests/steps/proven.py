@@ -22,7 +22,7 @@ from bot.source.prompt import Prompt
 from bot.workspace import write_json
 from tests.formats.hooks import hooks
 from tests.pages.cards.examples import GGUF, cost, distance
-from tests.source import models
+from tests.source import adapters, models
 
 MODEL = "microsoft/Phi-9-mini"
 IMATRIX = Imatrix(text=recipes.TEXT, text_sha256=recipes.text_digest(), sha256="b" * 64, chunks=25, tokens=12800)
@@ -40,6 +40,17 @@ def put(hub: RunningHub, repo_id: str, **changes: bytes | None) -> str:
     for name, content in models.files(**changes).items():
         api.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=content)
     return repo_id
+
+
+def adapter(hub: RunningHub, repo_id: str, *, base: str = MODEL) -> Release:
+    """Put an adapter of a small model that is there on the Hub, and return it as a release."""
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    api.create_repo(repo_id)
+    changed = {"base_model.model.model.norm.weight": adapters.numbers(1, 4)}
+    files = adapters.adapter_files(changed, target_modules=[], base_model_name_or_path=base)
+    for name, content in files.items():
+        api.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=content)
+    return client.connect(hub.url, hub.token).release(repo_id)
 
 
 def artifact(folder: Path, of: Release, name: str = "gguf/q4_k_m", *, kl: float = 0.001) -> Artifact:

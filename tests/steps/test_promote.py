@@ -33,7 +33,7 @@ from bot.steps.publish import publish
 from bot.steps.stage import stage
 from bot.workspace import Workspace, read_artifact, write_json
 from tests.contexts import context_of
-from tests.source import adapters, models
+from tests.source import models
 from tests.steps import proven
 from tests.steps.test_publish import no_plots as no_plots
 
@@ -403,12 +403,7 @@ LORA = "someone/Phi-9-mini"
 @pytest.fixture
 def adapted(world: World) -> World:
     """The world where what is built is an adapter of the model."""
-    world.client.api.create_repo(LORA)
-    files = adapters.adapter_files({"base_model.model.model.norm.weight": adapters.numbers(1, 4)}, target_modules=[])
-    files["adapter_config.json"] = files["adapter_config.json"].replace(adapters.BASE.encode(), proven.MODEL.encode())
-    for name, content in files.items():
-        world.client.api.upload_file(repo_id=LORA, path_in_repo=name, path_or_fileobj=content)
-    world.release = world.client.release(LORA)
+    world.release = proven.adapter(world.hub, LORA)
     return world
 
 
