@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bot.localhub import (
+    api_collections,
     api_commit,
     api_discussions,
     api_files,
@@ -27,6 +28,7 @@ _LFS = ".git/info/lfs"
 _JOB = "/api/jobs/{namespace}/{job_id}"
 _SCHEDULE = "/api/scheduled-jobs/{namespace}/{schedule_id}"
 _WEBHOOKS = "/api/settings/webhooks"
+_COLLECTION = "/api/collections/{namespace}/{slug}"
 _LONGEST = 500  # characters of a message in a header; the body has all of it
 
 
@@ -78,6 +80,14 @@ _ROUTES: tuple[Route, ...] = (
     _one("DELETE", f"{_WEBHOOKS}/{{webhook_id}}", api_webhooks.delete),
     _one("POST", f"{_WEBHOOKS}/{{webhook_id}}/enable", api_webhooks.enable),
     _one("POST", f"{_WEBHOOKS}/{{webhook_id}}/disable", api_webhooks.disable),
+    _one("GET", "/api/collections", api_collections.list_collections),
+    _one("POST", "/api/collections", api_collections.create),
+    _one("GET", _COLLECTION, api_collections.show),
+    _one("PATCH", _COLLECTION, api_collections.update),
+    _one("DELETE", _COLLECTION, api_collections.delete),
+    _one("POST", f"{_COLLECTION}/items", api_collections.add_item),
+    _one("PATCH", f"{_COLLECTION}/items/{{item_id}}", api_collections.update_item),
+    _one("DELETE", f"{_COLLECTION}/items/{{item_id}}", api_collections.delete_item),
     _one("GET", "/api/{types}", api_repos.list_repos),
     _one("GET", _REPO, api_repos.repo_info),
     _one("GET", f"{_REPO}/revision/{{revision}}", api_repos.repo_info),

@@ -14,6 +14,7 @@ from typing import Self
 from bot.errors import LocalHubError
 from bot.localhub import names
 from bot.localhub.blobs import Blobs
+from bot.localhub.collections import Collections
 from bot.localhub.downloads import Downloads
 from bot.localhub.durable import Scratch, locked, read_json, sync_folder
 from bot.localhub.former import FormerNames
@@ -63,6 +64,9 @@ class LocalHub:
             more={digest_of(token): grant for token, grant in (tokens or {}).items()},
         )
         self.former = FormerNames(folder=self.folder / "former", scratch=self.scratch)
+        self.collections = Collections(
+            folder=self.folder / "collections", lock_file=self._lock_file("collections"), scratch=self.scratch
+        )
         self._minds_case = not (self.folder / "HUB.JSON").exists()
         self.downloads = Downloads()
         self.index = Index(self.folder / "repos", self._repo)
