@@ -229,7 +229,7 @@ class DiskFullError(PhiBotError):
 
 
 class NotReadyError(PhiBotError):
-    """Something that the bot needs is missing on this machine (`phi-bot doctor`)."""
+    """Something that the bot needs is missing on this machine, or a call to a live service fails (`phi-bot doctor`)."""
 
     exit_code = 46
 

@@ -34,7 +34,7 @@ FLOORS = (
     "proving",
     "localhub github",
     "publishing",
-    "hf_jobs",
+    "hf_jobs live",
     "steps",
     "reconvert",
     "cli",

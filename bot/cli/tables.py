@@ -12,6 +12,7 @@ from rich.text import Text
 from bot.building.cleaning import Cleaned
 from bot.cli.diagnose import Finding
 from bot.cli.family_support import FamilyResult
+from bot.live.trials import Tried
 from bot.pages.new_classes import tools_to_move
 from bot.printable import duration, printable, size
 from bot.records.artifacts import Artifact, Failure, Proposal, Report, Staged, Variant
@@ -255,3 +256,15 @@ def findings(found: Sequence[Finding]) -> None:
     for f in found:
         if f.status != "ok" and f.what_to_do:
             _print(f"{f.name}: {f.what_to_do}")
+
+
+def tried(rows: Sequence[Tried]) -> None:
+    """Print which calls were tried on the live services, what each showed, and what to do about those that failed."""
+    cells = [
+        (row.status, row.call, row.expected, f"{row.seconds:.2f}" if row.status != "not tried" else "", row.seen)
+        for row in rows
+    ]
+    _print(_table(("", "call", "expected", ">seconds", "seen"), cells))
+    for row in rows:
+        if row.what_to_do:
+            _print(f"{row.call}: {row.what_to_do}")

@@ -158,13 +158,28 @@ def sample_command(folder: Path, family: str, shards: int, keys: str, quiet: boo
 
 
 @click.command("doctor")
+@click.option("--live", is_flag=True, help="Try every call to the Hub and to GitHub, in private repos that it removes.")
+@click.option(
+    "--github",
+    "repository",
+    envvar="GITHUB_REPOSITORY",
+    default="",
+    metavar="OWNER/NAME",
+    help="With --live: the repository on GitHub to look at. Default: GITHUB_REPOSITORY.",
+)
+@click.option("--only", multiple=True, metavar="CALL", help="With --live: try this call, and those that it needs.")
 @common
-def doctor_command(options: Options) -> int:
+def doctor_command(live: bool, repository: str, only: tuple[str, ...], options: Options) -> int:
     """Report what works on this machine, what is missing, and what to do about it.
 
     \b
     Example: phi-bot doctor
+    Example: phi-bot doctor --live --namespace your-name
     """
+    if live:
+        from bot.cli.live import examine
+
+        return examine(options, repository, only)
     context = options.context()
     found = diagnose.diagnose(context.config.build.work, context.hub.check)
     if options.json:

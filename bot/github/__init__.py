@@ -1,5 +1,6 @@
 """GitHub, through PyGithub: no other room of the bot imports it."""
 
+from bot.github import reading
 from bot.github.answers import COMMIT, REPOSITORY
 from bot.github.client import Repository, open_repository
 from bot.github.comments import put_comment, read_comment
@@ -34,5 +35,6 @@ __all__ = [
     "put_comment",
     "read_comment",
     "read_pull",
+    "reading",
     "remove_label",
 ]

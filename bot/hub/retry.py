@@ -8,7 +8,8 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -30,6 +31,7 @@ _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
 
 _SAID_AGAIN = 10.0  # seconds: several threads wait for the same Hub
 
+_hurried = False  # whether nobody is waited for who is away
 _listeners: list[Callable[[str], None]] = []
 _there: set[str] = set()  # the Hubs that have answered, by their origins
 _said: dict[str, float] = {}  # when it was last said of one that it is away, on the monotonic clock
@@ -83,8 +85,19 @@ def note_answer(origin: str) -> None:
 
 
 def has_answered(origin: str) -> bool:
-    """Say whether a Hub has answered in this process, and was not given up since."""
-    return origin in _there
+    """Say whether a Hub has answered in this process, was not given up since, and may be waited for."""
+    return origin in _there and not _hurried
+
+
+@contextmanager
+def in_a_hurry() -> Iterator[None]:
+    """Wait for no Hub that is away until the block ends: who asks wants to know what answers now."""
+    global _hurried  # noqa: PLW0603 - a setting of the process, as what is known of its Hubs
+    _hurried = True
+    try:
+        yield
+    finally:
+        _hurried = False
 
 
 def give_up(origin: str) -> None:

@@ -18,11 +18,11 @@ _DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f](?=(?:[0-9a-f]{39}|[0-9a-f]{63})(?!
 class Fault:
     """What happens to a request whose method and path match: ``times`` it, then no more; never to the first ``after``.
 
-    ``refuse`` ends all connections and takes no more of them, until ``Proxy.listen``; ``lose`` passes the request on
-    and drops the answer; ``cut`` hangs up after so many bytes of the body; ``half`` does so in its middle; ``stall``
-    sends that many and then nothing more; ``alter`` flips the first bit of a file, on its way up or down, and in any
-    other answer the first digit of each hash; ``twice`` sends the answer twice; ``status`` answers in the Hub's place;
-    ``body`` takes the place of the Hub's body.
+    The method "" is any. ``refuse`` ends all connections and takes no more of them, until ``Proxy.listen``; ``lose``
+    passes the request on and drops the answer; ``cut`` hangs up after so many bytes of the body; ``half`` does so in
+    its middle; ``stall`` sends that many and then nothing more; ``alter`` flips the first bit of a file, on its way up
+    or down, and in any other answer the first digit of each hash; ``twice`` sends the answer twice; ``status`` answers
+    in the Hub's place; ``body`` takes the place of the Hub's body.
     """
 
     method: str
@@ -66,7 +66,7 @@ class Proxy:
         """Return what is to happen to a request, and count it."""
         with self._lock:
             for fault in self.faults:
-                if fault.times and fault.method == method and re.search(fault.path, path):
+                if fault.times and fault.method in ("", method) and re.search(fault.path, path):
                     if fault.after:
                         fault.after -= 1
                         continue
