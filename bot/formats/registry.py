@@ -12,6 +12,7 @@ from typing import Protocol, cast
 from bot import format_folders
 from bot.formats.importance import Importance
 from bot.formats.needs import Needs
+from bot.formats.reading import Reading
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
@@ -30,6 +31,8 @@ class Format(Protocol):
     importance: Importance | None  #: how it measures importance matrices; None where it quantizes by none
     calibrated: tuple[str, ...]  #: what its worker rounds by second moments if asked to: precisions, or names of rows
     mixed: tuple[str, ...]  #: the rows of these that are mixes of types, which its worker can choose by what they cost
+
+    reading: Reading  #: what its runtime holds in memory of a file and of a text, for plans
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why the toolchain cannot build this, or return None if it can.

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 
 from bot import catalogue
 from bot.formats import recipes
+from bot.formats.registry import all_formats
 from bot.machines.estimate_models import expected, fixed
-from bot.records.artifacts import Variant
+from bot.records.artifacts import Json, Variant
 from bot.records.plans import Estimate
 from bot.source.shape import Shape
 
 
-def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
+def estimate(shape: Shape, variants: Sequence[Variant], config: dict[str, Json] | None = None) -> Estimate:
     """Return what building and verifying variants of one format takes, one after the other.
+
+    ``config`` is the model's config.json, which tells what the longest text takes; without it, texts count nothing.
 
     Outputs and times pile up; scratch and memory are used by one at a time. The reference, with
     which they are compared, is computed once. So is an importance matrix: by running a model of 8 bits, which is gone
@@ -28,8 +31,7 @@ def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
     memories = [expected("reference", shape, None, "memory")]
     # A matrix takes some 10,000 tokens: as many as verifying a model with LongRoPE reads, more than any other one.
     for variant in (*variants, *tried, *passing):
-        runtime = fixed("verify", variant, "memory")
-        memories.append(expected("build", shape, variant, "output") + runtime)  # a runtime holds all of a file
+        memories.append(fixed("verify", variant, "memory") + _reading(shape, variant, config or {}))
         disks.append(expected("build", shape, variant, "disk"))
         for what in ("build", "verify"):
             memories.append(expected(what, shape, variant, "memory"))
@@ -41,6 +43,13 @@ def estimate(shape: Shape, variants: Sequence[Variant]) -> Estimate:
         memory=round(max(memories)),
         cpu_seconds=round(sum(seconds), 1),
     )
+
+
+def _reading(shape: Shape, variant: Variant, config: dict[str, Json]) -> float:
+    """Return the bytes that a runtime takes for the file and the longest text; of an unknown format, the most."""
+    known, size = all_formats(), expected("build", shape, variant, "output")
+    formats = [known[variant.format]] if variant.format in known else known.values()
+    return max(form.reading.memory(config, size) for form in formats)
 
 
 def _outputs(shape: Shape, variants: Sequence[Variant]) -> float:

@@ -152,7 +152,7 @@ def _placed(job: Job, shape: Shape, runners: Sequence[Runner]) -> Job | None:
 
     Its source is kept where there is room for it, and streams where there is not.
     """
-    job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants]))
+    job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants], job.release.config))
     kept, streamed = demand(job), demand(replace(job, source="streamed"))
     able = [(_rank(kept, r), r, kept) for r in runners if fits(kept, r)]
     if _can_stream(job):
@@ -182,7 +182,7 @@ def _rank(wanted: Demand, runner: Runner) -> tuple[float, int, float, str]:
 
 
 def _nowhere(job: Job, shape: Shape, runners: Sequence[Runner]) -> Iterator[Failure]:
-    job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants]))
+    job = replace(job, estimate=estimate(shape, [v.variant for v in job.variants], job.release.config))
     wanted = demand(job)
     able = [r for r in runners if _is_of_its_kind(wanted, r)]
     would_do = sorted((_rank(wanted, r), r.name) for r in built_in() if fits(wanted, r))

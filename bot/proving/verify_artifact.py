@@ -18,10 +18,12 @@ from bot.proving.weights_pass import Found, compare_weights, run_verify
 from bot.records.artifacts import Artifact, FileEntry, Json, Release
 from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Check, Evidence, judge
 from bot.records.tasks import VerifyTask
-from bot.system import disk
+from bot.system import disk, machine
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from bot.workspace import hash_files, read_release, solved_file, write_json
+
+_OF_MACHINE = 0.9  # of all memory, for a runtime: as a plan counts on
 
 
 class Verifying:
@@ -164,6 +166,7 @@ def compare(
             part="all" if weights is None else "all but weights",
             deep=deep,
             solved=solved_file(artifact),
+            memory=round(_OF_MACHINE * machine.memory()),
         )
         altered = _altered(hash_files(files, task), artifact.build.files)
         measured = _failed("integrity", altered) if altered else _run(given, toolchain, request, log, task)

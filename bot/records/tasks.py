@@ -52,7 +52,8 @@ class VerifyTask(Record):
     of text (see texts/__init__.py) that the runtime is known to read or write differently. ``streamed`` is as in
     BuildTask. ``part`` says whether all is measured, the ``weights`` alone, or all but these. A ``deep`` reading of the
     reference's windows stands for all files of a format (see worker/window_reading.py). ``solved`` is the file that a
-    calibrated build left of its solve (see worker/calibrated.py), or "".
+    calibrated build left of its solve (see worker/calibrated.py), or "". ``memory`` are the bytes that the runtime may
+    take, None for as many as it takes.
     """
 
     artifact: str
@@ -65,6 +66,7 @@ class VerifyTask(Record):
     part: Literal["all", "weights", "all but weights"] = "all"
     deep: bool = True
     solved: str = ""
+    memory: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,5 +208,5 @@ def _job(release: Release, form: Format, todo: Sequence[PlannedVariant]) -> Job:
         format=form.name,
         variants=tuple(todo),
         toolchain_digest=toolchains.lock_digest(form.name),
-        estimate=estimate(guessed_shape(release), [p.variant for p in todo]),
+        estimate=estimate(guessed_shape(release), [p.variant for p in todo], release.config),
     )

@@ -22,7 +22,7 @@ from bot.worker.harness import Reporter, SourceProblem, error_line, peak_memory
 from bot.worker.order import model_order
 from bot.worker.own_weights import OwnWeightsCheck, TextLogits
 from bot.worker.rounding import Arithmetic
-from bot.worker.runtime import Runtime
+from bot.worker.runtime import Runtime, remarks
 from bot.worker.tensors import Tensors
 from bot.worker.window_reading import WindowReading
 
@@ -146,7 +146,8 @@ class _Verification:
             reading = WindowReading(runtime, self._task, reference, self._feed, self._report)
             asked.append(own_weights.ask(runtime, reference, self._config))  # while it is loaded as it is recommended
             positions.extend(reading.positions())
-            return True, f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
+            read = f"{sum(len(p.at) for p in positions)} positions in {len(positions)} windows"
+            return True, "; ".join([read, *remarks(runtime)])
 
         self._checks.run("tokenizer", lambda: parity.tokenizer(runtime, reference, known))
         self._checks.run("chat template", lambda: parity.chats(runtime, reference["chats"], known))

@@ -64,3 +64,15 @@ def expect(runtime: Runtime, texts: Sequence[Sequence[int]]) -> None:
     """Say what a runtime is asked for next, if that is of use to it."""
     if isinstance(runtime, ReadsTogether):
         runtime.expect(texts)
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A runtime that did some of what it was asked otherwise than people run it."""
+
+    remarks: Sequence[str]  #: what a reader of the evidence is told of it, in half a sentence each
+
+
+def remarks(runtime: Runtime) -> Sequence[str]:
+    """Return what is to be said of what a runtime was asked so far."""
+    return runtime.remarks if isinstance(runtime, Remarking) else ()

@@ -50,6 +50,28 @@ def test_macs_are_for_mlx_and_linux_where_there_is_none() -> None:
     assert where(placed([mlx], without)) == {"mlx/4bit": "hf-jobs/cpu-basic"}
 
 
+LONGROPE = {
+    "max_position_embeddings": 131072,
+    "original_max_position_embeddings": 4096,
+    "rope_scaling": {"type": "longrope", "long_factor": [1.0] * 48, "short_factor": [1.0] * 48},
+    "num_attention_heads": 32,
+}
+
+
+def test_a_cache_for_the_longest_text_of_verifying_is_counted() -> None:
+    """Phi-3.5-mini's: 7 GB hold the default set with it, each file by itself, and 5.5 only what computes in steps."""
+    model = replace(release(MINI), config=release(MINI).config | LONGROPE)
+    rows = ("gguf/q4_k_m", "gguf/q8_0", "onnx/cpu-int4", "openvino/int4", "mlx/4bit")
+
+    def placed_with(memory: float) -> set[str]:
+        small, large = runner("own/small", memory=memory), runner("own/large", memory=16, price=1)
+        found = where(placed([job(model, name) for name in rows], [small, large]))
+        return {name for name in rows if found[name] == "own/small"}
+
+    assert placed_with(7) == set(rows)
+    assert placed_with(5.5) == {"gguf/q4_k_m", "mlx/4bit"}
+
+
 def test_openvino_goes_to_the_processors_that_it_was_proven_on() -> None:
     arm, x86 = runner("own/arm", architecture="arm64"), runner("own/x86", price=1)
     assert where(placed([job(release(TINY), "openvino/int4")], [arm, x86])) == {"openvino/int4": "own/x86"}

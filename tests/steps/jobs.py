@@ -48,7 +48,7 @@ def job(of: Release, *names: str, reason: Literal["new", "changed", "outdated"] 
             PlannedVariant(variant=v, build_key="0" * 64, repo_id="me/x", path_in_repo="", reason=reason) for v in rows
         ),
         toolchain_digest="0" * 64,
-        estimate=estimate(shape(of.parameters), rows),
+        estimate=estimate(shape(of.parameters), rows, of.config),
     )
 
 

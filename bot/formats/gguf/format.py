@@ -3,6 +3,7 @@
 from bot.formats import phi
 from bot.formats.importance import Importance
 from bot.formats.needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
+from bot.formats.reading import Reading
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour, Side
 
@@ -39,6 +40,7 @@ class Gguf:
     )
     calibrated = ("int2", "int3", "int4", "int5", "int6")
     mixed = ("gguf/q3_k_m", "gguf/q4_k_m", "gguf/q5_k_m")  # the mixes that people take; S and L stay what they say
+    reading = Reading(held=1.0, cached=2, states=0)  # repacked matrices are not read again as they are in the file
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why llama.cpp cannot build this, or return None if it can."""

@@ -2,6 +2,7 @@
 
 from bot.formats import phi
 from bot.formats.needs import LINUX, LINUX_ARM, MACOS, Needs, needs
+from bot.formats.reading import Reading
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
@@ -28,6 +29,7 @@ class Mlx:
     importance = None
     calibrated = ("int4",)
     mixed = ()
+    reading = Reading(held=1.0, cached=2, states=11)  # texts are read in steps
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:  # noqa: ARG002
         """Say in one line why mlx-lm cannot build this, or return None if it can."""

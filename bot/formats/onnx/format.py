@@ -2,6 +2,7 @@
 
 from bot.formats import phi
 from bot.formats.needs import LINUX, LINUX_ARM, MACOS, WINDOWS, Needs, needs
+from bot.formats.reading import Reading
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
@@ -26,6 +27,7 @@ class Onnx:
     importance = None
     calibrated = ("int4",)
     mixed = ()
+    reading = Reading(held=1.2, cached=0, states=28)  # kernels for 4 bits keep scales twice, and a sum of each block
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why onnxruntime-genai's builder cannot build this, or return None if it can."""

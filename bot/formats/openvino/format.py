@@ -2,6 +2,7 @@
 
 from bot.formats import phi
 from bot.formats.needs import LINUX, WINDOWS, Needs, needs
+from bot.formats.reading import Reading
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
@@ -36,6 +37,7 @@ class OpenVino:
     importance = None
     calibrated = ("openvino/int4",)  # one scale of a whole row is not known to the solver
     mixed = ()
+    reading = Reading(held=1.0, cached=2, states=26)  # repacked as a whole
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why optimum-intel cannot export this, or nncf not compress it, or return None if they can."""

@@ -1,6 +1,7 @@
 """Toy: the weights in half precision, for transformers."""
 
 from bot.formats.needs import LINUX, LINUX_ARM, MACOS, Needs, needs
+from bot.formats.reading import Reading
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import KnownBehaviour
 
@@ -17,6 +18,7 @@ class Toy:
     importance = None
     calibrated = ()
     mixed = ()
+    reading = Reading(held=1.0, cached=2, states=0)
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why this cannot be built."""

@@ -9,8 +9,8 @@ from bot.worker.json_files import json_object
 
 MODEL = "model.onnx"  #: the graph; its tensors are in the file beside it
 DATA = "model.onnx.data"
-_CONFIG = "genai_config.json"
-_NEEDED = (_CONFIG, MODEL, DATA, "tokenizer.json", "tokenizer_config.json")
+CONFIG = "genai_config.json"  #: how onnxruntime-genai is to run the graph
+_NEEDED = (CONFIG, MODEL, DATA, "tokenizer.json", "tokenizer_config.json")
 _ALLOWED = ("chat_template.jinja",)
 
 
@@ -28,11 +28,11 @@ def inspect(task: VerifyTask) -> str:
     for name, path in sorted(present.items()):
         if name not in (*_NEEDED, *_ALLOWED) or path.is_symlink() or not path.is_file():
             raise ValueError(f"{name} is not a file of an ONNX model")
-    config = json_object(folder / _CONFIG)
+    config = json_object(folder / CONFIG)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         json_object(folder / name)
     if _model_named(config) != MODEL:
-        raise ValueError(f"{_CONFIG} does not name {MODEL}")
+        raise ValueError(f"{CONFIG} does not name {MODEL}")
     model = read_graph(folder)
     count = _check_tensors(model, (folder / DATA).stat().st_size)
     return f"an ONNX graph of {model.graph.num_nodes()} nodes with {count} tensors, and its tokenizer"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bot import devices
+from bot.formats.onnx.worker import at_once
 from bot.formats.onnx.worker.files import MODEL
 from bot.formats.onnx.worker.last_logits import ROWS, with_rows
 from bot.records.artifacts import Json, Variant
@@ -35,18 +36,21 @@ class Runtime:
     """A folder in onnxruntime-genai, on the device that it was built for.
 
     Generation runs the files as they are. For logits, their graph is loaded once more with an output added (see
-    rows.py); only one of the two is held at a time. ``switch`` is the number of positions past which the model takes
-    its long rotary factors, or None.
+    last_logits.py); only one of the two is held at a time. ``switch`` is the number of positions past which the model
+    takes its long rotary factors, or None; ``memory`` the bytes that all of this may take, or None. ``remarks`` say of
+    which texts the logits are onnxruntime's alone, for want of memory (see at_once.py).
     """
 
     name = f"onnxruntime-genai {importlib.metadata.version('onnxruntime-genai')}"
     other_settings: Mapping[str, Logits] = {}
 
-    def __init__(self, folder: Path, threads: int, switch: int | None) -> None:
+    def __init__(self, folder: Path, threads: int, switch: int | None, memory: int | None = None) -> None:
         import onnxruntime_genai as og
 
         og.disable_telemetry_events()
         self._og, self._switch, self._folder, self._threads = og, switch, folder, threads
+        self._memory = memory if at_once.on_cpu(folder) else None
+        self.remarks: list[str] = []
         self._model, self._scored = self._loaded(scored=False), False
         self._tokenizer = og.Tokenizer(self._model)
         self._special = _special_tokens(folder / "tokenizer.json")
@@ -89,6 +93,9 @@ class Runtime:
         first = min(_PIECE, len(ids))
         if self._switch is not None and len(ids) > self._switch:
             first = max(first, self._switch + 1)
+        if self._has_no_room(len(ids), first):
+            self._model = None  # its memory goes before the other's is taken
+            return at_once.logits(self._folder, ids, positions, self._threads)
         if positions[0] < first - _PIECE:
             raise ValueError(f"of {first} ids at once, {_PIECE} have logits: not the one at {positions[0]}")
         generator = self._generator(ids[:first], len(ids) + 1, scored=True)
@@ -102,6 +109,17 @@ class Runtime:
             rows[done : done + len(wanted)] = there[wanted]
             done += len(wanted)
         return rows
+
+    def _has_no_room(self, positions: int, first: int) -> bool:
+        """Say, and remark, whether a text takes more memory than there is, so many of its positions run at once."""
+        needed = 0 if self._memory is None else at_once.memory(self._folder, positions + 1, first)
+        if self._memory is None or needed <= self._memory:
+            return False
+        self.remarks.append(
+            f"{positions} tokens were run at once by onnxruntime itself, for with its cache onnxruntime-genai would "
+            f"take {needed / 1e9:.1f} GB, and {self._memory / 1e9:.1f} GB may be taken here"
+        )
+        return True
 
     def _pieces(self, generator: Any, ids: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
         """Run all ids; yield from where to where, each time that the generator has run some."""
@@ -120,7 +138,7 @@ class Runtime:
         return new[:-1] if new and new[-1] in self.stop_ids() else new
 
     def _generator(self, ids: Sequence[int], max_length: int, *, scored: bool) -> Any:
-        if self._scored != scored:
+        if self._model is None or self._scored != scored:
             self._model = None  # its memory goes before the other's is taken
             self._model, self._scored = self._loaded(scored=scored), scored
         params = self._og.GeneratorParams(self._model)
@@ -164,4 +182,4 @@ def find_device(variant: Variant) -> None:
 def load(task: VerifyTask) -> Runtime:
     """Load an artifact on the device that it was built for."""
     config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
-    return Runtime(Path(task.artifact), task.threads, longrope_switch(config))
+    return Runtime(Path(task.artifact), task.threads, longrope_switch(config), task.memory)

@@ -4,19 +4,21 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bot
+from benchmarks.checkpoints import SHAPES, make
 from bot import catalogue
 from bot.progress import Silent
-from bot.records.artifacts import Json
+from bot.records.artifacts import Json, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker import hostile
-from tests.worker.running import Built, copy_of, failures, measure, run_python
+from tests.worker.running import Built, build, copy_of, failures, measure, run_python
 
 pytestmark = pytest.mark.toolchain
 
@@ -95,6 +97,64 @@ except ValueError as error:
 """
     said = asked(toolchain, onnx_files.folders[INT4.name], code)
     assert said == "of 513 ids at once, 128 have logits: not the one at 100"
+
+
+AT_ONCE = """
+ids = [int(i) for i in np.random.default_rng(0).integers(3, 2000, 700)]
+little = Runtime(Path(sys.argv[2]), 2, 512, memory=10**8)
+before, answer = little.generate(ids[:20], 4), runtime.generate(ids[:20], 4)
+ends = range(640, 700)  # those that onnxruntime-genai has of a text that passes the switch
+differences = [float(np.abs(little.logits(ids, ends) - runtime.logits(ids, ends)).max())]
+ids, ends = ids[:500], [4, 300, 499]
+differences += [float(np.abs(little.logits(ids, ends) - runtime.logits(ids, ends)).max())]
+print(json.dumps([differences, little.remarks, runtime.remarks, before == answer == little.generate(ids[:20], 4)]))
+"""
+
+
+@pytest.mark.parametrize("variant", [INT4, INT8, FP32], ids=lambda v: v.name)
+def test_without_memory_for_its_cache_onnxruntime_says_the_same_logits_of_a_text_at_once(
+    onnx_files: Built, toolchain: Toolchain, variant: Variant
+) -> None:
+    """On both sides of the LongRoPE switch. What people run still generates, before and after."""
+    differences, said, of_enough, same = asked(toolchain, onnx_files.folders[variant.name], AT_ONCE)
+    assert max(differences) < 1e-4
+    assert [remark.split(", for")[0] for remark in said] == [
+        f"{count} tokens were run at once by onnxruntime itself" for count in (700, 500)
+    ]
+    assert said[0].endswith("and 0.1 GB may be taken here")
+    assert of_enough == []
+    assert same
+
+
+MANY_LAYERS = replace(
+    SHAPES["phi-3.5-mini"], hidden=256, layers=32, heads=4, key_value_heads=4, intermediate=256, vocabulary=2048
+)
+PEAK = """
+from bot.worker.harness import peak_memory
+ids = [int(i) for i in np.random.default_rng(0).integers(3, 2000, 4352)]
+runtime = Runtime(Path(sys.argv[2]), 2, 4096, memory=MEMORY)
+runtime.logits(ids, range(4224, 4352))
+print(json.dumps([peak_memory(), len(runtime.remarks)]))
+"""
+
+
+@pytest.mark.sweep
+def test_without_its_cache_a_long_text_takes_that_much_less_memory(
+    sample_of: Callable[[str], Path], toolchain: Toolchain, tmp_path: Path
+) -> None:
+    source = make(MANY_LAYERS, sample_of("phi-3.5-mini"), tmp_path / "source")
+    built = build(toolchain, source, [INT4], tmp_path / "job", log=tmp_path / "log")
+
+    def peak(memory: int) -> tuple[int, int]:
+        code = IMPORTS + PEAK.replace("MEMORY", str(memory))
+        most, remarks = json.loads(run_python(toolchain, code, ROOT, built.folders[INT4.name]))
+        return most, remarks
+
+    with_cache, nothing = peak(10**10)
+    without, said = peak(10**8)
+    cache = 2 * 32 * 4352 * 256 * 4  # keys and values of all layers, in float32: 285 MB
+    assert (nothing, said) == (0, 1)
+    assert with_cache - without > 0.7 * cache
 
 
 def test_generating_between_does_not_change_logits(onnx_files: Built, toolchain: Toolchain) -> None:
