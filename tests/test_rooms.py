@@ -60,7 +60,7 @@ RUNTIMES = {
 #: What merges adapters, on the way from a Hub to a toolchain: arithmetic on numbers that are read as nothing else.
 MERGING = BOT / "source" / "merging.py"
 #: Packages that one room alone imports.
-OWN = {"huggingface_hub": "hub", "github": "github"}
+OWN = {"huggingface_hub": "hub", "github": "github", "securesystemslib": "publishing"}
 #: Rooms that may know less than what is below them.
 ONLY = {
     "records": {"errors"},

@@ -54,14 +54,14 @@ _HEADER = """\
 """
 
 _CORE_HEADER = """\
-# The environment in which the bot itself runs and is tested: its dependencies, the extra `hub`, the group `dev` and its
-# build backend, at exact versions, with the sha256 of every file that may be installed. Written by `make locks` from
-# pyproject.toml; do not edit. `make locks` also takes in what has come out since.
+# The environment in which the bot itself runs and is tested: its dependencies, the extras `hub` and `sign`, the group
+# `dev` and its build backend, at exact versions, with the sha256 of every file that may be installed. Written by
+# `make locks` from pyproject.toml; do not edit. `make locks` also takes in what has come out since.
 """
 
 _ACTION_HEADER = """\
-# The environment in which the GitHub Action runs the bot: its dependencies and nothing else, in the versions and with
-# the hashes of requirements.txt at the top, of which this is a part. Written by `make locks`; do not edit.
+# The environment in which the GitHub Action runs the bot: its dependencies and the extra `sign`, in the versions and
+# with the hashes of requirements.txt at the top, of which this is a part. Written by `make locks`; do not edit.
 """
 
 
@@ -101,7 +101,7 @@ def _relock_core() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".in") as build:
         build.write("hatchling>=1.27\neditables\n")  # what installing the project in place takes
         build.flush()
-        arguments = ["--extra", "hub", "--group", str(_ROOT / "pyproject.toml") + ":dev"]
+        arguments = ["--extra", "hub", "--extra", "sign", "--group", str(_ROOT / "pyproject.toml") + ":dev"]
         requirements = _compile([_ROOT / "pyproject.toml", Path(build.name)], *arguments)
     (_ROOT / "requirements.txt").write_text(_CORE_HEADER + requirements, encoding="utf-8")
 
@@ -109,7 +109,7 @@ def _relock_core() -> None:
 def relock_action() -> None:
     """Write the part of requirements.txt that running the bot takes."""
     core = _ROOT / "requirements.txt"
-    requirements = _compile([_ROOT / "pyproject.toml"], "--constraints", str(core))
+    requirements = _compile([_ROOT / "pyproject.toml"], "--extra", "sign", "--constraints", str(core))
     (_ROOT / "bot" / "action" / "requirements.txt").write_text(_ACTION_HEADER + requirements, encoding="utf-8")
 
 
