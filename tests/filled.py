@@ -33,6 +33,7 @@ WRITTEN_AS: dict[Any, st.SearchStrategy[Any]] = {
     tables.Endpoint: st.sampled_from(["https://h.co", "http://localhost:8/x"]),
     tables.VariantNames: st.sampled_from(["default", "gguf", "mlx/*", "gguf/q4_k_m"]),
     tables.Folder: st.sampled_from(["here", "/there/it is"]).map(Path),
+    places.KeyFile: st.sampled_from(["key.pem", "/there/the key.pem"]).map(Path),
     places.RepoTemplate: st.sampled_from(["{name}{suffix}", "{owner}-{name}{suffix}"]),
 }
 _TEXTS = [

@@ -15,7 +15,7 @@ from bot.config import file as config_file
 from bot.config import text
 from bot.config.file import key_metadata
 from bot.config.machines import HfJobsTable, PlanTable, RunnerName, RunnerTable
-from bot.config.places import AnnounceTable, PublishTable, ReconvertTable
+from bot.config.places import AnnounceTable, PublishTable, ReconvertTable, SignTable
 from bot.config.tables import BuildTable, HubTable, RunTable, VerifyTable, WatchTable, WorkTable
 from bot.errors import ConfigError
 from bot.records import base, schema
@@ -105,7 +105,9 @@ def load(path: Path | None, *, environ: Mapping[str, str]) -> Config:
     if environ.get("PHI_BOT_CACHE") and "work" not in given.get("build", {}):
         build = _with(build, "work", environ["PHI_BOT_CACHE"], "the environment variable PHI_BOT_CACHE")
         build = _placed(dataclasses.replace(build, work=build.work / "work"), Path.cwd())
-    return dataclasses.replace(config, hub=_trimmed(hub), build=_placed(build, folder.absolute()))
+    folder = folder.absolute()
+    publish = _with_key_from(config.publish, folder)
+    return dataclasses.replace(config, hub=_trimmed(hub), build=_placed(build, folder), publish=publish)
 
 
 def init(path: Path) -> None:
@@ -134,6 +136,12 @@ def _with(section: Any, name: str, value: str, said_by: str) -> Any:
 
 def _trimmed(hub: HubTable) -> HubTable:
     return dataclasses.replace(hub, endpoint=hub.endpoint.rstrip("/"))
+
+
+def _with_key_from(publish: PublishTable, folder: Path) -> PublishTable:
+    if publish.sign.key is None:
+        return publish
+    return dataclasses.replace(publish, sign=SignTable(key=folder / publish.sign.key.expanduser()))
 
 
 def _placed(build: BuildTable, folder: Path) -> BuildTable:

@@ -2,12 +2,13 @@
 
 # ruff: noqa: RUF009 - a key is a field
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from bot.catalogue.naming import TEMPLATE, objection
 from bot.config.file import key
-from bot.config.tables import Owner
+from bot.config.tables import Owner, check_home
 from bot.records.base import Record, check, pattern
 
 RepoTemplate = Annotated[
@@ -23,6 +24,19 @@ ModelId = Annotated[
     str,
     pattern(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}", "owner/name of a model on the Hub"),
 ]
+KeyFile = Annotated[Path, check(check_home), pattern(r"[^\u0000]+", "the path of a file")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignTable(Record):
+    """By what the statements of published files are signed. Without a key they are published unsigned."""
+
+    key: KeyFile | None = key(
+        None,
+        "The file of an Ed25519 or ECDSA private key in PEM, without a passphrase; a relative path starts at the "
+        "folder of this file. Without it, the environment variable PHI_BOT_SIGNING_KEY may hold the key itself.",
+        example="~/.config/phi-bot/key.pem",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +68,7 @@ class PublishTable(Record):
         "phi-bot-state",
         "The dataset repo, in the same namespace, in which the bot keeps its failures and the models that it has seen.",
     )
+    sign: SignTable = field(default_factory=SignTable)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,8 @@ def _check_variants(names: list[str]) -> str | None:
     return None
 
 
-def _check_work(value: str) -> str | None:
+def check_home(value: str) -> str | None:
+    """Say what is wrong with a path that begins with ``~``; None where nothing is, or it begins otherwise."""
     try:
         Path(value).expanduser()
     except RuntimeError:
@@ -75,7 +76,7 @@ LicenseName = Annotated[str, pattern(r"[A-Za-z0-9.+-]+", 'a licence as cards nam
 VariantNames = Annotated[
     str, pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists')
 ]
-Folder = Annotated[Path, check(_check_work), pattern(r"[^\u0000]+", "the path of a folder")]
+Folder = Annotated[Path, check(check_home), pattern(r"[^\u0000]+", "the path of a folder")]
 Times = Annotated[float, bounds(above=0, unit="multiples of the cost of plain rounding")]
 
 

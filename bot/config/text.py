@@ -10,7 +10,7 @@ from typing import Any
 from bot.config.file import ANY_NAME, keys
 from bot.records.base import Json, Record
 
-_OF_THE_MACHINE = frozenset({"build.work", "build.threads"})
+_OF_THE_MACHINE = frozenset({"build.work", "build.threads", "publish.sign.key"})
 
 
 def template(cls: type) -> str:
@@ -41,7 +41,8 @@ def shown_default(cls: type, name: str) -> str:
 def text_of(config: Record) -> str:
     """Return what ``config.load`` reads the same Config from, but for what belongs to the machine at hand.
 
-    That is the working folder and the number of threads: the machine that reads it has its own.
+    That is the working folder, the number of threads, and the file of the key that signs: the machine that reads it has
+    its own, or none.
     """
     return "\n".join(_table("", config.to_json())).lstrip("\n") + "\n"
 

@@ -23,13 +23,14 @@ from bot.hub.contents import HubFile
 from bot.pages import figures
 from bot.pages.plots import PICTURES
 from bot.publishing.compose import path_in_repo
+from bot.publishing.statements import STATEMENTS_FILE
 from bot.records.artifacts import BuildRecord, Json, ProvenBuild, Release, SourceFile, Variant
 from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Evidence, judge
 from bot.source.config import asks_for_code
 from bot.source.prompt import Prompt
 from bot.source.strict import parse_object
 
-_RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, *PICTURES, *source.NOTICES})
+_RESERVED = frozenset({"README.md", ".gitattributes", RECORD_FILE, STATEMENTS_FILE, *PICTURES, *source.NOTICES})
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]{0,60}")
 _TENSOR = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")  # large, and nothing in them asks for code

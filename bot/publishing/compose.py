@@ -23,13 +23,19 @@ EMPTY = RepoRecord(version=RECORD_VERSION, builds=())
 
 @dataclass(frozen=True, kw_only=True)
 class RepoUpdate:
-    """One commit: what is put in, what is taken out, what the record says then, and the names of what is new."""
+    """One commit: what is put in and taken out, what the record says then, and names and build keys of what is new."""
 
     files: Mapping[str, Content] = field(repr=False)
     delete: tuple[str, ...]
     record: RepoRecord
     names: str
+    new: frozenset[str]
     release: Release
+
+    @property
+    def has_older(self) -> bool:
+        """Whether the record says of other builds too, which were there before."""
+        return any(b.build.build_key not in self.new for b in self.record.builds)
 
     @property
     def message(self) -> str:
@@ -146,6 +152,7 @@ class Composer:
             delete=(*_stale(old, record), *(p for p in PICTURES if p not in pictures)),
             record=record,
             names=", ".join(c.name for c in new),
+            new=frozenset(c.build_key for c in new),
             release=latest.release,
         )
 

@@ -1,5 +1,6 @@
 """Rights: whether what is to be done may be done, asked before anything is built, downloaded or drawn."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -10,6 +11,7 @@ from bot.errors import PhiBotError
 from bot.github.release_issues import check_announcing
 from bot.hub.client import Hub
 from bot.machines.assign_runners import HERE
+from bot.publishing.envelopes import signer_of
 from bot.publishing.staging import staging_repo
 from bot.records.artifacts import Artifact, Failure, Report
 from bot.records.failures import Step, failure
@@ -32,6 +34,7 @@ def writable_plan(todo: Plan, into: Target, on: Sequence[str], context: Context)
     if tuple(on) != HERE:
         context.hub.check_jobs(payer(config))
     elif into == "repos":
+        signer_of(config.publish.sign.key, os.environ)
         check_announcing(config.announce, context.display)
     return todo
 

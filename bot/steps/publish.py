@@ -1,5 +1,6 @@
 """Publish: proven artifacts onto the Hub, one commit a repo, with card and record."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,11 @@ from bot.context import Context
 from bot.errors import ConflictError, PhiBotError
 from bot.hub.client import Hub
 from bot.pages.plots import PICTURES
-from bot.publishing.compose import EMPTY, Composer, by_repo, path_in_repo
+from bot.publishing.compose import EMPTY, Composer, RepoUpdate, by_repo, path_in_repo
 from bot.publishing.early_upload import Placed
+from bot.publishing.envelopes import Signer, signer_of
 from bot.publishing.publishable import Candidate, candidate_of
+from bot.publishing.statements import STATEMENTS_FILE, statements_file
 from bot.records.artifacts import Artifact, Failure, Publication, RepoRecord, Report
 from bot.records.failures import cut_short, failure, merge_reports
 from bot.system import disk
@@ -73,22 +76,25 @@ def publish_candidates(candidates: Sequence[Candidate], context: Context) -> Rep
     it becomes a Failure. New repos are private where ``publish.private`` says so, and where the release itself is not
     there for everybody.
 
+    What each new file was made from is stated beside the record, and signed where a key is configured.
+
     Pictures on the cards show what is known at this moment of the same release: these candidates, and what the records
     of the repos of default variants in the namespace hold. Without them a card is whole all the same.
 
     A build that the repo holds already, with the same build key, is not sent again; if that is all, no commit is made.
     Where someone else publishes in the same repo at the same moment, their commit is read, and the rest added to it. A
     repo that refuses becomes a Failure for each of its candidates, and the others go on. Raises ConfigError without a
-    namespace, and CutShortError on Ctrl-C.
+    namespace, or for a key to sign with that is none, and CutShortError on Ctrl-C.
     """
     namespace = context.config.namespace("there is no namespace to publish in")
+    signer = signer_of(context.config.publish.sign.key, os.environ)
     publications: list[Publication] = []
     failures: list[Failure] = []
     composer = Composer.of(candidates, context)
     for repo_id, members in by_repo(candidates, namespace, context.config.publish.repo):
         try:
             with disk.disk_errors(f"publishing in {repo_id}", context.workspace.root):
-                publications.append(_put(repo_id, members, composer, context))
+                publications.append(_put(repo_id, members, composer, signer, context))
         except PhiBotError as error:
             failures += [failure(c.release.label, c.name, "publish", error) for c in members]
         except KeyboardInterrupt as error:
@@ -97,17 +103,21 @@ def publish_candidates(candidates: Sequence[Candidate], context: Context) -> Rep
     return Report(publications=tuple(publications), failures=tuple(failures))
 
 
-def _put(repo_id: str, candidates: Sequence[Candidate], composer: Composer, context: Context) -> Publication:
+def _put(
+    repo_id: str, candidates: Sequence[Candidate], composer: Composer, signer: Signer | None, context: Context
+) -> Publication:
     """Publish in one repo. If several do so at once, one is first, and each of the others adds to it."""
     for _ in range(_ROUNDS):
         try:
-            return _add(repo_id, candidates, composer, context)
+            return _add(repo_id, candidates, composer, signer, context)
         except ConflictError:
             context.display.say(f"Someone else published in {repo_id} at the same moment: reading what is there now")
-    return _add(repo_id, candidates, composer, context)
+    return _add(repo_id, candidates, composer, signer, context)
 
 
-def _add(repo_id: str, candidates: Sequence[Candidate], composer: Composer, context: Context) -> Publication:
+def _add(
+    repo_id: str, candidates: Sequence[Candidate], composer: Composer, signer: Signer | None, context: Context
+) -> Publication:
     """Add to one repo what is not in it, in one commit. Raises ConflictError when someone else was faster."""
     hub, display = context.hub, context.display
     old, parent = hub.record(repo_id) or (EMPTY, None)
@@ -122,7 +132,7 @@ def _add(repo_id: str, candidates: Sequence[Candidate], composer: Composer, cont
         with display.task(f"Publishing {change.names} in {repo_id}") as task:
             commit = hub.commit(
                 repo_id,
-                files=change.files,
+                files={**change.files, STATEMENTS_FILE: _statements(repo_id, change, candidates, signer, hub)},
                 delete=change.delete,
                 parent=parent,
                 message=change.message,
@@ -142,3 +152,12 @@ def _add(repo_id: str, candidates: Sequence[Candidate], composer: Composer, cont
         builds=builds,
         pictures=pictures,
     )
+
+
+def _statements(
+    repo_id: str, change: RepoUpdate, candidates: Sequence[Candidate], signer: Signer | None, hub: Hub
+) -> bytes:
+    """Return the file of statements of a repo after a change, with those of its new files."""
+    new = [(c.proven, c.release) for c in candidates if c.build_key in change.new]
+    kept = hub.read_files(repo_id, (STATEMENTS_FILE,)) if change.has_older else None
+    return statements_file(change.record, new, kept[0].get(STATEMENTS_FILE, b"") if kept else b"", signer)

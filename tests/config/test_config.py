@@ -92,6 +92,14 @@ def test_a_table_of_a_name_of_the_persons_own_is_a_runner() -> None:
     assert got.runner == {"big-one": big}
 
 
+def test_a_relative_key_starts_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load('[publish.sign]\nkey = "keys/mine.pem"').publish.sign.key == tmp_path / "keys" / "mine.pem"
+    assert load('[publish.sign]\nkey = "~/mine.pem"').publish.sign.key == tmp_path / "mine.pem"
+    assert load("").publish.sign.key is None
+
+
 def test_a_relative_work_folder_starts_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "other.toml").write_text('[build]\nwork = "../work"')
@@ -425,7 +433,7 @@ def test_init_writes_a_file_that_does_nothing_for_now_and_shows_every_key() -> N
     shown = load(set_all)
     examples = {"publish.namespace", *(f"plan.max_{what}" for what in ("jobs", "cost", "jobs_per_model"))}
     examples |= {"plan.max_cost_per_model", "hf_jobs.namespace", "announce.repository", "announce.status_page"}
-    examples |= {"run.dry_run"}
+    examples |= {"run.dry_run", "publish.sign.key"}
     examples |= {"build.work", "build.threads", "work.keep.gigabytes"}
     for at, _ in file.keys(Config):
         if ".".join(at) not in examples and file.ANY_NAME not in at:

@@ -11,6 +11,7 @@ import pytest
 
 from bot import catalogue, config
 from bot.config import Config
+from bot.config.places import SignTable
 from bot.errors import ConfigError, RemoteJobError, TokenError
 from bot.hf_jobs import run
 from bot.hf_jobs.run import environment, job_requests, phi_bot, submit
@@ -126,8 +127,10 @@ def test_arguments_never_become_part_of_the_script() -> None:
 
 def test_the_configuration_travels_without_this_machines_own_settings(tmp_path: Path) -> None:
     given = settings("").replace(work=tmp_path)
+    given = replace(given, publish=replace(given.publish, sign=SignTable(key=tmp_path / "key.pem")))
     found = environment(given)
     assert set(found) == {"HF_ENDPOINT", "PHI_BOT_TOML"}
+    assert "key.pem" not in found["PHI_BOT_TOML"]
     assert str(tmp_path) not in found["PHI_BOT_TOML"]
 
 

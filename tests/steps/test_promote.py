@@ -338,7 +338,17 @@ def try_one(world: World, trial: ImatrixTrial | None, imatrix: Imatrix | None) -
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md.gguf/../x.gguf", "..\\x.gguf", "con.gguf", "x.py", "phi-bot.json", "README.md", "model.bin"]
+    "name",
+    [
+        "README.md.gguf/../x.gguf",
+        "..\\x.gguf",
+        "con.gguf",
+        "x.py",
+        "phi-bot.json",
+        "phi-bot.intoto.jsonl",
+        "README.md",
+        "model.bin",
+    ],
 )
 def test_a_file_that_no_artifact_of_the_format_has(world: World, name: str) -> None:
     artifact = world.build()

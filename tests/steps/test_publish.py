@@ -106,7 +106,7 @@ def test_without_the_toolchain_cards_come_without_pictures_and_that_is_said_once
     said = Said()
     report = published(hub, *(artifact(tmp_path, b) for b in (*GGUF.builds, *MLX.builds)), display=said)
     assert [p.repo_id for p in report.publications] == [GGUF_REPO, MLX_REPO]
-    assert files(hub, MLX_REPO) == {".gitattributes", "README.md", "phi-bot.json", "4bit.bin"}
+    assert files(hub, MLX_REPO) == {".gitattributes", "README.md", "phi-bot.json", "phi-bot.intoto.jsonl", "4bit.bin"}
     assert "![" not in card(hub, MLX_REPO)
     (line,) = said.lines
     assert line.startswith(
