@@ -156,6 +156,13 @@ class Hub(Connection):
         with hub_errors(self.endpoint, release.repo_id, revision=release.commit):
             read_range(self.api, release, place.file, place.begin, place.end, take)
 
+    def read_part(self, place: HubFile, begin: int, end: int) -> bytes:
+        """Return the bytes of a file from ``begin`` up to ``end``. Raises DamagedWeightsError where fewer come."""
+        found = bytearray()
+        with hub_errors(self.endpoint, place.repo_id, revision=place.commit):
+            read_range(self.api, place, place.file, begin, end, found.extend)
+        return bytes(found)
+
     def record(self, repo_id: str) -> tuple[RepoRecord, str] | None:
         """Return what is published in a repo and its head, None if there is no such repo.
 

@@ -11,20 +11,23 @@ from bot.records.artifacts import Release, SourceFile
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+    from bot.hub.contents import HubFile
+
 
 def read_range(
-    api: "HfApi", release: Release, file: SourceFile, begin: int, end: int, take: Callable[[bytes], None]
+    api: "HfApi", place: "Release | HubFile", file: SourceFile, begin: int, end: int, take: Callable[[bytes], None]
 ) -> None:
     """Hand the bytes of a file from ``begin`` up to ``end``, which is not included, to ``take``, piece by piece.
 
-    Where a connection breaks, it goes on from there. Raises DamagedWeightsError where fewer come, HubRefusedError for a
-    Hub that sends whole files, and what huggingface_hub raises: see ``bot.hub.errors.hub_errors``.
+    ``place`` says in which repo, and at which commit. Where a connection breaks, it goes on from there. Raises
+    DamagedWeightsError where fewer come, HubRefusedError for a Hub that sends whole files, and what huggingface_hub
+    raises: see ``bot.hub.errors.hub_errors``.
     """
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
 
     if begin >= end:
         return
-    url = hf_hub_url(release.repo_id, file.path, revision=release.commit, endpoint=api.endpoint)
+    url = hf_hub_url(place.repo_id, file.path, revision=place.commit, endpoint=api.endpoint)
     at = begin
 
     def ask() -> None:
