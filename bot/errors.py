@@ -303,6 +303,12 @@ class WorkerLimitError(BuildError):
     exit_code = 67
 
 
+class ContradictedError(PhiBotError):
+    """A published repo is not what it says of itself, or not as its original (`phi-bot check`)."""
+
+    exit_code = 68
+
+
 class Interrupted(PhiBotError):  # noqa: N818 - not an error of anything
     """Ctrl-C, or the time limit of a runner."""
 

@@ -34,7 +34,7 @@ FLOORS = (
     "proving",
     "localhub github",
     "publishing",
-    "hf_jobs live",
+    "hf_jobs live checking",
     "steps",
     "reconvert",
     "cli",

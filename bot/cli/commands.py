@@ -150,6 +150,12 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     ),
     "Tools": (
         Row(
+            "check",
+            "check",
+            "check_command",
+            "Say what is proven of a published repo, what is contradicted and what stays open.",
+        ),
+        Row(
             "doctor",
             "tools",
             "doctor_command",

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.building.cleaning import Cleaned
+from bot.checking.findings import CheckReport
 from bot.cli.diagnose import Finding
 from bot.cli.family_support import FamilyResult
 from bot.live.trials import Tried
@@ -64,6 +65,14 @@ def watched(found: WatchedSources) -> None:
     for new in found.new_classes or ():
         tools = ", ".join(f"{tool.package} {tool.version}" for tool in tools_to_move(new.name))
         _print(f"not yet    {new.name}, the class of {', '.join(new.models)}: to move would be {tools}")
+
+
+def checked(found: CheckReport) -> None:
+    """Print what was found of a repo, and what nothing of it proves."""
+    _print(f"{found.repo_id} at {found.commit[:12]}")
+    words = {"open": "not proven"}
+    _print(_table(("", "", ""), [(words.get(f.outcome, f.outcome), f.about, f.detail) for f in found.findings]))
+    _print("None of this proves that the weights in the files are the original's: building them again does.")
 
 
 def attempts(found: Sequence[Attempted]) -> None:

@@ -66,6 +66,17 @@ def render_prompt(chat: ChatFormat, messages: Sequence[Mapping[str, str]], *, no
     return made.text
 
 
+def renderings(chat: ChatFormat, now: datetime) -> list[str | None]:
+    """Return what a template makes of each shipped conversation, None for one that it refuses.
+
+    Raises TemplateRenderError for a template that takes more than any conversation is worth.
+    """
+    try:
+        return [made.text for made in rendering.render("bot.worker.jinja", _given(chat, now), texts.conversations())]
+    except rendering.LimitError as error:
+        raise TemplateRenderError(str(error)) from error
+
+
 def check_limits(source: Path) -> None:
     """Render the shipped conversations with the template of the model in a folder, and forget what it made of them.
 
