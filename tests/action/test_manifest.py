@@ -41,7 +41,7 @@ def test_every_input_is_one_that_the_code_reads() -> None:
 
 @pytest.mark.parametrize("step", STEPS[:-1], ids=lambda step: str(step["name"]))
 def test_a_token_reaches_the_last_step_alone(step: dict[str, Any]) -> None:
-    assert step["env"]["HF_TOKEN"] == step["env"]["GITHUB_TOKEN"] == ""
+    assert step["env"]["HF_TOKEN"] == step["env"]["GITHUB_TOKEN"] == step["env"]["PHI_BOT_SIGNING_KEY"] == ""
 
 
 def test_toolchains_are_saved_before_a_model_is_read() -> None:

@@ -18,6 +18,7 @@ ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 
 #: The one secret of each environment. The others have none: who they are trusted as is what GitHub says of the run.
 SECRETS = {"plan": "PLAN_TOKEN", "stage": "STAGE_TOKEN", "promote": "PROMOTE_TOKEN"}
+KEYS = {"promote": "SIGNING_KEY"}  #: what an environment may have beside its token
 ENVIRONMENTS = {*SECRETS, "package", "release", "github-pages"}
 
 #: Where the bot's code may come from: the commit of the workflow, or, where that is the pull request's, its base.
@@ -104,7 +105,7 @@ def keeps_secrets_in_environments(workflow: Workflow) -> Iterator[str]:
             if "*" in job.secrets:
                 yield f"{job.id}: hands on every secret"
             continue
-        own = {SECRETS[job.environment]} if job.environment in SECRETS else set()
+        own = {held[job.environment] for held in (SECRETS, KEYS) if job.environment in held}
         if job.secrets - own:
             yield f"{job.id}: takes {', '.join(sorted(job.secrets - own))}, which its environment does not give it"
     if "secrets." in yaml.safe_dump({k: v for k, v in workflow.data.items() if k not in ("jobs", "on")}):
