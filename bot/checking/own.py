@@ -224,19 +224,28 @@ def signatures(record: RepoRecord, found: Stated | None, key: PublicKey | None) 
 
 
 def sources(record: RepoRecord, hub: Hub) -> tuple[dict[str, Release], list[Finding]]:
-    """Return the releases that builds were made from, as far as they are there, by build key, and what that shows."""
+    """Return the releases that builds were made from, as far as they are there, by build key, and what that shows.
+
+    Each is asked for once, however many builds it has.
+    """
     releases: dict[str, Release] = {}
     findings: dict[Finding, None] = {}
+    known: dict[SourceRef, tuple[Release | None, Finding]] = {}
     for build in (p.build for p in record.builds):
-        release, finding = _source(build, hub)
+        if build.source not in known:
+            known[build.source] = _source(build.source, hub)
+        release, finding = known[build.source]
         findings[finding] = None
-        if release is not None:
-            releases[build.build_key] = release
+        if release is None:
+            continue
+        releases[build.build_key] = release
+        if not _is_base(build.base, release):
+            findings[left_open("source", f"{release.label} leads to another base than it was merged into")] = None
     return releases, list(findings)
 
 
-def _source(build: BuildRecord, hub: Hub) -> tuple[Release | None, Finding]:
-    about, ref = "source", build.source
+def _source(ref: SourceRef, hub: Hub) -> tuple[Release | None, Finding]:
+    about = "source"
     if ref.commit is None:
         return None, left_open(about, f"{ref.repo_id} is a folder of whoever built it")
     try:
@@ -244,9 +253,9 @@ def _source(build: BuildRecord, hub: Hub) -> tuple[Release | None, Finding]:
     except NOT_SEEN as error:
         return None, left_open(about, f"{ref.label} cannot be seen any more: {error.message}")
     if release.content_digest != ref.content_digest:
+        if release.base is not None:  # which is read as it is now
+            return None, left_open(about, f"{ref.label} leads to a base that has other content by now")
         return None, contradicted(about, f"{ref.label} has other content than the record says")
-    if not _is_base(build.base, release):
-        return release, left_open(about, f"{ref.label} is there, and leads to another base than it was merged into")
     return release, proven(about, f"{ref.label} is there, with the same content")
 
 
