@@ -70,7 +70,7 @@ def record_of(repo: Published) -> tuple[RepoRecord | None, Finding]:
         return None, contradicted(about, f"{RECORD_FILE} {error}")
     except PhiBotError as error:
         return None, contradicted(about, error.message)
-    said = f"{RECORD_FILE} is valid, and speaks of {len(record.builds)} builds"
+    said = f"{RECORD_FILE} is valid; builds in it: {len(record.builds)}"
     return record, proven(about, said) if record.builds else left_open(about, f"{RECORD_FILE} speaks of no build")
 
 
@@ -93,7 +93,7 @@ def files(repo: Published, record: RepoRecord) -> Iterator[Finding]:
     if wrong:
         yield contradicted(about, f"{len(wrong)} of {len(entries)} are not as they were built: {some(wrong)}")
     elif entries:
-        yield proven(about, f"{len(entries)} have the size and sha256 of the record")
+        yield proven(about, f"{len(entries)} of {len(entries)} have the size and sha256 of the record")
     if more := sorted(repo.files.keys() - entries.keys() - _BESIDE):
         yield left_open(about, f"the record does not speak of {some(more)}")
 
@@ -155,7 +155,7 @@ def statements(record: RepoRecord, found: Stated | None) -> Iterator[Finding]:
     if missing:
         yield left_open(about, f"nothing is stated of {some(missing)}")
     if count:
-        yield proven(about, f"{count} files have one that says what the record says")
+        yield proven(about, f"{count} of {len(_entries(record))} files have one that says what the record says")
 
 
 def _by_subject(found: Sequence[Statement]) -> dict[Subject, list[Statement]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bot.checking.findings import some
 from bot.checking.repo import check
 from bot.cli import tables
 from bot.cli.options import Options, common, print_json
@@ -39,8 +40,8 @@ def check_command(repo: str, key: Path | None, options: Options) -> None:
         print_json(report)
     else:
         tables.checked(report)
-    if report.contradicted:
+    if about := dict.fromkeys(f.about for f in report.contradicted):
         raise ContradictedError(
-            f"{repo_id} is not as it says, or not as its original: {len(report.contradicted)} findings contradict it",
+            f"{repo_id} is not what it says, or not as its original: {some(about)}",
             hint="Do not rely on its files until its owner has explained that.",
         )

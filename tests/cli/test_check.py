@@ -43,7 +43,7 @@ def test_one_that_is_not_ends_with_a_code_of_its_own_and_prints_all_the_same(
     printed = capsys.readouterr()
     report = CheckReport.from_json(json.loads(printed.out))
     assert {f.about for f in report.contradicted} == {"files", "header"}
-    assert printed.err.startswith(f"phi-bot: {REPO} is not as it says")
+    assert printed.err.startswith(f"phi-bot: {REPO} is not what it says, or not as its original: files, header")
 
 
 def test_a_strangers_words_do_not_steer_the_terminal(world: World, capsys: pytest.CaptureFixture[str]) -> None:
