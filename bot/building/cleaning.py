@@ -74,10 +74,10 @@ class Cleaned(Record):
 class CleaningRequest:
     """The entries to remove.
 
-    These are the entries that nothing has used for ``days``; and the longest unused while all of them take more than
-    ``most`` bytes, or fewer than ``need`` bytes of disk are free. ``unpublished`` says whether age counts for artifacts
-    that are not on the Hub, too. ``states`` are those that may be removed at all. ``is_done`` says of a build whether
-    it is known to be published.
+    These are the entries that nothing has used for ``days``; and, while all of them take more than ``most`` bytes or
+    fewer than ``need`` bytes of disk are free, artifacts that are on the Hub, then others, each the longest unused
+    first. ``unpublished`` says whether age counts for artifacts that are not on the Hub, too. ``states`` are those that
+    may be removed at all. ``is_done`` says of a build whether it is known to be published.
     """
 
     days: float
@@ -140,7 +140,8 @@ def _chosen(workspace: Workspace, kept: Sequence[KeptItem], wish: CleaningReques
     free = shutil.disk_usage(workspace.root).free + freed  # Workspace.free would remove what is abandoned
     total = sum(found.size for found in kept)
     chosen: list[KeptItem] = []
-    for found in kept:
+    # What is on the Hub is not made again for what comes next; the others are read again, or take long.
+    for found in sorted(kept, key=lambda found: found.state != "published"):
         if found.state not in wish.states or (since is not None and found.used >= since):
             continue
         old = now - found.used > wish.days * _DAY

@@ -1,9 +1,10 @@
 """Keep: the working folder within its limits, and room on the disk for what comes next."""
 
+import shutil
 from collections.abc import Sequence
 
 from bot.building.cleaning import clean, cleaning_request
-from bot.building.release_at_hand import missing_bytes
+from bot.building.release_at_hand import can_stream, missing_bytes
 from bot.catalogue.naming import repo_of
 from bot.context import Context
 from bot.printable import size
@@ -39,6 +40,10 @@ def keep_within(context: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
 
 
 def _source_bytes(job: Job, context: Context) -> int:
-    if job.source == "streamed":
-        return streamed_bytes(job.release)
-    return missing_bytes(job.release, context.workspace)
+    """Return what a source takes; one that the disk would not hold beside the files streams, whatever was planned."""
+    workspace, least = context.workspace, streamed_bytes(job.release)
+    missing = missing_bytes(job.release, workspace)
+    whole = shutil.disk_usage(workspace.root).total if workspace.root.is_dir() else missing
+    beside = job.estimate.output + job.estimate.disk
+    scarce = job.source == "streamed" or (beside + missing > whole and can_stream(job.release, workspace))
+    return min(least, missing) if scarce else missing

@@ -1,6 +1,6 @@
 """Existing files of a job, and whether the disk has room for the rest, beside the whole source or a stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,35 @@ def streaming(jobs: Sequence[Job], context: Context) -> list[Job]:
             if streams(job, unsaid):
                 found.append(job)
     return found
+
+
+def in_turns(jobs: Sequence[Job], context: Context) -> Iterator[tuple[Job, ...]]:
+    """Yield the jobs of one release, all together where the disk holds what comes of them.
+
+    Where it does not, and what is published can be removed, in groups that it holds. A job that is too large by itself
+    is a group of its own; building it says so.
+    """
+    room = context.workspace.free()
+    group: list[Job] = []
+    for job in jobs:
+        if group and context.config.publish.namespace is not None and _taken([*group, job], context) > room:
+            formats = ", ".join(one.format for one in group)
+            context.display.say(
+                f"The disk does not hold all files of {job.release.label} together: {formats} come first"
+            )
+            yield tuple(group)
+            group = []
+        group.append(job)
+    if group:
+        yield tuple(group)
+
+
+def _taken(jobs: Sequence[Job], context: Context) -> int:
+    """Return the bytes of disk that jobs of one release will take, beside the least of its source."""
+    release, workspace = jobs[0].release, context.workspace
+    missing = missing_bytes(release, workspace)
+    source_bytes = min(missing, streamed_bytes(release)) if can_stream(release, workspace) else missing
+    return sum(disk_to_come(job, workspace) for job in jobs) + source_bytes
 
 
 def _need_disk_streamed(job: Job, least: int, context: Context) -> None:

@@ -1,7 +1,7 @@
 """Run: the whole way of a release, in one process."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -16,6 +16,7 @@ from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace
 from bot.machines.assign_runners import HERE, assign_runners
 from bot.progress import Display
+from bot.proving.job_disk import in_turns
 from bot.proving.prove import prove_all
 from bot.publishing.early_upload import EarlyUpload
 from bot.publishing.rights import Target, writable_plan
@@ -191,7 +192,7 @@ def run(
     A job that fails does not hold up the others. Without a namespace nothing is published, and the proven artifacts are
     in the working folder. A variant that a toolchain refuses is a failure only if it is in ``named``: asked for by its
     own name, not as one of a set. In a dry run, and while the bot is paused, nothing is done and nothing remembered.
-    Before each release, and at the end, the working folder is brought within ``work.keep``. Raises what
+    Before each release, or turn of one, and at the end, the working folder is brought within ``work.keep``. Raises what
     ``watch_and_plan`` raises, and CutShortError on Ctrl-C.
     """
     dry = context.config.run.dry_run
@@ -208,8 +209,7 @@ def run(
     if not here:
         sent = submit(cycle.todo, context, staged=staged)
         return cycle, merge_reports(report, sent)
-    for _, group in groupby(cycle.todo.jobs, key=lambda job: job.release.label):
-        jobs = tuple(group)
+    for jobs in _turns(cycle.todo.jobs, context, staged=staged):
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
             context.display.say(f"Paused: {paused}. The rest is left for the next run")
             return replace(cycle, paused=paused), report
@@ -223,6 +223,13 @@ def run(
             raise cut_short(report, error, wanted, "build") from error
     keep_within(context, cycle.todo)
     return cycle, report
+
+
+def _turns(jobs: Sequence[Job], context: Context, *, staged: bool) -> Iterator[tuple[Job, ...]]:
+    """Yield the jobs of each release; those of one in turns, where the disk takes that. What is staged stays here."""
+    for _, of_release in groupby(jobs, key=lambda job: job.release.label):
+        group = tuple(of_release)
+        yield from [group] if staged else in_turns(group, context)
 
 
 def relevant_failures(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
@@ -271,7 +278,8 @@ def _say(cycle: Cycle, display: Display, *, named: bool) -> None:
 def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Report:
     """Build, verify and publish what one release asks for. It is published when all of it is known.
 
-    So each repo takes one commit, and its pictures show every format. Large files go up meanwhile.
+    So each repo takes one commit, and its pictures show every format, unless the disk does not hold all of them
+    together (see ``in_turns``). Large files go up meanwhile.
     """
     with counting_attempts(jobs, store, context) as outcome:
         settings = context.config.publish

@@ -315,6 +315,14 @@ def test_only_the_needed_room_is_made(workspace: Workspace) -> None:
     assert clean(workspace, CleaningRequest(days=30, need=0), dry_run=True).removed == ()
 
 
+def test_what_is_published_goes_before_what_the_next_build_reads(workspace: Workspace, tmp_path: Path) -> None:
+    age(entry(workspace, "references", size=3_000_000), 5)
+    artifact = keep_artifact(workspace, local(tmp_path / "model", "one"), "gguf/q4_k_m")
+    mark_published([artifact], {artifact.build.build_key: "me/x"})
+    wanted = CleaningRequest(days=30, need=workspace.free() + 10_000_000)
+    assert [found.state for found in clean(workspace, wanted, dry_run=True).removed] == ["published", "reference"]
+
+
 def context(workspace: Workspace, **keep: float) -> tuple[Context, list[str]]:
     said: list[str] = []
 

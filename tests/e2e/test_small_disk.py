@@ -57,3 +57,15 @@ def test_a_build_on_a_disk_smaller_than_its_source_gives_the_same_files(
         assert "do not fit on the disk beside the files made of them, so they stream" in said
         assert "Stock path" not in said
     assert small == roomy
+
+
+@pytest.mark.sweep
+def test_files_that_a_disk_does_not_hold_together_are_published_in_turns(holding: RunningHub, tmp_path: Path) -> None:
+    """Each takes half as much as the weights; a quarter of these is room for the source, which streams."""
+    world = make_world(holding, tmp_path / "turns")
+    with small_disk(world.folder / "work", 1.1 * WEIGHTS / 1e6):
+        done = world.phi_bot("run", MODEL, "--variants", "gguf/q8_0,mlx/8bit", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "does not hold all files" in done.stderr
+    report = Report.from_json(json.loads(done.stdout))
+    assert [p.repo_id for p in report.publications] == [f"demo/Phi-3.5-larger-{kind}" for kind in ("GGUF", "mlx-8bit")]

@@ -8,12 +8,14 @@ import pytest
 
 from bot import catalogue
 from bot.config import Config
+from bot.config.places import PublishTable
 from bot.context import Context
 from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError
 from bot.hub import client
 from bot.machines.placing import BYTES_A_SECOND
 from bot.progress import Silent
 from bot.proving import build_job
+from bot.proving.job_disk import in_turns
 from bot.proving.prove import in_order, prove_all
 from bot.records.plans import Job, Placement
 from bot.steps.plan import plan_releases
@@ -144,3 +146,37 @@ def test_jobs_that_were_not_placed_keep_their_order() -> None:
         "gguf",
         "mlx",
     ]
+
+
+# ---- on a small disk -----------------------------------------------------------------------------------------------
+
+MINI = release(3_821_000_000)
+DEFAULT_SET = [
+    job(MINI, "gguf/q4_k_m", "gguf/q8_0"),
+    job(MINI, "onnx/cpu-int4"),
+    job(MINI, "openvino/int4"),
+    job(MINI, "mlx/4bit"),
+]
+
+
+@pytest.mark.parametrize(
+    ("free", "namespace", "turns"),
+    [
+        (60e9, "me", ["gguf onnx openvino mlx"]),
+        (14e9, "me", ["gguf onnx openvino", "mlx"]),
+        (8e9, "me", ["gguf", "onnx openvino", "mlx"]),
+        (1e9, "me", ["gguf", "onnx", "openvino", "mlx"]),  # none of which fits: building each says so
+        (14e9, None, ["gguf onnx openvino mlx"]),  # nothing is published, so nothing can be removed
+    ],
+    ids=lambda value: str(value) if not isinstance(value, list) else "",
+)
+def test_what_the_disk_does_not_hold_together_is_made_and_published_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, namespace: str | None, turns: list[str]
+) -> None:
+    """Beside the files there are at most 1.75 GB of the source, which streams."""
+    monkeypatch.setattr(Workspace, "free", lambda _: int(free))
+    nobody = client.connect("http://127.0.0.1:9", None)
+    workspace = Workspace(root=tmp_path / "work")
+    config = Config(publish=PublishTable(namespace=namespace))
+    context = Context(config=config, workspace=workspace, hub=nobody, display=Silent())
+    assert [" ".join(j.format for j in turn) for turn in in_turns(DEFAULT_SET, context)] == turns
