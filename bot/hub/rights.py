@@ -48,6 +48,18 @@ def objection(account: Json, namespace: str, *, permission: str = WRITE_REPOS, r
     return None
 
 
+def permissions(account: Json, namespace: str) -> tuple[str, ...]:
+    """Return what a fine-grained token may do in a namespace and everywhere, in the Hub's words; () for another one."""
+    told = _dict(_dict(_dict(account.get("auth")).get("accessToken")).get("fineGrained"))
+    here = [
+        p
+        for s in map(_dict, _list(told.get("scoped")))
+        if _is_for(s, namespace, ())
+        for p in _list(s.get("permissions"))
+    ]
+    return tuple(dict.fromkeys(p for p in (*here, *_list(told.get("global"))) if isinstance(p, str)))
+
+
 def _is_for(scope: dict[str, Json], namespace: str, repos: Iterable[str]) -> bool:
     """Say whether a scope is of a namespace, or of all of the repos; of one that the Hub does not name, it may be."""
     entity = _dict(scope.get("entity"))

@@ -6,6 +6,9 @@ from bot.github import Repository, find_pull, open_repository, permission_of, re
 from bot.live.trials import NotTriedError, Seen, Trial
 
 _WRITES = "the doctor writes nothing on GitHub; a run that may not goes on, and says so"
+_NO_RIGHTS = (
+    "It is so for the token of an app, such as GitHub Actions'; an account of your own should be a collaborator."
+)
 
 
 @dataclass(kw_only=True)
@@ -102,7 +105,8 @@ class GithubTrials:
 
     def _permission(self) -> Seen:
         repository = self._open()
-        return Seen(f"{repository.account}: {permission_of(repository, repository.account)}")
+        found = permission_of(repository, repository.account)
+        return Seen(f"{repository.account}: {found}", advice=_NO_RIGHTS if found == "none" else "")
 
     def _writes(self) -> Seen:
         self._open()

@@ -18,6 +18,7 @@ from bot.github import (
     permission_of,
     put_comment,
     read_pull,
+    reading,
     remove_label,
 )
 from tests import github_answers as answers
@@ -91,6 +92,9 @@ def journey(server: GitHub, repository: Repository) -> None:
     assert read_pull(repository, 5).merged
     with pytest.raises(GithubError, match="404: Not Found"):
         read_pull(repository, 7)
+
+    assert reading.told(repository).startswith("o/r; ")
+    assert reading.comments(repository, reading.first_issue(repository)) == 0
 
     server.permissions |= {"maintainer": ("write", "maintain")}
     assert permission_of(repository, "maintainer") == "maintain"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bot.errors import TokenError
 from bot.hub import client
-from bot.hub.rights import RUN_JOBS, objection, only_reads
+from bot.hub.rights import RUN_JOBS, objection, only_reads, permissions
 from bot.localhub import RunningHub
 from bot.localhub.tokens import Grant
 
@@ -22,8 +22,8 @@ def account(role: str, *, orgs: dict[str, str] | None = None, **token: Any) -> d
 
 def fine_grained(*scoped: tuple[str, str | None, list[str]]) -> dict[str, Any]:
     entries = [
-        {"entity": {"_id": "6", "type": kind} | ({"name": name} if name else {}), "permissions": permissions}
-        for kind, name, permissions in scoped
+        {"entity": {"_id": "6", "type": kind} | ({"name": name} if name else {}), "permissions": allowed}
+        for kind, name, allowed in scoped
     ]
     found = {"canReadGatedRepos": True, "global": ["discussion.write"], "scoped": entries}
     return account("fineGrained", orgs={"org": "write"}, fineGrained=found)
@@ -108,3 +108,13 @@ def test_of_an_embedded_hub(hub: RunningHub) -> None:
             wrong.check_rights()
         with pytest.raises(TokenError):
             wrong.check_jobs("me")
+
+
+def test_a_fine_grained_token_tells_what_it_may_do_in_a_namespace_and_everywhere() -> None:
+    found = fine_grained(
+        ("user", "Me", ["repo.content.read", "repo.write"]),
+        ("org", "org", ["job.write"]),
+        ("model", "me/one", ["repo.write"]),
+    )
+    assert permissions(found, "me") == ("repo.content.read", "repo.write", "discussion.write")
+    assert permissions(account("write"), "me") == ()
