@@ -10,7 +10,7 @@ from bot.errors import AlteredDownloadError, ConflictError, HubRefusedError, Tok
 from bot.hub import jobs, scheduled, scratch
 from bot.hub.client import Hub, HubFile
 from bot.hub.contents import Content
-from bot.hub.rights import objection
+from bot.hub.rights import objection, permissions
 from bot.live.scratch import Scratch
 from bot.live.trials import NotTriedError, Seen
 from bot.progress import Silent
@@ -21,6 +21,7 @@ from bot.state.store import Store
 
 LARGE_BYTES = 300_000  # of a file that goes up as a large one, for its name ends in .bin
 PART_BYTES = 1000  # that are asked for by a range
+LARGE_FILE = "large.bin"
 
 _HINT = "Run it again; if it happens again, report it to the Hub."
 
@@ -50,7 +51,7 @@ class HubCalls:
                 why,
                 hint=f"Make a token that may write to the repos of {self.namespace}, and set HF_TOKEN to it.",
             )
-        return Seen(f"{account['name']}, {_role(account)}")
+        return Seen(f"{account['name']}, {_role(account, self.namespace)}")
 
     def page_through(self, author: str) -> Seen:
         """Follow the pages of an author's list."""
@@ -109,16 +110,16 @@ class HubCalls:
         self._sent |= files
         return Seen(f"commit {self._head[:12]}")
 
-    def upload_by_lfs(self) -> Seen:
-        """Send a large file by LFS, whatever the library would choose."""
+    def upload(self) -> Seen:
+        """Send a large file as the bot does: by Xet, where the library has that."""
+        return self._send_large(LARGE_FILE, "Xet" if scratch.uses_xet() else "LFS")
+
+    def upload_past_xet(self) -> Seen:
+        """Send another one by LFS, where the first one went by Xet."""
+        if not scratch.uses_xet():
+            raise NotTriedError("Xet is not used here: the file before went up by LFS")
         with scratch.without_xet():
             return self._send_large("lfs.bin", "LFS")
-
-    def upload_by_xet(self) -> Seen:
-        """Send a large file by Xet, where the library chooses that."""
-        if not scratch.uses_xet():
-            raise NotTriedError("this Hub has none, or hf_xet is not installed, or HF_HUB_DISABLE_XET is set")
-        return self._send_large("xet.bin", "Xet")
 
     def _send_large(self, path: str, by: str) -> Seen:
         content = secrets.token_bytes(LARGE_BYTES)
@@ -128,7 +129,7 @@ class HubCalls:
         if not file.is_lfs or file.size != len(content):
             raise HubRefusedError(f"{path} is listed as {file.size} bytes, {file.digest}", hint=_HINT)
         self._sent[path] = content
-        return Seen(f"{file.size} bytes, {file.digest[:19]}…")
+        return Seen(f"by {by}: {file.size} bytes, {file.digest[:19]}…")
 
     def download(self) -> Seen:
         """Read all files back."""
@@ -140,8 +141,8 @@ class HubCalls:
 
     def download_part(self) -> Seen:
         """Read the beginning of the large file."""
-        found = scratch.read_part(self.hub, self.scratch.repo(), self._head, self._file("lfs.bin"), PART_BYTES)
-        if found != self._sent["lfs.bin"][:PART_BYTES]:
+        found = scratch.read_part(self.hub, self.scratch.repo(), self._head, self._file(LARGE_FILE), PART_BYTES)
+        if found != self._sent[LARGE_FILE][:PART_BYTES]:
             raise AlteredDownloadError("the part holds other bytes than were sent", hint=_HINT)
         return Seen(f"{len(found)} bytes, all equal")
 
@@ -163,7 +164,7 @@ class HubCalls:
 
     def copy_between_repos(self) -> Seen:
         """Have the Hub copy the large file into a new repo, as promoting does."""
-        target, file = self.scratch.repo("-copy"), self._file("lfs.bin")
+        target, file = self.scratch.repo("-copy"), self._file(LARGE_FILE)
         self.scratch.announce(target, "model")
         copied = HubFile(repo_id=self.scratch.repo(), commit=self._head, file=file)
         self._commit({"copied.bin": copied}, None, "Copy", repo_id=target)
@@ -295,11 +296,11 @@ tags: [phi-bot]
 """
 
 
-def _role(account: Json) -> str:
+def _role(account: Json, namespace: str) -> str:
     """Return in words what kind of token it is, as far as the Hub says so."""
     auth = account.get("auth")
     token = auth.get("accessToken") if isinstance(auth, dict) else None
     role = token.get("role") if isinstance(token, dict) else None
     if role == "fineGrained":
-        return "a fine-grained token"
+        return f"a fine-grained token: {', '.join(permissions(account, namespace))}"
     return f"a token that may {role}" if isinstance(role, str) else "a token of a kind that the Hub does not tell"

@@ -75,7 +75,7 @@ def _reading(calls: HubCalls) -> list[Trial]:
 def _writing(calls: HubCalls) -> list[Trial]:
     made = ("make a repo",)
     filled = ("first commit",)
-    large = ("upload by LFS",)
+    large = ("upload a large file",)
     publishing = "nothing can be published"
     return [
         Trial(
@@ -95,20 +95,21 @@ def _writing(calls: HubCalls) -> list[Trial]:
             needs=made,
         ),
         Trial(
-            name="upload by LFS",
-            expected=f"{LARGE_BYTES} bytes with their sha256",
-            action=calls.upload_by_lfs,
-            without="large files cannot be published where Xet is turned off",
+            name="upload a large file",
+            expected=f"{LARGE_BYTES} bytes with their sha256, by Xet where the library has it",
+            action=calls.upload,
+            without="nothing can be published (by LFS it may work: HF_HUB_DISABLE_XET=1 in the environment)",
             uses=("preupload_lfs_files", "create_commit"),
             needs=filled,
         ),
         Trial(
-            name="upload by Xet",
-            expected=f"{LARGE_BYTES} bytes with their sha256",
-            action=calls.upload_by_xet,
-            without="large files go up only with HF_HUB_DISABLE_XET=1 in the environment, by LFS",
+            name="upload by LFS",
+            expected="the same, past Xet",
+            action=calls.upload_past_xet,
+            without="nothing can be published where a network blocks Xet",
             uses=("preupload_lfs_files", "create_commit"),
             needs=filled,
+            optional=True,
         ),
         Trial(
             name="download",
@@ -145,7 +146,7 @@ def _moving(calls: HubCalls) -> list[Trial]:
             action=calls.copy_between_repos,
             without="staged files cannot be promoted",
             uses=("get_paths_info", "create_repo", "create_commit"),
-            needs=("upload by LFS",),
+            needs=("upload a large file",),
         ),
         Trial(
             name="state",

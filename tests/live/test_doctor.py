@@ -147,7 +147,7 @@ def test_a_repo_that_was_there_is_never_touched(person: Person, monkeypatch: pyt
     assert after == before
 
 
-@pytest.mark.parametrize("call", ["upload_by_lfs", "merge", "whoami"])
+@pytest.mark.parametrize("call", ["upload", "merge", "whoami"])
 def test_ctrl_c_removes_scratch_and_shows_what_was_seen(
     person: Person, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

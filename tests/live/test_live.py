@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from bot.config import Config
 from bot.config.places import PublishTable
@@ -24,6 +24,7 @@ from bot.localhub import RunningHub, serve
 from bot.printable import json_text
 from bot.progress import Silent
 from bot.workspace import Workspace
+from tests.github_server import Fault as Refusal
 from tests.github_server import GitHub
 from tests.github_server import serve as serve_github
 from tests.hub.faulty import Fault, Proxy, proxy
@@ -33,6 +34,8 @@ from tests.source import models
 
 ME = "me"
 MODELS = ("microsoft/Phi-4-mini-instruct", "microsoft/Phi-3.5-mini-instruct")
+
+pytestmark = pytest.mark.server
 
 #: The ways in which a call fails: an answer in place of the service's, and an answer that never arrives.
 FAULTS: dict[str, dict[str, Any]] = {
@@ -94,6 +97,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, github_identity: Issuer) -
         for path in (f"{ME}/phi-bot-staging", f"datasets/{ME}/phi-bot-state"):
             trust(hub, path, github_identity)
         github.add({"title": "Phi-4", "labels": ["phi-bot"]})
+        github.permissions["phi-bot"] = ("admin", "admin")
         yield Services(hub=hub, github=github, proxies=(before_hub, before_github))
 
 
@@ -155,7 +159,7 @@ class Recording(Silent):
 
 ALL = [
     "token", "pages of a list", "list of an author", "read a model", "list of publications", "old scratch",
-    "make a repo", "first commit", "upload by LFS", "upload by Xet", "download", "download a part",
+    "make a repo", "first commit", "upload a large file", "upload by LFS", "download", "download a part",
     "commit on a stale parent", "copy between repos", "state", "branch", "tag", "open a pull request",
     "merge a pull request", "close a pull request", "make a collection", "fill a collection", "list jobs",
     "list schedules and webhooks", "Trusted Publisher of me/phi-bot-staging",
@@ -163,7 +167,7 @@ ALL = [
     "GitHub: comments", "GitHub: pull requests", "GitHub: rights of an account",
     "GitHub: write issues and comments", "remove scratch",
 ]  # fmt: skip
-NEVER = {"upload by Xet", "GitHub: write issues and comments"}  # no Xet on this Hub, and nothing is written on GitHub
+NEVER = {"upload by LFS", "GitHub: write issues and comments"}  # no Xet on this Hub, and nothing is written on GitHub
 BROKEN = [name for name in ALL if name not in NEVER]
 
 
@@ -177,7 +181,7 @@ def test_all_calls_do_what_they_should_and_nothing_stays(
     rows = {row.call: row for row in doctor.rows()}
     assert list(rows) == ALL
     assert {row.call: row.seen for row in rows.values() if row.status != "ok"} == {
-        "upload by Xet": "this Hub has none, or hf_xet is not installed, or HF_HUB_DISABLE_XET is set",
+        "upload by LFS": "Xet is not used here: the file before went up by LFS",
         "GitHub: write issues and comments": "the doctor writes nothing on GitHub; a run that may not goes on, "
         "and says so",
     }
@@ -189,6 +193,31 @@ def test_all_calls_do_what_they_should_and_nothing_stays(
     for trial in (*doctor.trials, doctor.removing):
         if trial.name not in NEVER:
             assert set(trial.uses) <= set(recording.used.get(trial.name, ())), trial.name
+
+
+def test_a_right_that_github_misses_is_named_as_github_names_it(services: Services, tmp_path: Path) -> None:
+    headers = {"X-Accepted-GitHub-Permissions": "issues=read"}
+    services.github.faults.append(Refusal(method="GET", path=".*/issues", status=403, headers=headers))
+    doctor = services.doctor(tmp_path, Silent(), "GitHub: issues", "GitHub: pull requests")
+    doctor.run()
+    rows = {row.call: row for row in doctor.rows()}
+    assert rows["GitHub: issues"].what_to_do == (
+        "GITHUB_TOKEN needs the permission issues: read. Without this call, releases get no issue."
+    )
+    assert rows["GitHub: pull requests"].status == "ok"
+
+
+def test_where_xet_is_used_a_large_file_goes_up_past_it_too(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This Hub has no Xet, which is turned off in the whole process; so only the way past it is seen here."""
+    monkeypatch.setattr(scratch, "uses_xet", lambda: True)
+    before = constants.HF_HUB_DISABLE_XET
+    doctor = services.doctor(tmp_path, Silent(), "upload by LFS")
+    doctor.run()
+    assert [row.status for row in doctor.rows()] == ["ok"] * 5
+    assert doctor.rows()[3].seen.startswith("by LFS: 300000 bytes, sha256:")
+    assert before == constants.HF_HUB_DISABLE_XET
 
 
 def test_what_is_tried_is_what_the_bot_calls() -> None:
