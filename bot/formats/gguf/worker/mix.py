@@ -6,10 +6,9 @@ model for it. Where the best mix is not better than the quantizer's own by more 
 quantizer's own stays.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from bot.formats.gguf.worker.layout import Layout, padded
 from bot.formats.gguf.worker.rows import Base
 from bot.records.artifacts import TypesByCost, Variant
 from bot.records.tasks import BuildTask
-from bot.worker.allocation import Choice, allocate
+from bot.worker import mixing
 from bot.worker.harness import Reporter
+from bot.worker.mixing import Tensor
 from bot.worker.moments import Moments
-from bot.worker.sensitivities import Errors, Sensitivities
-from bot.worker.solve_check import weighted
+from bot.worker.sensitivities import Sensitivities
 from bot.worker.solver import improve
 
 Array = Any  # numpy is not installed where mypy runs
@@ -35,23 +34,6 @@ OPTION = "types"  #: of a recipe whose types are chosen
 _Q8_0 = 8
 _BLOCKS = {kind: layout.weights for kind, layout in LAYOUTS.items()} | {_Q8_0: 32}
 _MATRIX = 2  # dimensions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """A tensor whose type may be chosen: its shape, and what each type costs, by the number of ggml_type.
-
-    The costs are in nats a token, in each window of the calibration text.
-    """
-
-    rows: int
-    columns: int
-    costs: Mapping[int, Array]
-
-    def choice(self, kind: int) -> Choice:
-        """Return a type as the allocation takes it."""
-        size = padded(ggml.row_size(kind, self.columns) * self.rows)
-        return Choice(kind=kind, size=size, cost=float(self.costs[kind].mean()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +71,8 @@ class Mixer:
                 for done, (name, costs) in enumerate(zip(known, tried, strict=True), 1):
                     self.progress(done, len(known))
                     rows, columns = (int(n) for n in base.tensors[name].shape)
-                    self._table[name] = Tensor(rows=rows, columns=columns, costs=costs)
+                    sizes = {_name(k): padded(ggml.row_size(k, columns) * rows) for k in _kinds(columns)}
+                    self._table[name] = Tensor(sizes=sizes, costs=costs)
         return self._table
 
     def _matrix(self, base: Base, name: str) -> str | None:
@@ -98,17 +81,17 @@ class Mixer:
         single = origin.copied and len(origin.parts) == 1 and len(base.tensors[name].shape) == _MATRIX
         return origin.parts[0] if single and origin.parts[0] in self.sensitivities else None
 
-    def _costs(self, matrix: str, importance: Array | None, quantize: Quantize) -> dict[int, Array]:
+    def _costs(self, matrix: str, importance: Array | None, quantize: Quantize) -> dict[str, Array]:
         """Return what each type costs that a matrix may have."""
         rows = self.sensitivities.rows(matrix)
-        kinds = [kind for kind, weights in sorted(_BLOCKS.items()) if rows.shape[1] % weights == 0]
         solve = _solver(matrix, rows, self.moments)
-        errors = [_rounded(kind, rows, quantize, importance, solve) for kind in kinds]
-        left = _left(matrix, errors, self.moments)
-        return {
-            kind: self.sensitivities.cost(matrix, Errors(single=single, solved=solved, left=part))
-            for kind, (single, solved), part in zip(kinds, errors, left, strict=True)
-        }
+        errors = {_name(kind): _rounded(kind, rows, quantize, importance, solve) for kind in _kinds(rows.shape[1])}
+        return mixing.costs(matrix, errors, self.sensitivities, self.moments)
+
+
+def _kinds(columns: int) -> list[int]:
+    """Return the types of matrices with so many columns."""
+    return [kind for kind, weights in sorted(_BLOCKS.items()) if columns % weights == 0]
 
 
 def mixer_with(task: BuildTask, kernels: Callable[[], Quantize], report: Reporter) -> Mixer | None:
@@ -129,41 +112,22 @@ def mixer_with(task: BuildTask, kernels: Callable[[], Quantize], report: Reporte
 
 
 def choose(tensors: Mapping[str, Tensor], own: Layout) -> Mix | None:
-    """Return the types of least cost in the bytes that the quantizer's ``own`` layout has; None where none is free.
-
-    A tensor stays as it is there where its type is none of those that were tried, or is not quantized.
-    """
-    free = {name: t for name, t in tensors.items() if own.slots[name].kind in t.costs}
-    if not free:
-        return None
-    own_kinds = {name: own.slots[name].kind for name in free}
-    room = sum(t.choice(own_kinds[name]).size for name, t in free.items())
-    found = allocate({name: [t.choice(kind) for kind in t.costs] for name, t in free.items()}, room)
-    best = {name: int(choice.kind) for name, choice in found.items()}
-    said = _compared(_total(free, best), _total(free, own_kinds))
-    kinds = best if said.gains else own_kinds
-    every = {name: slot.kind for name, slot in own.slots.items()} | kinds
-    return Mix(kinds=every, said=replace(said, types=_by_type(kinds)))
-
-
-def _compared(ours: Array, own: Array) -> TypesByCost:
-    """Say what two mixes cost, from what they cost in each window. One window alone says nothing of the error."""
-    gain = own - ours
-    error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else float(own.mean())
-    return TypesByCost(predicted_kl=float(ours.mean()), own_kl=float(own.mean()), error=error, types={})
-
-
-def _by_type(kinds: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """Return the types of least cost in the bytes that the quantizer's ``own`` layout has; None where none is free."""
     from gguf import GGMLQuantizationType
 
-    found: dict[str, list[str]] = {}
-    for name, kind in sorted(kinds.items()):
-        found.setdefault(GGMLQuantizationType(kind).name, []).append(name)
-    return {kind: tuple(names) for kind, names in sorted(found.items())}
+    kinds = {name: slot.kind for name, slot in own.slots.items()}
+    found = mixing.choose(tensors, {name: _name(kind) for name, kind in kinds.items()})
+    if found is None:
+        return None
+    chosen = {name: int(GGMLQuantizationType[kind]) for name, kind in found.kinds.items()}
+    return Mix(kinds=kinds | chosen, said=found.said)
 
 
-def _total(tensors: Mapping[str, Tensor], kinds: Mapping[str, int]) -> Array:
-    return np.sum([tensor.costs[kinds[name]] for name, tensor in sorted(tensors.items())], axis=0)
+def _name(kind: int) -> str:
+    from gguf import GGMLQuantizationType
+
+    name: str = GGMLQuantizationType(kind).name
+    return name
 
 
 _Solve = Callable[[int, Array], Array]  # the type, and rows as ggml packed them: the values of what is solved
@@ -189,12 +153,3 @@ def _rounded(
     quantize(kind, rows, importance, packed)
     single = ggml.dequantized(kind, packed.reshape(-1), np.empty(rows.size, np.float32)).reshape(rows.shape) - rows
     return single, solve(kind, packed) - rows if solve is not None and kind in LAYOUTS else single
-
-
-def _left(matrix: str, errors: Sequence[tuple[Array, Array]], moments: Moments) -> list[float]:
-    """Return what part of the weighted error the solver left, by type."""
-    if matrix not in moments:
-        return [1.0] * len(errors)
-    each = weighted(matrix, np.concatenate([e for pair in errors for e in pair]), moments)
-    single, solved = each.reshape(len(errors), 2, -1).sum(axis=2).T
-    return [float(part) for part in np.divide(solved, single, out=np.ones_like(single), where=single > 0)]

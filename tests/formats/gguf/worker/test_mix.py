@@ -1,8 +1,6 @@
 """Types of tensors that are chosen by what rounding to them costs: a better file, of no more bytes."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,12 @@ from bot.progress import Silent
 from bot.records.artifacts import TypesByCost, Variant
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
-from tests.shared import make_once
+from tests.worker.real import cost_and_size
 from tests.worker.running import (
     Built,
     assert_proven,
     build,
     build_once,
-    collect_moments,
-    distances,
-    failures,
-    find_sensitivities,
     measure,
     prepare,
     run_build,
@@ -60,7 +54,8 @@ def size(built: Built, variant: Variant) -> int:
 
 def test_the_mixes_are_chosen_where_quality_is_calibrated() -> None:
     rows = [v for v in map(with_calibration, catalogue.all_variants().values()) if chooses_types(v)]
-    assert [v.name for v in rows] == ["gguf/q3_k_m", "gguf/q4_k_m", "gguf/q5_k_m"]
+    mixes = ["gguf/q3_k_m", "gguf/q4_k_m", "gguf/q5_k_m"]
+    assert sorted(v.name for v in rows) == [*mixes, "onnx/cpu-int4", "openvino/int4"]
 
 
 def test_it_has_no_more_bytes_and_says_which_types_it_has(whole: Built, gguf_files: Built) -> None:
@@ -98,39 +93,22 @@ def test_a_killed_build_goes_on(gguf: Toolchain, whole: Built, sample: Path, tmp
     assert said(killed) == said(whole)
 
 
-@pytest.fixture
-def real(
-    gguf: Toolchain, real_model: Path, real_reference: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Variant], tuple[float, int]]:
-    """A function from a variant to its mean KL on the real model, calibrated on all of the text, and its bytes."""
-    moments, costs = (
-        make_once(tmp_path_factory, f"real {what}", partial(find, real_model, characters=10**9))
-        for what, find in (("moments", collect_moments), ("costs", find_sensitivities))
-    )
-
-    def measured(variant: Variant) -> tuple[float, int]:
-        folder = tmp_path_factory.mktemp("real")
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("tests.worker.running.moments_of", lambda _: str(moments / "moments"))
-            patched.setattr("tests.worker.running.sensitivities_of", lambda _: str(costs / "sensitivities"))
-            built = build(gguf, real_model, [variant], folder / "job", model="real", log=folder / "log")
-        found = measure(gguf, built.folders[variant.name], variant, real_model, real_reference, folder / "log")
-        assert failures(found) == {}
-        return distances(found)["short"].figures.mean_kl, size(built, variant)
-
-    return measured
-
-
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "part"), [("gguf/q4_k_m", 0.35), ("gguf/q3_k_m", 0.30)])
 def test_it_costs_much_less_on_the_real_model(
-    name: str, part: float, real: Callable[[Variant], tuple[float, int]]
+    name: str,
+    part: float,
+    gguf: Toolchain,
+    real_model: Path,
+    real_reference: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """In no more bytes than llama.cpp's own mix without an importance matrix, and in llama.cpp."""
     row = catalogue.all_variants()[name]
+    plain = replace(row, options={"ftype": row.options["ftype"]})
     (cost, bytes_), (plain_cost, plain_bytes) = (
-        real(v) for v in (with_calibration(row), replace(row, options={"ftype": row.options["ftype"]}))
+        cost_and_size(gguf, v, real_model, real_reference, tmp_path_factory) for v in (with_calibration(row), plain)
     )
     assert cost <= part * plain_cost
     assert bytes_ <= plain_bytes + 300
