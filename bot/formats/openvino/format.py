@@ -36,7 +36,7 @@ class OpenVino:
     suffixes = (".xml", ".bin", ".json", ".jinja", ".txt", ".model")
     importance = None
     calibrated = ("openvino/int4",)  # one scale of a whole row is not known to the solver
-    mixed = ()
+    mixed = ("openvino/int4",)
     reading = Reading(held=1.0, cached=2, states=26)  # repacked as a whole
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:

@@ -3,7 +3,7 @@
 Both parts are nncf's own code. What is computed of a row depends on that row alone, so a matrix may come in parts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -20,13 +20,14 @@ from nncf.quantization.algorithms.weight_compression.parameters import Compresse
 from nncf.tensor import Tensor
 from openvino import opset13 as opset
 
-from bot.formats.openvino.worker import calibrated
+from bot.formats.openvino.worker import calibrated, mix
 from bot.formats.openvino.worker.plan import Part
 from bot.formats.openvino.worker.replaced import patched_attribute
 from bot.formats.openvino.worker.standins import StandIns
 from bot.records.artifacts import Json
 from bot.worker.calibrated import SolverAtWork
 from bot.worker.fast import NotCovered
+from bot.worker.mixing import Mix, Mixer
 
 _INFER = models._infer_ov_model  # noqa: SLF001 - all kernels are run by it
 _SCALE = ov.Type.f16  # as nncf stores the scales of integers
@@ -129,9 +130,33 @@ def _bytes(tensor: Any, stored: Any) -> bytes:
     return data
 
 
+@dataclass(kw_only=True)
+class TypesByMixer:
+    """Gives matrices the types that a ``mixer`` chooses, in the place of those that nncf gives them."""
+
+    mixer: Mixer
+    mix: Mix | None = None
+
+    def decide(self, given: Mapping[str, Any]) -> None:
+        """Change what nncf will do with each weight of the source: its WeightCompressionParameters, by its name."""
+        own = {
+            name: mix.name_of(p.compression_config.mode.value, p.compression_config.group_size)
+            for name, p in given.items()
+        }
+        types = {name: mix.types(tuple(p.weight_shape)) for name, p in given.items() if tuple(p.reduction_axes) == (1,)}
+        self.mix = self.mixer.choose(types, own)
+        for name, kind in self.mix.kinds.items() if self.mix is not None else ():
+            mode, group = mix.parted(kind)
+            config = WeightCompressionConfig(mode=CompressWeightsMode(mode), group_size=group)
+            given[name].compression_config = config
+
+
 @contextmanager
-def recorded(standins: StandIns) -> Iterator[dict[str, Part]]:
-    """Let nncf compress a model whose weights are stand-ins; yield what each constant stands for, by its name."""
+def recorded(standins: StandIns, types: TypesByMixer | None = None) -> Iterator[dict[str, Part]]:
+    """Let nncf compress a model whose weights are stand-ins; yield what each constant stands for, by its name.
+
+    ``types`` decides what becomes of each weight, where that is not nncf's own choice.
+    """
     parts: dict[str, Part] = {}
     compress, create = openvino_backend.compress_weight, openvino_backend.create_ov_const_from_tensor
 
@@ -164,10 +189,28 @@ def recorded(standins: StandIns) -> Iterator[dict[str, Part]]:
         parts[name] = x.part
         return opset.constant(_blank(standins, dtype, x.shape), name=name, shared_memory=True)
 
+    backend = openvino_backend.OVWeightCompressionAlgoBackend
+    transform = backend.transform_model
+
+    def transform_with(self: Any, model: Any, graph: Any, given: Iterable[Any], *rest: Any, **options: Any) -> Any:
+        weights = list(given)
+        if types is not None:
+            types.decide({name: w for w in weights if (name := _weight_of(self, w, standins)) is not None})
+        return transform(self, model, graph, weights, *rest, **options)
+
     with ExitStack() as stack:
+        if types is not None:
+            stack.enter_context(patched_attribute(backend, "transform_model", transform_with))
         stack.enter_context(patched_attribute(openvino_backend, "compress_weight", record))
         stack.enter_context(patched_attribute(openvino_backend, "create_ov_const_from_tensor", const))
         yield parts
+
+
+def _weight_of(backend: Any, given: Any, standins: StandIns) -> str | None:
+    """Return which weight of the source nncf's parameters are of, or None."""
+    attributes = given.node_with_weight.layer_attributes.constant_attributes[given.weight_port_id]
+    node = backend.name_to_node_mapping[attributes["name"]]
+    return standins.name_at(node.data.ctypes.data, node.get_byte_size())
 
 
 def _outputs(standins: StandIns, params: Any, compiled: Any, inputs: Any) -> list[Any]:

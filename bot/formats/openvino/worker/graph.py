@@ -17,8 +17,10 @@ from transformers import PreTrainedModel
 from bot.formats.openvino.worker.plan import Constant, Part, constants, weights, with_offsets
 from bot.formats.openvino.worker.replaced import patched_attribute
 from bot.formats.openvino.worker.standins import StandIns
+from bot.records.artifacts import TypesByCost
 from bot.worker.fast import NotCovered
 from bot.worker.mapped import SMALL, Mapped
+from bot.worker.mixing import Mixer
 
 MODELS = ("phi", "phi3")  #: as config.json names their types
 
@@ -30,13 +32,14 @@ _GRAPHS = ("openvino_model.xml", "model.xml")  # as the export calls it, and nnc
 class StandInExport:
     """An export with stand-ins for weights. It leaves the ``constants`` of the model, in the order of the file."""
 
-    def __init__(self, mapped: Mapped, *, compresses: bool) -> None:
-        self._mapped, self._compresses = mapped, compresses
+    def __init__(self, mapped: Mapped, *, compresses: bool, mixer: Mixer | None = None) -> None:
+        self._mapped, self._compresses, self._mixer = mapped, compresses, mixer
         self._standins = StandIns()
         self._loaded = torch.float32
         self._parts: dict[str, Part] = {}
         self._first: Path | None = None  # what nncf reads: a graph without a file of data
         self.constants: tuple[Constant, ...] = ()
+        self._chosen: Any = None  # what gives types by the mixer
 
     @contextmanager
     def patched(self) -> Iterator[None]:
@@ -63,10 +66,16 @@ class StandInExport:
                 stack.enter_context(patched_attribute(owner, "save_model", self._saved))
             stack.enter_context(patched_attribute(modeling_base, "core", _Core(modeling_base.core, self._read)))
             if self._compresses:
-                from bot.formats.openvino.worker.compress import recorded  # nncf takes a while to import
+                from bot.formats.openvino.worker.compress import TypesByMixer, recorded  # nncf takes a while to import
 
-                self._parts = stack.enter_context(recorded(self._standins))
+                self._chosen = TypesByMixer(mixer=self._mixer) if self._mixer is not None else None
+                self._parts = stack.enter_context(recorded(self._standins, self._chosen))
             yield
+
+    @property
+    def chosen(self) -> TypesByCost | None:
+        """What is said of the types of the matrices, where a mixer chose them."""
+        return None if self._chosen is None or self._chosen.mix is None else self._chosen.mix.said
 
     def _tensors(self, model: Any, loaded: Any) -> dict[str, Any]:
         """Return the checkpoint's tensors as the model is to have them: matrices are stand-ins, others are real."""

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from bot.formats.openvino.worker.export import attempt, empty, export, failed, prepare
-from bot.records.artifacts import Json
+from bot.formats.openvino.worker.mix import OPTION
+from bot.records.artifacts import Json, TypesByCost
 from bot.records.tasks import BuildTask, Target
 from bot.worker.calibrated import SolverAtWork, at_work_on, solver_of
 from bot.worker.fast import NotCovered, require_versions
@@ -20,6 +21,7 @@ from bot.worker.feed import Feed
 from bot.worker.harness import NeedsWholeSource, Reporter
 from bot.worker.isolated import run_alone
 from bot.worker.mapped import Mapped
+from bot.worker.mixing import mixer_with
 
 MODULE = "bot.formats.openvino.worker"  #: the worker, whose commands plan one target, or build it the stock way
 PINNED = {  #: what this was compared with: it leans on how these work inside
@@ -35,7 +37,7 @@ Left = list[tuple[Target, str]]  #: what is left to the stock path, and why
 
 @dataclass(frozen=True, kw_only=True)
 class _Planned:
-    """A target whose files are all there but for the weights; ``plan`` is as plan.py's ``to_json`` returns it."""
+    """A target whose files are all there but for the weights; ``plan`` is as ``plan`` returns it."""
 
     target: Target
     plan: Json
@@ -106,11 +108,14 @@ def plan(task: BuildTask, target: Target, report: Reporter) -> Json:
 
     def planned() -> Json:
         planning = StandInExport(
-            _mapped(task, report), compresses=variant.options["weight_format"] not in ("fp16", "fp32")
+            _mapped(task, report),
+            compresses=variant.options["weight_format"] not in ("fp16", "fp32"),
+            mixer=mixer_with(task, report) if variant.options.get(OPTION) else None,
         )
         with planning.patched():
             export(source, target, stop)
-        return to_json(planning.constants)
+        chosen = planning.chosen
+        return to_json(planning.constants) | {"types_by_cost": chosen.to_json() if chosen is not None else None}
 
     return attempt(planned, target, source, report)
 
@@ -144,7 +149,9 @@ def _write(task: BuildTask, planned: list[_Planned], report: Reporter) -> Left:
         hashed = write(files, _mapped(task, report), partial(report.progress, what, unit="bytes"), lose)
     if made := [number for number in range(len(planned)) if number not in lost]:
         solved = {planned[n].target.variant.name: f.solver.done for n in made if (f := files[n]).solver is not None}
-        report.built_together([planned[n].target for n in made], hashed, solved)
+        types = {planned[n].target.variant.name: planned[n].plan["types_by_cost"] for n in made}
+        chosen = {name: TypesByCost.from_json(found) for name, found in types.items() if found is not None}
+        report.built_together([planned[n].target for n in made], hashed, solved, chosen)
     left: Left = []
     for number, error in lost.items():
         target = planned[number].target

@@ -7,9 +7,9 @@ from typing import Any
 
 @contextmanager
 def patched_attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Let ``owner.name`` be ``value``, and afterwards what it was. Of a class, a plain function becomes static."""
+    """Let ``owner.name`` be ``value``, and afterwards what it was. In the place of a static function it is one too."""
     before = owner.__dict__[name]
-    setattr(owner, name, staticmethod(value) if isinstance(owner, type) else value)
+    setattr(owner, name, staticmethod(value) if isinstance(before, staticmethod) else value)
     try:
         yield
     finally:

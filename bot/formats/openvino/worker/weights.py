@@ -24,7 +24,7 @@ _MATRIX_INPUT = {"Gather": 0, "MatMul": 1}
 _VECTOR = {"Multiply": "weight", "Add": "bias"}  # of a norm, and of a norm or a matrix
 _GROUP = 32  # weights that share a scale at least
 # Options that leave each weight the nearest level, but those that are held against what they were solved to.
-_PLAIN = {"weight_format", "group_size", "ratio", "sym", "quality"}
+_PLAIN = {"weight_format", "group_size", "ratio", "sym", "quality", "types"}
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _EXPERTS = {"MatMul": "w1", "MatMul_1": "w3", "MatMul_2": "w2"}  # gate, up and down, in the order of the export
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot.formats.openvino.worker import calibrated
+from bot.formats.openvino.worker import calibrated, mix
 from bot.worker.solver import factor, solve
 from bot.worker.weights import one_zero
 from tests.worker.test_solver import moments, weights
@@ -49,3 +49,20 @@ def test_what_is_stored_is_what_the_solver_gave(mode: str, rows: int) -> None:
 def test_other_levels_are_left_to_nncf(shape: tuple[int, ...], mode: str, group: int) -> None:
     assert not calibrated.fits(shape, mode, group)
     assert calibrated.fits((64, 256), "int4_asym", 64)
+
+
+def test_a_type_takes_the_bytes_that_are_stored_of_it() -> None:
+    source = weights(6, 384)
+    types = mix.types(source.shape)
+    assert list(types) == ["int8_asym", "int4_asym-g32", "int4_asym-g64", "int4_asym-g128"]
+    for name, levels in types.items():
+        mode, group = mix.parted(name)
+        assert mix.name_of(mode, group) == name
+        if levels.solved:
+            stored = calibrated.parts(solve(source, [factor(moments(384, 500))], levels.grid), mode)
+            assert levels.size == sum(map(len, stored.values()))
+
+
+def test_a_matrix_has_only_types_whose_groups_part_its_rows() -> None:
+    assert list(mix.types((64, 160))) == ["int8_asym", "int4_asym-g32"]
+    assert mix.types((4, 64, 256)) == {}  # experts
