@@ -26,7 +26,7 @@ class Onnx:
     suffixes = (".onnx", ".onnx.data", ".json", ".jinja", ".txt", ".model")
     importance = None
     calibrated = ("int4",)
-    mixed = ()
+    mixed = ("onnx/cpu-int4",)  # GPUs have kernels for blocks of few sizes
     reading = Reading(held=1.2, cached=0, states=28)  # kernels for 4 bits keep scales twice, and a sum of each block
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:

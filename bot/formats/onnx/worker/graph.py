@@ -5,7 +5,7 @@ checkpoint, the one that joins q, k and v, two that make linear layers to throw 
 initializer, and the one that quantizes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bot.formats.onnx.worker.addresses import DTYPES, Addresses
 from bot.formats.onnx.worker.calibrated import Levels
+from bot.formats.onnx.worker.mix import Matrix, TypesByMixer
 from bot.formats.onnx.worker.quantizers import Quantizer, default, k_quant
 from bot.formats.onnx.worker.recipes import Cast, InitializerRecipe, Promised, Quantized
 from bot.worker.fast import NotCovered
@@ -30,20 +31,23 @@ ARCHITECTURES = ("PhiForCausalLM", "Phi3ForCausalLM")  #: whose weights the buil
 
 
 @contextmanager
-def without_weights(mapped: Mapped) -> Iterator[None]:
-    """Let the builder make graphs whose large initializers are Promised. The functions it had are given back."""
+def without_weights(mapped: Mapped, types: TypesByMixer | None = None) -> Iterator[None]:
+    """Let the builder make graphs whose large initializers are Promised. The functions it had are given back.
+
+    ``types`` decides what becomes of each matrix, where that is not the builder's own choice.
+    """
     from onnxruntime_genai.models.builder import Model
 
     replaced = {name: getattr(Model, name) for name in _REPLACEMENTS}
     try:
         for name, replacement in _REPLACEMENTS.items():
             setattr(Model, name, replacement(replaced[name]))
-        Model.phi_bot_mapped = mapped
+        Model.phi_bot_mapped, Model.phi_bot_types = mapped, types
         yield
     finally:
         for name, own in replaced.items():
             setattr(Model, name, own)
-        del Model.phi_bot_mapped
+        del Model.phi_bot_mapped, Model.phi_bot_types
 
 
 def _load_weights(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,11 +133,21 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
         weights = {n.name: n.inputs[1].name for n in self.model.graph if n.op_type == "MatMul"}
         model = own(self)
         shared = any(node.op_type == "GatherBlockQuantized" for node in model.graph)
+        quantized = []
         for node in model.graph:
             if node.op_type == "MatMulNBits":
                 bits = node.attributes["bits"].as_int()
                 weight = promised.pop(weights[node.name.removesuffix(f"_Q{bits}")])
-                _promise(node, weight.recipe, *method(bits), shared=shared)
+                quantized.append((node, weight.recipe, *method(bits)))
+        chosen = _chosen(self.phi_bot_types, quantized, shared=shared)
+        for node, recipe, quantizer, levels in quantized:
+            name = recipe.matrix.names[0]
+            kind = chosen.get(name, levels)
+            if kind == levels:
+                _promise(node, recipe, quantizer, levels, shared=shared)
+                continue
+            _retype([node, *(_look_ups(model) if name == _EMBEDDING else ())], kind)
+            _promise(node, recipe, default(kind.bits, kind.block, symmetric=True), kind, shared=shared)
         for name, weight in promised.items():
             if name not in model.graph.initializers:
                 raise NotCovered(f"it quantizes {name} in another way")
@@ -143,6 +157,44 @@ def _quantizing(own: Callable[..., Any]) -> Callable[..., Any]:
         return model
 
     return to_nbits
+
+
+def _chosen(
+    types: TypesByMixer | None, quantized: Sequence[tuple[Any, InitializerRecipe, Quantizer, Levels]], *, shared: bool
+) -> dict[str, Levels]:
+    """Return the types that are chosen, by the names of matrices. One may be in several nodes, which share its type."""
+    if types is None:
+        return {}
+    rows: dict[str, int] = {}
+    joined: set[str] = set()  # several matrices in one node have its type, whatever each of them costs
+    for _, weight, _, _ in quantized:
+        name, *others = weight.matrix.names
+        joined.update((name, *others) if others else ())
+        rows[name] = rows.get(name, 0) + weight.matrix.rows
+    return types.decide(
+        {
+            weight.matrix.names[0]: Matrix(
+                rows=rows[weight.matrix.names[0]],
+                columns=weight.matrix.columns,
+                own=levels,
+                scales=torch.empty(0, dtype=weight.dtype).numpy().dtype,
+                looked_up=shared and weight.matrix.names == (_EMBEDDING,),
+            )
+            for _, weight, _, levels in quantized
+            if weight.matrix.names[0] not in joined
+        }
+    )
+
+
+def _retype(nodes: Sequence[Any], levels: Levels) -> None:
+    """Let nodes of one matrix say that it has another type. They keep the names that the builder gave them."""
+    for node in nodes:
+        for key, value in (("bits", levels.bits), ("block_size", levels.block)):
+            node.attributes[key] = onnx_ir.AttrInt64(key, value)
+
+
+def _look_ups(model: Any) -> list[Any]:
+    return [node for node in model.graph if node.op_type == "GatherBlockQuantized"]
 
 
 def _promise(node: Any, weight: InitializerRecipe, quantizer: Quantizer, levels: Levels, *, shared: bool) -> None:

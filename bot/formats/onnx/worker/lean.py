@@ -17,6 +17,7 @@ import onnx_ir
 
 from bot.formats.onnx.worker import data, graph
 from bot.formats.onnx.worker.builder import empty, extra_options, read_config, run_builder, saving
+from bot.formats.onnx.worker.mix import OPTION, TypesByMixer
 from bot.records.tasks import BuildTask, Target
 from bot.worker.calibrated import at_work_on, solver_with
 from bot.worker.disk import disk_full
@@ -24,6 +25,7 @@ from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import Foreseen, Reporter
 from bot.worker.mapped import Mapped
+from bot.worker.mixing import Mix, mixer_with
 
 PINNED = {
     "onnxruntime-genai": "0.18.0",
@@ -60,14 +62,18 @@ def build(
     mapped = Mapped(Path(task.source), Feed(report) if task.streamed else None)
     files: list[data.DataFile] = []
     made: list[Target] = []
+    mixes: dict[str, Mix] = {}
     failures: list[tuple[Target, str]] = []
     solver = solver_with(task, map)  # a chunk of rows has a thread of its own anyway
     try:
         for target in task.targets:
             try:
-                at_work = at_work_on(target.variant, solver)
-                files.append(replace(_graph(task, source, target, mapped, stop, report), solver=at_work))
+                at_work, types = at_work_on(target.variant, solver), _types(task, target, report)
+                with graph.without_weights(mapped, types):
+                    files.append(replace(_graph(task, source, target, stop, report), solver=at_work))
                 made.append(target)
+                if types is not None and types.mix is not None:
+                    mixes[target.variant.name] = types.mix
             except (Foreseen, NotCovered):
                 raise
             except Exception as error:
@@ -83,7 +89,7 @@ def build(
             empty(target)
         raise
     solved = {t.variant.name: f.solver.done for t, f in zip(made, files, strict=True) if f.solver is not None}
-    report.built_together(made, hashed, solved)
+    report.built_together(made, hashed, solved, {name: mix.said for name, mix in mixes.items()})
 
 
 def _require_covered(task: BuildTask, source: Path) -> None:
@@ -95,9 +101,11 @@ def _require_covered(task: BuildTask, source: Path) -> None:
             raise NotCovered(f"{target.variant.short_name} has options that were not compared: {', '.join(unknown)}")
 
 
-def _graph(
-    task: BuildTask, source: Path, target: Target, mapped: Mapped, stop: Sequence[int], report: Reporter
-) -> data.DataFile:
+def _types(task: BuildTask, target: Target, report: Reporter) -> TypesByMixer | None:
+    return TypesByMixer(mixer=mixer_with(task, report)) if target.variant.options.get(OPTION) else None
+
+
+def _graph(task: BuildTask, source: Path, target: Target, stop: Sequence[int], report: Reporter) -> data.DataFile:
     """Let the builder make all files of a target but the data file; return what that will be."""
     planned: list[data.DataFile] = []
 
@@ -109,7 +117,7 @@ def _graph(
             data.DataFile(initializers=initializers, folder=folder, target=Path(path).with_name(external_data))
         )
 
-    with graph.without_weights(mapped), saving(save):
+    with saving(save):
         run_builder(source, Path(task.scratch) / "cache", target, stop, report)
     gc.collect()  # the graph refers to itself in circles, and holds tables of tens of megabytes
     return planned[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bot import catalogue
-from bot.formats.onnx.worker import calibrated
+from bot.formats.onnx.worker import calibrated, mix
 from bot.formats.onnx.worker.calibrated import Levels
 from bot.formats.recipes import with_calibration
 from bot.progress import Silent
@@ -54,6 +54,23 @@ def test_a_node_computes_what_the_solver_gave(levels: Levels, dtype: Any) -> Non
     scale = scales.astype(np.float32)[..., None]
     for values in ((codes - zero) * scale, codes * scale - zero * scale):
         assert one_zero(values.reshape(6, 160)).tobytes() == one_zero(found.values).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_type_takes_the_bytes_that_a_node_has_of_it(dtype: Any) -> None:
+    matrix = mix.Matrix(rows=6, columns=256, own=LEVELS["4 bits"], scales=np.dtype(dtype), looked_up=False)
+    types = matrix.types()
+    assert list(types) == ["int4-b32", "int4-b64", "int4-b128", "int8-b32", "int8-b64", "int8-b128"]
+    for levels in types.values():
+        found = solve(weights(6, 256), [factor(moments(256, 500))], levels.grid(dtype))
+        assert matrix.measured(levels).size == sum(a.nbytes for a in calibrated.arrays(found, levels, dtype))
+
+
+def test_some_matrices_have_fewer_types() -> None:
+    looked_up = mix.Matrix(rows=6, columns=192, own=LEVELS["4 bits"], scales=np.dtype(np.float32), looked_up=True)
+    assert list(looked_up.types()) == ["int4-b32", "int4-b64"]
+    assert replace(looked_up, columns=200).types() == {}  # the builder pads its rows
+    assert replace(looked_up, own=LEVELS["4 bits with zero points"]).types() == {}
 
 
 @pytest.fixture(scope="module")
