@@ -265,7 +265,9 @@ class Calibration(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class TypesByCost(Record):
-    """The types of a file's tensors, chosen by what rounding to them costs: by type, the names of tensors in the file.
+    """The types of a file's tensors, chosen by what rounding to them costs: by type, the names of tensors.
+
+    A GGUF file names its tensors itself; of other files they are those of the source.
 
     ``predicted_kl`` is what the best choice of the same size costs in all, in nats per token, and ``own_kl`` what the
     tool's own mix does. ``error`` is the standard error of their difference.

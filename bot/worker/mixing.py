@@ -53,7 +53,7 @@ class Mix:
 class Levels:
     """A type as the solver knows it: the ``size`` in bytes of a whole matrix, and its grid.
 
-    A type that is ``solved`` is rounded for what the matrix is multiplied with, another one plainly.
+    A type that is ``solved`` is rounded for what the matrix is multiplied with, if that is known; another one plainly.
     """
 
     size: int
@@ -108,7 +108,8 @@ class Mixer:
         errors = {}
         for kind, levels in types.items():
             single = plainly(rows, levels.grid).values - rows
-            solved = solve(rows, factors, levels.grid).values - rows if levels.solved else single
+            solves = levels.solved and matrix in self.moments
+            solved = solve(rows, factors, levels.grid).values - rows if solves else single
             errors[kind] = single, solved
         return costs(matrix, errors, self.sensitivities, self.moments)
 

@@ -9,7 +9,6 @@ from bot import source
 from bot.cli.family_support import first_defaults
 from bot.context import Context
 from bot.errors import VerifyError
-from bot.formats import recipes
 from bot.progress import Silent
 from bot.proving.build_job import build_job
 from bot.records.artifacts import Artifact, Variant
@@ -52,7 +51,7 @@ class Bench:
 
     def _variant(self, format_name: str) -> Variant:
         row = variant(format_name)
-        return recipes.with_calibration(row) if self.calibrated else row
+        return running.with_own_types(row) if self.calibrated else row
 
     def healthy(self, checkpoint: Path, format_name: str) -> Artifact:
         """Build a checkpoint as it is; return the artifact, with its evidence. Raises VerifyError if it fails."""

@@ -14,7 +14,6 @@ from bot.building.streams import WeightStream
 from bot.config import Config
 from bot.context import Context
 from bot.errors import BuildError
-from bot.formats.recipes import with_calibration
 from bot.hub import client
 from bot.localhub import serve
 from bot.progress import Silent
@@ -28,12 +27,13 @@ from bot.steps.verify import verify_all
 from bot.steps.watch import Reader
 from bot.workspace import Workspace
 from tests.e2e.world import MODEL
+from tests.worker.running import with_own_types
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.usefixtures("warm_toolchains")]
 
 DEFAULT_ROWS = catalogue.select(["default"])
 DEFAULT = [v.name for v in DEFAULT_ROWS]
-CALIBRATED = [with_calibration(catalogue.all_variants()[name]) for name in ("mlx/4bit", "onnx/cpu-int4")]
+CALIBRATED = [with_own_types(catalogue.all_variants()[name]) for name in ("mlx/4bit", "onnx/cpu-int4")]
 
 
 @dataclass(frozen=True, kw_only=True)

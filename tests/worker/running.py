@@ -234,6 +234,12 @@ def moments_of(source: Path) -> str:
     return str(collect_moments(source, folder)[0])
 
 
+def with_own_types(row: Variant) -> Variant:
+    """The calibrated recipe of a row, but for the types of its matrices: those are the tool's own."""
+    found = recipes.with_calibration(row)
+    return replace(found, options={k: v for k, v in found.options.items() if k != "types"})
+
+
 def collect_moments(source: Path, folder: Path, *, threads: int = 2, characters: int = 4000) -> tuple[Path, Json]:
     """Collect the second moments of a model on so much of the text; return their folder, and what was told of it."""
     out, text = folder / "moments", folder / "text"

@@ -5,14 +5,13 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import bot
 from bot import catalogue
-from bot.formats.recipes import with_calibration
 from bot.progress import Silent
 from bot.records.artifacts import Variant
 from bot.toolchains import Toolchain
@@ -34,6 +33,7 @@ from tests.worker.running import (
     run_build,
     run_python,
     solved_beside,
+    with_own_types,
     wrong_weights,
 )
 from tests.worker.stock import assert_same
@@ -66,9 +66,8 @@ class Row:
 
     @property
     def variant(self) -> Variant:
-        """The calibrated row. Its types are the tool's own here: tests/formats/gguf/worker/test_mix.py chooses them."""
-        found = with_calibration(self.plain)
-        return replace(found, options={k: v for k, v in found.options.items() if k != "types"})
+        """The calibrated row. Its types are the tool's own here: test_mixed.py chooses them."""
+        return with_own_types(self.plain)
 
     @property
     def toolchain(self) -> Toolchain:

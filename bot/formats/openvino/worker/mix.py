@@ -13,7 +13,7 @@ from bot.worker.solver import Grid
 
 OPTION = "types"  #: of a recipe whose types are chosen
 WHOLE_ROW = -1  #: nncf's group of a whole row
-_GROUPS = (32, 64, 128)  # that Intel's processors and GPUs are made for
+_GROUPS = (32, 64, 128)  # the last is nncf's default, and the others are what it falls back to for narrow rows
 _SCALE = 2  # bytes
 
 
