@@ -46,7 +46,8 @@ def select(names: Iterable[str]) -> tuple[Variant, ...]:
         elif name in catalogue:
             wanted.add(name)
         elif name in formats:
-            wanted |= {n for n, v in catalogue.items() if v.format == name and v.default}
+            mine = {n: v.default for n, v in catalogue.items() if v.format == name}  # or all, where none is default
+            wanted |= {n for n, default in mine.items() if default or not any(mine.values())}
         elif name.removesuffix("/*") in formats:
             wanted |= {n for n, v in catalogue.items() if v.format == name.removesuffix("/*")}
         else:

@@ -2,10 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from bot import catalogue
 from bot.building.reference import digest
 from bot.hub import client
 from bot.localhub import RunningHub, serve
@@ -37,6 +39,22 @@ def world(released: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Wor
 def published(world: World) -> Report:
     """What the main job said when it ran for the first time."""
     return world.run()
+
+
+@pytest.fixture(scope="session")
+def published_of(
+    request: pytest.FixtureRequest, released: RunningHub, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Report, World]]:
+    """Return what was published of a format, and in which world: of the default set, or of a row that was asked for."""
+
+    @cache
+    def of(name: str) -> tuple[Report, World]:
+        if any(row.format == name for row in catalogue.select(["default"])):
+            return request.getfixturevalue("published"), request.getfixturevalue("world")
+        asking = make_world(released, tmp_path_factory.mktemp(name))
+        return asking.run("--variants", catalogue.select([name])[0].name), asking
+
+    return of
 
 
 @pytest.fixture(scope="session")

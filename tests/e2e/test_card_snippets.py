@@ -20,8 +20,12 @@ _HERE = ("hf download", "mlx_lm.generate")  # the others install packages, or ru
 
 @pytest.mark.parametrize("format_name", format_folders.names())
 def test_the_code_on_a_card_runs(
-    published: Report, world: World, toolchain: Callable[[str], Path], tmp_path: Path, format_name: str
+    published_of: Callable[[str], tuple[Report, World]],
+    toolchain: Callable[[str], Path],
+    tmp_path: Path,
+    format_name: str,
 ) -> None:
+    published, world = published_of(format_name)
     python = toolchain(format_name)
     repo_id = next(p.repo_id for p in published.publications if p.builds[0].build.variant.format == format_name)
     path = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])

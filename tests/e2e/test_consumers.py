@@ -109,8 +109,9 @@ def download(world: World, repo_id: str, folder: Path, *options: str) -> None:
 
 @pytest.mark.parametrize("name", format_folders.names())
 def test_a_user_of_the_format_gets_the_tokens_of_the_proven_file(
-    published: Report, world: World, toolchain: Callable[[str], Path], tmp_path: Path, name: str
+    published_of: Callable[[str], tuple[Report, World]], toolchain: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
+    published, world = published_of(name)
     journey = hooks(name).journey
     repo_id, build = proven(published, journey.variant)
     loaded = repo_id
