@@ -54,6 +54,7 @@ RUNTIMES = {
     "openvino",
     "mlx",
     "mlx_lm",
+    "compressed_tensors",
     "matplotlib",
     "PIL",
 }

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot import source
+from bot import catalogue, source
 from bot.cli.family_support import first_defaults
 from bot.context import Context
 from bot.errors import VerifyError
@@ -26,8 +26,8 @@ THREADS = 2
 
 
 def variant(format_name: str) -> Variant:
-    """The default variant of a format, the first if there are several."""
-    return next(v for v in first_defaults() if v.format == format_name)
+    """The default variant of a format, the first if there are several; of one without any, its first row."""
+    return next(v for v in (*first_defaults(), *catalogue.all_variants().values()) if v.format == format_name)
 
 
 def _changed(checkpoint: Path, folder: Path, change: Damage) -> Path:

@@ -10,7 +10,9 @@ from tests.controls.faults import FAULTS
 from tests.formats.hooks import hooks
 from tests.names import helper_files, said, shared_files
 
-NAMES = re.compile("|".join(format_folders.names()), re.IGNORECASE)
+#: How a format that is named as a package would stand where only the package may.
+AS_FORMAT = {"torch": r"(?<![/\w])torch/[a-z*]|formats.torch|compressed.tensors"}
+NAMES = re.compile("|".join(AS_FORMAT.get(name, name) for name in format_folders.names()), re.IGNORECASE)
 
 #: Files that may hold a name all the same, and why. Remove a line together with its reason.
 ALLOWED = {
@@ -32,6 +34,7 @@ HELPERS = {
     "benchmarks/real/outputs.py": "which files hold weights, and where they begin, whoever wrote them",
     "benchmarks/real/table.py": "a page of the documentation: what was measured, in sentences",
     "benchmarks/scale.py": "which rows were measured: eleven, in ten repos a source",
+    "tests/checking/gguf_files.py": "files of the one format whose headers are read on a Hub",
     "tests/cli/world.py": "an example of a variant",
     "tests/faults/bench.py": "two examples: a file that is streamed, and a folder of files",
     "tests/filled.py": "examples of variants",

@@ -104,7 +104,7 @@ def test_a_known_behaviour_in_another_setting_leaves_the_point() -> None:
 
 def test_a_mark_looks_as_its_format_says() -> None:
     looks = {look.format: look for look in plot_task(RELEASE, GGUF.builds, OTHERS).looks}
-    assert list(looks) == ["GGUF", "ONNX", "OpenVINO", "MLX"]
+    assert list(looks) == ["GGUF", "ONNX", "OpenVINO", "MLX", "PyTorch"]
     wanted = format_folders.look("mlx")
     assert (looks["MLX"].colour, looks["MLX"].shape) == (wanted.middle_colour, wanted.shape)
 

@@ -30,7 +30,7 @@ def test_a_value_that_is_not_there_is_an_error() -> None:
 
 def test_every_template_is_read_without_a_mistake() -> None:
     names = environment().list_templates()
-    assert {"gguf.md.j2", "onnx.md.j2", "openvino.md.j2", "mlx.md.j2", "summary.md.j2"} <= set(names)
+    assert {"gguf.md.j2", "onnx.md.j2", "openvino.md.j2", "mlx.md.j2", "torch.md.j2", "summary.md.j2"} <= set(names)
     for name in names:
         if name.endswith((".j2", ".html")):
             environment().get_template(name)

@@ -15,7 +15,7 @@ from tests.page_reader import ROOT
 from tests.reconvert.trees import Q4_K_M, change, checkout, extend, move
 
 pytestmark = pytest.mark.process
-FORMATS = ["gguf", "mlx", "onnx", "openvino"]
+FORMATS = ["gguf", "mlx", "onnx", "openvino", "torch"]
 EVERY = "every format"
 
 _ASKED = sides._asked

@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_every_toolchain_is_locked() -> None:
-    assert toolchains.names() == ["gguf", "mlx", "onnx", "openvino", "plots", "reference"]
+    assert toolchains.names() == ["gguf", "mlx", "onnx", "openvino", "plots", "reference", "torch"]
 
 
 @pytest.mark.parametrize("name", toolchains.names())

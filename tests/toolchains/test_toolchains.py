@@ -42,7 +42,7 @@ def test_a_toolchain_holds_the_packages_of_its_lock(name: str, tmp_path: Path) -
 
 
 @pytest.mark.toolchain
-@pytest.mark.parametrize("name", ["gguf", "onnx", "openvino", "reference"])
+@pytest.mark.parametrize("name", ["gguf", "onnx", "openvino", "reference", "torch"])
 def test_torch_is_built_for_the_cpu(name: str, tmp_path: Path) -> None:
     code = "import torch; print(json.dumps([torch.version.cuda, torch.cuda.is_available()]))"
     assert python(ensure(name, display()), code, tmp_path) == [None, False]

@@ -100,6 +100,12 @@ def mlx_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="session")
+def torch_files(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Every PyTorch row of the catalogue, built from the sample in one job: to be read only."""
+    return build_once(tmp_path_factory, ensure("torch", Silent()), sample, rows("torch"), "torch")
+
+
+@pytest.fixture(scope="session")
 def measured_of(sample: Path, reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """What is measured on a row of the files above, once for all tests that look at it."""
 

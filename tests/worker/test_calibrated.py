@@ -83,7 +83,7 @@ class Place:
     kind: str
 
 
-def _mlx_places(folder: Path) -> tuple[Place, Place]:
+def _safetensors_places(folder: Path, codes: str, scales: str) -> tuple[Place, Place]:
     with (folder / "model.safetensors").open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -93,7 +93,7 @@ def _mlx_places(folder: Path) -> tuple[Place, Place]:
         return 8 + size + begin, 8 + size + end
 
     first, second = (
-        Place(codes=place(f"{m}.weight"), scales=place(f"{m}.scales"), kind="bfloat16")
+        Place(codes=place(f"{m}.{codes}"), scales=place(f"{m}.{scales}"), kind="bfloat16")
         for m in (f"model.layers.{n}.self_attn.o_proj" for n in (0, 1))
     )
     return first, second
@@ -198,7 +198,7 @@ ROWS = {
         weights="model.safetensors",
         killed=killing("worker.placed:PlacedFile", "write", after=15),
         by_itself="mlx-lm by itself",
-        places=_mlx_places,
+        places=lambda folder: _safetensors_places(folder, "weight", "scales"),
     ),
     "onnx": Row(
         plain=catalogue.all_variants()["onnx/cpu-int4"],
@@ -215,6 +215,14 @@ ROWS = {
         by_itself="optimum-intel by itself",
         places=_openvino_places,
         cost=0.43,
+    ),
+    "torch": Row(
+        plain=catalogue.all_variants()["torch/w4a16"],
+        weights="model.safetensors",
+        killed=killing("worker.placed:PlacedFile", "write", after=30),
+        by_itself="compressed-tensors by itself",
+        places=lambda folder: _safetensors_places(folder, "weight_packed", "weight_scale"),
+        cost=0.5,
     ),
 }
 

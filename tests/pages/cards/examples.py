@@ -258,9 +258,19 @@ MLX = record(
         known=(LONG_FACTORS_EVERYWHERE,),
     )
 )
+TORCH = record(
+    proven(
+        "torch/w4a16",
+        "int4",
+        {"config.json": 4_000, "model.safetensors": 2_280_000_000, "tokenizer.json": 3_620_000},
+        (0.0412, 0.944),
+        long=(0.0398, 0.945),
+    )
+)
 REPOS = {
     "gguf": ("someone/Phi-3.5-mini-instruct-GGUF", GGUF),
     "onnx": ("someone/Phi-3.5-mini-instruct-onnx", ONNX),
     "openvino": ("someone/Phi-3.5-mini-instruct-int4-ov", OPENVINO),
     "mlx": ("someone/Phi-3.5-mini-instruct-4bit", MLX),
+    "torch": ("someone/Phi-3.5-mini-instruct-quantized.w4a16", TORCH),
 }

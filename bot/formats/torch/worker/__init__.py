@@ -1,0 +1,1 @@
+"""PyTorch: compressed-tensors quantizes and packs, and transformers runs."""

@@ -1,0 +1,46 @@
+"""The files beside the weights: the source's own. They say how weights are quantized, too, and where answers end."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bot.formats.torch.worker.scheme import config_of
+from bot.records.artifacts import Json
+from bot.records.digests import CONTENT_FILES
+from bot.worker.tokens import with_stop_ids
+
+
+def write_beside(source: Path, out: Path, scheme: Any, stop: Sequence[int]) -> None:
+    """Write all files of a model but its weights. Writes no card and no code.
+
+    They are the source's own files, not what transformers makes of them: that loads only in its newest versions.
+    """
+    for name in sorted(CONTENT_FILES - {"config.json"}):
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)
+    given = _read(source / "config.json")
+    config = _stopping_at({k: v for k, v in given.items() if k != "auto_map"}, stop)
+    _write(out / "config.json", config | {"quantization_config": config_of(scheme)})
+    generation = source / "generation_config.json"
+    if generation.exists():  # what it says of stopping counts more than config.json
+        said = _read(generation)
+        if (wanted := _stopping_at(said, stop)) != said:
+            _write(out / generation.name, wanted)
+
+
+def _stopping_at(config: dict[str, Json], ids: Sequence[int]) -> dict[str, Json]:
+    """Return a config whose ``eos_token_id`` has all of the ids; the same one where it had them."""
+    given = config.get("eos_token_id")
+    wanted = with_stop_ids(given, ids)
+    return config if wanted == with_stop_ids(given, ()) else config | {"eos_token_id": wanted}
+
+
+def _read(path: Path) -> dict[str, Json]:
+    found: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _write(path: Path, config: dict[str, Json]) -> None:
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
