@@ -3,6 +3,7 @@
 bot/formats/NAME/ holds, beside ``format.py`` and ``worker/``:
 
     variants.toml     its rows of the catalogue
+    sized.toml        those that take a size (bot/catalogue/sizes.py); where it has any
     lock.in           what its toolchain needs, and why; lock.txt is made of it
     lock.txt          the lock of its toolchain
     devices.toml      a table for each device that its runtime knows, for its worker and its card; where it has any
@@ -81,3 +82,10 @@ def rows() -> Iterator[dict[str, object]]:
     """Yield the rows of all variants.toml, in that order of the formats, as they are written."""
     for name in looks():
         yield from tomllib.loads(file_of(name, "variants.toml").read_text(encoding="utf-8"))["variant"]
+
+
+def sized_rows() -> Iterator[dict[str, object]]:
+    """Yield the rows of all sized.toml, in the same way."""
+    for name in looks():
+        file = file_of(name, "sized.toml")
+        yield from tomllib.loads(file.read_text(encoding="utf-8"))["sized"] if file.exists() else ()

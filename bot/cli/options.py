@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bot import config
+from bot import catalogue, config
 from bot.cli import tables
 from bot.context import Context
 from bot.errors import RecordError
@@ -85,7 +85,8 @@ variants_option = click.option(
     "wanted",
     multiple=True,
     metavar="NAME",
-    help="A row, a FORMAT, FORMAT/* or default; several with commas or by repeating. Default: as configured.",
+    help="A row (gguf/q4_k_m), one with a size (gguf/fit:4.2GB), a FORMAT, FORMAT/* or default; several with commas or "
+    "by repeating. Default: as configured.",
 )
 
 
@@ -106,7 +107,8 @@ def pull_request(name: str) -> tuple[str, int]:
 
 def named_alone(asked: Sequence[str], rows: Sequence[Variant]) -> frozenset[str]:
     """Return the names of variants that were asked for by their own names, not as one of a set."""
-    return frozenset(asked) & frozenset(v.name for v in rows)
+    alone = frozenset(v.name for name in asked if (v := catalogue.known(name)) is not None)
+    return alone & frozenset(v.name for v in rows)
 
 
 def print_json(record: Record) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.building.cleaning import Cleaned
+from bot.catalogue.sizes import SizedRow
 from bot.checking.findings import CheckReport
 from bot.cli.diagnose import Finding
 from bot.cli.family_support import FamilyResult
@@ -86,12 +88,18 @@ def attempts(found: Sequence[Attempted]) -> None:
         _print(f"           {a.hint}")
 
 
-def variants(rows: Sequence[Variant], parameters: int | None) -> None:
-    """Print rows of the catalogue; sizes need the number of parameters of a model."""
+def variants(rows: Sequence[Variant], sized: Sequence[SizedRow], parameters: int | None) -> None:
+    """Print rows of the catalogue, and those that take a size; sizes need the number of parameters of a model."""
     table = []
-    for v in rows:
-        estimate = size(parameters * v.bits_per_weight / 8) if parameters else f"{v.bits_per_weight:g}"
-        table.append((v.name, v.precision, estimate, v.target, "yes" if v.default else "", v.summary))
+    for name, of_format in groupby(rows, key=lambda v: v.format):
+        for v in of_format:
+            estimate = size(parameters * v.bits_per_weight / 8) if parameters else f"{v.bits_per_weight:g}"
+            table.append((v.name, v.precision, estimate, v.target, "yes" if v.default else "", v.summary))
+        for row in (r for r in sized if r.format == name):
+            least, most = (
+                map(size, row.sizes(parameters)) if parameters else (f"{row.least_bits:g}", f"{row.most_bits:g}")
+            )
+            table.append((row.pattern, "by size", f"{least} to {most}", row.target, "", row.summary))
     _print(_table(("variant", "precision", ">size" if parameters else ">bits/weight", "runs on", "default", ""), table))
 
 

@@ -23,6 +23,8 @@ from bot.toolchains import install, kept, names
 def variants_command(model: str | None, options: Options) -> None:
     """List the rows of the catalogue; with a MODEL, with an estimate of each one's size.
 
+    A row with SIZE in its name takes one: its files have at most so many bytes.
+
     \b
     Example: phi-bot variants microsoft/Phi-4-mini-instruct
     """
@@ -43,7 +45,7 @@ def variants_command(model: str | None, options: Options) -> None:
             )
         )
     else:
-        tables.variants(rows, parameters)
+        tables.variants(rows, tuple(catalogue.sized_rows().values()), parameters)
 
 
 @click.group("toolchain")

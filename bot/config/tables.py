@@ -74,7 +74,8 @@ Endpoint = Annotated[
 Glob = Annotated[str, pattern(r"[^/\s]+", "a pattern on a model's name without its owner (no slash, no space)")]
 LicenseName = Annotated[str, pattern(r"[A-Za-z0-9.+-]+", 'a licence as cards name it: "mit", "apache-2.0"')]
 VariantNames = Annotated[
-    str, pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists')
+    str,
+    pattern(r"[\s\S]+", '"default", FORMAT, FORMAT/*, or a row that `phi-bot variants` lists, with a size for SIZE'),
 ]
 Folder = Annotated[Path, check(check_home), pattern(r"[^\u0000]+", "the path of a folder")]
 Times = Annotated[float, bounds(above=0, unit="multiples of the cost of plain rounding")]
@@ -162,8 +163,9 @@ class BuildTable(Record):
 
     variants: Annotated[tuple[VariantNames, ...], NOT_EMPTY, check(_check_variants)] = key(
         ("default",),
-        'What to build: "default", a row of the catalogue ("gguf/q4_k_m"), the default rows of a format ("gguf") '
-        'or all of its rows ("gguf/*"). `phi-bot variants` lists the rows.',
+        'What to build: "default", a row of the catalogue ("gguf/q4_k_m"), one with the bytes that its files may have '
+        '("gguf/fit:4.2GB"), the default rows of a format ("gguf") or all of its rows ("gguf/*"). `phi-bot variants` '
+        "lists the rows.",
     )
     work: Folder = field(
         default_factory=default_work,

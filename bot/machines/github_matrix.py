@@ -19,7 +19,7 @@ _TIMES = 3.0  # the time limit is so many times the estimate
 
 # A repo's id and a variant's name go through YAML, JSON and a shell. What is not plain is not written at all.
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_VARIANT = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9._-]*")
+_VARIANT = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9._-]*(?::[0-9.]+[A-Za-z]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)

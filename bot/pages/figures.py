@@ -232,14 +232,36 @@ def calibrations(found: Iterable[CardRow]) -> list[tuple[Calibration, list[CardR
     return _by_content((row.build.calibration, row) for row in found)
 
 
-def mixes(found: Iterable[CardRow]) -> list[tuple[CardRow, list[tuple[str, int]], str, str, bool]]:
-    """Return the rows whose tensors have types that were chosen by what they cost.
+@dataclass(frozen=True, kw_only=True)
+class ChosenTypes:
+    """The types of the tensors of a row, chosen by what they cost, for its card.
 
-    With each come the types and how many tensors have them, what the choice is predicted to cost and what the tool's
-    own mix is, and whether that was better.
+    ``kinds`` are the types, and how many tensors have each. ``chosen`` and ``own`` are what the choice and the tool's
+    own mix are predicted to cost. ``limit`` is the size in bytes that a person gave, None where the tool's own mix
+    gives it; with one, ``mix`` is what the tool calls its own, "" if none is as small.
     """
+
+    row: CardRow
+    kinds: tuple[tuple[str, int], ...]
+    chosen: str
+    own: str
+    gains: bool
+    limit: int | None
+    mix: str
+
+
+def mixes(found: Iterable[CardRow]) -> list[ChosenTypes]:
+    """Return the rows whose tensors have types that were chosen by what they cost."""
     return [
-        (row, [(kind, len(names)) for kind, names in t.types.items()], nats(t.predicted_kl), nats(t.own_kl), t.gains)
+        ChosenTypes(
+            row=row,
+            kinds=tuple((kind, len(names)) for kind, names in t.types.items()),
+            chosen=nats(t.predicted_kl),
+            own="" if t.own_kl is None else nats(t.own_kl),
+            gains=t.gains,
+            limit=row.build.variant.size_limit,
+            mix=t.own,
+        )
         for row in found
         if (t := row.build.types_by_cost) is not None
     ]

@@ -145,10 +145,9 @@ def _charts(rows: Iterable[SummaryRow]) -> list[Chart]:
 
     Only variants of the catalogue go into one: their names are ours.
     """
-    known = catalogue.all_variants()
     grouped: dict[str, list[tuple[BuildRecord, float]]] = {}
     for row in rows:
-        if row.compared is not None and row.build.variant.name in known:
+        if row.compared is not None and catalogue.known(row.build.variant.name) is not None:
             entry = (row.build, row.compared.figures.mean_kl)
             grouped.setdefault(row.build.source.label, []).append(entry)
     charts = []

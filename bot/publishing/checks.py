@@ -44,6 +44,8 @@ _CLOCKS_DIFFER = dt.timedelta(hours=1)
 def check_build(build: BuildRecord) -> None:
     """Check a claim to have built by one of this bot's own recipes. Raises PromotionError, naming what differs."""
     row, _ = _known(build)
+    if catalogue.known(build.variant.name) is None:
+        raise _not_ours(build, "by a recipe that the catalogue here does not have")
     if build.variant not in recipes.possible(row):  # as the configuration has it where it was built
         raise _not_ours(build, "by another recipe than that of the catalogue here")
     lock = toolchains.lock_digest(row.format)
@@ -74,6 +76,8 @@ def check_shape(build: BuildRecord, *, now: dt.datetime) -> None:
             raise _odd(build, f"has a file {entry.path!r} of {entry.size} bytes")
     if not build.files or len({f.path for f in build.files}) != len(build.files):
         raise _odd(build, "names no files, or one twice")
+    if (limit := build.variant.size_limit) is not None and build.size > limit:
+        raise _odd(build, f"has {build.size} bytes, and may have {limit}")
     trial, tried = build.imatrix_trial, recipes.is_tried(build.variant)
     if trial is not None and not tried:
         raise _odd(build, "has tried an importance matrix against its recipe")
@@ -107,12 +111,15 @@ def _check_types(build: BuildRecord) -> None:
         return
     if not recipes.chooses_types(build.variant):
         raise _odd(build, "has chosen types of tensors against its recipe")
-    if not all(_LEAST_KL <= value <= _MOST_KL for value in (chosen.predicted_kl, chosen.own_kl, chosen.error)):
+    if chosen.own_kl is None and build.variant.size_limit is None:
+        raise _odd(build, "does not say what the tool's own types cost")
+    predicted = (chosen.predicted_kl, chosen.own_kl or 0.0, chosen.error)
+    if not all(_LEAST_KL <= value <= _MOST_KL for value in predicted):
         raise _odd(build, "has chosen types of tensors by impossible figures")
     tensors = [name for names in chosen.types.values() for name in names]
     if not tensors or len(set(tensors)) != len(tensors):
         raise _odd(build, "has chosen types of no tensors, or of one twice")
-    if not all(_TENSOR.fullmatch(name) for name in (*chosen.types, *tensors)):
+    if not all(_TENSOR.fullmatch(name) for name in (*chosen.types, *tensors, chosen.own or "none")):
         raise _odd(build, "names a malformed tensor or type")
 
 
@@ -185,6 +192,8 @@ class Releases:
 def check_evidence(build: BuildRecord, evidence: Evidence, release: Release, config: Config) -> ProvenBuild:
     """Return a build with its evidence, judged by the gates here. Raises PromotionError when it does not pass."""
     row, form = _known(build)
+    if build.variant != catalogue.decided(build.variant, release.parameters):
+        raise _odd(build, "is of another precision than its size gives the model")
     if evidence.version != EVIDENCE_VERSION or evidence.build_key != build.build_key:
         raise _odd(build, "comes with evidence of something else")
     if evidence.reference_digest != reference.digest(release):
@@ -270,7 +279,9 @@ def _check_config(build: BuildRecord, path: str, content: bytes) -> None:
 
 
 def _known(build: BuildRecord) -> tuple[Variant, Format]:
-    row = catalogue.all_variants().get(build.variant.name)
+    row = catalogue.known(build.variant.name)
+    if row is not None and row.size_limit is not None:  # of which model it is decides the rest: check_evidence
+        row = replace(row, precision=build.variant.precision, bits_per_weight=build.variant.bits_per_weight)
     form = all_formats().get(build.variant.format)
     if form is None:
         raise PromotionError(f"{build.variant.name} is of an unknown format", hint="It is not published.")

@@ -153,12 +153,16 @@ class Release(Record):
         return self.read_bytes // (4 if declared in ("float32", "torch.float32") else 2)
 
 
+SIZE = "size"  #: the option of a recipe whose files have at most so many bytes, which a person gave
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant(Record):
-    """One row of the catalogue.
+    """One row of the catalogue, or one with a size that a person gave (see bot/catalogue/sizes.py).
 
-    ``precision`` is the class that gates and cards speak of (``int4``, ``fp16`` …). ``bits_per_weight`` is an
-    estimate of what is stored for each parameter, all overhead included. ``target`` is the device that the runtime
+    ``precision`` is the class that gates and cards speak of (``int4``, ``fp16`` …); "" of one with a size, until it is
+    known of which model it is. ``bits_per_weight`` is an estimate of what is stored for each parameter, all overhead
+    included. ``target`` is the device that the runtime
     needs (``cpu``, ``cuda`` …: bot/devices/devices.toml). ``options`` go to the toolchain, and are part of the build
     key.
     """
@@ -185,6 +189,12 @@ class Variant(Record):
     def is_calibrated(self) -> bool:
         """Whether the weights are rounded for what they are multiplied with."""
         return self.options.get("quality") == "calibrated"
+
+    @property
+    def size_limit(self) -> int | None:
+        """The bytes that its files may have at most, where a person gave a size."""
+        size = self.options.get(SIZE)
+        return size if isinstance(size, int) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,17 +281,24 @@ class TypesByCost(Record):
 
     ``predicted_kl`` is what the best choice of the same size costs in all, in nats per token, and ``own_kl`` what the
     tool's own mix does. ``error`` is the standard error of their difference.
+
+    Under a size that a person gave, the tool's mix is the one of least cost that has no more bytes: ``own`` is what the
+    tool calls it. If all have more, there is no ``own_kl``.
     """
 
     predicted_kl: float
-    own_kl: float
+    own_kl: float | None
     error: float
     types: dict[str, tuple[str, ...]]
+    own: str = ""
 
     @property
     def gains(self) -> bool:
-        """Say whether the choice is better than the tool's own by more than two standard errors; else that is kept."""
-        return self.own_kl - self.predicted_kl > 2 * self.error
+        """Say whether the choice is better than the tool's own by more than two standard errors.
+
+        If not, the tool's own is kept, unless the files have a size that a person gave: no mix is made for that.
+        """
+        return self.own_kl is None or self.own_kl - self.predicted_kl > 2 * self.error
 
 
 @dataclass(frozen=True, kw_only=True)

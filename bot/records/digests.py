@@ -45,7 +45,8 @@ def build_key(
 ) -> str:
     """Return the digest that says whether there is anything to do: equal key, equal artifact.
 
-    What a variant is *called* or said to be (name, summary, estimate, default) is not part of its recipe.
+    What a variant is *called* or said to be (name, summary, estimate, default) is not part of its recipe. Nor is the
+    precision of one with a size, which is among its options: the precision follows from that and the release.
     ``importance`` is the digest of what decides its importance matrix, None for a variant that takes none, and
     ``calibration`` that of what decides the second moments that it is rounded for.
     """
@@ -54,7 +55,7 @@ def build_key(
             "release": content_digest,
             "recipe": {
                 "format": variant.format,
-                "precision": variant.precision,
+                "precision": variant.precision if variant.size_limit is None else None,
                 "target": variant.target,
                 "options": variant.options,
             },

@@ -96,10 +96,13 @@ def plan_releases(releases: Sequence[Release], variants: Sequence[Variant]) -> P
     return todo
 
 
-def current_keys(sightings: Iterable[SourceState]) -> frozenset[str]:
-    """Return the build keys of all that could be made of these sources now; what has another one is of the past."""
+def current_keys(sightings: Iterable[SourceState], asked: Iterable[Variant] = ()) -> frozenset[str]:
+    """Return the build keys of all that could be made of these sources now; what has another one is of the past.
+
+    Of the variants with a size, of which there is no end, those that were ``asked`` for count.
+    """
     rows = catalogue.all_variants().values()
-    variants = [*rows, *(tried for row in rows if (tried := recipes.with_trial(row)) != row)]
+    variants = [recipe for row in (*rows, *asked) for recipe in recipes.possible(row)]
     return frozenset(
         recipes.key_of(s.content_digest, v) for s in sightings if s.content_digest is not None for v in variants
     )
@@ -180,14 +183,15 @@ def _jobs(
         form = all_formats()[name]
         able = []
         for planned in group:
-            refused = form.refusal(release.config, planned.variant)
+            refused = catalogue.objection(planned.variant, release.parameters)
+            refused = refused or form.refusal(release.config, planned.variant)
             if refused is not None:
                 refusals[planned.build_key] = ToolchainRefusal(repo_id=release.repo_id, reason=refused)
             reason = refused or (missing_for(planned.variant.target) if here else None)
             if reason is not None:
                 failures.append(refusal(release.label, planned.variant, reason))
             else:
-                able.append(planned)
+                able.append(replace(planned, variant=catalogue.decided(planned.variant, release.parameters)))
         if able:
             jobs.append(_job(release, form, able))
     return jobs, failures, refusals

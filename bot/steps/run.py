@@ -153,12 +153,17 @@ def watch_and_plan(
     if todo.jobs and purpose.into is not None:
         todo = writable_plan(todo, purpose.into, purpose.on, context)
     if store is not None and purpose.remembers and not models:
-        _keep(store, watched, todo, refusals, config)
+        _keep(store, watched, todo, refusals, config, variants)
     return Cycle(watched=watched, todo=todo, there=there, store=store, context=context, paused=_paused(config, store))
 
 
 def _keep(
-    store: Store, watched: WatchedSources, todo: Plan, refusals: Mapping[str, ToolchainRefusal], config: Config
+    store: Store,
+    watched: WatchedSources,
+    todo: Plan,
+    refusals: Mapping[str, ToolchainRefusal],
+    config: Config,
+    asked: Sequence[Variant],
 ) -> None:
     """Remember what was seen, and forget what it makes a thing of the past, and what is published by now."""
     done = [planned.build_key for planned in todo.done]
@@ -170,7 +175,7 @@ def _keep(
         known = memory.with_sources({r: one for r, one in seen.items() if r not in changed}).forget(done)
         known = known.with_refusals(refusals, bot_version=bot.__version__)
         affected = [s for s in watched.sightings if s.repo_id in known.repos]
-        return known.only(current_keys(affected), of=[s.repo_id for s in affected])
+        return known.only(current_keys(affected, asked), of=[s.repo_id for s in affected])
 
     store.update(change, "Remember what was seen")
 

@@ -52,7 +52,9 @@ def allocate(choices: Mapping[str, Sequence[Choice]], budget: int) -> dict[str, 
     """Return a choice for each tensor; all together have no more bytes than the ``budget``.
 
     A step that does not fit any more ends the way of its tensor, and others go on with what is left. Equal gains are
-    taken in the order of the names. Raises ValueError where even the smallest types have more bytes.
+    taken in the order of the names. A larger budget never costs more: where it first has room for a step for which a
+    smaller one has none, that step gains more than all that the smaller one can still put into its last bytes. Raises
+    ValueError where even the smallest types have more bytes.
     """
     hulls = {name: hull(of_tensor) for name, of_tensor in sorted(choices.items())}
     at = dict.fromkeys(hulls, 0)

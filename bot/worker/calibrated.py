@@ -72,7 +72,7 @@ def at_work_on(variant: Variant, solver: Solver | None, folder: Path | None = No
 def left_out(variant: Variant, tool: str, report: Reporter) -> bool:
     """Say whether a format's own tool has to leave a variant out, for it is calibrated, and report that as failed."""
     if variant.is_calibrated:
-        report.failed(variant, f"{tool} by itself cannot build it: build.quality is calibrated")
+        report.failed(variant, f"{tool} by itself cannot build it: it is calibrated")
     return variant.is_calibrated
 
 

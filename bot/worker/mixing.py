@@ -2,7 +2,8 @@
 
 What each type costs is known from some rows of a matrix and the sensitivities of the release (see sensitivities.py), so
 nothing is read of the model for it. A format says which types there are, and their bytes. Where the best mix is not
-better than the tool's own by more than the error of such a prediction, the tool's own stays. Needs numpy alone.
+better than the tool's own by more than the error of such a prediction, the tool's own stays. Under a size that a person
+gave, the mix of least cost is taken. Needs numpy alone.
 """
 
 import math
@@ -16,7 +17,7 @@ import numpy as np
 
 from bot.records.artifacts import TypesByCost
 from bot.records.tasks import BuildTask
-from bot.worker.allocation import Choice, allocate
+from bot.worker.allocation import Choice, allocate, largest, smallest
 from bot.worker.harness import Reporter
 from bot.worker.moments import Moments
 from bot.worker.sensitivities import Errors, Sensitivities
@@ -50,6 +51,18 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnMix:
+    """A mix of the tool's own: the ``size`` of the whole file in bytes, and the type of each tensor in it, by name."""
+
+    size: int
+    kinds: Mapping[str, str]
+
+
+class TooSmall(Exception):  # noqa: N818 - an answer: the variant is not made, the others are
+    """No file of a model has as few bytes. The message says what the smallest and the largest have."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Levels:
     """A type as the solver knows it: the ``size`` in bytes of a whole matrix, and its grid.
 
@@ -76,6 +89,45 @@ def choose(tensors: Mapping[str, Tensor], own: Mapping[str, str]) -> Mix | None:
     said = _compared(_total(free, best), _total(free, own_kinds))
     kinds = best if said.gains else own_kinds
     return Mix(kinds=kinds, said=replace(said, types=_by_type(kinds)))
+
+
+def fit(tensors: Mapping[str, Tensor], own: Mapping[str, OwnMix], size: int) -> tuple[str, Mix | None]:
+    """Return the types of least cost in a file of at most ``size`` bytes, and which of the tool's mixes has the rest.
+
+    A tensor stays as it is in the largest mix that fits, or in the smallest of all, where its type there is none of
+    those that were tried. Where a mix of the tool's has no more bytes and costs less than what is found, it is taken.
+    The types are None where none is free: then the tool's mix is the file. Raises TooSmall.
+    """
+    fitting = {name: mix for name, mix in own.items() if mix.size <= size}
+    rest = max(fitting, key=lambda n: own[n].size) if fitting else min(own, key=lambda n: own[n].size)
+    free = {name: t for name, t in tensors.items() if own[rest].kinds[name] in t.costs}
+    choices = {name: [t.choice(kind) for kind in t.costs] for name, t in free.items()}
+    fixed = own[rest].size - sum(t.sizes[own[rest].kinds[name]] for name, t in free.items())
+    least, most = fixed + smallest(choices), fixed + largest(choices)
+    if least > size:
+        raise TooSmall(f"{size:,} bytes are too few: a file of it may have {least:,} to {most:,}")
+    if not free:
+        return rest, None
+    kinds = {name: str(choice.kind) for name, choice in allocate(choices, size - fixed).items()}
+    cost, rival = _total(free, kinds), _cheapest(free, fitting)
+    said = TypesByCost(predicted_kl=float(cost.mean()), own_kl=None, error=0.0, types={})
+    if rival is not None:
+        theirs = {name: own[rival].kinds[name] for name in free}
+        rival_cost = _total(free, theirs)
+        if rival_cost.mean() < cost.mean():
+            kinds, cost, rest = theirs, rival_cost, rival
+        said = replace(_compared(cost, rival_cost), own=rival)
+    return rest, Mix(kinds=kinds, said=replace(said, types=_by_type(kinds)))
+
+
+def _cheapest(tensors: Mapping[str, Tensor], mixes: Mapping[str, OwnMix]) -> str | None:
+    """Return which of the tool's mixes costs least, of those whose types were all tried; None of none."""
+    costs = {
+        name: float(_total(tensors, mix.kinds).mean())
+        for name, mix in mixes.items()
+        if all(mix.kinds[tensor] in t.costs for tensor, t in tensors.items())
+    }
+    return min(costs, key=lambda name: costs[name]) if costs else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,6 +222,35 @@ def test_a_source_that_cannot_be_used_has_no_jobs(hub: RunningHub) -> None:
     assert current_keys([broken]) == frozenset()
 
 
+def test_a_size_has_a_precision_as_soon_as_the_release_is_read(hub: RunningHub, release: Release) -> None:
+    weights = release.parameters
+    (job,) = planned(hub, release, f"gguf/fit:{weights * 5 / 8e6:.6f}MB").jobs
+    (one,) = job.variants
+    assert (one.variant.precision, round(one.variant.bits_per_weight)) == ("int4", 5)
+    assert one.build_key == recipes.key_of(release.content_digest, one.variant)
+    there = published(planned(hub, release, one.variant.name), content=release.content_digest)
+    assert [v.variant.name for v in plan_of(hub, [release], one.variant.name, there=there).done] == [one.variant.name]
+
+
+@pytest.mark.parametrize(("bits", "word"), [(2, "few"), (9, "many")])
+def test_a_size_that_is_not_possible_is_refused_before_anything_is_built(
+    hub: RunningHub, release: Release, bits: int, word: str
+) -> None:
+    todo = planned(hub, release, f"gguf/fit:{release.parameters * bits / 8e6:.6f}MB")
+    assert todo.jobs == ()
+    (refused,) = todo.failures
+    assert f"too {word} for gguf/fit: of this model it takes from about" in refused.message
+
+
+def test_keys_of_sizes_that_are_asked_for_are_current_and_so_are_calibrated_ones(release: Release) -> None:
+    (size,) = catalogue.select(["gguf/fit:4.2GB"])
+    calibrated = recipes.with_calibration(catalogue.all_variants()["gguf/q4_k_m"])
+    sighting = source_state(release)
+    for variant, asked, current in ((size, [size], True), (size, [], False), (calibrated, [], True)):
+        key = recipes.key_of(release.content_digest, variant)
+        assert (key in current_keys([sighting], asked)) == current
+
+
 def test_a_key_is_current_whether_a_matrix_is_tried_or_not(release: Release) -> None:
     row = catalogue.all_variants()["gguf/q4_k_m"]
     keys = current_keys([source_state(release)])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
+from bot import catalogue
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, CostTable, RunTable, VerifyTable, WatchTable
@@ -287,6 +288,37 @@ def test_an_artifact_of_chosen_types_is_promoted_with_them(world: World) -> None
 )
 def test_types_that_are_not_ours(world: World, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
     world.stage(with_its_key(rewrite(world.build("gguf/q4_k_m"), "build.json", change)))
+    assert reason in why(world.promote())
+
+
+def fitted(build: dict[str, Any], weights: int, size: str = "1MB", **changes: object) -> None:
+    """Make a build one under a size, of a model of so many weights."""
+    variant = catalogue.decided(catalogue.select([f"gguf/fit:{size}"])[0], weights)
+    build["variant"] = variant.to_json() | changes
+    chosen(build, own="Q4_K_M")
+
+
+def test_an_artifact_under_a_size_is_promoted_with_the_precision_that_the_size_gives(world: World) -> None:
+    weights = world.release.parameters
+    world.stage(with_its_key(rewrite(world.build(), "build.json", lambda b: fitted(b, weights))))
+    ((published,),) = (p.builds for p in world.promote().publications)
+    assert published.build.variant.name == "gguf/fit:1MB"
+    assert published.build.variant.bits_per_weight == round(8e6 / weights, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda b, n: fitted(b, 7 * n), "of another precision than its size gives"),
+        (lambda b, n: fitted(b, n, name="gguf/fit:1000kB"), "does not have"),
+        (lambda b, n: fitted(b, n, name="gguf/fit:1000MB"), "another recipe"),
+        (lambda b, n: fitted(b, n, name="gguf/fit:2MB"), "another recipe"),
+        (lambda b, n: fitted(b, n, size="0.00001MB"), "and may have 10"),
+        (lambda b, n: b.update(types_by_cost=TYPES.to_json() | {"own_kl": None}) or calibrated(b), "does not say"),
+    ],
+)
+def test_a_size_that_is_not_ours(world: World, change: Callable[[dict[str, Any], int], Any], reason: str) -> None:
+    world.stage(with_its_key(rewrite(world.build(), "build.json", lambda b: change(b, world.release.parameters))))
     assert reason in why(world.promote())
 
 

@@ -248,5 +248,5 @@ def test_an_adapter_whose_base_changed_is_read_again_by_the_next_run(
     failed = Failure(release=label, variant="gguf/q8_0", step="plan", message="m", hint="h", exit_code=27)
     store = store_of(world.hub, "me", context.config)
     todo = replace(cycle.todo, failures=(failed,))
-    run_module._keep(store, cycle.watched, todo, {}, context.config)
+    run_module._keep(store, cycle.watched, todo, {}, context.config, ())
     assert set(store.memory.sources) == {PHI}

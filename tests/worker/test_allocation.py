@@ -72,6 +72,13 @@ def test_nothing_costs_less_at_the_size_that_is_used(choices: dict[str, list[Cho
     assert cost <= sum(hull(c)[0].cost for c in choices.values()) + 1e-9
 
 
+@given(TENSORS, st.integers(0, 100), st.integers(0, 100))
+def test_more_room_never_costs_more(choices: dict[str, list[Choice]], more: int, yet_more: int) -> None:
+    budget = smallest(choices) + more
+    less, larger = (sum(c.cost for c in allocate(choices, b).values()) for b in (budget, budget + yet_more))
+    assert larger <= less + 1e-9
+
+
 @given(TENSORS, st.integers(0, 100))
 def test_the_order_in_which_tensors_come_changes_nothing(choices: dict[str, list[Choice]], more: int) -> None:
     budget = smallest(choices) + more

@@ -73,6 +73,7 @@ def test_it_has_no_more_bytes_and_says_which_types_it_has(
     plain: Built = request.getfixturevalue(f"{row.plain.format}_files")
     assert size(whole, row.variant) <= size(plain, row.plain) + _GRAPH
     chosen = said(whole, row.variant)
+    assert chosen.own_kl is not None
     assert chosen.predicted_kl <= chosen.own_kl
     names = [name for matrices in chosen.types.values() for name in matrices]
     assert len(set(names)) == len(names)

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bot.worker.mixing import Tensor, choose
+from bot.worker.mixing import OwnMix, Tensor, TooSmall, choose, fit
 
 Array = Any
 
@@ -39,3 +41,62 @@ def test_a_tensor_of_another_type_stays_what_it_is() -> None:
     assert found is not None
     assert found.kinds.keys() == {"b"}
     assert choose({"a": tensor(5, 3, 0)}, {"a": "float"}) is None
+
+
+# ---- under a size that a person gives --------------------------------------------------------------------------
+
+_REST = 100  # bytes of a header, and of what is not quantized
+_TYPES = ("a", "b", "c")
+_SIZES = st.lists(st.integers(1, 40), min_size=3, max_size=3, unique=True).map(sorted)
+_COSTS = st.lists(st.lists(st.floats(0, 10), min_size=2, max_size=2), min_size=3, max_size=3)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[dict[str, Tensor], dict[str, OwnMix]]:
+    """Tensors of random sizes and costs, and two mixes of a tool's own, with a tensor of which nothing is known."""
+    found = {
+        name: Tensor(
+            sizes=dict(zip(_TYPES, draw(_SIZES), strict=True)),
+            costs={kind: np.array(cost) for kind, cost in zip(_TYPES, draw(_COSTS), strict=True)},
+        )
+        for name in draw(st.sets(st.sampled_from("wxyz"), min_size=1))
+    }
+    mixes = {}
+    for own in ("small", "large"):
+        kinds = {name: draw(st.sampled_from(_TYPES)) for name in found}
+        size = _REST + sum(found[name].sizes[kind] for name, kind in kinds.items())
+        mixes[own] = OwnMix(size=size, kinds=kinds | {"norm": "F32"})
+    return found, mixes
+
+
+@given(tables(), st.integers(0, 150), st.integers(0, 50))
+def test_a_file_has_no_more_bytes_than_were_given_and_more_of_them_never_cost_more(
+    table: tuple[dict[str, Tensor], dict[str, OwnMix]], more: int, yet_more: int
+) -> None:
+    tensors, own = table
+    given_ = _REST + sum(min(t.sizes.values()) for t in tensors.values()) + more
+    costs = []
+    for size in (given_, given_ + yet_more):
+        rest, found = fit(tensors, own, size)
+        assert found is not None
+        assert rest in own
+        assert _REST + sum(tensors[name].sizes[kind] for name, kind in found.kinds.items()) <= size
+        costs.append(found.said.predicted_kl)
+        assert (found.said.own_kl is None) == all(mix.size > size for mix in own.values())
+        assert found.said.own_kl is None or found.said.predicted_kl <= found.said.own_kl + 1e-9
+    assert costs[1] <= costs[0] + 1e-9
+
+
+@given(tables())
+def test_a_size_that_no_file_has_is_refused_with_those_that_are_possible(
+    table: tuple[dict[str, Tensor], dict[str, OwnMix]],
+) -> None:
+    tensors, own = table
+    least = _REST + sum(min(t.sizes.values()) for t in tensors.values())
+    with pytest.raises(TooSmall, match=f"{least - 1} bytes are too few: a file of it may have {least} to"):
+        fit(tensors, own, least - 1)
+
+
+def test_where_no_tensor_is_free_the_largest_of_the_tools_mixes_that_fits_is_taken() -> None:
+    own = {name: OwnMix(size=size, kinds={"experts": name}) for name, size in (("small", 10), ("large", 20))}
+    assert [fit({}, own, size) for size in (10, 19, 20)] == [("small", None), ("small", None), ("large", None)]

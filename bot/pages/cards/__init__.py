@@ -100,7 +100,7 @@ def _reproduce(release: Release, rows: Sequence[figures.CardRow]) -> dict[str, J
             setting
             for setting, of in (
                 ('build.imatrix_from_4_bits = "measured"', recipes.is_tried),
-                ('build.quality = "calibrated"', lambda v: v.is_calibrated),
+                ('build.quality = "calibrated"', lambda v: v.is_calibrated and v.size_limit is None),
             )
             if any(of(r.build.variant) for r in rows)
         ],

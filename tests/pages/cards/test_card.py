@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot import catalogue
 from bot.errors import RecordError
 from bot.formats import recipes
 from bot.localhub.card import PageAddress, render
@@ -344,6 +345,24 @@ def test_types_that_were_chosen_by_what_they_cost_are_counted(error: float, kept
     assert "predicted to cost 0.0560 nats a token, to the tool's own 0.0731" in text
     assert ("no clear gain, so the tool's own are kept" in text) == kept
     assert "Types chosen" not in plain(card())
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [("Q4_K_M", ", to Q4_K_M, the best of the tool's own mixes with no more bytes, 0.0731."), ("", ".")],
+)
+def test_types_under_a_size_are_held_against_what_the_tool_has_in_no_more_bytes(own: str, said: str) -> None:
+    chosen = TypesByCost(
+        predicted_kl=0.056, own_kl=0.0731 if own else None, error=0.03, types={"Q3_K": ("a",)}, own=own
+    )
+    first = GGUF.builds[0]
+    variant = catalogue.select(["gguf/fit:4.2GB"])[0]
+    build = replace(first.build, types_by_cost=chosen, variant=variant)
+    text = plain(card(replace(GGUF, builds=(replace(first, build=build), *GGUF.builds[1:]))))
+    cost = "rounding to them is predicted to cost 0.0560 nats a token"
+    assert f"They are the best for a file of at most 4,200,000,000 bytes: {cost}{said}" in text
+    assert "gguf/fit:4.2GB" in text
+    assert 'build.quality = "calibrated"' not in text
 
 
 def test_where_none_is_close_the_closest_is_advised() -> None:

@@ -24,13 +24,18 @@ def kind_of(refused: str) -> str:
 
 
 def type_of(target: Target) -> str:
-    """Return the type that a target's file is named for, as llama.cpp has it: ``Q4_K_M``."""
-    return str(target.variant.options["ftype"])
+    """Return the type of a target's file, as llama.cpp has it: ``Q4_K_M``; "" where a size decides that."""
+    return str(target.variant.options.get("ftype", ""))
+
+
+def label_of(target: Target) -> str:
+    """Return what a target's file is named for: its type, or its size (``fit-4.2GB``), which no other one has."""
+    return type_of(target) or target.variant.short_name.replace(":", "-")
 
 
 def file_of(task: BuildTask, target: Target) -> Path:
     """Return the path of a target's one file."""
-    return Path(target.out) / f"{task.model_name}-{type_of(target)}.gguf"
+    return Path(target.out) / f"{task.model_name}-{label_of(target)}.gguf"
 
 
 def own_type(stored: set[str]) -> str:

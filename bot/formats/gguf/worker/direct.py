@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from bot.formats.gguf.worker import calibrated, mix
-from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, own_type, read_model, type_of
+from bot.formats.gguf.worker.convert import STORED, file_of, kind_of, label_of, own_type, read_model, type_of
 from bot.formats.gguf.worker.imatrix import Array, ImportanceMatrix, MissingWeightsError, weights_for
 from bot.formats.gguf.worker.kquants import Quantize, by_ggml, quantizer
 from bot.formats.gguf.worker.layout import Layout, QuantizerRefused, laid_out, quantized_layout, write_skeleton
@@ -30,6 +30,7 @@ from bot.worker.fast import NotCovered, require_versions
 from bot.worker.feed import Feed
 from bot.worker.harness import Reporter, SourceProblem
 from bot.worker.mapped import Mapped
+from bot.worker.mixing import Tensor, TooSmall
 from bot.worker.placed import PlacedFile
 
 PINNED = {"llama-cpp-python": "0.3.36"}  #: its archive holds the converter too
@@ -71,11 +72,11 @@ class Matrices:
             raise ValueError(f"{target.variant.name} is calibrated, and its task has no moments")
         return calibrated.importance(self.solver.moments, base.origins)
 
-    def mix_of(self, target: Target, base: Base, own: Layout) -> mix.Mix | None:
-        """Return the types that a target's tensors get in the bytes of the quantizer's ``own`` layout."""
+    def costs_of(self, target: Target, base: Base) -> Mapping[str, Tensor]:
+        """Return what each type costs that a target's tensors may have."""
         if self.mixer is None:
             raise ValueError(f"{target.variant.name} chooses types by cost, and its task has no sensitivities")
-        return mix.choose(self.mixer.table(base), own)
+        return self.mixer.table(base)
 
 
 def build(task: BuildTask, report: Reporter, matrices: Mapping[str, ImportanceMatrix]) -> None:
@@ -127,7 +128,7 @@ def _plans(
                 continue
             try:
                 plans.append(_quantized(target, bases[own], skeletons[own], matrices))
-            except (QuantizerRefused, MissingWeightsError) as reason:
+            except (QuantizerRefused, MissingWeightsError, TooSmall) as reason:
                 refused.append((target, str(reason)))
     finally:
         for file in skeletons.values():
@@ -144,11 +145,20 @@ def _base(task: BuildTask, kind: str, skeleton: Path, mapped: Mapped) -> Base:
 
 
 def _quantized(target: Target, base: Base, skeleton: Path, matrices: Matrices) -> _Plan:
-    kind, matrix = type_of(target), matrices.of(target, base)
-    layout = quantized_layout(skeleton, base.layout, kind, matrix)
-    chosen = None
-    if mix.takes(target.variant) and (found := matrices.mix_of(target, base, layout)) is not None:
-        chosen, layout = found.said, laid_out(skeleton, kind, matrix, found.kinds)
+    matrix = matrices.of(target, base)
+    kind, found = type_of(target), None
+    if (limit := target.variant.size_limit) is not None:
+        mixes = {k: quantized_layout(skeleton, base.layout, k, matrix) for k in mix.OWN}
+        kind, found = mix.fit(matrices.costs_of(target, base), mixes, limit)
+        layout = mixes[kind]
+    else:
+        layout = quantized_layout(skeleton, base.layout, kind, matrix)
+        if mix.takes(target.variant):
+            found = mix.choose(matrices.costs_of(target, base), layout)
+    if found is not None:
+        layout = laid_out(skeleton, kind, matrix, found.kinds)
+    if limit is not None and layout.size > limit:
+        raise RuntimeError(f"{target.variant.name} would have {layout.size} bytes")
     weights = {}
     for name, slot in layout.slots.items():
         if slot.kind != base.layout.slots[name].kind:
@@ -163,12 +173,12 @@ def _quantized(target: Target, base: Base, skeleton: Path, matrices: Matrices) -
         matrix=matrix,
         weights=weights,
         solver=matrices.solver,
-        chosen=chosen,
+        chosen=found.said if found is not None else None,
     )
 
 
 def _write(task: BuildTask, plans: list[_Plan], mapped: Mapped, report: Reporter, quantize: Quantize) -> None:
-    what = "writing " + ", ".join(type_of(p.target) for p in plans)
+    what = "writing " + ", ".join(label_of(p.target) for p in plans)
 
     def progress(done: int, total: int) -> None:
         report.progress(what, done, total, "bytes")

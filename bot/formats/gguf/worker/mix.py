@@ -3,7 +3,7 @@
 Every type that a tensor may have is tried on some of its rows, as the file would get them: searched by ggml, and
 rounded again by the solver. What that costs is known from the sensitivities of the release, so nothing is read of the
 model for it. Where the best mix is not better than the quantizer's own by more than the error of such a prediction, the
-quantizer's own stays.
+quantizer's own stays. Under a size that a person gave, the mix of least cost is taken.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,6 +34,10 @@ OPTION = "types"  #: of a recipe whose types are chosen
 _Q8_0 = 8
 _BLOCKS = {kind: layout.weights for kind, layout in LAYOUTS.items()} | {_Q8_0: 32}
 _MATRIX = 2  # dimensions
+
+#: The quantizer's own mixes, with which a file of a given size is compared. The smallest and the largest of types that
+#: are tried are among them.
+OWN = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +117,28 @@ def mixer_with(task: BuildTask, kernels: Callable[[], Quantize], report: Reporte
 
 def choose(tensors: Mapping[str, Tensor], own: Layout) -> Mix | None:
     """Return the types of least cost in the bytes that the quantizer's ``own`` layout has; None where none is free."""
+    found = mixing.choose(tensors, {name: _name(slot.kind) for name, slot in own.slots.items()})
+    return None if found is None else _mix(own, found)
+
+
+def fit(tensors: Mapping[str, Tensor], own: Mapping[str, Layout], size: int) -> tuple[str, Mix | None]:
+    """Return the types of a file of at most ``size`` bytes, and which of the quantizer's ``own`` mixes has the rest.
+
+    The former are None where none is free. Raises mixing.TooSmall.
+    """
+    mixes = {
+        name: mixing.OwnMix(size=layout.size, kinds={n: _name(slot.kind) for n, slot in layout.slots.items()})
+        for name, layout in own.items()
+    }
+    rest, found = mixing.fit(tensors, mixes, size)
+    return rest, None if found is None else _mix(own[rest], found)
+
+
+def _mix(rest: Layout, found: mixing.Mix) -> Mix:
     from gguf import GGMLQuantizationType
 
-    kinds = {name: slot.kind for name, slot in own.slots.items()}
-    found = mixing.choose(tensors, {name: _name(kind) for name, kind in kinds.items()})
-    if found is None:
-        return None
     chosen = {name: int(GGMLQuantizationType[kind]) for name, kind in found.kinds.items()}
-    return Mix(kinds=kinds | chosen, said=found.said)
+    return Mix(kinds={name: slot.kind for name, slot in rest.slots.items()} | chosen, said=found.said)
 
 
 def _name(kind: int) -> str:

@@ -1,6 +1,8 @@
 """Types of tensors that are chosen by what rounding to them costs: a better file, of no more bytes."""
 
+import re
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ from bot import catalogue
 from bot.formats.recipes import chooses_types, with_calibration
 from bot.progress import Silent
 from bot.records.artifacts import TypesByCost, Variant
+from bot.source import read_header
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker.real import cost_and_size
 from tests.worker.running import (
+    MODEL,
     Built,
     assert_proven,
     build,
@@ -27,6 +31,7 @@ from tests.worker.twins import empty, killing, run_with
 
 pytestmark = pytest.mark.toolchain
 
+FIT = catalogue.sized_rows()["gguf/fit"]
 PLAIN = catalogue.all_variants()["gguf/q3_k_m"]
 CHOSEN = with_calibration(PLAIN)
 _KILLED = killing("worker.placed:PlacedFile", "write", after=15)
@@ -62,6 +67,7 @@ def test_it_has_no_more_bytes_and_says_which_types_it_has(whole: Built, gguf_fil
     header = 300  # more bytes at most, of what it says of the importance matrix
     assert size(whole, CHOSEN) <= size(gguf_files, PLAIN) + header
     chosen = said(whole)
+    assert chosen.own_kl is not None
     assert chosen.predicted_kl <= chosen.own_kl
     names = [name for tensors in chosen.types.values() for name in tensors]
     assert len(set(names)) == len(names)
@@ -91,6 +97,52 @@ def test_a_killed_build_goes_on(gguf: Toolchain, whole: Built, sample: Path, tmp
     solved = [solved_beside(b.folders[CHOSEN.name]).read_text() for b in (killed, whole)]
     assert solved[0] == solved[1]
     assert said(killed) == said(whole)
+
+
+def test_a_size_is_kept_to_the_byte_and_more_of_it_costs_less(
+    gguf: Toolchain, whole: Built, sample: Path, reference: Path, tmp_path: Path
+) -> None:
+    """From below the smallest of llama.cpp's own mixes on. In the size of its Q3_K_M no more is lost than there."""
+    there = size(whole, CHOSEN)
+    sizes = [there * percent // 100 for percent in (80, 100, 150)]
+    weights = read_header(sample / "model.safetensors").values()
+    variants = [catalogue.decided(FIT.of(n), sum(prod(t.shape) for t in weights)) for n in sizes]
+    built = build(gguf, sample, variants, tmp_path / "job", log=tmp_path / "log")
+    found = [said(built, v) for v in variants]
+    for variant, limit, chosen in zip(variants, sizes, found, strict=True):
+        assert [*built.files(variant.name)] == [f"{MODEL}-fit-{variant.name.partition(':')[2]}.gguf"]
+        assert limit * 0.97 < size(built, variant) <= limit
+        assert chosen.own_kl is None or chosen.predicted_kl <= chosen.own_kl
+    assert [bool(chosen.own) for chosen in found] == [False, True, True]
+    costs = [chosen.predicted_kl for chosen in found]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[1] <= said(whole).predicted_kl
+    middle = variants[1]
+    assert_proven(measure(gguf, built.folders[middle.name], middle, sample, reference, tmp_path / "verify"), 0.01)
+
+
+def test_a_size_below_the_smallest_file_is_refused_with_what_is_possible(
+    gguf: Toolchain, sample: Path, tmp_path: Path
+) -> None:
+    variant = catalogue.decided(FIT.of(100_000), 250_000)
+    built = build(gguf, sample, [variant], tmp_path / "job", log=tmp_path / "log")
+    assert re.fullmatch(
+        r"100,000 bytes are too few: a file of it may have [\d,]+ to [\d,]+", built.failures[variant.name]
+    )
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+def test_more_bytes_are_nearer_to_the_real_model(
+    gguf: Toolchain, real_model: Path, real_reference: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    costs = []
+    for limit in (100_000_000, 110_000_000, 125_000_000):
+        variant = catalogue.decided(FIT.of(limit), 191_149_824)
+        cost, bytes_ = cost_and_size(gguf, variant, real_model, real_reference, tmp_path_factory)
+        assert limit * 0.999 < bytes_ <= limit
+        costs.append(cost)
+    assert costs == sorted(costs, reverse=True)
 
 
 @pytest.mark.sweep
