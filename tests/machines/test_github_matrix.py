@@ -104,3 +104,8 @@ def test_names_from_strangers_are_safe_in_yaml_json_and_a_shell(name: str) -> No
         assert re.fullmatch(r"[A-Za-z0-9._/@-]+", entry["release"])
         assert re.fullmatch(r"[A-Za-z0-9._ (),-]+", entry["name"])
     assert json.loads(json.dumps(list(found.entries))) == list(found.entries)
+
+
+def test_a_variant_with_a_size_goes_into_an_entry() -> None:
+    todo = plan(job(release(TINY), "gguf/fit:4.2GB", "gguf/q8_0"))
+    assert [e["variants"] for e in matrix(todo, runners=GITHUB).entries] == ["gguf/q8_0,gguf/fit:4.2GB"]
