@@ -314,7 +314,7 @@ def test_an_artifact_under_a_size_is_promoted_with_the_precision_that_the_size_g
         (lambda b, n: fitted(b, n, name="gguf/fit:1000MB"), "another recipe"),
         (lambda b, n: fitted(b, n, name="gguf/fit:2MB"), "another recipe"),
         (lambda b, n: fitted(b, n, size="0.00001MB"), "and may have 10"),
-        (lambda b, n: b.update(types_by_cost=TYPES.to_json() | {"own_kl": None}) or calibrated(b), "does not say"),
+        (lambda b, _: chosen(b, own_kl=None), "does not say what the tool's own types cost"),
     ],
 )
 def test_a_size_that_is_not_ours(world: World, change: Callable[[dict[str, Any], int], Any], reason: str) -> None:
