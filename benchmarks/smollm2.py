@@ -69,7 +69,7 @@ class Row(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Record):
-    """All rows, in the order of the catalogue, and what computing their reference took."""
+    """All rows, in the order of the catalogue and those of sizes last, and what computing their reference took."""
 
     machine: str
     reference: Taken
@@ -89,7 +89,8 @@ def main(names: list[str]) -> None:
         row, machine = measure(variant)
         print(f"{row.variant}: {row.mean_kl} nats, {', '.join(row.failed) or 'passed'}", flush=True)
         found = {r.variant: r for r in (*known.rows, row)}
-        ordered = tuple(found[name] for name in catalogue.all_variants() if name in found)
+        order = [*catalogue.all_variants(), *(name for name in found if name not in catalogue.all_variants())]
+        ordered = tuple(found[name] for name in order if name in found)
         known = Results(machine=machine or known.machine, reference=known.reference, rows=ordered)
         RESULTS.write_text(json.dumps(known.to_json(), indent=1) + "\n", encoding="utf-8")
         write_page(known)

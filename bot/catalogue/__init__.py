@@ -21,23 +21,25 @@ def all_variants() -> dict[str, Variant]:
     Rows that take a size are not among them. Raises RecordError for a row that is not a Variant, or is for a device
     that is not in the table of devices.
     """
-    return {variant.name: variant for variant in (_read(Variant, row) for row in format_folders.rows())}
+    return {
+        variant.name: variant for variant in (_read(Variant, row, "variants.toml") for row in format_folders.rows())
+    }
 
 
 @cache
 def sized_rows() -> dict[str, SizedRow]:
     """Return every row that takes a size by its name, in the same order. Raises what ``all_variants`` raises."""
-    return {row.name: row for row in (_read(SizedRow, row) for row in format_folders.sized_rows())}
+    return {row.name: row for row in (_read(SizedRow, row, "sized.toml") for row in format_folders.sized_rows())}
 
 
-def _read(kind: type[Row], row: dict[str, object]) -> Row:
+def _read(kind: type[Row], row: dict[str, object], file: str) -> Row:
     try:
         found = kind.from_json(row)
     except MalformedRecordError as error:
-        raise RecordError(f"variants.toml: the row {row.get('name')!r}: {error}", hint="Mend that row.") from error
+        raise RecordError(f"{file}: the row {row.get('name')!r}: {error}", hint="Mend that row.") from error
     if found.target not in devices.names():
         raise RecordError(
-            f"variants.toml: {found.name} is for the device {found.target!r}, which there is not",
+            f"{file}: {found.name} is for the device {found.target!r}, which there is not",
             hint=f"Name one of {', '.join(devices.names())}, or add a row to bot/devices/devices.toml.",
         )
     return found
