@@ -10,7 +10,10 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from bot import catalogue
+from bot.checking.repo import check
 from bot.errors import IncompleteError
+from bot.hub import client
+from bot.progress import Silent
 from bot.records.artifacts import RepoRecord, Report
 from bot.records.evidence import Evidence
 from bot.records.plans import Plan
@@ -44,6 +47,18 @@ def test_a_repo_is_made_by_one_commit_of_files_card_and_record(published: Report
         for proven in publication.builds:
             prefix = f"{proven.build.path_in_repo}/" if proven.build.path_in_repo else ""
             assert {prefix + f.path for f in proven.build.files} <= files
+
+
+def test_nothing_that_is_published_contradicts_itself_or_its_original(published: Report, world: World) -> None:
+    """Of real files: what llama.cpp's converter writes is read as what the original says."""
+    hub = client.connect(world.hub.url, world.hub.token)
+    for publication in published.publications:
+        report = check(publication.repo_id, None, hub, None, Silent())
+        assert report.contradicted == ()
+        proven = {f.about for f in report.findings if f.outcome == "proven"}
+        assert proven >= {"record", "files", "statements", "source"}
+        if publication.builds[0].build.variant.format == "gguf":
+            assert proven >= {"base model", "prompt", "stop tokens", "vocabulary", "rotary angles"}
 
 
 def test_the_record_holds_the_hashes_of_the_hub(published: Report, world: World) -> None:
