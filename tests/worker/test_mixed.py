@@ -41,8 +41,8 @@ class Row:
 
 
 ROWS = {
-    "onnx": Row(plain=catalogue.all_variants()["onnx/cpu-int4"], cost=0.36),
-    "openvino": Row(plain=catalogue.all_variants()["openvino/int4"], cost=0.43),
+    "onnx": Row(plain=catalogue.all_variants()["onnx/cpu-int4"], cost=0.34),
+    "openvino": Row(plain=catalogue.all_variants()["openvino/int4"], cost=0.30),
 }
 
 
