@@ -21,6 +21,7 @@ from benchmarks.real.table import text
 from benchmarks.real.watched import Taken, run
 from benchmarks.real.ways import measure
 from bot import catalogue, source
+from tests.lives import lives
 from tests.source import models
 
 SMALL = replace(
@@ -128,14 +129,6 @@ def test_a_command_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     while lives(child) and time.monotonic() < until:
         time.sleep(0.05)
     assert not lives(child)
-
-
-def lives(pid: int) -> bool:
-    """Say whether a process has not ended, whoever waits for it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.process

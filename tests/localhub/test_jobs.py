@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, Volume
 from huggingface_hub.errors import HfHubHTTPError
 
 from bot.localhub import Grant, RunningHub, job_log, serve
+from tests.lives import lives
 from tests.localhub.jobs_of import NAMESPACE, eventually, finish, inspect, logs, python, shell
 
 SECRET = "a-secret-that-nobody-may-see"
@@ -23,14 +24,6 @@ def hub(tmp_path: Path, unsynced: None) -> Iterator[RunningHub]:
     """An embedded Hub that runs jobs."""
     with serve(tmp_path / "hub", jobs=True) as running:
         yield running
-
-
-def gone(pid: int) -> bool:
-    """Say whether a process ended, reaped or not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_a_job_runs_prints_and_completes(api: HfApi) -> None:
@@ -98,14 +91,14 @@ def test_a_job_is_ended_at_its_time_limit_with_its_children(api: HfApi) -> None:
     assert job.status.stage == "ERROR"
     assert job.status.message is not None
     assert "timeout" in job.status.message
-    eventually(lambda: gone(int(child)))
+    eventually(lambda: not lives(int(child)))
 
 
 def test_processes_that_a_job_leaves_running_end_with_it(api: HfApi) -> None:
     job = shell(api, "sleep 60 & echo $!")
     (child,) = logs(api, job)
     assert inspect(api, job).status.stage == "COMPLETED"
-    eventually(lambda: gone(int(child)))
+    eventually(lambda: not lives(int(child)))
 
 
 def test_a_job_can_be_cancelled(api: HfApi) -> None:
@@ -237,7 +230,7 @@ def test_a_server_that_ends_ends_its_jobs(tmp_path: Path, unsynced: None) -> Non
         api = HfApi(endpoint=running.url, token=running.token)
         job = shell(api, "echo $$; sleep 60")
         (pid,) = [next(iter(api.fetch_job_logs(job_id=job.id, namespace=NAMESPACE, follow=True)))]
-    assert gone(int(pid))
+    assert not lives(int(pid))
     with serve(tmp_path / "hub", jobs=True) as running:
         api = HfApi(endpoint=running.url, token=running.token)
         job = inspect(api, job)
@@ -258,7 +251,7 @@ def test_a_server_that_is_killed_takes_its_jobs_with_it(tmp_path: Path) -> None:
     pid = next(iter(api.fetch_job_logs(job_id=job.id, namespace=NAMESPACE, follow=True)))
     server.send_signal(signal.SIGKILL)
     server.wait()
-    eventually(lambda: gone(int(pid)))
+    eventually(lambda: not lives(int(pid)))
     with serve(tmp_path / "hub", jobs=True) as running:
         api = HfApi(endpoint=running.url, token=running.token)
         job = inspect(api, job)

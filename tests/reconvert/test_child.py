@@ -12,6 +12,7 @@ import pytest
 
 from bot.reconvert import child
 from bot.reconvert.child import ChildError, Code, code_of, ours
+from tests.lives import lives
 from tests.reconvert.trees import checkout
 
 pytestmark = pytest.mark.process
@@ -56,18 +57,9 @@ def test_processes_it_leaves_running_end_with_it(code: Code, tmp_path: Path) -> 
     left = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
     done = child.run(code, ["-c", left], seconds=60)
     deadline = time.monotonic() + 10
-    while _runs(int(done.stdout)):
+    while lives(int(done.stdout)):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")  # dead, and not yet buried
 
 
 @pytest.mark.parametrize("worker", [False, True], ids=["command line", "worker"])
