@@ -19,7 +19,7 @@ from bot.building.sample import make_sample
 from bot.catalogue.families import REAL
 from bot.config import Config
 from bot.context import Context
-from bot.devices.here import missing_for
+from bot.formats.needs import missing_to_prove
 from bot.hub import client
 from bot.progress import Silent
 from bot.records.artifacts import Artifact, Record, Release, Report, Variant
@@ -78,7 +78,7 @@ class Results(Record):
 
 def main(names: list[str]) -> None:
     """Measure rows of the catalogue that can be verified on this machine, all of them unless some are named."""
-    rows = [v for v in catalogue.select(names or catalogue.all_variants()) if missing_for(v.target) is None]
+    rows = [v for v in catalogue.select(names or catalogue.all_variants()) if missing_to_prove(v) is None]
     if not (_WORK / "model").exists():
         make_sample(_WORK / "model", Silent(), family=REAL.name)
     known = Results.from_json(json.loads(RESULTS.read_text())) if RESULTS.exists() else None

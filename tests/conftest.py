@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bot import format_folders
 from bot.formats import recipes
 from bot.hub import retry
 from bot.localhub import RunningHub, serve
@@ -71,6 +72,17 @@ def another_text(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]
 
     yield change
     recipes.text_digest.cache_clear()
+
+
+@pytest.fixture
+def nothing_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every format's files proven on their own devices alone, as one has it that names none to stand in."""
+    said = format_folders.on_device
+
+    def own(name: str, device: str) -> dict[str, object]:
+        return {key: value for key, value in said(name, device).items() if key != "proven_on"}
+
+    monkeypatch.setattr(format_folders, "on_device", own)
 
 
 @pytest.fixture

@@ -68,6 +68,12 @@ def called(name: str) -> str:
     return name if device is None else device.called
 
 
+def needed(name: str) -> str:
+    """Return one of a device, in words: "a processor"."""
+    device = find(name)
+    return name if device is None else device.needed
+
+
 def accelerators() -> tuple[str, ...]:
     """Return what a runner may have beside processors: ``none``, and those of all devices."""
     return tuple(dict.fromkeys((NONE, *(d.accelerator for d in all_devices()))))

@@ -28,10 +28,7 @@ def missing(device: Device) -> str | None:
 
 
 def missing_for(name: str) -> str | None:
-    """Say the same of a device by its name, which may be of another version's table.
-
-    What cannot run here cannot be verified here, and so is not built for publication.
-    """
+    """Say the same of a device by its name, which may be of another version's table."""
     device = devices.find(name)
     return f"its runtime ({name}) is not known here" if device is None else missing(device)
 

@@ -9,6 +9,7 @@ from bot import devices, toolchains
 from bot.config import Config
 from bot.devices.here import missing_for
 from bot.errors import NoRunnerError, PhiBotError, UnsupportedArchitectureError
+from bot.formats.needs import proving_device
 from bot.formats.registry import Needs, all_formats
 from bot.machines.estimate import estimate
 from bot.machines.run_limits import within_bounds
@@ -37,7 +38,7 @@ class Demand:
     """
 
     needs: Needs
-    targets: frozenset[str]
+    devices: frozenset[str]
     memory: int
     gpu_memory: int
     disk: int
@@ -88,7 +89,7 @@ def demand(job: Job) -> Demand:
     needs = all_formats()[job.format].needs(job.variants[0].variant)
     return Demand(
         needs=needs,
-        targets=frozenset(v.variant.target for v in job.variants),
+        devices=frozenset(proving_device(v.variant) for v in job.variants),
         memory=e.memory,
         gpu_memory=0 if needs.accelerator == devices.NONE else e.output + _BESIDE_WEIGHTS,
         disk=source + e.disk + e.output + sum(found.disk for found in locks),
@@ -118,7 +119,7 @@ def fits(wanted: Demand, runner: Runner) -> bool:
 def _is_of_its_kind(wanted: Demand, runner: Runner) -> bool:
     """Say whether a runner has the system, the processor and the GPU."""
     if runner.name == LOCAL:
-        return all(missing_for(target) is None for target in wanted.targets)
+        return all(missing_for(device) is None for device in wanted.devices)
     needs = wanted.needs
     if (runner.system, runner.architecture) not in needs.platforms:
         return False
@@ -206,7 +207,7 @@ _NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
 
 def _in_words(wanted: Demand, variant: Variant) -> str:
     if not wanted.needs.platforms:
-        return f"a runtime for {variant.target}, which no runner has"
+        return f"a runtime for {proving_device(variant)}, which no runner has"
     platforms = " or ".join(f"{_NAMES[system]} {architecture}" for system, architecture in wanted.needs.platforms)
     accelerator = wanted.needs.accelerator
     gpu = ""

@@ -86,6 +86,13 @@ class CardRow:
         return self.evidence.compared
 
     @property
+    def stood_in_for(self) -> dict[str, str] | None:
+        """The device that it was not run on, and what it was proven on, as text; None where it ran on its own."""
+        if not self.evidence.device:
+            return None
+        return {"device": devices.called(self.build.variant.target), "on": devices.needed(self.evidence.device)}
+
+    @property
     def agreement(self) -> float:
         """The share of tokens named as the original does, there."""
         return self.compared.figures.top1_agreement if self.compared else 0.0

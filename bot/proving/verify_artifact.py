@@ -10,8 +10,8 @@ from typing import Self
 from bot.building import reference as references
 from bot.building.release_at_hand import AtHand, at_hand, missing_bytes
 from bot.context import Context
-from bot.devices.here import missing_for
 from bot.errors import BuildError, PhiBotError, VerifyError
+from bot.formats.needs import is_read_past_switch, missing_to_prove
 from bot.formats.registry import all_formats
 from bot.progress import Task
 from bot.proving.weights_pass import Found, compare_weights, run_verify
@@ -63,7 +63,7 @@ class Verifying:
 
     def _verify(self, artifact: Artifact) -> Artifact:
         variant = artifact.build.variant
-        missing = missing_for(variant.target)
+        missing = missing_to_prove(variant)
         if missing is not None:
             raise VerifyError(f"{variant.name} cannot be verified here: {missing}", hint="Verify it on such a machine.")
         folder = Path(artifact.folder)
@@ -116,7 +116,7 @@ class Verifying:
             for a in self._left
             if a.build.source.content_digest == release.content_digest
             and (a.evidence is None or a.evidence.reference_digest != digest)
-            and missing_for(a.build.variant.target) is None
+            and missing_to_prove(a.build.variant) is None
         ]
         if len(together) == 1:  # it reads them itself
             return
@@ -151,6 +151,7 @@ def compare(
     readings, known = form.read_differently(release.config), form.known_behaviours(release.config)
     # Where no gate looks at what every file reads, each is read deeply.
     deep = deep or any(k.side == "short" and not k.setting for k in known)
+    deep = deep and is_read_past_switch(variant)
     files = Path(artifact.folder) / "files"
     log = context.workspace.log(f"{variant.name}-verify-{release.content_digest[:12]}")
     started = time.monotonic()
@@ -179,6 +180,7 @@ def compare(
         "known_behaviours": [k.to_json() for k in known],
         "read_differently": [r | {"reference": readings[r["kind"]]} for r in measured["read_differently"]],
         "deep": deep,
+        "device": measured.get("device", ""),
         "gate": 0.0,
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -189,6 +189,9 @@ class Evidence(Record):
     build_key: Sha256
     runtime: str  # the package and version that loaded it; "" if none did
     machine: str
+    device: str = (
+        ""  # that stood in for the variant's own, by its name: kernels of its own were not run; "" if none did
+    )
     checks: tuple[Check, ...]
     distances: tuple[Distance, ...]
     stretches: tuple[Stretch, ...]

@@ -9,13 +9,13 @@ from itertools import groupby
 
 from bot import catalogue, toolchains
 from bot.catalogue import naming
-from bot.devices.here import missing_for
 from bot.errors import (
     HubUnreachableError,
     PhiBotError,
     UnsupportedArchitectureError,
 )
 from bot.formats import recipes
+from bot.formats.needs import missing_to_prove
 from bot.formats.registry import Format, all_formats
 from bot.hub.namespace import Namespace
 from bot.machines.estimate import estimate
@@ -187,7 +187,7 @@ def _jobs(
             refused = refused or form.refusal(release.config, planned.variant)
             if refused is not None:
                 refusals[planned.build_key] = ToolchainRefusal(repo_id=release.repo_id, reason=refused)
-            reason = refused or (missing_for(planned.variant.target) if here else None)
+            reason = refused or (missing_to_prove(planned.variant) if here else None)
             if reason is not None:
                 failures.append(refusal(release.label, planned.variant, reason))
             else:

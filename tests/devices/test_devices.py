@@ -74,7 +74,7 @@ def test_a_variant_for_an_unknown_device_is_refused_with_those_that_are_known(mo
     monkeypatch.setattr(format_folders, "rows", lambda: iter([row]))
     with pytest.raises(RecordError, match="gguf/npu is for the device 'npu', which there is not") as caught:
         catalogue.all_variants.__wrapped__()
-    assert "Name one of cpu, cuda, dml, webgpu, metal, or add a row" in caught.value.hint
+    assert "Name one of cpu, cuda, dml, webgpu, trtrtx, metal, or add a row" in caught.value.hint
 
 
 # ---- what this machine has -----------------------------------------------------------------------------------

@@ -87,13 +87,21 @@ def test_more_memory_than_the_free_ones_have_is_paid_for() -> None:
 
 
 @pytest.mark.skipif(missing_for("cuda") is None, reason="this machine has an NVIDIA GPU")
-def test_variants_of_a_gpu_go_to_one_and_the_others_do_not() -> None:
+def test_variants_of_a_gpu_go_to_one_and_the_others_do_not(nothing_stands_in: None) -> None:
     both = job(release(TINY), "onnx/cpu-int4", "onnx/cuda-int4")
     found = placed([both], [*chosen(STANDING, ["hf-jobs"]), runner("local", memory=64)])
     assert where(found) == {"onnx/cpu-int4": "local", "onnx/cuda-int4": "hf-jobs/t4-small"}
 
 
-def test_the_file_has_to_fit_into_the_memory_of_the_gpu() -> None:
+def test_variants_that_a_processor_proves_go_where_the_others_go() -> None:
+    both = job(release(TINY), "onnx/cpu-int4", "onnx/cuda-int4", "onnx/webgpu-int4")
+    [found] = placed([both], [*chosen(STANDING, ["hf-jobs"]), runner("local", memory=64)]).jobs
+    assert len(found.variants) == 3
+    assert found.placement is not None
+    assert found.placement.runner == "local"
+
+
+def test_the_file_has_to_fit_into_the_memory_of_the_gpu(nothing_stands_in: None) -> None:
     flavors = [*chosen(STANDING, ["hf-jobs"])]
     found = placed([job(release(14_660_000_000), "onnx/cuda-fp16")], flavors)
     taken = {r.name: r for r in flavors}[where(found)["onnx/cuda-fp16"]]
@@ -115,13 +123,13 @@ def test_a_job_that_fits_nowhere_says_its_needs() -> None:
     assert failure.hint.startswith("hf-jobs/cpu-")
 
 
-def test_for_browsers_no_runner_will_do() -> None:
+def test_for_browsers_no_runner_will_do(nothing_stands_in: None) -> None:
     [failure] = placed([job(release(TINY), "onnx/webgpu-int4")], STANDING).failures
     assert "a runtime for webgpu, which no runner has" in failure.message
     assert is_refusal(failure)
 
 
-def test_without_a_machine_of_its_kind_a_variant_is_refused_as_on_the_machine_at_hand() -> None:
+def test_without_a_machine_of_its_kind_a_variant_is_refused_as_on_the_machine_at_hand(nothing_stands_in: None) -> None:
     [failure] = placed([job(release(TINY), "onnx/dml-int4")], chosen(STANDING, ["hf-jobs"])).failures
     assert "needs Windows x86_64 with" in failure.message
     assert "none of the runners is such a machine" in failure.message

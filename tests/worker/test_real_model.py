@@ -11,7 +11,7 @@ import pytest
 from benchmarks.smollm2 import RESULTS, Results
 from bot import catalogue
 from bot.config import Config
-from bot.devices.here import missing_for
+from bot.formats.needs import missing_to_prove
 from bot.progress import Silent
 from bot.records.artifacts import Json, Variant
 from bot.records.evidence import CHECKS, EVIDENCE_VERSION, Evidence, judge
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.toolchain
 #: Such a name makes llama.cpp look for tokens that this vocabulary does not have: see the GGUF worker's naming.py.
 MODEL = "phi3-smollm2"
 PART = {"gguf/q8_0": 0.02, "openvino/int4": 1.0}  # nats that rounding may cost on one window: a broken file costs more
-HERE = [v for v in catalogue.all_variants().values() if missing_for(v.target) is None]
+HERE = [v for v in catalogue.all_variants().values() if missing_to_prove(v) is None]
 KNOWN = {row.variant: row for row in Results.from_json(json.loads(RESULTS.read_text())).rows}
 
 

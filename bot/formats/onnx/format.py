@@ -25,7 +25,7 @@ class Onnx:
     packages = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers", "torch")
     suffixes = (".onnx", ".onnx.data", ".json", ".jinja", ".txt", ".model")
     importance = None
-    calibrated = ("int4",)
+    calibrated = tuple(f"onnx/{row}" for row in ("cpu-int4", "cpu-int4-mixed", "cuda-int4", "dml-int4", "webgpu-int4"))
     mixed = ("onnx/cpu-int4",)  # GPUs have kernels for blocks of few sizes
     reading = Reading(held=1.2, cached=0, states=28)  # kernels for 4 bits keep scales twice, and a sum of each block
 
@@ -47,7 +47,7 @@ class Onnx:
         return variant.short_name
 
     def needs(self, variant: Variant) -> Needs:
-        """Return what its target needs: files for a GPU are verified on one."""
+        """Return what its target needs; the graph of files for a GPU is proven on a processor (devices.toml)."""
         return needs(variant, LINUX, LINUX_ARM, MACOS, WINDOWS)
 
     def known_behaviours(self, config: dict[str, Json]) -> tuple[KnownBehaviour, ...]:  # noqa: ARG002

@@ -182,6 +182,7 @@ def _made(proven: ProvenBuild) -> MadeVariant:
         variant=build.variant.name,
         precision=build.variant.precision,
         target=build.variant.target,
+        proven_on=evidence.device,
         folder=build.path_in_repo,
         build_key=build.build_key,
         commit=build.source.commit,

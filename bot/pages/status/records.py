@@ -43,12 +43,13 @@ class MadeVariant(Record):
     """A published build, as the record of its repo tells of it. ``size`` is in bytes; ``created`` UTC, ISO 8601.
 
     ``toolchain`` and ``runtime`` are packages with their versions; ``checks`` is how many it passed. ``known`` names
-    what its runtime does differently.
+    what its runtime does differently. ``proven_on`` is the device that stood in for its own ``target``; "" if none did.
     """
 
     variant: str
     precision: str
     target: str
+    proven_on: str = ""
     folder: str
     build_key: str
     commit: str | None  # of the source

@@ -111,7 +111,8 @@ def test_one_repo_holds_a_folder_per_target() -> None:
 
 def test_every_row_names_the_device_that_its_builder_option_needs() -> None:
     assert {(v.target, v.options["execution_provider"]) for v in ROWS} == {
-        (target, target) for target in ("cpu", "cuda", "dml", "webgpu")
+        *((target, target) for target in ("cpu", "cuda", "dml", "webgpu")),
+        ("trtrtx", "NvTensorRtRtx"),
     }
 
 

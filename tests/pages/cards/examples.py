@@ -1,5 +1,6 @@
 """A release of the size of Phi-3.5-mini, and what might have been published of it."""
 
+import dataclasses
 import hashlib
 
 from bot.records.artifacts import (
@@ -233,11 +234,12 @@ _ONNX_FILES = {
     "model.onnx.data": 2_722_861_056,
     "tokenizer.json": 3_620_000,
 }
+_CUDA = proven(
+    "onnx/cuda-int4", "int4", _ONNX_FILES, (0.0309, 0.953), long=(0.0305, 0.951), folder="cuda-int4", target="cuda"
+)
 ONNX = record(
     proven("onnx/cpu-int4", "int4", _ONNX_FILES, (0.0311, 0.952), long=(0.0301, 0.951), folder="cpu-int4"),
-    proven(
-        "onnx/cuda-int4", "int4", _ONNX_FILES, (0.0309, 0.953), long=(0.0305, 0.951), folder="cuda-int4", target="cuda"
-    ),
+    dataclasses.replace(_CUDA, evidence=dataclasses.replace(_CUDA.evidence, device="cpu")),
 )
 OPENVINO = record(
     proven(

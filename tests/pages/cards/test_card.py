@@ -384,6 +384,16 @@ def test_each_device_has_its_own() -> None:
     assert "For NVIDIA GPUs, take cuda-int4/ (2.7 GB)." in said
 
 
+def test_a_file_that_was_not_run_on_its_device_says_so() -> None:
+    said = plain(card(ONNX))
+    assert (
+        "cuda-int4/ was not run on the device that it is for. Its graph was proven on a processor: the kernels of "
+        in said
+    )
+    assert "NVIDIA GPUs compute the same products in their own way, and were not run." in said
+    assert said.count("was not run on the device") == 1
+
+
 def test_a_repo_of_one_asks_no_choice() -> None:
     assert "Which one" not in headings(card(MLX))
 

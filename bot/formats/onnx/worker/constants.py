@@ -5,20 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from bot.formats.onnx.worker.files import read_graph
+from bot.formats.onnx.worker.norms import norm_of
 from bot.records.tasks import VerifyTask
 from bot.worker.constants import CAP, EPSILON, HEADS, KEY_HEADS, SCALE, WINDOW, Constant
 
-# What onnxruntime computes with where a node has no epsilon.
-_NORMS = {
-    "LayerNormalization": 1e-5,
-    "SimplifiedLayerNormalization": 1e-5,
-    "SkipLayerNormalization": 1e-12,
-    "SkipSimplifiedLayerNormalization": 1e-12,
-}
 _ATTENTION = ("GroupQueryAttention", "MultiHeadAttention")
 _STATED = {"num_heads": HEADS, "kv_num_heads": KEY_HEADS, "softcap": CAP, "local_window_size": WINDOW, "scale": SCALE}
 _ROTARY = {"do_rotary": (0, 1), "rotary_interleaved": (0,)}  # whether the node turns queries and keys, and which pairs
-_SHAPING = ("axis", "stash_type")  # of norms: over the last axis, in float32
 
 
 def constants(task: VerifyTask) -> Iterator[Constant]:
@@ -27,13 +20,12 @@ def constants(task: VerifyTask) -> Iterator[Constant]:
     Raises ValueError for an attribute that no Phi's have: onnxruntime may compute with it.
     """
     for node in read_graph(Path(task.artifact)).graph:
-        where = node.name.removeprefix("/model/").rpartition("/")[0]
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        if node.op_type in _NORMS:
-            yield Constant(what=EPSILON, where=where, value=attributes.pop("epsilon", _NORMS[node.op_type]))
-            _check_known(node, attributes.keys() - set(_SHAPING))
+        if norm := norm_of(node):
+            yield Constant(what=EPSILON, where=norm.place, value=norm.epsilon)
+            _check_known(node, set(norm.other))
         elif node.op_type in _ATTENTION:
-            yield from _attention(node, where, attributes)
+            where = node.name.removeprefix("/model/").rpartition("/")[0]
+            yield from _attention(node, where, {name: attribute.value for name, attribute in node.attributes.items()})
 
 
 def _attention(node: Any, where: str, attributes: dict[str, Any]) -> Iterator[Constant]:

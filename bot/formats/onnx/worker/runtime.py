@@ -24,6 +24,9 @@ from bot.worker.windows import longrope_switch
 Array = Any  # numpy is not installed where mypy runs
 
 _PIECE = 128  # positions whose logits the runtime holds at once: 102 MB with 200,064 tokens
+# By itself onnxruntime rounds what is multiplied with dequantized weights to 8 bits on processors, and no GPU does:
+# https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/session/onnxruntime_session_options_config_keys.h
+_AS_WRITTEN: dict[str, Json] = {"session.qdq_matmulnbits_accuracy_level": "1"}
 _DEVICES = Path(__file__).parents[1] / "devices.toml"
 
 
@@ -33,7 +36,7 @@ def send_nothing() -> None:
 
 
 class Runtime:
-    """A folder in onnxruntime-genai, on the device that it was built for.
+    """A folder in onnxruntime-genai, on the device that it was built for, or ``on_processor``.
 
     Generation runs the files as they are. For logits, their graph is loaded once more with an output added (see
     last_logits.py); only one of the two is held at a time. ``switch`` is the number of positions past which the model
@@ -44,11 +47,20 @@ class Runtime:
     name = f"onnxruntime-genai {importlib.metadata.version('onnxruntime-genai')}"
     other_settings: Mapping[str, Logits] = {}
 
-    def __init__(self, folder: Path, threads: int, switch: int | None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        threads: int,
+        switch: int | None,
+        memory: int | None = None,
+        *,
+        on_processor: bool = False,
+    ) -> None:
         import onnxruntime_genai as og
 
         og.disable_telemetry_events()
         self._og, self._switch, self._folder, self._threads = og, switch, folder, threads
+        self._on_processor = on_processor
         self._memory = memory if at_once.on_cpu(folder) else None
         self.remarks: list[str] = []
         self._model, self._scored = self._loaded(scored=False), False
@@ -150,7 +162,10 @@ class Runtime:
 
     def _loaded(self, *, scored: bool) -> Any:
         config = self._og.Config(str(self._folder))
-        options = {"intra_op_num_threads": self._threads}
+        options: dict[str, Json] = {"intra_op_num_threads": self._threads}
+        if self._on_processor:
+            config.clear_providers()  # of this reading alone: the file stays as it is
+            options |= _AS_WRITTEN
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         if not scored:
             return self._og.Model(config)
@@ -167,19 +182,35 @@ def _special_tokens(file: Path) -> dict[int, str]:
     return {token["id"]: token["content"] for token in added if token["special"]}
 
 
-def find_device(variant: Variant) -> None:
-    """Raise RuntimeError where the device that a variant is built for cannot be had: that is not the file's fault."""
+def device_for(variant: Variant) -> str:
+    """Return the name of the device that a variant is verified on: its own, or the one that it is proven on.
+
+    Raises RuntimeError where neither can be had: that is not the file's fault.
+    """
     import onnxruntime
 
     device, offered = devices.find(variant.target), onnxruntime.get_available_providers()
     known = tomllib.loads(_DEVICES.read_text(encoding="utf-8")).get(variant.target)
     if device is None or known is None:
         raise RuntimeError(f"{variant.name} is for {variant.target}, of which onnxruntime knows nothing here")
-    if known.get("provider", offered[0]) not in offered:
-        raise RuntimeError(f"{variant.name} needs {device.needed}; onnxruntime here offers {', '.join(offered)}")
+    if known.get("provider", offered[0]) in offered:
+        return variant.target
+    if "proven_on" in known:
+        return str(known["proven_on"])
+    raise RuntimeError(f"{variant.name} needs {device.needed}; onnxruntime here offers {', '.join(offered)}")
 
 
 def load(task: VerifyTask) -> Runtime:
-    """Load an artifact on the device that it was built for."""
+    """Load an artifact on the device that it is verified on.
+
+    Raises RuntimeError for a graph that only its own device's kernels can run, among all that the runtime raises.
+    """
     config = json.loads((Path(task.source) / "config.json").read_text(encoding="utf-8"))
-    return Runtime(Path(task.artifact), task.threads, longrope_switch(config), task.memory)
+    folder, switch = Path(task.artifact), longrope_switch(config)
+    if device_for(task.variant) == task.variant.target:
+        return Runtime(folder, task.threads, switch, task.memory)
+    try:
+        return Runtime(folder, task.threads, switch, task.memory, on_processor=True)
+    except Exception as error:  # whatever the runtime raises
+        what = f"a graph for {task.variant.target} that onnxruntime cannot run on processors, where it is proven here"
+        raise RuntimeError(f"{what}: {error}") from error

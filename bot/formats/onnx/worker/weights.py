@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bot.formats.onnx.worker.files import DATA, read_graph
+from bot.formats.onnx.worker.norms import norm_of
 from bot.records.tasks import VerifyTask
 from bot.worker import mapped_pages, packed
 from bot.worker.order import model_order
@@ -25,13 +26,8 @@ Array = Any  # numpy is not installed where mypy runs
 _Names = tuple[str, ...]
 _Rows = tuple[tuple[int, ...], Callable[[], Iterator[Array]]]  # the shape of a tensor, and what yields its parts
 
-_NORMS = (
-    "LayerNormalization",
-    "SimplifiedLayerNormalization",
-    "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization",
-)
 _PRODUCTS = ("MatMul", "MatMulNBits")
+_DEQUANTIZING = "DequantizeLinear"  # before a product, in graphs for TensorRT
 _LOOK_UPS = ("Gather", "GatherBlockQuantized")
 _ROTARY = ("GroupQueryAttention", "RotaryEmbedding")  # their tables are computed; predictions tell if they are right
 
@@ -106,15 +102,18 @@ def _weights(graph: Any) -> _Weights:
     for node in graph:
         place = node.name.rpartition("/")[0].removeprefix("/").removeprefix("model/")
         constant = [v for v in node.inputs if v is not None and v.is_initializer()]
-        if node.op_type in _LOOK_UPS if place == _EMBEDDING else node.op_type in _PRODUCTS and constant:
+        if (
+            node.op_type in _LOOK_UPS
+            if place == _EMBEDDING
+            else node.op_type in _PRODUCTS and (constant or _dequantizing(node) is not None)
+        ):
             _put(found.matrices, place, node)
-        elif node.op_type in _NORMS and constant:
-            _put(found.vectors, place, constant[0].const_value)
-            for bias in constant[1:]:
-                _put(found.biases, place, bias.const_value)
+        elif norm := norm_of(node):
+            for number, value in enumerate(norm.constants):
+                _put(found.biases if number else found.vectors, norm.place, value.const_value)
         elif node.op_type == "Add" and constant:
             _put(found.biases, place, constant[0].const_value)
-        elif constant and node.op_type not in _ROTARY and place != _EMBEDDING:
+        elif constant and node.op_type not in (*_ROTARY, _DEQUANTIZING) and place != _EMBEDDING:
             raise ValueError(f"the graph computes with {constant[0].name} in {node.name}, which no Phi has")
     return found
 
@@ -123,6 +122,14 @@ def _put(places: dict[str, Any], place: str, value: Any) -> None:
     if place in places:
         raise ValueError(f"the graph has weights in {place} twice")
     places[place] = value
+
+
+def _dequantizing(product: Any) -> Any:
+    """Return the node that dequantizes the matrix of a product from constants; None for a product of anything else."""
+    node = product.inputs[1].producer()
+    if node is None or node.op_type != _DEQUANTIZING:
+        return None
+    return node if all(v.is_initializer() for v in node.inputs if v is not None) else None
 
 
 def _groups(found: _Weights, source: set[str]) -> Iterator[tuple[_Names, _Names]]:
@@ -167,6 +174,8 @@ def _values(found: _Weights, place: str) -> _Rows:
         return dequantized(node, _initializer_behind(node.inputs[0], "Reshape"), *node.inputs[2:4])
     if node.op_type == "MatMulNBits":
         return dequantized(node, *node.inputs[1:4])
+    if (linear := _dequantizing(node)) is not None:
+        return _transposed(linear)
     return _rows(node.inputs[1].const_value.numpy().T)  # MatMul has a column for each output
 
 
@@ -190,7 +199,7 @@ def _bias(found: _Weights, place: str) -> _Rows:
         rows = found.vectors[place].shape[0]
     else:
         node = found.matrices[place]
-        rows = node.attributes["N"].as_int() if "N" in node.attributes else node.inputs[1].const_value.shape[1]
+        rows = node.attributes["N"].as_int() if "N" in node.attributes else node.inputs[1].shape[1]
     return _rows(np.zeros(rows, dtype=np.float32))
 
 
@@ -224,6 +233,31 @@ def _initializer_behind(value: Any, op_type: str) -> Any:
     if node is None or node.op_type != op_type or not node.inputs[0].is_initializer():
         raise ValueError(f"the graph computes {value.name}, which is not a weight")
     return node.inputs[0]
+
+
+def _transposed(node: Any) -> _Rows:
+    """Return float32 weights of shape (outputs, inputs) from a DequantizeLinear along the inputs.
+
+    It holds a column for each output; blocks of inputs share a scale, and a zero point where there are any.
+    """
+    numbers, scales = (v.const_value.numpy() for v in node.inputs[:2])
+    zeros = node.inputs[2].const_value.numpy() if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    size = node.attributes["block_size"].as_int()
+    columns, rows = numbers.shape
+    if node.attributes["axis"].as_int() != 0 or -(-columns // size) != len(scales):
+        raise ValueError(f"{node.name} has blocks of another shape")
+
+    def parts() -> Iterator[Array]:
+        step = min(rows_at_once(columns), rows)
+        for first in range(0, rows, step):
+            part = np.s_[:, first : first + step]
+            values = numbers[part].astype(np.float32)
+            if zeros is not None:
+                values -= np.repeat(zeros[part].astype(np.float32), size, axis=0)[:columns]
+            values *= np.repeat(scales[part].astype(np.float32), size, axis=0)[:columns]
+            yield values.T
+
+    return (rows, columns), parts
 
 
 def dequantized(node: Any, numbers: Any, scales: Any, zeros: Any = None) -> _Rows:
