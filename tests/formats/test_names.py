@@ -17,6 +17,7 @@ NAMES = re.compile("|".join(AS_FORMAT.get(name, name) for name in format_folders
 #: Files that may hold a name all the same, and why. Remove a line together with its reason.
 ALLOWED = {
     "action.yml": "says to people what the Action makes, with examples of variants",
+    "bot/cli/options.py": "a help text with examples of variants",
     "bot/config/phi-bot.schema.json": "made of the help texts",
     "bot/config/places.py": "a help text with an example of a repo's name",
     "bot/config/tables.py": "help texts with examples of variants",
