@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bot import catalogue
+from bot import catalogue, format_folders
 from bot.formats.onnx.format import FORMAT
 from bot.records.artifacts import Json
 from tests.formats.examples import PHI_4_MINI
@@ -114,6 +114,12 @@ def test_every_row_names_the_device_that_its_builder_option_needs() -> None:
         *((target, target) for target in ("cpu", "cuda", "dml", "webgpu")),
         ("trtrtx", "NvTensorRtRtx"),
     }
+
+
+def test_whatever_the_runtime_may_not_offer_is_proven_on_a_device_that_it_does() -> None:
+    said = {target: format_folders.on_device("onnx", target) for target in {v.target for v in ROWS}}
+    assert {target for target, device in said.items() if "provider" not in device} == {"cpu"}
+    assert {device["proven_on"] for device in said.values() if "provider" in device} == {"cpu"}
 
 
 def test_nothing_is_left_out_of_the_gate() -> None:

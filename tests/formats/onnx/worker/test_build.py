@@ -1,5 +1,6 @@
 """ONNX, whole: every row is built from the sample by the model builder, and measured in onnxruntime-genai."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -71,7 +72,8 @@ def test_progress_counts_the_layers_that_are_read_and_the_bytes_that_are_written
         assert (read["done"], read["total"], read["unit"]) == (4, 4, "layers")
     written = [e for e in built.progress if e["what"] == "writing"][-1]
     assert (written["done"], written["unit"]) == (written["total"], "bytes")
-    assert written["total"] == sum((folder / "model.onnx.data").stat().st_size for folder in built.folders.values())
+    streamed = [built.folders[v.name] for v in ROWS if v.target != "trtrtx"]  # that one the builder writes itself
+    assert written["total"] == sum((folder / "model.onnx.data").stat().st_size for folder in streamed)
 
 
 @pytest.mark.parametrize("variant", RUN_HERE, ids=lambda v: v.short_name)
@@ -93,19 +95,12 @@ def test_a_source_that_asks_for_sampling_is_verified_greedily(
     assert_verified_greedily(measured_of(built, FP32), FP32, toolchain, sample, few_windows, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "needs"),
-    [
-        ("onnx/cuda-fp16", "an NVIDIA GPU"),
-        ("onnx/dml-int4", "a GPU with DirectX 12 on Windows"),
-        ("onnx/webgpu-int4", "a GPU and WebGPU"),
-    ],
-)
-def test_a_file_that_cannot_run_here_is_refused_and_not_measured(
-    built: Built, toolchain: Toolchain, sample: Path, reference: Path, tmp_path: Path, name: str, needs: str
+def test_a_file_for_a_device_that_onnxruntime_does_not_know_is_not_measured(
+    built: Built, toolchain: Toolchain, sample: Path, few_windows: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BuildError, match=rf"{name} needs {needs}; onnxruntime here offers .*CPUExecutionProvider"):
-        measure(toolchain, built.folders[name], catalogue.all_variants()[name], sample, reference, tmp_path / "log")
+    other = dataclasses.replace(INT4, target="metal")
+    with pytest.raises(BuildError, match="onnx/cpu-int4 is for metal, of which onnxruntime knows nothing here"):
+        measure(toolchain, built.folders[INT4.name], other, sample, few_windows, tmp_path / "log")
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_whatever_else_is_built(
