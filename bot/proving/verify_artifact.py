@@ -30,8 +30,8 @@ class Verifying:
     """Verifies artifacts one after the other, with one opening of each release.
 
     A release that streams is so read twice, however many artifacts it has: for the reference, and for the weights of
-    all artifacts (see weights_pass.py). Of the artifacts of one release and format, one is read deeply: the first that
-    passes.
+    all artifacts (see weights_pass.py). Of those of one release, format and device, one is read deeply: the first
+    that passes.
     """
 
     def __init__(self, artifacts: Sequence[Artifact], context: Context) -> None:
@@ -124,9 +124,10 @@ class Verifying:
         self._weights |= compare_weights(together, release, given, expected, context)
 
 
-def _kind(artifact: Artifact) -> tuple[str, str]:
-    """Return the content and the format of an artifact."""
-    return artifact.build.source.content_digest, artifact.build.variant.format
+def _kind(artifact: Artifact) -> tuple[str, str, str]:
+    """Return the content, the format and the device of an artifact: graphs for other devices branch in other ways."""
+    variant = artifact.build.variant
+    return artifact.build.source.content_digest, variant.format, variant.target
 
 
 def compare(

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from bot.records.tasks import BuildTask, Target
 from bot.worker.calibrated import left_out
 from bot.worker.checkpoint import forbid_remote_code, weight_types
 from bot.worker.disk import disk_full
-from bot.worker.fast import take
+from bot.worker.fast import leave_to_stock, take
 from bot.worker.harness import Foreseen, Reporter, error_line
 from bot.worker.tokens import read_tokenizer, stop_ids
 
+_BY_BUILDER = ("NvTensorRtRtx",)  # execution providers whose weights are quantized into other nodes than MatMulNBits
 _EPSILON = 1e-5  # of a Phi-2 whose config gives none, as transformers has it
 
 
@@ -39,12 +41,27 @@ def build(task_json: Json, report: Reporter) -> None:
     stop = stop_ids(source, read_tokenizer(source))
     view = _as_the_builder_reads_it(source, Path(task.scratch) / "source")
 
+    together, by_builder = _parted(task)
+
     def fast() -> None:
         from bot.formats.onnx.worker import lean  # it imports the whole toolchain
 
-        lean.build(task, view, stop, report, failure)
+        lean.build(together, view, stop, report, failure)
 
-    take(task, report, fast, lambda: _stock(task, view, stop, report))
+    if together.targets:
+        take(together, report, fast, lambda: _stock(together, view, stop, report))
+    if by_builder.targets:
+        leave_to_stock(by_builder, report, "the builder has quantized weights for TensorRT in other nodes")
+        _stock(by_builder, view, stop, report)
+
+
+def _parted(task: BuildTask) -> tuple[BuildTask, BuildTask]:
+    """Return the task for the targets that are made together, and for those that the builder makes by itself alone."""
+    alone = [t for t in task.targets if t.variant.options["execution_provider"] in _BY_BUILDER]
+    return (
+        replace(task, targets=tuple(t for t in task.targets if t not in alone)),
+        replace(task, targets=tuple(alone)),
+    )
 
 
 def _stock(task: BuildTask, source: Path, stop: Sequence[int], report: Reporter) -> None:

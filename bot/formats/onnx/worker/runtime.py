@@ -25,7 +25,7 @@ Array = Any  # numpy is not installed where mypy runs
 _PIECE = 128  # positions whose logits the runtime holds at once: 102 MB with 200,064 tokens
 # By itself onnxruntime rounds what is multiplied with dequantized weights to 8 bits on processors, and no GPU does:
 # https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/session/onnxruntime_session_options_config_keys.h
-_AS_WRITTEN: dict[str, Json] = {"session.qdq_matmulnbits_accuracy_level": "1"}
+_AS_WRITTEN = {"session.qdq_matmulnbits_accuracy_level": "1"}
 _DEVICES = Path(__file__).parents[1] / "devices.toml"
 
 
@@ -59,8 +59,8 @@ class Runtime:
 
         og.disable_telemetry_events()
         self._og, self._switch, self._folder, self._threads = og, switch, folder, threads
-        self._on_processor = on_processor
-        self._memory = memory if at_once.on_cpu(folder) else None
+        self._on_processor, self._entries = on_processor, _AS_WRITTEN if on_processor else {}
+        self._memory = memory if on_processor or at_once.on_cpu(folder) else None
         self.remarks: list[str] = []
         self._model, self._scored = self._loaded(scored=False), False
         self._tokenizer = og.Tokenizer(self._model)
@@ -106,7 +106,7 @@ class Runtime:
             first = max(first, self._switch + 1)
         if self._has_no_room(len(ids), first):
             self._model = None  # its memory goes before the other's is taken
-            return at_once.logits(self._folder, ids, positions, self._threads)
+            return at_once.logits(self._folder, ids, positions, self._threads, self._entries)
         if positions[0] < first - _PIECE:
             raise ValueError(f"of {first} ids at once, {_PIECE} have logits: not the one at {positions[0]}")
         generator = self._generator(ids[:first], len(ids) + 1, scored=True)
@@ -161,10 +161,9 @@ class Runtime:
 
     def _loaded(self, *, scored: bool) -> Any:
         config = self._og.Config(str(self._folder))
-        options: dict[str, Json] = {"intra_op_num_threads": self._threads}
+        options = {"intra_op_num_threads": self._threads} | self._entries
         if self._on_processor:
             config.clear_providers()  # of this reading alone: the file stays as it is
-            options |= _AS_WRITTEN
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         if not scored:
             return self._og.Model(config)

@@ -72,6 +72,7 @@ def test_progress_counts_the_layers_that_are_read_and_the_bytes_that_are_written
         assert (read["done"], read["total"], read["unit"]) == (4, 4, "layers")
     written = [e for e in built.progress if e["what"] == "writing"][-1]
     assert (written["done"], written["unit"]) == (written["total"], "bytes")
+    assert built.notes == ["Stock path: the builder has quantized weights for TensorRT in other nodes"]
     streamed = [built.folders[v.name] for v in ROWS if v.target != "trtrtx"]  # that one the builder writes itself
     assert written["total"] == sum((folder / "model.onnx.data").stat().st_size for folder in streamed)
 

@@ -8,6 +8,7 @@ import pytest
 from bot import catalogue
 from bot.progress import Silent
 from bot.proving.build_job import build_job
+from bot.proving.verify_artifact import Verifying
 from bot.records.artifacts import Variant
 from bot.records.evidence import CHECKS
 from bot.steps.plan import plan_releases
@@ -15,13 +16,12 @@ from bot.steps.watch import Reader
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.contexts import NOBODY, context_of
-from tests.proving.alone import verify
 from tests.worker.running import Built, failures, measure, rows, run_python
 from tests.worker.stated import compared
 
 pytestmark = pytest.mark.toolchain
 
-CUDA, TENSORRT = (catalogue.all_variants()[f"onnx/{name}-int4"] for name in ("cuda", "trtrtx"))
+INT4, CUDA, TENSORRT = (catalogue.all_variants()[f"onnx/{name}-int4"] for name in ("cpu", "cuda", "trtrtx"))
 FOR_DEVICES = [
     pytest.param(v, id=v.short_name, marks=[] if v == CUDA else pytest.mark.sweep)
     for v in rows("onnx")
@@ -66,14 +66,18 @@ def test_a_graph_passes_every_check_on_a_processor(
 
 
 @pytest.mark.usefixtures("warm_toolchains")
-def test_the_evidence_names_what_stood_in_and_stays_before_the_switch_of_a_kernel(sample: Path, tmp_path: Path) -> None:
-    (job,) = plan_releases([Reader(hub=NOBODY).named(str(sample))], [TENSORRT]).jobs
+def test_each_graph_is_read_past_the_switch_but_one_whose_kernels_choose_there(sample: Path, tmp_path: Path) -> None:
+    (job,) = plan_releases([Reader(hub=NOBODY).named(str(sample))], [INT4, CUDA, TENSORRT]).jobs
     context = context_of(workspace=tmp_path / "work", threads=2)
-    (artifact,) = build_job(job, context).artifacts
-    evidence = verify(artifact, context).evidence
-    assert evidence is not None
-    assert (evidence.device, evidence.deep) == ("cpu", False)
-    assert [d.side for d in evidence.distances] == ["short"]
+    artifacts = build_job(job, context).artifacts
+    with Verifying(artifacts, context) as verifying:
+        found = {a.build.variant.name: verifying.verify(a).evidence for a in artifacts}
+    said = {name: (e.device, e.deep, [d.side for d in e.distances]) for name, e in found.items() if e}
+    assert said == {
+        INT4.name: ("", True, ["short", "long"]),
+        CUDA.name: ("cpu", True, ["short", "long"]),
+        TENSORRT.name: ("cpu", False, ["short"]),
+    }
 
 
 def test_an_operation_that_only_the_device_has_is_a_failed_check(
