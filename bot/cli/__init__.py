@@ -33,7 +33,7 @@ class Grouped(click.Group):
 )
 @click.version_option(bot.__version__, prog_name="phi-bot")
 def cli() -> None:
-    """Turn Microsoft Phi releases into GGUF, ONNX, OpenVINO and MLX files, each proven against the original."""
+    """Turn Microsoft Phi releases into GGUF, ONNX, OpenVINO, MLX and PyTorch files, proven against the original."""
 
 
 def main() -> NoReturn:
