@@ -72,10 +72,16 @@ def test_a_workflow_reads_a_matrix(hub: RunningHub, model: str, tmp_path: Path) 
     done = plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m,openvino/int4,mlx/4bit,onnx/webgpu-int4", "--matrix")
     found = json.loads(done.stdout)
     assert [(e["runs_on"], e["variants"], e["release"]) for e in found["include"]] == [
-        ('["ubuntu-24.04"]', "gguf/q4_k_m,openvino/int4", model),
+        ('["ubuntu-24.04"]', "gguf/q4_k_m,onnx/webgpu-int4,openvino/int4", model),
         ('["macos-15"]', "mlx/4bit", model),
     ]
-    assert "Left out: onnx/webgpu-int4" in done.stderr
+
+
+def test_what_fits_no_runner_is_left_out_of_the_matrix_by_name(hub: RunningHub, model: str, tmp_path: Path) -> None:
+    (tmp_path / "phi-bot.toml").write_text("[runner.tiny]\nsystem = 'linux'\ncores = 1\nmemory = 1\ndisk = 1\n")
+    done = plan(hub, tmp_path, model, "--variants", "gguf/q4_k_m", "--on", "own", "--matrix")
+    assert json.loads(done.stdout) == {"include": []}
+    assert "Left out: gguf/q4_k_m" in done.stderr
 
 
 @pytest.mark.parametrize(("key", "why"), [("dry_run", "a dry run"), ("paused", "run.paused is true")])

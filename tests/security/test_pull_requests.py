@@ -23,7 +23,7 @@ from tests.page_reader import ROOT
 from tests.reconvert.trees import change, checkout
 from tests.steps import proven
 from tests.workflows.reading import PATHS, PRIVILEGED_TRIGGERS, Workflow
-from tests.workflows.rules import ENVIRONMENTS, SECRETS
+from tests.workflows.rules import ENVIRONMENTS, KEYS, SECRETS
 
 WORKFLOWS = [Workflow.read(path) for path in PATHS]
 HASH = "0" * 64
@@ -159,7 +159,8 @@ def test_every_secret_is_behind_an_environment() -> None:
         for job in workflow.jobs:
             if job.steps and job.secrets:
                 assert job.environment in SECRETS
-                assert job.secrets == {SECRETS[job.environment]}
+                assert SECRETS[job.environment] in job.secrets
+                assert job.secrets <= {held[job.environment] for held in (SECRETS, KEYS) if job.environment in held}
             if job.environment:
                 assert job.environment in ENVIRONMENTS
 

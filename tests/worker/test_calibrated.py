@@ -315,7 +315,7 @@ def test_a_fault_of_the_solver_ends_the_build(row: Row, sample: Path, tmp_path: 
 
 def test_the_tool_by_itself_does_not_calibrate(row: Row, sample: Path, tmp_path: Path) -> None:
     built = build(row.toolchain, sample, [row.variant, row.plain], tmp_path / "job", stock=True, log=tmp_path / "log")
-    assert built.failures == {row.variant.name: f"{row.by_itself} cannot build it: build.quality is calibrated"}
+    assert built.failures == {row.variant.name: f"{row.by_itself} cannot build it: it is calibrated"}
     assert built.names == [row.plain.name]
 
 

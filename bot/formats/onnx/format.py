@@ -25,7 +25,7 @@ class Onnx:
     packages = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers", "torch")
     suffixes = (".onnx", ".onnx.data", ".json", ".jinja", ".txt", ".model")
     importance = None
-    calibrated = tuple(f"onnx/{row}" for row in ("cpu-int4", "cpu-int4-mixed", "cuda-int4", "dml-int4", "webgpu-int4"))
+    calibrated = ("int4",)  # but the row for TensorRT, whose options say "plain"
     mixed = ("onnx/cpu-int4",)  # GPUs have kernels for blocks of few sizes
     reading = Reading(held=1.2, cached=0, states=28)  # kernels for 4 bits keep scales twice, and a sum of each block
 
