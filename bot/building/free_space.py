@@ -2,8 +2,9 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 
-from bot.building.cleaning import clean, cleaning_request
+from bot.building.cleaning import CleaningRequest, clean, cleaning_request
 from bot.building.release_at_hand import can_stream, missing_bytes
 from bot.catalogue.naming import repo_of
 from bot.context import Context
@@ -18,6 +19,22 @@ def keep_within(context: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
 
     To be called between two releases, when this process uses nothing. ``todo`` knows what is published by now.
     """
+    _clean(context, _request(context, todo, jobs))
+
+
+def make_room(context: Context, todo: Plan, jobs: Sequence[Job]) -> None:
+    """Remove what stands in the way of all ``jobs`` of a release together.
+
+    Where that would not be enough, only what is published goes: sources and references may serve the jobs in turns.
+    """
+    request = _request(context, todo, jobs)
+    spared = clean(context.workspace, request, dry_run=True).freed
+    if context.workspace.free() + spared < request.need:
+        request = replace(request, states=("abandoned", "published"))
+    _clean(context, request)
+
+
+def _request(context: Context, todo: Plan, jobs: Sequence[Job]) -> CleaningRequest:
     namespace, template = context.config.publish.namespace, context.config.publish.repo
     done = {(planned.build_key, planned.repo_id) for planned in todo.done}
 
@@ -28,9 +45,11 @@ def keep_within(context: Context, todo: Plan, jobs: Sequence[Job] = ()) -> None:
 
     need = sum(job.estimate.output for job in jobs) + max((job.estimate.disk for job in jobs), default=0)
     need += max((_source_bytes(job, context) for job in jobs), default=0)
-    cleaned = clean(
-        context.workspace, cleaning_request(context.config.work.keep, need=need, is_done=is_done), dry_run=False
-    )
+    return cleaning_request(context.config.work.keep, need=need, is_done=is_done)
+
+
+def _clean(context: Context, request: CleaningRequest) -> None:
+    cleaned = clean(context.workspace, request, dry_run=False)
     if cleaned.freed:
         count = len(cleaned.removed)
         context.display.say(

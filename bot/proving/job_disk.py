@@ -58,10 +58,10 @@ def in_turns(jobs: Sequence[Job], context: Context) -> Iterator[tuple[Job, ...]]
     Where it does not, and what is published can be removed, in groups that it holds. A job that is too large by itself
     is a group of its own; building it says so.
     """
-    room = context.workspace.free()
+    room = context.workspace.free() - _source_bytes(jobs[0].release, context.workspace)  # now: a turn may fetch it
     group: list[Job] = []
     for job in jobs:
-        if group and context.config.publish.namespace is not None and _taken([*group, job], context) > room:
+        if group and context.config.publish.namespace is not None and _taken([*group, job], context.workspace) > room:
             formats = ", ".join(one.format for one in group)
             context.display.say(
                 f"The disk does not hold all files of {job.release.label} together: {formats} come first"
@@ -73,12 +73,15 @@ def in_turns(jobs: Sequence[Job], context: Context) -> Iterator[tuple[Job, ...]]
         yield tuple(group)
 
 
-def _taken(jobs: Sequence[Job], context: Context) -> int:
-    """Return the bytes of disk that jobs of one release will take, beside the least of its source."""
-    release, workspace = jobs[0].release, context.workspace
+def _taken(jobs: Sequence[Job], workspace: Workspace) -> int:
+    """Return the bytes of disk that jobs of one release will take beside its source."""
+    return sum(disk_to_come(job, workspace) for job in jobs)
+
+
+def _source_bytes(release: Release, workspace: Workspace) -> int:
+    """Return the least bytes of disk that the source of a release will take."""
     missing = missing_bytes(release, workspace)
-    source_bytes = min(missing, streamed_bytes(release)) if can_stream(release, workspace) else missing
-    return sum(disk_to_come(job, workspace) for job in jobs) + source_bytes
+    return min(missing, streamed_bytes(release)) if can_stream(release, workspace) else missing
 
 
 def _need_disk_streamed(job: Job, least: int, context: Context) -> None:

@@ -14,12 +14,23 @@ from bot.records.failures import CutShortError, cut_short, failure, interruption
 from bot.records.plans import Job
 
 
-def prove_all(jobs: Sequence[Job], context: Context, on_proven: Callable[[Artifact], None] = lambda _: None) -> Report:
+def prove_all(
+    jobs: Sequence[Job],
+    context: Context,
+    on_proven: Callable[[Artifact], None] = lambda _: None,
+    faults: dict[str, SourceError] | None = None,
+) -> Report:
     """Build and verify jobs of one release. Where the model itself is at fault, the jobs behind are not tried.
 
     ``on_proven`` is called with each artifact as soon as it is. Of a release that streams all jobs are built before the
-    first artifact is verified: so it is read least often. Raises CutShortError on Ctrl-C.
+    first artifact is verified: so it is read least often. ``faults`` has the errors of models that are at fault, by the
+    release's label, for releases that come in several turns: of a model there nothing is tried, and another one at
+    fault is added. Raises CutShortError on Ctrl-C.
     """
+    faults = {} if faults is None else faults
+    label = jobs[0].release.label
+    if label in faults:
+        return _not_tried(jobs, faults[label])
     done = Report()
     jobs = in_order(jobs)
     streamed = streaming(jobs, context)
@@ -33,6 +44,7 @@ def prove_all(jobs: Sequence[Job], context: Context, on_proven: Callable[[Artifa
         except KeyboardInterrupt as error:
             raise cut_short(done, error, asked_for(jobs), "build") from error
         if (found := broken or at_fault) is not None:
+            faults[label] = found
             return merge_reports(done, _not_tried([job for later in rounds[number + 1 :] for job in later], found))
     return done
 

@@ -7,10 +7,10 @@ from functools import partial
 from itertools import groupby
 
 import bot
-from bot.building.free_space import keep_within
+from bot.building.free_space import keep_within, make_room
 from bot.config import Config
 from bot.context import Context
-from bot.errors import ChangedSourceError
+from bot.errors import ChangedSourceError, SourceError
 from bot.formats import recipes
 from bot.hf_jobs.run import submit
 from bot.hub.namespace import Namespace
@@ -214,14 +214,16 @@ def run(
     if not here:
         sent = submit(cycle.todo, context, staged=staged)
         return cycle, merge_reports(report, sent)
-    for jobs in _turns(cycle.todo.jobs, context, staged=staged):
+    faults: dict[str, SourceError] = {}  # of models that are themselves at fault, by label: over all their turns
+    for jobs in _turns(cycle.todo, context, staged=staged):
         if cycle.store is not None and (paused := _paused_now(cycle.store)) is not None:
             context.display.say(f"Paused: {paused}. The rest is left for the next run")
             return replace(cycle, paused=paused), report
-        keep_within(context, cycle.todo, jobs)
+        if jobs[0].release.label not in faults:
+            keep_within(context, cycle.todo, jobs)
         try:
             with context.workspace.at_work():
-                done = _staged(jobs, context) if staged else _release(jobs, cycle.store, context)
+                done = _staged(jobs, context) if staged else _release(jobs, cycle.store, context, faults)
             report = merge_reports(report, done)
         except KeyboardInterrupt as error:
             wanted = [(job.release.label, v.variant.name) for job in cycle.todo.jobs for v in job.variants]
@@ -230,11 +232,18 @@ def run(
     return cycle, report
 
 
-def _turns(jobs: Sequence[Job], context: Context, *, staged: bool) -> Iterator[tuple[Job, ...]]:
-    """Yield the jobs of each release; those of one in turns, where the disk takes that. What is staged stays here."""
-    for _, of_release in groupby(jobs, key=lambda job: job.release.label):
+def _turns(todo: Plan, context: Context, *, staged: bool) -> Iterator[tuple[Job, ...]]:
+    """Yield the jobs of each release; those of one in turns, where the disk takes that. What is staged stays here.
+
+    Turns are decided by what is free once all is removed that stands in the way of the release.
+    """
+    for _, of_release in groupby(todo.jobs, key=lambda job: job.release.label):
         group = tuple(of_release)
-        yield from [group] if staged else in_turns(group, context)
+        if staged:
+            yield group
+        else:
+            make_room(context, todo, group)
+            yield from in_turns(group, context)
 
 
 def relevant_failures(todo: Plan, models: Sequence[str], named: frozenset[str]) -> tuple[Failure, ...]:
@@ -280,21 +289,21 @@ def _say(cycle: Cycle, display: Display, *, named: bool) -> None:
         display.say(f"{there.variant.name} is in {there.repo_id} already: nothing to do")
 
 
-def _release(jobs: Sequence[Job], store: Store | None, context: Context) -> Report:
+def _release(jobs: Sequence[Job], store: Store | None, context: Context, faults: dict[str, SourceError]) -> Report:
     """Build, verify and publish what one release asks for. It is published when all of it is known.
 
     So each repo takes one commit, and its pictures show every format, unless the disk does not hold all of them
-    together (see ``in_turns``). Large files go up meanwhile.
+    together (see ``in_turns``). Large files go up meanwhile. ``faults`` are as in ``prove_all``.
     """
     with counting_attempts(jobs, store, context) as outcome:
         settings = context.config.publish
         namespace, private, template = settings.namespace, settings.private, settings.repo
         if namespace is None:
-            report = prove_all(jobs, context)
+            report = prove_all(jobs, context, faults=faults)
         else:
             where = partial(placed_to_publish, namespace=namespace, private=private, template=template)
             with EarlyUpload(context.hub, where, context.display, Owners(hub=context.hub)) as ahead:
-                report = prove_all(jobs, context, ahead.offer)
+                report = prove_all(jobs, context, ahead.offer, faults)
         if report.artifacts and namespace:
             try:
                 published = publish(report.artifacts, context)

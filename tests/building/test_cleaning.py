@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bot import catalogue, source
 from bot.building.cleaning import STATES, Cleaned, CleaningRequest, clean, cleaning_request, mark_published
-from bot.building.free_space import keep_within
-from bot.building.release_at_hand import fetch
+from bot.building.free_space import keep_within, make_room
+from bot.building.release_at_hand import fetch, missing_bytes
 from bot.cli import cli
 from bot.config import Config
 from bot.config.places import PublishTable
@@ -354,6 +354,25 @@ def test_a_run_cleans_by_itself_and_knows_the_publications_of_others(workspace: 
     assert Path(here.folder).exists()
     (line,) = said
     assert line.startswith("Cleaned the working folder: 1 unused entry, ")
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_reference_goes_only_where_that_makes_room_for_all_files_of_a_release(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: bool
+) -> None:
+    """Otherwise they are made in turns, and the first one may do with less."""
+    of = local(tmp_path / "phi", "")
+    published = keep_artifact(workspace, of, "gguf/q4_k_m")
+    mark_published([published], {published.build.build_key: "me/phi-GGUF"})
+    reference = entry(workspace, "references")
+    job = jobs.job(of, "mlx/4bit")
+    need = job.estimate.output + job.estimate.disk + missing_bytes(of, workspace)
+    disk = shutil.disk_usage(tmp_path)
+    free = need - 100_000 if enough else -1_000_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=free))
+    make_room(context(workspace)[0], Plan(jobs=(), done=(), failures=()), [job])
+    assert not Path(published.folder).exists()
+    assert reference.exists() != enough
 
 
 # ---- processes ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from bot import catalogue
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.context import Context
-from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError
+from bot.errors import BuildError, DamagedWeightsError, FormatRefusedError, NotFiniteError, SourceError
 from bot.hub import client
 from bot.machines.placing import BYTES_A_SECOND
 from bot.progress import Silent
@@ -119,6 +119,19 @@ def test_weights_that_are_not_finite_are_reported_where_a_matrix_is_measured_too
     assert failures["gguf/iq4_xs"].hint.startswith("Save the model again from a checkpoint without such numbers. ")
 
 
+@pytest.mark.process
+def test_a_model_that_is_at_fault_is_not_tried_in_a_later_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may hold the files of a release only one after the other."""
+    end = "raise SourceProblem('model.safetensors is cut')"
+    todo, context = jobs_of(["gguf/q8_0", "mlx/8bit"], end, tmp_path, monkeypatch)
+    faults: dict[str, SourceError] = {}
+    codes = {
+        f.variant: f.exit_code for turn in todo for f in prove_all([turn], context, lambda _: None, faults).failures
+    }
+    assert codes == dict.fromkeys(["gguf/q8_0", "mlx/8bit"], DamagedWeightsError.exit_code)
+    assert [*faults] == [todo[0].release.label]
+
+
 def taking(name: str, proving: float, uploading: float) -> Job:
     """A job that takes so many seconds, and whose files take so many to upload."""
     made = job(release(1_000_000), name)
@@ -180,3 +193,18 @@ def test_what_the_disk_does_not_hold_together_is_made_and_published_in_turns(
     config = Config(publish=PublishTable(namespace=namespace))
     context = Context(config=config, workspace=workspace, hub=nobody, display=Silent())
     assert [" ".join(j.format for j in turn) for turn in in_turns(DEFAULT_SET, context)] == turns
+
+
+def test_a_source_that_an_earlier_turn_fetched_takes_its_room_in_the_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "free", lambda _: 8_000_000_000)
+    workspace = Workspace(root=tmp_path / "work")
+    nobody = client.connect("http://127.0.0.1:9", None)
+    config = Config(publish=PublishTable(namespace="me"))
+    context = Context(config=config, workspace=workspace, hub=nobody, display=Silent())
+    turns = in_turns(DEFAULT_SET, context)
+    found = [next(turns)]
+    workspace.staged(MINI).mkdir(parents=True)
+    found += turns
+    assert [" ".join(j.format for j in turn) for turn in found] == ["gguf", "onnx openvino", "mlx"]

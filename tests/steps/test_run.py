@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from bot import catalogue
+from bot.building.cleaning import PUBLISHED_FILE
 from bot.config import Config
 from bot.config.places import PublishTable
 from bot.config.tables import BuildTable, RunTable, WatchTable
@@ -276,3 +278,37 @@ def test_a_published_variant_is_not_counted_as_an_attempt_any_more(
     seen, _ = cycle(hub, tmp_path / "work")
     assert [p.build_key for p in seen.todo.done] == [planned.build_key]
     assert remembered(hub).memory.attempts == {}
+
+
+def test_published_files_of_other_releases_force_no_turns(
+    hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "work" / "artifacts" / ("a" * 32)
+    old.mkdir(parents=True)
+    (old / PUBLISHED_FILE).write_text("{}")
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=0 if old.exists() else 10**11))
+    given = context(hub, tmp_path / "work")
+    _, report = run([], catalogue.select(["gguf/q8_0", "mlx/4bit"]), named=frozenset(), context=given)
+    assert {f.variant for f in report.failures} == {"gguf/q8_0", "mlx/4bit"}
+    assert isinstance(given.display, Heard)
+    assert not any("does not hold all files" in line for line in given.display.lines)
+
+
+def test_a_later_turn_knows_that_the_model_itself_is_at_fault(
+    hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[list[str]] = []
+    real = prove.prove_all
+
+    def proving(*arguments: Any) -> Report:
+        known.append([*arguments[3]])
+        return real(*arguments)
+
+    monkeypatch.setattr(steps, "prove_all", proving)
+    monkeypatch.setattr(steps, "in_turns", lambda jobs, _: [(job,) for job in jobs])  # as on a small disk
+    rows = catalogue.select(["gguf/q8_0", "mlx/4bit"])
+    seen, report = run([], rows, named=frozenset(), context=context(hub, tmp_path / "work"))
+    assert known == [[], [seen.todo.jobs[0].release.label]]
+    assert [(f.variant, f.exit_code) for f in report.failures] == [("gguf/q8_0", 22), ("mlx/4bit", 22)]
+    assert [a.exit_code for a in remembered(hub).memory.attempts.values()] == [22, 22]
