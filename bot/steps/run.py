@@ -7,6 +7,7 @@ from functools import partial
 from itertools import groupby
 
 import bot
+from bot import catalogue
 from bot.building.free_space import keep_within, make_room
 from bot.config import Config
 from bot.context import Context
@@ -175,7 +176,9 @@ def _keep(
         known = memory.with_sources({r: one for r, one in seen.items() if r not in changed}).forget(done)
         known = known.with_refusals(refusals, bot_version=bot.__version__)
         affected = [s for s in watched.sightings if s.repo_id in known.repos]
-        return known.only(current_keys(affected, asked), of=[s.repo_id for s in affected])
+        rows = [catalogue.known(a.variant) for a in known.attempts.values()]
+        sized = [row for row in rows if row is not None and row.size_limit is not None]
+        return known.only(current_keys(affected, (*asked, *sized)), of=[s.repo_id for s in affected])
 
     store.update(change, "Remember what was seen")
 

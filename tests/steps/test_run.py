@@ -186,6 +186,18 @@ def test_a_failure_is_forgotten_when_the_model_changes(
     assert before != after
 
 
+def test_a_failure_of_a_size_is_remembered_by_a_run_that_asks_for_none(
+    hub: RunningHub, broken: str, tmp_path: Path
+) -> None:
+    sized = catalogue.select(["gguf/fit:0.000002MB"])  # of weights of 9 bytes
+    run([], sized, named=frozenset(), context=context(hub, tmp_path / "work"))
+    before = remembered(hub).memory.attempts
+    cycle(hub, tmp_path / "work")
+    after = remembered(hub).memory.attempts
+    assert len(before) == 1
+    assert before.items() <= after.items()
+
+
 def test_ctrl_c_counts_as_no_attempt(
     hub: RunningHub, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
