@@ -6,6 +6,7 @@ import pytest
 
 from bot import catalogue, format_folders
 from bot.formats.onnx.format import FORMAT
+from bot.formats.onnx.worker import at_once
 from bot.records.artifacts import Json
 from tests.formats.examples import PHI_4_MINI
 
@@ -124,3 +125,8 @@ def test_whatever_the_runtime_may_not_offer_is_proven_on_a_device_that_it_does()
 
 def test_nothing_is_left_out_of_the_gate() -> None:
     assert FORMAT.known_behaviours(PHI_4_MINI) == ()
+
+
+def test_the_worker_counts_a_runtime_s_memory_as_planning_does() -> None:
+    """It runs where bot.formats.onnx.format is not imported, so the numbers stand in both."""
+    assert (FORMAT.reading.held, FORMAT.reading.states) == (at_once.LOADED, at_once.STATES)

@@ -21,8 +21,8 @@ Array = Any  # numpy is not installed where mypy runs
 
 _PAST, _PRESENT = "past_key_values.", "present."
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_LOADED = 1.2  # times the file: kernels for 4 bits keep scales twice, and a sum of each block
-_STATES = 28  # numbers beside the cache, of each position that is run at once, for each of the model's width
+LOADED = 1.2  # times the file: kernels for 4 bits keep scales twice, and a sum of each block
+STATES = 28  # numbers beside the cache, of each position that is run at once, for each of the model's width
 _LIBRARIES = 150_000_000  # bytes
 
 
@@ -37,8 +37,8 @@ def memory(folder: Path, positions: int, at_once: int) -> int:
     pasts = [v for v in read_graph(folder).graph.inputs if v.name.startswith(_PAST)]
     row = decoder["num_key_value_heads"] * decoder["head_size"]
     cache = positions * row * sum(v.dtype.itemsize for v in pasts)
-    states = at_once * _STATES * decoder["hidden_size"] * 4
-    needed: int = round(_LOADED * (folder / DATA).stat().st_size) + cache + states + _LIBRARIES
+    states = at_once * STATES * decoder["hidden_size"] * 4
+    needed: int = round(LOADED * (folder / DATA).stat().st_size) + cache + states + _LIBRARIES
     return needed
 
 
