@@ -73,9 +73,9 @@ class SizedRow(Record):
         least, most = self.sizes(weights)
         if least <= size <= most:
             return None
-        few = "few" if size < least else "many"
+        wrong = "small" if size < least else "large"
         return (
-            f"{written(size)} are too {few} for {self.name}: of this model it takes from about {shown_size(least)} to "
+            f"{written(size)} is too {wrong} for {self.name}: of this model it takes from about {shown_size(least)} to "
             f"{shown_size(most)}, {self.least_bits:g} to {self.most_bits:g} bits for each weight"
         )
 

@@ -146,11 +146,18 @@ class Release(Record):
 
     @property
     def parameters(self) -> int:
-        """About how many parameters are read: the bytes of the weights over those of their declared type."""
+        """About how many parameters are read: the bytes of the weights over those of their declared type, or over 2."""
         if self.base:
             return self.base.parameters
+        return self.read_bytes // (4 if self.declared_type == "float32" else 2)
+
+    @property
+    def declared_type(self) -> str:
+        """The type of the weights by config.json (``bfloat16``), an adapter's base's; "" where it does not say one."""
+        if self.base:
+            return self.base.declared_type
         declared = self.config.get("torch_dtype") or self.config.get("dtype")
-        return self.read_bytes // (4 if declared in ("float32", "torch.float32") else 2)
+        return declared.removeprefix("torch.") if isinstance(declared, str) else ""
 
 
 SIZE = "size"  #: the option of a recipe whose files have at most so many bytes, which a person gave

@@ -38,6 +38,8 @@ __all__ = [
     "without_known",
 ]
 
+_DECLARED = ("bfloat16", "float16", "float32")  # the types of weights whose bytes tell how many there are
+
 
 def plan(
     sightings: Sequence[SourceState], variants: Sequence[Variant], *, reader: Reader, known: PlanInputs
@@ -183,7 +185,7 @@ def _jobs(
         form = all_formats()[name]
         able = []
         for planned in group:
-            refused = catalogue.objection(planned.variant, release.parameters)
+            refused = _wrong_size(planned.variant, release)
             refused = refused or form.refusal(release.config, planned.variant)
             if refused is not None:
                 refusals[planned.build_key] = ToolchainRefusal(repo_id=release.repo_id, reason=refused)
@@ -195,6 +197,17 @@ def _jobs(
         if able:
             jobs.append(_job(release, form, able))
     return jobs, failures, refusals
+
+
+def _wrong_size(variant: Variant, release: Release) -> str | None:
+    """Say why a release cannot have a variant of such a size, None where it may: its weights must be countable."""
+    if variant.size_limit is not None and release.declared_type not in _DECLARED:
+        said = f"names {release.declared_type!r} as" if release.declared_type else "does not name"
+        return (
+            f"config.json {said} torch_dtype, so it is not known how many weights the model has, and what a size means "
+            f"of it: name the type of its weights there, {', '.join(_DECLARED[:-1])} or {_DECLARED[-1]}"
+        )
+    return catalogue.objection(variant, release.parameters)
 
 
 def _both(one: Plan, other: Plan) -> Plan:

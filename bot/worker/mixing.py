@@ -59,7 +59,7 @@ class OwnMix:
 
 
 class TooSmall(Exception):  # noqa: N818 - an answer: the variant is not made, the others are
-    """No file of a model has as few bytes. The message says what the smallest and the largest have."""
+    """No file of a model has so few bytes. The message says what the smallest and the largest have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +104,10 @@ def fit(tensors: Mapping[str, Tensor], own: Mapping[str, OwnMix], size: int) -> 
     choices = {name: [t.choice(kind) for kind in t.costs] for name, t in free.items()}
     fixed = own[rest].size - sum(t.sizes[own[rest].kinds[name]] for name, t in free.items())
     least, most = fixed + smallest(choices), fixed + largest(choices)
+    if not free:
+        least, most = min(mix.size for mix in own.values()), max(mix.size for mix in own.values())
     if least > size:
-        raise TooSmall(f"{size:,} bytes are too few: a file of it may have {least:,} to {most:,}")
+        raise TooSmall(f"{size:,} bytes is too small: a file of it may have {least:,} to {most:,}")
     if not free:
         return rest, None
     kinds = {name: str(choice.kind) for name, choice in allocate(choices, size - fixed).items()}

@@ -92,14 +92,14 @@ def test_any_size_between_the_smallest_and_the_largest_is_taken(weights: int, pa
     variant = FIT.of(round(least + part * (most - least)))
     assert objection(variant, weights) is None
     assert decided(variant, weights).precision in FIT.precisions
-    for other, word in ((least - 1, "few"), (most + 1, "many")):
+    for other, word in ((least - 1, "small"), (most + 1, "large")):
         assert f"too {word} for gguf/fit" in (objection(FIT.of(other), weights) or "")
 
 
 def test_what_is_refused_says_how_small_and_how_large_it_may_be() -> None:
     said = objection(FIT.of(900_000_000), PHI_4_MINI)
     assert said == (
-        "900MB are too few for gguf/fit: of this model it takes from about 1.3 GB to 4.1 GB, "
+        "900MB is too small for gguf/fit: of this model it takes from about 1.3 GB to 4.1 GB, "
         "2.625 to 8.5 bits for each weight"
     )
 

@@ -234,7 +234,7 @@ def test_a_size_has_a_precision_as_soon_as_the_release_is_read(hub: RunningHub, 
     assert [v.variant.name for v in plan_of(hub, [release], one.variant.name, there=there).done] == [one.variant.name]
 
 
-@pytest.mark.parametrize(("bits", "word"), [(2, "few"), (9, "many")])
+@pytest.mark.parametrize(("bits", "word"), [(2, "small"), (9, "large")])
 def test_a_size_that_is_not_possible_is_refused_before_anything_is_built(
     hub: RunningHub, release: Release, bits: int, word: str
 ) -> None:
@@ -242,6 +242,26 @@ def test_a_size_that_is_not_possible_is_refused_before_anything_is_built(
     assert todo.jobs == ()
     (refused,) = todo.failures
     assert f"too {word} for gguf/fit: of this model it takes from about" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({}, "config.json does not name torch_dtype, so it is not known how many weights the model has"),
+        ({"dtype": "float64"}, "config.json names 'float64' as torch_dtype"),
+        ({"dtype": "float32"}, ""),
+        ({"torch_dtype": "torch.float16"}, ""),
+    ],
+)
+def test_a_size_is_refused_where_the_weights_cannot_be_counted(
+    hub: RunningHub, release: Release, declared: dict[str, str], said: str
+) -> None:
+    config = {key: value for key, value in CONFIG.items() if key != "torch_dtype"} | declared
+    other = dataclasses.replace(release, config=config)
+    todo = planned(hub, other, f"gguf/fit:{other.parameters * 5 / 8e6:.6f}MB", "gguf/q8_0")
+    assert [f.message.startswith(said) for f in todo.failures] == [True] * bool(said)
+    names = [v.variant.precision for job in todo.jobs for v in job.variants]
+    assert names == ["int8"] if said else ["int8", "int4"]
 
 
 def test_keys_of_sizes_that_are_asked_for_are_current_and_so_are_calibrated_ones(release: Release) -> None:

@@ -93,10 +93,12 @@ def test_a_size_that_no_file_has_is_refused_with_those_that_are_possible(
 ) -> None:
     tensors, own = table
     least = _REST + sum(min(t.sizes.values()) for t in tensors.values())
-    with pytest.raises(TooSmall, match=f"{least - 1} bytes are too few: a file of it may have {least} to"):
+    with pytest.raises(TooSmall, match=f"{least - 1} bytes is too small: a file of it may have {least} to"):
         fit(tensors, own, least - 1)
 
 
 def test_where_no_tensor_is_free_the_largest_of_the_tools_mixes_that_fits_is_taken() -> None:
     own = {name: OwnMix(size=size, kinds={"experts": name}) for name, size in (("small", 10), ("large", 20))}
     assert [fit({}, own, size) for size in (10, 19, 20)] == [("small", None), ("small", None), ("large", None)]
+    with pytest.raises(TooSmall, match=r"^9 bytes is too small: a file of it may have 10 to 20$"):
+        fit({}, own, 9)

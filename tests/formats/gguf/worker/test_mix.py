@@ -127,7 +127,7 @@ def test_a_size_below_the_smallest_file_is_refused_with_what_is_possible(
     variant = catalogue.decided(FIT.of(100_000), 250_000)
     built = build(gguf, sample, [variant], tmp_path / "job", log=tmp_path / "log")
     assert re.fullmatch(
-        r"100,000 bytes are too few: a file of it may have [\d,]+ to [\d,]+", built.failures[variant.name]
+        r"100,000 bytes is too small: a file of it may have [\d,]+ to [\d,]+", built.failures[variant.name]
     )
 
 
