@@ -56,21 +56,28 @@ def in_turns(jobs: Sequence[Job], context: Context) -> Iterator[tuple[Job, ...]]
     """Yield the jobs of one release, all together where the disk holds what comes of them.
 
     Where it does not, and what is published can be removed, in groups that it holds. A job that is too large by itself
-    is a group of its own; building it says so.
+    is a group of its own; building it says so. Where a group leaves no room for the whole source, that streams.
     """
-    room = context.workspace.free() - _source_bytes(jobs[0].release, context.workspace)  # now: a turn may fetch it
+    release, workspace = jobs[0].release, context.workspace
+    room = workspace.free()
+    least, whole = _source_bytes(release, workspace)  # known once, for a turn may fetch it
+
+    def turn(group: Sequence[Job]) -> tuple[Job, ...]:
+        scarce = len(group) > 1 and least < whole and _taken(group, workspace) + whole > room
+        return tuple(replace(job, source="streamed") for job in group) if scarce else tuple(group)
+
     group: list[Job] = []
     for job in jobs:
-        if group and context.config.publish.namespace is not None and _taken([*group, job], context.workspace) > room:
+        if group and context.config.publish.namespace is not None and _taken([*group, job], workspace) + least > room:
             formats = ", ".join(one.format for one in group)
             context.display.say(
                 f"The disk does not hold all files of {job.release.label} together: {formats} come first"
             )
-            yield tuple(group)
+            yield turn(group)
             group = []
         group.append(job)
     if group:
-        yield tuple(group)
+        yield turn(group)
 
 
 def _taken(jobs: Sequence[Job], workspace: Workspace) -> int:
@@ -78,10 +85,10 @@ def _taken(jobs: Sequence[Job], workspace: Workspace) -> int:
     return sum(disk_to_come(job, workspace) for job in jobs)
 
 
-def _source_bytes(release: Release, workspace: Workspace) -> int:
-    """Return the least bytes of disk that the source of a release will take."""
+def _source_bytes(release: Release, workspace: Workspace) -> tuple[int, int]:
+    """Return the bytes of disk that the source of a release will take: the least, and if it does not stream."""
     missing = missing_bytes(release, workspace)
-    return min(missing, streamed_bytes(release)) if can_stream(release, workspace) else missing
+    return (min(missing, streamed_bytes(release)) if can_stream(release, workspace) else missing), missing
 
 
 def _need_disk_streamed(job: Job, least: int, context: Context) -> None:

@@ -15,7 +15,7 @@ from bot.hub import client
 from bot.machines.placing import BYTES_A_SECOND
 from bot.progress import Silent
 from bot.proving import build_job
-from bot.proving.job_disk import in_turns
+from bot.proving.job_disk import in_turns, streaming
 from bot.proving.prove import in_order, prove_all
 from bot.records.plans import Job, Placement
 from bot.steps.plan import plan_releases
@@ -208,3 +208,19 @@ def test_a_source_that_an_earlier_turn_fetched_takes_its_room_in_the_later_ones(
     workspace.staged(MINI).mkdir(parents=True)
     found += turns
     assert [" ".join(j.format for j in turn) for turn in found] == ["gguf", "onnx openvino", "mlx"]
+
+
+@pytest.mark.parametrize(("free", "source"), [(60e9, "kept"), (16e9, "streamed")])
+def test_a_source_streams_where_the_files_of_a_turn_leave_no_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, source: str
+) -> None:
+    """Beside the files of each format alone it had room: the first would fetch it, and the last would find no room."""
+    monkeypatch.setattr(Workspace, "free", lambda _: int(free))
+    workspace = Workspace(root=tmp_path / "work")
+    nobody = client.connect("http://127.0.0.1:9", None)
+    config = Config(publish=PublishTable(namespace="me"))
+    context = Context(config=config, workspace=workspace, hub=nobody, display=Silent())
+    assert streaming(DEFAULT_SET, context) == []
+    (turn,) = in_turns(DEFAULT_SET, context)
+    assert {job.source for job in turn} == {source}
+    assert streaming(turn, context) == ([*turn] if source == "streamed" else [])
