@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bot.worker import levels
-from bot.worker.block_sums import Rows, Sums
+from bot.worker.block_sums import Rows
 from bot.worker.rounding import Rounding
 from bot.worker.tensors import Tensors
 
@@ -55,6 +55,9 @@ class ArtifactWeight:
     with others, or that has a table of patterns. ``scales`` is the relative error with which scales and offsets are
     stored: that of float16, if nothing else is said.
 
+    ``slope`` is how small and how large a whole row may be, over the source's, where its weights are not ``nearest``:
+    levels that are finer than the default expects say more.
+
     ``rounding`` is what the runtime does to the states that a matrix is multiplied with, None where it takes them as
     they are. ``output`` says of the embedding that this is the output matrix tied to it, which is stored once more.
     """
@@ -64,6 +67,7 @@ class ArtifactWeight:
     parts: Callable[[], Iterable[Array]]
     nearest: int = 0
     scales: float = 2**-11
+    slope: tuple[float, float] = _SLOPE
     rounding: Rounding | None = None
     output: bool = False
 
@@ -142,6 +146,8 @@ def _errors(
             _check_parts(name, first, here, nearest=nearest)
             if nearest:
                 _check_levels(name, first, here, group)
+            else:
+                _check_rows(name, first, here, group)
         if first + len(got) == shape[0]:
             error = float(np.sqrt(errors / (energy or 1.0)))
             if len(shape) == 1 and not error <= _VECTOR_ERROR:
@@ -212,15 +218,15 @@ def _check_parts(name: str, first: int, rows: Rows, *, nearest: bool) -> None:
     if wrong.any():
         row, part = (int(i[0]) for i in np.nonzero(wrong))
         raise UnfaithfulError(f"{name}: {_where(first + row, part, _PART)} are {_how(slope, error, (row, part))}")
-    if not nearest:
-        _check_rows(name, first, sums)
 
 
-def _check_rows(name: str, first: int, sums: Sums) -> None:
+def _check_rows(name: str, first: int, here: Rows, group: ArtifactWeight) -> None:
     """Compare whole rows: where parts may come out larger or smaller, all of them together may not."""
-    rows = sums.joined(sums.energy.shape[-1])
-    slope, error = rows.slope, rows.relative_error
-    right = (slope >= _SLOPE[0]) & (slope <= _SLOPE[1]) & (error <= _ERROR)
+    if not here.sums.energy.size:
+        return
+    rows = here.sums.joined(here.sums.energy.shape[-1])
+    (least, most), slope, error = group.slope, rows.slope, rows.relative_error
+    right = (slope >= least) & (slope <= most) & (error <= _ERROR)
     wrong = (rows.energy >= _NOTHING * rows.energy.mean()) & ~right
     if wrong.any():
         row = int(np.nonzero(wrong)[0][0])
@@ -228,7 +234,7 @@ def _check_rows(name: str, first: int, sums: Sums) -> None:
 
 
 def _how(slope: Array, error: Array, at: tuple[int, int]) -> str:
-    return f"{slope[at]:.2g} times the source's, and {np.sqrt(error[at]):.2g} of its size away"
+    return f"{slope[at]:.3g} times the source's, and {np.sqrt(error[at]):.2g} of its size away"
 
 
 def _telling(energy: Array, rows: Rows, at: Array, outlier: float) -> Array:

@@ -26,7 +26,9 @@ A check is worth as much as the faults that it finds. Here faults are put on pur
 converted, or into a converted file, and the file is verified like any other. Its record holds the hashes of the faulty
 file, so only its content and its behaviour can give it away. `make controls` writes the table by trying every fault.
 `make test` tries each of them again in one format, `make sweep` in all, and both fail if one is not found. Each cell
-names the checks that failed; `n/a`: the fault makes no sense in that format.
+names the checks that failed; `n/a`: the fault makes no sense in that format. Each format is tried in one variant, the
+first of its default ones, or of all where none is: PyTorch in `torch/w4a16`. A scale of `torch/w8a8` that is a
+twentieth too large is found as well, by a test of its own.
 
 ## Small samples
 
