@@ -5,6 +5,8 @@ groups lie in a row; and all variants take their rows from one reading. So a mod
 """
 
 import math
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -126,6 +128,8 @@ def build(task: BuildTask, stop: Sequence[int], report: Reporter) -> None:
     import torch
 
     require_versions(PINNED)
+    if sys.byteorder != "little" or not hasattr(os, "pwrite"):
+        raise NotCovered("it was not tried on this system")
     torch.set_num_threads(task.threads)
     source, scratch = Path(task.source), Path(task.scratch)
     mapped = Mapped(source, Feed(report) if task.streamed else None)

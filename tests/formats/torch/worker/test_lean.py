@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import bot
 from bot import catalogue
 from bot.progress import Silent
 from bot.toolchains import Toolchain
 from bot.toolchains.install import ensure
 from tests.worker.checkpoints import in_shards, with_newer_keys
 from tests.worker.limits import data_limit
-from tests.worker.running import build, copy_of, prepare, rows, run_build
+from tests.worker.running import build, copy_of, prepare, rows, run_build, run_python
 from tests.worker.stock import assert_same
 from tests.worker.twins import assert_goes_stock, assert_streams, assert_twins, families, killing, run_with
 
@@ -67,3 +68,19 @@ def test_another_version_goes_the_librarys_own_way(toolchain: Toolchain, drawn: 
     change = "from bot.formats.torch.worker import lean; lean.PINNED['compressed-tensors'] = '0.1'"
     reason = "compressed-tensors is 0.19.0, and it was compared with 0.1"
     assert_goes_stock(change, toolchain, drawn, W4A16, tmp_path, reason)
+
+
+def test_a_system_that_cannot_write_at_a_place_is_left_to_the_library(toolchain: Toolchain) -> None:
+    """As Windows, which has no such call."""
+    code = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+del os.pwrite
+from bot.formats.torch.worker import lean
+from bot.worker.fast import NotCovered
+try:
+    lean.build(None, (), None)
+except NotCovered as why:
+    print(why)
+"""
+    assert run_python(toolchain, code, Path(bot.__file__).parents[1]).strip() == "it was not tried on this system"
