@@ -18,18 +18,23 @@ class Reading:
 
     ``held`` is memory over the file's size; what the system can drop and read again is counted once. ``cached`` are
     bytes for each key and each value of a position: 0 where verifying can do without a cache. ``states`` are numbers
-    of 4 bytes for each position and each dimension of the model's states.
+    of 4 bytes for each position and each dimension of the model's states. ``unpacked`` are bytes that each weight of
+    the model takes beside the file, however few it has there.
     """
 
     held: float
     cached: int
     states: int
+    unpacked: float = 0.0
 
-    def memory(self, config: dict[str, Json], output: float) -> float:
-        """Return the bytes for a file of ``output`` bytes of a model with such a config.json, which is untrusted."""
+    def memory(self, config: dict[str, Json], output: float, weights: int) -> float:
+        """Return the bytes for a file of ``output`` bytes of a model of so many ``weights``.
+
+        ``config`` is its config.json, which is untrusted.
+        """
         width = _number(config, "hidden_size", 0)
         a_position = self.cached * _keys_and_values(config) + 4 * self.states * width
-        return self.held * output + longest_window(config) * a_position
+        return self.held * output + self.unpacked * weights + longest_window(config) * a_position
 
 
 def longest_window(config: dict[str, Json]) -> int:

@@ -49,7 +49,7 @@ def _reading(shape: Shape, variant: Variant, config: dict[str, Json]) -> float:
     """Return the bytes that a runtime takes for the file and the longest text; of an unknown format, the most."""
     known, size = all_formats(), expected("build", shape, variant, "output")
     formats = [known[variant.format]] if variant.format in known else known.values()
-    return max(form.reading.memory(config, size) for form in formats)
+    return max(form.reading.memory(config, size, shape.count) for form in formats)
 
 
 def _outputs(shape: Shape, variants: Sequence[Variant]) -> float:

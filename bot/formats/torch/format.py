@@ -24,12 +24,12 @@ class Torch:
     importance = None
     calibrated = ("int4",)
     mixed = ()
-    reading = Reading(held=9.0, cached=0, states=20)  # 4 bits become 32, beside the file: by what is held, not measured
+    reading = Reading(held=1.0, cached=0, states=20, unpacked=4.0)  # float32 beside the file: not measured
 
     def refusal(self, config: dict[str, Json], variant: Variant) -> str | None:
         """Say in one line why this cannot be built, or return None if it can."""
         if phi.architecture(config) in _MIXTURES:
-            return "compressed-tensors quantizes linear modules, and transformers has no such for the experts of PhiMoE"
+            return "compressed-tensors quantizes linear modules, and transformers has none for the experts of PhiMoE"
         reason = phi.unsupported(config, "compressed-tensors in transformers", _SUPPORTED)
         if reason is None and (kind := phi.rope_type(config)) not in _ROPE_TYPES:
             reason = f"transformers is not known to be right for rope scaling of type {kind!r} in a Phi model"

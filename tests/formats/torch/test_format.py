@@ -60,5 +60,10 @@ def test_it_is_built_where_it_is_asked_for() -> None:
     assert not {v.format for v in catalogue.select(["default"])} & {"torch"}
 
 
+@pytest.mark.parametrize(("file", "needed"), [(2e9, 18e9), (4e9, 20e9)], ids=["w4a16", "w8a8"])
+def test_a_plan_counts_32_bits_for_each_weight_beside_the_file(file: float, needed: float) -> None:
+    assert FORMAT.reading.memory({}, file, weights=4 * 10**9) == needed
+
+
 def test_nothing_is_left_out_of_the_gate() -> None:
     assert FORMAT.known_behaviours(PHI_4_MINI) == ()
