@@ -23,7 +23,7 @@ class Runtime:
     def __init__(self, folder: Path, threads: int) -> None:
         forbid_remote_code()
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         torch.set_num_threads(threads)
         self.name = f"transformers {importlib.metadata.version('transformers')} (on the CPU, in float32)"
@@ -33,6 +33,8 @@ class Runtime:
         self._model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, **given
         ).eval()
+        # The rest of what the folder says of generating is not obeyed: beams and penalties would make it another task.
+        self._model.generation_config = GenerationConfig(eos_token_id=sorted(self.stop_ids()) or None)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text: special tokens in it recognised, none added."""
