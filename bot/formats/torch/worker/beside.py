@@ -21,8 +21,7 @@ def write_beside(source: Path, out: Path, scheme: Any, stop: Sequence[int]) -> N
         if (source / name).exists():
             shutil.copyfile(source / name, out / name)
     given = _read(source / "config.json")
-    config = _stopping_at({k: v for k, v in given.items() if k != "auto_map"}, stop)
-    _write(out / "config.json", config | {"quantization_config": config_of(scheme)})
+    _write(out / "config.json", _stopping_at(given, stop) | {"quantization_config": config_of(scheme)})
     generation = source / "generation_config.json"
     if generation.exists():  # what it says of stopping counts more than config.json
         said = _read(generation)

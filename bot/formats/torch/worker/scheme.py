@@ -9,7 +9,7 @@ from bot.records.artifacts import Json, Variant
 Tensor = Any  # torch is not installed where mypy runs
 Scheme = Any  # nor is compressed-tensors
 
-IGNORED = ("lm_head",)  #: linear modules that stay as they are; so does the embedding, which is none
+IGNORED = ("lm_head",)  #: linear modules that stay as they are; so does the embedding, which is not one
 
 
 @cache
@@ -82,17 +82,16 @@ def grid(rows: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     return scales, zeros
 
 
-def compressed(rows: Tensor, scheme: Scheme, scales: Tensor | None = None) -> dict[str, Tensor]:
+def compressed(rows: Tensor, scheme: Scheme) -> dict[str, Tensor]:
     """Return what rows of a matrix become, by the last part of its names in the file. Of rows on meta: on meta."""
     import torch
 
-    zeros = None
+    given = {"weight": rows}
     if rows.is_meta:
         count = 1 if scheme.weights.group_size is None else rows.shape[1] // scheme.weights.group_size
-        scales = torch.empty((len(rows), count), dtype=rows.dtype, device="meta")
-    elif scales is None:
-        scales, zeros = grid(rows, scheme)
-    given = {"weight": rows, "weight_scale": scales} | ({} if zeros is None else {"weight_zero_point": zeros})
+        given["weight_scale"] = torch.empty((len(rows), count), dtype=rows.dtype, device="meta")
+    else:
+        given["weight_scale"], given["weight_zero_point"] = grid(rows, scheme)
     made: dict[str, Tensor] = _compressor(scheme).compress(given, scheme)
     return made
 

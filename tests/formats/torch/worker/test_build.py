@@ -62,7 +62,7 @@ def test_a_repo_holds_the_sources_own_files_and_says_how_weights_are_packed(buil
         assert files[name] == (sample / name).read_bytes()
     config, given = json.loads(files["config.json"]), json.loads((sample / "config.json").read_text())
     said = config.pop("quantization_config")
-    assert config == {k: v for k, v in given.items() if k != "auto_map"} | {"eos_token_id": config["eos_token_id"]}
+    assert config == given | {"eos_token_id": config["eos_token_id"]}
     assert (said["quant_method"], said["format"], said["ignore"]) == (
         "compressed-tensors",
         "pack-quantized",
