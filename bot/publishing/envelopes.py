@@ -57,8 +57,8 @@ class Envelope:
 def _decoded(value: Json) -> bytes:
     if not isinstance(value, str):
         raise ValueError("a payload or a signature is missing")
-    try:
-        return base64.b64decode(value, validate=True)
+    try:  # DSSE allows both alphabets
+        return base64.b64decode(value.replace("-", "+").replace("_", "/"), validate=True)
     except binascii.Error as error:
         raise ValueError("a payload or a signature is not Base64") from error
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from bot.publishing.envelopes import Envelope, Signer
 from bot.records.artifacts import BuildRecord, FileEntry, Json, ProvenBuild, Release, RepoRecord, SourceFile, SourceRef
-from bot.records.digests import is_content
+from bot.records.digests import digest_of, is_content
 from bot.records.evidence import Evidence
 from bot.records.json_text import parse
 
@@ -47,7 +47,7 @@ class Statement:
 
 def statement(proven: ProvenBuild, entry: FileEntry, release: Release | None) -> dict[str, Json]:
     """Return what is stated of one file of a build. Without a release, the files of the source are left out."""
-    build = proven.build
+    build, measured = proven.build, _measured(proven.evidence)
     dependencies = [*_sources(build, release), *_texts(build), _toolchain(build)]
     return {
         "_type": STATEMENT,
@@ -63,7 +63,9 @@ def statement(proven: ProvenBuild, entry: FileEntry, release: Release | None) ->
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"phi-bot": build.bot_version}},
                 "metadata": {"finishedOn": build.created},
-                "byproducts": [{"name": "evidence", "annotations": _measured(proven.evidence)}],
+                "byproducts": [
+                    {"name": "evidence", "digest": {"phiBotEvidence": digest_of(measured)}, "annotations": measured}
+                ],
             },
         },
     }
@@ -131,14 +133,14 @@ def _sources(build: BuildRecord, release: Release | None) -> Iterator[Json]:
 
 def _texts(build: BuildRecord) -> list[Json]:
     read = {(t.text, t.text_sha256) for t in (build.imatrix, build.calibration) if t is not None}
-    return [{"name": f"calibration text {name}", "digest": {"sha256": digest}} for name, digest in sorted(read)]
+    return [{"name": f"calibration text {name}", "digest": {"phiBotText": digest}} for name, digest in sorted(read)]
 
 
 def _toolchain(build: BuildRecord) -> Json:
     used = build.toolchain
     return {
         "name": f"toolchain {used.name}",
-        "digest": {"sha256": used.lock_digest},
+        "digest": {"phiBotLock": used.lock_digest},
         "annotations": dict(sorted(used.versions.items())),
     }
 

@@ -1,5 +1,6 @@
 """Envelopes: signed by one key, verified by its public half and by nothing else, and read by securesystemslib too."""
 
+import base64
 import json
 import sys
 from dataclasses import replace
@@ -45,6 +46,15 @@ def test_another_tool_reads_the_line_and_verifies_it(tmp_path: Path) -> None:
     assert other.verify([key], 1) == {key.keyid: key}
 
 
+def test_both_alphabets_of_base64_are_read() -> None:
+    whole = Envelope(payload=bytes(range(256)), signatures=(("", base64.b64decode("+//+")),))
+    line = json.loads(whole.line())
+    url_safe = str.maketrans("+/", "-_")
+    other = line | {"payload": line["payload"].translate(url_safe), "signatures": [{"keyid": "", "sig": "-__-"}]}
+    assert other["payload"] != line["payload"]
+    assert Envelope.read(json.dumps(other).encode()) == whole
+
+
 def test_what_an_envelope_says_of_its_key_is_not_believed(tmp_path: Path) -> None:
     """The hint is not signed: a wrong one hides no good signature, and the right one makes none good."""
     pem, public = key_pair(tmp_path)
@@ -69,7 +79,7 @@ def test_the_environment_may_hold_the_key_and_a_file_goes_before_it(tmp_path: Pa
     assert signer_of(None, {KEY_VARIABLE: " "}) is None
 
 
-def test_a_key_that_is_none_is_said_without_a_word_of_what_is_there(tmp_path: Path) -> None:
+def test_what_is_not_a_key_is_said_without_a_word_of_what_is_there(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     file.write_text("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
     for given, environ in ((file, {}), (None, {KEY_VARIABLE: file.read_text()})):

@@ -15,6 +15,7 @@ from bot.publishing.statements import (
     statements_file,
 )
 from bot.records.artifacts import RECORD_VERSION, Calibration, ProvenBuild, RepoRecord, SourceFile, SourceRef
+from bot.records.digests import digest_of
 from tests.pages.cards.examples import COMMIT, GGUF, ONNX, RELEASE
 from tests.publishing.keys import key_pair
 
@@ -87,15 +88,16 @@ def test_it_names_the_toolchain_the_recipe_and_the_text_that_weights_were_rounde
     made = replace(proven, build=replace(proven.build, variant=variant, calibration=text))
     assert definition(made)["externalParameters"]["quality"] == "calibrated"
     assert definition(made)["externalParameters"]["recipe"]["ftype"] == "Q4_K_M"
-    assert dependencies(made)["calibration text training.txt"]["digest"] == {"sha256": "1" * 64}
+    assert dependencies(made)["calibration text training.txt"]["digest"] == {"phiBotText": "1" * 64}
     assert definition(made)["internalParameters"]["moments"] == "2" * 64
     lock = made.build.toolchain.lock_digest
-    assert dependencies(made)["toolchain gguf"]["digest"] == {"sha256": lock}
+    assert dependencies(made)["toolchain gguf"]["digest"] == {"phiBotLock": lock}
 
 
 def test_it_says_what_was_measured() -> None:
     proven = GGUF.builds[0]
     (evidence,) = said(proven)["predicate"]["runDetails"]["byproducts"]
+    assert evidence["digest"] == {"phiBotEvidence": digest_of(evidence["annotations"])}
     (short, *_) = proven.evidence.recommended
     assert evidence["annotations"]["distances"][0] == {
         "side": "short",
@@ -156,7 +158,7 @@ def test_a_line_about_another_content_under_the_same_name_does_not_stay(tmp_path
         (Envelope(payload=b'{"_type": "https://in-toto.io/Statement/v1", "subject": [3]}').line(), "of no file"),
     ],
 )
-def test_what_is_no_statement_is_named_and_the_others_are_read(line: bytes, why: str) -> None:
+def test_what_is_not_a_statement_is_named_and_the_others_are_read(line: bytes, why: str) -> None:
     whole = statements_file(TWO, NEW, b"", None)
     found, problems = read_statements(line + b"\n" + whole)
     assert len(found) == len(read_statements(whole)[0])

@@ -105,7 +105,7 @@ def test_the_machine_that_promotes_signs_and_not_the_one_that_stages(publisher: 
     assert not public_key_of(their_public).verifies(stated.envelope)
 
 
-def test_a_key_that_is_none_ends_it_before_anything_is_built_or_published(publisher: Publisher, tmp_path: Path) -> None:
+def test_what_is_not_a_key_ends_it_before_anything_is_built_or_published(publisher: Publisher, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("not a key")
     with pytest.raises(ConfigError, match=r"key\.pem holds no"):
         publisher.publish("gguf/q8_0", tmp_path / "key.pem")
