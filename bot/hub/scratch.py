@@ -100,11 +100,11 @@ def is_private(hub: Hub, repo_id: str, repo_type: RepoType = "model") -> bool | 
 def remove(hub: Hub, name: str) -> bool:
     """Remove a scratch repo or collection: one of the names that ``leftovers`` returns. False where there was none.
 
-    Raises HubRefusedError where it is there afterwards, or a repo has another name than the doctor gives.
+    Raises HubRefusedError where it is there afterwards, or has another name than the doctor gives.
     """
     kind, _, rest = name.partition("/") if name.count("/") == 2 else ("models", "", name)
-    if kind != "collections" and not is_scratch(name):
-        raise HubRefusedError(f"{name} is not a scratch repo, and is not removed", hint="Remove it by hand.")
+    if not is_scratch(name):
+        raise HubRefusedError(f"{name} is not scratch of the doctor's, and is not removed", hint="Remove it by hand.")
     with hub_errors(hub.endpoint, rest):
         try:
             if kind == "collections":

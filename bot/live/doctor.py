@@ -22,7 +22,8 @@ _INTERRUPTED = "the run was interrupted before"
 class LiveDoctor:
     """One run, of all calls or ``only`` of some and those that they need.
 
-    ``rows`` can be asked for at any time, also after an interruption. Raises ConfigError for a call that is none.
+    ``rows`` can be asked for at any time, also after an interruption. Raises ConfigError for another
+    name than theirs.
     """
 
     context: Context

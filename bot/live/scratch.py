@@ -78,7 +78,8 @@ class Scratch:
     def _remove(self, name: str) -> list[str]:
         """Remove one thing; return its name, or nothing where it was never made."""
         if name == self._any_collection:
-            found = [n for n in scratch.leftovers(self.hub, self.namespace) if n.startswith(name)]
+            begin = name.casefold()  # the Hub may spell the namespace, and the slug, in other letters
+            found = [n for n in scratch.leftovers(self.hub, self.namespace) if n.casefold().startswith(begin)]
         else:
             found = [name]
         return [one for one in found if scratch.remove(self.hub, one)]

@@ -79,6 +79,7 @@ class Course:
         self._trials = trials
         self._secrets = [secret for secret in secrets if secret]
         self._done: dict[str, Tried] = {}
+        self._worked: set[str] = set()  # a note alone does not say that a call did what it should
 
     def run(self, task: Task) -> None:
         """Try all of them, in their order. A failure holds up those alone that need its success."""
@@ -91,10 +92,13 @@ class Course:
         return [self._done.get(trial.name) or untried(trial, why_not) for trial in self._trials]
 
     def _tried(self, trial: Trial) -> Tried:
-        lacking = [name for name in trial.needs if self._done[name].status not in ("ok", "note")]
+        lacking = [name for name in trial.needs if name not in self._worked]
         if lacking:
             return untried(trial, f"it needs: {', '.join(lacking)}")
-        return self.masked(attempt(trial))
+        row, worked = _attempted(trial)
+        if worked:
+            self._worked.add(trial.name)
+        return self.masked(row)
 
     def masked(self, row: Tried) -> Tried:
         """Return a row without secrets, and with what was seen cut to some lines."""
@@ -110,6 +114,11 @@ class Course:
 
 def attempt(trial: Trial) -> Tried:
     """Try one call, and say what came of it. Nothing that goes wrong in it is raised but an interruption."""
+    return _attempted(trial)[0]
+
+
+def _attempted(trial: Trial) -> tuple[Tried, bool]:
+    """Return the row of a call, and whether it did what it should."""
     begin = time.monotonic()
 
     def row(status: Status, seen: str, to_do: str = "") -> Tried:
@@ -126,12 +135,12 @@ def attempt(trial: Trial) -> Tried:
     try:
         seen = trial.action()
     except NotTriedError as reason:
-        return row("not tried", str(reason))
+        return row("not tried", str(reason)), False
     except PhiBotError as error:
-        return row(failed, error.message, f"{error.hint} Without this call, {trial.without}.")
+        return row(failed, error.message, f"{error.hint} Without this call, {trial.without}."), False
     except Exception as error:  # noqa: BLE001 - one call that ends in an unknown way must not hide the others
-        return row(failed, f"{type(error).__name__}: {one_line(str(error))}", _REPORT)
-    return row("note" if seen.advice else "ok", seen.text, seen.advice)
+        return row(failed, f"{type(error).__name__}: {one_line(str(error))}", _REPORT), False
+    return row("note" if seen.advice else "ok", seen.text, seen.advice), True
 
 
 def untried(trial: Trial, why: str) -> Tried:

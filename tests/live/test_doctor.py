@@ -10,9 +10,11 @@ import pytest
 from huggingface_hub import HfApi
 
 from bot.cli import _main
+from bot.errors import HubRefusedError
 from bot.hub import scratch
 from bot.hub.client import connect
 from bot.live.hub_calls import HubCalls
+from bot.live.scratch import Scratch
 from bot.localhub import RunningHub
 from bot.localhub.tokens import Grant
 from tests import page_reader
@@ -85,7 +87,7 @@ def test_without_a_namespace_nothing_is_tried(person: Person, faulty: Proxy) -> 
     assert faulty.seen == []
 
 
-def test_a_call_that_is_none_is_a_wrong_setting(person: Person, faulty: Proxy) -> None:
+def test_a_name_that_is_not_a_call_is_a_wrong_setting(person: Person, faulty: Proxy) -> None:
     code, _, err = person.doctor("--only", "everything")
     assert code == 10
     assert "'everything' is not a call that is tried" in err
@@ -104,6 +106,36 @@ def test_a_wrong_token_fails_what_needs_one_and_lists_all_the_same(
     assert re.search(r"^ok +list of publications ", out, re.MULTILINE)
     assert re.search(r"^not tried +make a repo .* it needs: token *$", out, re.MULTILINE)
     assert token not in out + err
+
+
+def test_where_trusted_publishers_publish_no_token_is_a_note(
+    person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    only = ("--only", "make a repo", "--only", "state")
+    assert person.rows(*only)["token"]["status"] == "failed"
+    (tmp_path / "phi-bot.toml").write_text("publish.trusted_publishers = true\n")
+    code, out, _ = person.doctor("--json", *only)
+    rows = {row["call"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["token"]["status"] == "note"
+    assert "Without this call, scratch repos cannot be made." in rows["token"]["what_to_do"]
+    assert [rows[call]["status"] for call in ("make a repo", "state")] == ["not tried", "not tried"]
+
+
+def test_a_collection_that_is_not_the_doctors_is_not_removed(person: Person) -> None:
+    slug = person.api.create_collection("mine", namespace="me").slug
+    with pytest.raises(HubRefusedError, match="is not removed"):
+        scratch.remove(connect(person.hub.url, person.hub.token), f"collections/{slug}")
+    assert person.api.get_collection(slug).title == "mine"
+
+
+def test_a_collection_whose_slug_was_lost_is_found_however_the_hub_spells_it(person: Person) -> None:
+    run = Scratch(hub=connect(person.hub.url, person.hub.token), namespace="ME")
+    slug = person.api.create_collection(run.name, namespace="me", private=True).slug
+    run.begun.append(f"collections/ME/{run.name}")
+    assert run.remove() == f"collections/{slug}"
+    assert person.left() == []
 
 
 def test_no_token_is_printed_whatever_the_hub_says(person: Person, faulty: Proxy) -> None:
