@@ -8,9 +8,10 @@ from bot.errors import SourceError, TokenError, UnknownModelError, UnknownRevisi
 from bot.records.artifacts import Commit, Record
 
 Outcome = Literal["proven", "contradicted", "open", "note"]
-#: What somebody else's repo may be: gone, hidden, or no model that is read here. Then something stays open.
+#: What somebody else's repo may be: gone, hidden, or not a model that is read here. Then something stays open.
 NOT_SEEN = (UnknownModelError, UnknownRevisionError, TokenError, SourceError)
 _NAMED = 3  # files or differences in a line
+_LONGEST, _LONGEST_NAMES = 500, 200  # characters of a detail, and of the names of files in it: strangers chose them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +42,30 @@ class CheckReport(Record):
 
 def proven(about: str, detail: str) -> Finding:
     """Return that something is as it is said to be."""
-    return Finding(about=about, outcome="proven", detail=detail)
+    return _finding(about, "proven", detail)
 
 
 def contradicted(about: str, detail: str) -> Finding:
     """Return that something is not as it is said to be."""
-    return Finding(about=about, outcome="contradicted", detail=detail)
+    return _finding(about, "contradicted", detail)
 
 
 def left_open(about: str, detail: str) -> Finding:
     """Return that nothing can be said of something."""
-    return Finding(about=about, outcome="open", detail=detail)
+    return _finding(about, "open", detail)
 
 
 def note(about: str, detail: str) -> Finding:
     """Return something that is worth knowing."""
-    return Finding(about=about, outcome="note", detail=detail)
+    return _finding(about, "note", detail)
+
+
+def _finding(about: str, outcome: Outcome, detail: str) -> Finding:
+    return Finding(about=about, outcome=outcome, detail=_cut(detail, _LONGEST))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def some(items: Iterable[str]) -> str:
@@ -73,5 +82,6 @@ def together(by_file: Mapping[str, Iterable[Finding]]) -> Iterator[Finding]:
         for finding in found:
             files.setdefault(finding, []).append(path)
     for finding, paths in files.items():
-        where = "all files" if len(paths) == len(by_file) > 1 else some(paths)
-        yield Finding(about=finding.about, outcome=finding.outcome, detail=f"{finding.detail} ({where})")
+        named = "all files" if len(paths) == len(by_file) > 1 else some(paths)
+        where = f" ({_cut(named, _LONGEST_NAMES)})"
+        yield _finding(finding.about, finding.outcome, _cut(finding.detail, _LONGEST - len(where)) + where)

@@ -40,7 +40,9 @@ def _prompt(inside: Inside, original: Original) -> Finding:
     differing = sum(a != b for a, b in zip(theirs, ours, strict=True))
     if differing:
         return contradicted(about, f"{differing} of {len(theirs)} conversations become another prompt")
-    return proven(about, f"another chat template, which makes the same prompts of {len(theirs)} conversations")
+    other = "another chat template" if own.template != chat.template else "the chat template, with other special tokens"
+    alike = sum(a is not None for a in theirs)  # what both refuse says nothing
+    return left_open(about, f"{other}: it makes the same prompts of {alike} conversations, and may not of others")
 
 
 def _used(chat: ChatFormat) -> dict[str, str]:
@@ -82,15 +84,20 @@ def _vocabulary(inside: Inside, original: Original) -> Finding:
 
 def _angles(inside: Inside, original: Original) -> Finding:
     about, wanted = "rotary angles", original.factors
+    elsewhere = wanted.keys() - inside.factors.keys() if inside.parts > 1 else set()
     for side in ("short", "long"):
-        if not _close(wanted.get(side, ()), inside.factors.get(side, ())):
+        if side not in elsewhere and not _close(wanted.get(side, ()), inside.factors.get(side, ())):
             which = "has none" if side not in inside.factors else "has others"
             if side not in wanted:
                 return contradicted(about, f"it has LongRoPE's {side} factors, and the original has none")
             return contradicted(about, f"it {which} of the original's {side} factors of LongRoPE")
     if original.base is not None and inside.base is not None and not _close((original.base,), (inside.base,)):
         return contradicted(about, f"their base is {inside.base:g}, and the original's {original.base:g}")
-    if not wanted and (original.base is None or inside.base is None):
+    if elsewhere:
+        return left_open(about, "LongRoPE's factors may be in another part of the model")
+    if original.base is not None and inside.base is None:
+        return left_open(about, f"the file does not say their base, which is {original.base:g} in the original")
+    if not wanted and original.base is None:
         return left_open(about, "neither LongRoPE's factors nor a base to compare")
     what = "LongRoPE's factors" if wanted else f"the base, {original.base:g},"
     return proven(about, f"{what} are the original's" if wanted else f"{what} is the original's")

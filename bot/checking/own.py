@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.checking.findings import NOT_SEEN, Finding, contradicted, left_open, note, proven, some
-from bot.errors import PhiBotError
+from bot.errors import RecordError
 from bot.formats import recipes
 from bot.formats.registry import all_formats
 from bot.hub.client import RECORD_FILE, Hub
@@ -28,6 +28,7 @@ from bot.records.artifacts import (
     BuildRecord,
     FileEntry,
     Json,
+    MalformedRecordError,
     ProvenBuild,
     Release,
     RepoRecord,
@@ -37,6 +38,9 @@ from bot.records.artifacts import (
 from bot.source import NOTICES
 from bot.source.strict import parse_object
 
+_SOURCES = 50  # repos and commits that a record may have asked for
+_SMALL_BYTES = 50_000_000  # of all files that are read to be hashed here
+_ASKING = 10_000  # bytes that a request counts as, however small the file is
 _BESIDE = frozenset({"README.md", ".gitattributes", RECORD_FILE, STATEMENTS_FILE, *PICTURES, *NOTICES})
 
 
@@ -63,39 +67,59 @@ def record_of(repo: Published) -> tuple[RepoRecord | None, Finding]:
         )
     try:
         content = parse_object(repo.read(RECORD_FILE))
-        if _is_newer(content):
-            return None, left_open(about, f"{RECORD_FILE} is of a newer phi-bot: this one cannot read it")
+        if (which := _other_version(content)) is not None:
+            return None, left_open(about, f"{RECORD_FILE} is of {which} phi-bot: this one cannot read it")
         record = RepoRecord.from_json(content)
+    except MalformedRecordError as error:
+        made = left_open if error.known else contradicted  # a key that is not known may be another phi-bot's
+        return None, made(about, f"{RECORD_FILE} {error}")
     except ValueError as error:
         return None, contradicted(about, f"{RECORD_FILE} {error}")
-    except PhiBotError as error:
+    except RecordError as error:  # what the Hub or the network does is not the repo's fault
         return None, contradicted(about, error.message)
     said = f"{RECORD_FILE} is valid; builds in it: {len(record.builds)}"
     return record, proven(about, said) if record.builds else left_open(about, f"{RECORD_FILE} speaks of no build")
 
 
-def _is_newer(content: dict[str, Json]) -> bool:
+def _other_version(content: dict[str, Json]) -> str | None:
     version = content.get("version")
-    return type(version) is int and version > RECORD_VERSION
+    if type(version) is not int or version == RECORD_VERSION:
+        return None
+    return "a newer" if version > RECORD_VERSION else "an older"
 
 
 def files(repo: Published, record: RepoRecord) -> Iterator[Finding]:
     """Yield whether the files of a repo are those of its record, by the Hub's own hashes where it has them."""
     about = "files"
     wrong: list[str] = []
+    unread: list[str] = []
     entries = _entries(record)
+    room = _SMALL_BYTES
     for path, entry in entries.items():
         there = repo.files.get(path)
         if there is None:
             wrong.append(f"{path} is missing")
-        elif there.size != entry.size or not _is_same(repo, there, entry):
+            continue
+        if there.size == entry.size <= READ_BYTES and not there.is_lfs:
+            room -= max(there.size, _ASKING)
+            if room < 0:
+                unread.append(path)
+                continue
+        if there.size != entry.size or not _is_same(repo, there, entry):
             wrong.append(f"{path} has another size or sha256")
     if wrong:
         yield contradicted(about, f"{len(wrong)} of {len(entries)} are not as they were built: {some(wrong)}")
-    elif entries:
-        yield proven(about, f"{len(entries)} of {len(entries)} have the size and sha256 of the record")
-    if more := sorted(repo.files.keys() - entries.keys() - _BESIDE):
+    elif len(unread) < len(entries):
+        yield proven(about, f"{len(entries) - len(unread)} of {len(entries)} have the size and sha256 of the record")
+    if unread:
+        yield left_open(about, f"not read, after {_SMALL_BYTES // 1_000_000} MB of small files: {some(unread)}")
+    if more := beyond(repo, record):
         yield left_open(about, f"the record does not speak of {some(more)}")
+
+
+def beyond(repo: Published, record: RepoRecord) -> list[str]:
+    """Return the files that a record does not speak of, but for those that every repo of the bot's has."""
+    return sorted(repo.files.keys() - _entries(record).keys() - _BESIDE)
 
 
 def _is_same(repo: Published, there: SourceFile, entry: FileEntry) -> bool:
@@ -125,7 +149,7 @@ def stated(repo: Published, releases: Mapping[str, Release]) -> Stated | None:
         return None
     try:
         found, problems = read_statements(repo.read(STATEMENTS_FILE))
-    except PhiBotError as error:
+    except RecordError as error:
         found, problems = (), (error.message,)
     return Stated(statements=found, problems=problems, releases=releases)
 
@@ -140,13 +164,16 @@ def statements(record: RepoRecord, found: Stated | None) -> Iterator[Finding]:
         yield contradicted(about, f"{STATEMENTS_FILE} cannot be read whole: {some(found.problems)}")
     by_subject = _by_subject(found.statements)
     missing: list[str] = []
+    unknown: list[str] = []
     wrong: list[str] = []
     count = 0
     for proven_build in record.builds:
         for entry in proven_build.build.files:
             path = published_path(proven_build.build, entry)
-            own = by_subject.get(Subject(path=path, sha256=entry.sha256), [])
-            missing += [] if own else [path]
+            every = by_subject.get(Subject(path=path, sha256=entry.sha256), [])
+            own = [s for s in every if _is_known(s)]
+            missing += [] if every else [path]
+            unknown += [path] if len(own) < len(every) else []
             said = {d for s in own for d in _differences(s, proven_build, entry, found.releases)}
             wrong += [f"{path}: {d}" for d in sorted(said)]
             count += bool(own) and not said
@@ -154,6 +181,8 @@ def statements(record: RepoRecord, found: Stated | None) -> Iterator[Finding]:
         yield contradicted(about, f"they say otherwise than the record: {some(wrong)}")
     if missing:
         yield left_open(about, f"nothing is stated of {some(missing)}")
+    if unknown:
+        yield left_open(about, f"of a kind that this phi-bot does not know: {some(unknown)}")
     if count:
         yield proven(about, f"{count} of {len(_entries(record))} files have one that says what the record says")
 
@@ -166,15 +195,18 @@ def _by_subject(found: Sequence[Statement]) -> dict[Subject, list[Statement]]:
     return by_subject
 
 
+def _is_known(found: Statement) -> bool:
+    """Say whether a statement is of this version's kind. Of another one nobody can say here what it should hold."""
+    kind = (found.content.get("predicateType"), _at(found.content, "buildDefinition", "buildType"))
+    return kind == (PREDICATE, BUILD_TYPE)
+
+
 def _differences(
     found: Statement, proven_build: ProvenBuild, entry: FileEntry, releases: Mapping[str, Release]
 ) -> Iterator[str]:
     """Yield the parts of a statement that say otherwise than the record and, where it is still there, the source."""
     release = releases.get(proven_build.build.build_key)
     content, wanted = found.content, statement(proven_build, entry, release)
-    if content.get("predicateType") != PREDICATE or _at(content, "buildDefinition", "buildType") != BUILD_TYPE:
-        yield "it is of a kind that is not known here"
-        return
     for part in ("externalParameters", "internalParameters"):
         if _at(content, "buildDefinition", part) != _at(wanted, "buildDefinition", part):
             yield part
@@ -200,8 +232,11 @@ def _dependencies(content: Any) -> dict[str, Json]:
     return {str(d.get("name")): d for d in listed if isinstance(d, dict)} if isinstance(listed, list) else {}
 
 
-def signatures(record: RepoRecord, found: Stated | None, key: PublicKey | None) -> Iterator[Finding]:
-    """Yield by whom the files of a record are signed for. Only a key that a person gives proves anything."""
+def signatures(repo: Published, record: RepoRecord, found: Stated | None, key: PublicKey | None) -> Iterator[Finding]:
+    """Yield by whom the files of a repo are signed for. Only a key that a person gives proves anything.
+
+    With one, every file has to be signed, also those that the record leaves out: the record itself is not signed.
+    """
     about = "signatures"
     own = _by_subject(found.statements if found else ())
     by_path = {
@@ -217,7 +252,7 @@ def signatures(record: RepoRecord, found: Stated | None, key: PublicKey | None) 
         yield left_open(about, f"{detail}; give the publisher's public key with --key to check that")
         return
     good = {path for path, ones in by_path.items() if ones and all(key.verifies(s.envelope) for s in ones)}
-    if bad := [path for path in by_path if path not in good]:
+    if bad := [path for path in by_path if path not in good] + beyond(repo, record):
         yield contradicted(about, f"not signed by the key that was given: {some(bad)}")
     if good:
         yield proven(about, f"{len(good)} of {len(by_path)} files have statements by that key, {key.key_id[:16]}")
@@ -226,13 +261,16 @@ def signatures(record: RepoRecord, found: Stated | None, key: PublicKey | None) 
 def sources(record: RepoRecord, hub: Hub) -> tuple[dict[str, Release], list[Finding]]:
     """Return the releases that builds were made from, as far as they are there, by build key, and what that shows.
 
-    Each is asked for once, however many builds it has.
+    Each is asked for once, however many builds it has, and no more than ``_SOURCES`` are.
     """
     releases: dict[str, Release] = {}
     findings: dict[Finding, None] = {}
     known: dict[SourceRef, tuple[Release | None, Finding]] = {}
     for build in (p.build for p in record.builds):
         if build.source not in known:
+            if len(known) == _SOURCES:
+                findings[left_open("source", f"only {_SOURCES} of those that the record names were asked for")] = None
+                continue
             known[build.source] = _source(build.source, hub)
         release, finding = known[build.source]
         findings[finding] = None
@@ -266,7 +304,8 @@ def _is_base(claimed: SourceRef | None, release: Release) -> bool:
 
 def newer(record: RepoRecord, hub: Hub) -> Iterator[Finding]:
     """Yield whether the source has gone on since, and whether this phi-bot would build the same again."""
-    for repo_id in sorted({p.build.source.repo_id for p in record.builds if p.build.source.commit}):
+    named = sorted({p.build.source.repo_id for p in record.builds if p.build.source.commit})
+    for repo_id in named[:_SOURCES]:
         builds = [p.build for p in record.builds if p.build.source.repo_id == repo_id]
         try:
             now = hub.release(repo_id)
@@ -279,5 +318,9 @@ def newer(record: RepoRecord, hub: Hub) -> Iterator[Finding]:
 
 
 def _is_of_today(build: BuildRecord) -> bool:
-    known = build.variant.format in all_formats()
-    return known and recipes.key_of(build.source.content_digest, build.variant) == build.build_key
+    if build.variant.format not in all_formats():
+        return False
+    try:
+        return recipes.key_of(build.source.content_digest, build.variant) == build.build_key
+    except LookupError:  # a stranger's recipe may ask for what its format does not have
+        return False

@@ -16,13 +16,18 @@ class HeaderError(Exception):
     """A header that cannot be read: malformed, or larger than any model's is. One line, for a person."""
 
 
+class UnknownHeaderError(HeaderError):
+    """A header that may be right, but is of a version or of a kind that is not read here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inside:
     """What a file says. All of it is untrusted; None is what it does not say.
 
     ``tokens`` are in the order of their ids. ``stops`` are ids that end an answer, ``named`` those of them that the
     file itself names, while its runtime knows the others by their text. ``factors`` are LongRoPE's by side (``short``,
-    ``long``), ``base`` is that of the rotary angles. ``bases`` are what it says that it was made from.
+    ``long``), ``base`` is that of the rotary angles. ``bases`` are what it says that it was made from. Of a model in
+    several ``parts`` it is the first, and tensors may be in the others.
     """
 
     name: str | None
@@ -35,6 +40,7 @@ class Inside:
     named: frozenset[int]
     base: float | None
     factors: dict[str, tuple[float, ...]]
+    parts: int = 1
 
 
 class Reader(Protocol):

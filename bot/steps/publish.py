@@ -84,7 +84,7 @@ def publish_candidates(candidates: Sequence[Candidate], context: Context) -> Rep
     A build that the repo holds already, with the same build key, is not sent again; if that is all, no commit is made.
     Where someone else publishes in the same repo at the same moment, their commit is read, and the rest added to it. A
     repo that refuses becomes a Failure for each of its candidates, and the others go on. Raises ConfigError without a
-    namespace, or for a key to sign with that is none, and CutShortError on Ctrl-C.
+    namespace, or for something that is not a key to sign with, and CutShortError on Ctrl-C.
     """
     namespace = context.config.namespace("there is no namespace to publish in")
     signer = signer_of(context.config.publish.sign.key, os.environ)

@@ -15,8 +15,9 @@ from bot.checking.repo import check
 from bot.config import Config
 from bot.config.places import PublishTable, SignTable
 from bot.config.tables import BuildTable
-from bot.errors import UnknownModelError, UnknownRevisionError
+from bot.errors import HubRefusedError, TokenError, UnknownModelError, UnknownRevisionError
 from bot.hub import client
+from bot.hub.client import Hub
 from bot.localhub import RunningHub
 from bot.progress import Silent
 from bot.publishing.envelopes import Envelope, public_key_of
@@ -26,6 +27,7 @@ from bot.steps.publish import publish
 from bot.workspace import Workspace
 from tests.checking.gguf_files import FACTORS, TEMPLATE, TOKENS, gguf, metadata
 from tests.contexts import context_of
+from tests.hub.faulty import Fault, Proxy
 from tests.publishing.keys import key_pair
 from tests.source import models
 from tests.steps import proven
@@ -184,6 +186,65 @@ def test_a_file_and_a_record_that_fit_each_other_are_not_what_was_signed(world: 
     assert (found["files"], found["statements"], found["signatures"]) == ("proven", "open", "contradicted")
 
 
+def test_a_file_that_the_record_leaves_out_is_not_signed(world: World, tmp_path: Path) -> None:
+    """The record is not signed: whoever may write could drop a build from it, and exchange its file."""
+    pem, public = key_pair(tmp_path)
+    world.publish(pem)
+    world.put(REPO, {"Phi-9-mini-q6_k.gguf": gguf()})
+    assert "Phi-9-mini-q6_k.gguf" in detail(world.check(key=public), "signatures", "contradicted")
+    assert world.check().contradicted == ()
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("path", ["phi-bot.json", STATEMENTS_FILE, "README.md"])
+@pytest.mark.parametrize("status", [403, 503])
+def test_what_the_hub_does_not_show_is_an_error_and_no_contradiction(
+    world: World, shaky: Hub, faulty: Proxy, path: str, status: int
+) -> None:
+    world.publish()
+    world.hub = shaky
+    faulty.faults.append(Fault(method="GET", path=f"/{REPO}/resolve/.*{path}", status=status))
+    with pytest.raises(TokenError if status == 403 else HubRefusedError):
+        world.check()
+
+
+def test_a_strangers_recipe_that_its_format_lacks_is_a_note(world: World) -> None:
+    world.publish()
+    record = json.loads(world.content("phi-bot.json"))
+    record["builds"][0]["build"]["variant"].update(name="mlx/x", options={"imatrix": True})
+    world.put(REPO, {"phi-bot.json": json.dumps(record).encode()})
+    assert "mlx/x" in detail(world.check(), "newer", "note")
+
+
+def test_a_statement_of_a_build_type_that_is_not_known_is_left_open(world: World) -> None:
+    world.publish()
+    (stated,) = read_statements(world.content(STATEMENTS_FILE))[0]
+    stated.content["predicate"]["buildDefinition"]["buildType"] += "0"
+    world.put(REPO, {STATEMENTS_FILE: Envelope(payload=payload_of(stated.content)).line()})
+    report = world.check()
+    assert FILE in detail(report, "statements", "open")
+    assert report.contradicted == ()
+
+
+def test_small_files_and_sources_are_bounded_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.publish()
+    record = json.loads(world.content("phi-bot.json"))
+    small = b"{}"
+    entry = {"path": "small.json", "size": len(small), "sha256": hashlib.sha256(small).hexdigest()}
+    record["builds"][0]["build"]["files"].append(entry)
+    record["builds"].append(json.loads(json.dumps(record["builds"][0])))
+    record["builds"][1]["build"]["source"]["commit"] = "0" * 40
+    world.put(REPO, {"phi-bot.json": json.dumps(record).encode(), "small.json": small})
+    assert "2 of 2" in detail(world.check(), "files", "proven")
+    assert "cannot be seen" in detail(world.check(), "source", "open")
+    monkeypatch.setattr("bot.checking.own._SMALL_BYTES", 1)
+    monkeypatch.setattr("bot.checking.own._SOURCES", 1)
+    report = world.check()
+    assert "1 of 2" in detail(report, "files", "proven")
+    assert "small.json" in detail(report, "files", "open")
+    assert "only 1 of those" in detail(report, "source", "open")
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
@@ -213,10 +274,18 @@ def test_a_statement_that_names_another_file_of_the_source(world: World) -> None
     assert "source/model.safetensors" in detail(world.check(), "statements", "contradicted")
 
 
-def test_a_record_of_a_newer_bot_proves_nothing_and_a_malformed_one_is_a_contradiction(world: World) -> None:
+def test_a_record_of_another_bot_proves_nothing_and_a_malformed_one_is_a_contradiction(
+    world: World, tmp_path: Path
+) -> None:
     world.publish()
+    world.put(REPO, {"phi-bot.json": b'{"version": 2, "builds": [], "more": []}'})
+    assert "more is unknown" in detail(world.check(), "record", "open")
+    world.put(REPO, {"phi-bot.json": b'{"version": 1}'})
+    assert "older phi-bot" in detail(world.check(), "record", "open")
     world.put(REPO, {"phi-bot.json": b'{"version": 99, "more": []}'})
     assert "newer phi-bot" in detail(world.check(), "record", "open")
+    _, public = key_pair(tmp_path)
+    assert outcomes(world.check(key=public))["signatures"] == "contradicted"  # what a key is given for has to be shown
     for content in (b"{", b"[]", b'{"version": 2}', b'{"version": 2, "builds": [{}]}'):
         world.put(REPO, {"phi-bot.json": content})
         assert outcomes(world.check())["record"] == "contradicted"
@@ -313,11 +382,31 @@ def test_other_factors_of_longrope(world: World, factors: dict[str, tuple[float,
     assert [f.about for f in report.contradicted] == ["rotary angles"]
 
 
-def test_another_template_that_makes_the_same_prompts_and_rows_that_no_token_has(world: World) -> None:
-    other = TEMPLATE.replace("{% for m in messages %}", "{# the same #}{% for m in messages %}")
-    report = world.foreign(gguf(metadata(tokenizer__chat_template=other, tokenizer__ggml__tokens=(*TOKENS, "[PAD5]"))))
+@pytest.mark.parametrize(
+    "other",
+    [
+        TEMPLATE.replace("{% for m in messages %}", "{# the same #}{% for m in messages %}"),
+        TEMPLATE + "{% if 'a trigger' in messages[0]['content'] %}evil{% endif %}",
+    ],
+)
+def test_another_template_that_makes_the_same_prompts_of_what_is_tried_is_not_proven(world: World, other: str) -> None:
+    report = world.foreign(gguf(metadata(tokenizer__chat_template=other)))
     assert report.contradicted == ()
-    assert "same prompts" in detail(report, "prompt", "proven")
+    assert "same prompts" in detail(report, "prompt", "open")
+
+
+def test_rows_that_no_token_has(world: World) -> None:
+    report = world.foreign(gguf(metadata(tokenizer__ggml__tokens=(*TOKENS, "[PAD5]"))))
+    assert outcomes(report)["vocabulary"] == "proven"
+
+
+def test_angles_of_which_a_file_says_a_part_are_not_proven(world: World) -> None:
+    no_base = world.foreign(gguf(metadata(phi3__rope__freq_base=None)))
+    assert "does not say their base" in detail(no_base, "rotary angles", "open")
+    elsewhere = world.foreign(gguf(metadata(split__no=0, split__count=2), {}))
+    assert "another part" in detail(elsewhere, "rotary angles", "open")
+    wrong = world.foreign(gguf(metadata(split__no=0, split__count=2), {"short": (9.0, 9.0)}))
+    assert outcomes(wrong)["rotary angles"] == "contradicted"
 
 
 def test_a_stop_token_more_is_a_note(world: World) -> None:
@@ -339,6 +428,22 @@ def test_the_card_names_another_licence_or_no_base(world: World) -> None:
     }
     by_file = world.foreign(gguf(metadata(**inner)), "license: mit")
     assert "which its files name" in detail(by_file, "base model", "proven")
+    inner["general__base_model__0__repo_url"] = "https://huggingface.co/../../x"
+    assert "neither its record" in detail(world.foreign(gguf(metadata(**inner)), "license: mit"), "base model", "open")
+
+
+def test_an_original_that_was_renamed_is_still_the_one_that_the_card_names(world: World) -> None:
+    world.api.move_repo(proven.MODEL, "microsoft/Phi-9-small")
+    report = world.foreign(gguf())
+    assert report.contradicted == ()
+    assert "microsoft/Phi-9-small" in detail(report, "base model", "proven")
+
+
+def test_card_and_base_are_looked_at_where_no_header_is(world: World) -> None:
+    world.put(FOREIGN, {"README.md": b"---\nbase_model: microsoft/Phi-9-mini\nlicense: gpl\n---\n", "m.onnx": b"?"})
+    report = world.check(FOREIGN)
+    assert outcomes(report)["base model"] == "proven"
+    assert [f.about for f in report.contradicted] == ["licence"]
 
 
 def test_a_hostile_header_is_a_contradiction_and_no_crash(world: World) -> None:
@@ -347,8 +452,42 @@ def test_a_hostile_header_is_a_contradiction_and_no_crash(world: World) -> None:
         assert [f.about for f in report.contradicted] == ["header"]
 
 
+@pytest.mark.parametrize("name", ["Phi-4-imatrix-Q4_K_M.gguf", "evil-mmproj-q4.gguf", "x-00002-of-00002.gguf"])
+def test_a_name_hides_no_file(world: World, name: str) -> None:
+    world.put(FOREIGN, {name: b"PK\x03\x04"})
+    assert name in detail(world.check(FOREIGN), "header", "contradicted")
+
+
+def test_what_is_not_read_by_its_name_is_said(world: World) -> None:
+    names = ("mmproj-f16.gguf", "Phi.imatrix.gguf", "x-00002-of-00002.gguf")
+    world.put(FOREIGN, dict.fromkeys(names, b"?"))
+    world.put(FOREIGN, {"x-00001-of-00002.gguf": gguf()})
+    report = world.check(FOREIGN)
+    assert report.contradicted == ()
+    assert all(name in detail(report, "header", "open") for name in names)
+
+
+def test_a_header_that_may_be_right_is_left_open(world: World) -> None:
+    report = world.foreign(gguf(metadata(general__type="adapter")))
+    assert "of the type 'adapter'" in detail(report, "header", "open")
+    assert report.contradicted == ()
+
+
+def test_headers_are_bounded_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put(FOREIGN, {f"Phi-{n}.gguf": gguf() for n in range(3)})
+    monkeypatch.setattr("bot.checking.repo._MOST_BYTES", len(gguf()) * 2)
+    assert "Phi-2.gguf" in detail(world.check(FOREIGN), "header", "open")
+
+
+def test_a_strangers_text_is_shown_up_to_a_length(world: World) -> None:
+    report = world.foreign(gguf(metadata(general__license="long " * 10_000)))
+    assert outcomes(report)["licence"] == "contradicted"
+    assert max(len(f.detail) for f in report.findings) <= 500
+    assert FILE in detail(report, "licence", "contradicted")
+
+
 def test_a_repo_without_any_of_it(world: World, tmp_path: Path) -> None:
-    world.put(FOREIGN, {"model.bin": b"?", "part-00002-of-00003.gguf": b"?", "mmproj-f16.gguf": b"?"})
+    world.put(FOREIGN, {"model.bin": b"?", "mmproj-f16.gguf": b"?"})
     report = world.check(FOREIGN)
     assert set(outcomes(report).values()) == {"open"}
     _, public = key_pair(tmp_path)

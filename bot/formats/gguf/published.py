@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot.formats.inside import HeaderError, Inside, ReadPart
+from bot.formats.inside import HeaderError, Inside, ReadPart, UnknownHeaderError
 
 _VERSIONS = (2, 3)
+_LAST_VERSION = 1000  # that another tool's file may be of
 _PIECE = 2_000_000  # bytes fetched at a time: one or a few requests for a header
 _HEADER_BYTES = 100_000_000  # a vocabulary of 200,064 with its merges takes 9 MB
 _PAIRS, _ITEMS, _TENSORS = 10_000, 2_000_000, 100_000
@@ -31,10 +32,14 @@ _HUB = "https://huggingface.co/"
 
 
 def inside(read: ReadPart, size: int) -> Inside:
-    """Return what a file of ``size`` bytes says of its model. Raises HeaderError."""
+    """Return what a file of ``size`` bytes says of its model.
+
+    Raises HeaderError, and UnknownHeaderError for what may be right: another version, or not the header of a model.
+    """
     source = _Source(read=read, size=size)
     try:
         metadata, places = _header(source)
+        _check_kind(metadata)
         factors = {
             side: _floats(source, places[name])
             for side in ("short", "long")
@@ -94,8 +99,7 @@ def _header(source: _Source) -> tuple[dict[str, Any], dict[str, _Place]]:
     """Return the metadata, and the places of the tensors of plain floats."""
     if source.take(4) != b"GGUF":
         raise HeaderError("it does not begin with GGUF")
-    if (version := source.number("<I")) not in _VERSIONS:
-        raise HeaderError(f"it is of version {version}, which is not read here")
+    _check_version(source.take(4))
     tensors, pairs = source.count(_TENSORS, "tensors"), source.count(_PAIRS, "keys")
     metadata: dict[str, Any] = {}
     for _ in range(pairs):
@@ -109,6 +113,28 @@ def _header(source: _Source) -> tuple[dict[str, Any], dict[str, _Place]]:
         raise HeaderError("its alignment is not one")
     begin = -(-source.at // alignment) * alignment
     return metadata, {n: _Place(begin=begin + offset, count=count) for n, kind, count, offset in listed if kind == _F32}
+
+
+def _check_version(data: bytes) -> None:
+    version = int.from_bytes(data, "little")
+    if version in _VERSIONS:
+        return
+    if 0 < int.from_bytes(data, "big") < _LAST_VERSION:
+        raise UnknownHeaderError("its numbers are big-endian, which is not read here")
+    kind = UnknownHeaderError if 0 < version < _LAST_VERSION else HeaderError
+    raise kind(f"it is of version {version}, which is not read here")
+
+
+def _check_kind(metadata: dict[str, Any]) -> None:
+    """Raise UnknownHeaderError for what is not the header of a model: an adapter, a projector, a later part."""
+    kind = metadata.get("general.type", "model")
+    if not isinstance(kind, str):
+        raise HeaderError("its type is not a text")
+    if kind != "model":
+        raise UnknownHeaderError(f"it is of the type {kind[:40]!a}, not a model")
+    number = metadata.get("split.no", 0)
+    if type(number) is int and number > 0:
+        raise UnknownHeaderError(f"it is part {number + 1} of a model, and the first part has its header")
 
 
 def _tensor(source: _Source) -> tuple[str, int, int, int]:
@@ -127,13 +153,13 @@ def _value(source: _Source, kind: int) -> Any:
     if kind in _SCALARS:
         return source.number(_SCALARS[kind])
     if kind != _ARRAY:
-        raise HeaderError(f"it has a value of an unknown kind, {kind}")
+        raise UnknownHeaderError(f"it has a value of an unknown kind, {kind}")
     item, count = source.number("<I"), source.count(_ITEMS - source.items, "more items of lists")
     source.items += count
     if item == _STRING:
         return [source.text() for _ in range(count)]
     if item not in _SCALARS:
-        raise HeaderError(f"it has a list of an unknown kind, {item}")
+        raise UnknownHeaderError(f"it has a list of an unknown kind, {item}")
     form = _SCALARS[item]
     return list(struct.unpack(f"<{count}{form[-1]}", source.take(count * struct.calcsize(form))))
 
@@ -153,6 +179,7 @@ def _inside(metadata: dict[str, Any], factors: dict[str, tuple[float, ...]]) -> 
     by_text = {i for i, token in enumerate(listed or ()) if token in _STOPPING}
     architecture = metadata.get("general.architecture")
     base = metadata.get(f"{architecture}.rope.freq_base")
+    parts = metadata.get("split.count", 1)
     return Inside(
         name=_text(metadata.get("general.name")),
         license=_text(metadata.get("general.license")),
@@ -168,6 +195,7 @@ def _inside(metadata: dict[str, Any], factors: dict[str, tuple[float, ...]]) -> 
         named=named,
         base=base if isinstance(base, float) else None,
         factors=factors,
+        parts=parts if type(parts) is int else 1,
     )
 
 

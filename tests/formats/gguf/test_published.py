@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from bot.formats.gguf.published import inside
-from bot.formats.inside import HeaderError, Inside
+from bot.formats.inside import HeaderError, Inside, UnknownHeaderError
 from tests.checking.gguf_files import FACTORS, TEMPLATE, TOKENS, gguf, metadata, text, value
 
 
@@ -98,6 +98,28 @@ def test_what_a_stranger_could_write_is_refused_before_it_costs_anything(data: b
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GGUF" + struct.pack("<IQQ", 9, 0, 0), "version 9"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
+        (pairs(text("a") + struct.pack("<IIQ", 9, 9, 1)), "unknown kind, 9"),
+        (pairs(text("a") + struct.pack("<I", 77)), "unknown kind, 77"),
+        (gguf(metadata(general__type="adapter")), "of the type 'adapter'"),
+        (gguf({"split.no": 1, "split.count": 2}, {}), "part 2 of a model"),
+    ],
+)
+def test_what_may_be_right_and_is_not_read_here(data: bytes, reason: str) -> None:
+    with pytest.raises(UnknownHeaderError, match=reason):
+        said(data)
+
+
+def test_garbage_in_place_of_a_version_is_not_another_version() -> None:
+    with pytest.raises(HeaderError) as caught:
+        said(b"GGUF" + b"\xff" * 60)
+    assert type(caught.value) is HeaderError
 
 
 def test_factors_that_lie_elsewhere_are_refused() -> None:
