@@ -22,7 +22,7 @@ from bot.source.card import read_card
 from bot.system import temporary
 
 _LATER_PART = re.compile(r"-(?!00001)\d{5}(?=-of-\d{5}\.[a-z]+$)")  # of a model in parts, the first has the header
-_BESIDE = re.compile(r"^mmproj[-_.]|(^|[-_.])imatrix\.gguf$", re.IGNORECASE)  # what tools call a projector and a matrix
+_BESIDE = re.compile(r"^mmproj[-_.]|(^|[-_.])imatrix\.[a-z]+$", re.IGNORECASE)  # projectors and matrices
 _MOST, _MOST_BYTES = 40, 200_000_000  # files whose headers are read, and bytes of these all together
 
 

@@ -37,6 +37,7 @@ HELPERS = {
     "benchmarks/scale.py": "which rows were measured: eleven, in ten repos a source",
     "tests/checking/gguf_files.py": "files of the one format whose headers are read on a Hub",
     "tests/cli/world.py": "an example of a variant",
+    "tests/controls/__main__.py": "a page of the documentation: which row stands for a format that has no default",
     "tests/faults/bench.py": "two examples: a file that is streamed, and a folder of files",
     "tests/filled.py": "examples of variants",
     "tests/pages/cards/examples.py": "a repo of each format, as cards show them",
