@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bot.records.artifacts import Json
 
@@ -59,6 +60,24 @@ def main(engine: Callable[[Json], Render]) -> None:
         if "exceeded" in answer:
             break
     os._exit(0)  # some engines crash or hang in their atexit handlers
+
+
+def of_tokenizer(tokenizer: Any) -> Render:
+    """Return what renders conversations by a tokenizer of transformers, or one that answers as these do."""
+
+    def render(chat: Json, template: str | None) -> str:
+        more = {} if template is None else {"chat_template": template}
+        return str(
+            tokenizer.apply_chat_template(
+                chat["messages"],
+                tools=chat["tools"],
+                add_generation_prompt=chat["add_generation_prompt"],
+                tokenize=False,
+                **more,
+            )
+        )
+
+    return render
 
 
 def answer_of(render: Render, chat: Json) -> Json:

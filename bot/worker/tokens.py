@@ -80,6 +80,13 @@ def with_stop_ids(given: Json, ids: Iterable[int]) -> list[int]:
     return list(dict.fromkeys([*_ids(given), *ids]))
 
 
+def stopping_at(config: dict[str, Json], ids: Iterable[int]) -> dict[str, Json]:
+    """Return a config whose ``eos_token_id`` has all of the ids; the same one where it had them."""
+    given = config.get("eos_token_id")
+    wanted = with_stop_ids(given, ids)
+    return config if wanted == with_stop_ids(given, ()) else config | {"eos_token_id": wanted}
+
+
 def _named(path: Path) -> list[int]:
     if not path.exists():
         return []

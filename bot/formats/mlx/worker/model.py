@@ -9,7 +9,7 @@ from typing import Any
 from bot.records.artifacts import Json, Variant
 from bot.records.digests import CONTENT_FILES
 from bot.worker.harness import Foreseen, NotTaken, error_line
-from bot.worker.tokens import stop_ids, with_stop_ids
+from bot.worker.tokens import stop_ids, stopping_at
 
 _TYPES = ("float16", "bfloat16", "float32")
 
@@ -51,14 +51,14 @@ def write_beside(source: Path, out: Path, config: dict[str, Json], stop: Sequenc
     """
     from mlx_lm.utils import save_config
 
-    save_config(_stopping_at(config, stop), out / "config.json")
+    save_config(stopping_at(config, stop), out / "config.json")
     for name in sorted(CONTENT_FILES - {"config.json"}):
         if (source / name).exists():
             shutil.copyfile(source / name, out / name)
     generation = source / "generation_config.json"
     if generation.exists():  # what it says of stopping counts more than config.json
         given = json.loads(generation.read_text(encoding="utf-8"))
-        wanted = _stopping_at(given, stop)
+        wanted = stopping_at(given, stop)
         if wanted != given:
             (out / generation.name).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
 
@@ -88,13 +88,6 @@ def _accepted(read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise NotTaken(f"mlx-lm does not take the model: {error_line(error)}") from error
-
-
-def _stopping_at(config: dict[str, Json], ids: Sequence[int]) -> dict[str, Json]:
-    """Return a config whose ``eos_token_id`` has all of the ids; the same one where it had them."""
-    given = config.get("eos_token_id")
-    wanted = with_stop_ids(given, ids)
-    return config if wanted == with_stop_ids(given, ()) else config | {"eos_token_id": wanted}
 
 
 def _older_keys(config: dict[str, Json]) -> dict[str, Json]:

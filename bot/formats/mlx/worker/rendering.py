@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bot.records.artifacts import Json
 from bot.worker.checkpoint import forbid_remote_code
-from bot.worker.renderer import Render, main
+from bot.worker.renderer import Render, main, of_tokenizer
 
 
 def engine(given: Json) -> Render:
@@ -15,21 +15,7 @@ def engine(given: Json) -> Render:
     forbid_remote_code()
     from mlx_lm.utils import load_tokenizer
 
-    tokenizer = load_tokenizer(Path(given["folder"]))
-
-    def render(chat: Json, template: str | None) -> str:
-        more = {} if template is None else {"chat_template": template}
-        return str(
-            tokenizer.apply_chat_template(
-                chat["messages"],
-                tools=chat["tools"],
-                add_generation_prompt=chat["add_generation_prompt"],
-                tokenize=False,
-                **more,
-            )
-        )
-
-    return render
+    return of_tokenizer(load_tokenizer(Path(given["folder"])))
 
 
 if __name__ == "__main__":

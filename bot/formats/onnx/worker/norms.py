@@ -23,7 +23,6 @@ class Norm:
     """
 
     place: str
-    node: Node
     epsilon: float
     constants: tuple[Any, ...]
     other: tuple[str, ...] = ()
@@ -36,12 +35,12 @@ def norm_of(node: Node) -> Norm | None:
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         epsilon = attributes.pop("epsilon", _EPSILONS[node.op_type])
         other = tuple(sorted(attributes.keys() - set(_SHAPING)))
-        return Norm(place=_place(node), node=node, epsilon=epsilon, constants=constants, other=other)
+        return Norm(place=_place(node), epsilon=epsilon, constants=constants, other=other)
     if node.op_type == "Mul" and len(constants) == 1:
         (scaled,) = (v for v in node.inputs if v is not constants[0])
         epsilon = _epsilon(scaled)
         if epsilon is not None:
-            return Norm(place=_place(node), node=node, epsilon=epsilon, constants=constants)
+            return Norm(place=_place(node), epsilon=epsilon, constants=constants)
     return None
 
 

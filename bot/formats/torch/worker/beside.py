@@ -9,7 +9,7 @@ from typing import Any
 from bot.formats.torch.worker.scheme import config_of
 from bot.records.artifacts import Json
 from bot.records.digests import CONTENT_FILES
-from bot.worker.tokens import with_stop_ids
+from bot.worker.tokens import stopping_at
 
 
 def write_beside(source: Path, out: Path, scheme: Any, stop: Sequence[int]) -> None:
@@ -21,19 +21,12 @@ def write_beside(source: Path, out: Path, scheme: Any, stop: Sequence[int]) -> N
         if (source / name).exists():
             shutil.copyfile(source / name, out / name)
     given = _read(source / "config.json")
-    _write(out / "config.json", _stopping_at(given, stop) | {"quantization_config": config_of(scheme)})
+    _write(out / "config.json", stopping_at(given, stop) | {"quantization_config": config_of(scheme)})
     generation = source / "generation_config.json"
     if generation.exists():  # what it says of stopping counts more than config.json
         said = _read(generation)
-        if (wanted := _stopping_at(said, stop)) != said:
+        if (wanted := stopping_at(said, stop)) != said:
             _write(out / generation.name, wanted)
-
-
-def _stopping_at(config: dict[str, Json], ids: Sequence[int]) -> dict[str, Json]:
-    """Return a config whose ``eos_token_id`` has all of the ids; the same one where it had them."""
-    given = config.get("eos_token_id")
-    wanted = with_stop_ids(given, ids)
-    return config if wanted == with_stop_ids(given, ()) else config | {"eos_token_id": wanted}
 
 
 def _read(path: Path) -> dict[str, Json]:
